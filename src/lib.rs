@@ -1,0 +1,1 @@
+//! volboot boots bare machines from block-storage volumes.
