@@ -1,1 +1,5 @@
 //! volboot boots bare machines from block-storage volumes.
+
+#![forbid(unsafe_code)]
+
+pub mod model;

@@ -1,0 +1,136 @@
+//! [`Iqn`]: an iSCSI name, of an initiator or of a target.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// An iSCSI name in one of the three forms of RFC 7143 §4.2.7: `iqn.`, `eui.` or `naa.`.
+///
+/// At most 223 bytes (§4.2.7.2) of ASCII letters, digits, `-`, `.`, `:`, and `_`, which the standard leaves out
+/// but arrays in the field use. International names (RFC 3722) are refused: iPXE would send their UTF-8 bytes
+/// without the preparation that a target expects. So no name can hold what means something in an iPXE script.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Iqn(String);
+
+/// Why a text is no iSCSI name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IqnError {
+    /// Longer than RFC 7143 allows.
+    #[error("an iSCSI name has at most 223 bytes")]
+    TooLong,
+    /// None of the three forms.
+    #[error("an iSCSI name looks like iqn.2017-08.org.example:disk-1 (or eui.… or naa.…)")]
+    Form,
+    /// A character that no target and no script can take.
+    #[error("an iSCSI name may not contain {0:?}")]
+    Character(char),
+}
+
+impl Iqn {
+    /// The name as it goes on the wire.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Iqn {
+    type Err = IqnError;
+
+    fn from_str(text: &str) -> Result<Self, IqnError> {
+        if text.len() > 223 {
+            return Err(IqnError::TooLong);
+        }
+        if let Some(bad) =
+            text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':' | '_')))
+        {
+            return Err(IqnError::Character(bad));
+        }
+        let lower = text.to_ascii_lowercase();
+        let well_formed = match lower.split_once('.') {
+            Some(("iqn", rest)) => is_dated_authority(rest),
+            Some(("eui", rest)) => rest.len() == 16 && is_hex(rest),
+            Some(("naa", rest)) => (rest.len() == 16 || rest.len() == 32) && is_hex(rest),
+            _ => false,
+        };
+        if well_formed { Ok(Self(text.to_owned())) } else { Err(IqnError::Form) }
+    }
+}
+
+/// `yyyy-mm.` and the reversed domain of whoever gives the names (RFC 7143 §4.2.7.4).
+fn is_dated_authority(rest: &str) -> bool {
+    let Some((date, authority)) = rest.split_once('.') else { return false };
+    let Some((year, month)) = date.split_once('-') else { return false };
+    let digits = |text: &str, length| text.len() == length && text.bytes().all(|b| b.is_ascii_digit());
+    let domain = authority.split(':').next().unwrap_or_default();
+    digits(year, 4) && digits(month, 2) && matches!(month.parse(), Ok(1..=12)) && !domain.is_empty()
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+impl fmt::Display for Iqn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Iqn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Iqn {
+    type Error = IqnError;
+
+    fn try_from(text: String) -> Result<Self, IqnError> {
+        text.parse()
+    }
+}
+
+impl From<Iqn> for String {
+    fn from(iqn: Iqn) -> Self {
+        iqn.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_the_field_are_read() {
+        for text in [
+            "iqn.2010-10.org.openstack:volume-2f1dcbe7-6e5a-4b2c-8e0c-000000000001",
+            "iqn.1992-08.com.netapp:sn.66f15e9b:vs.3",
+            "iqn.2017-08.org.openstack.2f1dcbe7-6e5a-4b2c-8e0c-000000000001",
+            "iqn.2001-05.com.equallogic:0-8a0906-Volume_7",
+            "eui.02004567A425678D",
+            "naa.52004567BA64678D",
+        ] {
+            assert_eq!(text.parse::<Iqn>().map(String::from), Ok(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused_with_the_reason() {
+        assert_eq!("".parse::<Iqn>(), Err(IqnError::Form));
+        assert_eq!("iqn.2017-13.org.example".parse::<Iqn>(), Err(IqnError::Form));
+        assert_eq!("iqn.17-08.org.example".parse::<Iqn>(), Err(IqnError::Form));
+        assert_eq!("iqn.2017-08.".parse::<Iqn>(), Err(IqnError::Form));
+        assert_eq!("iqn.2017-08.:x".parse::<Iqn>(), Err(IqnError::Form));
+        assert_eq!("eui.0200".parse::<Iqn>(), Err(IqnError::Form));
+        assert_eq!("disk-1".parse::<Iqn>(), Err(IqnError::Form));
+        assert_eq!("iqn.2017-08.org.example:a b".parse::<Iqn>(), Err(IqnError::Character(' ')));
+        assert_eq!("iqn.2017-08.org.example:a\nb".parse::<Iqn>(), Err(IqnError::Character('\n')));
+        assert_eq!("iqn.2017-08.org.example:${x}".parse::<Iqn>(), Err(IqnError::Character('$')));
+        assert_eq!("iqn.2017-08.org.éxample".parse::<Iqn>(), Err(IqnError::Character('é')));
+        assert_eq!(
+            format!("iqn.2017-08.org.example:{}", "x".repeat(220)).parse::<Iqn>(),
+            Err(IqnError::TooLong)
+        );
+    }
+}

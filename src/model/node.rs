@@ -1,0 +1,186 @@
+//! [`Node`]: a bare machine, with the fields Ironic gives it up to API 1.33.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{PowerState, Properties, ProvisionState};
+
+/// A machine: what it is, what has been done with it, and by which interfaces.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(
+    missing_docs,
+    reason = "the fields are Ironic's (its API reference, node); only what is ours is explained"
+)]
+pub struct Node {
+    pub uuid: Uuid,
+    pub created_at: Timestamp,
+    #[serde(default)]
+    pub updated_at: Option<Timestamp>,
+    #[serde(default)]
+    pub name: Option<String>,
+    pub driver: String,
+    #[serde(default)]
+    pub driver_info: Properties,
+    #[serde(default)]
+    pub driver_internal_info: Properties,
+    #[serde(default)]
+    pub properties: Properties,
+    #[serde(default)]
+    pub extra: Properties,
+    #[serde(default)]
+    pub instance_info: Properties,
+    #[serde(default)]
+    pub instance_uuid: Option<Uuid>,
+    #[serde(default)]
+    pub chassis_uuid: Option<Uuid>,
+    #[serde(default)]
+    pub resource_class: Option<String>,
+    pub storage_interface: StorageInterface,
+    /// The other interfaces by type (`boot`, `deploy`, …), as their names were set; unset ones take the driver's
+    /// default when they are shown.
+    #[serde(default)]
+    pub interfaces: Properties,
+    pub provision_state: ProvisionState,
+    #[serde(default)]
+    pub target_provision_state: Option<ProvisionState>,
+    #[serde(default)]
+    pub provision_updated_at: Option<Timestamp>,
+    #[serde(default)]
+    pub power_state: Option<PowerState>,
+    #[serde(default)]
+    pub maintenance: bool,
+    #[serde(default)]
+    pub maintenance_reason: Option<String>,
+    #[serde(default)]
+    pub last_error: Option<String>,
+}
+
+impl Node {
+    /// A node as it stands right after it was enrolled.
+    pub fn new(uuid: Uuid, driver: impl Into<String>, storage: StorageInterface, now: Timestamp) -> Self {
+        Self {
+            uuid,
+            created_at: now,
+            updated_at: None,
+            name: None,
+            driver: driver.into(),
+            driver_info: Properties::default(),
+            driver_internal_info: Properties::default(),
+            properties: Properties::default(),
+            extra: Properties::default(),
+            instance_info: Properties::default(),
+            instance_uuid: None,
+            chassis_uuid: None,
+            resource_class: None,
+            storage_interface: storage,
+            interfaces: Properties::default(),
+            provision_state: ProvisionState::Enroll,
+            target_provision_state: None,
+            provision_updated_at: None,
+            power_state: None,
+            maintenance: false,
+            maintenance_reason: None,
+            last_error: None,
+        }
+    }
+
+    /// What people call it: its name, else its UUID.
+    pub fn label(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.uuid.to_string())
+    }
+
+    /// The node's `capabilities`.
+    pub fn capabilities(&self) -> Capabilities<'_> {
+        Capabilities(self.properties.text("capabilities").unwrap_or_default())
+    }
+}
+
+/// `properties.capabilities`: one text of `key:value` pairs, joined by commas.
+#[derive(Debug, Clone, Copy)]
+pub struct Capabilities<'a>(&'a str);
+
+impl<'a> Capabilities<'a> {
+    /// Whether a capability is set to something true (Ironic's `strutils.bool_from_string`).
+    pub fn is_true(self, key: &str) -> bool {
+        self.get(key).is_some_and(|value| {
+            ["1", "t", "true", "on", "y", "yes"].iter().any(|yes| value.eq_ignore_ascii_case(yes))
+        })
+    }
+
+    /// The value of a capability. An entry without a colon says nothing, as in Ironic.
+    pub fn get(self, key: &str) -> Option<&'a str> {
+        self.0
+            .split(',')
+            .filter_map(|pair| pair.split_once(':'))
+            .find(|(name, _)| name.trim() == key)
+            .map(|(_, value)| value.trim())
+    }
+}
+
+/// How a node's volumes are found: Ironic's storage interfaces.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum StorageInterface {
+    /// It has none: it boots from its own disk.
+    Noop,
+    /// The operator wrote the connection into each volume target.
+    External,
+    /// Cinder is asked at every boot.
+    Cinder,
+    /// A name from elsewhere (an import, a later version): kept, shown, and refused when the machine boots.
+    Other(String),
+}
+
+impl StorageInterface {
+    /// Ironic's name for it.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Noop => "noop",
+            Self::External => "external",
+            Self::Cinder => "cinder",
+            Self::Other(name) => name,
+        }
+    }
+}
+
+impl From<String> for StorageInterface {
+    fn from(name: String) -> Self {
+        match name.as_str() {
+            "noop" => Self::Noop,
+            "external" => Self::External,
+            "cinder" => Self::Cinder,
+            _ => Self::Other(name),
+        }
+    }
+}
+
+impl From<StorageInterface> for String {
+    fn from(storage: StorageInterface) -> Self {
+        storage.as_str().to_owned()
+    }
+}
+
+impl fmt::Display for StorageInterface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_are_read_as_ironic_reads_them() {
+        let capabilities = Capabilities("boot_mode:uefi, iscsi_boot:True,broken,x:");
+        assert!(capabilities.is_true("iscsi_boot"));
+        assert_eq!(capabilities.get("boot_mode"), Some("uefi"));
+        assert_eq!(capabilities.get("broken"), None);
+        assert!(!Capabilities("iscsi_boot:False").is_true("iscsi_boot"));
+        assert!(!Capabilities("").is_true("iscsi_boot"));
+    }
+}
