@@ -1,6 +1,7 @@
 //! volboot boots bare machines from block-storage volumes.
 
-#![forbid(unsafe_code)]
-
+pub mod config;
 pub mod model;
 pub mod store;
+pub mod telemetry;
+pub mod tftp;
