@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod model;
+pub mod script;
 pub mod store;
 pub mod telemetry;
 pub mod tftp;
