@@ -303,7 +303,7 @@ mod tests {
     async fn what_was_written_is_there_after_an_orderly_stop_and_after_any_other() {
         let (_kept, path) = site();
         for (round, orderly) in [true, false, true].into_iter().enumerate() {
-            let store = RedbStore::open(&path).expect("opens");
+            let store = reopen(&path).await;
             let found = store.list("", None, 9).await.expect("lists");
             assert_eq!(found.len(), round, "before round {round}");
             let revision = store.write(Batch::default().put(format!("k{round}"), "v")).await.expect("writes");
@@ -311,11 +311,15 @@ mod tests {
             if orderly {
                 store.close().await.expect("closes");
             }
-            let database = Arc::downgrade(&store.database);
-            drop(store);
-            // Its thread lets go of the file when the last handle is gone.
-            while database.strong_count() > 0 {
-                tokio::task::yield_now().await;
+        }
+    }
+
+    /// Opens a file that the writer of a store which is gone may hold for a moment longer.
+    async fn reopen(path: &Path) -> RedbStore {
+        loop {
+            match RedbStore::open(path) {
+                Err(OpenError::InUse(_)) => tokio::task::yield_now().await,
+                opened => return opened.expect("opens"),
             }
         }
     }
