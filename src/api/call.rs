@@ -120,7 +120,8 @@ pub(super) fn depth(value: &Value) -> usize {
 
 /// Whether a body could not be read because it is longer than it may be.
 fn is_limit(error: &axum::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+    std::error::Error::source(error)
+        .is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>)
 }
 
 #[cfg(test)]

@@ -22,8 +22,6 @@ use crate::store::{InventoryError, Kind, Resource, StoreError, Unique, UpdateErr
 pub(super) enum Fault {
     /// The request makes no sense, or not in the state in which the node is.
     Invalid(String),
-    /// Who asks did not say, or not rightly, who they are.
-    Unauthorized(String),
     /// There is no such thing.
     NotFound(String),
     /// There is, but nothing can be done to it in this way.
@@ -64,7 +62,6 @@ impl Fault {
     fn status(&self) -> StatusCode {
         match self {
             Self::Invalid(_) => StatusCode::BAD_REQUEST,
-            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
@@ -79,11 +76,9 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Invalid(text)
-            | Self::Unauthorized(text)
-            | Self::NotFound(text)
-            | Self::NotAcceptable(text)
-            | Self::Conflict(text) => f.write_str(text),
+            Self::Invalid(text) | Self::NotFound(text) | Self::NotAcceptable(text) | Self::Conflict(text) => {
+                f.write_str(text)
+            }
             Self::MethodNotAllowed => f.write_str("The method is not allowed for this resource."),
             Self::TooLarge => f.write_str("The request body is too large."),
             Self::Unavailable => f.write_str("Resource temporarily unavailable, please retry."),

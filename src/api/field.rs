@@ -20,10 +20,17 @@ pub(super) struct Field {
     since: Version,
     /// Whether a list shows it that was not asked for details.
     pub(super) listed: bool,
-    at_creation: bool,
-    by_patch: bool,
+    written: Written,
     required: bool,
     sortable: bool,
+}
+
+/// When clients write a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Never,
+    AtCreation,
+    Anytime,
 }
 
 /// What the value of a field may be.
@@ -64,8 +71,7 @@ impl Field {
             shape,
             since: Version::MIN,
             listed: false,
-            at_creation: false,
-            by_patch: false,
+            written: Written::Never,
             required: false,
             sortable: !matches!(shape, Shape::Object | Shape::Links),
         }
@@ -73,12 +79,12 @@ impl Field {
 
     /// A field that clients give at creation and change by patches.
     pub(super) const fn given(name: &'static str, shape: Shape) -> Self {
-        Self { at_creation: true, by_patch: true, ..Self::shown(name, shape) }
+        Self { written: Written::Anytime, ..Self::shown(name, shape) }
     }
 
     /// A field that clients may give at creation, and that stays then.
     pub(super) const fn fixed(name: &'static str, shape: Shape) -> Self {
-        Self { at_creation: true, ..Self::shown(name, shape) }
+        Self { written: Written::AtCreation, ..Self::shown(name, shape) }
     }
 
     /// It came with this version.
@@ -108,7 +114,7 @@ impl Field {
     }
 
     pub(super) fn is_patched(&self) -> bool {
-        self.by_patch
+        self.written == Written::Anytime
     }
 
     pub(super) fn is_sortable(&self) -> bool {
@@ -118,8 +124,8 @@ impl Field {
     /// Whether a client may send it.
     pub(super) fn is_for(&self, purpose: Purpose) -> bool {
         match purpose {
-            Purpose::Creation => self.at_creation,
-            Purpose::Patch => self.by_patch,
+            Purpose::Creation => self.written != Written::Never,
+            Purpose::Patch => self.is_patched(),
         }
     }
 

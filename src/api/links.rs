@@ -5,6 +5,8 @@ use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use serde_json::{Value, json};
 
+use crate::listen::Peer;
+
 /// Where we are if nobody can tell: Ironic's port on this machine.
 const NOWHERE: &str = "127.0.0.1:6385";
 
@@ -13,20 +15,18 @@ const NOWHERE: &str = "127.0.0.1:6385";
 pub(super) struct Links(String);
 
 impl Links {
-    /// The address in the `Host` header, if it is one; it is all a client behind a forwarded port can use.
+    /// The address in the `Host` header, if it is one: it is all a client behind a forwarded port can use. Else
+    /// the one at which the connection arrived.
     pub(super) fn of(request: &Parts) -> Self {
         let host = request.headers.get(HOST).and_then(|host| host.to_str().ok()).filter(|host| is_host(host));
-        Self(format!("http://{}", host.unwrap_or(NOWHERE)))
+        let local = || request.extensions.get::<Peer>().map(|peer| peer.local.to_string());
+        let host = host.map(str::to_owned).or_else(local).unwrap_or_else(|| NOWHERE.to_owned());
+        Self(format!("http://{host}"))
     }
 
     /// The address of a thing in the API, given its path behind `/v1/`.
     pub(super) fn to(&self, path: &str) -> String {
         format!("{}/v1/{path}", self.0)
-    }
-
-    /// The address of the server.
-    pub(super) fn base(&self) -> &str {
-        &self.0
     }
 
     /// The pair that Ironic gives every resource: with the version in the path, and without.

@@ -22,6 +22,9 @@ const CHUNK: usize = 256;
 /// The arguments that every list takes.
 pub(super) const ARGUMENTS: [&str; 6] = ["limit", "marker", "sort_key", "sort_dir", "fields", "detail"];
 
+/// Which records a list shows.
+pub(super) type Filter<R> = Box<dyn Fn(&R) -> bool + Send + Sync>;
+
 /// A list that was asked for.
 pub(super) struct Listing<'a, R> {
     /// The request.
@@ -33,7 +36,7 @@ pub(super) struct Listing<'a, R> {
     /// The node whose records it shows, if not all.
     pub(super) of_node: Option<Uuid>,
     /// Which of the records it shows.
-    pub(super) keeps: Box<dyn Fn(&R) -> bool + Send + Sync + 'a>,
+    pub(super) keeps: Filter<R>,
 }
 
 impl<R: Shown> Listing<'_, R> {
@@ -58,7 +61,7 @@ impl<R: Shown> Listing<'_, R> {
             (None, false) => self.in_store_order(marker, limit).await?,
             _ => self.in_order(&order, marker, limit).await?,
         };
-        let last = records.last().map(|record| record.uuid()).filter(|_| records.len() == limit);
+        let last = records.last().map(R::uuid).filter(|_| records.len() == limit);
         let shown = records.iter().map(|record| show(record, self.call, &self.choice)).collect();
         let mut page = Map::from_iter([(R::LIST.to_owned(), Value::Array(shown))]);
         if let Some(last) = last {

@@ -12,7 +12,7 @@ use super::interfaces;
 use super::patch;
 use super::shown::{Shown, maybe_time, time};
 use super::version::Version;
-use crate::model::{Node, Properties, ProvisionState, StorageInterface};
+use crate::model::{Node, PowerState, Properties, ProvisionState, StorageInterface};
 use crate::store::Unique;
 
 const NAME: Shape = Shape::Text(255);
@@ -112,7 +112,7 @@ impl Shown for Node {
             "maintenance_reason" => self.maintenance_reason.clone().into(),
             // No console can be switched on.
             "console_enabled" => false.into(),
-            "power_state" => self.power_state.map(|state| state.as_str()).into(),
+            "power_state" => self.power_state.map(PowerState::as_str).into(),
             "provision_state" => provision_state(self.provision_state, call.version),
             "target_provision_state" => self.target_provision_state.map(ProvisionState::as_str).into(),
             "provision_updated_at" => maybe_time(self.provision_updated_at),

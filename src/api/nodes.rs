@@ -4,16 +4,16 @@ use super::call::{At, Call, Sent};
 use super::fault::{Fault, unchanged};
 use super::field::{Given, Purpose};
 use super::interfaces;
-use super::list::{ARGUMENTS, Listing};
+use super::list::{ARGUMENTS, Filter, Listing};
 use super::node::{check_name, document, found, fresh, touched, written};
 use super::patch::Patch;
-use super::reply::{Reply, created, done, ok};
+use super::reply::{Answer, Reply};
 use super::shown::{Choice, Shown, show};
 use super::version::Version;
 use crate::model::{Node, ProvisionState};
 
 /// `POST /v1/nodes`
-pub(super) async fn create(call: Call, Sent(body): Sent) -> Reply {
+pub(super) async fn create(call: Call, Sent(body): Sent) -> Answer {
     let given = Given::checked(Node::FIELDS, Purpose::Creation, "node", body)?;
     let given = given.in_version(Node::FIELDS, call.version)?;
     if let Some(name) = given.text("name") {
@@ -21,21 +21,21 @@ pub(super) async fn create(call: Call, Sent(body): Sent) -> Reply {
     }
     let node = written(fresh(&given, &call), &given, &call.state)?;
     call.state.inventory.create(&node).await?;
-    created(&call, &node)
+    Ok(Reply::created(&call, &node))
 }
 
 /// `GET /v1/nodes`
-pub(super) async fn list(call: Call) -> Reply {
+pub(super) async fn list(call: Call) -> Answer {
     let choice = Choice::of_list::<Node>(&call, 43)?;
     page(&call, "nodes", choice, &ARGUMENTS).await
 }
 
 /// `GET /v1/nodes/detail`
-pub(super) async fn detail(call: Call) -> Reply {
+pub(super) async fn detail(call: Call) -> Answer {
     page(&call, "nodes/detail", Choice::All, &ARGUMENTS[..4]).await
 }
 
-async fn page(call: &Call, path: &str, choice: Choice, arguments: &[&str]) -> Reply {
+async fn page(call: &Call, path: &str, choice: Choice, arguments: &[&str]) -> Answer {
     let known: Vec<_> = arguments.iter().chain(&FILTERS).chain(&LATER_FILTERS).copied().collect();
     call.query.only(&known)?;
     let keeps = filter(call)?;
@@ -44,7 +44,7 @@ async fn page(call: &Call, path: &str, choice: Choice, arguments: &[&str]) -> Re
         // There is at most one, so there is no next page.
         page.as_object_mut().map(|page| page.remove("next"));
     }
-    ok(page)
+    Ok(Reply::Shown(page))
 }
 
 /// By what nodes can be chosen up to 1.33.
@@ -77,7 +77,7 @@ const LATER_FILTERS: [&str; 14] = [
 ];
 
 /// Which nodes a list is to have.
-fn filter(call: &Call) -> Result<Box<dyn Fn(&Node) -> bool + Send + Sync>, Fault> {
+fn filter(call: &Call) -> Result<Filter<Node>, Fault> {
     let query = &call.query;
     if LATER_FILTERS.iter().any(|name| query.has(name)) {
         return Err(Fault::too_new());
@@ -112,15 +112,15 @@ fn filter(call: &Call) -> Result<Box<dyn Fn(&Node) -> bool + Send + Sync>, Fault
 }
 
 /// `GET /v1/nodes/{node}`
-pub(super) async fn get(call: Call, At(ident): At<String>) -> Reply {
+pub(super) async fn get(call: Call, At(ident): At<String>) -> Answer {
     call.query.only(&["fields"])?;
     let node = found(&call, &ident).await?;
     let choice = Choice::of_one::<Node>(&call)?;
-    ok(show(&node, &call, &choice))
+    Ok(Reply::Shown(show(&node, &call, &choice)))
 }
 
 /// `PATCH /v1/nodes/{node}`
-pub(super) async fn update(call: Call, At(ident): At<String>, Sent(body): Sent) -> Reply {
+pub(super) async fn update(call: Call, At(ident): At<String>, Sent(body): Sent) -> Answer {
     if call.query.has("reset_interfaces") {
         return Err(Fault::too_new());
     }
@@ -141,7 +141,7 @@ pub(super) async fn update(call: Call, At(ident): At<String>, Sent(body): Sent) 
         Ok(touched(new, call.now))
     };
     let node = call.state.inventory.update(node.uuid, change).await.map_err(unchanged::<Node>(&ident))?;
-    ok(show(&node, &call, &Choice::All))
+    Ok(Reply::Shown(show(&node, &call, &Choice::All)))
 }
 
 /// A node on its way from one state to another is left alone, but where the way has ended badly.
@@ -186,11 +186,11 @@ fn allowed(old: &Node, new: &Node, version: Version) -> Result<(), Fault> {
 }
 
 /// `DELETE /v1/nodes/{node}`
-pub(super) async fn delete(call: Call, At(ident): At<String>) -> Reply {
+pub(super) async fn delete(call: Call, At(ident): At<String>) -> Answer {
     let node = found(&call, &ident).await?;
     let deleted = call.state.inventory.delete(node.uuid, |node: &Node, _| deletable(node)).await;
     deleted.map_err(unchanged::<Node>(&ident))?;
-    done()
+    Ok(Reply::Done)
 }
 
 fn deletable(node: &Node) -> Result<(), Fault> {
@@ -213,7 +213,7 @@ fn deletable(node: &Node) -> Result<(), Fault> {
 }
 
 /// `PUT /v1/nodes/{node}/maintenance`
-pub(super) async fn set_maintenance(call: Call, At(ident): At<String>, Sent(body): Sent) -> Reply {
+pub(super) async fn set_maintenance(call: Call, At(ident): At<String>, Sent(body): Sent) -> Answer {
     let reason = match body.get("reason") {
         None | Some(serde_json::Value::Null) => None,
         Some(serde_json::Value::String(reason)) => Some(reason.clone()),
@@ -228,16 +228,16 @@ pub(super) async fn set_maintenance(call: Call, At(ident): At<String>, Sent(body
 }
 
 /// `DELETE /v1/nodes/{node}/maintenance`
-pub(super) async fn clear_maintenance(call: Call, At(ident): At<String>) -> Reply {
+pub(super) async fn clear_maintenance(call: Call, At(ident): At<String>) -> Answer {
     maintain(&call, &ident, false, None).await
 }
 
-async fn maintain(call: &Call, ident: &str, maintenance: bool, reason: Option<String>) -> Reply {
+async fn maintain(call: &Call, ident: &str, maintenance: bool, reason: Option<String>) -> Answer {
     let node = found(call, ident).await?;
     let change = |old: &Node, _: Option<&Node>| {
         let new = Node { maintenance, maintenance_reason: reason.clone(), ..old.clone() };
         Ok(touched(new, call.now))
     };
     call.state.inventory.update(node.uuid, change).await.map_err(unchanged::<Node>(ident))?;
-    super::reply::accepted()
+    Ok(Reply::Accepted)
 }

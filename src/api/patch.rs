@@ -56,8 +56,8 @@ impl Patch {
             if let (Some(Value::Object(new)), Some(Value::Object(old))) =
                 (patched.get_mut(field.name), original.get(field.name))
             {
-                let new_ones = Properties::from(std::mem::take(new));
-                *new = new_ones.keeping_secrets_of(&old.clone().into()).reveal().clone();
+                let kept = Properties::from(std::mem::take(new)).keeping_secrets_of(&old.clone().into());
+                new.clone_from(kept.reveal());
             }
         }
         bounded(&patched)?;

@@ -9,7 +9,7 @@ use super::field::{Field, Given, Purpose, Shape, mac, uuid};
 use super::list::{ARGUMENTS, Listing};
 use super::node::found;
 use super::patch::{Patch, document};
-use super::reply::{Reply, created, done, ok};
+use super::reply::{Answer, Reply};
 use super::shown::{Choice, Shown, maybe_time, show, time};
 use crate::model::{Node, Port, ProvisionState};
 
@@ -57,7 +57,7 @@ impl Shown for Port {
 }
 
 /// `POST /v1/ports`
-pub(super) async fn create(call: Call, Sent(body): Sent) -> Reply {
+pub(super) async fn create(call: Call, Sent(body): Sent) -> Answer {
     let given = Given::checked(Port::FIELDS, Purpose::Creation, "port", body)?;
     let given = given.in_version(Port::FIELDS, call.version)?;
     let (Some(node), Some(address)) = (given.uuid("node_uuid"), given.mac("address")) else {
@@ -77,7 +77,7 @@ pub(super) async fn create(call: Call, Sent(body): Sent) -> Reply {
     };
     let port = written(port, &given);
     call.state.inventory.create(&port).await?;
-    created(&call, &port)
+    Ok(Reply::created(&call, &port))
 }
 
 fn written(port: Port, given: &Given) -> Port {
@@ -93,31 +93,31 @@ fn written(port: Port, given: &Given) -> Port {
 }
 
 /// `GET /v1/ports`
-pub(super) async fn list(call: Call) -> Reply {
+pub(super) async fn list(call: Call) -> Answer {
     let choice = Choice::of_list::<Port>(&call, 43)?;
     page(&call, "ports", choice, &ARGUMENTS, None).await
 }
 
 /// `GET /v1/ports/detail`
-pub(super) async fn detail(call: Call) -> Reply {
+pub(super) async fn detail(call: Call) -> Answer {
     page(&call, "ports/detail", Choice::All, &ARGUMENTS[..4], None).await
 }
 
 /// `GET /v1/nodes/{node}/ports`
-pub(super) async fn list_of_node(call: Call, At(ident): At<String>) -> Reply {
+pub(super) async fn list_of_node(call: Call, At(ident): At<String>) -> Answer {
     let node = found(&call, &ident).await?;
     let choice = Choice::of_list::<Port>(&call, 43)?;
     page(&call, &format!("nodes/{}/ports", node.uuid), choice, &ARGUMENTS, Some(node.uuid)).await
 }
 
 /// `GET /v1/nodes/{node}/ports/detail`
-pub(super) async fn detail_of_node(call: Call, At(ident): At<String>) -> Reply {
+pub(super) async fn detail_of_node(call: Call, At(ident): At<String>) -> Answer {
     let node = found(&call, &ident).await?;
     let path = format!("nodes/{}/ports/detail", node.uuid);
     page(&call, &path, Choice::All, &ARGUMENTS[..4], Some(node.uuid)).await
 }
 
-async fn page(call: &Call, path: &str, choice: Choice, arguments: &[&str], node: Option<Uuid>) -> Reply {
+async fn page(call: &Call, path: &str, choice: Choice, arguments: &[&str], node: Option<Uuid>) -> Answer {
     let known: Vec<_> = arguments.iter().chain(&["node", "node_uuid", "address"]).copied().collect();
     call.query.only(&known)?;
     let of_node = match call.query.text("node")?.or(call.query.text("node_uuid")?) {
@@ -127,20 +127,20 @@ async fn page(call: &Call, path: &str, choice: Choice, arguments: &[&str], node:
     };
     let address = call.query.text("address")?.map(|text| mac("address", text)).transpose()?;
     let keeps = Box::new(move |port: &Port| address.is_none_or(|address| port.address == address));
-    ok(Listing { call, path: path.into(), choice, of_node, keeps }.page().await?)
+    Ok(Reply::Shown(Listing { call, path: path.into(), choice, of_node, keeps }.page().await?))
 }
 
 /// `GET /v1/ports/{port}`
-pub(super) async fn get(call: Call, At(ident): At<String>) -> Reply {
+pub(super) async fn get(call: Call, At(ident): At<String>) -> Answer {
     call.query.only(&["fields"])?;
     let uuid = uuid("port_ident", &ident)?;
     let choice = Choice::of_one::<Port>(&call)?;
     let port = call.state.inventory.get::<Port>(uuid).await?.ok_or_else(|| Fault::missing::<Port>(uuid))?;
-    ok(show(&port.value, &call, &choice))
+    Ok(Reply::Shown(show(&port.value, &call, &choice)))
 }
 
 /// `PATCH /v1/ports/{port}`
-pub(super) async fn update(call: Call, At(ident): At<String>, Sent(body): Sent) -> Reply {
+pub(super) async fn update(call: Call, At(ident): At<String>, Sent(body): Sent) -> Answer {
     let uuid = uuid("port_ident", &ident)?;
     let patch = Patch::read::<Port>(body, &call)?;
     let change = |old: &Port, node: Option<&Node>| {
@@ -152,7 +152,7 @@ pub(super) async fn update(call: Call, At(ident): At<String>, Sent(body): Sent) 
         Ok(new)
     };
     let port = call.state.inventory.update(uuid, change).await.map_err(unchanged::<Port>(uuid))?;
-    ok(show(&port, &call, &Choice::All))
+    Ok(Reply::Shown(show(&port, &call, &Choice::All)))
 }
 
 /// Changes that depend on what the node is doing (Ironic's conductor, `update_port`).
@@ -182,9 +182,9 @@ fn allowed(old: &Port, new: &Port, node: &Node) -> Result<(), Fault> {
 }
 
 /// `DELETE /v1/ports/{port}`
-pub(super) async fn delete(call: Call, At(ident): At<String>) -> Reply {
+pub(super) async fn delete(call: Call, At(ident): At<String>) -> Answer {
     let uuid = uuid("port_ident", &ident)?;
     let allowed = |_: &Port, _: Option<&Node>| Ok(());
     call.state.inventory.delete(uuid, allowed).await.map_err(unchanged::<Port>(uuid))?;
-    done()
+    Ok(Reply::Done)
 }

@@ -3,22 +3,22 @@
 use serde_json::{Map, Value, json};
 
 use super::call::Call;
-use super::reply::{Reply, ok};
+use super::reply::{Answer, Reply};
 use super::version::Version;
 
 /// `GET /`
-pub(super) async fn versions(call: Call) -> Reply {
+pub(super) async fn versions(call: Call) -> Answer {
     let version = version(&call);
-    ok(json!({
+    Ok(Reply::Shown(json!({
         "name": "OpenStack Ironic API",
         "description": "volboot: bare machines that boot from volumes, by the API of OpenStack's bare metal service.",
         "default_version": version,
         "versions": [version],
-    }))
+    })))
 }
 
 /// `GET /v1`
-pub(super) async fn v1(call: Call) -> Reply {
+pub(super) async fn v1(call: Call) -> Answer {
     let mut body = Map::new();
     body.insert("id".into(), "v1".into());
     body.insert("version".into(), version(&call));
@@ -44,7 +44,7 @@ pub(super) async fn v1(call: Call) -> Reply {
             body.insert(name.into(), call.links.pair(&format!("{name}/")));
         }
     }
-    ok(body.into())
+    Ok(Reply::Shown(body.into()))
 }
 
 fn version(call: &Call) -> Value {

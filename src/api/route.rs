@@ -14,6 +14,7 @@ use super::fault::Fault;
 use super::version::Version;
 
 /// A method on a path, what it does, and who does it.
+#[expect(dead_code, reason = "told by the OpenAPI document")]
 pub(super) struct Route {
     pub(super) method: Method,
     pub(super) path: &'static str,
@@ -82,10 +83,10 @@ impl Route {
 
 /// The router of all routes, with Ironic's answers where there is none.
 pub(super) fn router(routes: Vec<Route>) -> Router<Shared> {
-    let router = routes.into_iter().fold(Router::new(), |router, route| {
+    let served = routes.into_iter().fold(Router::new(), |router, route| {
         router.route(route.path, route.serves.layer(from_fn_with_state(route.since, gate)))
     });
-    router.fallback(no_route).method_not_allowed_fallback(no_method)
+    served.fallback(no_route).method_not_allowed_fallback(no_method)
 }
 
 /// A path that came later does not exist yet.

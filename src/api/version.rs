@@ -87,7 +87,7 @@ fn standard(headers: &HeaderMap) -> Option<&str> {
         .filter_map(|entry| entry.trim().split_once(' '))
         .filter(|(service, _)| service.eq_ignore_ascii_case("baremetal"))
         .map(|(_, version)| version.trim())
-        .last()
+        .next_back()
 }
 
 /// A header that is no text asks for something that cannot be: it must not pass for a request without one.

@@ -10,7 +10,7 @@ use super::field::{self, Given, Purpose};
 use super::list::{ARGUMENTS, Listing};
 use super::node::found;
 use super::patch::{Patch, document};
-use super::reply::{Reply, created, done, ok};
+use super::reply::{Answer, Reply};
 use super::shown::{Choice, Shown, show};
 use crate::model::{Node, PowerState, ProvisionState};
 
@@ -32,14 +32,14 @@ pub(super) struct Identity {
 }
 
 /// `GET /v1/volume`
-pub(super) async fn index(call: Call) -> Reply {
-    ok(contents(&call, "volume"))
+pub(super) async fn index(call: Call) -> Answer {
+    Ok(Reply::Shown(contents(&call, "volume")))
 }
 
 /// `GET /v1/nodes/{node}/volume`
-pub(super) async fn index_of_node(call: Call, At(ident): At<String>) -> Reply {
+pub(super) async fn index_of_node(call: Call, At(ident): At<String>) -> Answer {
     let node = found(&call, &ident).await?;
-    ok(contents(&call, &format!("nodes/{}/volume", node.uuid)))
+    Ok(Reply::Shown(contents(&call, &format!("nodes/{}/volume", node.uuid))))
 }
 
 fn contents(call: &Call, path: &str) -> Value {
@@ -51,16 +51,16 @@ fn contents(call: &Call, path: &str) -> Value {
 }
 
 /// `POST /v1/volume/connectors` and `…/targets`
-pub(super) async fn create<R: Volume>(call: Call, Sent(body): Sent) -> Reply {
+pub(super) async fn create<R: Volume>(call: Call, Sent(body): Sent) -> Answer {
     let given = Given::checked(R::FIELDS, Purpose::Creation, R::NOUN, body)?;
     let uuid = given.uuid("uuid").unwrap_or_else(Uuid::new_v4);
     let record = R::made(Identity { uuid, created_at: call.now, updated_at: None }, &given);
     call.state.inventory.create(&record).await?;
-    created(&call, &record)
+    Ok(Reply::created(&call, &record))
 }
 
 /// `GET /v1/volume/connectors` and `…/targets`
-pub(super) async fn list<R: Volume>(call: Call) -> Reply {
+pub(super) async fn list<R: Volume>(call: Call) -> Answer {
     let of_node = match call.query.text("node")? {
         Some(ident) => Some(found(&call, ident).await?.uuid),
         None => None,
@@ -69,29 +69,29 @@ pub(super) async fn list<R: Volume>(call: Call) -> Reply {
 }
 
 /// `GET /v1/nodes/{node}/volume/connectors` and `…/targets`
-pub(super) async fn list_of_node<R: Volume>(call: Call, At(ident): At<String>) -> Reply {
+pub(super) async fn list_of_node<R: Volume>(call: Call, At(ident): At<String>) -> Answer {
     let node = found(&call, &ident).await?.uuid;
     page::<R>(&call, format!("nodes/{node}/{}", R::PATH), Some(node)).await
 }
 
-async fn page<R: Volume>(call: &Call, path: String, of_node: Option<Uuid>) -> Reply {
+async fn page<R: Volume>(call: &Call, path: String, of_node: Option<Uuid>) -> Answer {
     let known: Vec<_> = ARGUMENTS.iter().chain(&["node"]).copied().collect();
     call.query.only(&known)?;
     let choice = Choice::of_list::<R>(call, 32)?;
-    ok(Listing::<R> { call, path, choice, of_node, keeps: Box::new(|_| true) }.page().await?)
+    Ok(Reply::Shown(Listing::<R> { call, path, choice, of_node, keeps: Box::new(|_| true) }.page().await?))
 }
 
 /// `GET /v1/volume/connectors/{uuid}` and `…/targets/{uuid}`
-pub(super) async fn get<R: Volume>(call: Call, At(ident): At<String>) -> Reply {
+pub(super) async fn get<R: Volume>(call: Call, At(ident): At<String>) -> Answer {
     call.query.only(&["fields"])?;
     let uuid = identity::<R>(&ident)?;
     let choice = Choice::of_one::<R>(&call)?;
     let found = call.state.inventory.get::<R>(uuid).await?.ok_or_else(|| Fault::missing::<R>(uuid))?;
-    ok(show(&found.value, &call, &choice))
+    Ok(Reply::Shown(show(&found.value, &call, &choice)))
 }
 
 /// `PATCH /v1/volume/connectors/{uuid}` and `…/targets/{uuid}`
-pub(super) async fn update<R: Volume>(call: Call, At(ident): At<String>, Sent(body): Sent) -> Reply {
+pub(super) async fn update<R: Volume>(call: Call, At(ident): At<String>, Sent(body): Sent) -> Answer {
     let uuid = identity::<R>(&ident)?;
     let patch = Patch::read::<R>(body, &call)?;
     let change = |old: &R, node: Option<&Node>| {
@@ -101,19 +101,19 @@ pub(super) async fn update<R: Volume>(call: Call, At(ident): At<String>, Sent(bo
         Ok(R::made(identity, &given))
     };
     let record = call.state.inventory.update(uuid, change).await.map_err(unchanged::<R>(uuid))?;
-    ok(show(&record, &call, &Choice::All))
+    Ok(Reply::Shown(show(&record, &call, &Choice::All)))
 }
 
 /// `DELETE /v1/volume/connectors/{uuid}` and `…/targets/{uuid}`
-pub(super) async fn delete<R: Volume>(call: Call, At(ident): At<String>) -> Reply {
+pub(super) async fn delete<R: Volume>(call: Call, At(ident): At<String>) -> Answer {
     let uuid = identity::<R>(&ident)?;
     let allowed = |_: &R, node: Option<&Node>| deletable(&format!("volume {} deletion", R::NOUN), node);
     call.state.inventory.delete(uuid, allowed).await.map_err(unchanged::<R>(uuid))?;
-    done()
+    Ok(Reply::Done)
 }
 
 /// What is under a node's path can be listed there, and nothing else (Ironic answers the same).
-pub(super) async fn malformed() -> Reply {
+pub(super) async fn malformed() -> Answer {
     Err(Fault::Invalid("Malformed request URI.".into()))
 }
 

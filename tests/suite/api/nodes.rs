@@ -124,20 +124,21 @@ async fn a_node_is_changed_by_patches_as_ironic_takes_them() {
     let node =
         api.node(json!({"extra": {"a": 1}, "driver_info": {"password": "hunter2", "user": "root"}})).await;
     let path = format!("/v1/nodes/{node}");
-    let patch = json!([
+    let changes = json!([
         {"op": "add", "path": "/name", "value": "n2"},
         {"op": "add", "path": "/storage_interface", "value": "external"},
         {"op": "add", "path": "/properties/capabilities", "value": "iscsi_boot:True"},
         {"op": "replace", "path": "/extra/a", "value": 2},
         {"op": "add", "path": "/maintenance", "value": "True"},
     ]);
-    let changed = api.patch(&path, patch).await.expect(200);
+    let shown_again = api.patch(&path, changes).await.expect(200);
     let expected = json!(["n2", "external", {"capabilities": "iscsi_boot:True"}, {"a": 2}, true]);
-    let shown = ["name", "storage_interface", "properties", "extra", "maintenance"].map(|key| &changed[key]);
+    let shown =
+        ["name", "storage_interface", "properties", "extra", "maintenance"].map(|key| &shown_again[key]);
     assert_eq!(json!(shown), expected);
-    assert!(changed["updated_at"].is_string());
-    let patch = json!([{"op": "remove", "path": "/extra"}, {"op": "remove", "path": "/storage_interface"}]);
-    let reset = api.patch(&path, patch).await.expect(200);
+    assert!(shown_again["updated_at"].is_string());
+    let changes = json!([{"op": "remove", "path": "/extra"}, {"op": "remove", "path": "/storage_interface"}]);
+    let reset = api.patch(&path, changes).await.expect(200);
     assert_eq!((&reset["extra"], &reset["storage_interface"]), (&json!({}), &json!("noop")));
     assert_eq!(api.patch(&path, json!([])).await.status, 200);
 }
@@ -187,8 +188,8 @@ async fn a_secret_written_back_masked_is_kept() {
     let shown = api.get(&path).await.expect(200)["driver_info"].clone();
     assert_eq!(shown, json!({"password": "******", "user": "root"}));
     // What is kept cannot be seen from outside; that a value is there is told by a removal.
-    let patch = json!([{"op": "add", "path": "/driver_info", "value": shown}]);
-    api.patch(&path, patch).await.expect(200);
+    let changes = json!([{"op": "add", "path": "/driver_info", "value": shown}]);
+    api.patch(&path, changes).await.expect(200);
     api.patch(&path, json!([{"op": "remove", "path": "/driver_info/password"}])).await.expect(200);
 }
 
@@ -243,8 +244,8 @@ async fn patches_at_once_are_all_kept() {
     let patches = (0..20).map(|n| {
         let (api, path) = (std::sync::Arc::clone(&api), format!("/v1/nodes/{node}"));
         tokio::spawn(async move {
-            let patch = json!([{"op": "add", "path": format!("/extra/k{n}"), "value": n}]);
-            api.patch(&path, patch).await.expect(200);
+            let changes = json!([{"op": "add", "path": format!("/extra/k{n}"), "value": n}]);
+            api.patch(&path, changes).await.expect(200);
             api.get("/v1/nodes/detail").await.expect(200);
         })
     });
