@@ -12,7 +12,7 @@
 //! 5. [`script`] turns that [`model::Answer`] into text; iPXE hooks the volumes over iSCSI and boots.
 //! 6. If that fails, the machine reports the step and the error, and asks anew: every try is resolved afresh.
 //!
-//! People come in by a listener of their own, the API, which speaks OpenStack Ironic's API.
+//! People come in by a listener of their own, the [`api`], which speaks OpenStack Ironic's API.
 //!
 //! Two rules make it what it is. *Nothing about a volume is frozen*: there is no script on disk, and nothing is kept
 //! from one request to the next. *No machine is left without a reason*: every refusal and every failure is a line
@@ -26,10 +26,11 @@
 //! | 1 | [`config`], [`images`], [`listen`], [`script`], [`telemetry`] |
 //! | 2 | [`store`], [`tftp`] |
 //! | 3 | [`boot`] |
-//! | 4 | [`http`] |
+//! | 4 | [`api`], [`http`] |
 //! | 5 | [`app`]: assembly |
 //! | 6 | [`cli`] |
 
+pub mod api;
 pub mod app;
 pub mod boot;
 pub mod cli;

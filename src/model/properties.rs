@@ -51,14 +51,40 @@ impl Properties {
     pub fn masked(&self) -> Map<String, Value> {
         self.0.iter().map(|(key, value)| (key.clone(), mask(key, value))).collect()
     }
+
+    /// The object, but with the secrets of `old` wherever `******` stands in their place: whoever writes back what
+    /// [`Properties::masked`] showed has not changed it.
+    pub fn keeping_secrets_of(mut self, old: &Self) -> Self {
+        for (key, value) in &mut self.0 {
+            unmask(key, value, old.0.get(key));
+        }
+        self
+    }
+}
+
+fn is_secret(key: &str) -> bool {
+    let lower = key.to_ascii_lowercase();
+    SECRET_WORDS.iter().any(|word| lower.contains(word))
+}
+
+fn unmask(key: &str, value: &mut Value, old: Option<&Value>) {
+    match (value, old) {
+        (Value::Object(inner), Some(Value::Object(old))) => {
+            inner.iter_mut().for_each(|(key, value)| unmask(key, value, old.get(key)));
+        }
+        (Value::Array(items), Some(Value::Array(old))) if !is_secret(key) => {
+            items.iter_mut().enumerate().for_each(|(at, item)| unmask(key, item, old.get(at)));
+        }
+        (value, Some(old)) if is_secret(key) && value == MASK => *value = old.clone(),
+        _ => {}
+    }
 }
 
 fn mask(key: &str, value: &Value) -> Value {
-    let lower = key.to_ascii_lowercase();
     match value {
         Value::Null => Value::Null,
         Value::Object(inner) => inner.iter().map(|(key, value)| (key.clone(), mask(key, value))).collect(),
-        _ if SECRET_WORDS.iter().any(|word| lower.contains(word)) => MASK.into(),
+        _ if is_secret(key) => MASK.into(),
         // A list keeps its key's meaning, and may hold objects with keys of their own.
         Value::Array(items) => items.iter().map(|item| mask(key, item)).collect(),
         _ => value.clone(),
@@ -112,6 +138,30 @@ mod tests {
         });
         assert_eq!(Value::from(given.masked()), expected);
         assert!(!format!("{given:?}").contains("hunter"));
+    }
+
+    #[test]
+    fn a_secret_that_is_written_back_masked_stays_what_it_was() {
+        let old = properties(json!({
+            "auth_password": "hunter2",
+            "deep": {"list": [{"token": "hunter3"}, {"token": "hunter4"}]},
+            "tokens": ["hunter5"],
+            "gone": {"password": "hunter6"},
+        }));
+        let mut written = Value::from(old.masked());
+        written["deep"]["list"][1]["token"] = "new".into();
+        written["gone"] = Value::Null;
+        written["note"] = MASK.into();
+        written["other_password"] = MASK.into();
+        let expected = json!({
+            "auth_password": "hunter2",
+            "deep": {"list": [{"token": "hunter3"}, {"token": "new"}]},
+            "tokens": ["hunter5"],
+            "gone": null,
+            "note": MASK,
+            "other_password": MASK,
+        });
+        assert_eq!(properties(written).keeping_secrets_of(&old), properties(expected));
     }
 
     #[test]

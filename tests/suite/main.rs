@@ -1,5 +1,8 @@
 //! What runs without any privilege: the binary as a whole, seen from outside, and the shape of the house.
 
+#![recursion_limit = "256"] // a whole node is a large json!
+
+mod api;
 mod daemon;
 mod faults;
 mod layers;

@@ -1,0 +1,106 @@
+//! The front: what is done for every request before its route is looked for, and for every answer.
+//!
+//! Here the path is brought into its one spelling, version and caller are made out, and the headers are set that
+//! clients expect on every answer, errors included.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::uri::{PathAndQuery, Uri};
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::ApiState;
+use super::call::Facts;
+use super::fault::Fault;
+use super::links::Links;
+use super::version::Version;
+
+/// By what a request is found in the log.
+const REQUEST_ID: HeaderName = HeaderName::from_static("openstack-request-id");
+const REQUEST_ID_OF_OLD: HeaderName = HeaderName::from_static("x-openstack-request-id");
+
+/// Wraps the routes.
+pub(super) async fn front(State(state): State<Arc<ApiState>>, request: Request, next: Next) -> Response {
+    let negotiated = Version::negotiated(request.headers());
+    let used = negotiated.as_ref().ok().copied();
+    let mut response = match negotiated {
+        Ok(version) => answer(&state, version, request, next).await,
+        Err(fault) => fault.into_response(),
+    };
+    Version::announce(used, response.headers_mut());
+    let id = format!("req-{}", Uuid::new_v4());
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, id.clone());
+        response.headers_mut().insert(REQUEST_ID_OF_OLD, id);
+    }
+    response
+}
+
+async fn answer(_state: &ApiState, version: Version, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let (path, json_suffix) = canonical(parts.uri.path());
+    let Some(uri) = with_path(&parts.uri, &path) else {
+        return Fault::Invalid("Malformed request URI.".into()).into_response();
+    };
+    let facts = Facts { version, links: Links::of(&parts), now: Timestamp::now(), json_suffix };
+    parts.uri = uri;
+    parts.extensions.insert(facts);
+    next.run(Request::from_parts(parts, body)).await
+}
+
+/// A path as the routes know it, and whether `.json` was cut off: `/nodes/` is `/v1/nodes`, as Ironic's bookmark
+/// links want it.
+fn canonical(path: &str) -> (String, bool) {
+    let trimmed = path.trim_end_matches('/');
+    let (trimmed, json_suffix) = match trimmed.strip_suffix(".json") {
+        // The document that describes the API is called so.
+        Some(_) if trimmed == "/openapi.json" => return (trimmed.to_owned(), false),
+        Some(rest) if !rest.is_empty() && !rest.ends_with('/') => (rest, true),
+        _ => (trimmed, false),
+    };
+    let path = match trimmed {
+        "" => "/".to_owned(),
+        path if path == "/v1" || path.starts_with("/v1/") => path.to_owned(),
+        path => format!("/v1{path}"),
+    };
+    (path, json_suffix)
+}
+
+fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
+    let path_and_query = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    let path_and_query: PathAndQuery = path_and_query.parse().ok()?;
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(path_and_query);
+    Uri::from_parts(parts).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_a_path_is_one() {
+        for (path, canonical_path, suffix) in [
+            ("/", "/", false),
+            ("//", "/", false),
+            ("/v1", "/v1", false),
+            ("/v1/", "/v1", false),
+            ("/v1/nodes/", "/v1/nodes", false),
+            ("/nodes/a/states", "/v1/nodes/a/states", false),
+            ("/v1/nodes/a.json", "/v1/nodes/a", true),
+            ("/v1/nodes.json/", "/v1/nodes", true),
+            ("/v1/nodes/.json", "/v1/nodes/.json", false),
+            ("/openapi.json", "/openapi.json", false),
+            ("/v10/nodes", "/v1/v10/nodes", false),
+        ] {
+            assert_eq!(canonical(path), (canonical_path.to_owned(), suffix), "{path}");
+        }
+    }
+}

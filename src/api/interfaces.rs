@@ -1,0 +1,114 @@
+//! Drivers and their interfaces: what Ironic calls hardware types, and what each of them is made of.
+//!
+//! volboot has two drivers that do the same. `manual-management` is Ironic's own name for machines that people
+//! switch on and off; `fake-hardware` is what client libraries' test suites ask for, and what its interfaces are
+//! called there.
+
+use serde_json::Value;
+
+use super::ApiState;
+use super::fault::Fault;
+use crate::model::{Node, StorageInterface};
+
+/// A driver: its name, and for each type of interface those that a node may have, the default first.
+#[derive(Debug)]
+pub(super) struct Driver {
+    pub(super) name: &'static str,
+    interfaces: &'static [(&'static str, &'static [&'static str])],
+}
+
+/// The drivers there are.
+pub(super) const DRIVERS: [Driver; 2] = [
+    Driver {
+        name: "fake-hardware",
+        interfaces: &[
+            ("boot", &["fake"]),
+            ("console", &["no-console"]),
+            ("deploy", &["fake"]),
+            ("inspect", &["no-inspect"]),
+            ("management", &["fake"]),
+            ("network", &["noop"]),
+            ("power", &["fake"]),
+            ("raid", &["no-raid"]),
+            ("vendor", &["no-vendor"]),
+        ],
+    },
+    Driver {
+        name: "manual-management",
+        interfaces: &[
+            ("boot", &["ipxe"]),
+            ("console", &["no-console"]),
+            ("deploy", &["direct"]),
+            ("inspect", &["no-inspect"]),
+            ("management", &["noop"]),
+            ("network", &["noop"]),
+            ("power", &["fake"]),
+            ("raid", &["no-raid"]),
+            ("vendor", &["no-vendor"]),
+        ],
+    },
+];
+
+/// The types of interfaces that a node names, but for `storage`, with the field that holds each.
+pub(super) const TYPES: [(&str, &str); 9] = [
+    ("boot", "boot_interface"),
+    ("console", "console_interface"),
+    ("deploy", "deploy_interface"),
+    ("inspect", "inspect_interface"),
+    ("management", "management_interface"),
+    ("network", "network_interface"),
+    ("power", "power_interface"),
+    ("raid", "raid_interface"),
+    ("vendor", "vendor_interface"),
+];
+
+/// The driver of a name.
+pub(super) fn driver(name: &str) -> Option<&'static Driver> {
+    DRIVERS.iter().find(|driver| driver.name == name)
+}
+
+impl Driver {
+    /// What a node may have as its interface of a type, the default first.
+    pub(super) fn enabled(&self, kind: &str) -> &'static [&'static str] {
+        self.interfaces.iter().find(|(own, _)| *own == kind).map_or(&[], |(_, enabled)| enabled)
+    }
+}
+
+/// The name of a node's interface of a type: as it was set, else the driver's default.
+pub(super) fn of_node(node: &Node, kind: &str) -> Value {
+    let default = || driver(&node.driver).and_then(|driver| driver.enabled(kind).first()).copied();
+    node.interfaces.text(kind).or_else(default).map_or(Value::Null, Value::from)
+}
+
+/// Whether a node's driver and interfaces are ones that are there. Ironic checks the same when a node is created
+/// and changed, and answers 400.
+pub(super) fn check(node: &Node, state: &ApiState) -> Result<(), Fault> {
+    let Some(driver) = driver(&node.driver) else {
+        return Err(Fault::Invalid(format!(
+            "No valid host was found. Reason: No conductor service registered which supports driver {}.",
+            node.driver
+        )));
+    };
+    for (kind, _) in TYPES {
+        let enabled = driver.enabled(kind);
+        if let Some(name) = node.interfaces.text(kind)
+            && !enabled.contains(&name)
+        {
+            return Err(not_enabled(kind, name, enabled));
+        }
+    }
+    let storage = &node.storage_interface;
+    if state.enabled_storage_interfaces.contains(storage) {
+        return Ok(());
+    }
+    let enabled: Vec<_> = state.enabled_storage_interfaces.iter().map(StorageInterface::as_str).collect();
+    Err(not_enabled("storage", storage.as_str(), &enabled))
+}
+
+fn not_enabled(kind: &str, name: &str, enabled: &[&str]) -> Fault {
+    let enabled = enabled.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+    Fault::Invalid(format!(
+        "Could not find the following interface in the 'ironic.hardware.interfaces.{kind}' entrypoint: {name}. \
+         Valid interfaces are [{enabled}]."
+    ))
+}

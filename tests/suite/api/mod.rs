@@ -1,0 +1,134 @@
+//! Ironic's API, asked as its clients ask it, over a store in memory.
+
+mod errors;
+mod nodes;
+mod ports;
+mod versions;
+mod volumes;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request};
+use serde_json::Value;
+use tower::ServiceExt as _;
+use volboot::api::{ApiState, router};
+use volboot::model::StorageInterface;
+use volboot::store::{Inventory, MemoryStore};
+
+/// The last version served, which most tests use.
+const LATEST: &str = "1.33";
+
+/// An API with nothing in it yet.
+struct Api {
+    router: Router,
+    version: &'static str,
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: Value,
+}
+
+impl Api {
+    fn new() -> Self {
+        let state = ApiState {
+            inventory: Inventory::new(Arc::new(MemoryStore::default())),
+            enabled_storage_interfaces: vec![
+                StorageInterface::Noop,
+                StorageInterface::External,
+                StorageInterface::Cinder,
+            ],
+            default_storage_interface: StorageInterface::Noop,
+            keep_targets_on_undeploy: false,
+        };
+        Self { router: router(state), version: LATEST }
+    }
+
+    /// The same API, asked in another version.
+    fn at(&self, version: &'static str) -> Self {
+        Self { router: self.router.clone(), version }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, Value::Null).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send("POST", path, body).await
+    }
+
+    async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.send("PATCH", path, body).await
+    }
+
+    async fn put(&self, path: &str, body: Value) -> Answer {
+        self.send("PUT", path, body).await
+    }
+
+    async fn delete(&self, path: &str) -> Answer {
+        self.send("DELETE", path, Value::Null).await
+    }
+
+    async fn send(&self, method: &str, path: &str, body: Value) -> Answer {
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        self.raw(method, path, &[("x-openstack-ironic-api-version", self.version)], body).await
+    }
+
+    async fn raw(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Body) -> Answer {
+        let mut request = Request::builder().method(method).uri(path).header("host", "boot.example:6385");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(body).expect("a request");
+        let response = self.router.clone().oneshot(request).await.expect("an answer");
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, usize::MAX).await.expect("a body");
+        let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).expect("JSON") };
+        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    /// Creates a node and tells its UUID.
+    async fn node(&self, more: Value) -> String {
+        let mut body = serde_json::json!({"driver": "fake-hardware"});
+        for (key, value) in more.as_object().into_iter().flatten() {
+            body[key] = value.clone();
+        }
+        self.post("/v1/nodes", body).await.expect(201)["uuid"].as_str().expect("a UUID").to_owned()
+    }
+}
+
+impl Answer {
+    /// The body of an answer that must have this status.
+    #[track_caller]
+    fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.body);
+        self.body
+    }
+
+    /// The text of an error that must have this status and Ironic's form.
+    #[track_caller]
+    fn fault(self, status: u16) -> String {
+        assert_eq!(self.status, status, "{}", self.body);
+        let inner = self.body["error_message"].as_str().expect("JSON within JSON");
+        let inner: Value = serde_json::from_str(inner).expect("JSON within JSON");
+        let code = if status < 500 { "Client" } else { "Server" };
+        assert_eq!((&inner["faultcode"], &inner["debuginfo"]), (&code.into(), &Value::Null), "{inner}");
+        assert_eq!(inner.as_object().expect("an object").len(), 3, "{inner}");
+        inner["faultstring"].as_str().expect("a text").to_owned()
+    }
+
+    #[track_caller]
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).unwrap_or_else(|| panic!("no {name}")).to_str().expect("a text")
+    }
+}
+
+/// The values under a key of every item of a list.
+fn column(body: &Value, list: &str, key: &str) -> Vec<Value> {
+    body[list].as_array().expect("a list").iter().map(|item| item[key].clone()).collect()
+}
