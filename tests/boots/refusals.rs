@@ -1,0 +1,50 @@
+//! Machines that are not to boot a volume: told why on their console, and sent on to their next boot device.
+
+use anyhow::Result;
+
+use crate::lab::dhcp::Rom;
+use crate::lab::machine::{Build, Firmware};
+use crate::lab::target::Export;
+use crate::lab::volume::{Recipe, Volume};
+use crate::lab::{self, Lab};
+use crate::site::{BOOT_LIMIT, INITIATOR, MAC, Site, storage};
+
+#[test]
+fn an_unknown_bios_machine_is_told_so_and_starts_its_own_disk() -> Result<()> {
+    lab::run(|lab| an_unknown_machine_starts_its_own_disk(lab, Firmware::Bios))
+}
+
+/// Firmware goes on to the next device only when iPXE leaves with a failure; after a success it opens its set-up menu.
+#[test]
+fn an_unknown_uefi_machine_is_told_so_and_starts_its_own_disk() -> Result<()> {
+    lab::run(|lab| an_unknown_machine_starts_its_own_disk(lab, Firmware::Uefi))
+}
+
+fn an_unknown_machine_starts_its_own_disk(lab: &Lab, firmware: Firmware) -> Result<()> {
+    let disk = Volume::bootable(lab, &Recipe::new("local", firmware))?;
+    let _site = Site::open(lab, Rom::FetchesScript, "")?;
+
+    let mut machine = Build { disk: Some(&disk), ..Build::bare(firmware, MAC) }.power_on(lab)?;
+    machine.shows(&["boot.ipxe... ok"], BOOT_LIMIT)?;
+    machine.shows(&["unknown", "not known", "not registered"], BOOT_LIMIT)?;
+    machine.shows(&[&disk.boot_line()], BOOT_LIMIT)?;
+    Ok(())
+}
+
+#[test]
+fn a_machine_in_maintenance_is_told_the_reason_and_boots_no_volume() -> Result<()> {
+    lab::run(|lab| {
+        let disk = Volume::bootable(lab, &Recipe::new("local", Firmware::Bios))?;
+        let volume = Volume::bootable(lab, &Recipe::new("alpha", Firmware::Bios))?;
+        let export = Export::new(&volume, INITIATOR);
+        let _storage = storage(lab, &[&export])?;
+        let site = Site::open(lab, Rom::FetchesScript, "")?;
+        let node = site.register(&[&export])?;
+        site.api.set_maintenance(&node, "fan 3 is broken")?;
+
+        let mut machine = Build { disk: Some(&disk), ..Build::bare(Firmware::Bios, MAC) }.power_on(lab)?;
+        machine.shows(&["maintenance"], BOOT_LIMIT)?;
+        machine.shows(&[&disk.boot_line()], BOOT_LIMIT)?;
+        Ok(())
+    })
+}

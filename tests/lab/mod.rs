@@ -1,0 +1,54 @@
+//! A small data centre for one test: a network, an iSCSI target, a DHCP server, volboot, and machines to switch on.
+//!
+//! Everything is the real thing (tgt, dnsmasq, QEMU with its firmware, iPXE, GRUB, the `volboot` binary) and everything is
+//! private to the [`Lab`] it was started in: its own network namespace, its own directory, its own processes. Labs do not see
+//! one another, so they may use the same addresses and run side by side, and a killed test leaves no process and no
+//! interface behind.
+//!
+//! A lab belongs to the thread that made it ([`network`] says why), so a whole test runs on one thread: [`run`] gives it one.
+//!
+//! Included by `tests/boots` and by `tests/demo`, neither of which needs every part of it.
+#![allow(dead_code, reason = "each of the two programs that include the lab uses its own part of it")]
+
+pub(crate) mod api;
+pub(crate) mod console;
+pub(crate) mod daemon;
+pub(crate) mod dhcp;
+pub(crate) mod machine;
+pub(crate) mod network;
+pub(crate) mod process;
+pub(crate) mod target;
+pub(crate) mod volume;
+
+use std::path::Path;
+use std::{panic, thread};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+/// One private network and one private directory; all other parts are started in it.
+pub(crate) struct Lab {
+    directory: TempDir,
+}
+
+impl Lab {
+    /// Takes the calling thread out of the host's network and into one of its own, for good.
+    pub(crate) fn open() -> Result<Self> {
+        network::leave_the_host()?;
+        let directory = tempfile::Builder::new().prefix("volboot-lab-").tempdir();
+        Ok(Self { directory: directory.context("cannot make a directory for the lab")? })
+    }
+
+    /// Where the lab's files are; removed with the lab.
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+/// Runs `test` in a lab of its own and hands on its result, or its panic.
+pub(crate) fn run(test: impl FnOnce(&Lab) -> Result<()> + Send + 'static) -> Result<()> {
+    assert!(network::is_root(), "needs root: run `make test`");
+    let body = move || test(&Lab::open()?);
+    let thread = thread::Builder::new().name("lab".into()).spawn(body).context("cannot start a thread")?;
+    thread.join().unwrap_or_else(|reason| panic::resume_unwind(reason))
+}
