@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -93,5 +93,10 @@ impl Machine {
     /// Waits until its console shows one of `patterns` after the one waited for before.
     pub(crate) fn shows(&mut self, patterns: &[&str], within: Duration) -> Result<Seen> {
         self.process.wait_for(patterns, within)
+    }
+
+    /// When its console first showed `pattern`, if it did.
+    pub(crate) fn when(&self, pattern: &str) -> Option<Instant> {
+        self.process.when(pattern)
     }
 }

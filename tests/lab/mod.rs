@@ -20,35 +20,41 @@ pub(crate) mod process;
 pub(crate) mod target;
 pub(crate) mod volume;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{panic, thread};
 
 use anyhow::{Context, Result};
-use tempfile::TempDir;
 
 /// One private network and one private directory; all other parts are started in it.
 pub(crate) struct Lab {
-    directory: TempDir,
+    directory: PathBuf,
 }
 
 impl Lab {
     /// Takes the calling thread out of the host's network and into one of its own, for good.
-    pub(crate) fn open() -> Result<Self> {
+    ///
+    /// The directory is the caller's, to be removed when the lab's thread has ended.
+    pub(crate) fn open(directory: &Path) -> Result<Self> {
         network::leave_the_host()?;
-        let directory = tempfile::Builder::new().prefix("volboot-lab-").tempdir();
-        Ok(Self { directory: directory.context("cannot make a directory for the lab")? })
+        Ok(Self { directory: directory.to_owned() })
     }
 
-    /// Where the lab's files are; removed with the lab.
+    /// Where the lab's files are.
     pub(crate) fn path(&self) -> &Path {
-        self.directory.path()
+        &self.directory
     }
+}
+
+/// A new directory for a lab; removed when it is dropped.
+pub(crate) fn directory() -> Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix("volboot-lab-").tempdir().context("cannot make a directory for the lab")
 }
 
 /// Runs `test` in a lab of its own and hands on its result, or its panic.
 pub(crate) fn run(test: impl FnOnce(&Lab) -> Result<()> + Send + 'static) -> Result<()> {
     assert!(network::is_root(), "needs root: run `make test`");
-    let body = move || test(&Lab::open()?);
-    let thread = thread::Builder::new().name("lab".into()).spawn(body).context("cannot start a thread")?;
+    let directory = directory()?;
+    let path = directory.path().to_owned();
+    let thread = thread::spawn(move || test(&Lab::open(&path)?));
     thread.join().unwrap_or_else(|reason| panic::resume_unwind(reason))
 }
