@@ -6,6 +6,7 @@
 //!   threads) has to be started from that thread.
 //! * A bridge takes the lowest MAC of its ports unless it was given one, so every machine switched on would change the
 //!   server's MAC under the others.
+//! * An IPv6 address is unusable for a second or two while its uniqueness is checked (`nodad` skips that).
 
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -15,6 +16,9 @@ use nix::sched::{CloneFlags, unshare};
 
 /// The site's server: DHCP, volboot and the iSCSI portal are all here.
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+
+/// The site's IPv6 network, which only a router is needed for ([`super::dhcp`]).
+pub(crate) const SITE_V6: &str = "fd00:99::";
 
 const BRIDGE: &str = "br0";
 const BRIDGE_MAC: &str = "02:00:00:00:00:01";
@@ -30,6 +34,7 @@ pub(super) fn leave_the_host() -> Result<()> {
     ip(&["link", "set", "lo", "up"])?;
     ip(&["link", "add", BRIDGE, "address", BRIDGE_MAC, "type", "bridge"])?;
     ip(&["address", "add", &format!("{SERVER}/24"), "dev", BRIDGE])?;
+    ip(&["address", "add", &format!("{SITE_V6}1/64"), "dev", BRIDGE, "nodad"])?;
     ip(&["link", "set", BRIDGE, "up"])
 }
 

@@ -7,6 +7,8 @@
 //! Traps it copes with:
 //! * Nothing is mounted and no loop device is used: partitions are written into the file (`sfdisk`, and mtools with an offset).
 //! * GRUB's embedded configuration is run by its rescue parser: plain commands only, no `if`.
+//! * SeaBIOS shows a character on the serial line only when the next one comes, so the last before `halt` are lost: the loader
+//!   says something more at the end.
 //! * `halt` leaves QEMU only because a machine is started with `-no-reboot` ([`super::machine`]).
 
 use std::path::{Path, PathBuf};
@@ -62,6 +64,7 @@ impl Volume {
             script.push(format!("search --no-floppy --file --set=other /{other}"));
             script.push(format!("cat ($other)/{other}"));
         }
+        script.push("echo \"volboot-lab: switching off\"".to_owned());
         script.push("halt\n".to_owned());
         let config = lab.path().join(format!("{}.cfg", recipe.name));
         fs::write(&config, script.join("\n"))?;
