@@ -1,5 +1,8 @@
 //! volboot boots bare machines from block-storage volumes.
 
-#![forbid(unsafe_code)]
-
+pub mod config;
 pub mod model;
+pub mod script;
+pub mod store;
+pub mod telemetry;
+pub mod tftp;

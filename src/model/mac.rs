@@ -27,8 +27,11 @@ impl Mac {
     /// The spelling used in URLs (`52-54-00-12-34-56`): unlike a colon, a hyphen can never make the first segment
     /// of a relative URI look like a scheme (RFC 3986 §4.2).
     pub fn hyphenated(self) -> String {
-        let [a, b, c, d, e, f] = self.0;
-        format!("{a:02x}-{b:02x}-{c:02x}-{d:02x}-{e:02x}-{f:02x}")
+        self.joined("-")
+    }
+
+    fn joined(self, separator: &str) -> String {
+        self.0.map(|byte| format!("{byte:02x}")).join(separator)
     }
 }
 
@@ -72,8 +75,7 @@ impl FromStr for Mac {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        f.write_str(&self.joined(":"))
     }
 }
 

@@ -8,6 +8,7 @@
 //! clients read and write them.
 
 mod answer;
+mod asker;
 mod connection;
 mod iqn;
 mod mac;
@@ -20,6 +21,7 @@ mod states;
 mod volume;
 
 pub use answer::{Answer, BootPlan, Platform, Volume};
+pub use asker::{Asker, MAX_MACS};
 pub use connection::{Chap, Connection, PropertyError};
 pub use iqn::{Iqn, IqnError};
 pub use mac::{Mac, MacError};

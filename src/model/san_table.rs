@@ -70,6 +70,12 @@ impl<'a> SanTable<'a> {
                 plan.boot.id
             ));
         }
+        if plan.boot.paths[..boot_paths].iter().any(|path| path.portal.is_ipv6()) {
+            warnings.push(format!(
+                "volume {} is reached by IPv6, which the iBFT cannot hold: the operating system must know it otherwise",
+                plan.boot.id
+            ));
+        }
         let mut free = match platform {
             Platform::Uefi => MAX_ENTRIES - boot_paths,
             Platform::Bios => 0,
@@ -181,6 +187,14 @@ mod tests {
         let plan = plan(volume("a", 1, false), vec![volume("b", 3, false)]);
         assert_eq!(hooks(&plan, Platform::Bios), [(0x80, 1, true), (0x81, 3, false)]);
         assert_eq!(hooks(&plan, Platform::Uefi), [(0x80, 1, true), (0x81, 3, false)]);
+    }
+
+    #[test]
+    fn an_ipv6_path_is_a_warning() {
+        let mut given = volume("a", 1, false);
+        given.paths[0].portal = "[2001:db8::1]".parse().expect("a portal");
+        let plan = plan(given, vec![]);
+        assert_eq!(SanTable::new(&plan, Platform::Uefi).warnings.len(), 1);
     }
 
     #[test]

@@ -1,0 +1,411 @@
+//! What the operator said: the configuration file, checked, with every default stated once.
+//!
+//! A file is read whole: all its faults are told at once, each with its key, and a key that is not known comes
+//! with the nearest one that is.
+
+mod read;
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+
+use crate::model::StorageInterface;
+use read::Section;
+
+/// Where the file is when nobody names another.
+pub const DEFAULT_PATH: &str = "/etc/volboot/volboot.toml";
+
+/// All that can be configured. [`Config::default`] is what holds with no file at all.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `enabled_storage_interfaces`: the storage interfaces that nodes may have.
+    pub enabled_storage_interfaces: Vec<StorageInterface>,
+    /// `default_storage_interface`: the one a node gets that was created without.
+    pub default_storage_interface: StorageInterface,
+    /// `[store]`
+    pub store: StoreConfig,
+    /// `[tftp]`
+    pub tftp: TftpConfig,
+    /// `[http]`
+    pub http: HttpConfig,
+    /// `[api]`
+    pub api: ApiConfig,
+    /// `[boot]`
+    pub boot: BootConfig,
+}
+
+/// `[store]`: where records live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// `path`: the file.
+    pub path: PathBuf,
+}
+
+/// `[tftp]`: what firmware talks to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TftpConfig {
+    /// `listen`: address and UDP port.
+    pub listen: SocketAddr,
+    /// `images`: directories that are searched for iPXE binaries, in this order.
+    pub images: Vec<PathBuf>,
+}
+
+/// `[http]`: what machines talk to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// `listen`: address and TCP port.
+    pub listen: SocketAddr,
+    /// `url`: what machines are told; unset: the address at which they reached us.
+    pub url: Option<String>,
+    /// `allow`: the networks whose machines may ask at all.
+    pub allow: Vec<IpNet>,
+}
+
+/// `[api]`: what people talk to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiConfig {
+    /// `listen`: address and TCP port.
+    pub listen: SocketAddr,
+    /// `auth`: who may.
+    pub auth: Auth,
+    /// `allow_unauthenticated`: whether `auth = "none"` is meant even where others can reach it.
+    pub allow_unauthenticated: bool,
+}
+
+/// Who may use the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// `none`: whoever reaches it.
+    None,
+}
+
+/// `[boot]`: what machines are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BootConfig {
+    /// `unknown`: what a machine nobody registered does after it was told so.
+    pub unknown: Afterwards,
+    /// `refused`: what a machine does that is known but may not or cannot boot.
+    pub refused: Afterwards,
+    /// `tries`: how often a machine tries to boot from its volumes before it gives up.
+    pub tries: u32,
+}
+
+/// What a machine does after it was told why it does not boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Afterwards {
+    /// Goes on to the firmware's next boot device.
+    Exit,
+    /// Asks again after a while.
+    Retry,
+    /// Opens iPXE's command line.
+    Shell,
+}
+
+/// A file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It says what cannot be meant.
+    #[error("{}: {}", .path.display(), all(.faults))]
+    Faults {
+        /// The file.
+        path: PathBuf,
+        /// All of them.
+        faults: Vec<Fault>,
+    },
+}
+
+/// One thing that is wrong in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The key, such as `http.listen`; none if the file is no TOML.
+    pub key: Option<String>,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.key {
+            Some(key) => write!(f, "{key}: {}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+fn all(faults: &[Fault]) -> String {
+    match faults {
+        [one] => one.to_string(),
+        many => {
+            let lines: String = many.iter().map(|fault| format!("\n  {fault}")).collect();
+            format!("{} faults:{lines}", many.len())
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::from_sections(&mut Section::new(toml::Table::new()))
+    }
+}
+
+impl Config {
+    /// Reads a file; without a name the one at [`DEFAULT_PATH`], if there is one, else every default holds.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let chosen = path.unwrap_or(Path::new(DEFAULT_PATH));
+        let text = match std::fs::read_to_string(chosen) {
+            Ok(text) => text,
+            Err(error) if path.is_none() && error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(source) => return Err(ConfigError::Read { path: chosen.to_owned(), source }),
+        };
+        Self::parse(&text).map_err(|faults| ConfigError::Faults { path: chosen.to_owned(), faults })
+    }
+
+    /// Reads the text of a file.
+    pub fn parse(text: &str) -> Result<Self, Vec<Fault>> {
+        let table = text
+            .parse::<toml::Table>()
+            .map_err(|error| vec![Fault { key: None, message: error.to_string().trim_end().to_owned() }])?;
+        let mut root = Section::new(table);
+        let config = Self::from_sections(&mut root);
+        let mut faults = root.finish();
+        config.check(&mut faults);
+        if faults.is_empty() { Ok(config) } else { Err(faults) }
+    }
+
+    fn from_sections(root: &mut Section) -> Self {
+        use StorageInterface::{Cinder, External, Noop};
+        Self {
+            enabled_storage_interfaces: root.list(
+                "enabled_storage_interfaces",
+                vec![Noop, External, Cinder],
+                storage_interface,
+            ),
+            default_storage_interface: root.value("default_storage_interface", Noop, storage_interface),
+            store: root.section("store", |section| StoreConfig {
+                path: section.value("path", "/var/lib/volboot/volboot.redb".into(), path),
+            }),
+            tftp: root.section("tftp", |section| TftpConfig {
+                listen: section.parsed("listen", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 69))),
+                images: section.list(
+                    "images",
+                    ["/usr/lib/ipxe", "/boot", "/usr/share/ipxe"].map(PathBuf::from).to_vec(),
+                    path,
+                ),
+            }),
+            http: root.section("http", |section| HttpConfig {
+                listen: section.parsed("listen", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080))),
+                url: section.value("url", None, |text| base_url(text).map(Some)),
+                allow: section.list("allow", machine_networks(), |text| {
+                    text.parse().map_err(|_| "expected a network such as 10.0.0.0/8".to_owned())
+                }),
+            }),
+            api: root.section("api", |section| ApiConfig {
+                listen: section.parsed("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 6385))),
+                auth: section.choice("auth", Auth::None, &[("none", Auth::None)]),
+                allow_unauthenticated: section.flag("allow_unauthenticated", false),
+            }),
+            boot: root.section("boot", |section| BootConfig {
+                unknown: section.choice("unknown", Afterwards::Exit, &AFTERWARDS),
+                refused: section.choice("refused", Afterwards::Exit, &AFTERWARDS),
+                tries: section.number("tries", 10, 1..=1000),
+            }),
+        }
+    }
+
+    /// What no single key can show to be wrong.
+    fn check(&self, faults: &mut Vec<Fault>) {
+        let mut fault =
+            |key: &str, message: String| faults.push(Fault { key: Some(key.to_owned()), message });
+        if !self.enabled_storage_interfaces.contains(&self.default_storage_interface) {
+            let message =
+                format!("\"{}\" is not among enabled_storage_interfaces", self.default_storage_interface);
+            fault("default_storage_interface", message);
+        }
+        if self.api.listen == self.http.listen && self.api.listen.port() != 0 {
+            fault(
+                "api.listen",
+                "machines and people need listeners of their own, but http.listen is the same".into(),
+            );
+        }
+        if self.api.auth == Auth::None
+            && !self.api.allow_unauthenticated
+            && !self.api.listen.ip().to_canonical().is_loopback()
+        {
+            let message = "without authentication the API may listen on loopback only; \
+                           allow_unauthenticated = true if everybody who reaches it may do everything";
+            fault("api.auth", message.into());
+        }
+    }
+}
+
+const AFTERWARDS: [(&str, Afterwards); 3] =
+    [("exit", Afterwards::Exit), ("retry", Afterwards::Retry), ("shell", Afterwards::Shell)];
+
+/// Private, link-local and loopback networks (RFC 1918, 3927, 4193, 4291): where bare machines are. A script may
+/// hold a secret, so nobody else gets one unless the operator says so.
+fn machine_networks() -> Vec<IpNet> {
+    let networks = [
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",
+        "127.0.0.0/8",
+        "fc00::/7",
+        "fe80::/10",
+        "::1/128",
+    ];
+    networks.into_iter().filter_map(|network| network.parse().ok()).collect()
+}
+
+fn storage_interface(text: &str) -> Result<StorageInterface, String> {
+    match StorageInterface::from(text.to_owned()) {
+        StorageInterface::Other(_) => Err(format!("\"{text}\" is none of noop, external, cinder")),
+        known => Ok(known),
+    }
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("expected a path".into()) } else { Ok(text.into()) }
+}
+
+/// A URL that goes into scripts, so it may hold no more than a base: scheme, authority, and a path without query.
+fn base_url(text: &str) -> Result<String, String> {
+    let fault = || "expected a URL such as http://192.0.2.1:8080".to_owned();
+    let uri: axum::http::Uri = text.parse().map_err(|_| fault())?;
+    let plain = |text: &str| {
+        text.chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '[' | ']' | '/' | '-' | '_'))
+    };
+    match (uri.scheme_str(), uri.authority(), uri.query()) {
+        (Some("http" | "https"), Some(_), None) if plain(text) => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err(fault()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults_of(text: &str) -> Vec<String> {
+        Config::parse(text).expect_err("a fault").iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn with_no_file_at_all_the_defaults_hold() {
+        let config = Config::parse("").expect("is complete");
+        assert_eq!(config, Config::default());
+        assert_eq!(config.tftp.listen.to_string(), "0.0.0.0:69");
+        assert_eq!(config.http.listen.to_string(), "0.0.0.0:8080");
+        assert_eq!(config.api.listen.to_string(), "127.0.0.1:6385");
+        assert_eq!(config.http.allow.len(), 8);
+    }
+
+    #[test]
+    fn what_is_said_is_read() {
+        let config = Config::parse(
+            r#"
+            enabled_storage_interfaces = ["external"]
+            default_storage_interface = "external"
+            [store]
+            path = "/srv/volboot.redb"
+            [tftp]
+            listen = "[::]:1069"
+            images = []
+            [http]
+            url = "http://192.0.2.1:8080/"
+            allow = ["192.0.2.0/24"]
+            [api]
+            listen = "192.0.2.1:6385"
+            allow_unauthenticated = true
+            [boot]
+            unknown = "shell"
+            tries = 3
+            "#,
+        )
+        .expect("is right");
+        assert_eq!(config.default_storage_interface, StorageInterface::External);
+        assert_eq!(config.store.path, PathBuf::from("/srv/volboot.redb"));
+        assert_eq!(
+            config.tftp,
+            TftpConfig { listen: "[::]:1069".parse().expect("an address"), images: vec![] }
+        );
+        assert_eq!(config.http.url.as_deref(), Some("http://192.0.2.1:8080"));
+        assert_eq!(
+            config.boot,
+            BootConfig { unknown: Afterwards::Shell, refused: Afterwards::Exit, tries: 3 }
+        );
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once_each_with_its_key() {
+        let found = faults_of(
+            r#"
+            default_storage_interface = "ceph"
+            colour = "blue"
+            [http]
+            lisen = "0.0.0.0:80"
+            url = "ftp://192.0.2.1"
+            allow = ["10.0.0.0/40", 7]
+            [api]
+            listen = "192.0.2.1:6385"
+            auth = "none "
+            [boot]
+            tries = 0
+            unknown = true
+            [tftp]
+            listen = "192.0.2.1"
+            [stores]
+            path = ""
+            "#,
+        );
+        let expected = [
+            "default_storage_interface: \"ceph\" is none of noop, external, cinder",
+            "tftp.listen: expected an address and a port such as 0.0.0.0:69",
+            "http.url: expected a URL such as http://192.0.2.1:8080",
+            "http.allow: expected a network such as 10.0.0.0/8",
+            "http.allow: expected a list of texts",
+            "http.lisen: there is no such key; did you mean http.listen?",
+            "api.auth: \"none \" is not \"none\"",
+            "boot.unknown: expected a text: \"exit\", \"retry\" or \"shell\"",
+            "boot.tries: expected a whole number from 1 to 1000",
+            "colour: there is no such key",
+            "stores: there is no such key; did you mean store?",
+            "api.auth: without authentication the API may listen on loopback only; \
+             allow_unauthenticated = true if everybody who reaches it may do everything",
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_is_no_toml_is_told_with_its_place() {
+        let found = faults_of("[http\nlisten = 1");
+        assert!(found[0].contains("line 1"), "{found:?}");
+    }
+
+    #[test]
+    fn a_base_url_can_hold_nothing_that_a_script_would_misread() {
+        for text in [
+            "http://a b",
+            "http://a/${x}",
+            "http://a/?x",
+            "http://a/#x",
+            "//a",
+            "a",
+            "http://a/\n",
+            "http://u@a",
+        ] {
+            assert!(base_url(text).is_err(), "{text}");
+        }
+    }
+}

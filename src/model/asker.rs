@@ -1,0 +1,45 @@
+//! [`Asker`]: who asks for a script, as iPXE told it.
+
+use uuid::Uuid;
+
+use super::{Mac, Platform};
+
+/// The most network cards of one machine that are looked at; `/boot.ipxe` gathers as many.
+pub const MAX_MACS: usize = 8;
+
+/// A machine that asks what to do, at one try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asker {
+    /// The card it booted through first, then its others; none twice.
+    pub macs: Vec<Mac>,
+    /// The firmware it runs on, if iPXE said one we know.
+    pub platform: Option<Platform>,
+    /// iPXE's build, such as `x86_64`: for people, so anything that could not be one is dropped.
+    pub arch: Option<String>,
+    /// The machine's SMBIOS UUID: for the timeline only, since boards in the field share them.
+    pub uuid: Option<Uuid>,
+    /// Which try this is, from 1.
+    pub attempt: u32,
+}
+
+impl Asker {
+    /// A machine that asks through this card, for the first time.
+    pub fn new(mac: Mac) -> Self {
+        Self { macs: vec![mac], platform: None, arch: None, uuid: None, attempt: 1 }
+    }
+
+    /// The card it booted through.
+    pub fn mac(&self) -> Mac {
+        self.macs[0]
+    }
+
+    /// Adds the machine's cards; the ones that are known or too many are left out.
+    pub fn with_macs(mut self, macs: impl IntoIterator<Item = Mac>) -> Self {
+        for mac in macs {
+            if self.macs.len() <= MAX_MACS && !self.macs.contains(&mac) {
+                self.macs.push(mac);
+            }
+        }
+        self
+    }
+}

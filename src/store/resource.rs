@@ -1,0 +1,180 @@
+//! [`Resource`]: what the inventory must know of a kind of record to keep its rules.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::Revision;
+use crate::model::{Mac, Node, Port, VolumeConnector, VolumeTarget};
+
+/// The kinds of records the inventory holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// [`Node`]
+    Node,
+    /// [`Port`]
+    Port,
+    /// [`VolumeConnector`]
+    VolumeConnector,
+    /// [`VolumeTarget`]
+    VolumeTarget,
+}
+
+impl Kind {
+    /// The first part of its keys.
+    pub(super) const fn prefix(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Port => "port",
+            Self::VolumeConnector => "connector",
+            Self::VolumeTarget => "target",
+        }
+    }
+}
+
+/// Something no two records share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unique {
+    /// The UUID of any record.
+    Uuid(Kind, Uuid),
+    /// A node's name.
+    NodeName(String),
+    /// The instance a node serves.
+    Instance(Uuid),
+    /// A port's MAC address.
+    Address(Mac),
+    /// A connector's type and id, on all nodes together.
+    Connector(String, String),
+    /// A target's boot index, on one node.
+    BootIndex(Uuid, i64),
+}
+
+impl Unique {
+    /// The key of the record that holds its place. Free text comes last, so that it cannot reach into another's.
+    pub(super) fn key(&self) -> String {
+        match self {
+            Self::Uuid(kind, uuid) => format!("{}/{uuid}", kind.prefix()),
+            Self::NodeName(name) => format!("node-name/{name}"),
+            Self::Instance(uuid) => format!("node-instance/{uuid}"),
+            Self::Address(mac) => format!("port-address/{mac}"),
+            // The length keeps ("a", "b/c") and ("a/b", "c") apart.
+            Self::Connector(kind, id) => format!("connector-id/{}/{kind}/{id}", kind.len()),
+            Self::BootIndex(node, index) => format!("target-boot-index/{node}/{index}"),
+        }
+    }
+}
+
+/// A kind of record with an identity, an age, and perhaps a node it belongs to.
+pub trait Resource: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// Which kind it is.
+    const KIND: Kind;
+
+    /// Its identity; never changes.
+    fn uuid(&self) -> Uuid;
+
+    /// When it was created; never changes. Lists are in this order, as Ironic's are in the order of row ids.
+    fn created_at(&self) -> Timestamp;
+
+    /// The node it belongs to.
+    fn node(&self) -> Option<Uuid>;
+
+    /// What it alone may have, beside its UUID.
+    fn uniques(&self) -> Vec<Unique>;
+
+    /// Its place in lists: by age, then by UUID.
+    fn place(&self) -> String {
+        // Milliseconds and less differ between records; microseconds since 1970 stay positive and of one length.
+        format!("{:016x}-{}", self.created_at().as_microsecond().max(0), self.uuid())
+    }
+}
+
+/// A record as it was read, and the write it came from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Versioned<R> {
+    /// The record.
+    pub value: R,
+    /// The write that put it there.
+    pub revision: Revision,
+}
+
+impl Resource for Node {
+    const KIND: Kind = Kind::Node;
+
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    fn node(&self) -> Option<Uuid> {
+        None
+    }
+
+    fn uniques(&self) -> Vec<Unique> {
+        let name = self.name.clone().map(Unique::NodeName);
+        name.into_iter().chain(self.instance_uuid.map(Unique::Instance)).collect()
+    }
+}
+
+impl Resource for Port {
+    const KIND: Kind = Kind::Port;
+
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    fn node(&self) -> Option<Uuid> {
+        Some(self.node_uuid)
+    }
+
+    fn uniques(&self) -> Vec<Unique> {
+        vec![Unique::Address(self.address)]
+    }
+}
+
+impl Resource for VolumeConnector {
+    const KIND: Kind = Kind::VolumeConnector;
+
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    fn node(&self) -> Option<Uuid> {
+        Some(self.node_uuid)
+    }
+
+    fn uniques(&self) -> Vec<Unique> {
+        vec![Unique::Connector(self.kind.clone(), self.connector_id.clone())]
+    }
+}
+
+impl Resource for VolumeTarget {
+    const KIND: Kind = Kind::VolumeTarget;
+
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    fn node(&self) -> Option<Uuid> {
+        Some(self.node_uuid)
+    }
+
+    fn uniques(&self) -> Vec<Unique> {
+        vec![Unique::BootIndex(self.node_uuid, self.boot_index)]
+    }
+}
