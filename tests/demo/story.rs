@@ -13,7 +13,7 @@ use crate::lab::dhcp::{Dhcp, Rom};
 use crate::lab::machine::{Build, Firmware};
 use crate::lab::network::SERVER;
 use crate::lab::target::{Export, Target, portal};
-use crate::lab::volume::{Recipe, Volume};
+use crate::lab::volume::{LAST_WORDS, Recipe, Volume};
 use crate::milestones;
 use crate::screen::Screen;
 
@@ -63,7 +63,8 @@ pub(crate) fn tell(directory: &Path, firmware: Firmware, screen: &Screen) -> Res
     let listener = Some(Box::new(move |line: &str| console.console(line)) as _);
     let mut machine = Build { listener, ..Build::bare(firmware, MAC) }.power_on(&lab)?;
     machine.shows(&[&volume.boot_line()], BOOT_LIMIT)?;
-    screen.step("The volume's boot loader speaks: the machine has booted from its volume.");
+    machine.shows(&[LAST_WORDS], BOOT_LIMIT)?;
+    screen.step("The volume's own boot loader has spoken: the machine has booted from its volume.");
 
     screen.say("");
     milestones::account(&machine, firmware, start, &volume.boot_line(), screen);

@@ -10,6 +10,8 @@
 //! * QEMU has no BIOS network ROM but iPXE itself, and what the ROM sends does not differ from what `undionly.kpxe` sends. To see
 //!   the latter fetched, a machine is told to load it *the first time it asks*: when dnsmasq has given out a lease it runs a
 //!   script that files the machine under `chained`.
+//! * The kernel forgets whom to kill with its parent ([`super::process`]) when a process changes its user, which dnsmasq does
+//!   even from root to root, unless started with `--no-daemon`.
 //! * dnsmasq reads `/etc/dnsmasq.conf`, keeps leases and a pid file in places of the host unless told otherwise.
 
 use std::fs;
@@ -47,8 +49,8 @@ impl Dhcp {
         let script_url = format!("http://{SERVER}:8080/boot.ipxe");
         let mut dnsmasq = Command::new("dnsmasq");
         dnsmasq
-            .args(["--keep-in-foreground", "--log-facility=-", "--conf-file=/dev/null", "--pid-file="])
-            .args(["--user=root", "--port=0", "--bind-interfaces", "--no-ping"])
+            .args(["--no-daemon", "--log-facility=-", "--conf-file=/dev/null", "--pid-file="])
+            .args(["--port=0", "--bind-interfaces", "--no-ping"])
             .arg(format!("--interface={}", bridge()))
             .arg(format!("--dhcp-leasefile={}", lab.path().join("leases").display()))
             .arg("--dhcp-range=10.99.0.50,10.99.0.99,255.255.255.0,1h")

@@ -23,6 +23,9 @@ use super::machine::Firmware;
 /// Where firmware looks for a boot loader when nothing tells it another name (UEFI specification, §3.5.1.1).
 pub(crate) const DEFAULT_LOADER: &str = r"\EFI\BOOT\BOOTX64.EFI";
 
+/// What a boot loader says before it switches the machine off.
+pub(crate) const LAST_WORDS: &str = "volboot-lab: switching off";
+
 const GRUB: &str = "/usr/lib/grub";
 const MODULES: [&str; 7] = ["cat", "echo", "fat", "halt", "ls", "search", "search_fs_file"];
 const DISK_SIZE: u64 = 48 << 20;
@@ -64,7 +67,7 @@ impl Volume {
             script.push(format!("search --no-floppy --file --set=other /{other}"));
             script.push(format!("cat ($other)/{other}"));
         }
-        script.push("echo \"volboot-lab: switching off\"".to_owned());
+        script.push(format!("echo \"{LAST_WORDS}\""));
         script.push("halt\n".to_owned());
         let config = lab.path().join(format!("{}.cfg", recipe.name));
         fs::write(&config, script.join("\n"))?;
