@@ -1,0 +1,143 @@
+//! The machines' door (steps 4, 5 and 10): the script for everybody, the script for one machine, and what a machine
+//! reports of its tries.
+//!
+//! Never the listener that people talk to: there is nothing here to log in to, and a script may hold a secret. Who
+//! may ask at all is a matter of networks.
+
+mod question;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{Path, RawQuery, Request, State};
+use axum::http::{HeaderName, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use ipnet::IpNet;
+
+use crate::boot::Boot;
+use crate::config::{BootConfig, HttpConfig};
+use crate::images::Images;
+use crate::listen::Peer;
+use crate::model::Answer;
+use crate::script::{self, Script};
+use question::{Event, Malformed, asker};
+
+/// What machines are answered from.
+#[derive(Debug)]
+pub struct Machines {
+    boot: Boot,
+    config: BootConfig,
+    images: Images,
+    allow: Vec<IpNet>,
+}
+
+impl Machines {
+    /// All that the door needs.
+    pub fn new(boot: Boot, config: BootConfig, http: &HttpConfig, images: Images) -> Self {
+        Self { boot, config, images, allow: http.allow.clone() }
+    }
+}
+
+/// The routes of the machines' listener.
+pub fn router(machines: Machines) -> Router {
+    let machines = Arc::new(machines);
+    Router::new()
+        .route("/boot.ipxe", get(gather))
+        .route("/boot/{mac}", get(boot))
+        .route("/boot/{mac}/event", get(event))
+        .route("/images/{name}", get(image))
+        .layer(middleware::from_fn_with_state(Arc::clone(&machines), allowed))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "volboot: there is nothing here\n") })
+        .with_state(machines)
+}
+
+/// Turns away who asks from a network that is not allowed. A connection without a peer is not one of ours.
+async fn allowed(State(machines): State<Arc<Machines>>, request: Request, next: Next) -> Response {
+    let remote = request.extensions().get::<Peer>().map(|peer| peer.remote.ip().to_canonical());
+    match remote {
+        Some(remote) if machines.allow.iter().any(|network| network.contains(&remote)) => {
+            next.run(request).await
+        }
+        _ => {
+            let remote = remote.map(|remote| remote.to_string()).unwrap_or_default();
+            tracing::warn!(remote, "a request from a network that [http] allow does not name");
+            (StatusCode::FORBIDDEN, "volboot: this network is not in [http] allow\n").into_response()
+        }
+    }
+}
+
+async fn gather() -> Response {
+    match script::gather("") {
+        Ok(script) => send(script),
+        Err(error) => unwritten(&error),
+    }
+}
+
+async fn boot(
+    State(machines): State<Arc<Machines>>,
+    Path(mac): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Malformed> {
+    let began = Instant::now();
+    let asker = asker(&mac, query.as_deref().unwrap_or_default())?;
+    let decision = machines.boot.answer(&asker).await;
+    let rendered = script::answer(&decision.answer, &asker, &machines.config).or_else(|error| {
+        tracing::error!(mac = %asker.mac(), error = %error, "a script was not written");
+        // Not a value of the record: this can be written.
+        let reason = "volboot cannot write this node's script; its log says more".to_owned();
+        script::answer(&Answer::Refuse { reason }, &asker, &machines.config)
+    });
+    tracing::info!(
+        mac = %asker.mac(),
+        node = decision.node.map(tracing::field::display),
+        attempt = asker.attempt,
+        outcome = decision.answer.outcome(),
+        reason = decision.answer.reason(),
+        micros = began.elapsed().as_micros() as u64,
+        "boot request"
+    );
+    Ok(rendered.map_or_else(|error| unwritten(&error), send))
+}
+
+async fn event(Path(mac): Path<String>, RawQuery(query): RawQuery) -> Result<Response, Malformed> {
+    let Event { mac, step, rc, attempt } = Event::read(&mac, query.as_deref().unwrap_or_default())?;
+    tracing::info!(%mac, step, rc, attempt, "boot event");
+    // A body with its length: on a 204, iPXE would wait for the connection to close.
+    Ok((NO_STORE, "noted\n").into_response())
+}
+
+async fn image(State(machines): State<Arc<Machines>>, Path(name): Path<String>) -> Response {
+    match machines.images.get(&name) {
+        // UEFI HTTP boot takes the kind of file from the type, or from the name's ending.
+        Some(content) if name.to_ascii_lowercase().ends_with(".efi") => {
+            ([(header::CONTENT_TYPE, "application/efi")], content).into_response()
+        }
+        Some(content) => ([(header::CONTENT_TYPE, "application/octet-stream")], content).into_response(),
+        None => (StatusCode::NOT_FOUND, "volboot: there is no such image\n").into_response(),
+    }
+}
+
+const NO_STORE: [(HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
+
+fn send(script: Script) -> Response {
+    (NO_STORE, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], script.into_text()).into_response()
+}
+
+fn unwritten(error: &script::ScriptError) -> Response {
+    tracing::error!(error = %error, "no script could be written");
+    (StatusCode::INTERNAL_SERVER_ERROR, "volboot: no script could be written; its log says more\n")
+        .into_response()
+}
+
+impl IntoResponse for Malformed {
+    fn into_response(self) -> Response {
+        (StatusCode::BAD_REQUEST, format!("volboot: {self}\n")).into_response()
+    }
+}
