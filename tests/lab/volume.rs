@@ -67,7 +67,7 @@ impl Volume {
             script.push(format!("search --no-floppy --file --set=other /{other}"));
             script.push(format!("cat ($other)/{other}"));
         }
-        script.push(format!("echo \"{LAST_WORDS}\""));
+        script.push(format!("echo \"{LAST_WORDS} ...\""));
         script.push("halt\n".to_owned());
         let config = lab.path().join(format!("{}.cfg", recipe.name));
         fs::write(&config, script.join("\n"))?;
