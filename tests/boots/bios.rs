@@ -9,7 +9,7 @@ use crate::lab::dhcp::Rom;
 use crate::lab::machine::{Build, Firmware};
 use crate::lab::target::Export;
 use crate::lab::volume::{Recipe, Volume};
-use crate::site::{BOOT_LIMIT, INITIATOR, MAC, Site, storage};
+use crate::site::{BOOT_LIMIT, INITIATOR, LOG_LIMIT, MAC, Site, storage};
 
 #[test]
 fn boots_its_volume_from_the_card_s_own_ipxe() -> Result<()> {
@@ -23,6 +23,8 @@ fn boots_its_volume_from_the_card_s_own_ipxe() -> Result<()> {
         let mut machine = Build::bare(Firmware::Bios, MAC).power_on(lab)?;
         machine.shows(&["boot.ipxe... ok"], BOOT_LIMIT)?;
         machine.shows(&[&volume.boot_line()], BOOT_LIMIT)?;
+        site.volboot.logs(r#""outcome":"boot""#, LOG_LIMIT)?;
+        site.volboot.logs(r#""step":"hooked""#, LOG_LIMIT)?;
         site.volboot.stop()
     })
 }

@@ -7,7 +7,7 @@ use crate::lab::dhcp::Rom;
 use crate::lab::machine::{Build, Firmware};
 use crate::lab::target::Export;
 use crate::lab::volume::{Recipe, Volume};
-use crate::site::{BOOT_LIMIT, INITIATOR, MAC, Site, storage};
+use crate::site::{BOOT_LIMIT, INITIATOR, LOG_LIMIT, MAC, Site, storage};
 
 /// iPXE's "Connection reset" (error 0f0a60), which is what a portal without a listener gives.
 const NO_LISTENER: &str = "http://ipxe.org/0f0a60";
@@ -17,7 +17,7 @@ fn a_machine_whose_portal_is_down_boots_when_it_comes_up() -> Result<()> {
     lab::run(|lab| {
         let volume = Volume::bootable(lab, &Recipe::new("alpha", Firmware::Bios))?;
         let export = Export::new(&volume, INITIATOR);
-        let site = Site::open(lab, Rom::FetchesScript, "")?;
+        let mut site = Site::open(lab, Rom::FetchesScript, "")?;
         site.register(&[&export])?;
 
         let mut machine = Build::bare(Firmware::Bios, MAC).power_on(lab)?;
@@ -25,6 +25,7 @@ fn a_machine_whose_portal_is_down_boots_when_it_comes_up() -> Result<()> {
         ensure!(first.which == 0, "it booted although there was no portal");
         machine.shows(&[NO_LISTENER], BOOT_LIMIT)?;
 
+        site.volboot.logs(r#""step":"hook-0""#, LOG_LIMIT)?;
         let _storage = storage(lab, &[&export])?;
         machine.shows(&[&volume.boot_line()], BOOT_LIMIT)?;
         Ok(())

@@ -1,4 +1,5 @@
-//! What the other tests rest on: the lab's storage lets in nobody but the initiator it was told about, with its secret.
+//! What the other tests rest on: the lab's storage lets in nobody but the initiator it was told about, with
+//! its secret.
 
 use std::process::Command;
 

@@ -26,7 +26,8 @@ fn boots_its_volume_through_snponly_from_volboot() -> Result<()> {
     })
 }
 
-/// A disk without `\EFI\BOOT\BOOTX64.EFI`, as Debian installs it: only the name in the target's properties leads to a boot.
+/// A disk without `\EFI\BOOT\BOOTX64.EFI`, as Debian installs it: only the name in the target's properties
+/// leads to a boot.
 #[test]
 fn starts_the_loader_that_the_boot_target_names() -> Result<()> {
     const LOADER: &str = r"\EFI\debian\grubx64.efi";

@@ -1,7 +1,8 @@
 //! `make demo`: a machine without a disk boots from an iSCSI volume, before your eyes.
 //!
-//! The lab's own thread tells the [`story`]; this one waits for its end, for Ctrl-C, or for the time limit. In each case the
-//! process just ends: the kernel then kills what the lab has started and removes its network with the last of it ([`lab`]).
+//! The lab's own thread tells the [`story`]; this one waits for its end, for Ctrl-C, or for the time limit.
+//! In each case the process just ends: the kernel then kills what the lab has started and removes its network
+//! with the last of it ([`lab`]).
 
 #[path = "../lab/mod.rs"]
 mod lab;

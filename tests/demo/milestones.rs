@@ -1,7 +1,7 @@
 //! The stations of a boot, and how each shows on the machine's console.
 //!
-//! The words are the firmware's and iPXE's own. A station that another version words differently is left out of the account;
-//! only the last, the boot loader's line, is waited for.
+//! The words are the firmware's and iPXE's own. A station that another version words differently is left out
+//! of the account; only the last, the boot loader's line, is waited for.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,8 @@
-//! What the person in front of the demo sees: steps with the time, and between them what machine and daemon print.
+//! What the person in front of the demo sees: steps with the time, and between them what machine and daemon
+//! print.
 //!
-//! Several threads write; each line is written whole. Colour only on a terminal, and not with `NO_COLOR` (no-color.org).
+//! Several threads write; each line is written whole. Colour only on a terminal, and not with `NO_COLOR`
+//! (no-color.org).
 
 use std::env;
 use std::io::{self, IsTerminal, Write};

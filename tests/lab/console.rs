@@ -1,10 +1,10 @@
 //! What a process or a machine has printed: made readable, searchable, and with the time of each piece.
 //!
 //! Traps it copes with:
-//! * Firmware and boot loaders draw: they move the cursor, colour, and rub out with backspaces. Escape sequences are dropped, so
-//!   that text can be matched and shown on any terminal without upsetting it.
-//! * SeaBIOS breaks lines at 80 columns, in the middle of words. So text is searched in what was printed *without* its line
-//!   breaks, and shown with them.
+//! * Firmware and boot loaders draw: they move the cursor, colour, and rub out with backspaces. Escape
+//!   sequences are dropped, so that text can be matched and shown on any terminal without upsetting it.
+//! * SeaBIOS breaks lines at 80 columns, in the middle of words. So text is searched in what was printed
+//!   *without* its line breaks, and shown with them.
 
 use std::mem;
 use std::time::Instant;

@@ -2,17 +2,19 @@
 //!
 //! It names volboot as the boot server, as a site's own server would:
 //! * firmware gets a file name for its architecture (RFC 4578, option 93) and our TFTP server's address;
-//! * iPXE, known by its option 175, gets the URL of the script. Without that rule iPXE would load itself for ever.
+//! * iPXE, known by its option 175, gets the URL of the script. Without that rule iPXE would load itself for
+//!   ever.
 //!
 //! Traps it copes with:
-//! * An iPXE with IPv6 takes no DHCP answer for the end of the matter before it has either heard an IPv6 router or waited 15
-//!   seconds for one. So there is a router: a boot then takes 4 s instead of 20 s.
-//! * QEMU has no BIOS network ROM but iPXE itself, and what the ROM sends does not differ from what `undionly.kpxe` sends. To see
-//!   the latter fetched, a machine is told to load it *the first time it asks*: when dnsmasq has given out a lease it runs a
-//!   script that files the machine under `chained`.
-//! * The kernel forgets whom to kill with its parent ([`super::process`]) when a process changes its user, which dnsmasq does
-//!   even from root to root, unless started with `--no-daemon`.
-//! * dnsmasq reads `/etc/dnsmasq.conf`, keeps leases and a pid file in places of the host unless told otherwise.
+//! * An iPXE with IPv6 takes no DHCP answer for the end of the matter before it has either heard an IPv6
+//!   router or waited 15 seconds for one. So there is a router: a boot then takes 4 s instead of 20 s.
+//! * QEMU has no BIOS network ROM but iPXE itself, and what the ROM sends does not differ from what
+//!   `undionly.kpxe` sends. To see the latter fetched, a machine is told to load it *the first time it asks*:
+//!   when dnsmasq has given out a lease it runs a script that files the machine under `chained`.
+//! * The kernel forgets whom to kill with its parent ([`super::process`]) when a process changes its user,
+//!   which dnsmasq does even from root to root, unless started with `--no-daemon`.
+//! * dnsmasq reads `/etc/dnsmasq.conf`, keeps leases and a pid file in places of the host unless told
+//!   otherwise.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

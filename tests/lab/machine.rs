@@ -1,10 +1,13 @@
 //! Bare machines: QEMU with real firmware, an empty memory, a network card, and mostly no disk.
 //!
 //! Traps it copes with:
-//! * `-accel tcg`: under KVM the iPXE of 2019 hangs on some hosts, and not every host that runs tests has KVM.
-//! * `-nographic` makes SeaBIOS show its text screen on the serial line; iPXE and GRUB have no serial console of their own there.
-//! * A UEFI machine has no option ROM (`romfile=`), otherwise QEMU's own iPXE would do what the firmware's PXE is to do; and it
-//!   gets a fresh copy of its variables, or it would remember the boot order of the test before.
+//! * `-accel tcg`: under KVM the iPXE of 2019 hangs on some hosts, and not every host that runs tests has
+//!   KVM.
+//! * `-nographic` makes SeaBIOS show its text screen on the serial line; iPXE and GRUB have no serial console
+//!   of their own there.
+//! * A UEFI machine has no option ROM (`romfile=`), otherwise QEMU's own iPXE would do what the firmware's
+//!   PXE is to do; and it gets a fresh copy of its variables, or it would remember the boot order of the test
+//!   before.
 //! * UEFI takes the boot order from `bootindex` and ignores `-boot n`.
 
 use std::fs;

@@ -1,11 +1,13 @@
-//! A small data centre for one test: a network, an iSCSI target, a DHCP server, volboot, and machines to switch on.
+//! A small data centre for one test: a network, an iSCSI target, a DHCP server, volboot, and machines to
+//! switch on.
 //!
-//! Everything is the real thing (tgt, dnsmasq, QEMU with its firmware, iPXE, GRUB, the `volboot` binary) and everything is
-//! private to the [`Lab`] it was started in: its own network namespace, its own files, its own processes. Labs do not see one
-//! another, so they may use the same addresses and run side by side, and a killed test leaves nothing behind but an empty
-//! directory.
+//! Everything is the real thing (tgt, dnsmasq, QEMU with its firmware, iPXE, GRUB, the `volboot` binary) and
+//! everything is private to the [`Lab`] it was started in: its own network namespace, its own files, its own
+//! processes. Labs do not see one another, so they may use the same addresses and run side by side, and a
+//! killed test leaves nothing behind but an empty directory.
 //!
-//! A lab belongs to the thread that made it ([`network`] says why), so a whole test runs on one thread: [`run`] gives it one.
+//! A lab belongs to the thread that made it ([`network`] says why), so a whole test runs on one thread:
+//! [`run`] gives it one.
 //!
 //! Included by `tests/boots` and by `tests/demo`, neither of which needs every part of it.
 #![allow(dead_code, reason = "each of the two programs that include the lab uses its own part of it")]
@@ -53,7 +55,8 @@ pub(crate) fn directory() -> Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix("volboot-lab-").tempdir().context("cannot make a directory for the lab")
 }
 
-/// Puts a file system into `directory` that this thread and its processes see, and that is gone with the last of them.
+/// Puts a file system into `directory` that this thread and its processes see, and that is gone with the last
+/// of them.
 fn keep_in_memory(directory: &Path) -> Result<()> {
     let nowhere: Option<&str> = None;
     unshare(CloneFlags::CLONE_NEWNS)?;

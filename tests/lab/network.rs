@@ -1,11 +1,12 @@
-//! The lab's network: a namespace without a name, a bridge with the site's address, and a cable for each machine.
+//! The lab's network: a namespace without a name, a bridge with the site's address, and a cable for each
+//! machine.
 //!
 //! Traps it copes with:
-//! * A namespace with a name outlives a killed test. This one has none: it is entered with `unshare`, and is gone with the last
-//!   process in it. `unshare` moves the calling *thread* only, so whatever must be inside (processes, sockets, further
-//!   threads) has to be started from that thread.
-//! * A bridge takes the lowest MAC of its ports unless it was given one, so every machine switched on would change the
-//!   server's MAC under the others.
+//! * A namespace with a name outlives a killed test. This one has none: it is entered with `unshare`, and is
+//!   gone with the last process in it. `unshare` moves the calling *thread* only, so whatever must be inside
+//!   (processes, sockets, further threads) has to be started from that thread.
+//! * A bridge takes the lowest MAC of its ports unless it was given one, so every machine switched on would
+//!   change the server's MAC under the others.
 //! * An IPv6 address is unusable for a second or two while its uniqueness is checked (`nodad` skips that).
 
 use std::net::Ipv4Addr;

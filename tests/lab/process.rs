@@ -1,10 +1,10 @@
 //! A process of the lab: started inside, its output kept, waited for with a deadline, and surely ended.
 //!
 //! Traps it copes with:
-//! * A test that is killed runs no destructor. Every process is started through `setpriv --pdeathsig KILL`, so the kernel kills
-//!   it when the *thread* that started it ends: the lab's own.
-//! * Ctrl-C in a terminal goes to the whole foreground group and would kill a demo's machine before the demo can say anything:
-//!   each process has a group of its own.
+//! * A test that is killed runs no destructor. Every process is started through `setpriv --pdeathsig KILL`,
+//!   so the kernel kills it when the *thread* that started it ends: the lab's own.
+//! * Ctrl-C in a terminal goes to the whole foreground group and would kill a demo's machine before the demo
+//!   can say anything: each process has a group of its own.
 //! * A pipe that nobody reads stops its writer: a thread reads always, whether or not somebody waits.
 
 use std::io::{self, Read};

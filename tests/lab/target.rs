@@ -1,10 +1,12 @@
 //! The storage: a real iSCSI target (tgt) that lets in only who it was told about.
 //!
-//! Each volume is a target of its own, open to one initiator name (tgt answers others "target not found") and one CHAP account.
+//! Each volume is a target of its own, open to one initiator name (tgt answers others "target not found") and
+//! one CHAP account.
 //!
 //! Traps it copes with:
 //! * Without a socket and a control number of its own, `tgtadm` would talk to another tgtd of this host.
-//! * tgtd answers `tgtadm` only some time after its start; it tells systemd's way when it does, so that is waited for.
+//! * tgtd answers `tgtadm` only some time after its start; it tells systemd's way when it does, so that is
+//!   waited for.
 //! * LUN 0 of a tgt target is a controller; the disk is LUN 1.
 
 use std::os::unix::net::UnixDatagram;

@@ -1,14 +1,15 @@
 //! Volumes: images that a machine can boot from, and that say so.
 //!
-//! The boot loader is GRUB with a configuration built in. It prints one line that names its volume, lists the disks it sees,
-//! reads a file from another volume where it is told to, and switches the machine off. What it prints can only come from that
-//! volume, so it proves which disk was booted.
+//! The boot loader is GRUB with a configuration built in. It prints one line that names its volume, lists the
+//! disks it sees, reads a file from another volume where it is told to, and switches the machine off. What it
+//! prints can only come from that volume, so it proves which disk was booted.
 //!
 //! Traps it copes with:
-//! * Nothing is mounted and no loop device is used: partitions are written into the file (`sfdisk`, and mtools with an offset).
+//! * Nothing is mounted and no loop device is used: partitions are written into the file (`sfdisk`, and
+//!   mtools with an offset).
 //! * GRUB's embedded configuration is run by its rescue parser: plain commands only, no `if`.
-//! * SeaBIOS shows a character on the serial line only when the next one comes, so the last before `halt` are lost: the loader
-//!   says something more at the end.
+//! * SeaBIOS shows a character on the serial line only when the next one comes, so the last before `halt` are
+//!   lost: the loader says something more at the end.
 //! * `halt` leaves QEMU only because a machine is started with `-no-reboot` ([`super::machine`]).
 
 use std::path::{Path, PathBuf};
