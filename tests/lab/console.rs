@@ -91,3 +91,45 @@ impl Cleaner {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(printed: &str) -> Console {
+        let mut console = Console::default();
+        console.absorb(printed.as_bytes(), Instant::now());
+        console
+    }
+
+    #[test]
+    fn a_word_broken_at_the_edge_of_the_screen_is_found() {
+        let console = after("Open Source Network Boot Firmware -- http\r\n://ipxe.org\r\n");
+        assert!(console.find("http://ipxe.org", 0).is_some());
+        assert_eq!(console.tail(1), "://ipxe.org");
+    }
+
+    #[test]
+    fn drawing_leaves_only_the_text() {
+        let console = after("\x1b[2J\x1b[01;01H\x1b[=3hWelcome to \x1b[1m\x1b[37mGRUB\x1b[0m!\x1b[10;04H\n");
+        assert_eq!(console.tail(9), "Welcome to GRUB!");
+    }
+
+    #[test]
+    fn what_was_rubbed_out_is_gone() {
+        let console = after("Press Ctrl-B\x08 \x08\x08 \x08+C\n");
+        assert_eq!(console.tail(9), "Press Ctrl+C");
+    }
+
+    #[test]
+    fn a_pattern_has_the_time_of_the_piece_that_completed_it() {
+        let first = Instant::now();
+        let second = first + std::time::Duration::from_secs(1);
+        let mut console = Console::default();
+        console.absorb(b"volume alp", first);
+        console.absorb(b"ha booted", second);
+        assert_eq!(console.find("volume", 0), Some((6, first)));
+        assert_eq!(console.find("alpha", 0), Some((12, second)));
+        assert_eq!(console.find("volume", 6), None);
+    }
+}
