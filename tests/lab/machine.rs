@@ -8,6 +8,7 @@
 //! * A UEFI machine has no option ROM (`romfile=`), otherwise QEMU's own iPXE would do what the firmware's
 //!   PXE is to do; and it gets a fresh copy of its variables, or it would remember the boot order of the test
 //!   before.
+//! * OVMF of 2024 and later has no network without a source of random numbers.
 //! * UEFI takes the boot order from `bootindex` and ignores `-boot n`.
 
 use std::fs;
@@ -20,6 +21,7 @@ use super::process::{Listener, Process, Seen};
 use super::volume::Volume;
 use super::{Lab, network};
 
+const BARE: &str = "-nodefaults -nographic -serial stdio -no-reboot -accel tcg -m 256";
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
@@ -56,17 +58,7 @@ impl<'a> Build<'a> {
         network::plug(&cable)?;
 
         let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.args([
-            "-nodefaults",
-            "-nographic",
-            "-serial",
-            "stdio",
-            "-no-reboot",
-            "-accel",
-            "tcg",
-            "-m",
-            "256",
-        ]);
+        qemu.args(BARE.split(' '));
         qemu.args(["-netdev", &format!("tap,id=net,ifname={cable},script=no,downscript=no")]);
         let card = format!("virtio-net-pci,netdev=net,bootindex=1,mac={}", self.mac);
         match self.firmware {
@@ -74,7 +66,7 @@ impl<'a> Build<'a> {
             Firmware::Uefi => {
                 let variables = lab.path().join(format!("{cable}.vars"));
                 fs::copy(OVMF_VARS, &variables).context("cannot copy OVMF's variables (package ovmf)")?;
-                qemu.args(["-device", &format!("{card},romfile=")]);
+                qemu.args(["-device", &format!("{card},romfile="), "-device", "virtio-rng-pci"]);
                 qemu.args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={OVMF_CODE}")]);
                 qemu.args(["-drive", &format!("if=pflash,format=raw,file={}", variables.display())])
             }

@@ -10,7 +10,6 @@
 //! * GRUB's embedded configuration is run by its rescue parser: plain commands only, no `if`.
 //! * SeaBIOS shows a character on the serial line only when the next one comes, so the last before `halt` are
 //!   lost: the loader says something more at the end.
-//! * `halt` leaves QEMU only because a machine is started with `-no-reboot` ([`super::machine`]).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
