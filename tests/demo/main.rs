@@ -64,7 +64,7 @@ fn demonstrate(screen: &Screen) -> Result<ExitCode> {
 
 /// The shell's code for "ended by that signal".
 fn cut_short(screen: &Screen, signal: SignalKind) -> ExitCode {
-    screen.say("Interrupted. Everything is switched off and removed.");
+    screen.say("Interrupted: everything is being switched off and removed.");
     ExitCode::from(u8::try_from(128 + signal.as_raw_value()).unwrap_or(u8::MAX))
 }
 
