@@ -1,6 +1,38 @@
 //! volboot boots bare machines from block-storage volumes.
+//!
+//! A machine without a disk is switched on. What happens then is what this crate is made of, and its modules are
+//! the stations on the way:
+//!
+//! 1. The firmware asks the site's DHCP server, which sends it here for a boot file.
+//! 2. It reads iPXE from the [`tftp`] door: a binary of the distribution, found by [`images`].
+//! 3. iPXE comes to the machines' door, [`http`], for the script that is the same for everybody. It gathers who
+//!    this is and asks again.
+//! 4. [`boot`], the heart, finds the node in the [`store`], looks at what the node has *now*, and decides: boot
+//!    these volumes, wait, the local disk, or no, and why.
+//! 5. [`script`] turns that [`model::Answer`] into text; iPXE hooks the volumes over iSCSI and boots.
+//! 6. If that fails, the machine reports the step and the error, and asks anew: every try is resolved afresh.
+//!
+//! People come in by a listener of their own, the API, which speaks OpenStack Ironic's API.
+//!
+//! Two rules make it what it is. *Nothing about a volume is frozen*: there is no script on disk, and nothing is kept
+//! from one request to the next. *No machine is left without a reason*: every refusal and every failure is a line
+//! on that machine's console and a line in the log.
+//!
+//! Modules use those on floors below their own, never above; `tests/suite/layers.rs` holds the table and the test.
+//!
+//! | floor | modules |
+//! |---|---|
+//! | 0 | [`model`]: nouns with their rules, no I/O |
+//! | 1 | [`config`], [`images`], [`listen`], [`script`], [`telemetry`] |
+//! | 2 | [`store`], [`tftp`] |
+//! | 3 | [`boot`] |
+//! | 4 | [`http`] |
+//! | 5 | [`app`]: assembly |
+//! | 6 | [`cli`] |
 
+pub mod app;
 pub mod boot;
+pub mod cli;
 pub mod config;
 pub mod http;
 pub mod images;

@@ -1,1 +1,7 @@
-fn main() {}
+//! `volboot`: see the library for how a machine boots.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    volboot::cli::run()
+}

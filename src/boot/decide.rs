@@ -156,7 +156,7 @@ mod tests {
 
     fn target(boot_index: i64, id: &str) -> VolumeTarget {
         VolumeTarget {
-            uuid: Uuid::from_u128(boot_index as u128),
+            uuid: Uuid::from_u128(boot_index.unsigned_abs().into()),
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: None,
             node_uuid: Uuid::nil(),

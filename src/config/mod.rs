@@ -147,8 +147,8 @@ fn all(faults: &[Fault]) -> String {
     match faults {
         [one] => one.to_string(),
         many => {
-            let lines: String = many.iter().map(|fault| format!("\n  {fault}")).collect();
-            format!("{} faults:{lines}", many.len())
+            let lines: Vec<_> = many.iter().map(ToString::to_string).collect();
+            format!("{} faults:\n  {}", many.len(), lines.join("\n  "))
         }
     }
 }

@@ -130,13 +130,10 @@ impl Section {
             None => return default,
             Some(value) => value.as_integer().and_then(|number| u32::try_from(number).ok()),
         };
-        match number.filter(|number| range.contains(number)) {
-            Some(number) => number,
-            None => {
-                let message = format!("expected a whole number from {} to {}", range.start(), range.end());
-                self.instead(key, message, default)
-            }
-        }
+        number.filter(|number| range.contains(number)).unwrap_or_else(|| {
+            let message = format!("expected a whole number from {} to {}", range.start(), range.end());
+            self.instead(key, message, default)
+        })
     }
 
     fn take(&mut self, key: &'static str) -> Option<Value> {

@@ -88,11 +88,11 @@ async fn boot(
     let began = Instant::now();
     let asker = asker(&mac, query.as_deref().unwrap_or_default())?;
     let decision = machines.boot.answer(&asker).await;
-    let rendered = script::answer(&decision.answer, &asker, &machines.config).or_else(|error| {
+    let rendered = script::answer(&decision.answer, &asker, machines.config).or_else(|error| {
         tracing::error!(mac = %asker.mac(), error = %error, "a script was not written");
         // Not a value of the record: this can be written.
         let reason = "volboot cannot write this node's script; its log says more".to_owned();
-        script::answer(&Answer::Refuse { reason }, &asker, &machines.config)
+        script::answer(&Answer::Refuse { reason }, &asker, machines.config)
     });
     tracing::info!(
         mac = %asker.mac(),

@@ -64,7 +64,7 @@ pub fn gather(base: &str) -> Result<Script, ScriptError> {
 }
 
 /// The script that carries out an answer.
-pub fn answer(answer: &Answer, asker: &Asker, config: &BootConfig) -> Result<Script, ScriptError> {
+pub fn answer(answer: &Answer, asker: &Asker, config: BootConfig) -> Result<Script, ScriptError> {
     match answer {
         Answer::Boot(plan) => boot(plan, asker, config),
         Answer::Wait { reason, seconds } => wait(reason, *seconds, asker),
@@ -91,7 +91,7 @@ fn wait(reason: &str, pause: u32, asker: &Asker) -> Result<Script, ScriptError> 
     written(WaitTemplate { reason, pause, again: Ask::again(asker, asker.attempt) })
 }
 
-fn boot(plan: &BootPlan, asker: &Asker, config: &BootConfig) -> Result<Script, ScriptError> {
+fn boot(plan: &BootPlan, asker: &Asker, config: BootConfig) -> Result<Script, ScriptError> {
     // Where iPXE did not say what it runs on, the smaller table is the one that fits both.
     let table = SanTable::new(plan, asker.platform.unwrap_or(Platform::Bios));
     let again = (asker.attempt < config.tries).then(|| Ask::again(asker, asker.attempt + 1));

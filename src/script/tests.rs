@@ -30,8 +30,8 @@ fn path(portal: &str, lun: u64, name: &str) -> SanUri {
     }
 }
 
-fn chap(username: &str, password: &str) -> Option<Chap> {
-    Some(Chap { username: username.into(), password: password.into() })
+fn chap(username: &str, password: &str) -> Chap {
+    Chap { username: username.into(), password: password.into() }
 }
 
 fn volume(id: &str, paths: Vec<SanUri>, chap: Option<Chap>) -> Volume {
@@ -50,10 +50,10 @@ fn plan(boot: Volume, data: Vec<Volume>) -> BootPlan {
 }
 
 fn simple() -> BootPlan {
-    plan(volume("root", vec![path("192.0.2.1", 1, "root")], chap("u", "p#${x} \\")), vec![])
+    plan(volume("root", vec![path("192.0.2.1", 1, "root")], Some(chap("u", "p#${x} \\"))), vec![])
 }
 
-fn rendered(given: &Answer, asker: &Asker, config: &BootConfig) -> String {
+fn rendered(given: &Answer, asker: &Asker, config: BootConfig) -> String {
     answer(given, asker, config).expect("is written").into_text()
 }
 
@@ -76,7 +76,7 @@ fn the_script_for_everybody() {
 
 #[test]
 fn boot_from_one_volume() {
-    golden("boot.ipxe", &rendered(&Answer::Boot(Box::new(simple())), &asker(), &CONFIG));
+    golden("boot.ipxe", &rendered(&Answer::Boot(Box::new(simple())), &asker(), CONFIG));
 }
 
 #[test]
@@ -84,36 +84,36 @@ fn boot_from_one_of_several_volumes_with_several_paths_and_a_loader() {
     let boot = volume(
         "root",
         vec![path("192.0.2.1", 10, "root"), path("[2001:db8::1]:3261", 10, "root")],
-        chap("u", "secret"),
+        Some(chap("u", "secret")),
     );
     let open = volume("logs", vec![path("san.example.org", 0, "logs")], None);
-    let data = volume("data", vec![path("192.0.2.3", 2, "data")], chap("v", "other"));
+    let data = volume("data", vec![path("192.0.2.3", 2, "data")], Some(chap("v", "other")));
     let loader = Some(r"\EFI\debian\shimx64.efi".parse().expect("a path"));
     let plan = BootPlan { loader, ..plan(boot, vec![open, data]) };
     let answer = Answer::Boot(Box::new(plan));
-    golden("boot-several.ipxe", &rendered(&answer, &asker(), &CONFIG));
+    golden("boot-several.ipxe", &rendered(&answer, &asker(), CONFIG));
     let bios = Asker { platform: Some(Platform::Bios), ..asker() };
-    golden("boot-several-bios.ipxe", &rendered(&answer, &bios, &CONFIG));
+    golden("boot-several-bios.ipxe", &rendered(&answer, &bios, CONFIG));
 }
 
 #[test]
 fn the_last_try() {
     let last = Asker { attempt: 10, ..asker() };
-    golden("boot-last-try.ipxe", &rendered(&Answer::Boot(Box::new(simple())), &last, &CONFIG));
+    golden("boot-last-try.ipxe", &rendered(&Answer::Boot(Box::new(simple())), &last, CONFIG));
 }
 
 #[test]
 fn every_other_answer() {
     let reason = String::from("node web-1 is in maintenance: new disk");
-    golden("wait.ipxe", &rendered(&Answer::Wait { reason: reason.clone(), seconds: 7 }, &asker(), &CONFIG));
-    golden("local-disk.ipxe", &rendered(&Answer::LocalDisk { reason: reason.clone() }, &asker(), &CONFIG));
-    golden("refuse.ipxe", &rendered(&Answer::Refuse { reason: reason.clone() }, &asker(), &CONFIG));
+    golden("wait.ipxe", &rendered(&Answer::Wait { reason: reason.clone(), seconds: 7 }, &asker(), CONFIG));
+    golden("local-disk.ipxe", &rendered(&Answer::LocalDisk { reason: reason.clone() }, &asker(), CONFIG));
+    golden("refuse.ipxe", &rendered(&Answer::Refuse { reason: reason.clone() }, &asker(), CONFIG));
     let unknown = Answer::Unknown { reason };
-    golden("unknown-exit.ipxe", &rendered(&unknown, &asker(), &CONFIG));
+    golden("unknown-exit.ipxe", &rendered(&unknown, &asker(), CONFIG));
     let retry = BootConfig { unknown: Afterwards::Retry, ..CONFIG };
-    golden("unknown-retry.ipxe", &rendered(&unknown, &Asker::new(mac(1)), &retry));
+    golden("unknown-retry.ipxe", &rendered(&unknown, &Asker::new(mac(1)), retry));
     let shell = BootConfig { unknown: Afterwards::Shell, ..CONFIG };
-    golden("unknown-shell.ipxe", &rendered(&unknown, &asker(), &shell));
+    golden("unknown-shell.ipxe", &rendered(&unknown, &asker(), shell));
 }
 
 /// The words that a script of this shape always has, with placeholders for the values.
@@ -180,11 +180,11 @@ proptest! {
         simplest.boot.paths[0].portal = uri.portal.clone();
         let first = &simplest.boot.paths[0].to_string();
         let expected = shape(
-            &rendered(&Answer::Boot(Box::new(simplest.clone())), &asker(), &CONFIG),
+            &rendered(&Answer::Boot(Box::new(simplest.clone())), &asker(), CONFIG),
             &["iqn.2017-08.org.openstack.web-1", first, &hex("u"), &hex("p#${x} \\"), "\\EFI\\a.efi"],
         );
         let got = shape(
-            &rendered(&Answer::Boot(Box::new(given)), &asker(), &CONFIG),
+            &rendered(&Answer::Boot(Box::new(given)), &asker(), CONFIG),
             &[target.as_str(), &uri.to_string(), &hex(&username), &hex(&password), &loader],
         );
         prop_assert_eq!(got, expected);
@@ -203,15 +203,15 @@ proptest! {
                 Answer::Refuse { .. } => Answer::Refuse { reason: "x".into() },
                 _ => Answer::LocalDisk { reason: "x".into() },
             };
-            let got = shape(&rendered(&given, &asker(), &CONFIG), &[]);
-            prop_assert_eq!(got, shape(&rendered(&plain, &asker(), &CONFIG), &[]));
+            let got = shape(&rendered(&given, &asker(), CONFIG), &[]);
+            prop_assert_eq!(got, shape(&rendered(&plain, &asker(), CONFIG), &[]));
         }
     }
 }
 
 #[test]
 fn a_script_shows_its_secrets_to_no_log() {
-    let script = answer(&Answer::Boot(Box::new(simple())), &asker(), &CONFIG).expect("is written");
+    let script = answer(&Answer::Boot(Box::new(simple())), &asker(), CONFIG).expect("is written");
     assert!(!format!("{script:?} {:?}", simple()).contains(&hex("p#${x} \\")));
     assert!(!format!("{:?}", simple()).contains("p#"));
 }

@@ -4,15 +4,21 @@
 //! bytes, never a path of a file system. What happened is told by [`Event`]s into a bounded channel; this module
 //! knows no timeline.
 
+mod names;
+mod serve;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use serve::Listener;
+
 /// What a client asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadRequest<'a> {
-    /// The name as it came: bytes, since old firmware sends names that are no text.
+    /// The name, without what firmware wraps around it: no leading slash, `/` for `\`. Bytes, since it need not be
+    /// text.
     pub name: &'a [u8],
     /// Who asks.
     pub client: SocketAddr,
@@ -44,7 +50,7 @@ pub struct Event {
 /// How a transfer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The client has all of it.
+    /// The client was sent all of it.
     Complete,
     /// The client broke off, or was not heard of any more.
     Aborted,
@@ -52,4 +58,16 @@ pub enum Outcome {
     NotFound,
     /// Too many transfers at once.
     Busy,
+}
+
+impl Outcome {
+    /// The word for logs and metrics: a closed set.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Aborted => "aborted",
+            Self::NotFound => "not found",
+            Self::Busy => "busy",
+        }
+    }
 }

@@ -1,1 +1,6 @@
-fn main() {}
+//! What runs without any privilege: the binary as a whole, seen from outside, and the shape of the house.
+
+mod daemon;
+mod faults;
+mod layers;
+mod life;

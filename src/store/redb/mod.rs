@@ -7,22 +7,24 @@
 //!
 //! The file is readable by its owner alone: it holds CHAP secrets.
 
+mod writer;
+
 use std::fs::{DirBuilder, OpenOptions};
 use std::io;
+use std::ops::Bound;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use redb::{
-    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition,
-    TableError, WriteTransaction, backends::FileBackend,
+    Builder, Database, DatabaseError, Durability, ReadableDatabase, TableDefinition, TableError,
+    WriteTransaction, backends::FileBackend,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::contract::{
-    Answering, Batch, Change, Changes, Condition, Record, Revision, Store, StoreError, WriteError,
-};
+use super::contract::{Answering, Batch, Change, Changes, Record, Revision, Store, StoreError, WriteError};
 use super::memory::{KEPT_WRITES, wait_for, whole_writes};
+use writer::{Job, Writer};
 
 /// Key → (revision, value).
 const RECORDS: TableDefinition<&str, (Revision, &[u8])> = TableDefinition::new("records");
@@ -42,9 +44,6 @@ const CLOSED_CLEANLY: &str = "closed cleanly";
 const CACHE: usize = 16 << 20;
 /// Writes that may wait. A writer that finds the queue full waits itself.
 const QUEUE: usize = 256;
-/// Writes that are joined into one commit at most, so that the first of them does not wait long.
-const JOINED: usize = 64;
-
 /// The file could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -88,11 +87,6 @@ pub struct RedbStore {
     latest: watch::Receiver<Revision>,
 }
 
-enum Job {
-    Write(Batch, oneshot::Sender<Result<Revision, WriteError>>),
-    Close(oneshot::Sender<Result<(), StoreError>>),
-}
-
 impl RedbStore {
     /// Opens the file, or makes it, with the directory it stands in.
     ///
@@ -117,10 +111,7 @@ impl RedbStore {
         let database = Arc::new(database);
         let (writer, jobs) = mpsc::channel(QUEUE);
         let (told, latest) = watch::channel(state.revision);
-        let thread = Writer { database: Arc::clone(&database), revision: state.revision, told };
-        std::thread::Builder::new()
-            .name("store-writer".into())
-            .spawn(move || thread.run(jobs))
+        Writer::spawn(Arc::clone(&database), state.revision, told, jobs)
             .map_err(|source| OpenError::File { path: name, source })?;
         Ok(Self { database, writer, latest })
     }
@@ -131,7 +122,6 @@ impl RedbStore {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Record>, redb::Error> {
-        use std::ops::Bound;
         let records = self.database.begin_read()?.open_table(RECORDS)?;
         let from = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
@@ -299,124 +289,75 @@ fn unavailable(error: impl Into<redb::Error>) -> StoreError {
     }
 }
 
-/// The one thread that writes.
-struct Writer {
-    database: Arc<Database>,
-    revision: Revision,
-    told: watch::Sender<Revision>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Writer {
-    fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
-        while let Some(first) = jobs.blocking_recv() {
-            let mut waiting = Vec::new();
-            let mut closing = None;
-            let mut next = Some(first);
-            while let Some(job) = next {
-                match job {
-                    Job::Write(batch, answer) => waiting.push((batch, answer)),
-                    Job::Close(answer) => closing = Some(answer),
-                }
-                if closing.is_some() || waiting.len() == JOINED {
-                    break;
-                }
-                next = jobs.try_recv().ok();
-            }
-            self.commit(waiting);
-            if let Some(answer) = closing {
-                // Nobody waits for the answer only if the whole process is going down.
-                let _ = answer.send(mark(&self.database, true).map_err(unavailable));
-                return;
+    fn site() -> (tempfile::TempDir, std::path::PathBuf) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("store.redb");
+        (directory, path)
+    }
+
+    #[tokio::test]
+    async fn what_was_written_is_there_after_an_orderly_stop_and_after_any_other() {
+        let (_kept, path) = site();
+        for (round, orderly) in [true, false, true].into_iter().enumerate() {
+            let store = reopen(&path).await;
+            let found = store.list("", None, 9).await.expect("lists");
+            assert_eq!(found.len(), round, "before round {round}");
+            let revision = store.write(Batch::default().put(format!("k{round}"), "v")).await.expect("writes");
+            assert_eq!(revision, round as u64 + 1, "revisions go on");
+            if orderly {
+                store.close().await.expect("closes");
             }
         }
     }
 
-    /// Applies each batch or refuses it, commits what was applied, and only then answers.
-    fn commit(&mut self, waiting: Vec<(Batch, oneshot::Sender<Result<Revision, WriteError>>)>) {
-        if waiting.is_empty() {
-            return;
-        }
-        let (batches, answers): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
-        let outcome = self.try_commit(batches).map_err(unavailable);
-        if let Ok((revision, _)) = &outcome {
-            self.revision = *revision;
-            self.told.send_replace(*revision);
-        }
-        let results = outcome.map(|(_, results)| results);
-        for (at, answer) in answers.into_iter().enumerate() {
-            let result = match &results {
-                Ok(results) => results[at].clone().map_err(WriteError::Conflict),
-                Err(error) => Err(WriteError::Store(error.clone())),
-            };
-            let _ = answer.send(result);
-        }
-    }
-
-    #[allow(clippy::type_complexity, reason = "one answer per batch, and the revision after all of them")]
-    fn try_commit(
-        &self,
-        batches: Vec<Batch>,
-    ) -> Result<(Revision, Vec<Result<Revision, Condition>>), redb::Error> {
-        let write = begin(&self.database)?;
-        let mut revision = self.revision;
-        let mut results = Vec::with_capacity(batches.len());
-        {
-            let mut records = write.open_table(RECORDS)?;
-            let mut changes = write.open_table(CHANGES)?;
-            for batch in batches {
-                results.push(if let Some(condition) = failed_condition(&records, &batch)? {
-                    Err(condition)
-                } else {
-                    revision += 1;
-                    apply(&mut records, &mut changes, &batch, revision)?;
-                    Ok(revision)
-                });
+    /// Opens a file that the writer of a store which is gone may hold for a moment longer.
+    async fn reopen(path: &Path) -> RedbStore {
+        loop {
+            match RedbStore::open(path) {
+                Err(OpenError::InUse(_)) => tokio::task::yield_now().await,
+                opened => return opened.expect("opens"),
             }
-            changes.retain_in(..=revision.saturating_sub(KEPT_WRITES), |_, _| false)?;
-            write.open_table(META)?.insert(REVISION, revision)?;
         }
-        if revision == self.revision {
-            write.abort()?;
-        } else {
-            write.commit()?;
-        }
-        Ok((revision, results))
     }
-}
 
-fn failed_condition(
-    records: &Table<'_, &str, (Revision, &[u8])>,
-    batch: &Batch,
-) -> Result<Option<Condition>, redb::Error> {
-    for condition in &batch.conditions {
-        let revision = records.get(condition.key())?.map(|value| value.value().0);
-        let holds = match condition {
-            Condition::Unchanged(_, expected) => revision == Some(*expected),
-            Condition::Absent(_) => revision.is_none(),
-        };
-        if !holds {
-            return Ok(Some(condition.clone()));
-        }
+    #[test]
+    fn the_file_is_its_owners_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let (_kept, path) = site();
+        let _store = RedbStore::open(&path).expect("opens");
+        assert_eq!(std::fs::metadata(&path).expect("is there").permissions().mode() & 0o777, 0o600);
     }
-    Ok(None)
-}
 
-fn apply(
-    records: &mut Table<'_, &str, (Revision, &[u8])>,
-    changes: &mut Table<'_, Revision, Vec<&str>>,
-    batch: &Batch,
-    revision: Revision,
-) -> Result<(), redb::Error> {
-    let mut keys = Vec::new();
-    for key in &batch.delete {
-        if records.remove(key.as_str())?.is_some() {
-            keys.push(key.as_str());
-        }
+    #[test]
+    fn a_file_of_a_later_schema_is_refused_by_name() {
+        let (_kept, path) = site();
+        let database = Database::create(&path).expect("is made");
+        let write = database.begin_write().expect("begins");
+        write.open_table(META).expect("opens").insert(SCHEMA, SCHEMA_VERSION + 1).expect("is put");
+        write.commit().expect("is written");
+        drop(database);
+        let error = RedbStore::open(&path).err().expect("is refused");
+        assert!(matches!(error, OpenError::Newer { found, .. } if found == SCHEMA_VERSION + 1), "{error}");
     }
-    for (key, value) in &batch.put {
-        records.insert(key.as_str(), (revision, value.as_slice()))?;
-        keys.push(key.as_str());
+
+    #[test]
+    fn what_is_no_store_is_left_as_it_was() {
+        let (_kept, path) = site();
+        let text = "my own notes\n".repeat(1000);
+        std::fs::write(&path, &text).expect("is written");
+        let error = RedbStore::open(&path).err().expect("is refused");
+        assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).expect("text"), text);
     }
-    changes.insert(revision, keys)?;
-    Ok(())
+
+    #[test]
+    fn a_store_in_use_is_not_opened_twice() {
+        let (_kept, path) = site();
+        let _first = RedbStore::open(&path).expect("opens");
+        assert!(matches!(RedbStore::open(&path), Err(OpenError::InUse(_))));
+    }
 }

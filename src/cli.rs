@@ -1,0 +1,93 @@
+//! The command line.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::config::{Config, DEFAULT_PATH};
+use crate::telemetry;
+
+/// Boots bare machines from block-storage volumes.
+#[derive(Debug, Parser)]
+#[command(version, about, long_about = None)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve machines and people until told to stop
+    Serve(ConfigFile),
+    /// Read the configuration and tell all that is wrong with it
+    CheckConfig(ConfigFile),
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration file [default: /etc/volboot/volboot.toml, if there is one]
+    #[arg(long, value_name = "FILE", env = "VOLBOOT_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+/// Does what the command line says. Exit code 0: done; 1: it failed; 2: the command line is wrong.
+pub fn run() -> ExitCode {
+    match dispatch(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("volboot: {}", chain(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
+    match command {
+        Command::Serve(file) => {
+            let config = Config::load(file.config.as_deref())?;
+            telemetry::init_log();
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            runtime.block_on(serve(config))
+        }
+        Command::CheckConfig(file) => {
+            Config::load(file.config.as_deref())?;
+            let path = file.config.unwrap_or_else(|| DEFAULT_PATH.into());
+            println!("{}: no faults", path.display());
+            Ok(())
+        }
+    }
+}
+
+async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
+    // Before anything is bound: a signal that comes early is not lost.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let app = App::new(config)?;
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        told.cancel();
+    });
+    app.run(stop).await?;
+    Ok(())
+}
+
+/// An error and what caused it, on one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}

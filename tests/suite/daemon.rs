@@ -1,0 +1,133 @@
+//! The real binary with ports of its own, for one test; killed when the test drops it.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything here may take before it has failed.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// A running `volboot serve`.
+pub(crate) struct Daemon {
+    process: Child,
+    log: Receiver<Value>,
+    /// Where the doors are.
+    pub(crate) tftp: SocketAddr,
+    /// The machines' door.
+    pub(crate) http: SocketAddr,
+    /// The people's door.
+    pub(crate) api: SocketAddr,
+    /// From its start until it was ready.
+    pub(crate) took: Duration,
+}
+
+/// A directory with a configuration that listens on loopback, on ports the kernel chooses.
+pub(crate) fn site(extra: &str) -> TempDir {
+    let site = tempfile::tempdir().expect("a directory");
+    let store = site.path().join("store.redb");
+    let config = format!(
+        "{extra}\n[store]\npath = \"{}\"\n[tftp]\nlisten = \"127.0.0.1:0\"\n\
+         [http]\nlisten = \"127.0.0.1:0\"\n[api]\nlisten = \"127.0.0.1:0\"\n",
+        store.display()
+    );
+    std::fs::write(site.path().join("volboot.toml"), config).expect("is written");
+    site
+}
+
+/// `volboot` with these arguments, its log collected.
+pub(crate) fn volboot(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_volboot"));
+    command.args(arguments).env_remove("VOLBOOT_CONFIG").env_remove("VOLBOOT_LOG").stdin(Stdio::null());
+    command
+}
+
+impl Daemon {
+    /// Starts it and waits until it is ready.
+    pub(crate) fn start(site: &Path) -> Self {
+        let began = Instant::now();
+        let config = site.join("volboot.toml");
+        let mut process = volboot(&["serve", "--config", config.to_str().expect("text")])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let stderr = BufReader::new(process.stderr.take().expect("is piped"));
+        let (lines, log) = channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let _ = lines.send(serde_json::from_str(&line).unwrap_or(Value::String(line)));
+            }
+        });
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut daemon =
+            Self { process, log, tftp: nowhere, http: nowhere, api: nowhere, took: Duration::ZERO };
+        loop {
+            let line = daemon.next_line();
+            match line["message"].as_str() {
+                Some("listening") => {
+                    let address = line["address"].as_str().expect("an address").parse().expect("an address");
+                    match line["door"].as_str() {
+                        Some("tftp") => daemon.tftp = address,
+                        Some("http") => daemon.http = address,
+                        Some("api") => daemon.api = address,
+                        other => panic!("an unknown door: {other:?}"),
+                    }
+                }
+                Some("ready") => break,
+                _ => {}
+            }
+        }
+        daemon.took = began.elapsed();
+        daemon
+    }
+
+    /// The next line of its log.
+    pub(crate) fn next_line(&mut self) -> Value {
+        self.log
+            .recv_timeout(LIMIT)
+            .unwrap_or_else(|_| panic!("no more log; it ended with {:?}", self.process.try_wait()))
+    }
+
+    /// The next line of its log with this message.
+    pub(crate) fn line(&mut self, message: &str) -> Value {
+        loop {
+            let line = self.next_line();
+            if line["message"] == message {
+                return line;
+            }
+        }
+    }
+
+    /// Asks it to stop, as a service manager does.
+    pub(crate) fn terminate(&self) {
+        let pid = nix::unistd::Pid::from_raw(self.process.id().try_into().expect("a pid"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("is sent");
+    }
+
+    /// Stops it at once, wherever it is.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().expect("is killed");
+        self.process.wait().expect("ends");
+    }
+
+    /// Waits for its end and gives its exit code.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + LIMIT;
+        // The log ends when the process does, so waiting for that is no polling.
+        while let Ok(_line) = self.log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {}
+        assert!(Instant::now() < deadline, "it did not end in time");
+        self.process.wait().expect("ends").code()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

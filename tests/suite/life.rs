@@ -1,0 +1,131 @@
+//! How the process starts, stops, and survives.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::daemon::{Daemon, LIMIT, site, volboot};
+
+fn get(address: std::net::SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("connects");
+    stream.set_read_timeout(Some(LIMIT)).expect("is set");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("is answered");
+    answer
+}
+
+#[test]
+fn it_serves_all_doors_and_ends_in_order() {
+    let site = site("");
+    let mut daemon = Daemon::start(site.path());
+    assert!(get(daemon.http, "/healthz").ends_with("\r\n\r\nok\n"));
+    assert!(get(daemon.http, "/boot.ipxe").contains("\r\ncontent-type: text/plain; charset=utf-8\r\n"));
+    daemon.terminate();
+    assert_eq!(daemon.wait(), Some(0));
+}
+
+#[test]
+fn one_line_per_boot_request_tells_the_outcome() {
+    let site = site("");
+    let mut daemon = Daemon::start(site.path());
+    get(daemon.http, "/boot/52-54-00-00-00-01?try=3");
+    let line = daemon.line("boot request");
+    assert_eq!(line["mac"], "52:54:00:00:00:01");
+    assert_eq!(line["outcome"], "unknown");
+    assert_eq!(line["attempt"], 3);
+    assert!(line["micros"].is_u64(), "{line}");
+}
+
+#[test]
+fn a_running_request_is_finished_before_the_end() {
+    let site = site("");
+    let mut daemon = Daemon::start(site.path());
+    let mut stream = TcpStream::connect(daemon.http).expect("connects");
+    stream.set_read_timeout(Some(LIMIT)).expect("is set");
+    stream.write_all(b"GET /boot.ipxe HTTP/1.1\r\nHost: x\r\n").expect("is sent");
+    // A second connection is answered, so the first has been accepted.
+    get(daemon.http, "/healthz");
+    daemon.terminate();
+    daemon.line("stopping");
+    stream.write_all(b"\r\n").expect("is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("is answered");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("exit 1\n"), "{answer}");
+    assert_eq!(daemon.wait(), Some(0));
+}
+
+#[test]
+fn a_client_that_says_nothing_does_not_keep_it_from_ending() {
+    let site = site("");
+    let mut daemon = Daemon::start(site.path());
+    let mut silent = TcpStream::connect(daemon.http).expect("connects");
+    silent.write_all(b"GET / HT").expect("is sent");
+    get(daemon.http, "/healthz");
+    daemon.terminate();
+    assert_eq!(daemon.wait(), Some(0));
+}
+
+fn fails(arguments: &[&str]) -> String {
+    let output = volboot(arguments).stdout(Stdio::null()).output().expect("runs");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).expect("text");
+    // The log of what was found on the way is JSON; the error is for a person.
+    text.lines().filter(|line| !line.starts_with('{')).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_port_that_is_taken_is_one_clear_error() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let address = taken.local_addr().expect("an address");
+    let site = site("");
+    let path = site.path().join("volboot.toml");
+    let config = std::fs::read_to_string(&path).expect("text");
+    let http = format!("[http]\nlisten = \"{address}\"");
+    std::fs::write(&path, config.replace("[http]\nlisten = \"127.0.0.1:0\"", &http)).expect("is written");
+    let error = fails(&["serve", "--config", path.to_str().expect("text")]);
+    assert_eq!(
+        error,
+        format!("volboot: cannot listen on {address} (http): Address already in use (os error 98)")
+    );
+}
+
+#[test]
+fn a_store_that_is_in_use_is_one_clear_error() {
+    let site = site("");
+    let _first = Daemon::start(site.path());
+    let error = fails(&["serve", "--config", site.path().join("volboot.toml").to_str().expect("text")]);
+    let store = site.path().join("store.redb");
+    assert_eq!(
+        error,
+        format!("volboot: {} is in use by another process: is volboot running already?", store.display())
+    );
+}
+
+#[test]
+fn a_configuration_is_checked_without_starting_anything() {
+    let site = site("");
+    let path = site.path().join("volboot.toml");
+    let name = path.to_str().expect("text");
+    let good = volboot(&["check-config", "--config", name]).output().expect("runs");
+    assert!(good.status.success());
+    assert_eq!(String::from_utf8(good.stdout).expect("text"), format!("{name}: no faults\n"));
+    std::fs::write(&path, "[http]\nlisten = 7\n[boot]\ntires = 3\n").expect("is written");
+    let expected = format!(
+        "volboot: {name}: 2 faults:\n  http.listen: expected a text\n  \
+         boot.tires: there is no such key; did you mean boot.tries?"
+    );
+    assert_eq!(fails(&["check-config", "--config", name]), expected);
+    assert_eq!(fails(&["serve", "--config", name]), expected);
+}
+
+#[test]
+fn it_starts_again_after_it_was_killed() {
+    let site = site("");
+    for _ in 0..3 {
+        let mut daemon = Daemon::start(site.path());
+        assert!(daemon.took < Duration::from_secs(10));
+        daemon.kill();
+    }
+}
