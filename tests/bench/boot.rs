@@ -27,7 +27,10 @@ const SAMPLES: u32 = 5000;
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    println!("{:>8} {:>14} {:>14} {:>12} {:>10}", "nodes", "answer p50/p99", "request p50/p99", "start", "store");
+    println!(
+        "{:>8} {:>14} {:>14} {:>12} {:>10}",
+        "nodes", "answer p50/p99", "request p50/p99", "start", "store"
+    );
     for nodes in [10, 1000, 10_000] {
         let site = daemon::site("");
         let store = site.path().join("store.redb");
