@@ -1,7 +1,8 @@
 //! What a boot request costs, and how soon volboot serves: `cargo bench --bench boot`.
 //!
 //! For stores of different sizes: the time of one answer from the store (identify, read, decide, render), the time
-//! of a whole request over HTTP on loopback, and the time from the start of the process until it is ready.
+//! of a whole request over HTTP on loopback, and the time from the start of the process until it is ready, after an
+//! orderly stop and after `kill -9`, which makes it check the whole store.
 
 #[path = "../suite/daemon.rs"]
 #[allow(dead_code, reason = "the bench starts it and asks; the tests do more")]
@@ -13,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use daemon::Daemon;
 use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
@@ -24,6 +26,8 @@ use volboot::store::{Inventory, RedbStore, Store};
 
 /// Requests that one figure is the median of.
 const SAMPLES: u32 = 5000;
+/// Starts that one figure is the median of.
+const STARTS: usize = 5;
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
@@ -36,16 +40,21 @@ fn main() {
         let store = site.path().join("store.redb");
         runtime.block_on(fill(&store, nodes));
         let answers = runtime.block_on(answers(&store, nodes));
-        let starts = (0..5).map(|_| start(site.path()).0).collect::<Vec<_>>();
-        let (_, running) = start(site.path());
+        let orderly = (0..STARTS).map(|_| start(site.path(), Daemon::stop));
+        let orderly = median(orderly.collect());
+        let killed = (0..=STARTS).map(|_| start(site.path(), Daemon::kill));
+        // The first of these still follows an orderly stop.
+        let killed = median(killed.skip(1).collect());
+        let running = Daemon::start(site.path());
         let requests = requests(running.http, nodes);
-        let size = std::fs::metadata(&store).expect("is there").len();
+        let bytes = std::fs::metadata(&store).expect("is there").len();
         println!(
-            "{nodes:>8} {:>14} {:>14} {:>12} {:>10}",
+            "{nodes:>8} {:>16} {:>16} {:>7.1} ms {:>9.1} ms {:>7} kB",
             figures(answers),
             figures(requests),
-            format!("{:.1} ms", median(starts).as_secs_f64() * 1e3),
-            format!("{:.1} MB", size as f64 / 1e6),
+            orderly.as_secs_f64() * 1e3,
+            killed.as_secs_f64() * 1e3,
+            bytes / 1000,
         );
     }
 }
@@ -146,13 +155,11 @@ async fn answers(path: &Path, nodes: u32) -> Vec<Duration> {
     times
 }
 
-fn start(site: &Path) -> (Duration, daemon::Daemon) {
-    let daemon = daemon::Daemon::start(site);
-    daemon.terminate();
-    let mut daemon = daemon;
-    assert_eq!(daemon.wait(), Some(0));
-    let took = daemon.took;
-    (took, daemon::Daemon::start(site))
+/// Starts it, ends it, and gives how long the start took.
+fn start(site: &Path, end: impl FnOnce(&mut Daemon)) -> Duration {
+    let mut daemon = Daemon::start(site);
+    end(&mut daemon);
+    daemon.took
 }
 
 fn requests(address: SocketAddr, nodes: u32) -> Vec<Duration> {
