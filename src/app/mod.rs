@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api::{self, ApiState};
 use crate::boot::Boot;
 use crate::config::Config;
 use crate::http::{self, Machines};
@@ -90,6 +91,12 @@ impl App {
         }
 
         let inventory = Inventory::new(Arc::clone(&store));
+        let people = api::router(ApiState {
+            inventory: inventory.clone(),
+            enabled_storage_interfaces: config.enabled_storage_interfaces.clone(),
+            default_storage_interface: config.default_storage_interface.clone(),
+            keep_targets_on_undeploy: config.keep_targets_on_undeploy,
+        });
         let boot = Boot::new(inventory, config.enabled_storage_interfaces.clone());
         let files = MachineFiles::new(images.clone(), config.http.url.clone(), http_address);
         let machines = http::router(Machines::new(boot, config.boot, &config.http, images));
@@ -108,7 +115,7 @@ impl App {
             }
         });
         tasks.spawn(http.serve(machines, Limits::default(), stop.clone(), GRACE));
-        tasks.spawn(api.serve(axum::Router::new(), Limits::default(), stop.clone(), GRACE));
+        tasks.spawn(api.serve(people, Limits::default(), stop.clone(), GRACE));
         tasks.close();
         tracing::info!("ready");
 

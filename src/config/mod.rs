@@ -24,6 +24,8 @@ pub struct Config {
     pub enabled_storage_interfaces: Vec<StorageInterface>,
     /// `default_storage_interface`: the one a node gets that was created without.
     pub default_storage_interface: StorageInterface,
+    /// `keep_targets_on_undeploy`: whether an undeployed node keeps its volume targets; Ironic removes them.
+    pub keep_targets_on_undeploy: bool,
     /// `[store]`
     pub store: StoreConfig,
     /// `[tftp]`
@@ -192,6 +194,7 @@ impl Config {
                 storage_interface,
             ),
             default_storage_interface: root.value("default_storage_interface", Noop, storage_interface),
+            keep_targets_on_undeploy: root.flag("keep_targets_on_undeploy", false),
             store: root.section("store", |section| StoreConfig {
                 path: section.value("path", "/var/lib/volboot/volboot.redb".into(), path),
             }),

@@ -109,6 +109,12 @@ impl Daemon {
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("is sent");
     }
 
+    /// Stops it in order.
+    pub(crate) fn stop(&mut self) {
+        self.terminate();
+        assert_eq!(self.wait(), Some(0));
+    }
+
     /// Stops it at once, wherever it is.
     pub(crate) fn kill(&mut self) {
         self.process.kill().expect("is killed");

@@ -22,8 +22,7 @@ fn it_serves_all_doors_and_ends_in_order() {
     let mut daemon = Daemon::start(site.path());
     assert!(get(daemon.http, "/healthz").ends_with("\r\n\r\nok\n"));
     assert!(get(daemon.http, "/boot.ipxe").contains("\r\ncontent-type: text/plain; charset=utf-8\r\n"));
-    daemon.terminate();
-    assert_eq!(daemon.wait(), Some(0));
+    daemon.stop();
 }
 
 #[test]
@@ -63,8 +62,7 @@ fn a_client_that_says_nothing_does_not_keep_it_from_ending() {
     let mut silent = TcpStream::connect(daemon.http).expect("connects");
     silent.write_all(b"GET / HT").expect("is sent");
     get(daemon.http, "/healthz");
-    daemon.terminate();
-    assert_eq!(daemon.wait(), Some(0));
+    daemon.stop();
 }
 
 fn fails(arguments: &[&str]) -> String {

@@ -3,6 +3,7 @@
 #![recursion_limit = "256"] // a whole node is a large json!
 
 mod api;
+mod crash;
 mod daemon;
 mod faults;
 mod layers;

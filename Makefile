@@ -1,0 +1,38 @@
+# `make` alone tells what there is to make.
+
+CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
+FIRMWARE ?= bios
+
+# Built by whoever calls; run as root, for the lab's network. With sudo, the environment comes along.
+ROOT_CARGO := $(CARGO) $(if $(filter 0,$(shell id -u)),,--config 'target."cfg(unix)".runner = ["sudo", "-E"]')
+
+.PHONY: help
+help:
+	@echo "make build      the release binary, target/release/volboot"
+	@echo "make demo       a BIOS machine boots from a volume, before your eyes (FIRMWARE=uefi: a UEFI machine)"
+	@echo "make test       all tests, with machines that really boot"
+	@echo "make check      formatting, lints, documents, licences"
+	@echo "make packages   the Debian packages that demo and tests need (both install them by themselves)"
+
+.PHONY: build
+build:
+	$(CARGO) build --locked --release
+
+.PHONY: packages
+packages:
+	@tests/lab/install
+
+.PHONY: demo
+demo: packages
+	$(CARGO) build --locked --bin volboot --example demo
+	@$(ROOT_CARGO) run --locked --quiet --example demo -- $(FIRMWARE)
+
+# Two machines at a time: each keeps a core busy.
+.PHONY: test
+test: packages
+	$(CARGO) test --locked --lib --bins --test suite
+	$(ROOT_CARGO) test --locked --test boots -- --test-threads=2
+
+.PHONY: check
+check:
+	@.ci/run fmt clippy docs licences

@@ -1,0 +1,58 @@
+//! volboot itself: the real binary with a configuration of its own.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use super::Lab;
+use super::network::SERVER;
+use super::process::{Listener, Process};
+
+/// Where its API is; inside the lab only.
+pub(crate) const API: &str = "127.0.0.1:6385";
+
+const START_LIMIT: Duration = Duration::from_secs(10);
+/// A drain takes 10 s at most; then it must have ended.
+const STOP_LIMIT: Duration = Duration::from_secs(12);
+
+/// A running `volboot serve`.
+pub(crate) struct Daemon {
+    process: Process,
+}
+
+impl Daemon {
+    /// Starts the binary with `[boot]` keys as given and waits until it says that it serves.
+    pub(crate) fn start(lab: &Lab, binary: &Path, boot: &str, listener: Option<Listener>) -> Result<Self> {
+        let config = lab.path().join("volboot.toml");
+        let store = lab.path().join("volboot.redb");
+        let text = format!(
+            "[store]\npath = \"{}\"\n\
+             [tftp]\nlisten = \"{SERVER}:69\"\n\
+             [http]\nlisten = \"{SERVER}:8080\"\n\
+             [api]\nlisten = \"{API}\"\n\
+             [boot]\n{boot}\n",
+            store.display()
+        );
+        fs::write(&config, text)?;
+        let mut command = Command::new(binary);
+        command.arg("serve").arg("--config").arg(&config).env("RUST_BACKTRACE", "1");
+        let mut process = Process::start("volboot", &mut command, listener)?;
+        process.wait_for(&[r#""message":"ready""#], START_LIMIT)?;
+        Ok(Self { process })
+    }
+
+    /// Waits until its log has `pattern` after what was waited for before.
+    pub(crate) fn logs(&mut self, pattern: &str, within: Duration) -> Result<Instant> {
+        Ok(self.process.wait_for(&[pattern], within)?.at)
+    }
+
+    /// Ends it as an operator would and sees that it ended well.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        let status = self.process.stop(STOP_LIMIT)?;
+        ensure!(status.success(), "volboot ended with {status} after SIGTERM");
+        Ok(())
+    }
+}

@@ -1,0 +1,58 @@
+//! The lab's network: a namespace without a name, a bridge with the site's address, and a cable for each
+//! machine.
+//!
+//! Traps it copes with:
+//! * A namespace with a name outlives a killed test. This one has none: it is entered with `unshare`, and is
+//!   gone with the last process in it. `unshare` moves the calling *thread* only, so whatever must be inside
+//!   (processes, sockets, further threads) has to be started from that thread.
+//! * A bridge takes the lowest MAC of its ports unless it was given one, so every machine switched on would
+//!   change the server's MAC under the others.
+//! * An IPv6 address is unusable for a second or two while its uniqueness is checked (`nodad` skips that).
+
+use std::net::Ipv4Addr;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use nix::sched::{CloneFlags, unshare};
+
+/// The site's server: DHCP, volboot and the iSCSI portal are all here.
+pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+
+/// The site's IPv6 network, which only a router is needed for ([`super::dhcp`]).
+pub(crate) const SITE_V6: &str = "fd00:99::";
+
+const BRIDGE: &str = "br0";
+const BRIDGE_MAC: &str = "02:00:00:00:00:01";
+
+/// Whether namespaces and interfaces may be made at all.
+pub(crate) fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Moves the calling thread into a new network in which there is only the bridge.
+pub(super) fn leave_the_host() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
+    ip(&["link", "set", "lo", "up"])?;
+    ip(&["link", "add", BRIDGE, "address", BRIDGE_MAC, "type", "bridge"])?;
+    ip(&["address", "add", &format!("{SERVER}/24"), "dev", BRIDGE])?;
+    ip(&["address", "add", &format!("{SITE_V6}1/64"), "dev", BRIDGE, "nodad"])?;
+    ip(&["link", "set", BRIDGE, "up"])
+}
+
+/// The interface DHCP is to listen on.
+pub(crate) fn bridge() -> &'static str {
+    BRIDGE
+}
+
+/// Lays a cable from the bridge to a machine: a tap device called `name`.
+pub(crate) fn plug(name: &str) -> Result<()> {
+    ip(&["tuntap", "add", "dev", name, "mode", "tap"])?;
+    ip(&["link", "set", name, "master", BRIDGE, "up"])
+}
+
+fn ip(arguments: &[&str]) -> Result<()> {
+    let output = Command::new("ip").args(arguments).output().context("cannot run `ip` (package iproute2)")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "`ip {}` failed: {}", arguments.join(" "), said.trim());
+    Ok(())
+}

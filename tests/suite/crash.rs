@@ -1,0 +1,90 @@
+//! `kill -9` at any moment loses no acknowledged write, and leaves no half of one.
+
+use std::time::Duration;
+
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, LIMIT, site};
+
+const WRITERS: u32 = 8;
+
+fn client() -> Client {
+    Client::builder().timeout(LIMIT).build().expect("a client")
+}
+
+/// Creates nodes, each with a port, until the server is gone; gives those that were acknowledged.
+async fn enrol(api: String, round: u32, writer: u32) -> Vec<(String, String)> {
+    let client = client();
+    let mut acknowledged = Vec::new();
+    for n in 0u8.. {
+        let name = format!("node-{round}-{writer}-{n}");
+        let address = format!("52:54:00:{round:02x}:{writer:02x}:{n:02x}");
+        let node = json!({"driver": "fake-hardware", "name": name});
+        let Some(node) = create(&client, &format!("{api}/v1/nodes"), &node).await else { break };
+        let port = json!({"node_uuid": node["uuid"], "address": address});
+        if create(&client, &format!("{api}/v1/ports"), &port).await.is_none() {
+            break;
+        }
+        acknowledged.push((name, address));
+    }
+    acknowledged
+}
+
+async fn create(client: &Client, url: &str, body: &Value) -> Option<Value> {
+    let request = client.post(url).header("X-OpenStack-Ironic-API-Version", "1.33").json(body);
+    let response = request.send().await.ok()?;
+    assert_eq!(response.status(), StatusCode::CREATED);
+    response.json().await.ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_is_there_after_a_kill_at_any_moment() {
+    let site = site("");
+    let mut all: Vec<(String, String)> = Vec::new();
+    for round in 0..4 {
+        let mut daemon = Daemon::start(site.path());
+        let api = format!("http://{}", daemon.api);
+        check(&api, &all).await;
+        let writers = (0..WRITERS).map(|writer| tokio::spawn(enrol(api.clone(), round, writer)));
+        let writers: Vec<_> = writers.collect();
+        // Not a wait for something: the kill is to come at some moment or other, in the middle of the writes.
+        tokio::time::sleep(Duration::from_millis(120 + u64::from(round) * 37)).await;
+        daemon.kill();
+        for writer in writers {
+            all.extend(writer.await.expect("runs"));
+        }
+    }
+    assert!(all.len() > 20, "only {} were acknowledged", all.len());
+    let daemon = Daemon::start(site.path());
+    check(&format!("http://{}", daemon.api), &all).await;
+}
+
+/// All that was acknowledged is there, and every node and every port is whole.
+async fn check(api: &str, acknowledged: &[(String, String)]) {
+    let nodes = list(api, "nodes").await;
+    let ports = list(api, "ports").await;
+    for (name, address) in acknowledged {
+        let node =
+            nodes.iter().find(|node| node["name"] == **name).unwrap_or_else(|| panic!("{name} is lost"));
+        let port = ports.iter().find(|port| port["address"] == **address);
+        assert_eq!(port.unwrap_or_else(|| panic!("{address} is lost"))["node_uuid"], node["uuid"]);
+    }
+    for port in &ports {
+        assert!(nodes.iter().any(|node| node["uuid"] == port["node_uuid"]), "{port} belongs to no node");
+    }
+}
+
+/// Every record of a kind, page by page.
+async fn list(api: &str, kind: &str) -> Vec<Value> {
+    let client = client();
+    let mut found = Vec::new();
+    let mut next = Some(format!("{api}/v1/{kind}/detail?limit=1000"));
+    while let Some(url) = next {
+        let request = client.get(url).header("X-OpenStack-Ironic-API-Version", "1.33");
+        let page: Value = request.send().await.expect("answers").json().await.expect("JSON");
+        found.extend(page[kind].as_array().expect("a list").iter().cloned());
+        next = page["next"].as_str().map(str::to_owned);
+    }
+    found
+}
