@@ -1,4 +1,4 @@
-//! [`Call`]: what a handler knows of the request it answers, and [`Sent`]: what came in its body.
+//! [`Call`]: what a handler knows of the request it answers; [`Sent`] and [`Arguments`]: what came in its body.
 
 use std::sync::Arc;
 
@@ -7,9 +7,10 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::fault::Fault;
+use super::fault::{Fault, quoted};
+use super::field;
 use super::links::Links;
 use super::query::Query;
 use super::version::Version;
@@ -94,9 +95,77 @@ impl FromRequest<Shared> for Sent {
     }
 }
 
+/// The arguments of a verb: the members of the body's object.
+#[derive(Debug)]
+pub(super) struct Arguments(Map<String, Value>);
+
+impl FromRequest<Shared> for Arguments {
+    type Rejection = Fault;
+
+    async fn from_request(request: Request, state: &Shared) -> Result<Self, Fault> {
+        match Sent::from_request(request, state).await?.0 {
+            Value::Object(arguments) => Ok(Self(arguments)),
+            other => Err(Fault::Invalid(format!("Unexpected arguments: {}", quoted(&other)))),
+        }
+    }
+}
+
+impl Arguments {
+    /// Refuses arguments that are not among these.
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), Fault> {
+        let unknown: Vec<_> =
+            self.0.keys().map(String::as_str).filter(|name| !known.contains(name)).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        Err(Fault::Invalid(format!("Unexpected arguments: {}", unknown.join(", "))))
+    }
+
+    /// An argument that is there and not `null`.
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Fault> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(Fault::Invalid(format!("Expected string for {name}: {}", quoted(other)))),
+        }
+    }
+
+    pub(super) fn required_text(&self, name: &str) -> Result<&str, Fault> {
+        self.text(name)?.ok_or_else(|| Fault::Invalid(format!("Missing mandatory parameter: {name}")))
+    }
+
+    pub(super) fn integer(&self, name: &str) -> Result<Option<i64>, Fault> {
+        let number = match self.get(name) {
+            None => return Ok(None),
+            // Clients write numbers as texts, too.
+            Some(Value::String(text)) => text.trim().parse().ok(),
+            Some(value) => value.as_i64(),
+        };
+        let fault = || Fault::Invalid(format!("Expected an integer for {name}"));
+        number.ok_or_else(fault).map(Some)
+    }
+
+    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, Fault> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(Value::String(text)) => field::flag(name, text).map(Some),
+            Some(other) => Err(Fault::Invalid(format!("Invalid {name}: {}", quoted(other)))),
+        }
+    }
+}
+
 fn json(bytes: &Bytes) -> Result<Value, Fault> {
     if bytes.is_empty() {
-        return Ok(Value::Object(serde_json::Map::new()));
+        return Ok(Value::Object(Map::new()));
     }
     // serde_json itself gives up at a depth of 128, so this cannot use up the stack.
     let value = serde_json::from_slice(bytes)

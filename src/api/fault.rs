@@ -12,7 +12,6 @@ use std::fmt;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
-use uuid::Uuid;
 
 use crate::model::Properties;
 use crate::store::{InventoryError, Kind, Resource, StoreError, Unique, UpdateError};
@@ -22,6 +21,8 @@ use crate::store::{InventoryError, Kind, Resource, StoreError, Unique, UpdateErr
 pub(super) enum Fault {
     /// The request makes no sense, or not in the state in which the node is.
     Invalid(String),
+    /// Nobody may do this.
+    Forbidden,
     /// There is no such thing.
     NotFound(String),
     /// There is, but nothing can be done to it in this way.
@@ -52,16 +53,22 @@ impl Fault {
     }
 
     /// A verb that the node's state does not allow. Ironic answers 400, so that no client repeats it.
-    pub(super) fn wrong_state(action: &str, node: Uuid, state: &str) -> Self {
+    pub(super) fn wrong_state(action: &str, node: impl fmt::Display, state: &str) -> Self {
         Self::Invalid(format!(
             "The requested action \"{action}\" can not be performed on node \"{node}\" while it is in state \
              \"{state}\"."
         ))
     }
 
+    /// Something that none of the interfaces of a driver can do.
+    pub(super) fn unsupported(driver: &str, what: &str) -> Self {
+        Self::Invalid(format!("Driver {driver} does not support {what} (disabled or not implemented)."))
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
@@ -79,6 +86,7 @@ impl fmt::Display for Fault {
             Self::Invalid(text) | Self::NotFound(text) | Self::NotAcceptable(text) | Self::Conflict(text) => {
                 f.write_str(text)
             }
+            Self::Forbidden => f.write_str("Operation not permitted."),
             Self::MethodNotAllowed => f.write_str("The method is not allowed for this resource."),
             Self::TooLarge => f.write_str("The request body is too large."),
             Self::Unavailable => f.write_str("Resource temporarily unavailable, please retry."),
@@ -139,6 +147,8 @@ fn taken(unique: &Unique) -> String {
             )
         }
         Unique::Address(mac) => format!("A port with MAC address {mac} already exists."),
+        Unique::PortGroupName(name) => format!("A portgroup with name {name} already exists."),
+        Unique::PortGroupAddress(mac) => format!("A portgroup with MAC address {mac} already exists."),
         Unique::Connector(kind, id) => {
             format!("A volume connector with type {kind} and connector ID {id} already exists.")
         }
@@ -152,7 +162,9 @@ fn taken(unique: &Unique) -> String {
 fn called(kind: Kind) -> &'static str {
     match kind {
         Kind::Node => "node",
+        Kind::Chassis => "chassis",
         Kind::Port => "port",
+        Kind::PortGroup => "portgroup",
         Kind::VolumeConnector => "volume connector",
         Kind::VolumeTarget => "volume target",
     }

@@ -125,6 +125,16 @@ impl<R: Shown> Listing<'_, R> {
     }
 }
 
+/// Whether there is any such record.
+pub(super) async fn any<R: Shown>(
+    call: &Call,
+    of_node: Option<Uuid>,
+    keeps: Filter<R>,
+) -> Result<bool, Fault> {
+    let listing = Listing { call, path: String::new(), choice: Choice::Listed, of_node, keeps };
+    Ok(!listing.in_store_order(None, 1).await?.is_empty())
+}
+
 fn limit(asked: Option<i64>) -> Result<usize, Fault> {
     match asked {
         None => Ok(LONGEST_PAGE),

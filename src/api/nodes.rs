@@ -1,6 +1,9 @@
 //! `/v1/nodes`: nodes are created, listed, shown, changed and deleted.
 
-use super::call::{At, Call, Sent};
+use uuid::Uuid;
+
+use super::call::{Arguments, At, Call, Sent};
+use super::chassis;
 use super::fault::{Fault, unchanged};
 use super::field::{Given, Purpose};
 use super::interfaces;
@@ -10,7 +13,7 @@ use super::patch::Patch;
 use super::reply::{Answer, Reply};
 use super::shown::{Choice, Shown, show};
 use super::version::Version;
-use crate::model::{Node, ProvisionState};
+use crate::model::{Chassis, Node, ProvisionState};
 
 /// `POST /v1/nodes`
 pub(super) async fn create(call: Call, Sent(body): Sent) -> Answer {
@@ -20,6 +23,7 @@ pub(super) async fn create(call: Call, Sent(body): Sent) -> Answer {
         check_name(&name, call.version, "Cannot create node with invalid name")?;
     }
     let node = written(fresh(&given, &call), &given, &call.state)?;
+    check_chassis(&call, node.chassis_uuid).await?;
     call.state.inventory.create(&node).await?;
     Ok(Reply::created(&call, &node))
 }
@@ -27,18 +31,37 @@ pub(super) async fn create(call: Call, Sent(body): Sent) -> Answer {
 /// `GET /v1/nodes`
 pub(super) async fn list(call: Call) -> Answer {
     let choice = Choice::of_list::<Node>(&call, 43)?;
-    page(&call, "nodes", choice, &ARGUMENTS).await
+    page(&call, "nodes", choice, &ARGUMENTS, None).await
 }
 
 /// `GET /v1/nodes/detail`
 pub(super) async fn detail(call: Call) -> Answer {
-    page(&call, "nodes/detail", Choice::All, &ARGUMENTS[..4]).await
+    page(&call, "nodes/detail", Choice::All, &ARGUMENTS[..4], None).await
 }
 
-async fn page(call: &Call, path: &str, choice: Choice, arguments: &[&str]) -> Answer {
+/// `GET /v1/chassis/{chassis}/nodes`
+pub(super) async fn list_of_chassis(call: Call, At(ident): At<String>) -> Answer {
+    let chassis = chassis::found(&call, &ident).await?.uuid;
+    let choice = Choice::of_list::<Node>(&call, 43)?;
+    page(&call, &format!("chassis/{chassis}/nodes"), choice, &ARGUMENTS, Some(chassis)).await
+}
+
+/// `GET /v1/chassis/{chassis}/nodes/detail`
+pub(super) async fn detail_of_chassis(call: Call, At(ident): At<String>) -> Answer {
+    let chassis = chassis::found(&call, &ident).await?.uuid;
+    page(&call, &format!("chassis/{chassis}/nodes/detail"), Choice::All, &ARGUMENTS[..4], Some(chassis)).await
+}
+
+async fn page(
+    call: &Call,
+    path: &str,
+    choice: Choice,
+    arguments: &[&str],
+    of_chassis: Option<Uuid>,
+) -> Answer {
     let known: Vec<_> = arguments.iter().chain(&FILTERS).chain(&LATER_FILTERS).copied().collect();
     call.query.only(&known)?;
-    let keeps = filter(call)?;
+    let keeps = filter(call, of_chassis)?;
     let mut page = Listing { call, path: path.into(), choice, of_node: None, keeps }.page().await?;
     if call.query.has("instance_uuid") {
         // There is at most one, so there is no next page.
@@ -77,7 +100,7 @@ const LATER_FILTERS: [&str; 14] = [
 ];
 
 /// Which nodes a list is to have.
-fn filter(call: &Call) -> Result<Filter<Node>, Fault> {
+fn filter(call: &Call, of_chassis: Option<Uuid>) -> Result<Filter<Node>, Fault> {
     let query = &call.query;
     if LATER_FILTERS.iter().any(|name| query.has(name)) {
         return Err(Fault::too_new());
@@ -89,7 +112,7 @@ fn filter(call: &Call) -> Result<Filter<Node>, Fault> {
     }
     let associated = query.flag("associated")?;
     let maintenance = query.flag("maintenance")?;
-    let chassis = query.uuid("chassis_uuid")?;
+    let chassis = of_chassis.or(query.uuid("chassis_uuid")?);
     let instance = query.uuid("instance_uuid")?;
     let driver = query.text("driver")?.map(str::to_owned);
     let class = query.text("resource_class")?.map(str::to_owned);
@@ -130,6 +153,9 @@ pub(super) async fn update(call: Call, At(ident): At<String>, Sent(body): Sent) 
         call.needs(5)?;
         check_name(name, call.version, &format!("Node {ident}: Cannot change name to invalid name"))?;
     }
+    for chassis in patch.values("chassis_uuid").filter_map(|chassis| chassis.as_str()?.parse().ok()) {
+        check_chassis(&call, Some(chassis)).await?;
+    }
     let change = |old: &Node, _: Option<&Node>| {
         let may_change = !(old.maintenance && patch.only_removes("instance_uuid"));
         if may_change {
@@ -142,6 +168,15 @@ pub(super) async fn update(call: Call, At(ident): At<String>, Sent(body): Sent) 
     };
     let node = call.state.inventory.update(node.uuid, change).await.map_err(unchanged::<Node>(&ident))?;
     Ok(Reply::Shown(show(&node, &call, &Choice::All)))
+}
+
+/// The chassis that a node is put into must be there.
+async fn check_chassis(call: &Call, chassis: Option<Uuid>) -> Result<(), Fault> {
+    let Some(chassis) = chassis else { return Ok(()) };
+    match call.state.inventory.get::<Chassis>(chassis).await? {
+        Some(_) => Ok(()),
+        None => Err(Fault::Invalid(Fault::missing::<Chassis>(chassis).to_string())),
+    }
 }
 
 /// A node on its way from one state to another is left alone, but where the way has ended badly.
@@ -213,17 +248,9 @@ fn deletable(node: &Node) -> Result<(), Fault> {
 }
 
 /// `PUT /v1/nodes/{node}/maintenance`
-pub(super) async fn set_maintenance(call: Call, At(ident): At<String>, Sent(body): Sent) -> Answer {
-    let reason = match body.get("reason") {
-        None | Some(serde_json::Value::Null) => None,
-        Some(serde_json::Value::String(reason)) => Some(reason.clone()),
-        Some(other) => {
-            return Err(Fault::Invalid(format!(
-                "Expected string for reason: {}",
-                super::fault::quoted(other)
-            )));
-        }
-    };
+pub(super) async fn set_maintenance(call: Call, At(ident): At<String>, arguments: Arguments) -> Answer {
+    arguments.only(&["reason"])?;
+    let reason = arguments.text("reason")?.map(str::to_owned);
     maintain(&call, &ident, true, reason).await
 }
 

@@ -9,9 +9,10 @@ use super::field::{Field, Given, Purpose, Shape, mac, uuid};
 use super::list::{ARGUMENTS, Listing};
 use super::node::found;
 use super::patch::{Patch, document};
+use super::portgroups;
 use super::reply::{Answer, Reply};
 use super::shown::{Choice, Shown, maybe_time, show, time};
-use crate::model::{Node, Port, ProvisionState};
+use crate::model::{Node, Port, PortGroup, ProvisionState};
 
 impl Shown for Port {
     const PATH: &'static str = "ports";
@@ -76,8 +77,21 @@ pub(super) async fn create(call: Call, Sent(body): Sent) -> Answer {
         extra: crate::model::Properties::default(),
     };
     let port = written(port, &given);
+    check_group(&call, port.portgroup_uuid, node).await?;
     call.state.inventory.create(&port).await?;
     Ok(Reply::created(&call, &port))
+}
+
+/// The port group that a port is put into must be there, and be the same node's.
+async fn check_group(call: &Call, group: Option<Uuid>, node: Uuid) -> Result<(), Fault> {
+    let Some(group) = group else { return Ok(()) };
+    match call.state.inventory.get::<PortGroup>(group).await? {
+        None => Err(Fault::Invalid(Fault::missing::<PortGroup>(group).to_string())),
+        Some(found) if found.value.node_uuid != node => {
+            Err(Fault::Invalid("Port can not be attached to a portgroup of another node.".into()))
+        }
+        Some(_) => Ok(()),
+    }
 }
 
 fn written(port: Port, given: &Given) -> Port {
@@ -95,39 +109,74 @@ fn written(port: Port, given: &Given) -> Port {
 /// `GET /v1/ports`
 pub(super) async fn list(call: Call) -> Answer {
     let choice = Choice::of_list::<Port>(&call, 43)?;
-    page(&call, "ports", choice, &ARGUMENTS, None).await
+    page(&call, "ports", choice, &ARGUMENTS, Scope::All).await
 }
 
 /// `GET /v1/ports/detail`
 pub(super) async fn detail(call: Call) -> Answer {
-    page(&call, "ports/detail", Choice::All, &ARGUMENTS[..4], None).await
+    page(&call, "ports/detail", Choice::All, &ARGUMENTS[..4], Scope::All).await
 }
 
 /// `GET /v1/nodes/{node}/ports`
 pub(super) async fn list_of_node(call: Call, At(ident): At<String>) -> Answer {
     let node = found(&call, &ident).await?;
     let choice = Choice::of_list::<Port>(&call, 43)?;
-    page(&call, &format!("nodes/{}/ports", node.uuid), choice, &ARGUMENTS, Some(node.uuid)).await
+    page(&call, &format!("nodes/{}/ports", node.uuid), choice, &ARGUMENTS, Scope::Node(node.uuid)).await
+}
+
+/// `GET /v1/portgroups/{portgroup}/ports`
+pub(super) async fn list_of_group(call: Call, At(ident): At<String>) -> Answer {
+    let group = portgroups::found(&call, &ident).await?;
+    let choice = Choice::of_list::<Port>(&call, 43)?;
+    page(&call, &format!("portgroups/{}/ports", group.uuid), choice, &ARGUMENTS, Scope::Group(group)).await
+}
+
+/// `GET /v1/portgroups/{portgroup}/ports/detail`
+pub(super) async fn detail_of_group(call: Call, At(ident): At<String>) -> Answer {
+    let group = portgroups::found(&call, &ident).await?;
+    let path = format!("portgroups/{}/ports/detail", group.uuid);
+    page(&call, &path, Choice::All, &ARGUMENTS[..4], Scope::Group(group)).await
 }
 
 /// `GET /v1/nodes/{node}/ports/detail`
 pub(super) async fn detail_of_node(call: Call, At(ident): At<String>) -> Answer {
     let node = found(&call, &ident).await?;
     let path = format!("nodes/{}/ports/detail", node.uuid);
-    page(&call, &path, Choice::All, &ARGUMENTS[..4], Some(node.uuid)).await
+    page(&call, &path, Choice::All, &ARGUMENTS[..4], Scope::Node(node.uuid)).await
 }
 
-async fn page(call: &Call, path: &str, choice: Choice, arguments: &[&str], node: Option<Uuid>) -> Answer {
-    let known: Vec<_> = arguments.iter().chain(&["node", "node_uuid", "address"]).copied().collect();
-    call.query.only(&known)?;
-    let of_node = match call.query.text("node")?.or(call.query.text("node_uuid")?) {
-        _ if node.is_some() => node,
-        Some(ident) => Some(found(call, ident).await?.uuid),
-        None => None,
+/// Whose ports a list shows.
+enum Scope {
+    All,
+    Node(Uuid),
+    Group(PortGroup),
+}
+
+async fn page(call: &Call, path: &str, choice: Choice, arguments: &[&str], scope: Scope) -> Answer {
+    let query = &call.query;
+    let known: Vec<_> =
+        arguments.iter().chain(&["node", "node_uuid", "portgroup", "address"]).copied().collect();
+    query.only(&known)?;
+    let scope = match (scope, query.text("node")?.or(query.text("node_uuid")?), query.text("portgroup")?) {
+        (Scope::All, Some(_), Some(_)) => return Err(Fault::Forbidden),
+        (Scope::All, Some(node), None) => Scope::Node(found(call, node).await?.uuid),
+        (Scope::All, None, Some(group)) => {
+            call.needs(24)?;
+            Scope::Group(portgroups::found(call, group).await?)
+        }
+        (scope, ..) => scope,
     };
-    let address = call.query.text("address")?.map(|text| mac("address", text)).transpose()?;
-    let keeps = Box::new(move |port: &Port| address.is_none_or(|address| port.address == address));
-    Ok(Reply::Shown(Listing { call, path: path.into(), choice, of_node, keeps }.page().await?))
+    let (of_node, group) = match scope {
+        Scope::All => (None, None),
+        Scope::Node(node) => (Some(node), None),
+        Scope::Group(group) => (Some(group.node_uuid), Some(group.uuid)),
+    };
+    let address = query.text("address")?.map(|text| mac("address", text)).transpose()?;
+    let keeps = Box::new(move |port: &Port| {
+        address.is_none_or(|address| port.address == address)
+            && (group.is_none() || port.portgroup_uuid == group)
+    });
+    Listing { call, path: path.into(), choice, of_node, keeps }.page().await.map(Reply::Shown)
 }
 
 /// `GET /v1/ports/{port}`
@@ -143,6 +192,11 @@ pub(super) async fn get(call: Call, At(ident): At<String>) -> Answer {
 pub(super) async fn update(call: Call, At(ident): At<String>, Sent(body): Sent) -> Answer {
     let uuid = uuid("port_ident", &ident)?;
     let patch = Patch::read::<Port>(body, &call)?;
+    for group in patch.values("portgroup_uuid").filter_map(|group| group.as_str()?.parse().ok()) {
+        let port =
+            call.state.inventory.get::<Port>(uuid).await?.ok_or_else(|| Fault::missing::<Port>(uuid))?;
+        check_group(&call, Some(group), port.value.node_uuid).await?;
+    }
     let change = |old: &Port, node: Option<&Node>| {
         let given = patch.applied::<Port>(document(old))?;
         let new = Port { updated_at: Some(call.now), ..written(old.clone(), &given) };

@@ -23,6 +23,8 @@ pub(super) enum Reply {
         /// What it is.
         body: Value,
     },
+    /// 202, with where to see how it goes.
+    AcceptedAt(String),
     /// 202: on its way. Without a body and without a content type, or clients try to read one.
     Accepted,
     /// 204.
@@ -43,6 +45,9 @@ impl IntoResponse for Reply {
             Self::Shown(body) => axum::Json(body).into_response(),
             Self::Created { location, body } => {
                 (StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(body)).into_response()
+            }
+            Self::AcceptedAt(location) => {
+                (StatusCode::ACCEPTED, [(header::LOCATION, location)]).into_response()
             }
             Self::Accepted => StatusCode::ACCEPTED.into_response(),
             Self::Done => StatusCode::NO_CONTENT.into_response(),

@@ -99,7 +99,7 @@ pub(super) fn show<R: Shown>(record: &R, call: &Call, choice: &Choice) -> Value 
 
 /// A moment in Ironic's spelling.
 pub(super) fn time(moment: Timestamp) -> Value {
-    moment.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string().into()
+    moment.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string().into()
 }
 
 /// The same, of a moment that perhaps never was.

@@ -9,11 +9,13 @@
 
 mod answer;
 mod asker;
+mod chassis;
 mod connection;
 mod iqn;
 mod mac;
 mod node;
 mod port;
+mod port_group;
 mod properties;
 mod san;
 mod san_table;
@@ -22,11 +24,13 @@ mod volume;
 
 pub use answer::{Answer, BootPlan, Platform, Volume};
 pub use asker::{Asker, MAX_MACS};
+pub use chassis::Chassis;
 pub use connection::{Chap, Connection, PropertyError};
 pub use iqn::{Iqn, IqnError};
 pub use mac::{Mac, MacError};
 pub use node::{Capabilities, Node, StorageInterface};
 pub use port::Port;
+pub use port_group::PortGroup;
 pub use properties::Properties;
 pub use san::{LoaderPath, LoaderPathError, Lun, LunError, Portal, PortalError, SanUri};
 pub use san_table::{Hook, SanTable};

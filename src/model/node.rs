@@ -49,6 +49,9 @@ pub struct Node {
     pub target_provision_state: Option<ProvisionState>,
     #[serde(default)]
     pub provision_updated_at: Option<Timestamp>,
+    /// Undeployed, with its volume targets left to it: it does not boot from them until it is deployed again.
+    #[serde(default)]
+    pub undeployed: bool,
     #[serde(default)]
     pub power_state: Option<PowerState>,
     #[serde(default)]
@@ -81,6 +84,7 @@ impl Node {
             provision_state: ProvisionState::Enroll,
             target_provision_state: None,
             provision_updated_at: None,
+            undeployed: false,
             power_state: None,
             maintenance: false,
             maintenance_reason: None,

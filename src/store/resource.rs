@@ -6,15 +6,19 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::Revision;
-use crate::model::{Mac, Node, Port, VolumeConnector, VolumeTarget};
+use crate::model::{Chassis, Mac, Node, Port, PortGroup, VolumeConnector, VolumeTarget};
 
 /// The kinds of records the inventory holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// [`Node`]
     Node,
+    /// [`Chassis`]
+    Chassis,
     /// [`Port`]
     Port,
+    /// [`PortGroup`]
+    PortGroup,
     /// [`VolumeConnector`]
     VolumeConnector,
     /// [`VolumeTarget`]
@@ -26,7 +30,9 @@ impl Kind {
     pub(super) const fn prefix(self) -> &'static str {
         match self {
             Self::Node => "node",
+            Self::Chassis => "chassis",
             Self::Port => "port",
+            Self::PortGroup => "portgroup",
             Self::VolumeConnector => "connector",
             Self::VolumeTarget => "target",
         }
@@ -44,6 +50,10 @@ pub enum Unique {
     Instance(Uuid),
     /// A port's MAC address.
     Address(Mac),
+    /// A port group's name.
+    PortGroupName(String),
+    /// A port group's MAC address.
+    PortGroupAddress(Mac),
     /// A connector's type and id, on all nodes together.
     Connector(String, String),
     /// A target's boot index, on one node.
@@ -58,6 +68,8 @@ impl Unique {
             Self::NodeName(name) => format!("node-name/{name}"),
             Self::Instance(uuid) => format!("node-instance/{uuid}"),
             Self::Address(mac) => format!("port-address/{mac}"),
+            Self::PortGroupName(name) => format!("portgroup-name/{name}"),
+            Self::PortGroupAddress(mac) => format!("portgroup-address/{mac}"),
             // The length keeps ("a", "b/c") and ("a/b", "c") apart.
             Self::Connector(kind, id) => format!("connector-id/{}/{kind}/{id}", kind.len()),
             Self::BootIndex(node, index) => format!("target-boot-index/{node}/{index}"),
@@ -136,6 +148,47 @@ impl Resource for Port {
 
     fn uniques(&self) -> Vec<Unique> {
         vec![Unique::Address(self.address)]
+    }
+}
+
+impl Resource for Chassis {
+    const KIND: Kind = Kind::Chassis;
+
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    fn node(&self) -> Option<Uuid> {
+        None
+    }
+
+    fn uniques(&self) -> Vec<Unique> {
+        Vec::new()
+    }
+}
+
+impl Resource for PortGroup {
+    const KIND: Kind = Kind::PortGroup;
+
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    fn node(&self) -> Option<Uuid> {
+        Some(self.node_uuid)
+    }
+
+    fn uniques(&self) -> Vec<Unique> {
+        let name = self.name.clone().map(Unique::PortGroupName);
+        name.into_iter().chain(self.address.map(Unique::PortGroupAddress)).collect()
     }
 }
 

@@ -181,6 +181,24 @@ async fn a_node_that_goes_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn a_node_loses_its_records_of_one_kind_in_the_moment_in_which_it_changes() {
+    let (_, inventory) = inventory();
+    inventory.create(&node(1)).await.expect("creates");
+    inventory.create(&port(2, 1, 0xaa)).await.expect("creates");
+    inventory.create(&target(3, 1, 0)).await.expect("creates");
+    let uuid = Uuid::from_u128(1);
+    let refused = inventory.update_without::<VolumeTarget, _>(uuid, |_| Err("busy")).await;
+    assert!(matches!(refused, Err(UpdateError::Refused("busy"))));
+    assert_eq!(inventory.all_of::<VolumeTarget>(uuid).await.expect("lists").len(), 1);
+    let rename = |old: &Node| Ok::<_, Infallible>(Node { name: Some("n".into()), ..old.clone() });
+    inventory.update_without::<VolumeTarget, _>(uuid, rename).await.expect("changes");
+    assert_eq!(inventory.all_of::<VolumeTarget>(uuid).await.expect("lists"), []);
+    assert_eq!(inventory.all_of::<Port>(uuid).await.expect("lists").len(), 1);
+    let named: Option<Versioned<Node>> = inventory.find(&Unique::NodeName("n".into())).await.expect("reads");
+    assert!(named.is_some());
+}
+
+#[tokio::test]
 async fn a_record_that_moves_to_another_node_is_listed_there_alone() {
     let (_, inventory) = inventory();
     for n in 1..=2 {

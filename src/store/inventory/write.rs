@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{Inventory, InventoryError, UpdateError, list_prefix, node_prefix, record_key};
-use crate::model::{Node, Port, VolumeConnector, VolumeTarget};
+use crate::model::{Node, Port, PortGroup, VolumeConnector, VolumeTarget};
 use crate::store::resource::{Kind, Resource, Unique, Versioned};
 use crate::store::{Batch, Condition, StoreError, WriteError};
 
@@ -55,6 +55,25 @@ impl Inventory {
         Err(too_busy().into())
     }
 
+    /// Changes a node as [`Inventory::update`] does, and in the same batch deletes all its records of the kind `R`.
+    pub async fn update_without<R: Resource, E>(
+        &self,
+        node: Uuid,
+        mut change: impl FnMut(&Node) -> Result<Node, E>,
+    ) -> Result<Node, UpdateError<E>> {
+        for _ in 0..ATTEMPTS {
+            let (old, _, batch) = self.present::<Node, E>(node).await?;
+            let new = change(&old).map_err(UpdateError::Refused)?;
+            // Read before the records, so that none can come after they were listed.
+            let batch = self.guarded(batch, node).await?.put(guard_key(node), "");
+            let batch = self.remove_all::<R>(batch, node).await?;
+            if self.written(put(remove(batch, &old), &new)?, &new).await? {
+                return Ok(new);
+            }
+        }
+        Err(too_busy().into())
+    }
+
     /// Deletes a record if `allowed` says so, asked as in [`Inventory::update`]. A node takes all that belongs to
     /// it along.
     pub async fn delete<R: Resource, E>(
@@ -70,6 +89,7 @@ impl Inventory {
                 // Read before the children, so that none can come after they were listed.
                 batch = self.guarded(batch, uuid).await?.delete(guard_key(uuid));
                 batch = self.remove_all::<Port>(batch, uuid).await?;
+                batch = self.remove_all::<PortGroup>(batch, uuid).await?;
                 batch = self.remove_all::<VolumeConnector>(batch, uuid).await?;
                 batch = self.remove_all::<VolumeTarget>(batch, uuid).await?;
             }
