@@ -1,0 +1,9 @@
+//! What other people's programs make of volboot: OpenStack's clients, their library, and Ironic beside it.
+//!
+//! They are installed by `tests/clients/install`; without them these tests fail and say so.
+
+#[path = "../suite/daemon.rs"]
+mod daemon;
+mod openstack;
+mod python;
+mod sdk;
