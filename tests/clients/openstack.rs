@@ -115,7 +115,7 @@ fn a_node_lives_from_its_enrolment_to_its_end() {
     assert!(refusal.contains("properties/target_lun: missing"), "{refusal}");
     let target = text(&target["uuid"]).to_owned();
     operator.says(&format!(
-        "volume target set {target} --property target_lun=1 --property auth_password=hunter2"
+        "volume target set {target} --property target_lun=1 --property auth_username=boot --property auth_password=hunter2"
     ));
     assert_eq!(
         operator.tells(&format!("volume target show {target}"))["properties"]["auth_password"],
@@ -133,10 +133,7 @@ fn a_node_lives_from_its_enrolment_to_its_end() {
     operator.says("node manage web-1 --wait 30");
     operator.says("node adopt web-1 --wait 30");
     let refusal = operator.complains("node delete web-1");
-    assert!(
-        refusal.contains("while it is in provision state \\\"active\\\"") || refusal.contains("active"),
-        "{refusal}"
-    );
+    assert!(refusal.contains("while it is in provision state \"active\""), "{refusal}");
     operator.says("node maintenance set web-1 --reason broken");
     let state = operator.node("web-1", "maintenance maintenance_reason");
     assert_eq!(state, json!({"maintenance": true, "maintenance_reason": "broken"}));
@@ -159,7 +156,7 @@ fn records_are_listed_shown_changed_and_removed() {
         long[0]["Provisioning State"].as_str().or(long[0]["provision_state"].as_str()),
         Some("enroll")
     );
-    assert_eq!(operator.tells("node list --fields uuid name"), json!([{"UUID": uuid, "Name": "n2"}]));
+    assert_eq!(operator.tells("node list --fields uuid name"), json!([{"uuid": uuid, "name": "n2"}]));
     assert_eq!(
         operator.tells("node list --maintenance --provision-state enroll --driver fake-hardware"),
         json!([])
@@ -179,7 +176,7 @@ fn records_are_listed_shown_changed_and_removed() {
     operator.says(&format!("port unset {port} --extra slot"));
     assert_eq!(
         operator.tells("port list --node n2"),
-        json!([{"UUID": port, "Address": "52:54:00:ab:cd:00"}])
+        json!([{"uuid": port, "address": "52:54:00:ab:cd:00"}])
     );
     assert_eq!(operator.tells("port show --address 52:54:00:ab:cd:00")["extra"], json!({}));
     let group = operator.tells(&format!("port group create --node {uuid} --name bond0"));
@@ -196,7 +193,7 @@ fn records_are_listed_shown_changed_and_removed() {
     operator.says(&format!("volume connector unset {connector} --extra a"));
     let shown = operator.tells(&format!("volume connector show {connector}"));
     assert_eq!((&shown["connector_id"], &shown["extra"]), (&json!("iqn.2017-08.org.x"), &json!({})));
-    assert_eq!(operator.tells("volume connector list --node n2 --fields uuid"), json!([{"UUID": connector}]));
+    assert_eq!(operator.tells("volume connector list --node n2 --fields uuid"), json!([{"uuid": connector}]));
     operator.says(&format!("volume connector delete {connector}"));
     let target = operator
         .tells(&format!("volume target create --node {uuid} --type iscsi --boot-index 0 --volume-id v"));
@@ -204,7 +201,7 @@ fn records_are_listed_shown_changed_and_removed() {
     operator.says(&format!("volume target set {target} --volume-id w --boot-index 1 --property a=1"));
     operator.says(&format!("volume target unset {target} --property a"));
     let listed = operator.tells("volume target list --long");
-    assert_eq!((&listed[0]["Volume ID"], &listed[0]["Boot Index"]), (&json!("w"), &json!(1)));
+    assert_eq!((&listed[0]["volume_id"], &listed[0]["boot_index"]), (&json!("w"), &json!(1)));
     operator.says(&format!("volume target delete {target}"));
 
     let chassis = operator.tells("chassis create --description rack");
@@ -221,13 +218,13 @@ fn without_a_version_the_client_negotiates_one() {
     let operator = Operator::new(None);
     let drivers = operator.tells("driver list");
     let names = json!(["fake-hardware", "manual-management"]);
-    assert_eq!(json!([drivers[0]["Supported driver(s)"], drivers[1]["Supported driver(s)"]]), names);
+    assert_eq!(json!([drivers[0]["name"], drivers[1]["name"]]), names);
     assert_eq!(operator.tells("driver show fake-hardware")["default_boot_interface"], "fake");
     operator.says("node create --driver fake-hardware --name n1 --storage-interface external");
     assert_eq!(operator.node("n1", "storage_interface"), json!({"storage_interface": "external"}));
     operator.says("node set n1 --property capabilities=iscsi_boot:True");
     let later = operator.complains("node set n1 --owner me");
-    assert!(later.contains("Not Acceptable") || later.contains("not acceptable"), "{later}");
+    assert!(later.contains("supported by the client's negotiated API version 1.33"), "{later}");
     let missing = operator.complains("node show nobody");
     assert!(missing.contains("Node nobody could not be found."), "{missing}");
     let taken = operator.complains("node create --driver fake-hardware --name n1");
