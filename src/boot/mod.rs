@@ -1,7 +1,7 @@
 //! The heart: a machine asks, and gets an [`Answer`] (steps 6 to 8). Knows no socket and no script.
 //!
-//! Told as a story: *who is it?* ([`identify`]: by its cards, of which all must belong to one node) — *what has it
-//! got?* (its connectors and targets, read now) — *may it, and can it?* ([`decide`], a pure function, so that
+//! Told as a story: *who is it?* ([`mod@identify`]: by its cards, of which all must belong to one node) — *what has it
+//! got?* (its connectors and targets, read now) — *may it, and can it?* ([`mod@decide`], a pure function, so that
 //! every row of its table is a test).
 //!
 //! The one invariant: nothing about a volume is kept from one request to the next. Each is resolved when it comes.

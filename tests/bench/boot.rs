@@ -47,14 +47,14 @@ fn main() {
         let killed = median(killed.skip(1).collect());
         let running = Daemon::start(site.path());
         let requests = requests(running.http, nodes);
-        let size = std::fs::metadata(&store).expect("is there").len() as f64;
+        let bytes = std::fs::metadata(&store).expect("is there").len();
         println!(
-            "{nodes:>8} {:>16} {:>16} {:>7.1} ms {:>9.1} ms {:>7.1} MB",
+            "{nodes:>8} {:>16} {:>16} {:>7.1} ms {:>9.1} ms {:>7} kB",
             figures(answers),
             figures(requests),
             orderly.as_secs_f64() * 1e3,
             killed.as_secs_f64() * 1e3,
-            size / 1e6,
+            bytes / 1000,
         );
     }
 }
