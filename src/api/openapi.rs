@@ -10,6 +10,10 @@ use serde_json::{Map, Value, json};
 use super::field::{Field, Purpose, Shape};
 use super::route::{Described, Gives, Route, Takes};
 use super::version::Version;
+use crate::model::ProvisionState;
+
+/// A MAC address as it is shown.
+const MAC: &str = "^([0-9a-f]{2}:){5}[0-9a-f]{2}$";
 
 /// The document of these routes.
 pub(super) fn document(routes: &[Route]) -> Value {
@@ -59,7 +63,7 @@ fn operation(route: &Route) -> Value {
         json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}})
     }));
     parameters.extend(
-        route.arguments.iter().map(|name| json!({"name": name, "in": "query", "schema": {"type": "string"}})),
+        route.arguments.iter().map(|name| json!({"name": name, "in": "query", "schema": argument(name)})),
     );
     let mut operation = json!({
         "summary": route.does,
@@ -79,9 +83,28 @@ fn body(takes: Takes) -> Option<Value> {
         Takes::Creation(record) => Some(reference(&format!("New{}", schema_name(record)))),
         Takes::Patch => Some(reference("Patch")),
         Takes::Arguments(names) => {
-            let known: Map<_, _> = names.iter().map(|name| ((*name).to_owned(), json!({}))).collect();
+            let known: Map<_, _> = names.iter().map(|name| ((*name).to_owned(), argument(name))).collect();
             Some(json!({"type": "object", "properties": known}))
         }
+    }
+}
+
+/// What an argument of a query or a verb may be.
+fn argument(name: &str) -> Value {
+    match name {
+        "limit" | "timeout" => json!({"type": "integer", "minimum": 1}),
+        "associated" | "detail" | "maintenance" | "persistent" => json!({"type": "boolean"}),
+        "sort_dir" => json!({"type": "string", "enum": ["asc", "desc"]}),
+        "marker" | "chassis_uuid" | "instance_uuid" | "node_uuid" => {
+            json!({"type": "string", "format": "uuid"})
+        }
+        "address" => json!({"type": "string", "pattern": MAC}),
+        "provision_state" => {
+            let states = ProvisionState::ALL.map(ProvisionState::as_str);
+            json!({"type": "string", "enum": states})
+        }
+        "clean_steps" => json!({"type": "array"}),
+        _ => json!({"type": "string"}),
     }
 }
 
@@ -136,7 +159,7 @@ fn value(field: &Field) -> Value {
         Shape::Flag => ("boolean", json!({})),
         Shape::Integer => ("integer", json!({})),
         Shape::Uuid => ("string", json!({"format": "uuid"})),
-        Shape::Mac => ("string", json!({"pattern": "^([0-9a-f]{2}:){5}[0-9a-f]{2}$"})),
+        Shape::Mac => ("string", json!({"pattern": MAC})),
         Shape::Object => ("object", json!({})),
         Shape::Time => ("string", json!({"format": "date-time"})),
         Shape::Links => return json!({"type": "array", "description": "Where related things are"}),
