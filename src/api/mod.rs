@@ -45,6 +45,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use tower::Layer;
 
+use crate::auth::Auth;
 use crate::model::StorageInterface;
 use crate::store::Inventory;
 
@@ -57,6 +58,8 @@ pub struct ApiState {
     pub enabled_storage_interfaces: Vec<StorageInterface>,
     /// The one that a node has if nobody says.
     pub default_storage_interface: StorageInterface,
+    /// Who may use it.
+    pub auth: Auth,
     /// Whether undeploying a node leaves it its volume targets. Ironic removes them.
     pub keep_targets_on_undeploy: bool,
 }

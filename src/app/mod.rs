@@ -16,8 +16,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, ApiState};
+use crate::auth::{Auth, HtpasswdError};
 use crate::boot::Boot;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::http::{self, Machines};
 use crate::images::Images;
 use crate::listen::{Limits, Listener};
@@ -36,6 +37,9 @@ pub enum StartError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The password file cannot be used.
+    #[error(transparent)]
+    Passwords(#[from] HtpasswdError),
     /// A socket cannot be had.
     #[error("cannot listen on {address} ({door})")]
     Bind {
@@ -66,6 +70,7 @@ pub enum RunError {
 /// All parts, ready to serve.
 pub struct App {
     config: Config,
+    auth: Auth,
     store: Arc<dyn Store>,
     images: Images,
     tftp: tftp::Listener,
@@ -89,14 +94,18 @@ impl App {
         })?;
         let http = bind("http")(config.http.listen)?;
         let api = bind("api")(config.api.listen)?;
+        let auth = match config.api.auth {
+            config::Auth::None => Auth::Anybody,
+            config::Auth::HttpBasic => Auth::http_basic(&config.api.htpasswd_file)?,
+        };
         let store = RedbStore::open(&config.store.path)?;
         let images = find_images(&config.tftp.images);
-        Ok(Self { config, store: Arc::new(store), images, tftp, http, api })
+        Ok(Self { config, auth, store: Arc::new(store), images, tftp, http, api })
     }
 
     /// Serves until `stop`; then refuses newcomers, lets what runs end, and closes the store.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
-        let Self { config, store, images, tftp, http, api } = self;
+        let Self { config, auth, store, images, tftp, http, api } = self;
         let http_address = http.local_addr();
         for (door, address) in
             [("tftp", tftp.local_addr().ok()), ("http", Some(http_address)), ("api", Some(api.local_addr()))]
@@ -109,6 +118,7 @@ impl App {
             inventory: inventory.clone(),
             enabled_storage_interfaces: config.enabled_storage_interfaces.clone(),
             default_storage_interface: config.default_storage_interface.clone(),
+            auth,
             keep_targets_on_undeploy: config.keep_targets_on_undeploy,
         });
         let boot = Boot::new(inventory, config.enabled_storage_interfaces.clone());

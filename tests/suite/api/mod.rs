@@ -1,8 +1,11 @@
 //! Ironic's API, asked as its clients ask it, over a store in memory.
 
+mod auth;
 mod errors;
 mod nodes;
+mod others;
 mod ports;
+mod states;
 mod versions;
 mod volumes;
 
@@ -14,6 +17,7 @@ use axum::http::{HeaderMap, Request};
 use serde_json::Value;
 use tower::ServiceExt as _;
 use volboot::api::{ApiState, router};
+use volboot::auth::Auth;
 use volboot::model::StorageInterface;
 use volboot::store::{Inventory, MemoryStore};
 
@@ -36,7 +40,12 @@ struct Answer {
 
 impl Api {
     fn new() -> Self {
-        let state = ApiState {
+        Self::with(|_| {})
+    }
+
+    /// One that is not as it is by default.
+    fn with(change: impl FnOnce(&mut ApiState)) -> Self {
+        let mut state = ApiState {
             inventory: Inventory::new(Arc::new(MemoryStore::default())),
             enabled_storage_interfaces: vec![
                 StorageInterface::Noop,
@@ -44,8 +53,10 @@ impl Api {
                 StorageInterface::Cinder,
             ],
             default_storage_interface: StorageInterface::Noop,
+            auth: Auth::Anybody,
             keep_targets_on_undeploy: false,
         };
+        change(&mut state);
         Self { router: router(state), version: LATEST }
     }
 

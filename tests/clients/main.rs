@@ -1,0 +1,10 @@
+//! What other people's programs make of volboot: OpenStack's clients, their library, and Ironic beside it.
+//!
+//! They are installed by `tests/clients/install`; without them these tests fail and say so.
+
+#[path = "../suite/daemon.rs"]
+#[allow(dead_code, reason = "these tests end it without ceremony")]
+mod daemon;
+mod openstack;
+mod python;
+mod sdk;
