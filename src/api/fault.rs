@@ -182,7 +182,7 @@ fn taken(unique: &Unique) -> String {
 }
 
 /// Ironic's name for a kind of record, in its sentences.
-fn called(kind: Kind) -> &'static str {
+pub(super) fn called(kind: Kind) -> &'static str {
     match kind {
         Kind::Node => "node",
         Kind::Chassis => "chassis",

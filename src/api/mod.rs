@@ -23,6 +23,7 @@ mod list;
 mod management;
 mod node;
 mod nodes;
+mod openapi;
 mod patch;
 mod portgroups;
 mod ports;
@@ -43,6 +44,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
+use axum::routing::get;
 use tower::Layer;
 
 use crate::auth::Auth;
@@ -69,7 +71,10 @@ type Shared = Arc<ApiState>;
 /// The whole API, to be served on the people's listener.
 pub fn router(state: ApiState) -> Router {
     let state = Arc::new(state);
-    let routes = route::router(routes::routes()).with_state(Arc::clone(&state));
+    let table = routes::routes();
+    let document = openapi::document(&table);
+    let described = get(async move || axum::Json(document.clone()));
+    let routes = route::router(table).route("/openapi.json", described).with_state(Arc::clone(&state));
     // The front changes paths, so it stands before the router, not in it.
     Router::new().fallback_service(from_fn_with_state(state, front::front).layer(routes))
 }

@@ -1,5 +1,6 @@
 //! Ironic's API, asked as its clients ask it, over a store in memory.
 
+mod agreement;
 mod auth;
 mod errors;
 mod nodes;
@@ -15,6 +16,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use serde_json::Value;
+use tokio::sync::OnceCell;
 use tower::ServiceExt as _;
 use volboot::api::{ApiState, router};
 use volboot::auth::Auth;
@@ -23,6 +25,9 @@ use volboot::store::{Inventory, MemoryStore};
 
 /// The last version served, which most tests use.
 const LATEST: &str = "1.33";
+
+/// What the API says of itself; the same for all.
+static DOCUMENT: OnceCell<Value> = OnceCell::const_new();
 
 /// An API with nothing in it yet.
 struct Api {
@@ -96,6 +101,17 @@ impl Api {
             request = request.header(*name, *value);
         }
         let request = request.body(body).expect("a request");
+        let answer = self.answer(request).await;
+        let document = DOCUMENT.get_or_init(|| self.document()).await;
+        agreement::check(document, method, path, &answer);
+        answer
+    }
+
+    async fn document(&self) -> Value {
+        self.answer(Request::get("/openapi.json").body(Body::empty()).expect("a request")).await.expect(200)
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.expect("an answer");
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.expect("a body");
