@@ -52,7 +52,7 @@ fn storage_report(node: &Node, connectors: &[VolumeConnector], targets: &[Volume
     if !missing.is_empty() {
         let (interface, missing) = (&node.storage_interface, missing.join("; "));
         let reason =
-            format!("Failed to validate {interface} storage interface: node {} {missing}", node.uuid);
+            format!("Failed to validate {interface} storage interface for node {}: {missing}", node.uuid);
         return json!({"result": false, "reason": reason});
     }
     let mut initiators = connectors.iter().filter(|connector| connector.is_iqn());
