@@ -83,15 +83,7 @@ mod tests {
     }
 
     fn connector(id: &str) -> VolumeConnector {
-        VolumeConnector {
-            uuid: Uuid::from_u128(1),
-            created_at: Timestamp::UNIX_EPOCH,
-            updated_at: None,
-            node_uuid: Uuid::nil(),
-            kind: "iqn".into(),
-            connector_id: id.into(),
-            extra: Properties::default(),
-        }
+        VolumeConnector::new(Uuid::from_u128(1), Uuid::nil(), "iqn", id, Timestamp::UNIX_EPOCH)
     }
 
     fn target(boot_index: i64, kind: &str, found: Value) -> VolumeTarget {

@@ -26,42 +26,18 @@ async fn enrol(inventory: &Inventory, n: u8) {
         ..Node::new(uuid, "manual-management", StorageInterface::External, created_at)
     };
     inventory.create(&node).await.expect("creates");
-    let port = Port {
-        uuid,
-        created_at,
-        updated_at: None,
-        node_uuid: uuid,
-        address: format!("52:54:00:00:00:{n:02x}").parse().expect("a MAC"),
-        pxe_enabled: n != 9,
-        local_link_connection: Properties::default(),
-        portgroup_uuid: None,
-        internal_info: Properties::default(),
-        extra: Properties::default(),
-    };
+    let address = format!("52:54:00:00:00:{n:02x}").parse().expect("a MAC");
+    let port = Port { pxe_enabled: n != 9, ..Port::new(uuid, uuid, address, created_at) };
     inventory.create(&port).await.expect("creates");
-    let connector = VolumeConnector {
-        uuid,
-        created_at,
-        updated_at: None,
-        node_uuid: uuid,
-        kind: "iqn".into(),
-        connector_id: format!("iqn.2017-08.org.openstack.web-{n}"),
-        extra: Properties::default(),
-    };
+    let iqn = format!("iqn.2017-08.org.openstack.web-{n}");
+    let connector = VolumeConnector::new(uuid, uuid, "iqn", &iqn, created_at);
     inventory.create(&connector).await.expect("creates");
     let target = VolumeTarget {
-        uuid,
-        created_at,
-        updated_at: None,
-        node_uuid: uuid,
-        volume_type: "iscsi".into(),
-        volume_id: "root".into(),
-        boot_index: 0,
         properties: properties(json!({
             "target_portal": "192.0.2.1:3260", "target_iqn": "iqn.2010-10.org.openstack:root", "target_lun": 1,
             "auth_username": "u", "auth_password": "hunter2",
         })),
-        extra: Properties::default(),
+        ..VolumeTarget::new(uuid, uuid, 0, "root", created_at)
     };
     inventory.create(&target).await.expect("creates");
 }
