@@ -2,9 +2,11 @@
 //!
 //! They are installed by `tests/clients/install`; without them these tests fail and say so.
 
+#[allow(dead_code, reason = "it is more to the suite than to these tests")]
 #[path = "../suite/daemon.rs"]
 #[allow(dead_code, reason = "these tests end it without ceremony")]
 mod daemon;
+mod ironic;
 mod openstack;
 mod python;
 mod sdk;

@@ -218,6 +218,7 @@ async fn volumes_change_while_the_machine_is_off() {
     api.put(&power, json!({"target": "power off"})).await.expect(202);
     assert_eq!(api.patch(&path, add).await.expect(200)["properties"]["auth_password"], "******");
     let other = api.node(json!({})).await;
+    api.put(&format!("/v1/nodes/{other}/states/power"), json!({"target": "power off"})).await.expect(202);
     let moved = |node: &str| json!([{"op": "replace", "path": "/node_uuid", "value": node}]);
     assert_eq!(api.patch(&path, moved(&other)).await.expect(200)["node_uuid"], other);
     api.patch(&path, moved("nobody")).await.fault(400);
