@@ -87,11 +87,8 @@ impl App {
             }
         };
         let address = config.tftp.listen;
-        let tftp = tftp::Listener::bind(address).map_err(|source| StartError::Bind {
-            door: "tftp",
-            address,
-            source,
-        })?;
+        let tftp = tftp::Listener::bind(&tftp::Config::new([address]))
+            .map_err(|source| StartError::Bind { door: "tftp", address, source })?;
         let http = bind("http")(config.http.listen)?;
         let api = bind("api")(config.api.listen)?;
         let auth = match config.api.auth {
@@ -107,9 +104,11 @@ impl App {
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
         let Self { config, auth, store, images, tftp, http, api } = self;
         let http_address = http.local_addr();
-        for (door, address) in
-            [("tftp", tftp.local_addr().ok()), ("http", Some(http_address)), ("api", Some(api.local_addr()))]
-        {
+        for (door, address) in [
+            ("tftp", tftp.local_addrs().first().copied()),
+            ("http", Some(http_address)),
+            ("api", Some(api.local_addr())),
+        ] {
             tracing::info!(door, address = address.map(tracing::field::display), "listening");
         }
 
@@ -186,6 +185,7 @@ async fn log_transfers(mut transfers: mpsc::Receiver<tftp::Event>) {
     while let Some(event) = transfers.recv().await {
         let millis = event.took.as_millis() as u64;
         let (client, name, size) = (event.client, event.name.as_str(), event.size);
-        tracing::info!(%client, name, outcome = event.outcome.as_str(), size, millis, "tftp transfer");
+        let (outcome, again) = (event.outcome.as_str(), event.retransmissions);
+        tracing::info!(%client, name, outcome, size, again, millis, "tftp transfer");
     }
 }
