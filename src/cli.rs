@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -56,8 +56,12 @@ fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
         }
         Command::CheckConfig(file) => {
             Config::load(file.config.as_deref())?;
-            let path = file.config.unwrap_or_else(|| DEFAULT_PATH.into());
-            println!("{}: no faults", path.display());
+            match file.config {
+                None if !Path::new(DEFAULT_PATH).exists() => {
+                    println!("there is no {DEFAULT_PATH}: the defaults hold");
+                }
+                chosen => println!("{}: no faults", chosen.unwrap_or_else(|| DEFAULT_PATH.into()).display()),
+            }
             Ok(())
         }
     }
@@ -69,13 +73,13 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let app = App::new(config)?;
     let stop = CancellationToken::new();
-    let told = stop.clone();
+    let asked = stop.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        told.cancel();
+        asked.cancel();
     });
     app.run(stop).await?;
     Ok(())

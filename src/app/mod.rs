@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::api::{self, ApiState};
 use crate::auth::{Auth, HtpasswdError};
@@ -53,6 +53,20 @@ pub enum StartError {
     },
 }
 
+/// volboot could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The TFTP door failed.
+    #[error("the TFTP door failed")]
+    Tftp(#[source] async_tftp::Error),
+    /// Another door failed.
+    #[error("a door failed: {0}")]
+    Door(String),
+    /// The store failed. It has to be opened anew.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// All parts, ready to serve.
 pub struct App {
     config: Config,
@@ -73,11 +87,8 @@ impl App {
             }
         };
         let address = config.tftp.listen;
-        let tftp = tftp::Listener::bind(address).map_err(|source| StartError::Bind {
-            door: "tftp",
-            address,
-            source,
-        })?;
+        let tftp = tftp::Listener::bind(&tftp::Config::new([address]))
+            .map_err(|source| StartError::Bind { door: "tftp", address, source })?;
         let http = bind("http")(config.http.listen)?;
         let api = bind("api")(config.api.listen)?;
         let auth = match config.api.auth {
@@ -90,12 +101,14 @@ impl App {
     }
 
     /// Serves until `stop`; then refuses newcomers, lets what runs end, and closes the store.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), StoreError> {
+    pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
         let Self { config, auth, store, images, tftp, http, api } = self;
         let http_address = http.local_addr();
-        for (door, address) in
-            [("tftp", tftp.local_addr().ok()), ("http", Some(http_address)), ("api", Some(api.local_addr()))]
-        {
+        for (door, address) in [
+            ("tftp", tftp.local_addrs().first().copied()),
+            ("http", Some(http_address)),
+            ("api", Some(api.local_addr())),
+        ] {
             tracing::info!(door, address = address.map(tracing::field::display), "listening");
         }
 
@@ -111,28 +124,44 @@ impl App {
         let files = MachineFiles::new(images.clone(), config.http.url.clone(), http_address);
         let machines = http::router(Machines::new(boot, config.boot, &config.http, images));
 
-        let tasks = TaskTracker::new();
-        let (events, told) = mpsc::channel(TFTP_EVENTS);
-        tasks.spawn(tell(told));
-        tasks.spawn({
+        let (events, transfers) = mpsc::channel(TFTP_EVENTS);
+        tokio::spawn(log_transfers(transfers));
+        let mut doors = JoinSet::new();
+        let files = Arc::new(files);
+        doors.spawn({
             let stop = stop.clone();
-            async move {
-                if let Err(error) = tftp.serve(Arc::new(files), events, stop.clone(), GRACE).await {
-                    // Machines cannot start without it: end, and let the service manager start anew.
-                    tracing::error!(error = %error, "the TFTP door failed");
-                    stop.cancel();
-                }
-            }
+            async move { tftp.serve(files, events, stop, GRACE).await.map_err(RunError::Tftp) }
         });
-        tasks.spawn(http.serve(machines, Limits::default(), stop.clone(), GRACE));
-        tasks.spawn(api.serve(people, Limits::default(), stop.clone(), GRACE));
-        tasks.close();
+        for (listener, router) in [(http, machines), (api, people)] {
+            let served = listener.serve(router, Limits::default(), stop.clone(), GRACE);
+            doors.spawn(async move {
+                served.await;
+                Ok(())
+            });
+        }
         tracing::info!("ready");
 
-        stop.cancelled().await;
+        // Whatever ends before it was told to has failed, and the rest is of no use without it: a service manager
+        // that starts all anew is.
+        let failure = tokio::select! {
+            // Asked first: a door that was told to stop may have ended by now.
+            biased;
+            () = stop.cancelled() => None,
+            Some(ended) = doors.join_next() => Some(match ended {
+                Ok(Err(error)) => error,
+                Ok(Ok(())) => RunError::Door("it ended by itself".into()),
+                Err(panicked) => RunError::Door(panicked.to_string()),
+            }),
+            error = store.failed() => Some(RunError::Store(error)),
+        };
         tracing::info!("stopping");
-        tasks.wait().await;
-        store.close().await?;
+        stop.cancel();
+        // Each door takes no longer than the grace.
+        while doors.join_next().await.is_some() {}
+        match (failure, store.close().await) {
+            (Some(failure), _) => return Err(failure),
+            (None, closed) => closed?,
+        }
         tracing::info!("stopped");
         Ok(())
     }
@@ -152,10 +181,11 @@ fn find_images(directories: &[PathBuf]) -> Images {
 }
 
 /// One line per transfer.
-async fn tell(mut events: mpsc::Receiver<tftp::Event>) {
-    while let Some(event) = events.recv().await {
+async fn log_transfers(mut transfers: mpsc::Receiver<tftp::Event>) {
+    while let Some(event) = transfers.recv().await {
         let millis = event.took.as_millis() as u64;
         let (client, name, size) = (event.client, event.name.as_str(), event.size);
-        tracing::info!(%client, name, outcome = event.outcome.as_str(), size, millis, "tftp transfer");
+        let (outcome, again) = (event.outcome.as_str(), event.retransmissions);
+        tracing::info!(%client, name, outcome, size, again, millis, "tftp transfer");
     }
 }

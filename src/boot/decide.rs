@@ -1,36 +1,28 @@
-//! May it boot, and can it? A pure function of the records; each row of its table is a test below.
-//!
-//! What Ironic only finds out when it deploys or validates is asked here each time, in Ironic's terms. A record
-//! that does not fit is a refusal which names the field at fault, never a guess.
+//! May it boot? A pure function of the records; each row of its table is a test below.
 
-use crate::model::{
-    Answer, BootPlan, Connection, Iqn, LoaderPath, Node, Properties, StorageInterface, Volume,
-    VolumeConnector, VolumeTarget,
-};
+use crate::model::{Answer, Node, ProvisionState, StorageInterface, VolumeConnector, VolumeTarget};
 
-use super::name;
-
-/// The property, of the boot target or else of the node, that names the boot loader's file.
-const LOADER: &str = "uefi_loader";
+use super::{fitness, name};
 
 /// Decides for a node with these connectors (the oldest first) and targets.
 pub(super) fn decide(
     node: &Node,
     connectors: &[VolumeConnector],
-    mut targets: Vec<VolumeTarget>,
+    targets: &[VolumeTarget],
     enabled: &[StorageInterface],
 ) -> Answer {
     if node.storage_interface == StorageInterface::Noop {
         return Answer::LocalDisk { reason: format!("{}: storage interface is noop", name(node)) };
     }
-    targets.sort_by_key(|target| target.boot_index);
-    match may(node, enabled).and_then(|()| plan(node, connectors, &targets)) {
+    let plan = may(node, enabled)
+        .and_then(|()| fitness::plan(node, connectors, targets).map_err(|faults| faults.join("; ")));
+    match plan {
         Ok(plan) => Answer::Boot(Box::new(plan)),
         Err(reason) => Answer::Refuse { reason: format!("{} {reason}", name(node)) },
     }
 }
 
-/// Whether the node may boot at all. The reason goes on after its name.
+/// Whether the node may boot at all, whatever its volumes. The reason goes on after its name.
 fn may(node: &Node, enabled: &[StorageInterface]) -> Result<(), String> {
     if node.maintenance {
         let reason = node.maintenance_reason.as_deref().filter(|reason| !reason.is_empty());
@@ -42,72 +34,17 @@ fn may(node: &Node, enabled: &[StorageInterface]) -> Result<(), String> {
     if !node.provision_state.may_boot() {
         return Err(format!("may not boot in provision state \"{}\"", node.provision_state.as_str()));
     }
+    if node.undeployed && node.provision_state == ProvisionState::Available {
+        return Err("was undeployed: it may not boot before it is deployed again".into());
+    }
     match &node.storage_interface {
-        StorageInterface::Other(other) => Err(format!("has the unknown storage interface \"{other}\"")),
+        StorageInterface::Other(other) => Err(fitness::unknown_interface(other)),
         known if !enabled.contains(known) => {
             Err(format!("has storage interface {known}, which is not enabled"))
         }
         StorageInterface::Cinder => Err("has storage interface cinder, but Cinder is not configured".into()),
         StorageInterface::External | StorageInterface::Noop => Ok(()),
     }
-}
-
-/// What the node would boot, from its records.
-fn plan(node: &Node, connectors: &[VolumeConnector], targets: &[VolumeTarget]) -> Result<BootPlan, String> {
-    let Some(boot) = targets.iter().find(|target| target.boot_index == 0) else {
-        return Err("has no boot volume: no volume target with boot index 0".into());
-    };
-    if let Some(other) = targets.iter().find(|target| target.volume_type != "iscsi") {
-        return Err(format!(
-            "has volume {} of type \"{}\": only iscsi can be booted",
-            other.volume_id, other.volume_type
-        ));
-    }
-    if !node.capabilities().is_true("iscsi_boot") {
-        return Err("lacks the capability iscsi_boot: set properties/capabilities to iscsi_boot:True".into());
-    }
-    let data = targets.iter().filter(|target| target.boot_index != 0).map(volume);
-    Ok(BootPlan {
-        node: node.uuid,
-        label: node.label(),
-        initiator: initiator(connectors)?,
-        boot: volume(boot)?,
-        data: data.collect::<Result<_, _>>()?,
-        loader: loader(node, boot)?,
-    })
-}
-
-/// The node's initiator name: that of its oldest `iqn` connector, everywhere.
-fn initiator(connectors: &[VolumeConnector]) -> Result<Iqn, String> {
-    let Some(connector) = connectors.iter().find(|connector| connector.is_iqn()) else {
-        return Err("has no initiator name: no volume connector of type iqn".into());
-    };
-    let fault =
-        |error| format!("has volume connector {} whose connector_id is wrong: {error}", connector.uuid);
-    connector.connector_id.parse().map_err(fault)
-}
-
-fn volume(target: &VolumeTarget) -> Result<Volume, String> {
-    let Connection { paths, chap } =
-        Connection::try_from(&target.properties).map_err(|error| fault(target, &error.to_string()))?;
-    Ok(Volume { id: target.volume_id.clone(), paths, chap })
-}
-
-fn loader(node: &Node, boot: &VolumeTarget) -> Result<Option<LoaderPath>, String> {
-    match loader_in(&boot.properties).map_err(|error| fault(boot, &error))? {
-        Some(path) => Ok(Some(path)),
-        None => loader_in(&node.properties).map_err(|error| format!("has properties/{error}")),
-    }
-}
-
-fn loader_in(properties: &Properties) -> Result<Option<LoaderPath>, String> {
-    let Some(value) = properties.get(LOADER) else { return Ok(None) };
-    let path = value.as_str().unwrap_or_default().parse();
-    path.map(Some).map_err(|error| format!("{LOADER}: {error}"))
-}
-
-fn fault(target: &VolumeTarget, fault: &str) -> String {
-    format!("has volume target {} (boot index {}) with properties/{fault}", target.uuid, target.boot_index)
 }
 
 #[cfg(test)]
@@ -117,7 +54,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::ProvisionState;
+    use crate::model::{BootPlan, Properties};
 
     const ALL: [StorageInterface; 3] =
         [StorageInterface::Noop, StorageInterface::External, StorageInterface::Cinder];
@@ -135,15 +72,7 @@ mod tests {
     }
 
     fn connector(kind: &str, id: &str) -> VolumeConnector {
-        VolumeConnector {
-            uuid: Uuid::nil(),
-            created_at: Timestamp::UNIX_EPOCH,
-            updated_at: None,
-            node_uuid: Uuid::nil(),
-            kind: kind.into(),
-            connector_id: id.into(),
-            extra: Properties::default(),
-        }
+        VolumeConnector::new(Uuid::nil(), Uuid::nil(), kind, id, Timestamp::UNIX_EPOCH)
     }
 
     fn connectors() -> Vec<VolumeConnector> {
@@ -155,20 +84,14 @@ mod tests {
     }
 
     fn target(boot_index: i64, id: &str) -> VolumeTarget {
+        let uuid = Uuid::from_u128(boot_index.unsigned_abs().into());
         VolumeTarget {
-            uuid: Uuid::from_u128(boot_index.unsigned_abs().into()),
-            created_at: Timestamp::UNIX_EPOCH,
-            updated_at: None,
-            node_uuid: Uuid::nil(),
-            volume_type: "iscsi".into(),
-            volume_id: id.into(),
-            boot_index,
             properties: properties(json!({
                 "target_portal": "192.0.2.1:3260",
                 "target_iqn": format!("iqn.2010-10.org.openstack:{id}"),
                 "target_lun": 1,
             })),
-            extra: Properties::default(),
+            ..VolumeTarget::new(uuid, Uuid::nil(), boot_index, id, Timestamp::UNIX_EPOCH)
         }
     }
 
@@ -196,7 +119,7 @@ mod tests {
     #[test]
     fn a_node_that_fits_boots_as_its_oldest_initiator_with_its_volumes_in_order() {
         let targets = vec![target(5, "logs"), target(0, "root"), target(2, "data")];
-        let plan = booted(decide(&node(), &connectors(), targets, &ALL));
+        let plan = booted(decide(&node(), &connectors(), &targets, &ALL));
         assert_eq!(plan.initiator.as_str(), "iqn.2017-08.org.openstack.oldest");
         assert_eq!(plan.label, "web-1");
         assert_eq!(plan.boot.id, "root");
@@ -209,17 +132,17 @@ mod tests {
         let mut with_loader = node();
         with_loader.properties =
             properties(json!({"capabilities": "iscsi_boot:1", "uefi_loader": "/EFI/node.efi"}));
-        let plan = booted(decide(&with_loader, &connectors(), vec![target(0, "root")], &ALL));
+        let plan = booted(decide(&with_loader, &connectors(), &[target(0, "root")], &ALL));
         assert_eq!(plan.loader.map(|loader| loader.to_string()), Some(r"\EFI\node.efi".to_owned()));
         let own = with(target(0, "root"), "uefi_loader", json!(r"\EFI\target.efi"));
-        let plan = booted(decide(&with_loader, &connectors(), vec![own], &ALL));
+        let plan = booted(decide(&with_loader, &connectors(), &[own], &ALL));
         assert_eq!(plan.loader.map(|loader| loader.to_string()), Some(r"\EFI\target.efi".to_owned()));
     }
 
     #[test]
     fn noop_means_the_local_disk_whatever_else_is_recorded() {
         let node = Node { storage_interface: StorageInterface::Noop, maintenance: true, ..node() };
-        let answer = decide(&node, &connectors(), vec![target(0, "root")], &ALL);
+        let answer = decide(&node, &connectors(), &[target(0, "root")], &ALL);
         assert_eq!(answer, Answer::LocalDisk { reason: "node web-1: storage interface is noop".into() });
     }
 
@@ -233,8 +156,10 @@ mod tests {
         let root = || vec![target(0, "root")];
         let fibre = VolumeTarget { volume_type: "fibre_channel".into(), ..target(1, "fc") };
         let uuid = Uuid::nil();
+        let undeployed = Node { undeployed: true, ..state(ProvisionState::Available) };
         let cases = [
-            (maintenance, connectors(), root(), "is in maintenance".to_owned()),
+            (undeployed, connectors(), root(), "was undeployed: it may not boot before it is deployed again".to_owned()),
+            (maintenance, connectors(), root(), "is in maintenance".into()),
             (explained, connectors(), root(), "is in maintenance: new disk".into()),
             (
                 state(ProvisionState::Cleaning),
@@ -259,6 +184,14 @@ mod tests {
                 connectors(),
                 root(),
                 "has storage interface cinder, but Cinder is not configured".into(),
+            ),
+            (
+                incapable.clone(),
+                vec![],
+                vec![],
+                "has no boot volume: no volume target with boot index 0; lacks the capability iscsi_boot: set \
+                 properties/capabilities to iscsi_boot:True; has no initiator name: no volume connector of type iqn"
+                    .into(),
             ),
             (node(), connectors(), vec![], "has no boot volume: no volume target with boot index 0".into()),
             (
@@ -310,14 +243,14 @@ mod tests {
             ),
         ];
         for (node, connectors, targets, reason) in cases {
-            let got = refused(decide(&node, &connectors, targets, &ALL));
+            let got = refused(decide(&node, &connectors, &targets, &ALL));
             assert_eq!(got, format!("node web-1 {reason}"));
         }
     }
 
     #[test]
     fn a_storage_interface_that_is_not_enabled_is_refused() {
-        let got = refused(decide(&node(), &connectors(), vec![target(0, "root")], &[StorageInterface::Noop]));
+        let got = refused(decide(&node(), &connectors(), &[target(0, "root")], &[StorageInterface::Noop]));
         assert_eq!(got, "node web-1 has storage interface external, which is not enabled");
     }
 
@@ -325,7 +258,7 @@ mod tests {
     fn a_node_boots_in_every_state_in_which_its_volumes_are_its_own() {
         for provision_state in ProvisionState::ALL {
             let node = Node { provision_state, ..node() };
-            let answer = decide(&node, &connectors(), vec![target(0, "root")], &ALL);
+            let answer = decide(&node, &connectors(), &[target(0, "root")], &ALL);
             assert_eq!(matches!(answer, Answer::Boot(_)), provision_state.may_boot(), "{provision_state:?}");
         }
     }

@@ -1,12 +1,13 @@
 //! The heart: a machine asks, and gets an [`Answer`] (steps 6 to 8). Knows no socket and no script.
 //!
 //! Told as a story: *who is it?* ([`mod@identify`]: by its cards, of which all must belong to one node) — *what has it
-//! got?* (its connectors and targets, read now) — *may it, and can it?* ([`mod@decide`], a pure function, so that
-//! every row of its table is a test).
+//! got?* (its connectors and targets, read now) — *may it?* ([`mod@decide`], a pure function, so that every row of its
+//! table is a test) — *can it?* ([`fitness`], which the API asks too).
 //!
 //! The one invariant: nothing about a volume is kept from one request to the next. Each is resolved when it comes.
 
 mod decide;
+pub mod fitness;
 mod identify;
 
 use std::sync::Arc;
@@ -59,7 +60,7 @@ impl Boot {
         };
         let connectors: Vec<VolumeConnector> = self.inventory.all_of(node.uuid).await?;
         let targets: Vec<VolumeTarget> = self.inventory.all_of(node.uuid).await?;
-        let answer = decide(&node, &connectors, targets, &self.enabled);
+        let answer = decide(&node, &connectors, &targets, &self.enabled);
         Ok(Decision { answer, node: Some(node.uuid) })
     }
 }

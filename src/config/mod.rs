@@ -388,7 +388,7 @@ mod tests {
             "http.allow: expected a network such as 10.0.0.0/8",
             "http.allow: expected a list of texts",
             "http.lisen: there is no such key; did you mean http.listen?",
-            "api.auth: \"none \" is not \"none\"",
+            "api.auth: \"none \" is not \"none\" or \"http_basic\"",
             "boot.unknown: expected a text: \"exit\", \"retry\" or \"shell\"",
             "boot.tries: expected a whole number from 1 to 1000",
             "colour: there is no such key",

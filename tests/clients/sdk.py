@@ -135,7 +135,7 @@ def nodes(api):
     node = api.set_node_provision_state(node, "manage", wait=True, timeout=30)
     api.set_node_power_state(node, "power off", wait=True, timeout=30)
     message = refused(exceptions.ValidationException, api.validate_node, node, required=("storage",))
-    assert "there is no volume target with boot_index 0" in message, message
+    assert "no volume target with boot index 0" in message, message
     connector, target = volumes(api, node)
     for interface in ("boot", "deploy", "management", "power", "storage"):
         assert api.validate_node(node)[interface].result, interface

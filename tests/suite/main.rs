@@ -8,3 +8,4 @@ mod daemon;
 mod faults;
 mod layers;
 mod life;
+mod tftp;

@@ -146,9 +146,9 @@ async fn a_verb_that_does_not_fit_is_refused_in_ironics_words() {
 async fn a_node_that_could_not_boot_is_not_deployed_and_validate_says_why() {
     let api = Api::new();
     let node = api.node(json!({"storage_interface": "cinder"})).await;
-    let missing = "there is no volume target with boot_index 0; \
-                   properties/capabilities does not hold iscsi_boot:True; \
-                   there is no volume connector of type iqn";
+    let missing = "has no boot volume: no volume target with boot index 0; \
+                   lacks the capability iscsi_boot: set properties/capabilities to iscsi_boot:True; \
+                   has no initiator name: no volume connector of type iqn";
     for path in [format!("/v1/nodes/{node}/validate"), format!("/v1/nodes/validate?node={node}")] {
         let report = api.get(&path).await.expect(200);
         let storage = &report["storage"];
