@@ -6,7 +6,9 @@
 #[path = "../suite/daemon.rs"]
 #[allow(dead_code, reason = "these tests end it without ceremony")]
 mod daemon;
+mod differential;
 mod ironic;
 mod openstack;
 mod python;
+mod schemathesis;
 mod sdk;

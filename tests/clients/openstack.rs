@@ -16,19 +16,24 @@ struct Operator {
     daemon: Daemon,
     site: TempDir,
     version: Option<&'static str>,
+    /// How they show who they are.
+    credentials: &'static [&'static str],
 }
 
 impl Operator {
     fn new(version: Option<&'static str>) -> Self {
-        let site = site("");
-        Self { daemon: Daemon::start(site.path()), site, version }
+        Self::at(site(""), version, &["--os-auth-type", "none"])
+    }
+
+    fn at(site: TempDir, version: Option<&'static str>, credentials: &'static [&'static str]) -> Self {
+        Self { daemon: Daemon::start(site.path()), site, version, credentials }
     }
 
     fn run(&self, words: &str) -> Output {
         let mut command = program("openstack");
         // The client remembers versions in its home.
         command.env("HOME", self.site.path()).env("XDG_CACHE_HOME", self.site.path());
-        command.args(["--os-auth-type", "none", "--os-endpoint", &format!("http://{}", self.daemon.api)]);
+        command.args(self.credentials).args(["--os-endpoint", &format!("http://{}", self.daemon.api)]);
         if let Some(version) = self.version {
             command.args(["--os-baremetal-api-version", version]);
         }
@@ -230,4 +235,23 @@ fn without_a_version_the_client_negotiates_one() {
     let taken = operator.complains("node create --driver fake-hardware --name n1");
     assert!(taken.contains("A node with name n1 already exists."), "{taken}");
     operator.says("node delete n1");
+}
+
+#[test]
+fn where_names_and_passwords_are_asked_for_only_who_has_them_gets_in() {
+    let site = site("");
+    let (config, passwords) = (site.path().join("volboot.toml"), site.path().join("htpasswd"));
+    let hash = bcrypt::hash("secret", 4).expect("hashes");
+    std::fs::write(&passwords, format!("ann:{hash}\n")).expect("is written");
+    let text = std::fs::read_to_string(&config).expect("is there");
+    // Its last section is that of the API.
+    let more = format!("auth = \"http_basic\"\nhtpasswd_file = \"{}\"\n", passwords.display());
+    std::fs::write(&config, text + &more).expect("is written");
+    let ann = &["--os-auth-type", "http_basic", "--os-username", "ann", "--os-password", "secret"];
+    let mut operator = Operator::at(site, Some("1.33"), ann);
+    assert_eq!(operator.tells("node list"), json!([]));
+    operator.credentials =
+        &["--os-auth-type", "http_basic", "--os-username", "ann", "--os-password", "wrong"];
+    let refusal = operator.complains("node list");
+    assert!(refusal.contains("Incorrect username or password"), "{refusal}");
 }

@@ -103,6 +103,11 @@ impl Daemon {
         }
     }
 
+    /// The number of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Asks it to stop, as a service manager does.
     pub(crate) fn terminate(&self) {
         let pid = nix::unistd::Pid::from_raw(self.process.id().try_into().expect("a pid"));
