@@ -58,7 +58,7 @@ pub enum StartError {
 pub enum RunError {
     /// The TFTP door failed.
     #[error("the TFTP door failed")]
-    Tftp(#[source] async_tftp::Error),
+    Tftp(#[source] io::Error),
     /// Another door failed.
     #[error("a door failed: {0}")]
     Door(String),

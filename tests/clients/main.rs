@@ -4,7 +4,6 @@
 
 #[allow(dead_code, reason = "it is more to the suite than to these tests")]
 #[path = "../suite/daemon.rs"]
-#[allow(dead_code, reason = "these tests end it without ceremony")]
 mod daemon;
 mod differential;
 mod ironic;
