@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -52,7 +53,7 @@ fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
             let config = Config::load(file.config.as_deref())?;
             telemetry::init_log();
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            runtime.block_on(serve(config))
+            runtime.block_on(serve(config, file.config))
         }
         Command::CheckConfig(file) => {
             Config::load(file.config.as_deref())?;
@@ -63,10 +64,11 @@ fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
     }
 }
 
-async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
+async fn serve(config: Config, file: Option<PathBuf>) -> Result<(), Box<dyn Error>> {
     // Before anything is bound: a signal that comes early is not lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let app = App::new(config)?;
     let stop = CancellationToken::new();
     let told = stop.clone();
@@ -77,7 +79,13 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
         }
         told.cancel();
     });
-    app.run(stop).await?;
+    let (reload, reloads) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let _ = reload.send(Config::load(file.as_deref())).await;
+        }
+    });
+    app.run(stop, reloads).await?;
     Ok(())
 }
 

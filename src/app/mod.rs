@@ -1,9 +1,12 @@
 //! Assembly: configuration → parts → listeners → drain. The only module that sees all others.
 //!
 //! [`App::new`] opens the store and binds every socket, so that what can fail fails before anything is served;
-//! [`App::run`] serves until it is told to stop, and ends in order.
+//! [`App::run`] serves until it is told to stop, and ends in order. Between the two it may be given another
+//! configuration, as often as its operator likes.
 
+mod doors;
 mod files;
+mod manager;
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,15 +18,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{self, ApiState};
-use crate::boot::Boot;
-use crate::config::Config;
-use crate::http::{self, Machines};
+use crate::config::{Config, ConfigError};
 use crate::images::Images;
 use crate::listen::{Limits, Listener};
 use crate::store::{Inventory, OpenError, RedbStore, Store, StoreError};
 use crate::tftp;
-use files::MachineFiles;
+use doors::Doors;
 
 /// How long running transfers and requests may take to end after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
@@ -80,8 +80,13 @@ impl App {
         Ok(Self { config, store: Arc::new(store), images, tftp, http, api })
     }
 
-    /// Serves until `stop`; then refuses newcomers, lets what runs end, and closes the store.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), StoreError> {
+    /// Serves until `stop`; then refuses newcomers, lets what runs end, and closes the store. What comes by
+    /// `reloads` takes the place of the configuration it was made with.
+    pub async fn run(
+        self,
+        stop: CancellationToken,
+        mut reloads: mpsc::Receiver<Result<Config, ConfigError>>,
+    ) -> Result<(), StoreError> {
         let Self { config, store, images, tftp, http, api } = self;
         let http_address = http.local_addr();
         for (door, address) in
@@ -90,16 +95,8 @@ impl App {
             tracing::info!(door, address = address.map(tracing::field::display), "listening");
         }
 
-        let inventory = Inventory::new(Arc::clone(&store));
-        let people = api::router(ApiState {
-            inventory: inventory.clone(),
-            enabled_storage_interfaces: config.enabled_storage_interfaces.clone(),
-            default_storage_interface: config.default_storage_interface.clone(),
-            keep_targets_on_undeploy: config.keep_targets_on_undeploy,
-        });
-        let boot = Boot::new(inventory, config.enabled_storage_interfaces.clone());
-        let files = MachineFiles::new(images.clone(), config.http.url.clone(), http_address);
-        let machines = http::router(Machines::new(boot, config.boot, &config.http, images));
+        let mut doors = Doors::new(config, images, Inventory::new(Arc::clone(&store)), http_address);
+        let (files, machines, people) = (doors.files(), doors.machines(), doors.people());
 
         let tasks = TaskTracker::new();
         let (events, told) = mpsc::channel(TFTP_EVENTS);
@@ -116,10 +113,18 @@ impl App {
         });
         tasks.spawn(http.serve(machines, Limits::default(), stop.clone(), GRACE));
         tasks.spawn(api.serve(people, Limits::default(), stop.clone(), GRACE));
+        tasks.spawn(manager::keep_alive(stop.clone()));
         tasks.close();
+        manager::ready();
         tracing::info!("ready");
 
-        stop.cancelled().await;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(read) = reloads.recv() => doors.reload(read).await,
+            }
+        }
+        manager::stopping();
         tracing::info!("stopping");
         tasks.wait().await;
         store.close().await?;

@@ -226,6 +226,18 @@ impl Config {
         }
     }
 
+    /// The keys that differ in `other` and are looked at only when volboot starts: those of sockets and files that
+    /// are open already.
+    pub fn fixed_keys_that_differ(&self, other: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("store.path", self.store.path != other.store.path),
+            ("tftp.listen", self.tftp.listen != other.tftp.listen),
+            ("http.listen", self.http.listen != other.http.listen),
+            ("api.listen", self.api.listen != other.api.listen),
+        ];
+        keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+    }
+
     /// What no single key can show to be wrong.
     fn check(&self, faults: &mut Vec<Fault>) {
         let mut fault =

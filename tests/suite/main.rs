@@ -8,3 +8,5 @@ mod daemon;
 mod faults;
 mod layers;
 mod life;
+mod reload;
+mod service;
