@@ -185,6 +185,13 @@ impl Config {
         if faults.is_empty() { Ok(config) } else { Err(faults) }
     }
 
+    /// Every key there is, as `http.listen`: what the documents have to tell of.
+    pub fn keys() -> Vec<String> {
+        let mut root = Section::new(toml::Table::new());
+        Self::from_sections(&mut root);
+        root.keys()
+    }
+
     fn from_sections(root: &mut Section) -> Self {
         use StorageInterface::{Cinder, External, Noop};
         Self {

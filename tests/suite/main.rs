@@ -5,6 +5,7 @@
 mod api;
 mod crash;
 mod daemon;
+mod documents;
 mod faults;
 mod layers;
 mod life;

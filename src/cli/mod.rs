@@ -1,10 +1,13 @@
 //! The command line.
 
+mod generate;
+mod images;
+
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +18,7 @@ use crate::telemetry;
 
 /// Boots bare machines from block-storage volumes.
 #[derive(Debug, Parser)]
-#[command(version, about, long_about = None)]
+#[command(version, about, long_about = None, disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -27,6 +30,14 @@ enum Command {
     Serve(ConfigFile),
     /// Read the configuration and tell all that is wrong with it
     CheckConfig(ConfigFile),
+    /// Show the iPXE binaries of this host, and what is missing for which machines
+    Images(images::Options),
+    /// Write the man pages and the shells' completions, for packages
+    #[command(hide = true)]
+    Generate {
+        /// Where to
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -61,6 +72,8 @@ fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
             println!("{}: no faults", path.display());
             Ok(())
         }
+        Command::Images(options) => images::show(&options),
+        Command::Generate { directory } => Ok(generate::write(Cli::command(), &directory)?),
     }
 }
 
