@@ -12,7 +12,8 @@ help:
 	@echo "make demo       a BIOS machine boots from a volume, before your eyes (FIRMWARE=uefi: a UEFI machine)"
 	@echo "make test       all tests, with machines that really boot"
 	@echo "make check      formatting, lints, documents, licences"
-	@echo "make packages   the Debian packages that demo and tests need (both install them by themselves)"
+	@echo "make packages   the deb and the rpm, in target/packages"
+	@echo "make setup      the Debian packages that demo and tests need (all install them by themselves)"
 
 .PHONY: build
 build:
@@ -20,16 +21,20 @@ build:
 
 .PHONY: packages
 packages:
+	@packaging/build
+
+.PHONY: setup
+setup:
 	@tests/lab/install
 
 .PHONY: demo
-demo: packages
+demo: setup
 	$(CARGO) build --locked --bin volboot --example demo
 	@$(ROOT_CARGO) run --locked --quiet --example demo -- $(FIRMWARE)
 
 # Two machines at a time: each keeps a core busy.
 .PHONY: test
-test: packages
+test: setup
 	$(CARGO) test --locked --lib --bins --test suite
 	$(ROOT_CARGO) test --locked --test boots -- --test-threads=2
 
