@@ -110,7 +110,7 @@ impl Daemon {
 
     /// Asks it to stop, as a service manager does.
     pub(crate) fn terminate(&self) {
-        let pid = nix::unistd::Pid::from_raw(self.process.id().try_into().expect("a pid"));
+        let pid = nix::unistd::Pid::from_raw(self.pid().try_into().expect("a pid"));
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("is sent");
     }
 
