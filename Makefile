@@ -12,6 +12,7 @@ help:
 	@echo "make demo       a BIOS machine boots from a volume, before your eyes (FIRMWARE=uefi: a UEFI machine)"
 	@echo "make test       all tests, with machines that really boot"
 	@echo "make check      formatting, lints, documents, licences"
+	@echo "make clients    OpenStack's own clients, which the tests use (installed by them)"
 	@echo "make packages   the Debian packages that demo and tests need (both install them by themselves)"
 
 .PHONY: build
@@ -22,6 +23,11 @@ build:
 packages:
 	@tests/lab/install
 
+# OpenStack's own clients, in a Python environment under `target`.
+.PHONY: clients
+clients:
+	@tests/clients/install
+
 .PHONY: demo
 demo: packages
 	$(CARGO) build --locked --bin volboot --example demo
@@ -29,8 +35,9 @@ demo: packages
 
 # Two machines at a time: each keeps a core busy.
 .PHONY: test
-test: packages
+test: packages clients
 	$(CARGO) test --locked --lib --bins --test suite
+	$(CARGO) test --locked --test clients -- --test-threads=2
 	$(ROOT_CARGO) test --locked --test boots -- --test-threads=2
 
 .PHONY: check
