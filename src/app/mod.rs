@@ -1,9 +1,12 @@
 //! Assembly: configuration → parts → listeners → drain. The only module that sees all others.
 //!
 //! [`App::new`] opens the store and binds every socket, so that what can fail fails before anything is served;
-//! [`App::run`] serves until it is told to stop, and ends in order.
+//! [`App::run`] serves until it is told to stop, and ends in order. Between the two it may be given another
+//! configuration, as often as its operator likes.
 
+mod doors;
 mod files;
+mod manager;
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,18 +15,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::api::{self, ApiState};
-use crate::boot::Boot;
-use crate::config::Config;
-use crate::http::{self, Machines};
+use crate::auth::{Auth, HtpasswdError};
+use crate::config::{self, Config, ConfigError};
 use crate::images::Images;
 use crate::listen::{Limits, Listener};
 use crate::store::{Inventory, OpenError, RedbStore, Store, StoreError};
 use crate::tftp;
-use files::MachineFiles;
+use doors::Doors;
 
 /// How long running transfers and requests may take to end after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
@@ -36,6 +37,9 @@ pub enum StartError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The password file cannot be used.
+    #[error(transparent)]
+    Passwords(#[from] HtpasswdError),
     /// A socket cannot be had.
     #[error("cannot listen on {address} ({door})")]
     Bind {
@@ -49,9 +53,24 @@ pub enum StartError {
     },
 }
 
+/// volboot could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The TFTP door failed.
+    #[error("the TFTP door failed")]
+    Tftp(#[source] io::Error),
+    /// Another door failed.
+    #[error("a door failed: {0}")]
+    Door(String),
+    /// The store failed. It has to be opened anew.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// All parts, ready to serve.
 pub struct App {
     config: Config,
+    auth: Auth,
     store: Arc<dyn Store>,
     images: Images,
     tftp: tftp::Listener,
@@ -72,14 +91,23 @@ impl App {
             .map_err(|source| StartError::Bind { door: "tftp", address, source })?;
         let http = bind("http")(config.http.listen)?;
         let api = bind("api")(config.api.listen)?;
+        let auth = match config.api.auth {
+            config::Auth::None => Auth::Anybody,
+            config::Auth::HttpBasic => Auth::http_basic(&config.api.htpasswd_file)?,
+        };
         let store = RedbStore::open(&config.store.path)?;
         let images = find_images(&config.tftp.images);
-        Ok(Self { config, store: Arc::new(store), images, tftp, http, api })
+        Ok(Self { config, auth, store: Arc::new(store), images, tftp, http, api })
     }
 
-    /// Serves until `stop`; then refuses newcomers, lets what runs end, and closes the store.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), StoreError> {
-        let Self { config, store, images, tftp, http, api } = self;
+    /// Serves until `stop`; then refuses newcomers, lets what runs end, and closes the store. What comes by
+    /// `reloads` takes the place of the configuration it was made with.
+    pub async fn run(
+        self,
+        stop: CancellationToken,
+        mut reloads: mpsc::Receiver<Result<Config, ConfigError>>,
+    ) -> Result<(), RunError> {
+        let Self { config, auth, store, images, tftp, http, api } = self;
         let http_address = http.local_addr();
         for (door, address) in [
             ("tftp", tftp.local_addrs().first().copied()),
@@ -90,38 +118,51 @@ impl App {
         }
 
         let inventory = Inventory::new(Arc::clone(&store));
-        let people = api::router(ApiState {
-            inventory: inventory.clone(),
-            enabled_storage_interfaces: config.enabled_storage_interfaces.clone(),
-            default_storage_interface: config.default_storage_interface.clone(),
-            keep_targets_on_undeploy: config.keep_targets_on_undeploy,
-        });
-        let boot = Boot::new(inventory, config.enabled_storage_interfaces.clone());
-        let files = MachineFiles::new(images.clone(), config.http.url.clone(), http_address);
-        let machines = http::router(Machines::new(boot, config.boot, &config.http, images));
+        let mut behind = Doors::new(config, auth, images, inventory, http_address);
 
-        let tasks = TaskTracker::new();
-        let (events, told) = mpsc::channel(TFTP_EVENTS);
-        tasks.spawn(tell(told));
-        tasks.spawn({
-            let stop = stop.clone();
-            async move {
-                if let Err(error) = tftp.serve(Arc::new(files), events, stop.clone(), GRACE).await {
-                    // Machines cannot start without it: end, and let the service manager start anew.
-                    tracing::error!(error = %error, "the TFTP door failed");
-                    stop.cancel();
-                }
-            }
+        let (events, transfers) = mpsc::channel(TFTP_EVENTS);
+        tokio::spawn(log_transfers(transfers));
+        let mut doors = JoinSet::new();
+        doors.spawn({
+            let (files, stop) = (Arc::new(behind.files()), stop.clone());
+            async move { tftp.serve(files, events, stop, GRACE).await.map_err(RunError::Tftp) }
         });
-        tasks.spawn(http.serve(machines, Limits::default(), stop.clone(), GRACE));
-        tasks.spawn(api.serve(people, Limits::default(), stop.clone(), GRACE));
-        tasks.close();
+        for (listener, router) in [(http, behind.machines()), (api, behind.people())] {
+            let served = listener.serve(router, Limits::default(), stop.clone(), GRACE);
+            doors.spawn(async move {
+                served.await;
+                Ok(())
+            });
+        }
+        tokio::spawn(manager::keep_alive(stop.clone()));
+        manager::ready();
         tracing::info!("ready");
 
-        stop.cancelled().await;
+        // Whatever ends before it was told to has failed, and the rest is of no use without it: a service manager
+        // that starts all anew is.
+        let failure = loop {
+            tokio::select! {
+                // Asked first: a door that was told to stop may have ended by now.
+                biased;
+                () = stop.cancelled() => break None,
+                Some(ended) = doors.join_next() => break Some(match ended {
+                    Ok(Err(error)) => error,
+                    Ok(Ok(())) => RunError::Door("it ended by itself".into()),
+                    Err(panicked) => RunError::Door(panicked.to_string()),
+                }),
+                error = store.failed() => break Some(RunError::Store(error)),
+                Some(read) = reloads.recv() => behind.reload(read).await,
+            }
+        };
+        manager::stopping();
         tracing::info!("stopping");
-        tasks.wait().await;
-        store.close().await?;
+        stop.cancel();
+        // Each door takes no longer than the grace.
+        while doors.join_next().await.is_some() {}
+        match (failure, store.close().await) {
+            (Some(failure), _) => return Err(failure),
+            (None, closed) => closed?,
+        }
         tracing::info!("stopped");
         Ok(())
     }
@@ -141,8 +182,8 @@ fn find_images(directories: &[PathBuf]) -> Images {
 }
 
 /// One line per transfer.
-async fn tell(mut events: mpsc::Receiver<tftp::Event>) {
-    while let Some(event) = events.recv().await {
+async fn log_transfers(mut transfers: mpsc::Receiver<tftp::Event>) {
+    while let Some(event) = transfers.recv().await {
         let millis = event.took.as_millis() as u64;
         let (client, name, size) = (event.client, event.name.as_str(), event.size);
         let (outcome, again) = (event.outcome.as_str(), event.retransmissions);

@@ -72,6 +72,8 @@ pub struct ApiConfig {
     pub listen: SocketAddr,
     /// `auth`: who may.
     pub auth: Auth,
+    /// `htpasswd_file`: names and bcrypt hashes, as `htpasswd -B` writes them.
+    pub htpasswd_file: PathBuf,
     /// `allow_unauthenticated`: whether `auth = "none"` is meant even where others can reach it.
     pub allow_unauthenticated: bool,
 }
@@ -81,6 +83,8 @@ pub struct ApiConfig {
 pub enum Auth {
     /// `none`: whoever reaches it.
     None,
+    /// `http_basic`: whoever is in `htpasswd_file`.
+    HttpBasic,
 }
 
 /// `[boot]`: what machines are told.
@@ -185,6 +189,13 @@ impl Config {
         if faults.is_empty() { Ok(config) } else { Err(faults) }
     }
 
+    /// Every key there is, as `http.listen`: what the documents have to tell of.
+    pub fn keys() -> Vec<String> {
+        let mut root = Section::new(toml::Table::new());
+        Self::from_sections(&mut root);
+        root.keys()
+    }
+
     fn from_sections(root: &mut Section) -> Self {
         use StorageInterface::{Cinder, External, Noop};
         Self {
@@ -215,7 +226,12 @@ impl Config {
             }),
             api: root.section("api", |section| ApiConfig {
                 listen: section.parsed("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 6385))),
-                auth: section.choice("auth", Auth::None, &[("none", Auth::None)]),
+                auth: section.choice(
+                    "auth",
+                    Auth::None,
+                    &[("none", Auth::None), ("http_basic", Auth::HttpBasic)],
+                ),
+                htpasswd_file: section.value("htpasswd_file", "/etc/volboot/htpasswd".into(), path),
                 allow_unauthenticated: section.flag("allow_unauthenticated", false),
             }),
             boot: root.section("boot", |section| BootConfig {
@@ -224,6 +240,20 @@ impl Config {
                 tries: section.number("tries", 10, 1..=1000),
             }),
         }
+    }
+
+    /// The keys that differ in `other` and are looked at only when volboot starts: those of sockets and files that
+    /// are open already.
+    pub fn fixed_keys_that_differ(&self, other: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("store.path", self.store.path != other.store.path),
+            ("tftp.listen", self.tftp.listen != other.tftp.listen),
+            ("http.listen", self.http.listen != other.http.listen),
+            ("api.listen", self.api.listen != other.api.listen),
+            ("api.auth", self.api.auth != other.api.auth),
+            ("api.htpasswd_file", self.api.htpasswd_file != other.api.htpasswd_file),
+        ];
+        keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }
 
     /// What no single key can show to be wrong.
@@ -379,7 +409,7 @@ mod tests {
             "http.allow: expected a network such as 10.0.0.0/8",
             "http.allow: expected a list of texts",
             "http.lisen: there is no such key; did you mean http.listen?",
-            "api.auth: \"none \" is not \"none\"",
+            "api.auth: \"none \" is not \"none\" or \"http_basic\"",
             "boot.unknown: expected a text: \"exit\", \"retry\" or \"shell\"",
             "boot.tries: expected a whole number from 1 to 1000",
             "colour: there is no such key",

@@ -74,6 +74,11 @@ pub fn answer(answer: &Answer, asker: &Asker, config: BootConfig) -> Result<Scri
     }
 }
 
+/// The script for a machine that is refused before anybody looked who it is.
+pub fn refusal(reason: &str) -> Result<Script, ScriptError> {
+    exit(reason, READING_TIME)
+}
+
 fn afterwards(reason: &str, then: Afterwards, asker: &Asker) -> Result<Script, ScriptError> {
     match then {
         Afterwards::Exit => exit(reason, READING_TIME),

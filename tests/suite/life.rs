@@ -41,17 +41,25 @@ fn one_line_per_boot_request_tells_the_outcome() {
 fn a_running_request_is_finished_before_the_end() {
     let site = site("");
     let mut daemon = Daemon::start(site.path());
-    let mut stream = TcpStream::connect(daemon.http).expect("connects");
+    let mut stream = TcpStream::connect(daemon.api).expect("connects");
     stream.set_read_timeout(Some(LIMIT)).expect("is set");
-    stream.write_all(b"GET /boot.ipxe HTTP/1.1\r\nHost: x\r\n").expect("is sent");
-    // A second connection is answered, so the first has been accepted.
-    get(daemon.http, "/healthz");
+    let body = r#"{"driver": "fake-hardware"}"#;
+    write!(
+        stream,
+        "POST /v1/nodes HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )
+    .expect("is sent");
+    // The server asks for the body when it has begun to work on the request.
+    let mut begun = [0; 25];
+    stream.read_exact(&mut begun).expect("is answered");
+    assert_eq!(&begun, b"HTTP/1.1 100 Continue\r\n\r\n");
     daemon.terminate();
     daemon.line("stopping");
-    stream.write_all(b"\r\n").expect("is sent");
+    stream.write_all(body.as_bytes()).expect("is sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("is answered");
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("exit 1\n"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 201 Created\r\n"), "{answer}");
     assert_eq!(daemon.wait(), Some(0));
 }
 
@@ -126,4 +134,33 @@ fn it_starts_again_after_it_was_killed() {
         assert!(daemon.took < Duration::from_secs(10));
         daemon.kill();
     }
+}
+
+#[test]
+fn the_binaries_of_a_host_are_shown_to_people_and_to_programs() {
+    let site = site("");
+    let path = site.path().join("volboot.toml");
+    let config = std::fs::read_to_string(&path).expect("text");
+    let images = format!("images = [\"{}\"]", site.path().display());
+    std::fs::write(&path, config.replace("images = []", &images)).expect("is written");
+    std::fs::write(site.path().join("snponly.efi"), b"MZ\x001.21.1+ (g4bd64)\0").expect("is written");
+    let name = path.to_str().expect("text");
+    let output = |arguments: &[&str]| {
+        let output = volboot(arguments).output().expect("runs");
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).expect("text")
+    };
+
+    let shown = output(&["images", "--config", name]);
+    let (found, missing) = shown.split_once("\nNot found in ").expect("both");
+    let row = found.lines().nth(1).expect("a row");
+    assert!(row.starts_with("snponly.efi  UEFI x86_64  1.21.1+ (g4bd64)  "), "{row}");
+    assert_eq!(missing.lines().count(), 6, "{missing}");
+    assert!(missing.contains("\nipxe-arm64.efi  UEFI arm64"), "{missing}");
+
+    let shown: serde_json::Value =
+        serde_json::from_str(&output(&["images", "--json", "--config", name])).expect("json");
+    assert_eq!(shown["found"][0]["version"], "1.21.1+ (g4bd64)");
+    assert_eq!(shown["found"][0]["sha256"].as_str().map(str::len), Some(64));
+    assert_eq!(shown["missing"][0]["name"], "undionly.kpxe");
 }

@@ -29,44 +29,16 @@ fn named(n: u128, name: &str) -> Node {
 }
 
 fn port(n: u128, node: u128, last: u8) -> Port {
-    Port {
-        uuid: Uuid::from_u128(n),
-        created_at: second(n as i64),
-        updated_at: None,
-        node_uuid: Uuid::from_u128(node),
-        address: Mac::new([0x52, 0x54, 0, 0, 0, last]),
-        pxe_enabled: true,
-        local_link_connection: crate::model::Properties::default(),
-        portgroup_uuid: None,
-        internal_info: crate::model::Properties::default(),
-        extra: crate::model::Properties::default(),
-    }
+    let address = Mac::new([0x52, 0x54, 0, 0, 0, last]);
+    Port::new(Uuid::from_u128(n), Uuid::from_u128(node), address, second(n as i64))
 }
 
 fn target(n: u128, node: u128, boot_index: i64) -> VolumeTarget {
-    VolumeTarget {
-        uuid: Uuid::from_u128(n),
-        created_at: second(n as i64),
-        updated_at: None,
-        node_uuid: Uuid::from_u128(node),
-        volume_type: "iscsi".into(),
-        volume_id: "v".into(),
-        boot_index,
-        properties: crate::model::Properties::default(),
-        extra: crate::model::Properties::default(),
-    }
+    VolumeTarget::new(Uuid::from_u128(n), Uuid::from_u128(node), boot_index, "v", second(n as i64))
 }
 
 fn connector(n: u128, node: u128, kind: &str, id: &str) -> VolumeConnector {
-    VolumeConnector {
-        uuid: Uuid::from_u128(n),
-        created_at: second(n as i64),
-        updated_at: None,
-        node_uuid: Uuid::from_u128(node),
-        kind: kind.into(),
-        connector_id: id.into(),
-        extra: crate::model::Properties::default(),
-    }
+    VolumeConnector::new(Uuid::from_u128(n), Uuid::from_u128(node), kind, id, second(n as i64))
 }
 
 fn duplicate(result: Result<(), InventoryError>) -> Unique {

@@ -99,9 +99,11 @@ impl RedbStore {
     /// Blocks: a fraction of a millisecond after an orderly stop; after any other, until the whole file has been
     /// checked (0.24 s at 135 MB).
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let name = path.display().to_string();
+        Self::over(open_file(path)?, path.display().to_string())
+    }
+
+    fn over(mut database: Database, name: String) -> Result<Self, OpenError> {
         let damaged = |error: redb::Error| OpenError::Damaged { path: name.clone(), source: Box::new(error) };
-        let mut database = open_file(path)?;
         let state = read_meta(&database).map_err(damaged)?;
         if let Some(found) = state.schema.filter(|found| *found > SCHEMA_VERSION) {
             return Err(OpenError::Newer { path: name, found });
@@ -334,6 +336,10 @@ fn unavailable(error: impl Into<redb::Error>) -> StoreError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use redb::StorageBackend;
+
     use super::*;
 
     fn site() -> (tempfile::TempDir, std::path::PathBuf) {
@@ -365,6 +371,52 @@ mod tests {
                 opened => return opened.expect("opens"),
             }
         }
+    }
+
+    /// A disk that can be told to be full.
+    #[derive(Debug)]
+    struct Disk {
+        inner: redb::backends::InMemoryBackend,
+        full: Arc<AtomicBool>,
+    }
+
+    impl StorageBackend for Disk {
+        fn len(&self) -> io::Result<u64> {
+            self.inner.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.inner.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.inner.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.inner.sync_data()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            if self.full.load(Ordering::SeqCst) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.inner.write(offset, data)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_that_fails_is_refused_and_told() {
+        let full = Arc::new(AtomicBool::new(false));
+        let disk = Disk { inner: redb::backends::InMemoryBackend::new(), full: Arc::clone(&full) };
+        let store =
+            RedbStore::over(Builder::new().create_with_backend(disk).expect("is made"), "test".into());
+        let store = store.expect("opens");
+        store.write(Batch::default().put("a", "1")).await.expect("writes");
+        full.store(true, Ordering::SeqCst);
+        let refused = store.write(Batch::default().put("a", "2")).await;
+        assert!(matches!(refused, Err(WriteError::Store(StoreError::Unavailable(_)))), "{refused:?}");
+        assert!(matches!(store.failed().await, StoreError::Unavailable(_)));
     }
 
     #[test]
