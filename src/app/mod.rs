@@ -132,8 +132,11 @@ impl App {
             let stop = stop.clone();
             async move { tftp.serve(files, events, stop, GRACE).await.map_err(RunError::Tftp) }
         });
-        for (listener, router) in [(http, machines), (api, people)] {
-            let served = listener.serve(router, Limits::default(), stop.clone(), GRACE);
+        // The API has a limit of its own, and answers in its own form who exceeds it.
+        let people_limits = Limits { body: 2 * Limits::default().body, ..Limits::default() };
+        for (listener, router, limits) in [(http, machines, Limits::default()), (api, people, people_limits)]
+        {
+            let served = listener.serve(router, limits, stop.clone(), GRACE);
             doors.spawn(async move {
                 served.await;
                 Ok(())
