@@ -12,8 +12,9 @@ help:
 	@echo "make demo       a BIOS machine boots from a volume, before your eyes (FIRMWARE=uefi: a UEFI machine)"
 	@echo "make test       all tests, with machines that really boot"
 	@echo "make check      formatting, lints, documents, licences"
-	@echo "make clients    OpenStack's own clients, which the tests use (installed by them)"
-	@echo "make packages   the Debian packages that demo and tests need (both install them by themselves)"
+	@echo "make packages   the deb and the rpm, in target/packages"
+	@echo "make setup      the Debian packages that demo and tests need (both install them by themselves)"
+	@echo "make clients    OpenStack's own clients, which the tests need (they install them by themselves)"
 
 .PHONY: build
 build:
@@ -21,6 +22,10 @@ build:
 
 .PHONY: packages
 packages:
+	@packaging/build
+
+.PHONY: setup
+setup:
 	@tests/lab/install
 
 # OpenStack's own clients, in a Python environment under `target`.
@@ -29,13 +34,13 @@ clients:
 	@tests/clients/install
 
 .PHONY: demo
-demo: packages
+demo: setup
 	$(CARGO) build --locked --bin volboot --example demo
 	@$(ROOT_CARGO) run --locked --quiet --example demo -- $(FIRMWARE)
 
 # Two machines at a time: each keeps a core busy.
 .PHONY: test
-test: packages clients
+test: setup clients
 	$(CARGO) test --locked --lib --bins --test suite
 	$(CARGO) test --locked --test clients -- --test-threads=2
 	$(ROOT_CARGO) test --locked --test boots -- --test-threads=2

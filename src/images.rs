@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 /// No iPXE binary comes near this; what does is something else under its name.
 const LARGEST: u64 = 32 << 20;
@@ -59,10 +60,38 @@ const KNOWN: [Known; 5] = [
 pub struct Image {
     /// The name it is served under.
     pub name: &'static str,
+    /// The machines it is for.
+    pub firmware: &'static str,
     /// The file it comes from.
     pub path: PathBuf,
     /// All of it; clones share it.
     pub content: Bytes,
+}
+
+impl Image {
+    /// The version that iPXE shows when it starts. None in binaries for BIOS: they are compressed.
+    pub fn version(&self) -> Option<String> {
+        let texts = self.content.split(|byte| *byte == 0).filter_map(|text| str::from_utf8(text).ok());
+        texts.into_iter().find(|text| is_version(text)).map(ToOwned::to_owned)
+    }
+
+    /// What tells one build from another, in hexadecimal.
+    pub fn sha256(&self) -> String {
+        Sha256::digest(&self.content).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    }
+}
+
+/// `1.0.0+git-20190125.36a4c85-5.1` (Debian), `1.21.1+ (g4bd64)` (iPXE's own): three numbers, then where they
+/// were built from.
+fn is_version(text: &str) -> bool {
+    let Some(at) = text.find(['+', ' ']) else { return false };
+    let (release, source) = text.split_at(at);
+    let number = |part: &str| (1..=4).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+    release.split('.').count() == 3
+        && release.split('.').all(number)
+        && (source.starts_with('+') || source.starts_with(" ("))
+        && text.len() < 80
+        && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
 }
 
 /// A binary that was not found.
@@ -91,7 +120,9 @@ impl Images {
             let candidates =
                 directories.iter().flat_map(|dir| known.files.iter().map(move |file| dir.join(file)));
             match candidates.into_iter().find_map(|path| read(&path).map(|content| (path, content))) {
-                Some((path, content)) => images.found.push(Image { name: known.name, path, content }),
+                Some((path, content)) => {
+                    images.found.push(Image { name: known.name, firmware: known.firmware, path, content });
+                }
                 None => images.missing.push(Missing {
                     name: known.name,
                     firmware: known.firmware,
@@ -167,5 +198,20 @@ mod tests {
         assert_eq!(images.get("../ipxe.efi"), None);
         let missing: Vec<_> = images.missing().iter().map(|missing| missing.name).collect();
         assert_eq!(missing, ["ipxe.pxe", "snponly.efi", "ipxe-arm64.efi"]);
+    }
+    #[test]
+    fn the_version_is_the_one_that_ipxe_shows() {
+        let image = |content: &'static [u8]| Image {
+            name: "ipxe.efi",
+            firmware: "UEFI",
+            path: PathBuf::new(),
+            content: Bytes::from_static(content),
+        };
+        let debian = image(b"MZ\xff\x001.2.3\0iPXE/%s\x001.0.0+git-20190125.36a4c85-5.1\x002.0.0+x\0");
+        assert_eq!(debian.version().as_deref(), Some("1.0.0+git-20190125.36a4c85-5.1"));
+        assert_eq!(image(b"\x001.21.1+ (g4bd64)\0").version().as_deref(), Some("1.21.1+ (g4bd64)"));
+        assert_eq!(image(b"a\x0012.34\x001.2.3 of 4\x001.2.+\0").version(), None);
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(image(b"abc").sha256(), expected);
     }
 }

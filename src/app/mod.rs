@@ -1,9 +1,12 @@
 //! Assembly: configuration → parts → listeners → drain. The only module that sees all others.
 //!
 //! [`App::new`] opens the store and binds every socket, so that what can fail fails before anything is served;
-//! [`App::run`] serves until it is told to stop, and ends in order.
+//! [`App::run`] serves until it is told to stop, and ends in order. Between the two it may be given another
+//! configuration, as often as its operator likes.
 
+mod doors;
 mod files;
+mod manager;
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,16 +18,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{self, ApiState};
 use crate::auth::{Auth, HtpasswdError};
-use crate::boot::Boot;
-use crate::config::{self, Config};
-use crate::http::{self, Machines};
+use crate::config::{self, Config, ConfigError};
 use crate::images::Images;
 use crate::listen::{Limits, Listener};
 use crate::store::{Inventory, OpenError, RedbStore, Store, StoreError};
 use crate::tftp;
-use files::MachineFiles;
+use doors::Doors;
 
 /// How long running transfers and requests may take to end after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
@@ -100,8 +100,13 @@ impl App {
         Ok(Self { config, auth, store: Arc::new(store), images, tftp, http, api })
     }
 
-    /// Serves until `stop`; then refuses newcomers, lets what runs end, and closes the store.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
+    /// Serves until `stop`; then refuses newcomers, lets what runs end, and closes the store. What comes by
+    /// `reloads` takes the place of the configuration it was made with.
+    pub async fn run(
+        self,
+        stop: CancellationToken,
+        mut reloads: mpsc::Receiver<Result<Config, ConfigError>>,
+    ) -> Result<(), RunError> {
         let Self { config, auth, store, images, tftp, http, api } = self;
         let http_address = http.local_addr();
         for (door, address) in [
@@ -113,50 +118,46 @@ impl App {
         }
 
         let inventory = Inventory::new(Arc::clone(&store));
-        let people = api::router(ApiState {
-            inventory: inventory.clone(),
-            enabled_storage_interfaces: config.enabled_storage_interfaces.clone(),
-            default_storage_interface: config.default_storage_interface.clone(),
-            auth,
-            keep_targets_on_undeploy: config.keep_targets_on_undeploy,
-        });
-        let boot = Boot::new(inventory, config.enabled_storage_interfaces.clone());
-        let files = MachineFiles::new(images.clone(), config.http.url.clone(), http_address);
-        let machines = http::router(Machines::new(boot, config.boot, &config.http, images));
+        let mut behind = Doors::new(config, auth, images, inventory, http_address);
 
         let (events, transfers) = mpsc::channel(TFTP_EVENTS);
         tokio::spawn(log_transfers(transfers));
         let mut doors = JoinSet::new();
-        let files = Arc::new(files);
         doors.spawn({
-            let stop = stop.clone();
+            let (files, stop) = (Arc::new(behind.files()), stop.clone());
             async move { tftp.serve(files, events, stop, GRACE).await.map_err(RunError::Tftp) }
         });
         // The API has a limit of its own, and answers in its own form who exceeds it.
-        let people_limits = Limits { body: 2 * Limits::default().body, ..Limits::default() };
-        for (listener, router, limits) in [(http, machines, Limits::default()), (api, people, people_limits)]
-        {
+        let people = Limits { body: 2 * Limits::default().body, ..Limits::default() };
+        let served = [(http, behind.machines(), Limits::default()), (api, behind.people(), people)];
+        for (listener, router, limits) in served {
             let served = listener.serve(router, limits, stop.clone(), GRACE);
             doors.spawn(async move {
                 served.await;
                 Ok(())
             });
         }
+        tokio::spawn(manager::keep_alive(stop.clone()));
+        manager::ready();
         tracing::info!("ready");
 
         // Whatever ends before it was told to has failed, and the rest is of no use without it: a service manager
         // that starts all anew is.
-        let failure = tokio::select! {
-            // Asked first: a door that was told to stop may have ended by now.
-            biased;
-            () = stop.cancelled() => None,
-            Some(ended) = doors.join_next() => Some(match ended {
-                Ok(Err(error)) => error,
-                Ok(Ok(())) => RunError::Door("it ended by itself".into()),
-                Err(panicked) => RunError::Door(panicked.to_string()),
-            }),
-            error = store.failed() => Some(RunError::Store(error)),
+        let failure = loop {
+            tokio::select! {
+                // Asked first: a door that was told to stop may have ended by now.
+                biased;
+                () = stop.cancelled() => break None,
+                Some(ended) = doors.join_next() => break Some(match ended {
+                    Ok(Err(error)) => error,
+                    Ok(Ok(())) => RunError::Door("it ended by itself".into()),
+                    Err(panicked) => RunError::Door(panicked.to_string()),
+                }),
+                error = store.failed() => break Some(RunError::Store(error)),
+                Some(read) = reloads.recv() => behind.reload(read).await,
+            }
         };
+        manager::stopping();
         tracing::info!("stopping");
         stop.cancel();
         // Each door takes no longer than the grace.

@@ -189,6 +189,13 @@ impl Config {
         if faults.is_empty() { Ok(config) } else { Err(faults) }
     }
 
+    /// Every key there is, as `http.listen`: what the documents have to tell of.
+    pub fn keys() -> Vec<String> {
+        let mut root = Section::new(toml::Table::new());
+        Self::from_sections(&mut root);
+        root.keys()
+    }
+
     fn from_sections(root: &mut Section) -> Self {
         use StorageInterface::{Cinder, External, Noop};
         Self {
@@ -233,6 +240,20 @@ impl Config {
                 tries: section.number("tries", 10, 1..=1000),
             }),
         }
+    }
+
+    /// The keys that differ in `other` and are looked at only when volboot starts: those of sockets and files that
+    /// are open already.
+    pub fn fixed_keys_that_differ(&self, other: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("store.path", self.store.path != other.store.path),
+            ("tftp.listen", self.tftp.listen != other.tftp.listen),
+            ("http.listen", self.http.listen != other.http.listen),
+            ("api.listen", self.api.listen != other.api.listen),
+            ("api.auth", self.api.auth != other.api.auth),
+            ("api.htpasswd_file", self.api.htpasswd_file != other.api.htpasswd_file),
+        ];
+        keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }
 
     /// What no single key can show to be wrong.

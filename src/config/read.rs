@@ -17,12 +17,19 @@ pub(super) struct Section {
     prefix: String,
     left: Table,
     known: Vec<&'static str>,
+    /// All keys that were asked for, those of tables within this one included.
+    keys: Vec<String>,
     faults: Vec<Fault>,
 }
 
 impl Section {
     pub(super) fn new(table: Table) -> Self {
-        Self { prefix: String::new(), left: table, known: Vec::new(), faults: Vec::new() }
+        Self { prefix: String::new(), left: table, known: Vec::new(), keys: Vec::new(), faults: Vec::new() }
+    }
+
+    /// All keys that were asked for, as `http.listen`.
+    pub(super) fn keys(self) -> Vec<String> {
+        self.keys
     }
 
     /// All that was found to be wrong, the keys nobody asked for included.
@@ -42,7 +49,8 @@ impl Section {
 
     /// A table within this one. One that is not there is an empty one.
     pub(super) fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Self) -> T) -> T {
-        let table = match self.take(key) {
+        self.known.push(key);
+        let table = match self.left.remove(key) {
             None => Table::new(),
             Some(Value::Table(table)) => table,
             Some(_) => {
@@ -52,6 +60,7 @@ impl Section {
         };
         let mut section = Self { prefix: format!("{}{key}.", self.prefix), ..Self::new(table) };
         let value = read(&mut section);
+        self.keys.append(&mut section.keys);
         self.faults.extend(section.finish());
         value
     }
@@ -138,6 +147,7 @@ impl Section {
 
     fn take(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);
+        self.keys.push(format!("{}{key}", self.prefix));
         self.left.remove(key)
     }
 

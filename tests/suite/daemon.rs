@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -32,7 +33,7 @@ pub(crate) fn site(extra: &str) -> TempDir {
     let site = tempfile::tempdir().expect("a directory");
     let store = site.path().join("store.redb");
     let config = format!(
-        "{extra}\n[store]\npath = \"{}\"\n[tftp]\nlisten = \"127.0.0.1:0\"\n\
+        "{extra}\n[store]\npath = \"{}\"\n[tftp]\nlisten = \"127.0.0.1:0\"\nimages = []\n\
          [http]\nlisten = \"127.0.0.1:0\"\n[api]\nlisten = \"127.0.0.1:0\"\n",
         store.display()
     );
@@ -50,12 +51,16 @@ pub(crate) fn volboot(arguments: &[&str]) -> Command {
 impl Daemon {
     /// Starts it and waits until it is ready.
     pub(crate) fn start(site: &Path) -> Self {
+        Self::start_with(site, |_| {})
+    }
+
+    /// The same, with an environment of its own.
+    pub(crate) fn start_with(site: &Path, prepare: impl FnOnce(&mut Command)) -> Self {
         let began = Instant::now();
         let config = site.join("volboot.toml");
-        let mut process = volboot(&["serve", "--config", config.to_str().expect("text")])
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("starts");
+        let mut command = volboot(&["serve", "--config", config.to_str().expect("text")]);
+        prepare(&mut command);
+        let mut process = command.stderr(Stdio::piped()).spawn().expect("starts");
         let stderr = BufReader::new(process.stderr.take().expect("is piped"));
         let (lines, log) = channel();
         std::thread::spawn(move || {
@@ -104,14 +109,24 @@ impl Daemon {
     }
 
     /// The number of its process.
+    #[allow(dead_code, reason = "a benchmark asks how much memory it takes")]
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }
 
     /// Asks it to stop, as a service manager does.
     pub(crate) fn terminate(&self) {
-        let pid = nix::unistd::Pid::from_raw(self.pid().try_into().expect("a pid"));
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("is sent");
+        self.signal(Signal::SIGTERM);
+    }
+
+    /// Asks it to read its configuration again, as a service manager does.
+    pub(crate) fn hang_up(&self) {
+        self.signal(Signal::SIGHUP);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = nix::unistd::Pid::from_raw(self.process.id().try_into().expect("a pid"));
+        nix::sys::signal::kill(pid, signal).expect("is sent");
     }
 
     /// Stops it in order.

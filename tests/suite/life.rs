@@ -135,3 +135,32 @@ fn it_starts_again_after_it_was_killed() {
         daemon.kill();
     }
 }
+
+#[test]
+fn the_binaries_of_a_host_are_shown_to_people_and_to_programs() {
+    let site = site("");
+    let path = site.path().join("volboot.toml");
+    let config = std::fs::read_to_string(&path).expect("text");
+    let images = format!("images = [\"{}\"]", site.path().display());
+    std::fs::write(&path, config.replace("images = []", &images)).expect("is written");
+    std::fs::write(site.path().join("snponly.efi"), b"MZ\x001.21.1+ (g4bd64)\0").expect("is written");
+    let name = path.to_str().expect("text");
+    let output = |arguments: &[&str]| {
+        let output = volboot(arguments).output().expect("runs");
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).expect("text")
+    };
+
+    let shown = output(&["images", "--config", name]);
+    let (found, missing) = shown.split_once("\nNot found in ").expect("both");
+    let row = found.lines().nth(1).expect("a row");
+    assert!(row.starts_with("snponly.efi  UEFI x86_64  1.21.1+ (g4bd64)  "), "{row}");
+    assert_eq!(missing.lines().count(), 6, "{missing}");
+    assert!(missing.contains("\nipxe-arm64.efi  UEFI arm64"), "{missing}");
+
+    let shown: serde_json::Value =
+        serde_json::from_str(&output(&["images", "--json", "--config", name])).expect("json");
+    assert_eq!(shown["found"][0]["version"], "1.21.1+ (g4bd64)");
+    assert_eq!(shown["found"][0]["sha256"].as_str().map(str::len), Some(64));
+    assert_eq!(shown["missing"][0]["name"], "undionly.kpxe");
+}

@@ -5,7 +5,10 @@
 mod api;
 mod crash;
 mod daemon;
+mod documents;
 mod faults;
 mod layers;
 mod life;
+mod reload;
+mod service;
 mod tftp;

@@ -1,11 +1,15 @@
 //! The command line.
 
+mod generate;
+mod images;
+
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -14,7 +18,7 @@ use crate::telemetry;
 
 /// Boots bare machines from block-storage volumes.
 #[derive(Debug, Parser)]
-#[command(version, about, long_about = None)]
+#[command(version, about, long_about = None, disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -26,6 +30,14 @@ enum Command {
     Serve(ConfigFile),
     /// Read the configuration and tell all that is wrong with it
     CheckConfig(ConfigFile),
+    /// Show the iPXE binaries of this host, and what is missing for which machines
+    Images(images::Options),
+    /// Write the man pages and the shells' completions, for packages
+    #[command(hide = true)]
+    Generate {
+        /// Where to
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -52,7 +64,7 @@ fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
             let config = Config::load(file.config.as_deref())?;
             telemetry::init_log();
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            runtime.block_on(serve(config))
+            runtime.block_on(serve(config, file.config))
         }
         Command::CheckConfig(file) => {
             Config::load(file.config.as_deref())?;
@@ -64,13 +76,16 @@ fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
             }
             Ok(())
         }
+        Command::Images(options) => images::show(&options),
+        Command::Generate { directory } => Ok(generate::write(Cli::command(), &directory)?),
     }
 }
 
-async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
+async fn serve(config: Config, file: Option<PathBuf>) -> Result<(), Box<dyn Error>> {
     // Before anything is bound: a signal that comes early is not lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let app = App::new(config)?;
     let stop = CancellationToken::new();
     let asked = stop.clone();
@@ -81,7 +96,13 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
         }
         asked.cancel();
     });
-    app.run(stop).await?;
+    let (reload, reloads) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let _ = reload.send(Config::load(file.as_deref())).await;
+        }
+    });
+    app.run(stop, reloads).await?;
     Ok(())
 }
 

@@ -1,0 +1,127 @@
+//! What stands behind the doors: made whole from one configuration, and exchanged whole when there is another.
+//!
+//! The sockets stay, and so do connections and transfers: each request is answered by what stands there when it
+//! comes, and ends with what it began with.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::extract::Request;
+use bytes::Bytes;
+use tokio::sync::watch;
+use tower::{ServiceExt, service_fn};
+
+use super::files::MachineFiles;
+use super::{find_images, manager};
+use crate::api::{self, ApiState};
+use crate::auth::Auth;
+use crate::boot::Boot;
+use crate::config::{Config, ConfigError};
+use crate::http::{self, Machines};
+use crate::images::Images;
+use crate::store::Inventory;
+use crate::tftp::{Files, ReadRequest};
+
+/// Everything that a configuration decides, save what is fixed while volboot runs.
+struct Behind {
+    files: MachineFiles,
+    machines: Router,
+    people: Router,
+}
+
+/// The doors and what stands behind them now.
+pub(super) struct Doors {
+    /// The configuration that volboot was started with: what is fixed is as it says.
+    started: Config,
+    auth: Auth,
+    inventory: Inventory,
+    /// Where the machines' door is bound.
+    http: SocketAddr,
+    behind: watch::Sender<Behind>,
+}
+
+impl Doors {
+    pub(super) fn new(
+        config: Config,
+        auth: Auth,
+        images: Images,
+        inventory: Inventory,
+        http: SocketAddr,
+    ) -> Self {
+        let behind = watch::Sender::new(Behind::new(&config, auth.clone(), images, &inventory, http));
+        Self { started: config, auth, inventory, http, behind }
+    }
+
+    /// What firmware reads, whatever stands behind it at the time.
+    pub(super) fn files(&self) -> impl Files + use<> {
+        CurrentFiles(self.behind.subscribe())
+    }
+
+    /// The machines' routes, whatever stands behind them at the time.
+    pub(super) fn machines(&self) -> Router {
+        self.current(|behind| &behind.machines)
+    }
+
+    /// The people's routes, whatever stands behind them at the time.
+    pub(super) fn people(&self) -> Router {
+        self.current(|behind| &behind.people)
+    }
+
+    fn current(&self, of: fn(&Behind) -> &Router) -> Router {
+        let behind = self.behind.subscribe();
+        Router::new().fallback_service(service_fn(move |request: Request| {
+            let router = of(&behind.borrow()).clone();
+            async move {
+                Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {}))
+            }
+        }))
+    }
+
+    /// Puts what a configuration asks for in the place of what is there. One that cannot be used changes nothing.
+    pub(super) async fn reload(&mut self, read: Result<Config, ConfigError>) {
+        manager::reloading();
+        let config = match read {
+            Ok(config) => config,
+            Err(error) => {
+                let cause = error.source().map(tracing::field::display);
+                tracing::error!(error = %error, cause, "not reloaded: the previous configuration holds");
+                return manager::kept();
+            }
+        };
+        for key in self.started.fixed_keys_that_differ(&config) {
+            tracing::warn!(key, "changed in the configuration, but takes effect when volboot is restarted");
+        }
+        let directories = config.tftp.images.clone();
+        let images = tokio::task::spawn_blocking(move || find_images(&directories)).await.unwrap_or_default();
+        let auth = self.auth.clone();
+        self.behind.send_replace(Behind::new(&config, auth, images, &self.inventory, self.http));
+        manager::ready();
+        tracing::info!("reloaded");
+    }
+}
+
+impl Behind {
+    fn new(config: &Config, auth: Auth, images: Images, inventory: &Inventory, http: SocketAddr) -> Self {
+        let people = api::router(ApiState {
+            inventory: inventory.clone(),
+            enabled_storage_interfaces: config.enabled_storage_interfaces.clone(),
+            default_storage_interface: config.default_storage_interface.clone(),
+            auth,
+            keep_targets_on_undeploy: config.keep_targets_on_undeploy,
+        });
+        let files = MachineFiles::new(images.clone(), config.http.url.clone(), http);
+        let boot = Boot::new(inventory.clone(), config.enabled_storage_interfaces.clone());
+        let machines = http::router(Machines::new(boot, config.boot, &config.http, images));
+        Self { files, machines, people }
+    }
+}
+
+struct CurrentFiles(watch::Receiver<Behind>);
+
+impl Files for CurrentFiles {
+    fn read(&self, request: ReadRequest<'_>) -> Option<Bytes> {
+        self.0.borrow().files.read(request)
+    }
+}

@@ -1,0 +1,88 @@
+//! `volboot images`: which iPXE binaries this host has, and which machines have none.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use clap::Args;
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use serde_json::json;
+
+use super::ConfigFile;
+use crate::config::Config;
+use crate::images::{Image, Images};
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// Looks where `serve` would look, and prints what is there.
+pub(super) fn show(options: &Options) -> Result<(), Box<dyn Error>> {
+    let config = Config::load(options.file.config.as_deref())?;
+    let images = Images::find(&config.tftp.images);
+    if options.json {
+        println!("{:#}", as_json(&images));
+    } else {
+        print!("{}", as_text(&images, &config.tftp.images));
+    }
+    Ok(())
+}
+
+fn as_json(images: &Images) -> serde_json::Value {
+    let found = images.found().iter().map(|image| {
+        json!({
+            "name": image.name,
+            "firmware": image.firmware,
+            "path": image.path,
+            "size": image.content.len(),
+            "version": image.version(),
+            "sha256": image.sha256(),
+        })
+    });
+    let missing = images.missing().iter().map(
+        |missing| json!({ "name": missing.name, "firmware": missing.firmware, "packages": missing.packages }),
+    );
+    json!({ "found": found.collect::<Vec<_>>(), "missing": missing.collect::<Vec<_>>() })
+}
+
+fn as_text(images: &Images, directories: &[PathBuf]) -> String {
+    let mut text = String::new();
+    if !images.found().is_empty() {
+        let row = |image: &Image| {
+            [
+                image.name.to_owned(),
+                image.firmware.to_owned(),
+                image.version().unwrap_or_else(|| "compressed".to_owned()),
+                image.content.len().to_string(),
+                image.path.display().to_string(),
+                image.sha256(),
+            ]
+        };
+        let header = ["name", "for", "version", "bytes", "file", "sha256"];
+        text += &table(&header, images.found().iter().map(row));
+    }
+    if !images.missing().is_empty() {
+        let searched: Vec<_> = directories.iter().map(|dir| dir.display().to_string()).collect();
+        text += &format!("\nNot found in {}:\n", searched.join(", "));
+        let header = ["name", "for", "comes with"];
+        let row = |missing: &crate::images::Missing| {
+            [missing.name, missing.firmware, missing.packages].map(str::to_owned)
+        };
+        text += &table(&header, images.missing().iter().map(row));
+    }
+    text
+}
+
+fn table<const N: usize>(header: &[&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header).add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt() + "\n"
+}
