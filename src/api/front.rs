@@ -4,6 +4,7 @@
 //! clients expect on every answer, errors included.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::uri::{PathAndQuery, Uri};
@@ -11,6 +12,7 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::ApiState;
@@ -28,14 +30,22 @@ const PUBLIC: [&str; 3] = ["/", "/v1", "/openapi.json"];
 
 /// Wraps the routes.
 pub(super) async fn front(State(state): State<Arc<ApiState>>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let id = format!("req-{}", Uuid::new_v4());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let negotiated = Version::negotiated(request.headers());
     let used = negotiated.as_ref().ok().copied();
+    let span = tracing::info_span!("api", id);
     let mut response = match negotiated {
-        Ok(version) => answer(&state, version, request, next).await,
+        Ok(version) => answer(&state, version, request, next).instrument(span).await,
         Err(fault) => fault.into_response(),
     };
+    if !method.is_safe() {
+        // What changes something is told; what only looks would drown it.
+        let (status, millis) = (response.status().as_u16(), began.elapsed().as_millis() as u64);
+        tracing::info!(id, %method, path, status, millis, "api request");
+    }
     Version::announce(used, response.headers_mut());
-    let id = format!("req-{}", Uuid::new_v4());
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id.clone());
         response.headers_mut().insert(REQUEST_ID_OF_OLD, id);

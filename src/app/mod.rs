@@ -127,8 +127,11 @@ impl App {
             let (files, stop) = (Arc::new(behind.files()), stop.clone());
             async move { tftp.serve(files, events, stop, GRACE).await.map_err(RunError::Tftp) }
         });
-        for (listener, router) in [(http, behind.machines()), (api, behind.people())] {
-            let served = listener.serve(router, Limits::default(), stop.clone(), GRACE);
+        // The API has a limit of its own, and answers in its own form who exceeds it.
+        let people = Limits { body: 2 * Limits::default().body, ..Limits::default() };
+        let served = [(http, behind.machines(), Limits::default()), (api, behind.people(), people)];
+        for (listener, router, limits) in served {
+            let served = listener.serve(router, limits, stop.clone(), GRACE);
             doors.spawn(async move {
                 served.await;
                 Ok(())

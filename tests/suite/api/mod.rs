@@ -7,6 +7,7 @@ mod nodes;
 mod others;
 mod ports;
 mod states;
+mod together;
 mod versions;
 mod volumes;
 
