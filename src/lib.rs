@@ -26,12 +26,13 @@
 //! | 1 | [`config`], [`images`], [`listen`], [`script`], [`telemetry`] |
 //! | 2 | [`store`], [`tftp`] |
 //! | 3 | [`boot`] |
-//! | 4 | [`api`], [`http`] |
+//! | 4 | [`api`], [`auth`], [`http`] |
 //! | 5 | [`app`]: assembly |
 //! | 6 | [`cli`] |
 
 pub mod api;
 pub mod app;
+pub mod auth;
 pub mod boot;
 pub mod cli;
 pub mod config;

@@ -9,18 +9,24 @@
 
 use std::fmt;
 
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use crate::auth::Denied;
 use crate::model::Properties;
 use crate::store::{InventoryError, Kind, Resource, StoreError, Unique, UpdateError};
+
+/// What Ironic asks a name and a password for.
+const REALM: HeaderValue = HeaderValue::from_static("Basic realm=\"Baremetal API\"");
 
 /// Why a request was not done. The text is for the person at the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The request makes no sense, or not in the state in which the node is.
     Invalid(String),
+    /// Who asks did not say, or not rightly, who they are.
+    Unauthorized(String),
     /// Nobody may do this.
     Forbidden,
     /// There is no such thing.
@@ -68,6 +74,7 @@ impl Fault {
     fn status(&self) -> StatusCode {
         match self {
             Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -83,9 +90,11 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Invalid(text) | Self::NotFound(text) | Self::NotAcceptable(text) | Self::Conflict(text) => {
-                f.write_str(text)
-            }
+            Self::Invalid(text)
+            | Self::Unauthorized(text)
+            | Self::NotFound(text)
+            | Self::NotAcceptable(text)
+            | Self::Conflict(text) => f.write_str(text),
             Self::Forbidden => f.write_str("Operation not permitted."),
             Self::MethodNotAllowed => f.write_str("The method is not allowed for this resource."),
             Self::TooLarge => f.write_str("The request body is too large."),
@@ -101,7 +110,21 @@ impl IntoResponse for Fault {
         let faultcode = if status.is_server_error() { "Server" } else { "Client" };
         let inner = json!({"faultcode": faultcode, "faultstring": self.to_string(), "debuginfo": null});
         let body = json!({"error_message": inner.to_string()}).to_string();
-        (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+        let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, REALM);
+        }
+        response
+    }
+}
+
+impl From<Denied> for Fault {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Missing | Denied::Wrong => Self::Unauthorized(denied.to_string()),
+            Denied::Malformed => Self::Invalid(denied.to_string()),
+            Denied::Busy => Self::Unavailable,
+        }
     }
 }
 
@@ -159,7 +182,7 @@ fn taken(unique: &Unique) -> String {
 }
 
 /// Ironic's name for a kind of record, in its sentences.
-fn called(kind: Kind) -> &'static str {
+pub(super) fn called(kind: Kind) -> &'static str {
     match kind {
         Kind::Node => "node",
         Kind::Chassis => "chassis",

@@ -17,7 +17,7 @@ pub(super) struct Field {
     pub(super) name: &'static str,
     pub(super) shape: Shape,
     /// The version it came with.
-    since: Version,
+    pub(super) since: Version,
     /// Whether a list shows it that was not asked for details.
     pub(super) listed: bool,
     written: Written,

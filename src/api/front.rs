@@ -23,6 +23,9 @@ use super::version::Version;
 const REQUEST_ID: HeaderName = HeaderName::from_static("openstack-request-id");
 const REQUEST_ID_OF_OLD: HeaderName = HeaderName::from_static("x-openstack-request-id");
 
+/// What everybody may see, so that clients can find out what they are talking to.
+const PUBLIC: [&str; 3] = ["/", "/v1", "/openapi.json"];
+
 /// Wraps the routes.
 pub(super) async fn front(State(state): State<Arc<ApiState>>, request: Request, next: Next) -> Response {
     let negotiated = Version::negotiated(request.headers());
@@ -40,12 +43,17 @@ pub(super) async fn front(State(state): State<Arc<ApiState>>, request: Request, 
     response
 }
 
-async fn answer(_state: &ApiState, version: Version, request: Request, next: Next) -> Response {
+async fn answer(state: &ApiState, version: Version, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let (path, json_suffix) = canonical(parts.uri.path());
     let Some(uri) = with_path(&parts.uri, &path) else {
         return Fault::Invalid("Malformed request URI.".into()).into_response();
     };
+    if !PUBLIC.contains(&path.as_str())
+        && let Err(denied) = state.auth.check(&parts.headers).await
+    {
+        return Fault::from(denied).into_response();
+    }
     let facts = Facts { version, links: Links::of(&parts), now: Timestamp::now(), json_suffix };
     parts.uri = uri;
     parts.extensions.insert(facts);

@@ -23,6 +23,7 @@ mod list;
 mod management;
 mod node;
 mod nodes;
+mod openapi;
 mod patch;
 mod portgroups;
 mod ports;
@@ -43,8 +44,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
+use axum::routing::get;
 use tower::Layer;
 
+use crate::auth::Auth;
 use crate::model::StorageInterface;
 use crate::store::Inventory;
 
@@ -57,6 +60,8 @@ pub struct ApiState {
     pub enabled_storage_interfaces: Vec<StorageInterface>,
     /// The one that a node has if nobody says.
     pub default_storage_interface: StorageInterface,
+    /// Who may use it.
+    pub auth: Auth,
     /// Whether undeploying a node leaves it its volume targets. Ironic removes them.
     pub keep_targets_on_undeploy: bool,
 }
@@ -66,7 +71,10 @@ type Shared = Arc<ApiState>;
 /// The whole API, to be served on the people's listener.
 pub fn router(state: ApiState) -> Router {
     let state = Arc::new(state);
-    let routes = route::router(routes::routes()).with_state(Arc::clone(&state));
+    let table = routes::routes();
+    let document = openapi::document(&table);
+    let described = get(async move || axum::Json(document.clone()));
+    let routes = route::router(table).route("/openapi.json", described).with_state(Arc::clone(&state));
     // The front changes paths, so it stands before the router, not in it.
     Router::new().fallback_service(from_fn_with_state(state, front::front).layer(routes))
 }

@@ -71,7 +71,7 @@ async fn page(
 }
 
 /// By what nodes can be chosen up to 1.33.
-const FILTERS: [&str; 7] = [
+pub(super) const FILTERS: [&str; 7] = [
     "associated",
     "chassis_uuid",
     "driver",

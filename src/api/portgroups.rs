@@ -60,6 +60,9 @@ impl Shown for PortGroup {
     }
 }
 
+/// By what port groups can be chosen.
+pub(super) const FILTERS: [&str; 2] = ["node", "address"];
+
 fn written(group: PortGroup, given: &Given) -> PortGroup {
     PortGroup {
         name: given.text("name"),
@@ -143,7 +146,7 @@ pub(super) async fn detail_of_node(call: Call, At(ident): At<String>) -> Answer 
 }
 
 async fn page(call: &Call, path: &str, choice: Choice, arguments: &[&str], of_node: Option<Uuid>) -> Answer {
-    let known: Vec<_> = arguments.iter().chain(&["node", "address"]).copied().collect();
+    let known: Vec<_> = arguments.iter().chain(&FILTERS).copied().collect();
     call.query.only(&known)?;
     let of_node = match call.query.text("node")? {
         Some(ident) if of_node.is_none() => Some(node::found(call, ident).await?.uuid),

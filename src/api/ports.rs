@@ -145,6 +145,9 @@ pub(super) async fn detail_of_node(call: Call, At(ident): At<String>) -> Answer 
     page(&call, &path, Choice::All, &ARGUMENTS[..4], Scope::Node(node.uuid)).await
 }
 
+/// By what ports can be chosen.
+pub(super) const FILTERS: [&str; 4] = ["node", "node_uuid", "portgroup", "address"];
+
 /// Whose ports a list shows.
 enum Scope {
     All,
@@ -154,8 +157,7 @@ enum Scope {
 
 async fn page(call: &Call, path: &str, choice: Choice, arguments: &[&str], scope: Scope) -> Answer {
     let query = &call.query;
-    let known: Vec<_> =
-        arguments.iter().chain(&["node", "node_uuid", "portgroup", "address"]).copied().collect();
+    let known: Vec<_> = arguments.iter().chain(&FILTERS).copied().collect();
     query.only(&known)?;
     let scope = match (scope, query.text("node")?.or(query.text("node_uuid")?), query.text("portgroup")?) {
         (Scope::All, Some(_), Some(_)) => return Err(Fault::Forbidden),

@@ -10,18 +10,63 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::Shared;
 use super::call::Facts;
-use super::fault::Fault;
+use super::fault::{Fault, called};
+use super::field::Field;
+use super::list;
+use super::shown::Shown;
 use super::version::Version;
 
 /// A method on a path, what it does, and who does it.
-#[expect(dead_code, reason = "told by the OpenAPI document")]
 pub(super) struct Route {
     pub(super) method: Method,
     pub(super) path: &'static str,
     /// What it does, in a few words.
     pub(super) does: &'static str,
     pub(super) since: Version,
+    pub(super) takes: Takes,
+    pub(super) gives: Gives,
+    /// The arguments it may be given behind a `?`.
+    pub(super) arguments: Vec<&'static str>,
     serves: MethodRouter<Shared>,
+}
+
+/// A kind of record, as the document that describes the API knows it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Described {
+    /// What the record is called.
+    pub(super) name: &'static str,
+    /// The key of its lists.
+    pub(super) list: &'static str,
+    pub(super) fields: &'static [Field],
+}
+
+/// What a request brings.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Takes {
+    Nothing,
+    /// The fields of a new record.
+    Creation(Described),
+    /// A JSON patch.
+    Patch,
+    /// The arguments of a verb.
+    Arguments(&'static [&'static str]),
+}
+
+/// What is answered if all is well.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Gives {
+    /// 200 and some object.
+    Object,
+    /// 200 and a record.
+    One(Described),
+    /// 200 and a page of records.
+    Many(Described),
+    /// 201 and the new record.
+    Created(Described),
+    /// 202, and nothing.
+    Accepted,
+    /// 204, and nothing.
+    Done,
 }
 
 impl Route {
@@ -72,12 +117,63 @@ impl Route {
         does: &'static str,
         handler: H,
     ) -> Self {
-        Self { method, path, does, since: Version::MIN, serves: on(filter, handler) }
+        let (takes, gives, arguments) = (Takes::Nothing, Gives::Object, Vec::new());
+        Self { method, path, does, since: Version::MIN, takes, gives, arguments, serves: on(filter, handler) }
+    }
+
+    /// It answers with a record.
+    pub(super) fn shows<R: Shown>(self) -> Self {
+        Self { gives: Gives::One(Described::of::<R>()), ..self }.asked(&["fields"])
+    }
+
+    /// It answers with a page of records, which can be chosen by these arguments.
+    pub(super) fn lists<R: Shown>(self, filters: &[&'static str]) -> Self {
+        let arguments =
+            if self.path.ends_with("/detail") { &list::ARGUMENTS[..4] } else { &list::ARGUMENTS[..] };
+        Self { gives: Gives::Many(Described::of::<R>()), ..self }.asked(arguments).asked(filters)
+    }
+
+    /// It takes a new record, and answers with it.
+    pub(super) fn creates<R: Shown>(self) -> Self {
+        let described = Described::of::<R>();
+        Self { takes: Takes::Creation(described), gives: Gives::Created(described), ..self }
+    }
+
+    /// It takes a patch, and answers with what the record has become.
+    pub(super) fn changes<R: Shown>(self) -> Self {
+        Self { takes: Takes::Patch, gives: Gives::One(Described::of::<R>()), ..self }
+    }
+
+    /// It answers with nothing, and all is done.
+    pub(super) fn done(self) -> Self {
+        Self { gives: Gives::Done, ..self }
+    }
+
+    /// It answers with nothing, and all is on its way.
+    pub(super) fn accepted(self) -> Self {
+        Self { gives: Gives::Accepted, ..self }
+    }
+
+    /// It takes these arguments in its body.
+    pub(super) fn told(self, arguments: &'static [&'static str]) -> Self {
+        Self { takes: Takes::Arguments(arguments), ..self }
+    }
+
+    /// It takes these arguments behind a `?`.
+    pub(super) fn asked(mut self, arguments: &[&'static str]) -> Self {
+        self.arguments.extend_from_slice(arguments);
+        self
     }
 
     /// It came with this version; before, there was no such path.
     pub(super) fn since(self, minor: u16) -> Self {
         Self { since: Version(minor), ..self }
+    }
+}
+
+impl Described {
+    fn of<R: Shown>() -> Self {
+        Self { name: called(R::KIND), list: R::LIST, fields: R::FIELDS }
     }
 }
 

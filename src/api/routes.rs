@@ -4,7 +4,7 @@ use super::route::Route;
 use super::{
     absent, chassis, drivers, management, nodes, portgroups, ports, root, states, validate, volumes,
 };
-use crate::model::{VolumeConnector, VolumeTarget};
+use crate::model::{Chassis, Node, Port, PortGroup, VolumeConnector, VolumeTarget};
 
 /// Everything that is served.
 pub(super) fn routes() -> Vec<Route> {
@@ -24,15 +24,19 @@ fn nodes() -> Vec<Route> {
     const NODE: &str = "/v1/nodes/{node}";
     const MAINTENANCE: &str = "/v1/nodes/{node}/maintenance";
     vec![
-        Route::get("/v1/nodes", "List nodes", nodes::list),
-        Route::post("/v1/nodes", "Create a node", nodes::create),
-        Route::get("/v1/nodes/detail", "List nodes with all their fields", nodes::detail),
-        Route::get("/v1/nodes/validate", "Tell what a node lacks", validate::get_by_query),
-        Route::get(NODE, "Show a node", nodes::get),
-        Route::patch(NODE, "Change a node", nodes::update),
-        Route::delete(NODE, "Delete a node", nodes::delete),
-        Route::put(MAINTENANCE, "Take a node into maintenance", nodes::set_maintenance),
-        Route::delete(MAINTENANCE, "End a node's maintenance", nodes::clear_maintenance),
+        Route::get("/v1/nodes", "List nodes", nodes::list).lists::<Node>(&nodes::FILTERS),
+        Route::post("/v1/nodes", "Create a node", nodes::create).creates::<Node>(),
+        Route::get("/v1/nodes/detail", "List nodes with all their fields", nodes::detail)
+            .lists::<Node>(&nodes::FILTERS),
+        Route::get("/v1/nodes/validate", "Tell what a node lacks", validate::get_by_query)
+            .asked(&["node", "node_uuid"]),
+        Route::get(NODE, "Show a node", nodes::get).shows::<Node>(),
+        Route::patch(NODE, "Change a node", nodes::update).changes::<Node>(),
+        Route::delete(NODE, "Delete a node", nodes::delete).done(),
+        Route::put(MAINTENANCE, "Take a node into maintenance", nodes::set_maintenance)
+            .told(&["reason"])
+            .accepted(),
+        Route::delete(MAINTENANCE, "End a node's maintenance", nodes::clear_maintenance).accepted(),
     ]
 }
 
@@ -42,18 +46,28 @@ fn node_parts() -> Vec<Route> {
     vec![
         Route::get("/v1/nodes/{node}/validate", "Tell what a node lacks", validate::get),
         Route::get("/v1/nodes/{node}/states", "Show a node's states", states::get),
-        Route::put("/v1/nodes/{node}/states/power", "Record that a node is on or off", states::power),
-        Route::put("/v1/nodes/{node}/states/provision", "Take a node to another state", states::provision),
+        Route::put("/v1/nodes/{node}/states/power", "Record that a node is on or off", states::power)
+            .told(&["target", "timeout"])
+            .accepted(),
+        Route::put("/v1/nodes/{node}/states/provision", "Take a node to another state", states::provision)
+            .told(&["target", "configdrive", "clean_steps"])
+            .accepted(),
         Route::get(DEVICE, "Show from what a node boots", management::boot_device),
-        Route::put(DEVICE, "Set from what a node boots", management::set_boot_device),
+        Route::put(DEVICE, "Set from what a node boots", management::set_boot_device)
+            .told(&["boot_device", "persistent"])
+            .done(),
         Route::get(
             "/v1/nodes/{node}/management/boot_device/supported",
             "List from what a node can boot",
             management::supported_boot_devices,
         ),
         Route::get(VIFS, "List a node's virtual interfaces", management::vifs).since(28),
-        Route::post(VIFS, "Attach a virtual interface", management::attach_vif).since(28),
+        Route::post(VIFS, "Attach a virtual interface", management::attach_vif)
+            .told(&["id"])
+            .done()
+            .since(28),
         Route::delete("/v1/nodes/{node}/vifs/{vif}", "Detach a virtual interface", management::detach_vif)
+            .done()
             .since(28),
     ]
 }
@@ -62,19 +76,21 @@ fn ports() -> Vec<Route> {
     const PORT: &str = "/v1/ports/{port}";
     const OF_NODE: &str = "/v1/nodes/{node}/ports";
     vec![
-        Route::get("/v1/ports", "List ports", ports::list),
-        Route::post("/v1/ports", "Create a port", ports::create),
-        Route::get("/v1/ports/detail", "List ports with all their fields", ports::detail),
-        Route::get(PORT, "Show a port", ports::get),
-        Route::patch(PORT, "Change a port", ports::update),
-        Route::delete(PORT, "Delete a port", ports::delete),
-        Route::get(OF_NODE, "List a node's ports", ports::list_of_node),
+        Route::get("/v1/ports", "List ports", ports::list).lists::<Port>(&ports::FILTERS),
+        Route::post("/v1/ports", "Create a port", ports::create).creates::<Port>(),
+        Route::get("/v1/ports/detail", "List ports with all their fields", ports::detail)
+            .lists::<Port>(&ports::FILTERS),
+        Route::get(PORT, "Show a port", ports::get).shows::<Port>(),
+        Route::patch(PORT, "Change a port", ports::update).changes::<Port>(),
+        Route::delete(PORT, "Delete a port", ports::delete).done(),
+        Route::get(OF_NODE, "List a node's ports", ports::list_of_node).lists::<Port>(&[]),
         Route::post(OF_NODE, "Nothing: ports are created elsewhere", volumes::malformed),
         Route::get(
             "/v1/nodes/{node}/ports/detail",
             "List a node's ports with all their fields",
             ports::detail_of_node,
-        ),
+        )
+        .lists::<Port>(&[]),
     ]
 }
 
@@ -82,27 +98,37 @@ fn port_groups() -> Vec<Route> {
     const GROUP: &str = "/v1/portgroups/{portgroup}";
     const OF_NODE: &str = "/v1/nodes/{node}/portgroups";
     vec![
-        Route::get("/v1/portgroups", "List port groups", portgroups::list).since(23),
-        Route::post("/v1/portgroups", "Create a port group", portgroups::create).since(23),
-        Route::get("/v1/portgroups/detail", "List port groups with all their fields", portgroups::detail)
+        Route::get("/v1/portgroups", "List port groups", portgroups::list)
+            .lists::<PortGroup>(&portgroups::FILTERS)
             .since(23),
-        Route::get(GROUP, "Show a port group", portgroups::get).since(23),
-        Route::patch(GROUP, "Change a port group", portgroups::update).since(23),
-        Route::delete(GROUP, "Delete a port group", portgroups::delete).since(23),
+        Route::post("/v1/portgroups", "Create a port group", portgroups::create)
+            .creates::<PortGroup>()
+            .since(23),
+        Route::get("/v1/portgroups/detail", "List port groups with all their fields", portgroups::detail)
+            .lists::<PortGroup>(&portgroups::FILTERS)
+            .since(23),
+        Route::get(GROUP, "Show a port group", portgroups::get).shows::<PortGroup>().since(23),
+        Route::patch(GROUP, "Change a port group", portgroups::update).changes::<PortGroup>().since(23),
+        Route::delete(GROUP, "Delete a port group", portgroups::delete).done().since(23),
         Route::get("/v1/portgroups/{portgroup}/ports", "List a group's ports", ports::list_of_group)
+            .lists::<Port>(&[])
             .since(24),
         Route::get(
             "/v1/portgroups/{portgroup}/ports/detail",
             "List a group's ports with all their fields",
             ports::detail_of_group,
         )
+        .lists::<Port>(&[])
         .since(24),
-        Route::get(OF_NODE, "List a node's port groups", portgroups::list_of_node).since(24),
+        Route::get(OF_NODE, "List a node's port groups", portgroups::list_of_node)
+            .lists::<PortGroup>(&[])
+            .since(24),
         Route::get(
             "/v1/nodes/{node}/portgroups/detail",
             "List a node's port groups with all their fields",
             portgroups::detail_of_node,
         )
+        .lists::<PortGroup>(&[])
         .since(24),
     ]
 }
@@ -121,19 +147,28 @@ fn volumes() -> Vec<Route> {
             "Tell where a node's volume records are",
             volumes::index_of_node,
         ),
-        Route::get(CONNECTORS, "List volume connectors", volumes::list::<VolumeConnector>),
-        Route::post(CONNECTORS, "Create a volume connector", volumes::create::<VolumeConnector>),
-        Route::get(CONNECTOR, "Show a volume connector", volumes::get::<VolumeConnector>),
-        Route::patch(CONNECTOR, "Change a volume connector", volumes::update::<VolumeConnector>),
-        Route::delete(CONNECTOR, "Delete a volume connector", volumes::delete::<VolumeConnector>),
-        Route::get(CONNECTORS_OF_NODE, "List a node's connectors", volumes::list_of_node::<VolumeConnector>),
+        Route::get(CONNECTORS, "List volume connectors", volumes::list::<VolumeConnector>)
+            .lists::<VolumeConnector>(&["node"]),
+        Route::post(CONNECTORS, "Create a volume connector", volumes::create::<VolumeConnector>)
+            .creates::<VolumeConnector>(),
+        Route::get(CONNECTOR, "Show a volume connector", volumes::get::<VolumeConnector>)
+            .shows::<VolumeConnector>(),
+        Route::patch(CONNECTOR, "Change a volume connector", volumes::update::<VolumeConnector>)
+            .changes::<VolumeConnector>(),
+        Route::delete(CONNECTOR, "Delete a volume connector", volumes::delete::<VolumeConnector>).done(),
+        Route::get(CONNECTORS_OF_NODE, "List a node's connectors", volumes::list_of_node::<VolumeConnector>)
+            .lists::<VolumeConnector>(&[]),
         Route::post(CONNECTORS_OF_NODE, "Nothing: connectors are created elsewhere", volumes::malformed),
-        Route::get(TARGETS, "List volume targets", volumes::list::<VolumeTarget>),
-        Route::post(TARGETS, "Create a volume target", volumes::create::<VolumeTarget>),
-        Route::get(TARGET, "Show a volume target", volumes::get::<VolumeTarget>),
-        Route::patch(TARGET, "Change a volume target", volumes::update::<VolumeTarget>),
-        Route::delete(TARGET, "Delete a volume target", volumes::delete::<VolumeTarget>),
-        Route::get(TARGETS_OF_NODE, "List a node's targets", volumes::list_of_node::<VolumeTarget>),
+        Route::get(TARGETS, "List volume targets", volumes::list::<VolumeTarget>)
+            .lists::<VolumeTarget>(&["node"]),
+        Route::post(TARGETS, "Create a volume target", volumes::create::<VolumeTarget>)
+            .creates::<VolumeTarget>(),
+        Route::get(TARGET, "Show a volume target", volumes::get::<VolumeTarget>).shows::<VolumeTarget>(),
+        Route::patch(TARGET, "Change a volume target", volumes::update::<VolumeTarget>)
+            .changes::<VolumeTarget>(),
+        Route::delete(TARGET, "Delete a volume target", volumes::delete::<VolumeTarget>).done(),
+        Route::get(TARGETS_OF_NODE, "List a node's targets", volumes::list_of_node::<VolumeTarget>)
+            .lists::<VolumeTarget>(&[]),
         Route::post(TARGETS_OF_NODE, "Nothing: targets are created elsewhere", volumes::malformed),
     ];
     routes.into_iter().map(|route| route.since(32)).collect()
@@ -141,8 +176,9 @@ fn volumes() -> Vec<Route> {
 
 fn drivers() -> Vec<Route> {
     vec![
-        Route::get("/v1/drivers", "List drivers", drivers::list),
-        Route::get("/v1/drivers/properties", "Tell what a driver must be told", drivers::properties_by_query),
+        Route::get("/v1/drivers", "List drivers", drivers::list).asked(&["type", "detail"]),
+        Route::get("/v1/drivers/properties", "Tell what a driver must be told", drivers::properties_by_query)
+            .asked(&["driver_name"]),
         Route::get("/v1/drivers/{driver}", "Show a driver", drivers::get),
         Route::get("/v1/drivers/{driver}/properties", "Tell what a driver must be told", drivers::properties),
     ]
@@ -151,18 +187,21 @@ fn drivers() -> Vec<Route> {
 fn chassis() -> Vec<Route> {
     const CHASSIS: &str = "/v1/chassis/{chassis}";
     vec![
-        Route::get("/v1/chassis", "List chassis", chassis::list),
-        Route::post("/v1/chassis", "Create a chassis", chassis::create),
-        Route::get("/v1/chassis/detail", "List chassis with all their fields", chassis::detail),
-        Route::get(CHASSIS, "Show a chassis", chassis::get),
-        Route::patch(CHASSIS, "Change a chassis", chassis::update),
-        Route::delete(CHASSIS, "Delete a chassis", chassis::delete),
-        Route::get("/v1/chassis/{chassis}/nodes", "List a chassis's nodes", nodes::list_of_chassis),
+        Route::get("/v1/chassis", "List chassis", chassis::list).lists::<Chassis>(&[]),
+        Route::post("/v1/chassis", "Create a chassis", chassis::create).creates::<Chassis>(),
+        Route::get("/v1/chassis/detail", "List chassis with all their fields", chassis::detail)
+            .lists::<Chassis>(&[]),
+        Route::get(CHASSIS, "Show a chassis", chassis::get).shows::<Chassis>(),
+        Route::patch(CHASSIS, "Change a chassis", chassis::update).changes::<Chassis>(),
+        Route::delete(CHASSIS, "Delete a chassis", chassis::delete).done(),
+        Route::get("/v1/chassis/{chassis}/nodes", "List a chassis's nodes", nodes::list_of_chassis)
+            .lists::<Node>(&nodes::FILTERS),
         Route::get(
             "/v1/chassis/{chassis}/nodes/detail",
             "List a chassis's nodes with all their fields",
             nodes::detail_of_chassis,
-        ),
+        )
+        .lists::<Node>(&nodes::FILTERS),
     ]
 }
 

@@ -8,7 +8,7 @@ use super::node::{found, touched};
 use super::provision::{self, Verb};
 use super::reply::{Answer, Reply};
 use super::shown::Shown;
-use super::validate;
+use crate::boot::fitness;
 use crate::model::{Node, PowerState, Properties, ProvisionState, VolumeTarget};
 
 /// The fields of a node that are its states, and the version with which each came.
@@ -129,7 +129,7 @@ fn possible(verb: Verb, target: &str, node: &Node, arguments: &Arguments) -> Res
 async fn deployable(call: &Call, node: &Node) -> Result<(), Fault> {
     let connectors = call.state.inventory.all_of(node.uuid).await?;
     let targets = call.state.inventory.all_of(node.uuid).await?;
-    let missing = validate::storage(node, &connectors, &targets);
+    let missing = fitness::faults(node, &connectors, &targets);
     if missing.is_empty() {
         return Ok(());
     }

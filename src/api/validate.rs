@@ -1,7 +1,7 @@
 //! `/v1/nodes/{node}/validate`: whether each of a node's interfaces has what it needs, and if not, what is missing.
 //!
-//! Ironic's rules for storage (its `cinder` interface), with two additions, since here nothing can be done about a
-//! volume but boot from it: there must be one, and with `external` its properties must say how it is reached.
+//! What is asked about storage is what a boot will ask ([`fitness`]): Ironic's rules for its `cinder` interface, and
+//! that there is a volume to boot from, which with `external` says how it is reached.
 
 use serde_json::{Map, Value, json};
 
@@ -9,7 +9,8 @@ use super::call::{At, Call};
 use super::fault::Fault;
 use super::node::found;
 use super::reply::{Answer, Reply};
-use crate::model::{Connection, Iqn, Node, StorageInterface, VolumeConnector, VolumeTarget};
+use crate::boot::fitness;
+use crate::model::{Node, StorageInterface, VolumeConnector, VolumeTarget};
 
 /// Interfaces that do what there is to do.
 const PRESENT: [&str; 5] = ["boot", "deploy", "management", "network", "power"];
@@ -47,7 +48,7 @@ async fn report(call: &Call, ident: &str) -> Answer {
 }
 
 fn storage_report(node: &Node, connectors: &[VolumeConnector], targets: &[VolumeTarget]) -> Value {
-    let missing = storage(node, connectors, targets);
+    let missing = fitness::faults(node, connectors, targets);
     if !missing.is_empty() {
         let (interface, missing) = (&node.storage_interface, missing.join("; "));
         let reason =
@@ -62,42 +63,6 @@ fn storage_report(node: &Node, connectors: &[VolumeConnector], targets: &[Volume
             json!({"result": true, "reason": reason})
         }
     }
-}
-
-/// All that keeps a node from booting from its volumes. Nothing, if it is not to.
-pub(super) fn storage(node: &Node, connectors: &[VolumeConnector], targets: &[VolumeTarget]) -> Vec<String> {
-    let external = match &node.storage_interface {
-        StorageInterface::Noop => return Vec::new(),
-        StorageInterface::External => true,
-        StorageInterface::Cinder => false,
-        StorageInterface::Other(name) => return vec![format!("unknown storage interface \"{name}\"")],
-    };
-    let mut missing = Vec::new();
-    if !targets.iter().any(|target| target.boot_index == 0) {
-        missing.push("there is no volume target with boot_index 0".to_owned());
-    }
-    if !node.capabilities().is_true("iscsi_boot") {
-        missing.push("properties/capabilities does not hold iscsi_boot:True".to_owned());
-    }
-    match connectors.iter().find(|connector| connector.is_iqn()) {
-        None => missing.push("there is no volume connector of type iqn".to_owned()),
-        Some(connector) => {
-            if let Err(error) = connector.connector_id.parse::<Iqn>() {
-                missing.push(format!("volume connector {}: connector_id: {error}", connector.uuid));
-            }
-        }
-    }
-    for target in targets {
-        if target.volume_type != "iscsi" {
-            let (uuid, kind) = (target.uuid, &target.volume_type);
-            missing.push(format!(
-                "volume target {uuid}: unknown volume_type \"{kind}\", only iscsi can be booted"
-            ));
-        } else if external && let Err(error) = Connection::try_from(&target.properties) {
-            missing.push(format!("volume target {}: properties/{error}", target.uuid));
-        }
-    }
-    missing
 }
 
 #[cfg(test)]
@@ -118,15 +83,7 @@ mod tests {
     }
 
     fn connector(id: &str) -> VolumeConnector {
-        VolumeConnector {
-            uuid: Uuid::from_u128(1),
-            created_at: Timestamp::UNIX_EPOCH,
-            updated_at: None,
-            node_uuid: Uuid::nil(),
-            kind: "iqn".into(),
-            connector_id: id.into(),
-            extra: Properties::default(),
-        }
+        VolumeConnector::new(Uuid::from_u128(1), Uuid::nil(), "iqn", id, Timestamp::UNIX_EPOCH)
     }
 
     fn target(boot_index: i64, kind: &str, found: Value) -> VolumeTarget {
@@ -145,50 +102,16 @@ mod tests {
 
     const IQN: &str = "iqn.2017-08.org.openstack.n1";
 
-    fn reachable() -> Value {
-        json!({"target_portal": "192.0.2.1:3260", "target_iqn": "iqn.2010-10.org.openstack:v", "target_lun": 0})
-    }
-
-    #[test]
-    fn a_node_that_can_boot_lacks_nothing() {
-        let capable = node(StorageInterface::External, "boot_mode:uefi,iscsi_boot:True");
-        let targets = [target(0, "iscsi", reachable())];
-        assert_eq!(storage(&capable, &[connector(IQN)], &targets), [""; 0]);
-        let cinders = node(StorageInterface::Cinder, "iscsi_boot:1");
-        assert_eq!(storage(&cinders, &[connector(IQN)], &[target(0, "iscsi", json!({}))]), [""; 0]);
-        assert_eq!(storage(&node(StorageInterface::Noop, ""), &[], &[]), [""; 0]);
-    }
-
     #[test]
     fn all_that_is_missing_is_named_at_once() {
-        let bare = node(StorageInterface::External, "");
-        let expected = [
-            "there is no volume target with boot_index 0",
-            "properties/capabilities does not hold iscsi_boot:True",
-            "there is no volume connector of type iqn",
-        ];
-        assert_eq!(storage(&bare, &[], &[]), expected);
-        let targets =
-            [target(0, "fibre_channel", json!({})), target(1, "iscsi", json!({"target_portal": "x:"}))];
-        let uuid = Uuid::from_u128(2);
-        let found =
-            storage(&node(StorageInterface::External, "iscsi_boot:True"), &[connector("x")], &targets);
-        assert_eq!(found.len(), 3, "{found:?}");
-        assert!(
-            found[0]
-                .starts_with("volume connector 00000000-0000-0000-0000-000000000001: connector_id: an iSCSI")
-        );
-        assert_eq!(
-            found[1],
-            format!("volume target {uuid}: unknown volume_type \"fibre_channel\", only iscsi can be booted")
-        );
-        assert!(
-            found[2].starts_with(&format!("volume target {uuid}: properties/target_portal: ")),
-            "{}",
-            found[2]
-        );
-        let other = node(StorageInterface::Other("ceph".into()), "");
-        assert_eq!(storage(&other, &[], &[]), ["unknown storage interface \"ceph\""]);
+        let report = storage_report(&node(StorageInterface::External, ""), &[], &[]);
+        let reason = "Failed to validate external storage interface for node \
+                      00000000-0000-0000-0000-000000000000: has no boot volume: no volume target with boot index 0; lacks the capability iscsi_boot: set \
+                      properties/capabilities to iscsi_boot:True; has no initiator name: no volume connector of type \
+                      iqn";
+        assert_eq!(report, json!({"result": false, "reason": reason}));
+        let report = storage_report(&node(StorageInterface::Noop, ""), &[], &[]);
+        assert_eq!(report, json!({"result": true}));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::call::{At, Call, Sent};
-use super::fault::{Fault, unchanged};
+use super::fault::{Fault, quoted, unchanged};
 use super::field::{self, Given, Purpose};
 use super::list::{ARGUMENTS, Listing};
 use super::node::found;
@@ -94,9 +94,14 @@ pub(super) async fn get<R: Volume>(call: Call, At(ident): At<String>) -> Answer 
 pub(super) async fn update<R: Volume>(call: Call, At(ident): At<String>, Sent(body): Sent) -> Answer {
     let uuid = identity::<R>(&ident)?;
     let patch = Patch::read::<R>(body, &call)?;
+    let action = format!("volume {} update", R::NOUN);
+    for node in patch.values("node_uuid") {
+        // It goes to another machine, which must be off as well.
+        updatable(&action, Some(&new_node(&call, node).await?))?;
+    }
     let change = |old: &R, node: Option<&Node>| {
         let given = patch.applied::<R>(document(old))?;
-        updatable(&format!("volume {} update", R::NOUN), node)?;
+        updatable(&action, node)?;
         let identity = Identity { uuid, created_at: old.created_at(), updated_at: Some(call.now) };
         Ok(R::made(identity, &given))
     };
@@ -119,6 +124,20 @@ pub(super) async fn malformed() -> Answer {
 
 fn identity<R: Volume>(ident: &str) -> Result<Uuid, Fault> {
     field::uuid(&format!("{}_uuid", R::NOUN), ident)
+}
+
+/// The node to which a patch gives a volume.
+async fn new_node(call: &Call, node: &Value) -> Result<Node, Fault> {
+    let uuid = node.as_str().and_then(|text| text.parse().ok());
+    let fault = || Fault::Invalid(format!("Expected a UUID for node_uuid, but received {}.", quoted(node)));
+    let found = call.state.inventory.get::<Node>(uuid.ok_or_else(fault)?).await?;
+    let fault = || {
+        Fault::Invalid(format!(
+            "Unable to apply the requested node_uuid {}. Requested value was invalid.",
+            quoted(node)
+        ))
+    };
+    found.map(|node| node.value).ok_or_else(fault)
 }
 
 /// What a node's volumes are may change while the machine is off; not knowing whether it is, is not enough.

@@ -14,8 +14,9 @@ use tokio::sync::watch;
 use tower::{ServiceExt, service_fn};
 
 use super::files::MachineFiles;
-use super::{find_images, manager};
+use super::{auth, find_images, manager};
 use crate::api::{self, ApiState};
+use crate::auth::Auth;
 use crate::boot::Boot;
 use crate::config::{Config, ConfigError};
 use crate::http::{self, Machines};
@@ -41,8 +42,14 @@ pub(super) struct Doors {
 }
 
 impl Doors {
-    pub(super) fn new(config: Config, images: Images, inventory: Inventory, http: SocketAddr) -> Self {
-        let behind = watch::Sender::new(Behind::new(&config, images, &inventory, http));
+    pub(super) fn new(
+        config: Config,
+        auth: Auth,
+        images: Images,
+        inventory: Inventory,
+        http: SocketAddr,
+    ) -> Self {
+        let behind = watch::Sender::new(Behind::new(&config, auth, images, &inventory, http));
         Self { started: config, inventory, http, behind }
     }
 
@@ -74,31 +81,39 @@ impl Doors {
     /// Puts what a configuration asks for in the place of what is there. One that cannot be used changes nothing.
     pub(super) async fn reload(&mut self, read: Result<Config, ConfigError>) {
         manager::reloading();
-        let config = match read {
-            Ok(config) => config,
-            Err(error) => {
-                let cause = error.source().map(tracing::field::display);
-                tracing::error!(error = %error, cause, "not reloaded: the previous configuration holds");
-                return manager::kept();
-            }
-        };
+        if let Err(error) = self.exchange(read).await {
+            let cause = error.source().map(tracing::field::display);
+            tracing::error!(error = %error, cause, "not reloaded: the previous configuration holds");
+            manager::kept();
+        } else {
+            tracing::info!("reloaded");
+            manager::ready();
+        }
+    }
+
+    async fn exchange(
+        &mut self,
+        read: Result<Config, ConfigError>,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let config = read?;
+        let auth = auth(&config)?;
         for key in self.started.fixed_keys_that_differ(&config) {
             tracing::warn!(key, "changed in the configuration, but takes effect when volboot is restarted");
         }
         let directories = config.tftp.images.clone();
-        let images = tokio::task::spawn_blocking(move || find_images(&directories)).await.unwrap_or_default();
-        self.behind.send_replace(Behind::new(&config, images, &self.inventory, self.http));
-        manager::ready();
-        tracing::info!("reloaded");
+        let images = tokio::task::spawn_blocking(move || find_images(&directories)).await?;
+        self.behind.send_replace(Behind::new(&config, auth, images, &self.inventory, self.http));
+        Ok(())
     }
 }
 
 impl Behind {
-    fn new(config: &Config, images: Images, inventory: &Inventory, http: SocketAddr) -> Self {
+    fn new(config: &Config, auth: Auth, images: Images, inventory: &Inventory, http: SocketAddr) -> Self {
         let people = api::router(ApiState {
             inventory: inventory.clone(),
             enabled_storage_interfaces: config.enabled_storage_interfaces.clone(),
             default_storage_interface: config.default_storage_interface.clone(),
+            auth,
             keep_targets_on_undeploy: config.keep_targets_on_undeploy,
         });
         let files = MachineFiles::new(images.clone(), config.http.url.clone(), http);

@@ -15,10 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, ConfigError};
+use crate::auth::{Auth, HtpasswdError};
+use crate::config::{self, Config, ConfigError};
 use crate::images::Images;
 use crate::listen::{Limits, Listener};
 use crate::store::{Inventory, OpenError, RedbStore, Store, StoreError};
@@ -36,6 +37,9 @@ pub enum StartError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The password file cannot be used.
+    #[error(transparent)]
+    Passwords(#[from] HtpasswdError),
     /// A socket cannot be had.
     #[error("cannot listen on {address} ({door})")]
     Bind {
@@ -49,9 +53,24 @@ pub enum StartError {
     },
 }
 
+/// volboot could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The TFTP door failed.
+    #[error("the TFTP door failed")]
+    Tftp(#[source] io::Error),
+    /// Another door failed.
+    #[error("a door failed: {0}")]
+    Door(String),
+    /// The store failed. It has to be opened anew.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// All parts, ready to serve.
 pub struct App {
     config: Config,
+    auth: Auth,
     store: Arc<dyn Store>,
     images: Images,
     tftp: tftp::Listener,
@@ -68,16 +87,14 @@ impl App {
             }
         };
         let address = config.tftp.listen;
-        let tftp = tftp::Listener::bind(address).map_err(|source| StartError::Bind {
-            door: "tftp",
-            address,
-            source,
-        })?;
+        let tftp = tftp::Listener::bind(&tftp::Config::new([address]))
+            .map_err(|source| StartError::Bind { door: "tftp", address, source })?;
         let http = bind("http")(config.http.listen)?;
         let api = bind("api")(config.api.listen)?;
+        let auth = auth(&config)?;
         let store = RedbStore::open(&config.store.path)?;
         let images = find_images(&config.tftp.images);
-        Ok(Self { config, store: Arc::new(store), images, tftp, http, api })
+        Ok(Self { config, auth, store: Arc::new(store), images, tftp, http, api })
     }
 
     /// Serves until `stop`; then refuses newcomers, lets what runs end, and closes the store. What comes by
@@ -86,50 +103,74 @@ impl App {
         self,
         stop: CancellationToken,
         mut reloads: mpsc::Receiver<Result<Config, ConfigError>>,
-    ) -> Result<(), StoreError> {
-        let Self { config, store, images, tftp, http, api } = self;
+    ) -> Result<(), RunError> {
+        let Self { config, auth, store, images, tftp, http, api } = self;
         let http_address = http.local_addr();
-        for (door, address) in
-            [("tftp", tftp.local_addr().ok()), ("http", Some(http_address)), ("api", Some(api.local_addr()))]
-        {
+        for (door, address) in [
+            ("tftp", tftp.local_addrs().first().copied()),
+            ("http", Some(http_address)),
+            ("api", Some(api.local_addr())),
+        ] {
             tracing::info!(door, address = address.map(tracing::field::display), "listening");
         }
 
-        let mut doors = Doors::new(config, images, Inventory::new(Arc::clone(&store)), http_address);
-        let (files, machines, people) = (doors.files(), doors.machines(), doors.people());
+        let inventory = Inventory::new(Arc::clone(&store));
+        let mut doors = Doors::new(config, auth, images, inventory, http_address);
+        let files = Arc::new(doors.files());
 
-        let tasks = TaskTracker::new();
-        let (events, told) = mpsc::channel(TFTP_EVENTS);
-        tasks.spawn(tell(told));
+        let (events, transfers) = mpsc::channel(TFTP_EVENTS);
+        tokio::spawn(log_transfers(transfers));
+        tokio::spawn(manager::keep_alive(stop.clone()));
+        let mut tasks = JoinSet::new();
         tasks.spawn({
             let stop = stop.clone();
-            async move {
-                if let Err(error) = tftp.serve(Arc::new(files), events, stop.clone(), GRACE).await {
-                    // Machines cannot start without it: end, and let the service manager start anew.
-                    tracing::error!(error = %error, "the TFTP door failed");
-                    stop.cancel();
-                }
-            }
+            async move { tftp.serve(files, events, stop, GRACE).await.map_err(RunError::Tftp) }
         });
-        tasks.spawn(http.serve(machines, Limits::default(), stop.clone(), GRACE));
-        tasks.spawn(api.serve(people, Limits::default(), stop.clone(), GRACE));
-        tasks.spawn(manager::keep_alive(stop.clone()));
-        tasks.close();
+        for (listener, router) in [(http, doors.machines()), (api, doors.people())] {
+            let served = listener.serve(router, Limits::default(), stop.clone(), GRACE);
+            tasks.spawn(async move {
+                served.await;
+                Ok(())
+            });
+        }
         manager::ready();
         tracing::info!("ready");
 
-        loop {
+        // Whatever ends before it was told to has failed, and the rest is of no use without it: a service manager
+        // that starts all anew is.
+        let failure = loop {
             tokio::select! {
-                () = stop.cancelled() => break,
+                // Asked first: a door that was told to stop may have ended by now.
+                biased;
+                () = stop.cancelled() => break None,
+                Some(ended) = tasks.join_next() => break Some(match ended {
+                    Ok(Err(error)) => error,
+                    Ok(Ok(())) => RunError::Door("it ended by itself".into()),
+                    Err(panicked) => RunError::Door(panicked.to_string()),
+                }),
+                error = store.failed() => break Some(RunError::Store(error)),
                 Some(read) = reloads.recv() => doors.reload(read).await,
             }
-        }
+        };
         manager::stopping();
         tracing::info!("stopping");
-        tasks.wait().await;
-        store.close().await?;
+        stop.cancel();
+        // Each door takes no longer than the grace.
+        while tasks.join_next().await.is_some() {}
+        match (failure, store.close().await) {
+            (Some(failure), _) => return Err(failure),
+            (None, closed) => closed?,
+        }
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// Who may use the people's door.
+fn auth(config: &Config) -> Result<Auth, HtpasswdError> {
+    match config.api.auth {
+        config::Auth::None => Ok(Auth::Anybody),
+        config::Auth::HttpBasic => Auth::http_basic(&config.api.htpasswd_file),
     }
 }
 
@@ -147,10 +188,11 @@ fn find_images(directories: &[PathBuf]) -> Images {
 }
 
 /// One line per transfer.
-async fn tell(mut events: mpsc::Receiver<tftp::Event>) {
-    while let Some(event) = events.recv().await {
+async fn log_transfers(mut transfers: mpsc::Receiver<tftp::Event>) {
+    while let Some(event) = transfers.recv().await {
         let millis = event.took.as_millis() as u64;
         let (client, name, size) = (event.client, event.name.as_str(), event.size);
-        tracing::info!(%client, name, outcome = event.outcome.as_str(), size, millis, "tftp transfer");
+        let (outcome, again) = (event.outcome.as_str(), event.retransmissions);
+        tracing::info!(%client, name, outcome, size, again, millis, "tftp transfer");
     }
 }

@@ -72,15 +72,7 @@ mod tests {
     }
 
     fn connector(kind: &str, id: &str) -> VolumeConnector {
-        VolumeConnector {
-            uuid: Uuid::nil(),
-            created_at: Timestamp::UNIX_EPOCH,
-            updated_at: None,
-            node_uuid: Uuid::nil(),
-            kind: kind.into(),
-            connector_id: id.into(),
-            extra: Properties::default(),
-        }
+        VolumeConnector::new(Uuid::nil(), Uuid::nil(), kind, id, Timestamp::UNIX_EPOCH)
     }
 
     fn connectors() -> Vec<VolumeConnector> {
@@ -92,20 +84,14 @@ mod tests {
     }
 
     fn target(boot_index: i64, id: &str) -> VolumeTarget {
+        let uuid = Uuid::from_u128(boot_index.unsigned_abs().into());
         VolumeTarget {
-            uuid: Uuid::from_u128(boot_index.unsigned_abs().into()),
-            created_at: Timestamp::UNIX_EPOCH,
-            updated_at: None,
-            node_uuid: Uuid::nil(),
-            volume_type: "iscsi".into(),
-            volume_id: id.into(),
-            boot_index,
             properties: properties(json!({
                 "target_portal": "192.0.2.1:3260",
                 "target_iqn": format!("iqn.2010-10.org.openstack:{id}"),
                 "target_lun": 1,
             })),
-            extra: Properties::default(),
+            ..VolumeTarget::new(uuid, Uuid::nil(), boot_index, id, Timestamp::UNIX_EPOCH)
         }
     }
 

@@ -4,7 +4,7 @@ mod generate;
 mod images;
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -68,8 +68,12 @@ fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
         }
         Command::CheckConfig(file) => {
             Config::load(file.config.as_deref())?;
-            let path = file.config.unwrap_or_else(|| DEFAULT_PATH.into());
-            println!("{}: no faults", path.display());
+            match file.config {
+                None if !Path::new(DEFAULT_PATH).exists() => {
+                    println!("there is no {DEFAULT_PATH}: the defaults hold");
+                }
+                chosen => println!("{}: no faults", chosen.unwrap_or_else(|| DEFAULT_PATH.into()).display()),
+            }
             Ok(())
         }
         Command::Images(options) => images::show(&options),
@@ -84,13 +88,13 @@ async fn serve(config: Config, file: Option<PathBuf>) -> Result<(), Box<dyn Erro
     let mut hangup = signal(SignalKind::hangup())?;
     let app = App::new(config)?;
     let stop = CancellationToken::new();
-    let told = stop.clone();
+    let asked = stop.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        told.cancel();
+        asked.cancel();
     });
     let (reload, reloads) = mpsc::channel(1);
     tokio::spawn(async move {

@@ -72,6 +72,8 @@ pub struct ApiConfig {
     pub listen: SocketAddr,
     /// `auth`: who may.
     pub auth: Auth,
+    /// `htpasswd_file`: names and bcrypt hashes, as `htpasswd -B` writes them.
+    pub htpasswd_file: PathBuf,
     /// `allow_unauthenticated`: whether `auth = "none"` is meant even where others can reach it.
     pub allow_unauthenticated: bool,
 }
@@ -81,6 +83,8 @@ pub struct ApiConfig {
 pub enum Auth {
     /// `none`: whoever reaches it.
     None,
+    /// `http_basic`: whoever is in `htpasswd_file`.
+    HttpBasic,
 }
 
 /// `[boot]`: what machines are told.
@@ -222,7 +226,12 @@ impl Config {
             }),
             api: root.section("api", |section| ApiConfig {
                 listen: section.parsed("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 6385))),
-                auth: section.choice("auth", Auth::None, &[("none", Auth::None)]),
+                auth: section.choice(
+                    "auth",
+                    Auth::None,
+                    &[("none", Auth::None), ("http_basic", Auth::HttpBasic)],
+                ),
+                htpasswd_file: section.value("htpasswd_file", "/etc/volboot/htpasswd".into(), path),
                 allow_unauthenticated: section.flag("allow_unauthenticated", false),
             }),
             boot: root.section("boot", |section| BootConfig {
@@ -398,7 +407,7 @@ mod tests {
             "http.allow: expected a network such as 10.0.0.0/8",
             "http.allow: expected a list of texts",
             "http.lisen: there is no such key; did you mean http.listen?",
-            "api.auth: \"none \" is not \"none\"",
+            "api.auth: \"none \" is not \"none\" or \"http_basic\"",
             "boot.unknown: expected a text: \"exit\", \"retry\" or \"shell\"",
             "boot.tries: expected a whole number from 1 to 1000",
             "colour: there is no such key",

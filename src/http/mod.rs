@@ -20,7 +20,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use ipnet::IpNet;
 
-use crate::boot::Boot;
+use crate::boot::{Boot, Decision};
 use crate::config::{BootConfig, HttpConfig};
 use crate::images::Images;
 use crate::listen::Peer;
@@ -49,6 +49,7 @@ pub fn router(machines: Machines) -> Router {
     let machines = Arc::new(machines);
     Router::new()
         .route("/boot.ipxe", get(gather))
+        .route("/boot/", get(boot_by_query))
         .route("/boot/{mac}", get(boot))
         .route("/boot/{mac}/event", get(event))
         .route("/images/{name}", get(image))
@@ -68,7 +69,12 @@ async fn allowed(State(machines): State<Arc<Machines>>, request: Request, next: 
         _ => {
             let remote = remote.map(|remote| remote.to_string()).unwrap_or_default();
             tracing::warn!(remote, "a request from a network that [http] allow does not name");
-            (StatusCode::FORBIDDEN, "volboot: this network is not in [http] allow\n").into_response()
+            // A machine is told so on its console, by a script; whoever else asks can read it too.
+            let reason = format!("the address {remote} is in no network of [http] allow");
+            match script::refusal(&reason) {
+                Ok(script) if request.uri().path().starts_with("/boot") => send(script),
+                _ => (StatusCode::FORBIDDEN, format!("volboot: {reason}\n")).into_response(),
+            }
         }
     }
 }
@@ -80,6 +86,11 @@ async fn gather() -> Response {
     }
 }
 
+/// A machine that could not name the card it booted through names its others.
+async fn boot_by_query(state: State<Arc<Machines>>, query: RawQuery) -> Result<Response, Malformed> {
+    boot(state, Path(String::new()), query).await
+}
+
 async fn boot(
     State(machines): State<Arc<Machines>>,
     Path(mac): Path<String>,
@@ -87,23 +98,25 @@ async fn boot(
 ) -> Result<Response, Malformed> {
     let began = Instant::now();
     let asker = asker(&mac, query.as_deref().unwrap_or_default())?;
-    let decision = machines.boot.answer(&asker).await;
-    let rendered = script::answer(&decision.answer, &asker, machines.config).or_else(|error| {
-        tracing::error!(mac = %asker.mac(), error = %error, "a script was not written");
-        // Not a value of the record: this can be written.
-        let reason = "volboot cannot write this node's script; its log says more".to_owned();
-        script::answer(&Answer::Refuse { reason }, &asker, machines.config)
-    });
+    let Decision { mut answer, node } = machines.boot.answer(&asker).await;
+    let mut script = script::answer(&answer, &asker, machines.config);
+    if script.is_err() {
+        // The types should have stopped it. The machine is told, and so is whoever reads the log line below.
+        answer = Answer::Refuse {
+            reason: "a value in this node's records cannot be written into a script".into(),
+        };
+        script = script::answer(&answer, &asker, machines.config);
+    }
     tracing::info!(
         mac = %asker.mac(),
-        node = decision.node.map(tracing::field::display),
+        node = node.map(tracing::field::display),
         attempt = asker.attempt,
-        outcome = decision.answer.outcome(),
-        reason = decision.answer.reason(),
+        outcome = answer.outcome(),
+        reason = answer.reason(),
         micros = began.elapsed().as_micros() as u64,
         "boot request"
     );
-    Ok(rendered.map_or_else(|error| unwritten(&error), send))
+    Ok(script.map_or_else(|error| unwritten(&error), send))
 }
 
 async fn event(Path(mac): Path<String>, RawQuery(query): RawQuery) -> Result<Response, Malformed> {

@@ -5,7 +5,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::model::{Asker, Mac, MacError};
+use crate::model::{Asker, MAX_MACS, Mac, MacError};
 
 /// The longest query that is looked at. What eight cards, a UUID and some words need is a quarter of it.
 const LONGEST_QUERY: usize = 2048;
@@ -26,7 +26,10 @@ pub(super) fn asker(mac: &str, query: &str) -> Result<Asker, Malformed> {
     let pairs = pairs(query)?;
     let value = |key| pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
     let macs = value("macs").unwrap_or_default().split(',').filter_map(|mac| mac.parse::<Mac>().ok());
-    let mut asker = Asker::new(mac.parse()?).with_macs(macs);
+    let macs: Vec<_> = macs.take(MAX_MACS).collect();
+    // A card that is no Ethernet may have booted the machine: then it is known by its others.
+    let through = mac.parse().or_else(|error| macs.first().copied().ok_or(error))?;
+    let mut asker = Asker::new(through).with_macs(macs);
     asker.uuid = value("uuid").and_then(|uuid| uuid.parse::<uuid::Uuid>().ok()).filter(|uuid| !uuid.is_nil());
     asker.platform = value("platform").and_then(|platform| platform.parse().ok());
     asker.arch = value("arch").and_then(word);
@@ -116,8 +119,15 @@ mod tests {
     #[test]
     fn no_more_cards_are_looked_at_than_the_script_gathers() {
         let macs: Vec<_> = (0..40).map(|last| mac(last).hyphenated()).collect();
-        let read = asker("52-54-00-00-00-00", &format!("macs={}", macs.join(","))).expect("is read");
-        assert_eq!(read.macs.len(), crate::model::MAX_MACS + 1);
+        let read = asker("52-54-00-00-00-ff", &format!("macs={}", macs.join(","))).expect("is read");
+        assert_eq!(read.macs.len(), MAX_MACS + 1);
+    }
+
+    #[test]
+    fn a_machine_that_booted_through_another_kind_of_card_is_known_by_its_others() {
+        for through in ["80-00-02-08-fe-80-00-00", ""] {
+            assert_eq!(asker(through, "macs=,52-54-00-00-00-02").expect("is read"), Asker::new(mac(2)));
+        }
     }
 
     #[test]

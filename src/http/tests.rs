@@ -26,42 +26,18 @@ async fn enrol(inventory: &Inventory, n: u8) {
         ..Node::new(uuid, "manual-management", StorageInterface::External, created_at)
     };
     inventory.create(&node).await.expect("creates");
-    let port = Port {
-        uuid,
-        created_at,
-        updated_at: None,
-        node_uuid: uuid,
-        address: format!("52:54:00:00:00:{n:02x}").parse().expect("a MAC"),
-        pxe_enabled: n != 9,
-        local_link_connection: Properties::default(),
-        portgroup_uuid: None,
-        internal_info: Properties::default(),
-        extra: Properties::default(),
-    };
+    let address = format!("52:54:00:00:00:{n:02x}").parse().expect("a MAC");
+    let port = Port { pxe_enabled: n != 9, ..Port::new(uuid, uuid, address, created_at) };
     inventory.create(&port).await.expect("creates");
-    let connector = VolumeConnector {
-        uuid,
-        created_at,
-        updated_at: None,
-        node_uuid: uuid,
-        kind: "iqn".into(),
-        connector_id: format!("iqn.2017-08.org.openstack.web-{n}"),
-        extra: Properties::default(),
-    };
+    let iqn = format!("iqn.2017-08.org.openstack.web-{n}");
+    let connector = VolumeConnector::new(uuid, uuid, "iqn", &iqn, created_at);
     inventory.create(&connector).await.expect("creates");
     let target = VolumeTarget {
-        uuid,
-        created_at,
-        updated_at: None,
-        node_uuid: uuid,
-        volume_type: "iscsi".into(),
-        volume_id: "root".into(),
-        boot_index: 0,
         properties: properties(json!({
             "target_portal": "192.0.2.1:3260", "target_iqn": "iqn.2010-10.org.openstack:root", "target_lun": 1,
             "auth_username": "u", "auth_password": "hunter2",
         })),
-        extra: Properties::default(),
+        ..VolumeTarget::new(uuid, uuid, 0, "root", created_at)
     };
     inventory.create(&target).await.expect("creates");
 }
@@ -123,8 +99,12 @@ async fn a_machine_is_given_its_own_volume_under_every_spelling_of_its_address()
 
 #[tokio::test]
 async fn a_machine_is_known_by_any_of_its_cards() {
-    let script = ask(&door().await, "/boot/52-54-00-00-00-77?macs=52-54-00-00-00-77,52-54-00-00-00-02").await;
-    assert!(script.contains("volboot: web-2: try"), "{script}");
+    for uri in
+        ["/boot/52-54-00-00-00-77?macs=52-54-00-00-00-77,52-54-00-00-00-02", "/boot/?macs=52-54-00-00-00-02"]
+    {
+        let script = ask(&door().await, uri).await;
+        assert!(script.contains("volboot: web-2: try"), "{script}");
+    }
 }
 
 async fn reason(door: &Router, uri: &str) -> String {
@@ -202,11 +182,13 @@ async fn an_event_is_noted_with_a_body() {
 async fn a_network_that_is_not_allowed_gets_nothing_but_the_health() {
     let door = door().await;
     for remote in ["203.0.113.9:1", "[2001:db8::1]:1", "[::ffff:203.0.113.9]:1"] {
-        let (status, _, body) = ask_from(&door, remote, Method::GET, "/boot/52-54-00-00-00-01").await;
-        assert_eq!(
-            (status, body.as_str()),
-            (StatusCode::FORBIDDEN, "volboot: this network is not in [http] allow\n")
+        let (_, _, script) = ask_from(&door, remote, Method::GET, "/boot/52-54-00-00-00-01").await;
+        assert!(
+            script.contains(" is in no network of [http] allow\n") && script.ends_with("exit 1\n"),
+            "{script}"
         );
+        let (status, _, _) = ask_from(&door, remote, Method::GET, "/images/ipxe.efi").await;
+        assert_eq!(status, StatusCode::FORBIDDEN);
         assert_eq!(ask_from(&door, remote, Method::GET, "/healthz").await.0, StatusCode::OK);
     }
     let (status, _, _) = ask_from(&door, "[::ffff:10.1.2.3]:1", Method::GET, "/boot.ipxe").await;

@@ -17,13 +17,14 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
-/// After a failed accept (out of descriptors, say) the next one is not tried at once.
+/// After a failed accept the next one is not tried at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Both ends of the connection a request came by: an extension of every request.
@@ -44,6 +45,8 @@ pub struct Limits {
     pub headers: Duration,
     /// From the last header to the last byte of the answer's head.
     pub request: Duration,
+    /// Without a byte in one direction or the other: who sends nothing, or takes nothing of what is sent.
+    pub silence: Duration,
     /// Bytes of a request's body.
     pub body: usize,
     /// Bytes of a request's head: its line and all headers.
@@ -56,6 +59,7 @@ impl Default for Limits {
             connections: 1024,
             headers: Duration::from_secs(10),
             request: Duration::from_secs(30),
+            silence: Duration::from_secs(60),
             body: 1 << 20,
             head: 16 << 10,
         }
@@ -92,6 +96,7 @@ impl Listener {
             .layer(CatchPanicLayer::new());
         let permits = Arc::new(Semaphore::new(limits.connections));
         let drain = GracefulShutdown::new();
+        let mut failing = false;
         loop {
             let accepted = async {
                 // The permit comes first, so that what is too much waits where it costs nothing.
@@ -101,15 +106,24 @@ impl Listener {
             let (permit, (stream, remote)) = tokio::select! {
                 () = stop.cancelled() => break,
                 (permit, accepted) = accepted => match accepted {
-                    Ok(accepted) => (permit, accepted),
+                    Ok(accepted) => {
+                        failing = false;
+                        (permit, accepted)
+                    }
                     Err(error) => {
-                        tracing::warn!(local = %self.local, error = %error, "cannot accept a connection");
+                        // Out of descriptors, say: one line when it begins, not ten a second.
+                        if !std::mem::replace(&mut failing, true) {
+                            tracing::warn!(local = %self.local, error = %error, "cannot accept connections");
+                        }
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                         continue;
                     }
                 },
             };
             let Ok(peer) = peer(&stream, remote) else { continue };
+            let mut stream = TimeoutStream::new(stream);
+            stream.set_read_timeout(Some(limits.silence));
+            stream.set_write_timeout(Some(limits.silence));
             let service = router.clone().map_request(move |request: Request<Incoming>| {
                 let mut request = request.map(axum::body::Body::new);
                 request.extensions_mut().insert(peer);
@@ -120,7 +134,8 @@ impl Listener {
                 .header_read_timeout(limits.headers)
                 .max_headers(64)
                 .max_buf_size(limits.head);
-            let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+            let connection =
+                http.serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(service));
             let connection = drain.watch(connection);
             tokio::spawn(async move {
                 if let Err(error) = connection.await {
@@ -141,4 +156,81 @@ fn peer(stream: &TcpStream, remote: SocketAddr) -> io::Result<Peer> {
     // Scripts and answers are small and whole: nothing is won by waiting for more.
     stream.set_nodelay(true)?;
     Ok(Peer { remote, local: stream.local_addr()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(100);
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    async fn fails() {
+        panic!("on purpose")
+    }
+
+    /// Serves a large file and a route that panics, with deadlines that a test can wait for.
+    fn serve(limits: Limits) -> (SocketAddr, CancellationToken) {
+        let router = Router::new()
+            .route("/large", get(|| async { vec![0u8; 64 << 20] }))
+            .route("/slow", get(|| async { tokio::time::sleep(LIMIT).await }))
+            .route("/panic", get(fails))
+            .route("/", get(|| async { "ok" }));
+        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("binds");
+        let (address, stop) = (listener.local_addr(), CancellationToken::new());
+        tokio::spawn(listener.serve(router, limits, stop.clone(), SOON));
+        (address, stop)
+    }
+
+    async fn connect(address: SocketAddr, request: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.expect("connects");
+        stream.write_all(request.as_bytes()).await.expect("is sent");
+        stream
+    }
+
+    /// All that comes until the connection is closed.
+    async fn rest(mut stream: TcpStream) -> String {
+        let mut answer = Vec::new();
+        // A connection that is reset is closed too.
+        let _ = timeout(LIMIT, stream.read_to_end(&mut answer)).await.expect("is closed in time");
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    #[tokio::test]
+    async fn one_connection_too_many_waits_until_another_is_gone() {
+        let (address, _stop) = serve(Limits { connections: 1, silence: SOON, ..Limits::default() });
+        let idle = connect(address, "").await;
+        let answer = rest(connect(address, "GET / HTTP/1.0\r\n\r\n").await).await;
+        assert!(answer.ends_with("ok"), "{answer}");
+        drop(idle);
+    }
+
+    #[tokio::test]
+    async fn who_takes_nothing_of_the_answer_is_cut_off() {
+        let (address, _stop) = serve(Limits { connections: 1, silence: SOON, ..Limits::default() });
+        let greedy = connect(address, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        // Its place is free again although it is still connected.
+        let answer = rest(connect(address, "GET / HTTP/1.0\r\n\r\n").await).await;
+        assert!(answer.ends_with("ok"), "{answer}");
+        drop(greedy);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_takes_too_long_is_answered_so() {
+        let (address, _stop) = serve(Limits { request: SOON, ..Limits::default() });
+        let answer = rest(connect(address, "GET /slow HTTP/1.0\r\n\r\n").await).await;
+        assert!(answer.starts_with("HTTP/1.0 408 "), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_one_request_that_failed() {
+        let (address, _stop) = serve(Limits::default());
+        let answer = rest(connect(address, "GET /panic HTTP/1.0\r\n\r\n").await).await;
+        assert!(answer.starts_with("HTTP/1.0 500 "), "{answer}");
+        assert!(rest(connect(address, "GET / HTTP/1.0\r\n\r\n").await).await.ends_with("ok"));
+    }
 }

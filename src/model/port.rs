@@ -36,3 +36,21 @@ pub struct Port {
     #[serde(default)]
     pub extra: Properties,
 }
+
+impl Port {
+    /// A port through which its node may boot, and no more than that.
+    pub fn new(uuid: Uuid, node_uuid: Uuid, address: Mac, now: Timestamp) -> Self {
+        Self {
+            uuid,
+            created_at: now,
+            updated_at: None,
+            node_uuid,
+            address,
+            pxe_enabled: true,
+            local_link_connection: Properties::default(),
+            portgroup_uuid: None,
+            internal_info: Properties::default(),
+            extra: Properties::default(),
+        }
+    }
+}

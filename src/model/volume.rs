@@ -32,6 +32,19 @@ pub struct VolumeConnector {
 }
 
 impl VolumeConnector {
+    /// A connector with nothing extra.
+    pub fn new(uuid: Uuid, node_uuid: Uuid, kind: &str, connector_id: &str, now: Timestamp) -> Self {
+        Self {
+            uuid,
+            created_at: now,
+            updated_at: None,
+            node_uuid,
+            kind: kind.to_owned(),
+            connector_id: connector_id.to_owned(),
+            extra: Properties::default(),
+        }
+    }
+
     /// Whether it names an iSCSI initiator.
     pub fn is_iqn(&self) -> bool {
         self.kind == "iqn"
@@ -64,4 +77,21 @@ pub struct VolumeTarget {
     /// Kept for clients.
     #[serde(default)]
     pub extra: Properties,
+}
+
+impl VolumeTarget {
+    /// An iSCSI target of which no more is known.
+    pub fn new(uuid: Uuid, node_uuid: Uuid, boot_index: i64, volume_id: &str, now: Timestamp) -> Self {
+        Self {
+            uuid,
+            created_at: now,
+            updated_at: None,
+            node_uuid,
+            volume_type: "iscsi".to_owned(),
+            volume_id: volume_id.to_owned(),
+            boot_index,
+            properties: Properties::default(),
+            extra: Properties::default(),
+        }
+    }
 }

@@ -32,22 +32,21 @@ pub(crate) fn text(given: &str) -> String {
             out.push_str(" ...");
             break;
         }
-        if !out.is_empty() {
-            out.push(' ');
-        }
-        match word {
-            "||" | "&&" | ";" => out.push(','),
-            _ => push_word(&mut out, word.trim_start_matches('#')),
+        let word = plain(word);
+        if !word.is_empty() {
+            out.push_str(if out.is_empty() { "" } else { " " });
+            out.push_str(&word);
         }
     }
-    // A line that ends so would take the next one in.
-    out.truncate(out.trim_end_matches('\\').len());
     out
 }
 
-fn push_word(out: &mut String, word: &str) {
+/// A word that is neither a comment nor an operator, and in which nothing is expanded.
+fn plain(word: &str) -> String {
+    let mut out = String::with_capacity(word.len());
     for c in word.chars() {
         match c {
+            '#' if out.is_empty() => {}
             // Half of an expansion is none.
             '{' if out.ends_with('$') => {}
             ' '..='~' => out.push(c),
@@ -59,6 +58,10 @@ fn push_word(out: &mut String, word: &str) {
             _ => out.push('?'),
         }
     }
+    // A line that ends so would take the next one in.
+    out.truncate(out.trim_end_matches('\\').len());
+    // Asked last: what was left out above must not have made one.
+    if matches!(out.as_str(), "||" | "&&" | ";") { ",".into() } else { out }
 }
 
 /// What templates call.
@@ -93,9 +96,10 @@ mod tests {
     fn a_text_can_only_be_a_text() {
         assert_eq!(text("a\nset x y\r\n\tb\0c"), "a set x y b c");
         assert_eq!(text("a || reboot && b ; c"), "a , reboot , b , c");
-        assert_eq!(text("see #5 ##6 x#7"), "see 5 6 x#7");
+        assert_eq!(text("see #5 ##6 x#7 # ##"), "see 5 6 x#7");
+        assert_eq!(text("a #; b ##|| c #&& d"), "a , b , c , d");
         assert_eq!(text("${password} $${{x} $ {y}"), "$password} $$x} $ {y}");
-        assert_eq!(text(r"ends in \\\"), "ends in ");
+        assert_eq!(text(r"ends in \\\ or ;\ or \x"), r"ends in or , or \x");
         assert_eq!(text(&"x".repeat(500)), " ...");
         assert!(text(&"word ".repeat(500)).len() <= TEXT + 5);
     }

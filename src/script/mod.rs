@@ -60,7 +60,7 @@ pub struct ScriptError;
 /// `base` is put before relative URLs: empty where the script is fetched over HTTP, since iPXE resolves them by
 /// the script's own; else a URL that ends in `/`.
 pub fn gather(base: &str) -> Result<Script, ScriptError> {
-    written(Gather { ask: Ask { url: Url::gathering(base), tries: ASKED } })
+    written(Gather { ask: Ask { url: Url::gathering(base), tries: ASKED, dhcp: true } })
 }
 
 /// The script that carries out an answer.
@@ -72,6 +72,11 @@ pub fn answer(answer: &Answer, asker: &Asker, config: BootConfig) -> Result<Scri
         Answer::Unknown { reason } => afterwards(reason, config.unknown, asker),
         Answer::Refuse { reason } => afterwards(reason, config.refused, asker),
     }
+}
+
+/// The script for a machine that is refused before anybody looked who it is.
+pub fn refusal(reason: &str) -> Result<Script, ScriptError> {
+    exit(reason, READING_TIME)
 }
 
 fn afterwards(reason: &str, then: Afterwards, asker: &Asker) -> Result<Script, ScriptError> {
@@ -165,11 +170,13 @@ struct ShellTemplate<'a> {
 struct Ask {
     url: Url,
     tries: u32,
+    /// Whether the card may have no address yet: a machine that has asked before has one.
+    dhcp: bool,
 }
 
 impl Ask {
     fn again(asker: &Asker, attempt: u32) -> Self {
-        Self { url: Url::again(asker, attempt), tries: ASKED }
+        Self { url: Url::again(asker, attempt), tries: ASKED, dhcp: false }
     }
 }
 

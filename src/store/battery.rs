@@ -178,7 +178,12 @@ async fn many_writers_lose_nothing(one: Arc<dyn Store>, other: Arc<dyn Store>) {
 
 async fn after_the_end_everything_fails_and_nothing_hangs(one: Arc<dyn Store>, other: Arc<dyn Store>) {
     one.write(Batch::default().put("a", "1")).await.expect("writes");
+    let waiting = tokio::spawn({
+        let store = Arc::clone(&other);
+        async move { store.changed(1).await }
+    });
     one.close().await.expect("closes");
+    assert!(waiting.await.expect("runs").is_err());
     assert!(matches!(other.write(Batch::default().put("a", "2")).await, Err(WriteError::Store(_))));
     assert!(other.close().await.is_err());
 }

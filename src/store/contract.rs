@@ -163,8 +163,13 @@ pub trait Store: Send + Sync {
     /// Returns as soon as there is a write after `after`, with the latest revision.
     fn changed(&self, after: Revision) -> Answering<'_, Revision>;
 
-    /// Ends the use of the store by this process; what is written after it fails.
+    /// Ends the use of the store by this process: what is written after it fails, and who waits in
+    /// [`Store::changed`] is told so. Reads may still be answered.
     fn close(&self) -> Answering<'_, ()>;
+
+    /// Waits until the store has failed in a way that it does not recover from by itself. Whoever runs it should
+    /// end then, and start anew.
+    fn failed(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>>;
 
     /// Takes or renews the claim on some work for `holder` until `now + ttl`. Returns `None` if it was taken, else
     /// the claim of the other who holds it.

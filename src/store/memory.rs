@@ -1,7 +1,9 @@
 //! [`MemoryStore`]: the contract fulfilled by a map, for tests and for trying things out.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
 use std::ops::Bound;
+use std::pin::Pin;
 use std::sync::Mutex;
 
 use tokio::sync::watch;
@@ -9,36 +11,37 @@ use tokio::sync::watch;
 use super::contract::{
     Answering, Batch, Change, Changes, Condition, Record, Revision, Store, StoreError, WriteError,
 };
-
-/// Writes whose changes are kept for the feed.
-pub(super) const KEPT_WRITES: Revision = 10_000;
+use super::feed::{KEPT_WRITES, wait_for, whole_writes};
 
 /// Records in memory. They are gone with it.
 #[derive(Debug)]
 pub struct MemoryStore {
     // A std mutex: it is held for the length of a map operation and never across an await.
     state: Mutex<State>,
-    latest: watch::Sender<Revision>,
+    latest: watch::Receiver<Revision>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     records: BTreeMap<String, (Revision, Vec<u8>)>,
     changes: VecDeque<Change>,
     revision: Revision,
-    closed: bool,
+    /// Gone when the store was closed, and with it who waits for a change.
+    told: Option<watch::Sender<Revision>>,
 }
 
 impl Default for MemoryStore {
     fn default() -> Self {
-        Self { state: Mutex::default(), latest: watch::Sender::new(0) }
+        let (told, latest) = watch::channel(0);
+        let state =
+            State { records: BTreeMap::new(), changes: VecDeque::new(), revision: 0, told: Some(told) };
+        Self { state: Mutex::new(state), latest }
     }
 }
 
 impl MemoryStore {
     fn state(&self) -> Result<std::sync::MutexGuard<'_, State>, StoreError> {
-        let state = self.state.lock().map_err(|_| StoreError::Unavailable("a writer panicked".into()))?;
-        if state.closed { Err(StoreError::Unavailable("it was closed".into())) } else { Ok(state) }
+        self.state.lock().map_err(|_| StoreError::Unavailable("a writer panicked".into()))
     }
 }
 
@@ -57,6 +60,9 @@ impl State {
     }
 
     fn apply(&mut self, batch: Batch) -> Result<Revision, WriteError> {
+        let Some(told) = &self.told else {
+            return Err(StoreError::Unavailable("it was closed".into()).into());
+        };
         if let Some(failed) = batch.conditions.iter().find(|condition| !self.holds(condition)) {
             return Err(WriteError::Conflict(failed.clone()));
         }
@@ -75,6 +81,7 @@ impl State {
         while self.changes.front().is_some_and(|change| change.revision <= oldest) {
             self.changes.pop_front();
         }
+        told.send_replace(revision);
         Ok(revision)
     }
 }
@@ -110,11 +117,7 @@ impl Store for MemoryStore {
     }
 
     fn write(&self, batch: Batch) -> Answering<'_, Revision, WriteError> {
-        Box::pin(async move {
-            let revision = self.state()?.apply(batch)?;
-            self.latest.send_replace(revision);
-            Ok(revision)
-        })
+        Box::pin(async move { self.state()?.apply(batch) })
     }
 
     fn changes(&self, after: Revision, limit: usize) -> Answering<'_, Changes> {
@@ -131,36 +134,18 @@ impl Store for MemoryStore {
     }
 
     fn changed(&self, after: Revision) -> Answering<'_, Revision> {
-        Box::pin(wait_for(self.latest.subscribe(), after))
+        Box::pin(wait_for(self.latest.clone(), after))
     }
 
     fn close(&self) -> Answering<'_, ()> {
         Box::pin(async move {
-            self.state()?.closed = true;
-            Ok(())
+            let told = self.state()?.told.take();
+            told.map(drop).ok_or_else(|| StoreError::Unavailable("it was closed".into()))
         })
     }
-}
 
-/// The first `limit` changes, and what else belongs to the last of their writes.
-pub(super) fn whole_writes(changes: impl Iterator<Item = Change>, limit: usize) -> Vec<Change> {
-    let mut taken: Vec<Change> = Vec::new();
-    for change in changes {
-        if taken.len() >= limit && taken.last().is_some_and(|last| last.revision != change.revision) {
-            break;
-        }
-        taken.push(change);
-    }
-    taken
-}
-
-/// Waits until the latest revision is greater than `after`.
-pub(super) async fn wait_for(
-    mut latest: watch::Receiver<Revision>,
-    after: Revision,
-) -> Result<Revision, StoreError> {
-    match latest.wait_for(|revision| *revision > after).await {
-        Ok(revision) => Ok(*revision),
-        Err(_) => Err(StoreError::Unavailable("it was closed".into())),
+    fn failed(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>> {
+        // Nothing about a map can fail.
+        Box::pin(std::future::pending())
     }
 }

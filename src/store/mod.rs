@@ -8,6 +8,7 @@
 //! in one batch, so no crash and no race can part them.
 
 mod contract;
+mod feed;
 mod inventory;
 mod memory;
 mod redb;

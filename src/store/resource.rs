@@ -1,5 +1,7 @@
 //! [`Resource`]: what the inventory must know of a kind of record to keep its rules.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -73,6 +75,19 @@ impl Unique {
             // The length keeps ("a", "b/c") and ("a/b", "c") apart.
             Self::Connector(kind, id) => format!("connector-id/{}/{kind}/{id}", kind.len()),
             Self::BootIndex(node, index) => format!("target-boot-index/{node}/{index}"),
+        }
+    }
+}
+
+impl fmt::Display for Unique {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uuid(_, uuid) => write!(f, "the UUID {uuid}"),
+            Self::NodeName(name) | Self::PortGroupName(name) => write!(f, "the name {name}"),
+            Self::Instance(uuid) => write!(f, "the instance {uuid}"),
+            Self::Address(mac) | Self::PortGroupAddress(mac) => write!(f, "the address {mac}"),
+            Self::Connector(kind, id) => write!(f, "the {kind} {id}"),
+            Self::BootIndex(_, index) => write!(f, "the boot index {index}"),
         }
     }
 }

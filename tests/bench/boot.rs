@@ -85,37 +85,12 @@ async fn enrol(inventory: Inventory, n: u32) {
     node.name = Some(format!("node-{n}"));
     node.properties = properties(json!({"capabilities": "iscsi_boot:True"}));
     inventory.create(&node).await.expect("creates");
-    let port = Port {
-        uuid,
-        created_at,
-        updated_at: None,
-        node_uuid: uuid,
-        address: mac(n),
-        pxe_enabled: true,
-        local_link_connection: Properties::default(),
-        portgroup_uuid: None,
-        internal_info: Properties::default(),
-        extra: Properties::default(),
-    };
+    let port = Port::new(uuid, uuid, mac(n), created_at);
     inventory.create(&port).await.expect("creates");
-    let connector = VolumeConnector {
-        uuid,
-        created_at,
-        updated_at: None,
-        node_uuid: uuid,
-        kind: "iqn".into(),
-        connector_id: format!("iqn.2017-08.org.openstack.{uuid}"),
-        extra: Properties::default(),
-    };
+    let iqn = format!("iqn.2017-08.org.openstack.{uuid}");
+    let connector = VolumeConnector::new(uuid, uuid, "iqn", &iqn, created_at);
     inventory.create(&connector).await.expect("creates");
     let target = VolumeTarget {
-        uuid,
-        created_at,
-        updated_at: None,
-        node_uuid: uuid,
-        volume_type: "iscsi".into(),
-        volume_id: uuid.to_string(),
-        boot_index: 0,
         properties: properties(json!({
             "target_portal": "192.0.2.1:3260",
             "target_iqn": format!("iqn.2010-10.org.openstack:volume-{uuid}"),
@@ -123,7 +98,7 @@ async fn enrol(inventory: Inventory, n: u32) {
             "auth_username": "JsJkmLmqUFUbpCuSyqUZ",
             "auth_password": "M9nFz6rQ3wT8kLp2",
         })),
-        extra: Properties::default(),
+        ..VolumeTarget::new(uuid, uuid, 0, &uuid.to_string(), created_at)
     };
     inventory.create(&target).await.expect("creates");
 }

@@ -17,9 +17,10 @@ fn client() -> Client {
 async fn enrol(api: String, round: u32, writer: u32) -> Vec<(String, String)> {
     let client = client();
     let mut acknowledged = Vec::new();
-    for n in 0u8.. {
+    for n in 0u16.. {
         let name = format!("node-{round}-{writer}-{n}");
-        let address = format!("52:54:00:{round:02x}:{writer:02x}:{n:02x}");
+        let [high, low] = n.to_be_bytes();
+        let address = format!("52:54:{round:02x}:{writer:02x}:{high:02x}:{low:02x}");
         let node = json!({"driver": "fake-hardware", "name": name});
         let Some(node) = create(&client, &format!("{api}/v1/nodes"), &node).await else { break };
         let port = json!({"node_uuid": node["uuid"], "address": address});

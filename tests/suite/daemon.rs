@@ -108,6 +108,11 @@ impl Daemon {
         }
     }
 
+    /// The number of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Asks it to stop, as a service manager does.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::SIGTERM);
@@ -119,7 +124,7 @@ impl Daemon {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = nix::unistd::Pid::from_raw(self.process.id().try_into().expect("a pid"));
+        let pid = nix::unistd::Pid::from_raw(self.pid().try_into().expect("a pid"));
         nix::sys::signal::kill(pid, signal).expect("is sent");
     }
 

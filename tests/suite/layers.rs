@@ -58,19 +58,45 @@ fn module(path: &Path) -> String {
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// The modules named after `crate::` (or `volboot::`) anywhere in a line.
-fn uses(line: &str) -> Vec<String> {
-    let code = line.split("//").next().unwrap_or_default();
-    ["crate::", "volboot::"]
-        .iter()
-        .flat_map(|root| code.match_indices(root).map(move |(at, _)| &code[at + root.len()..]))
-        .flat_map(|rest| match rest.strip_prefix('{') {
-            Some(list) => list.split(',').map(str::trim).collect::<Vec<_>>(),
-            None => vec![rest],
-        })
-        .map(|rest| rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect())
-        .filter(|module: &String| !module.is_empty())
-        .collect()
+/// The modules of the crate that a file names, with the lines where it does.
+fn uses(text: &str) -> Vec<(usize, String)> {
+    // Comments may name what they like.
+    let code: String =
+        text.lines().map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n").collect();
+    let mut found = Vec::new();
+    for root in ["crate::", "volboot::"] {
+        for (at, _) in code.match_indices(root) {
+            let line = code[..at].matches('\n').count() + 1;
+            let rest = &code[at + root.len()..];
+            let names = match rest.strip_prefix('{') {
+                Some(list) => first_of_each(list),
+                None => vec![rest],
+            };
+            let names = names
+                .into_iter()
+                .map(|name| name.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_'));
+            found.extend(
+                names.map(|name| (line, name.collect::<String>())).filter(|(_, name)| !name.is_empty()),
+            );
+        }
+    }
+    found
+}
+
+/// The beginnings of the items of a list `a::{b, c}, d}`, up to the brace that closes it.
+fn first_of_each(list: &str) -> Vec<&str> {
+    let mut depth = 0;
+    let mut items = vec![list.trim_start()];
+    for (at, c) in list.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => items.push(list[at + 1..].trim_start()),
+            _ => {}
+        }
+    }
+    items
 }
 
 #[test]
@@ -87,14 +113,12 @@ fn arrows_run_down_the_floors() {
             wrong.push(format!("{}: its module stands on no floor", path.display()));
             continue;
         };
-        for (at, line) in text.lines().enumerate() {
-            for used in uses(line).into_iter().filter(|used| *used != own) {
-                let allowed = floors
-                    .get(used.as_str())
-                    .is_some_and(|(below, _)| below < floor || beside.contains(&used.as_str()));
-                if !allowed {
-                    wrong.push(format!("{}:{}: {own} (floor {floor}) uses {used}", path.display(), at + 1));
-                }
+        for (line, used) in uses(&text).into_iter().filter(|(_, used)| *used != own) {
+            let allowed = floors
+                .get(used.as_str())
+                .is_some_and(|(below, _)| below < floor || beside.contains(&used.as_str()));
+            if !allowed {
+                wrong.push(format!("{}:{line}: {own} (floor {floor}) uses {used}", path.display()));
             }
         }
     }
@@ -118,8 +142,12 @@ fn every_file_says_what_it_is_for_and_is_one_idea_long() {
 
 #[test]
 fn an_arrow_is_seen_wherever_it_stands() {
-    assert_eq!(uses("use crate::boot::Boot;"), ["boot"]);
-    assert_eq!(uses("use crate::{boot, http::Machines};"), ["boot", "http"]);
-    assert_eq!(uses("    let x = crate::store::Batch::default(); // crate::cli"), ["store"]);
-    assert_eq!(uses("volboot::cli::run()"), ["cli"]);
+    let names = |text: &str| uses(text).into_iter().map(|(_, name)| name).collect::<Vec<_>>();
+    assert_eq!(names("use crate::boot::Boot;"), ["boot"]);
+    assert_eq!(
+        names("use crate::{\n    boot::{Boot, name},\n    http::Machines,\n};\nuse x::{y};"),
+        ["boot", "http"]
+    );
+    assert_eq!(names("    let x = crate::store::Batch::default(); // crate::cli"), ["store"]);
+    assert_eq!(uses("\nvolboot::cli::run()"), [(2, "cli".to_owned())]);
 }

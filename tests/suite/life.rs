@@ -41,17 +41,25 @@ fn one_line_per_boot_request_tells_the_outcome() {
 fn a_running_request_is_finished_before_the_end() {
     let site = site("");
     let mut daemon = Daemon::start(site.path());
-    let mut stream = TcpStream::connect(daemon.http).expect("connects");
+    let mut stream = TcpStream::connect(daemon.api).expect("connects");
     stream.set_read_timeout(Some(LIMIT)).expect("is set");
-    stream.write_all(b"GET /boot.ipxe HTTP/1.1\r\nHost: x\r\n").expect("is sent");
-    // A second connection is answered, so the first has been accepted.
-    get(daemon.http, "/healthz");
+    let body = r#"{"driver": "fake-hardware"}"#;
+    write!(
+        stream,
+        "POST /v1/nodes HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )
+    .expect("is sent");
+    // The server asks for the body when it has begun to work on the request.
+    let mut begun = [0; 25];
+    stream.read_exact(&mut begun).expect("is answered");
+    assert_eq!(&begun, b"HTTP/1.1 100 Continue\r\n\r\n");
     daemon.terminate();
     daemon.line("stopping");
-    stream.write_all(b"\r\n").expect("is sent");
+    stream.write_all(body.as_bytes()).expect("is sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("is answered");
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("exit 1\n"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 201 Created\r\n"), "{answer}");
     assert_eq!(daemon.wait(), Some(0));
 }
 

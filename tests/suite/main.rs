@@ -11,3 +11,4 @@ mod layers;
 mod life;
 mod reload;
 mod service;
+mod tftp;

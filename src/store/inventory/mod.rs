@@ -21,6 +21,9 @@ use super::resource::{Resource, Unique, Versioned};
 use super::{Record, Store, StoreError};
 use crate::model::{Mac, Port};
 
+/// Records that are read at once where all of a node's are wanted: hardly ever are there more.
+const PAGE: usize = 100;
+
 /// The records of the house. Cheap to clone: every clone speaks to the same store.
 #[derive(Clone)]
 pub struct Inventory {
@@ -31,7 +34,7 @@ pub struct Inventory {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum InventoryError {
     /// Another has what only one may have.
-    #[error("already taken: {0:?}")]
+    #[error("another has {0}")]
     Duplicate(Unique),
     /// The node it should belong to does not exist.
     #[error("there is no node {0}")]
@@ -101,13 +104,14 @@ impl Inventory {
         self.store.get(&records).await?.into_iter().flatten().map(decode).collect()
     }
 
-    /// At most `limit` records from the oldest on, behind `after`, which need not exist any more.
+    /// At most `limit` records from the oldest on, behind `after`, which need not exist any more. Fewer only where
+    /// there are no more.
     pub async fn list<R: Resource>(
         &self,
         after: Option<&R>,
         limit: usize,
     ) -> Result<Vec<Versioned<R>>, StoreError> {
-        self.page(&list_prefix::<R>(), after, limit).await
+        self.page(None, after, limit).await
     }
 
     /// The same, of one node's records.
@@ -117,30 +121,55 @@ impl Inventory {
         after: Option<&R>,
         limit: usize,
     ) -> Result<Vec<Versioned<R>>, StoreError> {
-        self.page(&node_prefix::<R>(node), after, limit).await
+        self.page(Some(node), after, limit).await
     }
 
     /// All of one node's records, the oldest first.
     pub async fn all_of<R: Resource>(&self, node: Uuid) -> Result<Vec<R>, StoreError> {
-        let found = self.list_of(node, None, usize::MAX).await?;
-        Ok(found.into_iter().map(|record| record.value).collect())
+        Ok(self.versions_of(node).await?.into_iter().map(|record| record.value).collect())
+    }
+
+    /// The same, with the writes they come from.
+    async fn versions_of<R: Resource>(&self, node: Uuid) -> Result<Vec<Versioned<R>>, StoreError> {
+        let mut all: Vec<Versioned<R>> = Vec::new();
+        loop {
+            let page = self.list_of(node, all.last().map(|record| &record.value), PAGE).await?;
+            let complete = page.len() < PAGE;
+            all.extend(page);
+            if complete {
+                return Ok(all);
+            }
+        }
     }
 
     async fn page<R: Resource>(
         &self,
-        prefix: &str,
+        of: Option<Uuid>,
         after: Option<&R>,
         limit: usize,
     ) -> Result<Vec<Versioned<R>>, StoreError> {
-        let after = after.map(|record| format!("{prefix}{}", record.place()));
-        let places = self.store.list(prefix, after.as_deref(), limit).await?;
-        let keys = places.iter().map(|place| Ok(record_key::<R>(uuid_in(place)?)));
-        let keys = keys.collect::<Result<Vec<_>, StoreError>>()?;
-        if keys.is_empty() {
-            return Ok(Vec::new());
+        let prefix = of.map_or_else(list_prefix::<R>, node_prefix::<R>);
+        let mut after = after.map(|record| format!("{prefix}{}", record.place()));
+        let mut found: Vec<Versioned<R>> = Vec::new();
+        while found.len() < limit {
+            let wanted = limit - found.len();
+            let places = self.store.list(&prefix, after.as_deref(), wanted).await?;
+            let Some(last) = places.last() else { break };
+            let keys = places.iter().map(|place| Ok(record_key::<R>(uuid_in(place)?)));
+            let keys = keys.collect::<Result<Vec<_>, StoreError>>()?;
+            for record in self.store.get(&keys).await?.into_iter().flatten() {
+                let record: Versioned<R> = decode(record)?;
+                // What was deleted between the two reads is missing, what was moved is another node's by now.
+                if of.is_none_or(|node| record.value.node() == Some(node)) {
+                    found.push(record);
+                }
+            }
+            if places.len() < wanted {
+                break;
+            }
+            after = Some(last.key.clone());
         }
-        // One that was deleted between the two reads is simply not there any more.
-        self.store.get(&keys).await?.into_iter().flatten().map(decode).collect()
+        Ok(found)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the inventory promises beyond the store's contract: uniqueness, order, and nothing left over.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use jiff::{Timestamp, ToSpan};
@@ -8,7 +9,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::model::{Node, StorageInterface, VolumeConnector, VolumeTarget};
-use crate::store::{Kind, MemoryStore};
+use crate::store::{Answering, Batch, Changes, Kind, MemoryStore, Revision, WriteError};
 
 fn inventory() -> (Arc<MemoryStore>, Inventory) {
     let store = Arc::new(MemoryStore::default());
@@ -28,44 +29,16 @@ fn named(n: u128, name: &str) -> Node {
 }
 
 fn port(n: u128, node: u128, last: u8) -> Port {
-    Port {
-        uuid: Uuid::from_u128(n),
-        created_at: second(n as i64),
-        updated_at: None,
-        node_uuid: Uuid::from_u128(node),
-        address: Mac::new([0x52, 0x54, 0, 0, 0, last]),
-        pxe_enabled: true,
-        local_link_connection: crate::model::Properties::default(),
-        portgroup_uuid: None,
-        internal_info: crate::model::Properties::default(),
-        extra: crate::model::Properties::default(),
-    }
+    let address = Mac::new([0x52, 0x54, 0, 0, 0, last]);
+    Port::new(Uuid::from_u128(n), Uuid::from_u128(node), address, second(n as i64))
 }
 
 fn target(n: u128, node: u128, boot_index: i64) -> VolumeTarget {
-    VolumeTarget {
-        uuid: Uuid::from_u128(n),
-        created_at: second(n as i64),
-        updated_at: None,
-        node_uuid: Uuid::from_u128(node),
-        volume_type: "iscsi".into(),
-        volume_id: "v".into(),
-        boot_index,
-        properties: crate::model::Properties::default(),
-        extra: crate::model::Properties::default(),
-    }
+    VolumeTarget::new(Uuid::from_u128(n), Uuid::from_u128(node), boot_index, "v", second(n as i64))
 }
 
 fn connector(n: u128, node: u128, kind: &str, id: &str) -> VolumeConnector {
-    VolumeConnector {
-        uuid: Uuid::from_u128(n),
-        created_at: second(n as i64),
-        updated_at: None,
-        node_uuid: Uuid::from_u128(node),
-        kind: kind.into(),
-        connector_id: id.into(),
-        extra: crate::model::Properties::default(),
-    }
+    VolumeConnector::new(Uuid::from_u128(n), Uuid::from_u128(node), kind, id, second(n as i64))
 }
 
 fn duplicate(result: Result<(), InventoryError>) -> Unique {
@@ -256,4 +229,110 @@ async fn changes_at_once_are_all_kept() {
     }
     let node: Versioned<Node> = inventory.get(Uuid::from_u128(1)).await.expect("reads").expect("is there");
     assert_eq!(node.value.extra.reveal().len(), 20);
+}
+
+/// A store in which something happens in the moment after a list of ports was read, once.
+struct Interrupted {
+    inner: MemoryStore,
+    once: tokio::sync::Mutex<Option<Batch>>,
+}
+
+impl Store for Interrupted {
+    fn get<'a>(&'a self, keys: &'a [String]) -> Answering<'a, Vec<Option<Record>>> {
+        self.inner.get(keys)
+    }
+
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> Answering<'a, Vec<Record>> {
+        Box::pin(async move {
+            let found = self.inner.list(prefix, after, limit).await?;
+            if prefix.starts_with("port-")
+                && let Some(batch) = self.once.lock().await.take()
+            {
+                self.inner.write(batch).await.expect("writes");
+            }
+            Ok(found)
+        })
+    }
+
+    fn write(&self, batch: Batch) -> Answering<'_, Revision, WriteError> {
+        self.inner.write(batch)
+    }
+
+    fn changes(&self, after: Revision, limit: usize) -> Answering<'_, Changes> {
+        self.inner.changes(after, limit)
+    }
+
+    fn changed(&self, after: Revision) -> Answering<'_, Revision> {
+        self.inner.changed(after)
+    }
+
+    fn close(&self) -> Answering<'_, ()> {
+        self.inner.close()
+    }
+
+    fn failed(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>> {
+        self.inner.failed()
+    }
+}
+
+/// What a change of an inventory writes, found out on a copy of it.
+async fn written(store: &MemoryStore, change: impl AsyncFnOnce(&Inventory)) -> Batch {
+    let copy = Arc::new(MemoryStore::default());
+    let before = store.list("", None, 99).await.expect("lists");
+    let all =
+        before.iter().fold(Batch::default(), |batch, record| batch.put(&record.key, record.value.clone()));
+    copy.write(all).await.expect("writes");
+    change(&Inventory::new(Arc::clone(&copy) as Arc<dyn Store>)).await;
+    let after = copy.list("", None, 99).await.expect("lists");
+    let gone = before.iter().filter(|old| after.iter().all(|new| new.key != old.key));
+    let batch = gone.fold(Batch::default(), |batch, record| batch.delete(&record.key));
+    after
+        .into_iter()
+        .filter(|record| record.revision > 1)
+        .fold(batch, |b, record| b.put(record.key, record.value))
+}
+
+async fn interrupted(change: impl AsyncFnOnce(&Inventory)) -> Inventory {
+    let inner = MemoryStore::default();
+    let enrolled = written(&inner, async |inventory| {
+        inventory.create(&node(1)).await.expect("creates");
+        inventory.create(&node(2)).await.expect("creates");
+        inventory.create(&port(3, 1, 0xaa)).await.expect("creates");
+        inventory.create(&port(4, 1, 0xbb)).await.expect("creates");
+    });
+    inner.write(enrolled.await).await.expect("writes");
+    let batch = written(&inner, change).await;
+    let store = Interrupted { inner, once: tokio::sync::Mutex::new(Some(batch)) };
+    Inventory::new(Arc::new(store))
+}
+
+#[tokio::test]
+async fn a_record_that_has_just_moved_is_not_deleted_with_its_old_node() {
+    let moves = async |inventory: &Inventory| {
+        let there = |old: &Port, _: Option<&Node>| {
+            Ok::<_, Infallible>(Port { node_uuid: Uuid::from_u128(2), ..old.clone() })
+        };
+        inventory.update(Uuid::from_u128(3), there).await.expect("moves");
+    };
+    let inventory = interrupted(moves).await;
+    inventory.delete(Uuid::from_u128(1), |_: &Node, _| Ok::<_, Infallible>(())).await.expect("deletes");
+    let left = inventory.list::<Port>(None, 9).await.expect("lists");
+    assert_eq!(left.iter().map(|port| port.value.uuid.as_u128()).collect::<Vec<_>>(), [3]);
+    assert_eq!(inventory.all_of::<Port>(Uuid::from_u128(2)).await.expect("lists").len(), 1);
+    assert_eq!(inventory.ports(&[port(3, 1, 0xaa).address]).await.expect("reads").len(), 1);
+}
+
+#[tokio::test]
+async fn a_page_is_full_even_if_a_record_goes_while_it_is_read() {
+    let goes = async |inventory: &Inventory| {
+        inventory.delete(Uuid::from_u128(3), |_: &Port, _| Ok::<_, Infallible>(())).await.expect("deletes");
+    };
+    let inventory = interrupted(goes).await;
+    let page = inventory.list::<Port>(None, 1).await.expect("lists");
+    assert_eq!(page.iter().map(|port| port.value.uuid.as_u128()).collect::<Vec<_>>(), [4]);
 }

@@ -41,8 +41,11 @@ impl Inventory {
             let (old, node, mut batch) = self.present::<R, E>(uuid).await?;
             let new = change(&old, node.as_ref()).map_err(UpdateError::Refused)?;
             debug_assert_eq!(old.place(), new.place(), "identity and age never change");
-            if let Some(node) = new.node().filter(|_| new.node() != old.node()) {
-                batch = self.guarded(batch, node).await?.put(guard_key(node), "");
+            if new.node() != old.node() {
+                // Neither may be deleted in the moment in which the record goes from one to the other.
+                for node in [old.node(), new.node()].into_iter().flatten() {
+                    batch = self.guarded(batch, node).await?.put(guard_key(node), "");
+                }
             }
             let kept = old.uniques();
             for unique in new.uniques().into_iter().filter(|unique| !kept.contains(unique)) {
@@ -124,7 +127,7 @@ impl Inventory {
     }
 
     async fn remove_all<R: Resource>(&self, mut batch: Batch, node: Uuid) -> Result<Batch, StoreError> {
-        for child in self.list_of::<R>(node, None, usize::MAX).await? {
+        for child in self.versions_of::<R>(node).await? {
             batch = batch.unchanged(record_key::<R>(child.value.uuid()), child.revision);
             batch = remove(batch, &child.value);
         }

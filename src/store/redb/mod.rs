@@ -1,7 +1,7 @@
 //! [`RedbStore`]: the contract fulfilled by one local file.
 //!
-//! Reads run where they are asked for: each is a handful of look-ups in pages that are cached, by this process or
-//! by the kernel, and takes microseconds (redb readers never wait for the writer). Writes go through one thread
+//! Short reads run where they are asked for: a handful of look-ups in pages that are cached, by this process or by
+//! the kernel, takes microseconds (redb readers never wait for the writer). Long ones leave the async threads. Writes go through one thread
 //! that joins what is waiting into one commit: two-phase and synchronous, so that what was answered survives a
 //! loss of power, and opening again after it takes no repair.
 //!
@@ -9,11 +9,13 @@
 
 mod writer;
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::future::Future;
 use std::io;
 use std::ops::Bound;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use redb::{
@@ -23,7 +25,7 @@ use redb::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::contract::{Answering, Batch, Change, Changes, Record, Revision, Store, StoreError, WriteError};
-use super::memory::{KEPT_WRITES, wait_for, whole_writes};
+use super::feed::{KEPT_WRITES, wait_for, whole_writes};
 use writer::{Job, Writer};
 
 /// Key → (revision, value).
@@ -42,8 +44,11 @@ const CLOSED_CLEANLY: &str = "closed cleanly";
 
 /// Memory for cached pages. redb's own default is 1 GiB; ten thousand nodes need a few MiB.
 const CACHE: usize = 16 << 20;
+/// Records of a read that is short enough for an async thread: some tenths of a millisecond.
+const SHORT_READ: usize = 128;
 /// Writes that may wait. A writer that finds the queue full waits itself.
 const QUEUE: usize = 256;
+
 /// The file could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -85,6 +90,7 @@ pub struct RedbStore {
     database: Arc<Database>,
     writer: mpsc::Sender<Job>,
     latest: watch::Receiver<Revision>,
+    failed: watch::Receiver<Option<StoreError>>,
 }
 
 impl RedbStore {
@@ -93,9 +99,11 @@ impl RedbStore {
     /// Blocks: a fraction of a millisecond after an orderly stop; after any other, until the whole file has been
     /// checked (0.24 s at 135 MB).
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let name = path.display().to_string();
+        Self::over(open_file(path)?, path.display().to_string())
+    }
+
+    fn over(mut database: Database, name: String) -> Result<Self, OpenError> {
         let damaged = |error: redb::Error| OpenError::Damaged { path: name.clone(), source: Box::new(error) };
-        let mut database = open_file(path)?;
         let state = read_meta(&database).map_err(damaged)?;
         if let Some(found) = state.schema.filter(|found| *found > SCHEMA_VERSION) {
             return Err(OpenError::Newer { path: name, found });
@@ -111,59 +119,10 @@ impl RedbStore {
         let database = Arc::new(database);
         let (writer, jobs) = mpsc::channel(QUEUE);
         let (told, latest) = watch::channel(state.revision);
-        Writer::spawn(Arc::clone(&database), state.revision, told, jobs)
+        let (failure, failed) = watch::channel(None);
+        Writer::spawn(Arc::clone(&database), state.revision, told, failure, jobs)
             .map_err(|source| OpenError::File { path: name, source })?;
-        Ok(Self { database, writer, latest })
-    }
-
-    fn list_blocking(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Record>, redb::Error> {
-        let records = self.database.begin_read()?.open_table(RECORDS)?;
-        let from = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            _ => Bound::Included(prefix),
-        };
-        let mut found = Vec::new();
-        for entry in records.range::<&str>((from, Bound::Unbounded))?.take(limit) {
-            let (key, value) = entry?;
-            if !key.value().starts_with(prefix) {
-                break;
-            }
-            found.push(record(key.value(), value.value()));
-        }
-        Ok(found)
-    }
-
-    fn get_blocking(&self, keys: &[String]) -> Result<Vec<Option<Record>>, redb::Error> {
-        let records = self.database.begin_read()?.open_table(RECORDS)?;
-        let mut found = Vec::with_capacity(keys.len());
-        for key in keys {
-            found.push(records.get(key.as_str())?.map(|value| record(key, value.value())));
-        }
-        Ok(found)
-    }
-
-    fn changes_blocking(&self, after: Revision, limit: usize) -> Result<Changes, redb::Error> {
-        let read = self.database.begin_read()?;
-        let latest = read.open_table(META)?.get(REVISION)?.map_or(0, |value| value.value());
-        if after < latest.saturating_sub(KEPT_WRITES) {
-            return Ok(Changes::Forgotten(latest));
-        }
-        let table = read.open_table(CHANGES)?;
-        let mut changes = Vec::new();
-        for entry in table.range(after + 1..)? {
-            let (revision, keys) = entry?;
-            let revision = revision.value();
-            changes.extend(keys.value().into_iter().map(|key| Change { revision, key: key.to_owned() }));
-            if changes.len() >= limit {
-                break;
-            }
-        }
-        Ok(Changes::Since(whole_writes(changes.into_iter(), limit)))
+        Ok(Self { database, writer, latest, failed })
     }
 
     async fn ask<T, E: From<StoreError>>(
@@ -175,11 +134,78 @@ impl RedbStore {
         self.writer.send(job(answer)).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
+
+    /// Runs a read here if it is a short one, else where blocking does not matter.
+    async fn read<T: Send + 'static>(
+        &self,
+        records: usize,
+        read: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if records <= SHORT_READ {
+            return read(&self.database).map_err(unavailable);
+        }
+        let database = Arc::clone(&self.database);
+        match tokio::task::spawn_blocking(move || read(&database)).await {
+            Ok(result) => result.map_err(unavailable),
+            Err(error) => Err(StoreError::Unavailable(error.to_string())),
+        }
+    }
+}
+
+fn list(
+    database: &Database,
+    prefix: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<Record>, redb::Error> {
+    let records = database.begin_read()?.open_table(RECORDS)?;
+    let from = match after {
+        Some(after) if after >= prefix => Bound::Excluded(after),
+        _ => Bound::Included(prefix),
+    };
+    let mut found = Vec::new();
+    for entry in records.range::<&str>((from, Bound::Unbounded))?.take(limit) {
+        let (key, value) = entry?;
+        if !key.value().starts_with(prefix) {
+            break;
+        }
+        found.push(record(key.value(), value.value()));
+    }
+    Ok(found)
+}
+
+fn get(database: &Database, keys: &[String]) -> Result<Vec<Option<Record>>, redb::Error> {
+    let records = database.begin_read()?.open_table(RECORDS)?;
+    let mut found = Vec::with_capacity(keys.len());
+    for key in keys {
+        found.push(records.get(key.as_str())?.map(|value| record(key, value.value())));
+    }
+    Ok(found)
+}
+
+fn changes(database: &Database, after: Revision, limit: usize) -> Result<Changes, redb::Error> {
+    let read = database.begin_read()?;
+    let latest = read.open_table(META)?.get(REVISION)?.map_or(0, |value| value.value());
+    if after < latest.saturating_sub(KEPT_WRITES) {
+        return Ok(Changes::Forgotten(latest));
+    }
+    let table = read.open_table(CHANGES)?;
+    let mut changes = Vec::new();
+    for entry in table.range(after + 1..)? {
+        let (revision, keys) = entry?;
+        let revision = revision.value();
+        changes.extend(keys.value().into_iter().map(|key| Change { revision, key: key.to_owned() }));
+        if changes.len() >= limit {
+            break;
+        }
+    }
+    Ok(Changes::Since(whole_writes(changes.into_iter(), limit)))
 }
 
 impl Store for RedbStore {
     fn get<'a>(&'a self, keys: &'a [String]) -> Answering<'a, Vec<Option<Record>>> {
-        Box::pin(async move { self.get_blocking(keys).map_err(unavailable) })
+        let keys = keys.to_vec();
+        Box::pin(self.read(keys.len(), move |database| get(database, &keys)))
     }
 
     fn list<'a>(
@@ -188,7 +214,8 @@ impl Store for RedbStore {
         after: Option<&'a str>,
         limit: usize,
     ) -> Answering<'a, Vec<Record>> {
-        Box::pin(async move { self.list_blocking(prefix, after, limit).map_err(unavailable) })
+        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+        Box::pin(self.read(limit, move |database| list(database, &prefix, after.as_deref(), limit)))
     }
 
     fn write(&self, batch: Batch) -> Answering<'_, Revision, WriteError> {
@@ -196,7 +223,7 @@ impl Store for RedbStore {
     }
 
     fn changes(&self, after: Revision, limit: usize) -> Answering<'_, Changes> {
-        Box::pin(async move { self.changes_blocking(after, limit).map_err(unavailable) })
+        Box::pin(self.read(limit, move |database| changes(database, after, limit)))
     }
 
     fn changed(&self, after: Revision) -> Answering<'_, Revision> {
@@ -205,6 +232,17 @@ impl Store for RedbStore {
 
     fn close(&self) -> Answering<'_, ()> {
         Box::pin(self.ask(Job::Close))
+    }
+
+    fn failed(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>> {
+        let mut failed = self.failed.clone();
+        Box::pin(async move {
+            match failed.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
+                Ok(Some(failure)) => failure,
+                // The thread has ended: after an orderly close nobody asks any more.
+                _ => StoreError::Unavailable("its writer has ended".into()),
+            }
+        })
     }
 }
 
@@ -226,6 +264,13 @@ fn open_file(path: &Path) -> Result<Database, OpenError> {
         .mode(0o600)
         .open(path)
         .map_err(file(name.clone()))?;
+    if let Some(directory) = path.parent() {
+        // A file that was just made is found after a loss of power only if its directory was written too.
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+        File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(file(directory.display().to_string()))?;
+    }
     let opened = FileBackend::new(handle)
         .and_then(|file| Builder::new().set_cache_size(CACHE).create_with_backend(file));
     opened.map_err(|error| match error {
@@ -291,6 +336,10 @@ fn unavailable(error: impl Into<redb::Error>) -> StoreError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use redb::StorageBackend;
+
     use super::*;
 
     fn site() -> (tempfile::TempDir, std::path::PathBuf) {
@@ -322,6 +371,52 @@ mod tests {
                 opened => return opened.expect("opens"),
             }
         }
+    }
+
+    /// A disk that can be told to be full.
+    #[derive(Debug)]
+    struct Disk {
+        inner: redb::backends::InMemoryBackend,
+        full: Arc<AtomicBool>,
+    }
+
+    impl StorageBackend for Disk {
+        fn len(&self) -> io::Result<u64> {
+            self.inner.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.inner.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.inner.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.inner.sync_data()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            if self.full.load(Ordering::SeqCst) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.inner.write(offset, data)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_that_fails_is_refused_and_told() {
+        let full = Arc::new(AtomicBool::new(false));
+        let disk = Disk { inner: redb::backends::InMemoryBackend::new(), full: Arc::clone(&full) };
+        let store =
+            RedbStore::over(Builder::new().create_with_backend(disk).expect("is made"), "test".into());
+        let store = store.expect("opens");
+        store.write(Batch::default().put("a", "1")).await.expect("writes");
+        full.store(true, Ordering::SeqCst);
+        let refused = store.write(Batch::default().put("a", "2")).await;
+        assert!(matches!(refused, Err(WriteError::Store(StoreError::Unavailable(_)))), "{refused:?}");
+        assert!(matches!(store.failed().await, StoreError::Unavailable(_)));
     }
 
     #[test]

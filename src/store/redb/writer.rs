@@ -7,7 +7,7 @@ use redb::{Database, ReadableTable, Table};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{CHANGES, META, RECORDS, REVISION, begin, mark, unavailable};
-use crate::store::memory::KEPT_WRITES;
+use crate::store::feed::KEPT_WRITES;
 use crate::store::{Batch, Condition, Revision, StoreError, WriteError};
 
 /// Writes that are joined into one commit at most, so that the first of them does not wait long.
@@ -24,6 +24,8 @@ pub(super) struct Writer {
     database: Arc<Database>,
     revision: Revision,
     told: watch::Sender<Revision>,
+    /// What a commit failed with. redb refuses everything from then on, until the file is opened anew.
+    failure: watch::Sender<Option<StoreError>>,
 }
 
 impl Writer {
@@ -31,9 +33,10 @@ impl Writer {
         database: Arc<Database>,
         revision: Revision,
         told: watch::Sender<Revision>,
+        failure: watch::Sender<Option<StoreError>>,
         jobs: mpsc::Receiver<Job>,
     ) -> io::Result<()> {
-        let writer = Self { database, revision, told };
+        let writer = Self { database, revision, told, failure };
         std::thread::Builder::new().name("store-writer".into()).spawn(move || writer.run(jobs))?;
         Ok(())
     }
@@ -69,9 +72,14 @@ impl Writer {
         }
         let (batches, answers): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
         let outcome = self.try_commit(batches).map_err(unavailable);
-        if let Ok((revision, _)) = &outcome {
-            self.revision = *revision;
-            self.told.send_replace(*revision);
+        match &outcome {
+            Ok((revision, _)) => {
+                self.revision = *revision;
+                self.told.send_replace(*revision);
+            }
+            Err(error) => {
+                self.failure.send_replace(Some(error.clone()));
+            }
         }
         let results = outcome.map(|(_, results)| results);
         for (at, answer) in answers.into_iter().enumerate() {

@@ -1,8 +1,12 @@
 //! Ironic's API, asked as its clients ask it, over a store in memory.
 
+mod agreement;
+mod auth;
 mod errors;
 mod nodes;
+mod others;
 mod ports;
+mod states;
 mod versions;
 mod volumes;
 
@@ -12,13 +16,18 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use serde_json::Value;
+use tokio::sync::OnceCell;
 use tower::ServiceExt as _;
 use volboot::api::{ApiState, router};
+use volboot::auth::Auth;
 use volboot::model::StorageInterface;
 use volboot::store::{Inventory, MemoryStore};
 
 /// The last version served, which most tests use.
 const LATEST: &str = "1.33";
+
+/// What the API says of itself; the same for all.
+static DOCUMENT: OnceCell<Value> = OnceCell::const_new();
 
 /// An API with nothing in it yet.
 struct Api {
@@ -36,7 +45,12 @@ struct Answer {
 
 impl Api {
     fn new() -> Self {
-        let state = ApiState {
+        Self::with(|_| {})
+    }
+
+    /// One that is not as it is by default.
+    fn with(change: impl FnOnce(&mut ApiState)) -> Self {
+        let mut state = ApiState {
             inventory: Inventory::new(Arc::new(MemoryStore::default())),
             enabled_storage_interfaces: vec![
                 StorageInterface::Noop,
@@ -44,8 +58,10 @@ impl Api {
                 StorageInterface::Cinder,
             ],
             default_storage_interface: StorageInterface::Noop,
+            auth: Auth::Anybody,
             keep_targets_on_undeploy: false,
         };
+        change(&mut state);
         Self { router: router(state), version: LATEST }
     }
 
@@ -85,6 +101,17 @@ impl Api {
             request = request.header(*name, *value);
         }
         let request = request.body(body).expect("a request");
+        let answer = self.answer(request).await;
+        let document = DOCUMENT.get_or_init(|| self.document()).await;
+        agreement::check(document, method, path, &answer);
+        answer
+    }
+
+    async fn document(&self) -> Value {
+        self.answer(Request::get("/openapi.json").body(Body::empty()).expect("a request")).await.expect(200)
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.expect("an answer");
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.expect("a body");
