@@ -13,7 +13,7 @@ help:
 	@echo "make test       all tests, with machines that really boot"
 	@echo "make check      formatting, lints, documents, licences"
 	@echo "make packages   the deb and the rpm, in target/packages"
-	@echo "make setup      the Debian packages that demo and tests need (all install them by themselves)"
+	@echo "make setup      the Debian packages that demo and tests need (both install them by themselves)"
 
 .PHONY: build
 build:
