@@ -14,6 +14,7 @@ help:
 	@echo "make check      formatting, lints, documents, licences"
 	@echo "make packages   the deb and the rpm, in target/packages"
 	@echo "make setup      the Debian packages that demo and tests need (both install them by themselves)"
+	@echo "make clients    OpenStack's own clients, which the tests need (they install them by themselves)"
 
 .PHONY: build
 build:
@@ -27,6 +28,11 @@ packages:
 setup:
 	@tests/lab/install
 
+# OpenStack's own clients, in a Python environment under `target`.
+.PHONY: clients
+clients:
+	@tests/clients/install
+
 .PHONY: demo
 demo: setup
 	$(CARGO) build --locked --bin volboot --example demo
@@ -34,8 +40,9 @@ demo: setup
 
 # Two machines at a time: each keeps a core busy.
 .PHONY: test
-test: setup
+test: setup clients
 	$(CARGO) test --locked --lib --bins --test suite
+	$(CARGO) test --locked --test clients -- --test-threads=2
 	$(ROOT_CARGO) test --locked --test boots -- --test-threads=2
 
 .PHONY: check

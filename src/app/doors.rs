@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tower::{ServiceExt, service_fn};
 
 use super::files::MachineFiles;
-use super::{auth, find_images, manager};
+use super::{find_images, manager};
 use crate::api::{self, ApiState};
 use crate::auth::Auth;
 use crate::boot::Boot;
@@ -35,6 +35,7 @@ struct Behind {
 pub(super) struct Doors {
     /// The configuration that volboot was started with: what is fixed is as it says.
     started: Config,
+    auth: Auth,
     inventory: Inventory,
     /// Where the machines' door is bound.
     http: SocketAddr,
@@ -49,8 +50,8 @@ impl Doors {
         inventory: Inventory,
         http: SocketAddr,
     ) -> Self {
-        let behind = watch::Sender::new(Behind::new(&config, auth, images, &inventory, http));
-        Self { started: config, inventory, http, behind }
+        let behind = watch::Sender::new(Behind::new(&config, auth.clone(), images, &inventory, http));
+        Self { started: config, auth, inventory, http, behind }
     }
 
     /// What firmware reads, whatever stands behind it at the time.
@@ -81,29 +82,23 @@ impl Doors {
     /// Puts what a configuration asks for in the place of what is there. One that cannot be used changes nothing.
     pub(super) async fn reload(&mut self, read: Result<Config, ConfigError>) {
         manager::reloading();
-        if let Err(error) = self.exchange(read).await {
-            let cause = error.source().map(tracing::field::display);
-            tracing::error!(error = %error, cause, "not reloaded: the previous configuration holds");
-            manager::kept();
-        } else {
-            tracing::info!("reloaded");
-            manager::ready();
-        }
-    }
-
-    async fn exchange(
-        &mut self,
-        read: Result<Config, ConfigError>,
-    ) -> Result<(), Box<dyn Error + Send + Sync>> {
-        let config = read?;
-        let auth = auth(&config)?;
+        let config = match read {
+            Ok(config) => config,
+            Err(error) => {
+                let cause = error.source().map(tracing::field::display);
+                tracing::error!(error = %error, cause, "not reloaded: the previous configuration holds");
+                return manager::kept();
+            }
+        };
         for key in self.started.fixed_keys_that_differ(&config) {
             tracing::warn!(key, "changed in the configuration, but takes effect when volboot is restarted");
         }
         let directories = config.tftp.images.clone();
-        let images = tokio::task::spawn_blocking(move || find_images(&directories)).await?;
+        let images = tokio::task::spawn_blocking(move || find_images(&directories)).await.unwrap_or_default();
+        let auth = self.auth.clone();
         self.behind.send_replace(Behind::new(&config, auth, images, &self.inventory, self.http));
-        Ok(())
+        manager::ready();
+        tracing::info!("reloaded");
     }
 }
 

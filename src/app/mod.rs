@@ -91,7 +91,10 @@ impl App {
             .map_err(|source| StartError::Bind { door: "tftp", address, source })?;
         let http = bind("http")(config.http.listen)?;
         let api = bind("api")(config.api.listen)?;
-        let auth = auth(&config)?;
+        let auth = match config.api.auth {
+            config::Auth::None => Auth::Anybody,
+            config::Auth::HttpBasic => Auth::http_basic(&config.api.htpasswd_file)?,
+        };
         let store = RedbStore::open(&config.store.path)?;
         let images = find_images(&config.tftp.images);
         Ok(Self { config, auth, store: Arc::new(store), images, tftp, http, api })
@@ -115,24 +118,23 @@ impl App {
         }
 
         let inventory = Inventory::new(Arc::clone(&store));
-        let mut doors = Doors::new(config, auth, images, inventory, http_address);
-        let files = Arc::new(doors.files());
+        let mut behind = Doors::new(config, auth, images, inventory, http_address);
 
         let (events, transfers) = mpsc::channel(TFTP_EVENTS);
         tokio::spawn(log_transfers(transfers));
-        tokio::spawn(manager::keep_alive(stop.clone()));
-        let mut tasks = JoinSet::new();
-        tasks.spawn({
-            let stop = stop.clone();
+        let mut doors = JoinSet::new();
+        doors.spawn({
+            let (files, stop) = (Arc::new(behind.files()), stop.clone());
             async move { tftp.serve(files, events, stop, GRACE).await.map_err(RunError::Tftp) }
         });
-        for (listener, router) in [(http, doors.machines()), (api, doors.people())] {
+        for (listener, router) in [(http, behind.machines()), (api, behind.people())] {
             let served = listener.serve(router, Limits::default(), stop.clone(), GRACE);
-            tasks.spawn(async move {
+            doors.spawn(async move {
                 served.await;
                 Ok(())
             });
         }
+        tokio::spawn(manager::keep_alive(stop.clone()));
         manager::ready();
         tracing::info!("ready");
 
@@ -143,34 +145,26 @@ impl App {
                 // Asked first: a door that was told to stop may have ended by now.
                 biased;
                 () = stop.cancelled() => break None,
-                Some(ended) = tasks.join_next() => break Some(match ended {
+                Some(ended) = doors.join_next() => break Some(match ended {
                     Ok(Err(error)) => error,
                     Ok(Ok(())) => RunError::Door("it ended by itself".into()),
                     Err(panicked) => RunError::Door(panicked.to_string()),
                 }),
                 error = store.failed() => break Some(RunError::Store(error)),
-                Some(read) = reloads.recv() => doors.reload(read).await,
+                Some(read) = reloads.recv() => behind.reload(read).await,
             }
         };
         manager::stopping();
         tracing::info!("stopping");
         stop.cancel();
         // Each door takes no longer than the grace.
-        while tasks.join_next().await.is_some() {}
+        while doors.join_next().await.is_some() {}
         match (failure, store.close().await) {
             (Some(failure), _) => return Err(failure),
             (None, closed) => closed?,
         }
         tracing::info!("stopped");
         Ok(())
-    }
-}
-
-/// Who may use the people's door.
-fn auth(config: &Config) -> Result<Auth, HtpasswdError> {
-    match config.api.auth {
-        config::Auth::None => Ok(Auth::Anybody),
-        config::Auth::HttpBasic => Auth::http_basic(&config.api.htpasswd_file),
     }
 }
 

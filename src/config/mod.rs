@@ -250,6 +250,8 @@ impl Config {
             ("tftp.listen", self.tftp.listen != other.tftp.listen),
             ("http.listen", self.http.listen != other.http.listen),
             ("api.listen", self.api.listen != other.api.listen),
+            ("api.auth", self.api.auth != other.api.auth),
+            ("api.htpasswd_file", self.api.htpasswd_file != other.api.htpasswd_file),
         ];
         keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }

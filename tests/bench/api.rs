@@ -53,13 +53,9 @@ impl Server {
         Self { client: Client::new(), address, samples }
     }
 
-    fn versioned(&self, request: RequestBuilder) -> RequestBuilder {
-        request.header("x-openstack-ironic-api-version", "1.33").header("content-type", "application/json")
-    }
-
     async fn get(&self, path: &str) -> Value {
         let request = self.client.get(format!("http://{}/v1/{path}", self.address));
-        let answer = self.versioned(request).send().await.expect("an answer");
+        let answer = versioned(request).send().await.expect("an answer");
         assert!(answer.status().is_success(), "{path}");
         answer.json().await.expect("JSON")
     }
@@ -67,7 +63,7 @@ impl Server {
     async fn create(&self) -> String {
         let request = self.client.post(format!("http://{}/v1/nodes", self.address));
         let body = json!({"driver": "fake-hardware", "properties": {"capabilities": "iscsi_boot:True"}});
-        let answer = self.versioned(request).body(body.to_string()).send().await.expect("an answer");
+        let answer = versioned(request).body(body.to_string()).send().await.expect("an answer");
         let created: Value = answer.json().await.expect("JSON");
         created["uuid"].as_str().expect("a UUID").to_owned()
     }
@@ -82,6 +78,10 @@ impl Server {
         }
         times
     }
+}
+
+fn versioned(request: RequestBuilder) -> RequestBuilder {
+    request.header("x-openstack-ironic-api-version", "1.33").header("content-type", "application/json")
 }
 
 async fn beside_ironic() {

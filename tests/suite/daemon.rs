@@ -109,6 +109,7 @@ impl Daemon {
     }
 
     /// The number of its process.
+    #[allow(dead_code, reason = "a benchmark asks how much memory it takes")]
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }
