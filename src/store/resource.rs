@@ -125,124 +125,46 @@ pub struct Versioned<R> {
     pub revision: Revision,
 }
 
-impl Resource for Node {
-    const KIND: Kind = Kind::Node;
+/// What every kind says in the same way, and what it alone has.
+macro_rules! resource {
+    ($type:ident, node: |$of:ident| $node:expr, uniques: |$record:ident| $uniques:expr) => {
+        impl Resource for $type {
+            const KIND: Kind = Kind::$type;
 
-    fn uuid(&self) -> Uuid {
-        self.uuid
-    }
+            fn uuid(&self) -> Uuid {
+                self.uuid
+            }
 
-    fn created_at(&self) -> Timestamp {
-        self.created_at
-    }
+            fn created_at(&self) -> Timestamp {
+                self.created_at
+            }
 
-    fn node(&self) -> Option<Uuid> {
-        None
-    }
+            fn node(&self) -> Option<Uuid> {
+                let $of = self;
+                $node
+            }
 
-    fn uniques(&self) -> Vec<Unique> {
-        let name = self.name.clone().map(Unique::NodeName);
-        name.into_iter().chain(self.instance_uuid.map(Unique::Instance)).collect()
-    }
+            fn uniques(&self) -> Vec<Unique> {
+                let $record = self;
+                $uniques
+            }
+        }
+    };
 }
 
-impl Resource for Port {
-    const KIND: Kind = Kind::Port;
-
-    fn uuid(&self) -> Uuid {
-        self.uuid
-    }
-
-    fn created_at(&self) -> Timestamp {
-        self.created_at
-    }
-
-    fn node(&self) -> Option<Uuid> {
-        Some(self.node_uuid)
-    }
-
-    fn uniques(&self) -> Vec<Unique> {
-        vec![Unique::Address(self.address)]
-    }
-}
-
-impl Resource for Chassis {
-    const KIND: Kind = Kind::Chassis;
-
-    fn uuid(&self) -> Uuid {
-        self.uuid
-    }
-
-    fn created_at(&self) -> Timestamp {
-        self.created_at
-    }
-
-    fn node(&self) -> Option<Uuid> {
-        None
-    }
-
-    fn uniques(&self) -> Vec<Unique> {
-        Vec::new()
-    }
-}
-
-impl Resource for PortGroup {
-    const KIND: Kind = Kind::PortGroup;
-
-    fn uuid(&self) -> Uuid {
-        self.uuid
-    }
-
-    fn created_at(&self) -> Timestamp {
-        self.created_at
-    }
-
-    fn node(&self) -> Option<Uuid> {
-        Some(self.node_uuid)
-    }
-
-    fn uniques(&self) -> Vec<Unique> {
-        let name = self.name.clone().map(Unique::PortGroupName);
-        name.into_iter().chain(self.address.map(Unique::PortGroupAddress)).collect()
-    }
-}
-
-impl Resource for VolumeConnector {
-    const KIND: Kind = Kind::VolumeConnector;
-
-    fn uuid(&self) -> Uuid {
-        self.uuid
-    }
-
-    fn created_at(&self) -> Timestamp {
-        self.created_at
-    }
-
-    fn node(&self) -> Option<Uuid> {
-        Some(self.node_uuid)
-    }
-
-    fn uniques(&self) -> Vec<Unique> {
-        vec![Unique::Connector(self.kind.clone(), self.connector_id.clone())]
-    }
-}
-
-impl Resource for VolumeTarget {
-    const KIND: Kind = Kind::VolumeTarget;
-
-    fn uuid(&self) -> Uuid {
-        self.uuid
-    }
-
-    fn created_at(&self) -> Timestamp {
-        self.created_at
-    }
-
-    fn node(&self) -> Option<Uuid> {
-        Some(self.node_uuid)
-    }
-
-    fn uniques(&self) -> Vec<Unique> {
-        vec![Unique::BootIndex(self.node_uuid, self.boot_index)]
-    }
-}
+resource!(Node, node: |_none| None, uniques: |node| {
+    let name = node.name.clone().map(Unique::NodeName);
+    name.into_iter().chain(node.instance_uuid.map(Unique::Instance)).collect()
+});
+resource!(Chassis, node: |_none| None, uniques: |_none| Vec::new());
+resource!(Port, node: |port| Some(port.node_uuid), uniques: |port| vec![Unique::Address(port.address)]);
+resource!(PortGroup, node: |group| Some(group.node_uuid), uniques: |group| {
+    let name = group.name.clone().map(Unique::PortGroupName);
+    name.into_iter().chain(group.address.map(Unique::PortGroupAddress)).collect()
+});
+resource!(VolumeConnector, node: |connector| Some(connector.node_uuid), uniques: |connector| {
+    vec![Unique::Connector(connector.kind.clone(), connector.connector_id.clone())]
+});
+resource!(VolumeTarget, node: |target| Some(target.node_uuid), uniques: |target| {
+    vec![Unique::BootIndex(target.node_uuid, target.boot_index)]
+});
