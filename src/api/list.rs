@@ -82,7 +82,10 @@ impl<R: Shown> Listing<'_, R> {
     /// The records behind `after`, by age: read until the page is full.
     async fn in_store_order(&self, mut after: Option<R>, limit: usize) -> Result<Vec<R>, Fault> {
         let mut records = Vec::new();
-        while let Some(chunk) = self.chunk(after.as_ref()).await? {
+        // A page without a filter needs no more than itself; with one, who knows.
+        let mut most = limit.min(CHUNK);
+        while let Some(chunk) = self.chunk(after.as_ref(), most).await? {
+            most = CHUNK;
             after = chunk.last().cloned();
             records.extend(chunk.into_iter().filter(|record| (self.keeps)(record)));
             if records.len() >= limit {
@@ -98,7 +101,7 @@ impl<R: Shown> Listing<'_, R> {
         let marker = marker.map(|record| order.rank(&record, self.call));
         let mut first = BTreeMap::new();
         let mut after = None;
-        while let Some(chunk) = self.chunk(after.as_ref()).await? {
+        while let Some(chunk) = self.chunk(after.as_ref(), CHUNK).await? {
             after = chunk.last().cloned();
             for record in chunk.into_iter().filter(|record| (self.keeps)(record)) {
                 let rank = order.rank(&record, self.call);
@@ -114,11 +117,11 @@ impl<R: Shown> Listing<'_, R> {
         Ok(first.into_values().collect())
     }
 
-    async fn chunk(&self, after: Option<&R>) -> Result<Option<Vec<R>>, Fault> {
+    async fn chunk(&self, after: Option<&R>, most: usize) -> Result<Option<Vec<R>>, Fault> {
         let inventory = &self.call.state.inventory;
         let found = match self.of_node {
-            Some(node) => inventory.list_of(node, after, CHUNK).await?,
-            None => inventory.list(after, CHUNK).await?,
+            Some(node) => inventory.list_of(node, after, most).await?,
+            None => inventory.list(after, most).await?,
         };
         let records: Vec<R> = found.into_iter().map(|record| record.value).collect();
         Ok(if records.is_empty() { None } else { Some(records) })

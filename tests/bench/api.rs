@@ -12,13 +12,13 @@ mod ironic;
 #[allow(dead_code, reason = "the tests also run scripts")]
 mod python;
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 use uuid::Uuid;
 use volboot::model::{Node, StorageInterface};
@@ -40,66 +40,95 @@ async fn main() {
     alone().await;
 }
 
-/// A server and a client that keeps its connection.
+/// A server and a connection to it, which is kept as long as the server keeps it.
 struct Server {
-    client: Client,
     address: SocketAddr,
+    stream: TcpStream,
     /// Requests of one kind in a round.
     samples: usize,
 }
 
 impl Server {
     fn new(address: SocketAddr, samples: usize) -> Self {
-        Self { client: Client::new(), address, samples }
+        Self { address, stream: connect(address), samples }
     }
 
-    async fn get(&self, path: &str) -> Value {
-        let request = self.client.get(format!("http://{}/v1/{path}", self.address));
-        let answer = versioned(request).send().await.expect("an answer");
-        assert!(answer.status().is_success(), "{path}");
-        answer.json().await.expect("JSON")
+    /// Sends a request and reads its answer whole, without looking into it.
+    fn ask(&mut self, method: &str, path: &str, body: &str) -> Vec<u8> {
+        let request = format!(
+            "{method} /v1/{path} HTTP/1.1\r\nHost: {}\r\nX-OpenStack-Ironic-API-Version: 1.33\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        );
+        self.stream.write_all(request.as_bytes()).expect("is sent");
+        let (mut answer, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
+        loop {
+            let read = self.stream.read(&mut buffer).expect("is answered");
+            assert!(read > 0, "{path}: closed after {} bytes", answer.len());
+            answer.extend_from_slice(&buffer[..read]);
+            let Some(head) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
+            let (head, rest) = (String::from_utf8_lossy(&answer[..head]).to_ascii_lowercase(), head + 4);
+            assert!(head.starts_with("http/1.1 2"), "{path}: {head}");
+            let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+            let length: usize = header("content-length:").expect("a length").parse().expect("a number");
+            if answer.len() == rest + length {
+                if header("connection:") == Some("close") {
+                    self.stream = connect(self.address);
+                }
+                return answer.split_off(rest);
+            }
+        }
     }
 
-    async fn create(&self) -> String {
-        let request = self.client.post(format!("http://{}/v1/nodes", self.address));
+    fn get(&mut self, path: &str) -> Vec<u8> {
+        self.ask("GET", path, "")
+    }
+
+    fn create(&mut self) -> Vec<u8> {
         let body = json!({"driver": "fake-hardware", "properties": {"capabilities": "iscsi_boot:True"}});
-        let answer = versioned(request).body(body.to_string()).send().await.expect("an answer");
-        let created: Value = answer.json().await.expect("JSON");
-        created["uuid"].as_str().expect("a UUID").to_owned()
+        self.ask("POST", "nodes", &body.to_string())
     }
 
     /// How long each of the round's requests took.
-    async fn timed<T>(&self, request: impl AsyncFn() -> T) -> Vec<Duration> {
+    fn timed<T>(&mut self, request: impl Fn(&mut Self) -> T) -> Vec<Duration> {
         let mut times = Vec::new();
         for _ in 0..self.samples {
             let began = Instant::now();
-            request().await;
+            request(self);
             times.push(began.elapsed());
         }
         times
     }
 }
 
-fn versioned(request: RequestBuilder) -> RequestBuilder {
-    request.header("x-openstack-ironic-api-version", "1.33").header("content-type", "application/json")
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("connects");
+    stream.set_nodelay(true).expect("is set");
+    stream.set_read_timeout(Some(daemon::LIMIT)).expect("is set");
+    stream
+}
+
+fn json_of(body: &[u8]) -> Value {
+    serde_json::from_slice(body).expect("JSON")
 }
 
 async fn beside_ironic() {
     let site = daemon::site("");
     let (ironic, volboot) = (Ironic::start().await, Daemon::start(site.path()));
-    let servers = [Server::new(ironic.address, 40), Server::new(volboot.api, 1000)];
+    let mut servers = [Server::new(ironic.address, 40), Server::new(volboot.api, 1000)];
     let mut times: [[Vec<Duration>; 3]; 2] = Default::default();
     for _ in 0..PAGE {
-        for server in &servers {
-            server.create().await;
+        for server in &mut servers {
+            server.create();
         }
     }
     for _ in 0..ROUNDS {
-        for (server, times) in servers.iter().zip(&mut times) {
-            let node = format!("nodes/{}", server.create().await);
-            times[0].extend(server.timed(async || server.get(&node).await).await);
-            times[1].extend(server.timed(async || server.create().await).await);
-            times[2].extend(server.timed(async || server.get(&format!("nodes?limit={PAGE}")).await).await);
+        for (server, times) in servers.iter_mut().zip(&mut times) {
+            let node = format!("nodes/{}", json_of(&server.create())["uuid"].as_str().expect("a UUID"));
+            times[0].extend(server.timed(|server| server.get(&node)));
+            times[1].extend(server.timed(Server::create));
+            times[2].extend(server.timed(|server| server.get(&format!("nodes?limit={PAGE}"))));
         }
     }
     println!("{:>24} {:>22} {:>22} {:>8}", "", "Ironic", "volboot", "ratio");
@@ -117,22 +146,19 @@ async fn alone() {
     let site = daemon::site("");
     let some = fill(&site.path().join("store.redb")).await;
     let volboot = Daemon::start(site.path());
-    let server = Server::new(volboot.api, 2000);
+    let mut server = Server::new(volboot.api, 2000);
     println!("\nvolboot with {MANY} nodes:");
     let path = format!("nodes/{some}");
-    print("GET one node", server.timed(async || server.get(&path).await).await);
-    let few = Server::new(volboot.api, 20);
-    print("GET a page of 100", few.timed(async || few.get("nodes?limit=100").await).await);
-    print("GET a page of 1000", few.timed(async || few.get("nodes/detail?limit=1000").await).await);
-    print(
-        "GET a page of 100 by name",
-        few.timed(async || few.get("nodes?limit=100&sort_key=name").await).await,
-    );
+    print("GET one node", server.timed(|server| server.get(&path)));
+    server.samples = 50;
+    print("GET a page of 100", server.timed(|server| server.get("nodes?limit=100")));
+    print("GET a page of 1000, detailed", server.timed(|server| server.get("nodes/detail?limit=1000")));
+    print("GET a page of 100 by name", server.timed(|server| server.get("nodes?limit=100&sort_key=name")));
     let before = resident(volboot.pid());
     let (mut seen, mut next) = (0, Some("nodes/detail?limit=100".to_owned()));
     let began = Instant::now();
     while let Some(path) = next {
-        let page = server.get(&path).await;
+        let page = json_of(&server.get(&path));
         seen += page["nodes"].as_array().expect("a page").len();
         next = page["next"].as_str().and_then(|url| url.split_once("/v1/")).map(|(_, path)| path.to_owned());
     }
