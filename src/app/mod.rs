@@ -28,6 +28,8 @@ use doors::Doors;
 
 /// How long running transfers and requests may take to end after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long a connection of people may be silent between two requests.
+const PATIENCE_WITH_PEOPLE: Duration = Duration::from_secs(75);
 /// Events of the TFTP door that may wait to be told.
 const TFTP_EVENTS: usize = 1024;
 
@@ -128,7 +130,14 @@ impl App {
             async move { tftp.serve(files, events, stop, GRACE).await.map_err(RunError::Tftp) }
         });
         // The API has a limit of its own, and answers in its own form who exceeds it.
-        let people = Limits { body: 2 * Limits::default().body, ..Limits::default() };
+        let people = Limits {
+            body: 2 * Limits::default().body,
+            // Clients that wait for a node ask every ten seconds, over one connection: it must not be closed in the
+            // very moment in which they do.
+            headers: PATIENCE_WITH_PEOPLE,
+            silence: PATIENCE_WITH_PEOPLE,
+            ..Limits::default()
+        };
         let served = [(http, behind.machines(), Limits::default()), (api, behind.people(), people)];
         for (listener, router, limits) in served {
             let served = listener.serve(router, limits, stop.clone(), GRACE);

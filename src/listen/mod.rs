@@ -41,7 +41,8 @@ pub struct Peer {
 pub struct Limits {
     /// Connections at once. More wait in the kernel's queue.
     pub connections: usize,
-    /// From the first byte expected to the last header.
+    /// From the end of one answer (or the beginning) to the last header of the next request: hyper counts the time in
+    /// which a kept connection is idle, too.
     pub headers: Duration,
     /// From the last header to the last byte of the answer's head.
     pub request: Duration,

@@ -64,6 +64,26 @@ fn a_running_request_is_finished_before_the_end() {
 }
 
 #[test]
+fn who_asks_every_ten_seconds_keeps_the_connection() {
+    let site = site("");
+    let daemon = Daemon::start(site.path());
+    let mut stream = TcpStream::connect(daemon.api).expect("connects");
+    stream.set_read_timeout(Some(LIMIT)).expect("is set");
+    for pause in [Duration::ZERO, Duration::from_secs(11)] {
+        // As OpenStack's clients do while they wait for a node.
+        std::thread::sleep(pause);
+        stream.write_all(b"HEAD /v1 HTTP/1.1\r\nHost: x\r\n\r\n").expect("is sent");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("is answered");
+            head.extend(byte);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&head));
+    }
+}
+
+#[test]
 fn a_client_that_says_nothing_does_not_keep_it_from_ending() {
     let site = site("");
     let mut daemon = Daemon::start(site.path());
