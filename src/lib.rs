@@ -23,8 +23,8 @@
 //! | floor | modules |
 //! |---|---|
 //! | 0 | [`model`]: nouns with their rules, no I/O |
-//! | 1 | [`config`], [`images`], [`listen`], [`script`], [`telemetry`] |
-//! | 2 | [`store`], [`tftp`] |
+//! | 1 | [`config`], [`images`], [`listen`], [`script`], [`telemetry`], [`tls`] |
+//! | 2 | [`keystone`], [`store`], [`tftp`] |
 //! | 3 | [`boot`] |
 //! | 4 | [`api`], [`auth`], [`http`] |
 //! | 5 | [`app`]: assembly |
@@ -38,9 +38,11 @@ pub mod cli;
 pub mod config;
 pub mod http;
 pub mod images;
+pub mod keystone;
 pub mod listen;
 pub mod model;
 pub mod script;
 pub mod store;
 pub mod telemetry;
 pub mod tftp;
+pub mod tls;

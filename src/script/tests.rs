@@ -1,12 +1,21 @@
 //! Golden files for every kind of script, and the proof that no value can change what a script means.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::config::WhenAway;
 use crate::model::{Lun, Mac, Volume};
 
-const CONFIG: BootConfig = BootConfig { unknown: Afterwards::Exit, refused: Afterwards::Exit, tries: 10 };
+const CONFIG: BootConfig = BootConfig {
+    unknown: Afterwards::Exit,
+    refused: Afterwards::Exit,
+    tries: 10,
+    when_cinder_is_away: WhenAway::LastKnown,
+    last_known_max_age: Duration::from_secs(60),
+};
 
 fn asker() -> Asker {
     Asker {
