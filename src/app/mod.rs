@@ -19,8 +19,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Auth, HtpasswdError};
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Config, ConfigError, Fault};
 use crate::images::Images;
+use crate::keystone::{Cloud, Surroundings, Validator};
 use crate::listen::{Limits, Listener};
 use crate::store::{Inventory, OpenError, RedbStore, Store, StoreError};
 use crate::tftp;
@@ -42,6 +43,9 @@ pub enum StartError {
     /// The password file cannot be used.
     #[error(transparent)]
     Passwords(#[from] HtpasswdError),
+    /// The cloud cannot be used that the configuration leads to.
+    #[error("{}", config::all(.0))]
+    Cloud(Vec<Fault>),
     /// A socket cannot be had.
     #[error("cannot listen on {address} ({door})")]
     Bind {
@@ -93,9 +97,15 @@ impl App {
             .map_err(|source| StartError::Bind { door: "tftp", address, source })?;
         let http = bind("http")(config.http.listen)?;
         let api = bind("api")(config.api.listen)?;
+        let cloud = Cloud::resolve(&config.cinder.cloud, &Surroundings::here()).map_err(StartError::Cloud)?;
         let auth = match config.api.auth {
             config::Auth::None => Auth::Anybody,
             config::Auth::HttpBasic => Auth::http_basic(&config.api.htpasswd_file)?,
+            config::Auth::Keystone => {
+                let validator =
+                    Validator::resolve(&config.keystone, cloud.as_ref()).map_err(StartError::Cloud)?;
+                Auth::keystone(validator, config.api.projects.clone())
+            }
         };
         let store = RedbStore::open(&config.store.path)?;
         let images = find_images(&config.tftp.images);
