@@ -44,8 +44,9 @@ pub(super) async fn front(State(state): State<Arc<ApiState>>, request: Request, 
     if !method.is_safe() {
         // What changes something is told; what only looks would drown it.
         let (status, millis) = (response.status().as_u16(), began.elapsed().as_millis() as u64);
-        let user = response.extensions().get::<Arc<Caller>>().and_then(|caller| caller.name.as_deref());
-        tracing::info!(id, user, %method, path, status, millis, "api request");
+        let caller = response.extensions().get::<Arc<Caller>>();
+        let name = caller.and_then(|caller| caller.name.as_deref());
+        tracing::info!(id, user = name, %method, path, status, millis, "api request");
     }
     Version::announce(used, response.headers_mut());
     if let Ok(id) = HeaderValue::from_str(&id) {

@@ -13,12 +13,14 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tower::{ServiceExt, service_fn};
 
+use super::cloud::{cinder, policy, resolved};
 use super::files::MachineFiles;
 use super::{find_images, manager};
 use crate::api::{self, ApiState};
+use crate::attach::Attach;
 use crate::auth::Auth;
 use crate::boot::Boot;
-use crate::config::{Config, ConfigError};
+use crate::config::{self, Config, ConfigError};
 use crate::http::{self, Machines};
 use crate::images::Images;
 use crate::store::Inventory;
@@ -37,6 +39,7 @@ pub(super) struct Doors {
     started: Config,
     auth: Auth,
     inventory: Inventory,
+    attach: Attach,
     /// Where the machines' door is bound.
     http: SocketAddr,
     behind: watch::Sender<Behind>,
@@ -48,10 +51,11 @@ impl Doors {
         auth: Auth,
         images: Images,
         inventory: Inventory,
+        attach: Attach,
         http: SocketAddr,
     ) -> Self {
-        let behind = watch::Sender::new(Behind::new(&config, auth.clone(), images, &inventory, http));
-        Self { started: config, auth, inventory, http, behind }
+        let first = Behind::new(&config, auth.clone(), images, &inventory, &attach, http);
+        Self { started: config, auth, inventory, attach, http, behind: watch::Sender::new(first) }
     }
 
     /// What firmware reads, whatever stands behind it at the time.
@@ -93,26 +97,47 @@ impl Doors {
         for key in self.started.fixed_keys_that_differ(&config) {
             tracing::warn!(key, "changed in the configuration, but takes effect when volboot is restarted");
         }
+        let cloud = config.cinder.cloud.clone();
+        let resolved = tokio::task::spawn_blocking(move || resolved(&cloud)).await;
+        let cloud = resolved.map_err(|panicked| panicked.to_string());
+        let cinder = match cloud.and_then(|cloud| cloud.map_err(|faults| config::all(&faults))) {
+            Ok(cloud) => cloud.map(cinder),
+            Err(error) => {
+                tracing::error!(error, "not reloaded: the previous configuration holds");
+                return manager::kept();
+            }
+        };
         let directories = config.tftp.images.clone();
         let images = tokio::task::spawn_blocking(move || find_images(&directories)).await.unwrap_or_default();
         let auth = self.auth.clone();
-        self.behind.send_replace(Behind::new(&config, auth, images, &self.inventory, self.http));
+        self.attach.configure(cinder, policy(&config));
+        let behind = Behind::new(&config, auth, images, &self.inventory, &self.attach, self.http);
+        self.behind.send_replace(behind);
         manager::ready();
         tracing::info!("reloaded");
     }
 }
 
 impl Behind {
-    fn new(config: &Config, auth: Auth, images: Images, inventory: &Inventory, http: SocketAddr) -> Self {
+    fn new(
+        config: &Config,
+        auth: Auth,
+        images: Images,
+        inventory: &Inventory,
+        attach: &Attach,
+        http: SocketAddr,
+    ) -> Self {
+        let enabled = config.enabled_storage_interfaces.clone();
+        let boot = Boot::new(inventory.clone(), attach.clone(), enabled);
         let people = api::router(ApiState {
             inventory: inventory.clone(),
+            boot: boot.clone(),
             enabled_storage_interfaces: config.enabled_storage_interfaces.clone(),
             default_storage_interface: config.default_storage_interface.clone(),
             auth,
             keep_targets_on_undeploy: config.keep_targets_on_undeploy,
         });
         let files = MachineFiles::new(images.clone(), config.http.url.clone(), http);
-        let boot = Boot::new(inventory.clone(), config.enabled_storage_interfaces.clone());
         let machines = http::router(Machines::new(boot, config.boot, &config.http, images));
         Self { files, machines, people }
     }

@@ -4,6 +4,7 @@
 //! [`App::run`] serves until it is told to stop, and ends in order. Between the two it may be given another
 //! configuration, as often as its operator likes.
 
+mod cloud;
 mod doors;
 mod files;
 mod manager;
@@ -18,12 +19,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::attach::Attach;
 use crate::auth::{Auth, HtpasswdError};
+use crate::cinder::Cinder;
 use crate::config::{self, Config, ConfigError, Fault};
 use crate::images::Images;
-use crate::keystone::{Cloud, Surroundings, Validator};
+use crate::keystone::Validator;
 use crate::listen::{Limits, Listener};
-use crate::store::{Inventory, OpenError, RedbStore, Store, StoreError};
+use crate::store::{Attachments, Inventory, OpenError, RedbStore, Store, StoreError};
 use crate::tftp;
 use doors::Doors;
 
@@ -77,6 +80,7 @@ pub enum RunError {
 pub struct App {
     config: Config,
     auth: Auth,
+    cinder: Option<Cinder>,
     store: Arc<dyn Store>,
     images: Images,
     tftp: tftp::Listener,
@@ -97,7 +101,7 @@ impl App {
             .map_err(|source| StartError::Bind { door: "tftp", address, source })?;
         let http = bind("http")(config.http.listen)?;
         let api = bind("api")(config.api.listen)?;
-        let cloud = Cloud::resolve(&config.cinder.cloud, &Surroundings::here()).map_err(StartError::Cloud)?;
+        let cloud = cloud::resolved(&config.cinder.cloud).map_err(StartError::Cloud)?;
         let auth = match config.api.auth {
             config::Auth::None => Auth::Anybody,
             config::Auth::HttpBasic => Auth::http_basic(&config.api.htpasswd_file)?,
@@ -107,9 +111,10 @@ impl App {
                 Auth::keystone(validator, config.api.projects.clone())
             }
         };
+        let cinder = cloud.map(cloud::cinder);
         let store = RedbStore::open(&config.store.path)?;
         let images = find_images(&config.tftp.images);
-        Ok(Self { config, auth, store: Arc::new(store), images, tftp, http, api })
+        Ok(Self { config, auth, cinder, store: Arc::new(store), images, tftp, http, api })
     }
 
     /// Serves until `stop`; then refuses newcomers, lets what runs end, and closes the store. What comes by
@@ -119,7 +124,7 @@ impl App {
         stop: CancellationToken,
         mut reloads: mpsc::Receiver<Result<Config, ConfigError>>,
     ) -> Result<(), RunError> {
-        let Self { config, auth, store, images, tftp, http, api } = self;
+        let Self { config, auth, cinder, store, images, tftp, http, api } = self;
         let http_address = http.local_addr();
         for (door, address) in [
             ("tftp", tftp.local_addrs().first().copied()),
@@ -130,7 +135,9 @@ impl App {
         }
 
         let inventory = Inventory::new(Arc::clone(&store));
-        let mut behind = Doors::new(config, auth, images, inventory, http_address);
+        let attachments = Attachments::new(Arc::clone(&store));
+        let attach = Attach::new(attachments, cinder, cloud::policy(&config));
+        let mut behind = Doors::new(config, auth, images, inventory, attach.clone(), http_address);
 
         let (events, transfers) = mpsc::channel(TFTP_EVENTS);
         tokio::spawn(log_transfers(transfers));
@@ -156,6 +163,7 @@ impl App {
                 Ok(())
             });
         }
+        let reconciling = tokio::spawn(attach.clone().reconcile(stop.clone()));
         tokio::spawn(manager::keep_alive(stop.clone()));
         manager::ready();
         tracing::info!("ready");
@@ -181,6 +189,11 @@ impl App {
         stop.cancel();
         // Each door takes no longer than the grace.
         while doors.join_next().await.is_some() {}
+        // No machine asks any more; what Cinder is doing for those that did is given its time.
+        attach.drain(GRACE).await;
+        if let Err(panicked) = reconciling.await {
+            tracing::error!(error = %panicked, "the reconciler failed");
+        }
         match (failure, store.close().await) {
             (Some(failure), _) => return Err(failure),
             (None, closed) => closed?,

@@ -14,18 +14,18 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Path, RawQuery, Request, State};
-use axum::http::{HeaderName, StatusCode, header};
+use axum::http::{HeaderName, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use ipnet::IpNet;
 
-use crate::boot::{Boot, Decision};
+use crate::boot::{Boot, Decision, Resolved};
 use crate::config::{BootConfig, HttpConfig};
 use crate::images::Images;
 use crate::listen::Peer;
 use crate::model::Answer;
-use crate::script::{self, Script};
+use crate::script::{self, Journey, Script};
 use question::{Event, Malformed, asker};
 
 /// What machines are answered from.
@@ -80,25 +80,36 @@ async fn allowed(State(machines): State<Arc<Machines>>, request: Request, next: 
 }
 
 async fn gather() -> Response {
-    match script::gather("") {
+    match script::gather("", Journey::new()) {
         Ok(script) => send(script),
         Err(error) => unwritten(&error),
     }
 }
 
 /// A machine that could not name the card it booted through names its others.
-async fn boot_by_query(state: State<Arc<Machines>>, query: RawQuery) -> Result<Response, Malformed> {
-    boot(state, Path(String::new()), query).await
+async fn boot_by_query(
+    method: Method,
+    state: State<Arc<Machines>>,
+    query: RawQuery,
+) -> Result<Response, Malformed> {
+    boot(method, state, Path(String::new()), query).await
 }
 
 async fn boot(
+    method: Method,
     State(machines): State<Arc<Machines>>,
     Path(mac): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Malformed> {
     let began = Instant::now();
     let asker = asker(&mac, query.as_deref().unwrap_or_default())?;
-    let Decision { mut answer, node } = machines.boot.answer(&asker).await;
+    // Who only asks for the headers does not boot: nothing is attached for it.
+    let decision = if method == Method::HEAD {
+        machines.boot.preview(&asker).await
+    } else {
+        machines.boot.answer(&asker).await
+    };
+    let Decision { mut answer, node, resolved } = decision;
     let mut script = script::answer(&answer, &asker, machines.config);
     if script.is_err() {
         // The types should have stopped it. The machine is told, and so is whoever reads the log line below.
@@ -106,6 +117,9 @@ async fn boot(
             reason: "a value in this node's records cannot be written into a script".into(),
         };
         script = script::answer(&answer, &asker, machines.config);
+    }
+    for Resolved { volume, source, took } in &resolved {
+        tracing::info!(mac = %asker.mac(), volume, source = source.as_str(), millis = took.as_millis() as u64, "volume");
     }
     tracing::info!(
         mac = %asker.mac(),

@@ -22,6 +22,7 @@ fn asker() -> Asker {
         platform: Some(Platform::Uefi),
         arch: Some("x86_64".into()),
         uuid: Some(Uuid::from_u128(0x2f1d_cbe7)),
+        journey: Some("5ca1ab1e5ca1ab1e".into()),
         attempt: 2,
         ..Asker::new(mac(1)).with_macs([mac(1), mac(2)])
     }
@@ -55,6 +56,7 @@ fn plan(boot: Volume, data: Vec<Volume>) -> BootPlan {
         boot,
         data,
         loader: None,
+        notes: vec![],
     }
 }
 
@@ -79,8 +81,11 @@ fn golden(name: &str, text: &str) {
 
 #[test]
 fn the_script_for_everybody() {
-    golden("gather.ipxe", &gather("").expect("is written").into_text());
-    golden("gather-over-tftp.ipxe", &gather("http://192.0.2.1:8080/").expect("is written").into_text());
+    golden("gather.ipxe", &gather("", Journey(0x5ca1_ab1e_5ca1_ab1e)).expect("is written").into_text());
+    golden(
+        "gather-over-tftp.ipxe",
+        &gather("http://192.0.2.1:8080/", Journey(0x5ca1_ab1e_5ca1_ab1e)).expect("is written").into_text(),
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module, its floor, and what it may use on its own floor.
-const FLOORS: [(&str, u8, &[&str]); 18] = [
+const FLOORS: [(&str, u8, &[&str]); 19] = [
     ("model", 0, &[]),
     ("config", 1, &[]),
     ("images", 1, &[]),
@@ -18,7 +18,8 @@ const FLOORS: [(&str, u8, &[&str]); 18] = [
     ("cinder", 2, &["keystone"]),
     ("store", 2, &[]),
     ("tftp", 2, &[]),
-    ("boot", 3, &[]),
+    ("attach", 3, &[]),
+    ("boot", 3, &["attach"]),
     ("auth", 4, &[]),
     ("api", 4, &["auth"]),
     ("http", 4, &[]),
