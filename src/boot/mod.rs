@@ -4,6 +4,8 @@
 //! got?* (its connectors and targets, read now) — *may it?* ([`mod@decide`], a pure function, so that every row of its
 //! table is a test) — *can it?* ([`fitness`], which the API asks too).
 //!
+//! Before a machine is given volumes: *is it really the one?* ([`mod@seen`], as far as the network shows it.)
+//!
 //! With storage interface `cinder` there is one more question, asked of `attach`: *where are its volumes now?*
 //!
 //! The one invariant: each request is decided by what is true when it comes. Only where Cinder cannot say it, what it
@@ -12,6 +14,7 @@
 mod decide;
 pub mod fitness;
 mod identify;
+mod seen;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -103,6 +106,11 @@ impl Boot {
         let records = Records { node, connectors, targets };
         let mut resolved = Vec::new();
         let mut verdict = decide(&records, &self.enabled, None);
+        if matches!(verdict, Verdict::AskCinder(_) | Verdict::Answer(Answer::Boot(_)))
+            && let Some(answer) = seen::doubt(&self.inventory, &records.node, asker).await?
+        {
+            return Ok(Decision { answer, node: Some(records.node.uuid), resolved });
+        }
         if let Verdict::AskCinder(initiator) = &verdict {
             let progress = if preview {
                 self.foreseen(&records).await

@@ -16,6 +16,7 @@ pub(crate) mod api;
 pub(crate) mod console;
 pub(crate) mod daemon;
 pub(crate) mod dhcp;
+pub(crate) mod host;
 pub(crate) mod machine;
 pub(crate) mod network;
 pub(crate) mod process;
