@@ -11,6 +11,7 @@
 //!    these volumes, wait, the local disk, or no, and why.
 //! 5. [`script`] turns that [`model::Answer`] into text; iPXE hooks the volumes over iSCSI and boots.
 //! 6. If that fails, the machine reports the step and the error, and asks anew: every try is resolved afresh.
+//! 7. The [`timeline`] joins what every door saw into what happened to each machine.
 //!
 //! People come in by a listener of their own, the [`api`], which speaks OpenStack Ironic's API.
 //!
@@ -25,7 +26,7 @@
 //! | 0 | [`model`]: nouns with their rules, no I/O |
 //! | 1 | [`config`], [`images`], [`listen`], [`script`], [`telemetry`] |
 //! | 2 | [`store`], [`tftp`] |
-//! | 3 | [`boot`] |
+//! | 3 | [`boot`], [`timeline`] |
 //! | 4 | [`api`], [`auth`], [`http`] |
 //! | 5 | [`app`]: assembly |
 //! | 6 | [`cli`] |
@@ -44,3 +45,4 @@ pub mod script;
 pub mod store;
 pub mod telemetry;
 pub mod tftp;
+pub mod timeline;

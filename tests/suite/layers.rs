@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module, its floor, and what it may use on its own floor.
-const FLOORS: [(&str, u8, &[&str]); 17] = [
+const FLOORS: [(&str, u8, &[&str]); 18] = [
     ("model", 0, &[]),
     ("config", 1, &[]),
     ("images", 1, &[]),
@@ -18,6 +18,7 @@ const FLOORS: [(&str, u8, &[&str]); 17] = [
     ("store", 2, &[]),
     ("tftp", 2, &[]),
     ("boot", 3, &[]),
+    ("timeline", 3, &[]),
     ("auth", 4, &[]),
     ("api", 4, &["auth"]),
     ("http", 4, &[]),
