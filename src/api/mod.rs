@@ -48,6 +48,7 @@ use axum::routing::get;
 use tower::Layer;
 
 use crate::auth::Auth;
+use crate::boot::Boot;
 use crate::model::StorageInterface;
 use crate::store::Inventory;
 
@@ -56,6 +57,8 @@ use crate::store::Inventory;
 pub struct ApiState {
     /// The records.
     pub inventory: Inventory,
+    /// What machines are told.
+    pub boot: Boot,
     /// The storage interfaces that nodes may have.
     pub enabled_storage_interfaces: Vec<StorageInterface>,
     /// The one that a node has if nobody says.

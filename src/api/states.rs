@@ -8,8 +8,7 @@ use super::node::{found, touched};
 use super::provision::{self, Verb};
 use super::reply::{Answer, Reply};
 use super::shown::Shown;
-use crate::boot::fitness;
-use crate::model::{Node, PowerState, Properties, ProvisionState, VolumeTarget};
+use crate::model::{Node, PowerState, Properties, ProvisionState, VolumeConnector, VolumeTarget};
 
 /// The fields of a node that are its states, and the version with which each came.
 const STATES: [(&str, u16); 9] = [
@@ -127,9 +126,9 @@ fn possible(verb: Verb, target: &str, node: &Node, arguments: &Arguments) -> Res
 
 /// Whether the node's records are such that it can boot from its volumes.
 async fn deployable(call: &Call, node: &Node) -> Result<(), Fault> {
-    let connectors = call.state.inventory.all_of(node.uuid).await?;
-    let targets = call.state.inventory.all_of(node.uuid).await?;
-    let missing = fitness::faults(node, &connectors, &targets);
+    let connectors: Vec<VolumeConnector> = call.state.inventory.all_of(node.uuid).await?;
+    let targets: Vec<VolumeTarget> = call.state.inventory.all_of(node.uuid).await?;
+    let missing = call.state.boot.faults(node, &connectors, &targets).await;
     if missing.is_empty() {
         return Ok(());
     }

@@ -1,7 +1,7 @@
 //! `/v1/nodes/{node}/validate`: whether each of a node's interfaces has what it needs, and if not, what is missing.
 //!
-//! What is asked about storage is what a boot will ask ([`fitness`]): Ironic's rules for its `cinder` interface, and
-//! that there is a volume to boot from, which with `external` says how it is reached.
+//! What is asked about storage is what a boot will ask ([`Boot::faults`](crate::boot::Boot::faults)): Ironic's rules
+//! for its `cinder` interface, that there is a volume to boot from, and that nothing is in the way of having it.
 
 use serde_json::{Map, Value, json};
 
@@ -43,25 +43,22 @@ async fn report(call: &Call, ident: &str) -> Answer {
         let reason = Fault::unsupported(&node.driver, kind).to_string();
         report.insert(kind.into(), json!({"result": false, "reason": reason}));
     }
-    report.insert("storage".into(), storage_report(&node, &connectors, &targets));
+    let missing = call.state.boot.faults(&node, &connectors, &targets).await;
+    report
+        .insert("storage".into(), storage_report(&node, &missing, &fitness::warnings(&connectors, &targets)));
     Ok(Reply::Shown(report.into()))
 }
 
-fn storage_report(node: &Node, connectors: &[VolumeConnector], targets: &[VolumeTarget]) -> Value {
-    let missing = fitness::faults(node, connectors, targets);
+fn storage_report(node: &Node, missing: &[String], warnings: &[String]) -> Value {
     if !missing.is_empty() {
         let (interface, missing) = (&node.storage_interface, missing.join("; "));
         let reason =
             format!("Failed to validate {interface} storage interface for node {}: {missing}", node.uuid);
         return json!({"result": false, "reason": reason});
     }
-    let mut initiators = connectors.iter().filter(|connector| connector.is_iqn());
-    match (&node.storage_interface, initiators.next(), initiators.next()) {
-        (StorageInterface::Noop, ..) | (_, _, None) | (_, None, _) => json!({"result": true}),
-        (_, Some(used), Some(_)) => {
-            let reason = format!("several iqn connectors: the oldest is used, {}", used.connector_id);
-            json!({"result": true, "reason": reason})
-        }
+    match (&node.storage_interface, warnings) {
+        (StorageInterface::Noop, _) | (_, []) => json!({"result": true}),
+        (_, warnings) => json!({"result": true, "reason": warnings.join("; ")}),
     }
 }
 
@@ -71,55 +68,26 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::Properties;
 
-    fn properties(value: Value) -> Properties {
-        serde_json::from_value(value).expect("an object")
-    }
-
-    fn node(storage: StorageInterface, capabilities: &str) -> Node {
+    fn report(storage: StorageInterface, missing: &[&str], warnings: &[&str]) -> Value {
+        let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
         let node = Node::new(Uuid::nil(), "fake-hardware", storage, Timestamp::UNIX_EPOCH);
-        Node { properties: properties(json!({"capabilities": capabilities})), ..node }
+        storage_report(&node, &owned(missing), &owned(warnings))
     }
-
-    fn connector(id: &str) -> VolumeConnector {
-        VolumeConnector::new(Uuid::from_u128(1), Uuid::nil(), "iqn", id, Timestamp::UNIX_EPOCH)
-    }
-
-    fn target(boot_index: i64, kind: &str, found: Value) -> VolumeTarget {
-        VolumeTarget {
-            uuid: Uuid::from_u128(2),
-            created_at: Timestamp::UNIX_EPOCH,
-            updated_at: None,
-            node_uuid: Uuid::nil(),
-            volume_type: kind.into(),
-            volume_id: "v".into(),
-            boot_index,
-            properties: properties(found),
-            extra: Properties::default(),
-        }
-    }
-
-    const IQN: &str = "iqn.2017-08.org.openstack.n1";
 
     #[test]
     fn all_that_is_missing_is_named_at_once() {
-        let report = storage_report(&node(StorageInterface::External, ""), &[], &[]);
         let reason = "Failed to validate external storage interface for node \
-                      00000000-0000-0000-0000-000000000000: has no boot volume: no volume target with boot index 0; lacks the capability iscsi_boot: set \
-                      properties/capabilities to iscsi_boot:True; has no initiator name: no volume connector of type \
-                      iqn";
-        assert_eq!(report, json!({"result": false, "reason": reason}));
-        let report = storage_report(&node(StorageInterface::Noop, ""), &[], &[]);
-        assert_eq!(report, json!({"result": true}));
+                      00000000-0000-0000-0000-000000000000: lacks this; has that";
+        let got = report(StorageInterface::External, &["lacks this", "has that"], &["beware"]);
+        assert_eq!(got, json!({"result": false, "reason": reason}));
     }
 
     #[test]
-    fn with_several_initiators_the_one_that_is_used_is_told() {
-        let capable = node(StorageInterface::Cinder, "iscsi_boot:True");
-        let connectors = [connector(IQN), connector("iqn.2017-08.org.openstack.n2")];
-        let report = storage_report(&capable, &connectors, &[target(0, "iscsi", json!({}))]);
-        let reason = format!("several iqn connectors: the oldest is used, {IQN}");
-        assert_eq!(report, json!({"result": true, "reason": reason}));
+    fn what_is_to_be_known_is_told_where_volumes_are_booted() {
+        assert_eq!(report(StorageInterface::Cinder, &[], &[]), json!({"result": true}));
+        let got = report(StorageInterface::Cinder, &[], &["one", "two"]);
+        assert_eq!(got, json!({"result": true, "reason": "one; two"}));
+        assert_eq!(report(StorageInterface::Noop, &[], &["one"]), json!({"result": true}));
     }
 }

@@ -13,9 +13,11 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tower::{ServiceExt, service_fn};
 
+use super::cloud::{cinder, policy};
 use super::files::MachineFiles;
 use super::{find_images, manager};
 use crate::api::{self, ApiState};
+use crate::attach::Attach;
 use crate::auth::Auth;
 use crate::boot::Boot;
 use crate::config::{Config, ConfigError};
@@ -23,6 +25,7 @@ use crate::http::{self, Machines};
 use crate::images::Images;
 use crate::store::Inventory;
 use crate::tftp::{Files, ReadRequest};
+use crate::timeline::Timeline;
 
 /// Everything that a configuration decides, save what is fixed while volboot runs.
 struct Behind {
@@ -37,6 +40,8 @@ pub(super) struct Doors {
     started: Config,
     auth: Auth,
     inventory: Inventory,
+    attach: Attach,
+    timeline: Timeline,
     /// Where the machines' door is bound.
     http: SocketAddr,
     behind: watch::Sender<Behind>,
@@ -48,10 +53,13 @@ impl Doors {
         auth: Auth,
         images: Images,
         inventory: Inventory,
+        attach: Attach,
+        timeline: Timeline,
         http: SocketAddr,
     ) -> Self {
-        let behind = watch::Sender::new(Behind::new(&config, auth.clone(), images, &inventory, http));
-        Self { started: config, auth, inventory, http, behind }
+        let first = Behind::new(&config, auth.clone(), images, &inventory, &attach, &timeline, http);
+        let behind = watch::Sender::new(first);
+        Self { started: config, auth, inventory, attach, timeline, http, behind }
     }
 
     /// What firmware reads, whatever stands behind it at the time.
@@ -93,27 +101,49 @@ impl Doors {
         for key in self.started.fixed_keys_that_differ(&config) {
             tracing::warn!(key, "changed in the configuration, but takes effect when volboot is restarted");
         }
+        let cloud = config.cinder.cloud.clone();
+        let cinder = tokio::task::spawn_blocking(move || cinder(&cloud)).await;
+        let cinder = match cinder.map_err(|panicked| panicked.to_string()).and_then(|cinder| cinder) {
+            Ok(cinder) => cinder,
+            Err(error) => {
+                tracing::error!(error, "not reloaded: the previous configuration holds");
+                return manager::kept();
+            }
+        };
         let directories = config.tftp.images.clone();
         let images = tokio::task::spawn_blocking(move || find_images(&directories)).await.unwrap_or_default();
         let auth = self.auth.clone();
-        self.behind.send_replace(Behind::new(&config, auth, images, &self.inventory, self.http));
+        self.attach.configure(cinder, policy(&config));
+        let (inventory, attach, timeline) = (&self.inventory, &self.attach, &self.timeline);
+        let behind = Behind::new(&config, auth, images, inventory, attach, timeline, self.http);
+        self.behind.send_replace(behind);
         manager::ready();
         tracing::info!("reloaded");
     }
 }
 
 impl Behind {
-    fn new(config: &Config, auth: Auth, images: Images, inventory: &Inventory, http: SocketAddr) -> Self {
+    fn new(
+        config: &Config,
+        auth: Auth,
+        images: Images,
+        inventory: &Inventory,
+        attach: &Attach,
+        timeline: &Timeline,
+        http: SocketAddr,
+    ) -> Self {
+        let enabled = config.enabled_storage_interfaces.clone();
+        let boot = Boot::new(inventory.clone(), attach.clone(), enabled);
         let people = api::router(ApiState {
             inventory: inventory.clone(),
+            boot: boot.clone(),
             enabled_storage_interfaces: config.enabled_storage_interfaces.clone(),
             default_storage_interface: config.default_storage_interface.clone(),
             auth,
             keep_targets_on_undeploy: config.keep_targets_on_undeploy,
         });
         let files = MachineFiles::new(images.clone(), config.http.url.clone(), http);
-        let boot = Boot::new(inventory.clone(), config.enabled_storage_interfaces.clone());
-        let machines = http::router(Machines::new(boot, config.boot, &config.http, images));
+        let machines = http::router(Machines::new(boot, config.boot, &config.http, images, timeline.clone()));
         Self { files, machines, people }
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 
 use crate::images::Images;
-use crate::script;
+use crate::script::{self, Journey};
 use crate::tftp::{Files, ReadRequest};
 
 /// The names of the generated script: what DHCP may name, and what newer iPXE asks for by itself in the directory
@@ -41,7 +41,7 @@ impl Files for MachineFiles {
         let name = str::from_utf8(request.name).ok()?;
         let last = name.rsplit('/').next()?;
         if SCRIPTS.iter().any(|script| last.eq_ignore_ascii_case(script)) {
-            let script = script::gather(&self.base(request.local)?).ok()?;
+            let script = script::gather(&self.base(request.local)?, Journey::new()).ok()?;
             return Some(script.into_text().into());
         }
         self.images.get(name)

@@ -4,9 +4,11 @@
 //! [`App::run`] serves until it is told to stop, and ends in order. Between the two it may be given another
 //! configuration, as often as its operator likes.
 
+mod cloud;
 mod doors;
 mod files;
 mod manager;
+mod transfers;
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,12 +20,16 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::attach::Attach;
 use crate::auth::{Auth, HtpasswdError};
-use crate::config::{self, Config, ConfigError};
+use crate::cinder::Cinder;
+use crate::config::{self, Config, ConfigError, HISTORY};
 use crate::images::Images;
 use crate::listen::{Limits, Listener};
-use crate::store::{Inventory, OpenError, RedbStore, Store, StoreError};
+use crate::store::{Attachments, Inventory, OpenError, RedbStore, Store, StoreError};
+use crate::telemetry::Metrics;
 use crate::tftp;
+use crate::timeline::Timeline;
 use doors::Doors;
 
 /// How long running transfers and requests may take to end after a stop was asked for.
@@ -42,6 +48,9 @@ pub enum StartError {
     /// The password file cannot be used.
     #[error(transparent)]
     Passwords(#[from] HtpasswdError),
+    /// What was said of Cinder cannot be meant.
+    #[error("{0}")]
+    Cinder(String),
     /// A socket cannot be had.
     #[error("cannot listen on {address} ({door})")]
     Bind {
@@ -73,7 +82,9 @@ pub enum RunError {
 pub struct App {
     config: Config,
     auth: Auth,
+    cinder: Option<Cinder>,
     store: Arc<dyn Store>,
+    timeline: Timeline,
     images: Images,
     tftp: tftp::Listener,
     http: Listener,
@@ -97,9 +108,12 @@ impl App {
             config::Auth::None => Auth::Anybody,
             config::Auth::HttpBasic => Auth::http_basic(&config.api.htpasswd_file)?,
         };
+        let cinder = cloud::cinder(&config.cinder.cloud).map_err(StartError::Cinder)?;
         let store = RedbStore::open(&config.store.path)?;
+        // Beside the store, which has made the directory and let nobody else in.
+        let timeline = Timeline::open(Some(&config.store.path.with_file_name(HISTORY)), Metrics::new());
         let images = find_images(&config.tftp.images);
-        Ok(Self { config, auth, store: Arc::new(store), images, tftp, http, api })
+        Ok(Self { config, auth, cinder, store: Arc::new(store), timeline, images, tftp, http, api })
     }
 
     /// Serves until `stop`; then refuses newcomers, lets what runs end, and closes the store. What comes by
@@ -109,7 +123,7 @@ impl App {
         stop: CancellationToken,
         mut reloads: mpsc::Receiver<Result<Config, ConfigError>>,
     ) -> Result<(), RunError> {
-        let Self { config, auth, store, images, tftp, http, api } = self;
+        let Self { config, auth, cinder, store, timeline, images, tftp, http, api } = self;
         let http_address = http.local_addr();
         for (door, address) in [
             ("tftp", tftp.local_addrs().first().copied()),
@@ -120,10 +134,13 @@ impl App {
         }
 
         let inventory = Inventory::new(Arc::clone(&store));
-        let mut behind = Doors::new(config, auth, images, inventory, http_address);
+        let attachments = Attachments::new(Arc::clone(&store));
+        let attach = Attach::new(attachments, cinder, cloud::policy(&config));
+        let mut behind =
+            Doors::new(config, auth, images, inventory, attach.clone(), timeline.clone(), http_address);
 
         let (events, transfers) = mpsc::channel(TFTP_EVENTS);
-        tokio::spawn(log_transfers(transfers));
+        tokio::spawn(transfers::tell(transfers, timeline.clone()));
         let mut doors = JoinSet::new();
         doors.spawn({
             let (files, stop) = (Arc::new(behind.files()), stop.clone());
@@ -146,6 +163,7 @@ impl App {
                 Ok(())
             });
         }
+        let reconciling = tokio::spawn(attach.clone().reconcile(stop.clone()));
         tokio::spawn(manager::keep_alive(stop.clone()));
         manager::ready();
         tracing::info!("ready");
@@ -171,6 +189,13 @@ impl App {
         stop.cancel();
         // Each door takes no longer than the grace.
         while doors.join_next().await.is_some() {}
+        // No machine asks any more; what Cinder is doing for those that did is given its time.
+        attach.drain(GRACE).await;
+        if let Err(panicked) = reconciling.await {
+            tracing::error!(error = %panicked, "the reconciler failed");
+        }
+        // It has limits of its own, and a history that is not written is no reason to fail.
+        let _ = tokio::task::spawn_blocking(move || timeline.close_blocking()).await;
         match (failure, store.close().await) {
             (Some(failure), _) => return Err(failure),
             (None, closed) => closed?,
@@ -191,14 +216,4 @@ fn find_images(directories: &[PathBuf]) -> Images {
         tracing::warn!(name, firmware, install = missing.packages, "iPXE binary not found");
     }
     images
-}
-
-/// One line per transfer.
-async fn log_transfers(mut transfers: mpsc::Receiver<tftp::Event>) {
-    while let Some(event) = transfers.recv().await {
-        let millis = event.took.as_millis() as u64;
-        let (client, name, size) = (event.client, event.name.as_str(), event.size);
-        let (outcome, again) = (event.outcome.as_str(), event.retransmissions);
-        tracing::info!(%client, name, outcome, size, again, millis, "tftp transfer");
-    }
 }

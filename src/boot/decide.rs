@@ -1,25 +1,89 @@
 //! May it boot? A pure function of the records; each row of its table is a test below.
 
-use crate::model::{Answer, Node, ProvisionState, StorageInterface, VolumeConnector, VolumeTarget};
+use crate::attach::{Found, Progress, Source};
+use crate::model::{
+    Answer, BootPlan, Iqn, Node, ProvisionState, StorageInterface, Volume, VolumeConnector, VolumeTarget,
+};
 
 use super::{fitness, name};
 
-/// Decides for a node with these connectors (the oldest first) and targets.
-pub(super) fn decide(
-    node: &Node,
-    connectors: &[VolumeConnector],
-    targets: &[VolumeTarget],
-    enabled: &[StorageInterface],
-) -> Answer {
+/// What a node's records say of it.
+#[derive(Debug)]
+pub(super) struct Records {
+    pub(super) node: Node,
+    /// The oldest first.
+    pub(super) connectors: Vec<VolumeConnector>,
+    pub(super) targets: Vec<VolumeTarget>,
+}
+
+/// What follows from it.
+#[derive(Debug, PartialEq)]
+pub(super) enum Verdict {
+    /// This.
+    Answer(Answer),
+    /// Cinder knows more: it is to be asked for the volumes of whoever logs in with this name.
+    AskCinder(Iqn),
+}
+
+/// Decides what a node may do. `cinder`: what came of asking for its volumes, if that was done.
+pub(super) fn decide(records: &Records, enabled: &[StorageInterface], cinder: Option<Progress>) -> Verdict {
+    let Records { node, connectors, targets } = records;
+    let refuse =
+        |reason: String| Verdict::Answer(Answer::Refuse { reason: format!("{} {reason}", name(node)) });
     if node.storage_interface == StorageInterface::Noop {
-        return Answer::LocalDisk { reason: format!("{}: storage interface is noop", name(node)) };
+        let reason = format!("{}: storage interface is noop", name(node));
+        return Verdict::Answer(Answer::LocalDisk { reason });
     }
-    let plan = may(node, enabled)
-        .and_then(|()| fitness::plan(node, connectors, targets).map_err(|faults| faults.join("; ")));
+    if let Err(reason) = may(node, enabled) {
+        return refuse(reason);
+    }
+    let plan = match (&node.storage_interface, cinder) {
+        (StorageInterface::Cinder, None) => {
+            return match fitness::initiator_of(node, connectors, targets) {
+                Ok(initiator) => Verdict::AskCinder(initiator),
+                Err(faults) => refuse(faults.join("; ")),
+            };
+        }
+        (StorageInterface::Cinder, Some(Progress::Wait { reason, seconds })) => {
+            return Verdict::Answer(Answer::Wait { reason: format!("{}: {reason}", name(node)), seconds });
+        }
+        (StorageInterface::Cinder, Some(Progress::Refused(reason))) => {
+            let reason = format!("{}: {reason}", name(node));
+            return Verdict::Answer(Answer::Refuse { reason });
+        }
+        (StorageInterface::Cinder, Some(Progress::Ready(found))) => {
+            fitness::plan(node, connectors, targets, |target| located(target, found.get(&target.volume_id)))
+                .map(|plan| BootPlan { notes: notes(found.values()), ..plan })
+        }
+        _ => fitness::plan(node, connectors, targets, fitness::recorded),
+    };
     match plan {
-        Ok(plan) => Answer::Boot(Box::new(plan)),
-        Err(reason) => Answer::Refuse { reason: format!("{} {reason}", name(node)) },
+        Ok(plan) => Verdict::Answer(Answer::Boot(Box::new(plan))),
+        Err(faults) => refuse(faults.join("; ")),
     }
+}
+
+/// A volume where Cinder found it.
+fn located(target: &VolumeTarget, found: Option<&Found>) -> Result<Volume, String> {
+    let id = &target.volume_id;
+    let Some(found) = found else { return Err(format!("has volume {id}, which Cinder was not asked for")) };
+    let connection = found.connection.clone();
+    Ok(Volume { id: id.clone(), paths: connection.paths, chap: connection.chap })
+}
+
+/// What was not asked anew, and why.
+fn notes<'a>(found: impl Iterator<Item = &'a Found>) -> Vec<String> {
+    let mut notes: Vec<_> = found
+        .filter_map(|found| match &found.source {
+            Source::LastKnown { learnt_at, away: Some(reason) } => {
+                Some(format!("booting from the connection of {learnt_at:.0}: Cinder is away: {reason}"))
+            }
+            Source::LastKnown { away: None, .. } | Source::Records | Source::Cinder => None,
+        })
+        .collect();
+    notes.sort();
+    notes.dedup();
+    notes
 }
 
 /// Whether the node may boot at all, whatever its volumes. The reason goes on after its name.
@@ -42,8 +106,7 @@ fn may(node: &Node, enabled: &[StorageInterface]) -> Result<(), String> {
         known if !enabled.contains(known) => {
             Err(format!("has storage interface {known}, which is not enabled"))
         }
-        StorageInterface::Cinder => Err("has storage interface cinder, but Cinder is not configured".into()),
-        StorageInterface::External | StorageInterface::Noop => Ok(()),
+        StorageInterface::Cinder | StorageInterface::External | StorageInterface::Noop => Ok(()),
     }
 }
 
@@ -54,7 +117,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::{BootPlan, Properties};
+    use crate::model::{Connection, Properties};
 
     const ALL: [StorageInterface; 3] =
         [StorageInterface::Noop, StorageInterface::External, StorageInterface::Cinder];
@@ -100,6 +163,30 @@ mod tests {
         all.insert(key.into(), value);
         target.properties = all.into();
         target
+    }
+
+    /// Decides where Cinder has no say.
+    fn decide(
+        node: &Node,
+        connectors: &[VolumeConnector],
+        targets: &[VolumeTarget],
+        enabled: &[StorageInterface],
+    ) -> Answer {
+        match decided(node, connectors, targets, enabled, None) {
+            Verdict::Answer(answer) => answer,
+            Verdict::AskCinder(_) => panic!("Cinder has no say here"),
+        }
+    }
+
+    fn decided(
+        node: &Node,
+        connectors: &[VolumeConnector],
+        targets: &[VolumeTarget],
+        enabled: &[StorageInterface],
+        cinder: Option<Progress>,
+    ) -> Verdict {
+        let (node, connectors, targets) = (node.clone(), connectors.to_vec(), targets.to_vec());
+        super::decide(&Records { node, connectors, targets }, enabled, cinder)
     }
 
     fn booted(answer: Answer) -> BootPlan {
@@ -181,9 +268,9 @@ mod tests {
             ),
             (
                 storage(StorageInterface::Cinder),
-                connectors(),
+                vec![],
                 root(),
-                "has storage interface cinder, but Cinder is not configured".into(),
+                "has no initiator name: no volume connector of type iqn".into(),
             ),
             (
                 incapable.clone(),
@@ -246,6 +333,36 @@ mod tests {
             let got = refused(decide(&node, &connectors, &targets, &ALL));
             assert_eq!(got, format!("node web-1 {reason}"));
         }
+    }
+
+    #[test]
+    fn what_cinder_says_decides_for_a_node_that_fits() {
+        let node = Node { storage_interface: StorageInterface::Cinder, ..node() };
+        let bare = |index, id| VolumeTarget { properties: Properties::default(), ..target(index, id) };
+        let targets = [bare(0, "root"), bare(1, "data")];
+        let decided = |cinder| decided(&node, &connectors(), &targets, &ALL, cinder);
+        let initiator = "iqn.2017-08.org.openstack.oldest".parse().expect("a name");
+        assert_eq!(decided(None), Verdict::AskCinder(initiator));
+        let waits = decided(Some(Progress::Wait { reason: "asking".into(), seconds: 2 }));
+        assert_eq!(waits, Verdict::Answer(Answer::Wait { reason: "node web-1: asking".into(), seconds: 2 }));
+        let refused = decided(Some(Progress::Refused("volume root is in use by server 7".into())));
+        let reason = "node web-1: volume root is in use by server 7".into();
+        assert_eq!(refused, Verdict::Answer(Answer::Refuse { reason }));
+
+        let found = |id: &str, source| {
+            let connection = Connection::try_from(&target(0, id).properties).expect("a connection");
+            (id.to_owned(), Found { connection, source, took: std::time::Duration::ZERO })
+        };
+        let last = Source::LastKnown { learnt_at: Timestamp::UNIX_EPOCH, away: Some("no answer".into()) };
+        let ready = Progress::Ready([found("root", Source::Cinder), found("data", last)].into());
+        let Verdict::Answer(answer) = decided(Some(ready)) else { panic!("it was asked") };
+        let plan = booted(answer);
+        assert_eq!(plan.boot.paths[0].target.as_str(), "iqn.2010-10.org.openstack:root");
+        assert_eq!(plan.data[0].paths[0].target.as_str(), "iqn.2010-10.org.openstack:data");
+        assert_eq!(
+            plan.notes,
+            ["booting from the connection of 1970-01-01T00:00:00Z: Cinder is away: no answer"]
+        );
     }
 
     #[test]

@@ -9,6 +9,9 @@ use crate::model::{
     VolumeTarget,
 };
 
+/// Paths in the table that Linux accepts (see [`SanTable`](crate::model::SanTable)).
+const FIRMWARE_TABLE: usize = 2;
+
 /// The property, of the boot target or else of the node, that names the boot loader's file.
 const LOADER: &str = "uefi_loader";
 
@@ -16,21 +19,39 @@ const LOADER: &str = "uefi_loader";
 pub fn faults(node: &Node, connectors: &[VolumeConnector], targets: &[VolumeTarget]) -> Vec<String> {
     match &node.storage_interface {
         StorageInterface::Noop => Vec::new(),
-        StorageInterface::External => plan(node, connectors, targets).err().unwrap_or_default(),
+        StorageInterface::External => plan(node, connectors, targets, recorded).err().unwrap_or_default(),
         StorageInterface::Cinder => Needs::of(node, connectors, targets).faults,
         StorageInterface::Other(other) => vec![unknown_interface(other)],
     }
+}
+
+/// What is no fault, but to be known.
+pub fn warnings(connectors: &[VolumeConnector], targets: &[VolumeTarget]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut initiators = connectors.iter().filter(|connector| connector.is_iqn());
+    if let (Some(used), Some(_)) = (initiators.next(), initiators.next()) {
+        warnings.push(format!("several iqn connectors: the oldest is used, {}", used.connector_id));
+    }
+    if targets.len() > FIRMWARE_TABLE {
+        warnings.push(format!(
+            "{} volumes: the firmware's table (iBFT) holds {FIRMWARE_TABLE} paths, with BIOS those of the boot volume \
+             alone; the operating system must find the others by its own configuration",
+            targets.len()
+        ));
+    }
+    warnings
 }
 
 pub(super) fn unknown_interface(name: &str) -> String {
     format!("has the unknown storage interface \"{name}\"")
 }
 
-/// What a node with the storage interface `external` would boot, or all that is in the way.
+/// What a node would boot, or all that is in the way. `volume` tells where each of its volumes is.
 pub(super) fn plan(
     node: &Node,
     connectors: &[VolumeConnector],
     targets: &[VolumeTarget],
+    volume: impl Fn(&VolumeTarget) -> Result<Volume, String>,
 ) -> Result<BootPlan, Vec<String>> {
     let Needs { boot, initiator, loader, mut faults } = Needs::of(node, connectors, targets);
     let mut others: Vec<_> = targets.iter().filter(|target| target.boot_index != 0).collect();
@@ -39,9 +60,15 @@ pub(super) fn plan(
     let boot = boot.and_then(&mut volume);
     let data = others.into_iter().filter_map(volume).collect();
     match (boot, initiator) {
-        (Some(boot), Some(initiator)) if faults.is_empty() => {
-            Ok(BootPlan { node: node.uuid, label: node.label(), initiator, boot, data, loader })
-        }
+        (Some(boot), Some(initiator)) if faults.is_empty() => Ok(BootPlan {
+            node: node.uuid,
+            label: node.label(),
+            initiator,
+            boot,
+            data,
+            loader,
+            notes: Vec::new(),
+        }),
         _ => Err(faults),
     }
 }
@@ -91,7 +118,20 @@ fn initiator(connectors: &[VolumeConnector]) -> Result<Iqn, String> {
     connector.connector_id.parse().map_err(fault)
 }
 
-fn volume(target: &VolumeTarget) -> Result<Volume, String> {
+/// The name a node logs in with, if nothing but where its volumes are is missing; else all that is.
+pub(super) fn initiator_of(
+    node: &Node,
+    connectors: &[VolumeConnector],
+    targets: &[VolumeTarget],
+) -> Result<Iqn, Vec<String>> {
+    match Needs::of(node, connectors, targets) {
+        Needs { initiator: Some(initiator), faults, .. } if faults.is_empty() => Ok(initiator),
+        Needs { faults, .. } => Err(faults),
+    }
+}
+
+/// Where a volume is, as its target's own properties say.
+pub(super) fn recorded(target: &VolumeTarget) -> Result<Volume, String> {
     let Connection { paths, chap } =
         Connection::try_from(&target.properties).map_err(|error| fault(target, &error.to_string()))?;
     Ok(Volume { id: target.volume_id.clone(), paths, chap })
@@ -114,4 +154,23 @@ fn loader_in(properties: &Properties) -> Result<Option<LoaderPath>, String> {
 
 fn fault(target: &VolumeTarget, fault: &str) -> String {
     format!("has volume target {} (boot index {}) with properties/{fault}", target.uuid, target.boot_index)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_known_is_told() {
+        let uuid = Uuid::nil();
+        let connector = |id| VolumeConnector::new(uuid, uuid, "iqn", id, Timestamp::UNIX_EPOCH);
+        let target = |index| VolumeTarget::new(uuid, uuid, index, "v", Timestamp::UNIX_EPOCH);
+        assert_eq!(warnings(&[connector("a")], &[target(0), target(1)]), Vec::<String>::new());
+        let told = warnings(&[connector("a"), connector("b")], &[target(0), target(1), target(2)]);
+        assert_eq!(told[0], "several iqn connectors: the oldest is used, a");
+        assert!(told[1].starts_with("3 volumes: the firmware's table (iBFT) holds 2 paths"), "{}", told[1]);
+    }
 }

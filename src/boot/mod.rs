@@ -4,28 +4,39 @@
 //! got?* (its connectors and targets, read now) — *may it?* ([`mod@decide`], a pure function, so that every row of its
 //! table is a test) — *can it?* ([`fitness`], which the API asks too).
 //!
-//! The one invariant: nothing about a volume is kept from one request to the next. Each is resolved when it comes.
+//! With storage interface `cinder` there is one more question, asked of `attach`: *where are its volumes now?*
+//!
+//! The one invariant: each request is decided by what is true when it comes. Only where Cinder cannot say it, what it
+//! said last may do, and then the answer says so.
 
 mod decide;
 pub mod fitness;
 mod identify;
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::model::{Answer, Asker, Node, StorageInterface, VolumeConnector, VolumeTarget};
+use crate::attach::{Attach, Found, Progress, Source, Wanted};
+use crate::model::{
+    Answer, Asker, AttachmentState, Connection, Iqn, Node, StorageInterface, VolumeConnector, VolumeTarget,
+};
 use crate::store::{Inventory, StoreError};
-use decide::decide;
+use decide::{Records, Verdict, decide};
 use identify::{Identity, identify};
 
 /// How long a machine waits when the store cannot be read, in seconds.
 const STORE_PAUSE: u32 = 10;
+/// How long a machine would wait that asked in earnest, in seconds.
+const PREVIEW_PAUSE: u32 = 2;
 
 /// Answers machines. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Boot {
     inventory: Inventory,
+    attach: Attach,
     enabled: Arc<[StorageInterface]>,
 }
 
@@ -36,33 +47,127 @@ pub struct Decision {
     pub answer: Answer,
     /// The node it was recognised as.
     pub node: Option<Uuid>,
+    /// Where its volumes were found, if they were.
+    pub resolved: Vec<Resolved>,
+}
+
+/// Where one volume was found.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// Its id.
+    pub volume: String,
+    /// Who said so.
+    pub source: Source,
+    /// How long that took.
+    pub took: Duration,
 }
 
 impl Boot {
     /// `enabled`: the storage interfaces that nodes may boot with.
-    pub fn new(inventory: Inventory, enabled: impl Into<Arc<[StorageInterface]>>) -> Self {
-        Self { inventory, enabled: enabled.into() }
+    pub fn new(inventory: Inventory, attach: Attach, enabled: impl Into<Arc<[StorageInterface]>>) -> Self {
+        Self { inventory, attach, enabled: enabled.into() }
     }
 
-    /// What this machine may do now.
+    /// What this machine may do now. Attaches its volumes, if they are Cinder's.
     pub async fn answer(&self, asker: &Asker) -> Decision {
-        self.resolve(asker).await.unwrap_or_else(|error| {
-            tracing::error!(error = %error, mac = %asker.mac(), "the store failed a boot request");
-            let reason = "volboot cannot read its store; its log says why".to_owned();
-            Decision { answer: Answer::Wait { reason, seconds: STORE_PAUSE }, node: None }
-        })
+        or_wait(asker, self.decision(asker, false).await)
     }
 
-    async fn resolve(&self, asker: &Asker) -> Result<Decision, StoreError> {
+    /// What this machine would be told, as far as that can be known without changing anything.
+    pub async fn preview(&self, asker: &Asker) -> Decision {
+        or_wait(asker, self.decision(asker, true).await)
+    }
+
+    /// All that keeps a node from booting from its volumes: what its records lack and, with storage interface
+    /// `cinder`, what Cinder says against it.
+    pub async fn faults(
+        &self,
+        node: &Node,
+        connectors: &[VolumeConnector],
+        targets: &[VolumeTarget],
+    ) -> Vec<String> {
+        let faults = fitness::faults(node, connectors, targets);
+        if faults.is_empty() && node.storage_interface == StorageInterface::Cinder {
+            return self.attach.examine(node.uuid, targets).await;
+        }
+        faults
+    }
+
+    async fn decision(&self, asker: &Asker, preview: bool) -> Result<Decision, StoreError> {
         let node = match identify(&self.inventory, asker).await? {
             Identity::Node(node) => *node,
-            Identity::Nobody(answer) => return Ok(Decision { answer, node: None }),
+            Identity::Nobody(answer) => return Ok(Decision { answer, node: None, resolved: Vec::new() }),
         };
-        let connectors: Vec<VolumeConnector> = self.inventory.all_of(node.uuid).await?;
-        let targets: Vec<VolumeTarget> = self.inventory.all_of(node.uuid).await?;
-        let answer = decide(&node, &connectors, &targets, &self.enabled);
-        Ok(Decision { answer, node: Some(node.uuid) })
+        let connectors = self.inventory.all_of(node.uuid).await?;
+        let targets = self.inventory.all_of(node.uuid).await?;
+        let records = Records { node, connectors, targets };
+        let mut resolved = Vec::new();
+        let mut verdict = decide(&records, &self.enabled, None);
+        if let Verdict::AskCinder(initiator) = &verdict {
+            let progress = if preview {
+                self.foreseen(&records).await
+            } else {
+                self.ask_cinder(&records, initiator, asker).await
+            };
+            if let Progress::Ready(found) = &progress {
+                resolved = found.iter().map(|(volume, found)| Resolved::new(volume, found)).collect();
+            }
+            verdict = decide(&records, &self.enabled, Some(progress));
+        }
+        let node = Some(records.node.uuid);
+        match verdict {
+            Verdict::Answer(answer) => Ok(Decision { answer, node, resolved }),
+            Verdict::AskCinder(_) => Err(StoreError::Damaged("a decision was not made".into())),
+        }
     }
+
+    async fn ask_cinder(&self, records: &Records, initiator: &Iqn, asker: &Asker) -> Progress {
+        let Records { node, connectors, targets } = records;
+        let journey = asker.journey.as_deref().map(|journey| (journey, asker.attempt));
+        self.attach.resolve(Wanted { node, initiator, connectors, targets, journey }).await
+    }
+
+    /// What asking Cinder would most likely bring: what it said last, unless something is in the way.
+    async fn foreseen(&self, records: &Records) -> Progress {
+        let Records { node, targets, .. } = records;
+        let faults = self.attach.examine(node.uuid, targets).await;
+        let known = self.attach.known(node.uuid).await;
+        let mut found = HashMap::new();
+        for (volume, record) in &known {
+            if let (AttachmentState::Attached, Some(connection), Some(learnt_at)) =
+                (record.state, &record.connection, record.learnt_at)
+                && let Ok(connection) = Connection::try_from(connection)
+            {
+                let source = Source::LastKnown { learnt_at, away: None };
+                found.insert(volume.clone(), Found { connection, source, took: Duration::ZERO });
+            }
+        }
+        if !faults.is_empty() {
+            return Progress::Refused(faults.join("; "));
+        }
+        match targets.iter().find(|target| !found.contains_key(&target.volume_id)) {
+            None => Progress::Ready(found),
+            Some(target) => Progress::Wait {
+                reason: format!("volume {} will be attached when the machine asks", target.volume_id),
+                seconds: PREVIEW_PAUSE,
+            },
+        }
+    }
+}
+
+impl Resolved {
+    fn new(volume: &str, found: &Found) -> Self {
+        Self { volume: volume.to_owned(), source: found.source.clone(), took: found.took }
+    }
+}
+
+/// A machine whose records cannot be read waits.
+fn or_wait(asker: &Asker, decision: Result<Decision, StoreError>) -> Decision {
+    decision.unwrap_or_else(|error| {
+        tracing::error!(error = %error, mac = %asker.mac(), "the store failed a boot request");
+        let reason = "volboot cannot read its store; its log says why".to_owned();
+        Decision { answer: Answer::Wait { reason, seconds: STORE_PAUSE }, node: None, resolved: Vec::new() }
+    })
 }
 
 /// What people call a node in a reason.

@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::config::{Config, DEFAULT_PATH};
+use crate::config::{Config, ConfigError, DEFAULT_PATH};
+use crate::keystone::{Cloud, Surroundings};
 use crate::telemetry;
 
 /// Boots bare machines from block-storage volumes.
@@ -61,13 +62,13 @@ pub fn run() -> ExitCode {
 fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
     match command {
         Command::Serve(file) => {
-            let config = Config::load(file.config.as_deref())?;
+            let config = load(file.config.as_deref())?;
             telemetry::init_log();
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             runtime.block_on(serve(config, file.config))
         }
         Command::CheckConfig(file) => {
-            Config::load(file.config.as_deref())?;
+            load(file.config.as_deref())?;
             match file.config {
                 None if !Path::new(DEFAULT_PATH).exists() => {
                     println!("there is no {DEFAULT_PATH}: the defaults hold");
@@ -79,6 +80,13 @@ fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Images(options) => images::show(&options),
         Command::Generate { directory } => Ok(generate::write(Cli::command(), &directory)?),
     }
+}
+
+/// Reads the configuration, with what it leads to: clouds.yaml, files of secrets.
+fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
+    Config::load(file, |config| {
+        Cloud::resolve(&config.cinder.cloud, &Surroundings::here()).err().unwrap_or_default()
+    })
 }
 
 async fn serve(config: Config, file: Option<PathBuf>) -> Result<(), Box<dyn Error>> {
@@ -99,7 +107,7 @@ async fn serve(config: Config, file: Option<PathBuf>) -> Result<(), Box<dyn Erro
     let (reload, reloads) = mpsc::channel(1);
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            let _ = reload.send(Config::load(file.as_deref())).await;
+            let _ = reload.send(load(file.as_deref())).await;
         }
     });
     app.run(stop, reloads).await?;

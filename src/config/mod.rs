@@ -3,19 +3,25 @@
 //! A file is read whole: all its faults are told at once, each with its key, and a key that is not known comes
 //! with the nearest one that is.
 
+mod cloud;
 mod read;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::model::StorageInterface;
+pub use cloud::{CLOUD_KEYS, CloudConfig};
 use read::Section;
 
 /// Where the file is when nobody names another.
 pub const DEFAULT_PATH: &str = "/etc/volboot/volboot.toml";
+
+/// The name of the file beside the store in which timelines are kept.
+pub const HISTORY: &str = "history.redb";
 
 /// All that can be configured. [`Config::default`] is what holds with no file at all.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +42,8 @@ pub struct Config {
     pub api: ApiConfig,
     /// `[boot]`
     pub boot: BootConfig,
+    /// `[cinder]`
+    pub cinder: CinderConfig,
 }
 
 /// `[store]`: where records live.
@@ -96,6 +104,28 @@ pub struct BootConfig {
     pub refused: Afterwards,
     /// `tries`: how often a machine tries to boot from its volumes before it gives up.
     pub tries: u32,
+    /// `when_cinder_is_away`: what a machine gets while Cinder does not answer.
+    pub when_cinder_is_away: WhenAway,
+    /// `last_known_max_age`: how old a connection may be that is given out meanwhile.
+    pub last_known_max_age: Duration,
+}
+
+/// What a machine gets while Cinder does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenAway {
+    /// The connection it had last, if that is surely still its own.
+    LastKnown,
+    /// It waits until Cinder answers.
+    Wait,
+}
+
+/// `[cinder]`: where volumes come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CinderConfig {
+    /// Which cloud, and who we are there.
+    pub cloud: CloudConfig,
+    /// `resolutions`: how many machines' volumes are looked up at once; the others queue.
+    pub resolutions: u32,
 }
 
 /// What a machine does after it was told why it does not boot.
@@ -166,19 +196,24 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads a file; without a name the one at [`DEFAULT_PATH`], if there is one, else every default holds.
-    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+    /// Reads a file; without a name the one at [`DEFAULT_PATH`], if there is one, else every default holds. `further`
+    /// tells what is wrong beyond the file itself, so that all faults are told together.
+    pub fn load(path: Option<&Path>, further: impl FnOnce(&Self) -> Vec<Fault>) -> Result<Self, ConfigError> {
         let chosen = path.unwrap_or(Path::new(DEFAULT_PATH));
         let text = match std::fs::read_to_string(chosen) {
             Ok(text) => text,
             Err(error) if path.is_none() && error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(source) => return Err(ConfigError::Read { path: chosen.to_owned(), source }),
         };
-        Self::parse(&text).map_err(|faults| ConfigError::Faults { path: chosen.to_owned(), faults })
+        Self::read(&text, further).map_err(|faults| ConfigError::Faults { path: chosen.to_owned(), faults })
     }
 
     /// Reads the text of a file.
     pub fn parse(text: &str) -> Result<Self, Vec<Fault>> {
+        Self::read(text, |_| Vec::new())
+    }
+
+    fn read(text: &str, further: impl FnOnce(&Self) -> Vec<Fault>) -> Result<Self, Vec<Fault>> {
         let table = text
             .parse::<toml::Table>()
             .map_err(|error| vec![Fault { key: None, message: error.to_string().trim_end().to_owned() }])?;
@@ -186,6 +221,7 @@ impl Config {
         let config = Self::from_sections(&mut root);
         let mut faults = root.finish();
         config.check(&mut faults);
+        faults.extend(further(&config));
         if faults.is_empty() { Ok(config) } else { Err(faults) }
     }
 
@@ -238,6 +274,16 @@ impl Config {
                 unknown: section.choice("unknown", Afterwards::Exit, &AFTERWARDS),
                 refused: section.choice("refused", Afterwards::Exit, &AFTERWARDS),
                 tries: section.number("tries", 10, 1..=1000),
+                when_cinder_is_away: section.choice(
+                    "when_cinder_is_away",
+                    WhenAway::LastKnown,
+                    &[("last-known", WhenAway::LastKnown), ("wait", WhenAway::Wait)],
+                ),
+                last_known_max_age: section.duration("last_known_max_age", Duration::from_secs(24 * 60 * 60)),
+            }),
+            cinder: root.section("cinder", |section| CinderConfig {
+                cloud: CloudConfig::from_section(section),
+                resolutions: section.number("resolutions", 32, 1..=1024),
             }),
         }
     }
@@ -264,6 +310,10 @@ impl Config {
             let message =
                 format!("\"{}\" is not among enabled_storage_interfaces", self.default_storage_interface);
             fault("default_storage_interface", message);
+        }
+        if self.store.path.file_name().is_some_and(|name| name == HISTORY) {
+            let message = format!("{HISTORY} is the name of the file beside it in which timelines are kept");
+            fault("store.path", message);
         }
         if self.api.listen == self.http.listen && self.api.listen.port() != 0 {
             fault(
@@ -364,6 +414,10 @@ mod tests {
             [boot]
             unknown = "shell"
             tries = 3
+            when_cinder_is_away = "wait"
+            last_known_max_age = "90 min"
+            [cinder]
+            cloud = "site"
             "#,
         )
         .expect("is right");
@@ -376,7 +430,13 @@ mod tests {
         assert_eq!(config.http.url.as_deref(), Some("http://192.0.2.1:8080"));
         assert_eq!(
             config.boot,
-            BootConfig { unknown: Afterwards::Shell, refused: Afterwards::Exit, tries: 3 }
+            BootConfig {
+                unknown: Afterwards::Shell,
+                tries: 3,
+                when_cinder_is_away: WhenAway::Wait,
+                last_known_max_age: Duration::from_secs(90 * 60),
+                ..Config::default().boot
+            }
         );
     }
 
@@ -396,6 +456,12 @@ mod tests {
             [boot]
             tries = 0
             unknown = true
+            last_known_max_age = "1 fortnight"
+            [cinder]
+            clod = "x"
+            auth_url = ""
+            verify = "no"
+            resolutions = 5000
             [tftp]
             listen = "192.0.2.1"
             [stores]
@@ -412,6 +478,11 @@ mod tests {
             "api.auth: \"none \" is not \"none\" or \"http_basic\"",
             "boot.unknown: expected a text: \"exit\", \"retry\" or \"shell\"",
             "boot.tries: expected a whole number from 1 to 1000",
+            "boot.last_known_max_age: expected a time such as \"24h\", \"30min\" or \"90s\"",
+            "cinder.auth_url: expected a text that is not empty",
+            "cinder.verify: expected true or false",
+            "cinder.resolutions: expected a whole number from 1 to 1024",
+            "cinder.clod: there is no such key; did you mean cinder.cloud?",
             "colour: there is no such key",
             "stores: there is no such key; did you mean store?",
             "api.auth: without authentication the API may listen on loopback only; \

@@ -6,6 +6,7 @@
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use toml::{Table, Value};
 
@@ -131,6 +132,16 @@ impl Section {
             Some(Value::Boolean(value)) => value,
             Some(_) => self.instead(key, "expected true or false".into(), default),
         }
+    }
+
+    /// A time: number and unit, such as `24h`.
+    pub(super) fn duration(&mut self, key: &'static str, default: Duration) -> Duration {
+        self.value(key, default, |text| {
+            let time: Option<jiff::SignedDuration> = text.parse().ok();
+            let positive =
+                time.filter(jiff::SignedDuration::is_positive).and_then(|time| time.try_into().ok());
+            positive.ok_or_else(|| "expected a time such as \"24h\", \"30min\" or \"90s\"".to_owned())
+        })
     }
 
     /// A whole number within bounds.

@@ -21,7 +21,7 @@ pub(super) enum Malformed {
     TooLong,
 }
 
-/// Reads `/boot/<mac>?macs=…&uuid=…&platform=…&arch=…&try=…`.
+/// Reads `/boot/<mac>?macs=…&uuid=…&platform=…&arch=…&journey=…&try=…`.
 pub(super) fn asker(mac: &str, query: &str) -> Result<Asker, Malformed> {
     let pairs = pairs(query)?;
     let value = |key| pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
@@ -33,6 +33,7 @@ pub(super) fn asker(mac: &str, query: &str) -> Result<Asker, Malformed> {
     asker.uuid = value("uuid").and_then(|uuid| uuid.parse::<uuid::Uuid>().ok()).filter(|uuid| !uuid.is_nil());
     asker.platform = value("platform").and_then(|platform| platform.parse().ok());
     asker.arch = value("arch").and_then(word);
+    asker.journey = value("journey").and_then(word);
     asker.attempt = attempt(value("try"));
     Ok(asker)
 }
@@ -97,11 +98,12 @@ mod tests {
     #[test]
     fn a_question_as_ipxe_asks_it() {
         let query = "macs=52-54-00-00-00-01,52-54-00-00-00-02,,,,,,&uuid=2f1dcbe7-0000-0000-0000-000000000001\
-                     &platform=efi&arch=x86_64&try=3";
+                     &platform=efi&arch=x86_64&journey=5ca1ab1e5ca1ab1e&try=3";
         let expected = Asker {
             platform: Some(Platform::Uefi),
             arch: Some("x86_64".into()),
             uuid: "2f1dcbe7-0000-0000-0000-000000000001".parse().ok(),
+            journey: Some("5ca1ab1e5ca1ab1e".into()),
             attempt: 3,
             ..Asker::new(mac(1)).with_macs([mac(2)])
         };

@@ -11,9 +11,11 @@ use tower::ServiceExt;
 use uuid::Uuid;
 
 use super::*;
+use crate::attach::{Attach, Policy};
 use crate::config::Config;
 use crate::model::{Node, Port, Properties, StorageInterface, VolumeConnector, VolumeTarget};
-use crate::store::{Batch, Inventory, MemoryStore, Store};
+use crate::store::{Attachments, Batch, Inventory, MemoryStore, Store};
+use crate::telemetry::Metrics;
 
 /// A node `web-N` with the address `52:54:00:00:00:N` and all it needs to boot.
 async fn enrol(inventory: &Inventory, n: u8) {
@@ -43,17 +45,20 @@ async fn enrol(inventory: &Inventory, n: u8) {
 }
 
 async fn door() -> Router {
-    let inventory = Inventory::new(Arc::new(MemoryStore::default()));
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let inventory = Inventory::new(Arc::clone(&store));
     for n in [1, 2, 9] {
         enrol(&inventory, n).await;
     }
-    over(inventory)
+    over(store, inventory)
 }
 
-fn over(inventory: Inventory) -> Router {
+fn over(store: Arc<dyn Store>, inventory: Inventory) -> Router {
     let config = Config::default();
-    let boot = Boot::new(inventory, config.enabled_storage_interfaces);
-    router(Machines::new(boot, config.boot, &config.http, Images::default()))
+    let attach = Attach::new(Attachments::new(store), None, Policy { last_known: None, resolutions: 1 });
+    let boot = Boot::new(inventory, attach, config.enabled_storage_interfaces);
+    let timeline = Timeline::open(None, Metrics::new());
+    router(Machines::new(boot, config.boot, &config.http, Images::default(), timeline))
 }
 
 async fn ask_from(
@@ -139,7 +144,7 @@ async fn who_is_nobody_or_two_is_told_so() {
 async fn a_store_that_fails_makes_machines_wait_and_says_so() {
     let store = Arc::new(MemoryStore::default());
     store.write(Batch::default().put("port-address/52:54:00:00:00:01", "nonsense")).await.expect("writes");
-    let script = ask(&over(Inventory::new(store)), "/boot/52-54-00-00-00-01").await;
+    let script = ask(&over(store.clone(), Inventory::new(store)), "/boot/52-54-00-00-00-01").await;
     assert!(
         script.starts_with("#!ipxe\necho volboot: volboot cannot read its store; its log says why\n"),
         "{script}"

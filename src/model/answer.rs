@@ -74,6 +74,8 @@ pub struct BootPlan {
     pub data: Vec<Volume>,
     /// The boot loader's file, where UEFI firmware would not find it by itself.
     pub loader: Option<LoaderPath>,
+    /// What whoever looks at the machine should know of this boot.
+    pub notes: Vec<String>,
 }
 
 /// One volume of a plan.

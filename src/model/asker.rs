@@ -18,14 +18,17 @@ pub struct Asker {
     pub arch: Option<String>,
     /// The machine's SMBIOS UUID: for the timeline only, since boards in the field share them.
     pub uuid: Option<Uuid>,
-    /// Which try this is, from 1.
+    /// The journey it is on: a word that the script which gathers who it is was given. One that asks by itself has
+    /// none.
+    pub journey: Option<String>,
+    /// Which try of it this is, from 1.
     pub attempt: u32,
 }
 
 impl Asker {
     /// A machine that asks through this card, for the first time.
     pub fn new(mac: Mac) -> Self {
-        Self { macs: vec![mac], platform: None, arch: None, uuid: None, attempt: 1 }
+        Self { macs: vec![mac], platform: None, arch: None, uuid: None, journey: None, attempt: 1 }
     }
 
     /// The card it booted through.

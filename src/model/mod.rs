@@ -9,6 +9,7 @@
 
 mod answer;
 mod asker;
+mod attachment;
 mod chassis;
 mod connection;
 mod iqn;
@@ -24,6 +25,7 @@ mod volume;
 
 pub use answer::{Answer, BootPlan, Platform, Volume};
 pub use asker::{Asker, MAX_MACS};
+pub use attachment::{Attachment, AttachmentState, Connector};
 pub use chassis::Chassis;
 pub use connection::{Chap, Connection, PropertyError};
 pub use iqn::{Iqn, IqnError};

@@ -146,6 +146,7 @@ mod tests {
             boot,
             data,
             loader: None,
+            notes: vec![],
         }
     }
 

@@ -17,6 +17,7 @@ use std::fmt;
 
 use askama::Template;
 use secrecy::ExposeSecret;
+use uuid::Uuid;
 
 use crate::config::{Afterwards, BootConfig};
 use crate::model::{
@@ -58,9 +59,34 @@ pub struct ScriptError;
 /// `/boot.ipxe`, the same for every machine: gathers who this is, and asks.
 ///
 /// `base` is put before relative URLs: empty where the script is fetched over HTTP, since iPXE resolves them by
-/// the script's own; else a URL that ends in `/`.
-pub fn gather(base: &str) -> Result<Script, ScriptError> {
-    written(Gather { ask: Ask { url: Url::gathering(base), tries: ASKED, dhcp: true } })
+/// the script's own; else a URL that ends in `/`. `journey` is given along: whoever asks with it again is on the same
+/// one.
+pub fn gather(base: &str, journey: Journey) -> Result<Script, ScriptError> {
+    written(Gather { ask: Ask { url: Url::gathering(base, journey), tries: ASKED, dhcp: true } })
+}
+
+/// What tells one journey of a machine from another: 16 hexadecimal digits, always as many, so that a file is as long
+/// when it is read as it was when its size was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Journey(u64);
+
+impl Journey {
+    /// One that no other machine is on.
+    pub fn new() -> Self {
+        Self(Uuid::new_v4().as_u64_pair().1)
+    }
+}
+
+impl Default for Journey {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for Journey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
 }
 
 /// The script that carries out an answer.
@@ -104,7 +130,7 @@ fn boot(plan: &BootPlan, asker: &Asker, config: BootConfig) -> Result<Script, Sc
         label: &plan.label,
         attempt: asker.attempt,
         tries: config.tries,
-        warnings: &table.warnings,
+        warnings: plan.notes.iter().chain(&table.warnings).map(String::as_str).collect(),
         initiator: &plan.initiator,
         hooks: table.hooks.iter().map(HookView::from).collect(),
         loader: plan.loader.as_ref(),
@@ -131,7 +157,7 @@ struct BootTemplate<'a> {
     label: &'a str,
     attempt: u32,
     tries: u32,
-    warnings: &'a [String],
+    warnings: Vec<&'a str>,
     initiator: &'a Iqn,
     /// The boot volume first.
     hooks: Vec<HookView<'a>>,
@@ -242,10 +268,10 @@ struct Url(String);
 
 impl Url {
     /// iPXE fills in who it is. `netX` is the card it booted through.
-    fn gathering(base: &str) -> Self {
+    fn gathering(base: &str, journey: Journey) -> Self {
         let macs: Vec<_> = (0..MAX_MACS).map(|card| format!("${{net{card}/mac:hexhyp}}")).collect();
         Self(format!(
-            "{base}boot/${{netX/mac:hexhyp}}?macs={}&uuid=${{uuid}}&platform=${{platform}}&arch=${{buildarch}}&try=1",
+            "{base}boot/${{netX/mac:hexhyp}}?macs={}&uuid=${{uuid}}&platform=${{platform}}&arch=${{buildarch}}&journey={journey}&try=1",
             macs.join(",")
         ))
     }
@@ -262,6 +288,9 @@ impl Url {
         }
         if let Some(arch) = &asker.arch {
             url.push_str(&format!("&arch={arch}"));
+        }
+        if let Some(journey) = &asker.journey {
+            url.push_str(&format!("&journey={journey}"));
         }
         Self(format!("{url}&try={attempt}"))
     }

@@ -1,18 +1,28 @@
 //! Golden files for every kind of script, and the proof that no value can change what a script means.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::config::WhenAway;
 use crate::model::{Lun, Mac, Volume};
 
-const CONFIG: BootConfig = BootConfig { unknown: Afterwards::Exit, refused: Afterwards::Exit, tries: 10 };
+const CONFIG: BootConfig = BootConfig {
+    unknown: Afterwards::Exit,
+    refused: Afterwards::Exit,
+    tries: 10,
+    when_cinder_is_away: WhenAway::LastKnown,
+    last_known_max_age: Duration::from_secs(60),
+};
 
 fn asker() -> Asker {
     Asker {
         platform: Some(Platform::Uefi),
         arch: Some("x86_64".into()),
         uuid: Some(Uuid::from_u128(0x2f1d_cbe7)),
+        journey: Some("5ca1ab1e5ca1ab1e".into()),
         attempt: 2,
         ..Asker::new(mac(1)).with_macs([mac(1), mac(2)])
     }
@@ -46,6 +56,7 @@ fn plan(boot: Volume, data: Vec<Volume>) -> BootPlan {
         boot,
         data,
         loader: None,
+        notes: vec![],
     }
 }
 
@@ -70,8 +81,11 @@ fn golden(name: &str, text: &str) {
 
 #[test]
 fn the_script_for_everybody() {
-    golden("gather.ipxe", &gather("").expect("is written").into_text());
-    golden("gather-over-tftp.ipxe", &gather("http://192.0.2.1:8080/").expect("is written").into_text());
+    golden("gather.ipxe", &gather("", Journey(0x5ca1_ab1e_5ca1_ab1e)).expect("is written").into_text());
+    golden(
+        "gather-over-tftp.ipxe",
+        &gather("http://192.0.2.1:8080/", Journey(0x5ca1_ab1e_5ca1_ab1e)).expect("is written").into_text(),
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! The one invariant: a record and everything derived from it (its unique keys, its places in lists) are written
 //! in one batch, so no crash and no race can part them.
 
+mod attachments;
 mod contract;
 mod feed;
 mod inventory;
@@ -17,10 +18,11 @@ mod resource;
 #[cfg(test)]
 mod battery;
 
+pub use attachments::Attachments;
 pub use contract::{
     Answering, Batch, Change, Changes, Claim, Condition, Record, Revision, Store, StoreError, WriteError,
 };
 pub use inventory::{Inventory, InventoryError, UpdateError};
 pub use memory::MemoryStore;
 pub use redb::{OpenError, RedbStore};
-pub use resource::{Kind, Resource, Unique, Versioned};
+pub use resource::{Kind, LetGo, Resource, Unique, Versioned};

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::Revision;
-use crate::model::{Chassis, Mac, Node, Port, PortGroup, VolumeConnector, VolumeTarget};
+use crate::model::{Chassis, Mac, Node, Port, PortGroup, StorageInterface, VolumeConnector, VolumeTarget};
 
 /// The kinds of records the inventory holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,6 +92,17 @@ impl fmt::Display for Unique {
     }
 }
 
+/// Which volumes a node no longer has once a record was changed or deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LetGo {
+    /// It has what it had.
+    Nothing,
+    /// This node, this volume.
+    Volume(Uuid, String),
+    /// All volumes of this node.
+    All(Uuid),
+}
+
 /// A kind of record with an identity, an age, and perhaps a node it belongs to.
 pub trait Resource: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Which kind it is.
@@ -108,6 +119,11 @@ pub trait Resource: Clone + Serialize + DeserializeOwned + Send + Sync + 'static
 
     /// What it alone may have, beside its UUID.
     fn uniques(&self) -> Vec<Unique>;
+
+    /// What a node loses when this record becomes `new`, or is deleted: it is detached from then on.
+    fn lets_go(&self, _new: Option<&Self>) -> LetGo {
+        LetGo::Nothing
+    }
 
     /// Its place in lists: by age, then by UUID.
     fn place(&self) -> String {
@@ -127,7 +143,12 @@ pub struct Versioned<R> {
 
 /// What every kind says in the same way, and what it alone has.
 macro_rules! resource {
-    ($type:ident, node: |$of:ident| $node:expr, uniques: |$record:ident| $uniques:expr) => {
+    (
+        $type:ident,
+        node: |$of:ident| $node:expr,
+        uniques: |$record:ident| $uniques:expr
+        $(, lets_go: $lets_go:expr)?
+    ) => {
         impl Resource for $type {
             const KIND: Kind = Kind::$type;
 
@@ -148,6 +169,10 @@ macro_rules! resource {
                 let $record = self;
                 $uniques
             }
+
+            $(fn lets_go(&self, new: Option<&Self>) -> LetGo {
+                $lets_go(self, new)
+            })?
         }
     };
 }
@@ -155,6 +180,12 @@ macro_rules! resource {
 resource!(Node, node: |_none| None, uniques: |node| {
     let name = node.name.clone().map(Unique::NodeName);
     name.into_iter().chain(node.instance_uuid.map(Unique::Instance)).collect()
+}, lets_go: |node: &Node, new: Option<&Node>| {
+    let leaves = |new: &Node| {
+        let cinder = |node: &Node| node.storage_interface == StorageInterface::Cinder;
+        (cinder(node) && !cinder(new)) || (new.undeployed && !node.undeployed)
+    };
+    if new.is_none_or(leaves) { LetGo::All(node.uuid) } else { LetGo::Nothing }
 });
 resource!(Chassis, node: |_none| None, uniques: |_none| Vec::new());
 resource!(Port, node: |port| Some(port.node_uuid), uniques: |port| vec![Unique::Address(port.address)]);
@@ -167,4 +198,12 @@ resource!(VolumeConnector, node: |connector| Some(connector.node_uuid), uniques:
 });
 resource!(VolumeTarget, node: |target| Some(target.node_uuid), uniques: |target| {
     vec![Unique::BootIndex(target.node_uuid, target.boot_index)]
+}, lets_go: |target: &VolumeTarget, new: Option<&VolumeTarget>| {
+    let stays =
+        |new: &VolumeTarget| (new.node_uuid, &new.volume_id) == (target.node_uuid, &target.volume_id);
+    if new.is_some_and(stays) {
+        LetGo::Nothing
+    } else {
+        LetGo::Volume(target.node_uuid, target.volume_id.clone())
+    }
 });

@@ -5,11 +5,13 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::Metrics;
 use crate::model::Mac;
 
 /// A word out of the code, or one that was read back.
@@ -115,6 +117,9 @@ pub struct Answered {
     /// The node it was recognised as.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<Uuid>,
+    /// The journey it said it is on; whoever asks by itself says none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journey: Option<String>,
     /// How each volume was found, or not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resolved: Vec<Resolved>,
@@ -136,12 +141,12 @@ pub struct Answered {
 pub struct Resolved {
     /// The volume's id.
     pub volume: String,
-    /// Who knew: `cinder`, `last-known` or `records`; `failed` if nobody.
+    /// Who knew: `cinder`, `last known` or `records`.
     pub source: Word,
     /// How long it took, in milliseconds.
     #[serde(default)]
     pub millis: u64,
-    /// Why nobody knew.
+    /// Why Cinder did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
 }
@@ -150,6 +155,32 @@ impl Event {
     /// Something that happened once.
     pub fn new(at: Timestamp, mac: Option<Mac>, address: Option<IpAddr>, what: What) -> Self {
         Self { at, times: 1, mac, address: address.map(|address| address.to_canonical()), what }
+    }
+
+    /// Counts what happened.
+    pub fn count(&self, metrics: &Metrics) {
+        match &self.what {
+            What::Transfer(transfer) => {
+                let took = Duration::from_millis(transfer.millis);
+                metrics.transfer(label(&transfer.outcome), transfer.size, transfer.again, took);
+            }
+            What::Answered(answered) => {
+                let took = Duration::from_micros(answered.micros);
+                metrics.boot_request(label(&answered.outcome), took);
+                for resolved in &answered.resolved {
+                    metrics.resolution(label(&resolved.source), Duration::from_millis(resolved.millis));
+                }
+            }
+            What::Reported { step, .. } => metrics.report(match step.as_deref() {
+                Some("hooked") => "hooked",
+                Some("boot") => "boot",
+                Some("up") => "up",
+                Some(step) if step.starts_with("hook-") => "hook",
+                _ => "other",
+            }),
+            What::Paced { .. } => metrics.report("paced"),
+            What::Gathered => metrics.report("gathered"),
+        }
     }
 
     /// Whether this is the same thing again, however long it took.
@@ -171,6 +202,14 @@ impl Answered {
         let mut same = Self { micros: 0, ..self.clone() };
         same.resolved.iter_mut().for_each(|resolved| resolved.millis = 0);
         same
+    }
+}
+
+/// A word out of the code. What was read back is counted by nobody.
+fn label(word: &Word) -> &'static str {
+    match word {
+        Cow::Borrowed(word) => word,
+        Cow::Owned(_) => "other",
     }
 }
 
@@ -199,6 +238,7 @@ mod tests {
             arch: None,
             uuid: None,
             node: Some(Uuid::nil()),
+            journey: None,
             resolved: vec![Resolved {
                 volume: "root".into(),
                 source: "cinder".into(),

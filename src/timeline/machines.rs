@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::progress::{PATIENCE, Progress};
 use crate::model::Mac;
-use crate::telemetry::{Event, What};
+use crate::telemetry::{Answered, Event, What};
 
 /// Within this time, the same thing of one machine is told once, with how often.
 const REPEATS: SignedDuration = SignedDuration::from_secs(1);
@@ -195,9 +195,25 @@ impl Machines {
         id
     }
 
-    /// Counts an event that was told less than a second ago.
+    /// Counts an event that was told less than a second ago, or that a machine waits on.
     fn repeats(&mut self, id: Id, event: &Event) -> bool {
         let recent = self.recent.entry(id).or_default();
+        if let Some((at, earlier)) = recent.last_mut()
+            && let (Some(before), Some(now)) = (waits(earlier), waits(event))
+            && (&before.journey, before.attempt) == (&now.journey, now.attempt)
+        {
+            earlier.times = earlier.times.saturating_add(event.times);
+            earlier.what = event.what.clone();
+            self.waiting.events.insert((id, *at), Some(earlier.clone()));
+            if let Some(track) = self.tracks.get_mut(&id) {
+                self.order.remove(&track.rank(id));
+                track.progress.apply(event);
+                track.learn(event);
+                self.order.insert(track.rank(id));
+                self.waiting.tracks.insert(id, Some(track.clone()));
+            }
+            return true;
+        }
         let again = recent
             .iter_mut()
             .rev()
@@ -260,9 +276,14 @@ impl Machines {
     pub(super) fn forget(&mut self, now: Timestamp) {
         let tracks = &self.tracks;
         self.recent.retain(|id, recent| {
-            let by_address = tracks.get(id).is_some_and(|track| matches!(track.key, Key::Address(_)));
-            let keep = if by_address { PATIENCE } else { REPEATS };
-            recent.retain(|(_, event)| now.duration_since(event.at) < keep);
+            let Some(track) = tracks.get(id) else { return false };
+            // What a machine waits on is one line for as long as it waits.
+            let long = matches!(track.key, Key::Address(_))
+                || recent.last().is_some_and(|(_, e)| waits(e).is_some());
+            if long && now.duration_since(track.last) < PATIENCE {
+                return true;
+            }
+            recent.retain(|(_, event)| now.duration_since(event.at) < REPEATS);
             !recent.is_empty()
         });
     }
@@ -280,6 +301,14 @@ impl Machines {
 
     pub(super) fn len(&self) -> usize {
         self.tracks.len()
+    }
+}
+
+/// The question of a machine that was told to wait.
+fn waits(event: &Event) -> Option<&Answered> {
+    match &event.what {
+        What::Answered(answered) if answered.outcome == "wait" => Some(answered),
+        _ => None,
     }
 }
 

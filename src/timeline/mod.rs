@@ -145,8 +145,9 @@ impl Timeline {
         Self { shared, jobs }
     }
 
-    /// Something happened. Never waits.
+    /// Something happened. Counts it, and never waits.
     pub fn tell(&self, event: Event) {
+        event.count(&self.shared.metrics);
         self.shared.waiting.fetch_add(1, Ordering::Relaxed);
         if self.jobs.try_send(Job::Event(Box::new(event))).is_err() {
             self.shared.waiting.fetch_sub(1, Ordering::Relaxed);

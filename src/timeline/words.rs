@@ -29,7 +29,7 @@ pub fn words(events: impl IntoIterator<Item = Event>) -> Vec<Entry> {
         }
         let (mut text, advice) = line(&event.what, &hooks);
         if event.times > 1 {
-            text.push_str(&format!(" ({} times within a second)", event.times));
+            text.push_str(&format!(" ({} times)", event.times));
         }
         Entry { text, advice, event }
     });
@@ -59,7 +59,7 @@ fn read(transfer: &Transfer) -> String {
         1 => ", 1 packet sent again".to_owned(),
         many => format!(", {many} packets sent again"),
     };
-    let how = format!("{blocks} blocks of {block_size} bytes, window {window}{repeated}");
+    let how = format!("{blocks} × {block_size} bytes, window {window}{repeated}");
     match transfer.outcome.as_ref() {
         "complete" => format!("read {file} over TFTP: {size} bytes in {millis} ms ({how})"),
         "unconfirmed" => {
@@ -101,10 +101,10 @@ fn resolved(resolved: &Resolved) -> String {
     match (source.as_ref(), fault) {
         ("records", _) => format!("volume {volume} is as the node's records say"),
         ("cinder", _) => format!("volume {volume} from Cinder, in {millis} ms"),
-        ("last-known", Some(fault)) => {
+        ("last known", Some(fault)) => {
             format!("volume {volume} as last known, since Cinder did not say ({fault}), in {millis} ms")
         }
-        ("last-known", None) => format!("volume {volume} as last known, in {millis} ms"),
+        ("last known", None) => format!("volume {volume} as last known, in {millis} ms"),
         (_, Some(fault)) => format!("volume {volume} was not found out in {millis} ms: {fault}"),
         (other, None) => format!("volume {volume}: {other}, in {millis} ms"),
     }

@@ -18,11 +18,12 @@ use daemon::Daemon;
 use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
+use volboot::attach::{Attach, Policy};
 use volboot::boot::Boot;
 use volboot::config::Config;
 use volboot::model::{Asker, Mac, Node, Port, Properties, StorageInterface, VolumeConnector, VolumeTarget};
 use volboot::script;
-use volboot::store::{Inventory, RedbStore, Store};
+use volboot::store::{Attachments, Inventory, RedbStore, Store};
 
 /// Requests that one figure is the median of.
 const SAMPLES: u32 = 5000;
@@ -116,7 +117,9 @@ async fn answers(path: &Path, nodes: u32) -> Vec<Duration> {
         }
     };
     let config = Config::default();
-    let boot = Boot::new(Inventory::new(Arc::clone(&store)), config.enabled_storage_interfaces);
+    let policy = Policy { last_known: None, resolutions: 1 };
+    let attach = Attach::new(Attachments::new(Arc::clone(&store)), None, policy);
+    let boot = Boot::new(Inventory::new(Arc::clone(&store)), attach, config.enabled_storage_interfaces);
     let mut times = Vec::new();
     for n in sample(nodes) {
         let asker = Asker::new(mac(n));

@@ -175,6 +175,7 @@ async fn settled(client: &Client, server: SocketAddr, node: &str, state: &str) {
 async fn volboot_answers_as_ironic_does() {
     let site = site("");
     let (ironic, volboot) = (Ironic::start().await, Daemon::start(site.path()));
+    volboot::tls::install_provider();
     let client = Client::new();
     let meant: Differences = toml::from_str(include_str!("differences.toml")).expect("a list of differences");
     let (mut wrong, mut total, mut errors, mut used) = (Vec::new(), 0, 0, 0);

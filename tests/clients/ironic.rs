@@ -45,6 +45,7 @@ impl Ironic {
         let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
         let ironic = Self { process, address: free, _home: home };
         let deadline = Instant::now() + LIMIT;
+        volboot::tls::install_provider();
         let client = Client::new();
         while client.get(format!("http://{free}/v1/drivers/fake-hardware")).send().await.is_err() {
             assert!(Instant::now() < deadline, "Ironic did not start");

@@ -26,6 +26,7 @@ impl Api {
     /// A client for the volboot of this lab.
     pub(crate) fn new() -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
+        volboot::tls::install_provider();
         let client = Client::builder().no_proxy().timeout(LIMIT).build()?;
         Ok(Self { runtime, client })
     }

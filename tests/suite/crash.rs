@@ -10,6 +10,7 @@ use crate::daemon::{Daemon, LIMIT, site};
 const WRITERS: u32 = 8;
 
 fn client() -> Client {
+    volboot::tls::install_provider();
     Client::builder().timeout(LIMIT).build().expect("a client")
 }
 

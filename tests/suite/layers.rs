@@ -5,20 +5,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module, its floor, and what it may use on its own floor.
-const FLOORS: [(&str, u8, &[&str]); 18] = [
+const FLOORS: [(&str, u8, &[&str]); 20] = [
     ("model", 0, &[]),
     ("config", 1, &[]),
     ("images", 1, &[]),
     ("listen", 1, &[]),
     ("telemetry", 1, &[]),
+    ("tls", 1, &[]),
     // Meaning → text: it speaks of what the operator configured.
     ("script", 1, &["config"]),
     ("keystone", 2, &[]),
     ("cinder", 2, &["keystone"]),
     ("store", 2, &[]),
     ("tftp", 2, &[]),
-    ("boot", 3, &[]),
+    ("attach", 3, &[]),
     ("timeline", 3, &[]),
+    ("boot", 3, &["attach"]),
     ("auth", 4, &[]),
     ("api", 4, &["auth"]),
     ("http", 4, &[]),

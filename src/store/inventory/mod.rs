@@ -9,6 +9,8 @@
 
 mod write;
 
+pub(in crate::store) use write::guard_key;
+
 #[cfg(test)]
 mod tests;
 
@@ -174,7 +176,7 @@ impl Inventory {
 }
 
 /// Where a record stands.
-fn record_key<R: Resource>(uuid: Uuid) -> String {
+pub(in crate::store) fn record_key<R: Resource>(uuid: Uuid) -> String {
     Unique::Uuid(R::KIND, uuid).key()
 }
 

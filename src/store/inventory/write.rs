@@ -4,7 +4,8 @@ use uuid::Uuid;
 
 use super::{Inventory, InventoryError, UpdateError, list_prefix, node_prefix, record_key};
 use crate::model::{Node, Port, PortGroup, VolumeConnector, VolumeTarget};
-use crate::store::resource::{Kind, Resource, Unique, Versioned};
+use crate::store::attachments;
+use crate::store::resource::{Kind, LetGo, Resource, Unique, Versioned};
 use crate::store::{Batch, Condition, StoreError, WriteError};
 
 /// How often a change is tried again after others were quicker. Each time somebody got on, so this many losses in
@@ -51,6 +52,11 @@ impl Inventory {
             for unique in new.uniques().into_iter().filter(|unique| !kept.contains(unique)) {
                 batch = batch.absent(unique.key());
             }
+            let gone = old.lets_go(Some(&new));
+            batch = self.let_go(batch, &gone).await?;
+            if let LetGo::All(node) = gone {
+                batch = batch.put(guard_key(node), "");
+            }
             if self.written(put(remove(batch, &old), &new)?, &new).await? {
                 return Ok(new);
             }
@@ -70,6 +76,7 @@ impl Inventory {
             // Read before the records, so that none can come after they were listed.
             let batch = self.guarded(batch, node).await?.put(guard_key(node), "");
             let batch = self.remove_all::<R>(batch, node).await?;
+            let batch = self.let_go(batch, &old.lets_go(Some(&new))).await?;
             if self.written(put(remove(batch, &old), &new)?, &new).await? {
                 return Ok(new);
             }
@@ -87,7 +94,7 @@ impl Inventory {
         for _ in 0..ATTEMPTS {
             let (old, node, batch) = self.present::<R, E>(uuid).await?;
             allowed(&old, node.as_ref()).map_err(UpdateError::Refused)?;
-            let mut batch = remove(batch, &old);
+            let mut batch = self.let_go(remove(batch, &old), &old.lets_go(None)).await?;
             if R::KIND == Kind::Node {
                 // Read before the children, so that none can come after they were listed.
                 batch = self.guarded(batch, uuid).await?.delete(guard_key(uuid));
@@ -126,12 +133,27 @@ impl Inventory {
         Ok(batch.unchanged(key, guard.revision))
     }
 
-    async fn remove_all<R: Resource>(&self, mut batch: Batch, node: Uuid) -> Result<Batch, StoreError> {
+    async fn remove_all<R: Resource>(&self, mut batch: Batch, node: Uuid) -> Result<Batch, InventoryError> {
         for child in self.versions_of::<R>(node).await? {
             batch = batch.unchanged(record_key::<R>(child.value.uuid()), child.revision);
-            batch = remove(batch, &child.value);
+            batch = self.let_go(remove(batch, &child.value), &child.value.lets_go(None)).await?;
         }
         Ok(batch)
+    }
+
+    /// Has the attachments of volumes that a node loses detached.
+    async fn let_go(&self, batch: Batch, what: &LetGo) -> Result<Batch, InventoryError> {
+        match what {
+            LetGo::Nothing => Ok(batch),
+            LetGo::Volume(node, volume) => {
+                Ok(attachments::detach(&*self.store, batch, *node, Some(volume)).await?)
+            }
+            LetGo::All(node) => {
+                // Read before the attachments, so that none can come after they were listed.
+                let batch = self.guarded(batch, *node).await?;
+                Ok(attachments::detach(&*self.store, batch, *node, None).await?)
+            }
+        }
     }
 
     /// Whether a batch was written. `false`: another was quicker, read again.
@@ -155,7 +177,7 @@ fn taken<R: Resource>(record: &R, condition: &Condition) -> Option<Unique> {
 }
 
 /// The record that is touched whenever a node gets something, and is there as long as the node is.
-fn guard_key(node: Uuid) -> String {
+pub(in crate::store) fn guard_key(node: Uuid) -> String {
     format!("node-guard/{node}")
 }
 

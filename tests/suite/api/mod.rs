@@ -20,9 +20,11 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 use tower::ServiceExt as _;
 use volboot::api::{ApiState, router};
+use volboot::attach::{Attach, Policy};
 use volboot::auth::Auth;
+use volboot::boot::Boot;
 use volboot::model::StorageInterface;
-use volboot::store::{Inventory, MemoryStore};
+use volboot::store::{Attachments, Inventory, MemoryStore, Store};
 
 /// The last version served, which most tests use.
 const LATEST: &str = "1.33";
@@ -51,13 +53,15 @@ impl Api {
 
     /// One that is not as it is by default.
     fn with(change: impl FnOnce(&mut ApiState)) -> Self {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let inventory = Inventory::new(Arc::clone(&store));
+        let enabled = vec![StorageInterface::Noop, StorageInterface::External, StorageInterface::Cinder];
+        let policy = Policy { last_known: None, resolutions: 1 };
+        let attach = Attach::new(Attachments::new(store), None, policy);
         let mut state = ApiState {
-            inventory: Inventory::new(Arc::new(MemoryStore::default())),
-            enabled_storage_interfaces: vec![
-                StorageInterface::Noop,
-                StorageInterface::External,
-                StorageInterface::Cinder,
-            ],
+            boot: Boot::new(inventory.clone(), attach, enabled.clone()),
+            inventory,
+            enabled_storage_interfaces: enabled,
             default_storage_interface: StorageInterface::Noop,
             auth: Auth::Anybody,
             keep_targets_on_undeploy: false,

@@ -1,0 +1,26 @@
+//! Which Cinder volumes come from, and what is done without it, as a configuration says.
+
+use crate::attach::Policy;
+use crate::cinder::{Cinder, Endpoint, Patience};
+use crate::config::{CloudConfig, Config, WhenAway};
+use crate::keystone::{Cloud, Surroundings};
+
+/// The Cinder of a cloud; none if no cloud was said. Reads files.
+pub(super) fn cinder(cloud: &CloudConfig) -> Result<Option<Cinder>, String> {
+    let cloud = Cloud::resolve(cloud, &Surroundings::here())
+        .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+    Ok(cloud.map(|cloud| {
+        let session = cloud.session();
+        let Cloud { http, endpoint_override: url, region, interface, .. } = cloud;
+        Cinder::new(session, http, Endpoint { url, region, interface }, Patience::default())
+    }))
+}
+
+/// What may be done while Cinder is away, and how much is asked of it at once.
+pub(super) fn policy(config: &Config) -> Policy {
+    let last_known = match config.boot.when_cinder_is_away {
+        WhenAway::LastKnown => Some(config.boot.last_known_max_age),
+        WhenAway::Wait => None,
+    };
+    Policy { last_known, resolutions: config.cinder.resolutions as usize }
+}

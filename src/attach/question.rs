@@ -1,0 +1,274 @@
+//! A machine's question, and the one resolution that answers it however often it is repeated.
+//!
+//! A machine that waits asks the same again: same journey, same try. That is one *boot*, and nothing is asked of Cinder
+//! twice for it. A question without a journey (somebody asks by hand) is a new boot each time, unless one is under way
+//! or its answer was never fetched.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use uuid::Uuid;
+
+use super::breaker::Scope;
+use super::volume::{Trouble, Want, Worker};
+use super::{Attach, Found, KEPT, LONGEST_WAIT, MOST_RESOLVING, SLOW, Shared, Source, Turns, Wanted};
+use crate::model::{Connection, Properties};
+
+/// A node's volumes that are asked for at the same time.
+const VOLUMES_AT_ONCE: usize = 8;
+
+/// What became of each volume.
+pub(super) type Outcome = Vec<(String, Result<Found, Trouble>)>;
+
+/// How far a resolution is.
+#[derive(Debug, Clone)]
+pub(super) enum Stage {
+    Queued(Ticket),
+    Asking,
+    Ended(Arc<Outcome>),
+}
+
+/// A place in the queue.
+#[derive(Debug, Clone)]
+pub(super) struct Ticket {
+    number: u64,
+    turns: Arc<Turns>,
+}
+
+impl Ticket {
+    /// How many come before it, and itself.
+    pub(super) fn place(&self) -> u64 {
+        self.number.saturating_sub(self.turns.served.load(Relaxed)).max(1)
+    }
+}
+
+/// A resolution that is under way, or has ended.
+pub(super) type Resolving = watch::Receiver<Stage>;
+
+fn has_ended(resolving: &Resolving) -> bool {
+    matches!(*resolving.borrow(), Stage::Ended(_))
+}
+
+/// What a node's machine asked last.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// Its journey and try, if it has told them.
+    journey: Option<(String, u32)>,
+    /// When it asked that first.
+    began: Instant,
+    /// When it asked last.
+    seen: Instant,
+    /// Since when it has been told to wait for what passes.
+    passing_since: Option<Instant>,
+    resolving: Resolving,
+    /// Whether the machine has got what came of it.
+    told: bool,
+    /// Whether it has got all its volumes.
+    satisfied: bool,
+    /// What Cinder said for this boot, even if it was too late for the resolution that asked.
+    learnt: HashMap<String, (Instant, Properties)>,
+}
+
+impl Attach {
+    /// The resolution of a machine's question: one that is there, or a new one. `None`: there are too many.
+    pub(super) fn question(&self, worker: &Worker, wanted: &Wanted<'_>, wants: &[Want]) -> Option<Resolving> {
+        let now = Instant::now();
+        let journey = wanted.journey.map(|(journey, attempt)| (journey.to_owned(), attempt));
+        let mut all = self.0.asked();
+        if all.len() >= MOST_RESOLVING && !all.contains_key(&wanted.node.uuid) {
+            return None;
+        }
+        let (mut began, mut passing_since, mut learnt) = (now, None, HashMap::new());
+        if let Some(asked) = all.get_mut(&wanted.node.uuid) {
+            let same = now.duration_since(asked.seen) < KEPT
+                && asked.journey == journey
+                && (journey.is_some() || !asked.satisfied);
+            if !has_ended(&asked.resolving) || (same && !asked.told) {
+                asked.seen = now;
+                asked.journey = journey;
+                return Some(asked.resolving.clone());
+            }
+            if same {
+                (began, passing_since) = (asked.began, asked.passing_since);
+                learnt = std::mem::take(&mut asked.learnt);
+            }
+        }
+        let resolving = self.begin(worker.clone(), wants, began, &learnt);
+        let asked = Asked {
+            journey,
+            began,
+            seen: now,
+            passing_since,
+            resolving: resolving.clone(),
+            told: false,
+            satisfied: false,
+            learnt,
+        };
+        all.insert(wanted.node.uuid, asked);
+        Some(resolving)
+    }
+
+    /// Has the volumes resolved by a task of its own, which goes on when the machine is gone.
+    fn begin(
+        &self,
+        worker: Worker,
+        wants: &[Want],
+        began: Instant,
+        learnt: &HashMap<String, (Instant, Properties)>,
+    ) -> Resolving {
+        let mut outcome: Outcome = Vec::new();
+        let mut open = Vec::new();
+        for want in wants {
+            match learnt.get(&want.volume).map(|(took, connection)| (took, Connection::try_from(connection)))
+            {
+                Some((at, Ok(connection))) => {
+                    let took = at.duration_since(began);
+                    outcome
+                        .push((want.volume.clone(), Ok(Found { connection, source: Source::Cinder, took })));
+                }
+                _ => open.push(want.clone()),
+            }
+        }
+        if open.is_empty() {
+            return watch::channel(Stage::Ended(Arc::new(outcome))).1;
+        }
+        let turns = self.present().turns;
+        let ticket = Ticket { number: turns.come.fetch_add(1, Relaxed) + 1, turns: Arc::clone(&turns) };
+        let (told, stage) = watch::channel(Stage::Queued(ticket));
+        let shared = Arc::clone(&self.0);
+        self.0.tasks.spawn(async move {
+            let queued = async {
+                tokio::select! {
+                    biased;
+                    reason = shared.breaker.opened() => Err(reason),
+                    turn = turns.permits.acquire() => Ok(turn),
+                }
+            };
+            let turn = queued.await;
+            turns.served.fetch_add(1, Relaxed);
+            let answers: Outcome = match turn {
+                Err(reason) => {
+                    open.into_iter().map(|want| (want.volume, Err(Trouble::Away(reason.clone())))).collect()
+                }
+                Ok(_turn) => {
+                    told.send_replace(Stage::Asking);
+                    let each = open.into_iter().map(|want| resolve_one(&shared, &worker, want));
+                    stream::iter(each).buffer_unordered(VOLUMES_AT_ONCE).collect().await
+                }
+            };
+            outcome.extend(answers);
+            told.send_replace(Stage::Ended(Arc::new(outcome)));
+        });
+        stage
+    }
+
+    /// The machine has got what came of it: all its volumes, or not.
+    pub(super) fn told(&self, node: Uuid, resolving: &Resolving, satisfied: bool) {
+        if let Some(asked) = self.0.asked().get_mut(&node)
+            && asked.resolving.same_channel(resolving)
+        {
+            asked.told = true;
+            asked.satisfied = satisfied;
+            if satisfied {
+                asked.passing_since = None;
+            }
+        }
+    }
+
+    /// The machine was refused: its next question is another.
+    pub(super) fn forget(&self, node: Uuid) {
+        let mut all = self.0.asked();
+        if all.get(&node).is_some_and(|asked| has_ended(&asked.resolving)) {
+            all.remove(&node);
+        }
+    }
+
+    /// How long the machine has been told to wait for what passes.
+    pub(super) fn passing_for(&self, node: Uuid) -> Duration {
+        let now = Instant::now();
+        let mut all = self.0.asked();
+        let since = all.get_mut(&node).map(|asked| *asked.passing_since.get_or_insert(now));
+        since.map_or(Duration::ZERO, |since| now.duration_since(since))
+    }
+
+    /// Why the machine should wait no longer, if it has waited for long enough.
+    pub(super) fn waited_too_long(&self, node: Uuid) -> Option<String> {
+        let waited = self.0.asked().get(&node).map(|asked| asked.began.elapsed())?;
+        (waited > LONGEST_WAIT).then(|| {
+            self.forget(node);
+            format!("gave up waiting for Cinder after {} minutes", waited.as_secs() / 60)
+        })
+    }
+
+    /// Forgets what nobody has asked for a while.
+    pub(super) fn sweep(&self) {
+        let now = Instant::now();
+        self.0
+            .asked()
+            .retain(|_, asked| now.duration_since(asked.seen) < KEPT || !has_ended(&asked.resolving));
+    }
+}
+
+impl Shared {
+    fn asked(&self) -> MutexGuard<'_, HashMap<Uuid, Asked>> {
+        // What is in it is whole between any two statements.
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What Cinder has said for the question that is asked now.
+    fn known(&self, want: &Want) -> Option<Properties> {
+        Some(self.asked().get(&want.node)?.learnt.get(&want.volume)?.1.clone())
+    }
+
+    /// Keeps what Cinder said for the question that is asked now.
+    fn learnt(&self, want: &Want, connection: &Properties) {
+        if let Some(asked) = self.asked().get_mut(&want.node) {
+            asked.learnt.insert(want.volume.clone(), (Instant::now(), connection.clone()));
+        }
+    }
+}
+
+/// One volume. What takes too long goes on, and is kept for the next question; this one is told that Cinder is away.
+async fn resolve_one(shared: &Arc<Shared>, worker: &Worker, want: Want) -> (String, Result<Found, Trouble>) {
+    let volume = want.volume.clone();
+    if let Err(reason) = shared.breaker.check(&Scope::Endpoint) {
+        return (volume, Err(Trouble::Away(reason)));
+    }
+    let began = Instant::now();
+    let working = shared.tasks.spawn({
+        let (shared, worker, want) = (Arc::clone(shared), worker.clone(), want.clone());
+        async move {
+            let _held = shared.locks.hold(want.node, &want.volume).await;
+            // It may have come late for an earlier question of this boot.
+            if let Some(connection) = shared.known(&want) {
+                return Ok(connection);
+            }
+            let answer = worker.resolve(&want).await;
+            if let Ok(connection) = &answer {
+                shared.learnt(&want, connection);
+            }
+            answer
+        }
+    });
+    let answer = match timeout(SLOW, working).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(panicked)) => Err(Trouble::Passing(format!("volboot failed: {panicked}"))),
+        Err(_) => {
+            let reason = format!("no answer within {} s", SLOW.as_secs());
+            if let Ok(Some(record)) = worker.records.get(want.node, &want.volume).await {
+                worker.suspect(&record, &reason).await;
+            }
+            Err(Trouble::Away(reason))
+        }
+    };
+    let found = answer.and_then(|connection| match Connection::try_from(&connection) {
+        Ok(connection) => Ok(Found { connection, source: Source::Cinder, took: began.elapsed() }),
+        Err(error) => Err(Trouble::Refused(format!("volume {volume}: {error}"))),
+    });
+    (volume, found)
+}

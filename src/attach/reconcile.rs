@@ -1,0 +1,234 @@
+//! What is left to be done when nobody asks: one task that reads the records and drives each to its end.
+//!
+//! * A volume that is no longer wanted is detached, tried again until Cinder agrees, across restarts.
+//! * An export that was never answered is looked after: if it happened, it is completed; if not, it is asked for again,
+//!   which also finds out whether a backend that did not answer is back.
+//! * An attachment whose creation was broken off is adopted, or forgotten if there is none.
+//! * While Cinder is away, one question after another finds out when it is back.
+//!
+//! It learns of work from the store's change feed, so whoever writes a record need not know it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::breaker::Scope;
+use super::volume::{Trouble, Worker};
+use super::{Attach, Shared};
+use crate::cinder::CinderError;
+use crate::model::{Attachment, AttachmentState};
+
+/// Records that are worked on at the same time.
+const AT_ONCE: usize = 8;
+/// The pauses after failures: the first, which doubles, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// What a boot request has under way is its own for so long.
+const LEAVE_ALONE: Duration = Duration::from_secs(10);
+/// How long a creation that was not answered may still happen.
+const MAY_STILL_COME: Duration = Duration::from_secs(120);
+/// How often Cinder is asked whether it is back.
+const PROBE_EVERY: Duration = Duration::from_secs(3);
+/// How long the store is left alone after it failed.
+const STORE_PAUSE: Duration = Duration::from_secs(5);
+
+type Key = (Uuid, String);
+
+/// When a record is looked at again.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    at: Instant,
+    failures: u32,
+    running: bool,
+}
+
+impl Due {
+    fn after(pause: Duration) -> Self {
+        Self { at: Instant::now() + pause, failures: 0, running: false }
+    }
+
+    fn failed(self) -> Self {
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10)).min(LONGEST_PAUSE);
+        Self { at: Instant::now() + pause, failures: self.failures.saturating_add(1), running: false }
+    }
+}
+
+/// Whether anything is left to be done about a record.
+fn is_open(record: &Attachment) -> bool {
+    record.state == AttachmentState::Detaching
+        || record.state == AttachmentState::Intended
+        || record.unanswered
+}
+
+impl Attach {
+    /// Works until it is told to stop.
+    pub async fn reconcile(self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.work()).await;
+    }
+
+    async fn work(&self) {
+        let mut due: HashMap<Key, Due> = HashMap::new();
+        // From the beginning, which is all there is.
+        let mut seen = 0;
+        let mut running: JoinSet<(Key, bool)> = JoinSet::new();
+        let mut housekeeping = tokio::time::interval(PROBE_EVERY);
+        housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut probes: JoinSet<()> = JoinSet::new();
+        loop {
+            self.start(&mut due, &mut running);
+            let next = due.values().filter(|due| !due.running).map(|due| due.at).min();
+            let next = next.filter(|_| running.len() < AT_ONCE);
+            tokio::select! {
+                changed = self.0.records.changed(seen) => match changed {
+                    Ok((records, revision)) => {
+                        seen = revision;
+                        for record in records {
+                            note(&mut due, &record);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::error!(error = %error, "attachments cannot be read");
+                        tokio::time::sleep(STORE_PAUSE).await;
+                    }
+                },
+                Some(ended) = running.join_next() => {
+                    if let Ok((key, done)) = ended {
+                        match due.remove(&key) {
+                            Some(left) if !done => drop(due.insert(key, left.failed())),
+                            _ => {}
+                        }
+                    }
+                },
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+                _ = housekeeping.tick() => {
+                    self.sweep();
+                    while probes.try_join_next().is_some() {}
+                    if probes.is_empty() {
+                        probes.spawn(self.clone().look_for_cinder());
+                    }
+                }
+            }
+        }
+    }
+
+    fn start(&self, due: &mut HashMap<Key, Due>, running: &mut JoinSet<(Key, bool)>) {
+        let Some(worker) = self.worker() else { return };
+        let now = Instant::now();
+        for (key, due) in due.iter_mut().filter(|(_, due)| !due.running && due.at <= now) {
+            if running.len() >= AT_ONCE {
+                return;
+            }
+            due.running = true;
+            let (shared, worker, key) = (self.0.clone(), worker.clone(), key.clone());
+            running.spawn(async move {
+                let done = finish(&shared, &worker, &key).await;
+                (key, done)
+            });
+        }
+    }
+
+    /// While Cinder is away, asks it something that costs it little.
+    async fn look_for_cinder(self) {
+        let Some(worker) = self.worker() else { return };
+        if let Some(_probe) = self.0.breaker.probe(&Scope::Endpoint) {
+            // The breaker is told by `told`; what was said does not matter.
+            drop(worker.told(worker.cinder.ping().await));
+        }
+    }
+}
+
+fn key(record: &Attachment) -> Key {
+    (record.node, record.volume.clone())
+}
+
+/// A record has changed: it is looked at when it is time, or no more.
+fn note(due: &mut HashMap<Key, Due>, record: &Attachment) {
+    let key = key(record);
+    if !is_open(record) {
+        if due.get(&key).is_some_and(|due| !due.running) {
+            due.remove(&key);
+        }
+        return;
+    }
+    let wait = if record.state == AttachmentState::Detaching { Duration::ZERO } else { LEAVE_ALONE };
+    let new = Due::after(wait);
+    due.entry(key).and_modify(|due| due.at = due.at.min(new.at)).or_insert(new);
+}
+
+/// Does what is left to be done about a record. Returns whether nothing is left.
+async fn finish(shared: &Shared, worker: &Worker, key: &Key) -> bool {
+    let (node, volume) = key;
+    let _held = shared.locks.hold(*node, volume).await;
+    let record = match worker.records.get(*node, volume).await {
+        Ok(Some(record)) if is_open(&record) => record,
+        Ok(_) => return true,
+        Err(error) => {
+            tracing::error!(error = %error, "an attachment cannot be read");
+            return false;
+        }
+    };
+    if worker.breaker.check(&Scope::Endpoint).is_err() {
+        return false;
+    }
+    let ended = match record.state {
+        AttachmentState::Detaching => worker.detach(&record).await.map(|()| true),
+        AttachmentState::Intended => adopt(worker, &record).await,
+        AttachmentState::Reserved | AttachmentState::Attached => follow_up(worker, &record).await,
+    };
+    match ended {
+        Ok(done) => done,
+        Err(Trouble::Away(reason) | Trouble::Passing(reason) | Trouble::Refused(reason)) => {
+            tracing::warn!(%node, volume, reason, state = ?record.state, "an attachment is not settled yet");
+            false
+        }
+    }
+}
+
+/// Its creation was broken off: finds out whether it happened.
+async fn adopt(worker: &Worker, record: &Attachment) -> Result<bool, Trouble> {
+    if let Some(id) = worker.left_behind(record).await? {
+        tracing::info!(node = %record.node, volume = %record.volume, attachment = %id, "attachment adopted");
+        worker.identified(record, id).await?;
+        return Ok(true);
+    }
+    let age = Timestamp::now().duration_since(record.created_at).unsigned_abs();
+    if age < MAY_STILL_COME {
+        return Ok(false);
+    }
+    worker.records.forget(record).await?;
+    Ok(true)
+}
+
+/// An export was not answered: finds out whether it happened, and has it happen if not.
+async fn follow_up(worker: &Worker, record: &Attachment) -> Result<bool, Trouble> {
+    let Some(id) = &record.cinder_id else { return Ok(true) };
+    match worker.told(worker.cinder.attachment(id).await) {
+        Err(CinderError::Missing(_)) => {
+            worker.records.forget(record).await?;
+            return Ok(true);
+        }
+        Err(CinderError::Away(reason)) => return Err(Trouble::Away(reason)),
+        Err(CinderError::Refused { message, .. }) => return Err(Trouble::Refused(message)),
+        Ok(attachment) => {
+            if let ("attaching", Some(connection)) = (attachment.status.as_str(), attachment.connection) {
+                worker.complete(record, id, connection).await?;
+                return Ok(true);
+            }
+        }
+    }
+    // Not yet, or lost with a message queue: asked for again, it comes after whatever is still under way. If the backend
+    // is known not to answer, one of its volumes is enough to find out.
+    let scope = record.volume_type.clone().map(Scope::Backend);
+    let probe =
+        scope.as_ref().map(|scope| (worker.breaker.check(scope).is_err(), worker.breaker.probe(scope)));
+    if let Some((true, None)) = probe {
+        return Ok(false);
+    }
+    let Some(connector) = &record.connector else { return Ok(true) };
+    worker.export(record, connector).await.map(|_| true)
+}
