@@ -136,7 +136,7 @@ async fn boot(
     if boots {
         machines.timeline.tell(seen::answered(peer, &asker, &decision, machines.config.tries, began));
     }
-    let Decision { answer, node, resolved } = decision;
+    let Decision { answer, node, resolved, .. } = decision;
     for Resolved { volume, source, took } in &resolved {
         tracing::info!(mac = %asker.mac(), volume, source = source.as_str(), millis = took.as_millis() as u64, "volume");
     }

@@ -25,7 +25,7 @@ pub(super) fn reported(peer: Peer, event: question::Event) -> Event {
 
 /// A machine asked for its script, at `began`, and was answered.
 pub(super) fn answered(peer: Peer, asker: &Asker, decision: &Decision, tries: u32, began: Instant) -> Event {
-    let Decision { answer, node, resolved } = decision;
+    let Decision { answer, node, name, resolved } = decision;
     let micros = began.elapsed().as_micros() as u64;
     let hooks = match answer {
         Answer::Boot(plan) => {
@@ -42,6 +42,7 @@ pub(super) fn answered(peer: Peer, asker: &Asker, decision: &Decision, tries: u3
         arch: asker.arch.clone(),
         uuid: asker.uuid,
         node: *node,
+        name: name.clone(),
         journey: asker.journey.clone(),
         resolved: resolved.iter().map(found).collect(),
         hooks,

@@ -117,6 +117,9 @@ pub struct Answered {
     /// The node it was recognised as.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<Uuid>,
+    /// What people called that node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The journey it said it is on; whoever asks by itself says none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journey: Option<String>,
@@ -238,6 +241,7 @@ mod tests {
             arch: None,
             uuid: None,
             node: Some(Uuid::nil()),
+            name: Some("web-1".into()),
             journey: None,
             resolved: vec![Resolved {
                 volume: "root".into(),
@@ -257,7 +261,7 @@ mod tests {
             written,
             json!({
                 "at": "1970-01-01T00:00:00Z", "address": "192.0.2.7", "kind": "answered", "attempt": 2, "tries": 10,
-                "macs": ["02:00:00:00:00:01"], "platform": "efi", "node": Uuid::nil(), "hooks": ["root"],
+                "macs": ["02:00:00:00:00:01"], "platform": "efi", "node": Uuid::nil(), "name": "web-1", "hooks": ["root"],
                 "resolved": [{"volume": "root", "source": "cinder", "millis": 40}], "outcome": "boot", "micros": 41000,
             })
         );

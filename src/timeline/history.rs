@@ -111,14 +111,11 @@ impl History {
             let mut tracks = write.open_table(TRACKS)?;
             let mut events = write.open_table(EVENTS)?;
             for (id, track) in &changes.tracks {
-                match track {
-                    Some(track) => {
-                        tracks.insert(id, encoded(track).as_slice())?;
-                    }
-                    None => {
-                        tracks.remove(id)?;
-                        events.retain_in((*id, 0)..=(*id, u64::MAX), |_, _| false)?;
-                    }
+                if let Some(track) = track {
+                    tracks.insert(id, encoded(track).as_slice())?;
+                } else {
+                    tracks.remove(id)?;
+                    events.retain_in((*id, 0)..=(*id, u64::MAX), |_, _| false)?;
                 }
             }
             for (place, event) in &changes.events {

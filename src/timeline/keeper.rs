@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use super::history::{History, HistoryError};
 use super::machines::Changes;
+use super::words::entry;
 use super::{Shared, Told, machine};
 use crate::telemetry::Event;
 
@@ -76,6 +77,7 @@ impl Keeper {
             return;
         }
         let Some((_, track)) = machines.get(key) else { return };
+        let event = entry(event, &track.progress.hooks);
         let told = Told { machine: machine(track, Timestamp::now()), event };
         drop(machines);
         // Nobody may be left to hear it.

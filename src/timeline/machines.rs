@@ -73,6 +73,8 @@ pub(super) struct Track {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) node: Option<Uuid>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) uuid: Option<Uuid>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) platform: Option<String>,
@@ -179,6 +181,7 @@ impl Machines {
             key,
             address: first.address,
             node: None,
+            name: None,
             uuid: None,
             platform: None,
             arch: None,
@@ -329,6 +332,7 @@ impl Track {
         self.address = event.address.or(self.address);
         if let What::Answered(answered) = &event.what {
             self.node = answered.node;
+            self.name.clone_from(&answered.name);
             self.macs.clone_from(&answered.macs);
             self.uuid = answered.uuid.or(self.uuid);
             self.platform = answered.platform.as_deref().map(str::to_owned).or(self.platform.take());

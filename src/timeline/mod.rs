@@ -71,7 +71,7 @@ pub struct Told {
     /// Whose event it is, and how it stands by now.
     pub machine: Machine,
     /// What happened.
-    pub event: Event,
+    pub event: Entry,
 }
 
 /// A machine, as lists show it.
@@ -81,6 +81,8 @@ pub struct Machine {
     pub id: Key,
     /// The node it was recognised as last.
     pub node: Option<Uuid>,
+    /// What that node was called then.
+    pub name: Option<String>,
     /// Where it spoke from last.
     pub address: Option<IpAddr>,
     /// The firmware it said it has.
@@ -260,6 +262,7 @@ fn machine(track: &Track, now: Timestamp) -> Machine {
     Machine {
         id: track.key,
         node: track.node,
+        name: track.name.clone(),
         address: track.address,
         platform: track.platform.clone(),
         arch: track.arch.clone(),

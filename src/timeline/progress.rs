@@ -152,8 +152,7 @@ impl Progress {
             matches!(self.stage, Stage::Loaded { .. } | Stage::NotLoaded { .. } | Stage::Gathered)
                 && event.at.duration_since(self.at) < PATIENCE;
         match &event.what {
-            What::Transfer(_) => !on_its_way || self.stage == Stage::Gathered,
-            What::Gathered => !on_its_way || self.stage == Stage::Gathered,
+            What::Transfer(_) | What::Gathered => !on_its_way || self.stage == Stage::Gathered,
             // A machine that waits or was refused asks again as the same try.
             What::Answered(answered) => {
                 answered.attempt == 1 && matches!(self.stage, Stage::Hooked | Stage::Up | Stage::Failed)

@@ -229,18 +229,18 @@ fn failed(progress: &Progress) -> Verdict {
 /// "at step X, because Y", and what to do.
 fn complaint(progress: &Progress, failure: &Failure) -> (String, Option<String>) {
     let step = step(&failure.step, &progress.hooks);
-    let Some(rc) = &failure.rc else {
-        return (format!("at {step}, without an error number"), None);
-    };
-    match errno::meaning(rc) {
-        Some(meaning) => {
-            (format!("at {step}, because {} [{rc}]", meaning.what), Some(meaning.advice.to_owned()))
-        }
-        None => {
-            let page = errno::page(rc).map(|page| format!("iPXE tells of this error at {page}"));
-            (format!("at {step}, with iPXE's error {rc}"), page)
-        }
+    let Some(rc) = &failure.rc else { return (format!("at {step}, without an error number"), None) };
+    let (why, advice) = because(rc);
+    (format!("at {step}, {why}"), Some(advice))
+}
+
+/// Why a step failed, by iPXE's error number, and what to do.
+pub(super) fn because(rc: &str) -> (String, String) {
+    if let Some(meaning) = errno::meaning(rc) {
+        return (format!("because {} [{rc}]", meaning.what), meaning.advice.to_owned());
     }
+    let page = errno::page(rc).unwrap_or_else(|| "https://ipxe.org/err".to_owned());
+    (format!("with iPXE's error {rc}"), format!("iPXE tells of its errors at {page}"))
 }
 
 /// A step as people call it.

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::verdict::step;
-use crate::telemetry::{Answered, Event, Resolved, Transfer, What, errno};
+use super::verdict::{because, step};
+use crate::telemetry::{Answered, Event, Resolved, Transfer, What};
 
 /// A line of a timeline: what happened, and how people call it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,16 +27,20 @@ pub fn words(events: impl IntoIterator<Item = Event>) -> Vec<Entry> {
         {
             hooks.clone_from(&answered.hooks);
         }
-        let (mut text, advice) = line(&event.what, &hooks);
-        if event.times > 1 {
-            text.push_str(&format!(" ({} times)", event.times));
-        }
-        Entry { text, advice, event }
+        entry(event, &hooks)
     });
     entries.collect()
 }
 
-/// `hooks`: the volumes of the script the machine got last.
+/// One event in words. `hooks`: the volumes of the script the machine got last.
+pub(super) fn entry(event: Event, hooks: &[String]) -> Entry {
+    let (mut text, advice) = line(&event.what, hooks);
+    if event.times > 1 {
+        text.push_str(&format!(" ({} times)", event.times));
+    }
+    Entry { text, advice, event }
+}
+
 fn line(what: &What, hooks: &[String]) -> (String, Option<String>) {
     match what {
         What::Transfer(transfer) => (read(transfer), None),
@@ -122,16 +126,8 @@ fn reported(
         (name, rc) => {
             let step = step(name.unwrap_or("a step without a name"), hooks);
             let Some(rc) = rc else { return (format!("try {attempt}: {step} failed"), None) };
-            match errno::meaning(rc) {
-                Some(meaning) => {
-                    let text = format!("try {attempt}: {step} failed, because {} [{rc}]", meaning.what);
-                    (text, Some(meaning.advice.to_owned()))
-                }
-                None => {
-                    let page = errno::page(rc).map(|page| format!("iPXE tells of this error at {page}"));
-                    (format!("try {attempt}: {step} failed with iPXE's error {rc}"), page)
-                }
-            }
+            let (why, advice) = because(rc);
+            (format!("try {attempt}: {step} failed, {why}"), Some(advice))
         }
     }
 }

@@ -14,7 +14,9 @@ fn timelines_survive_a_restart_and_a_crash() {
     let told = events(begun());
     let before = {
         let timeline = Timeline::open(Some(&path), Metrics::new());
-        told.iter().for_each(|event| timeline.tell(event.clone()));
+        for event in &told {
+            timeline.tell(event.clone());
+        }
         timeline.close_blocking();
         timeline.machine(Key::Mac(CARD)).expect("is known")
     };

@@ -46,6 +46,7 @@ fn answered(attempt: u32, outcome: &'static str, reason: Option<&str>) -> What {
             Vec::new()
         },
         hooks: if boots { vec!["root".into(), "data".into()] } else { Vec::new() },
+        name: boots.then(|| "web-1".into()),
         journey: None,
         outcome: outcome.into(),
         reason: reason.map(str::to_owned),

@@ -3,8 +3,7 @@
 use super::*;
 
 #[test]
-fn every_end_has_its_sentence() {
-    let hook = |rc| then(vec![(7, true, reported("hook-0", Some(rc), 1))]);
+fn every_end_without_a_script_to_boot_by_has_its_sentence() {
     for (story, now, state, sentence) in [
         (begun()[..2].to_vec(), 30, State::Booting, "has read undionly.kpxe over TFTP"),
         (
@@ -68,6 +67,15 @@ fn every_end_has_its_sentence() {
             State::Stopped,
             "stopped while it waited, because it never asked again; it waited because Cinder does not answer",
         ),
+    ] {
+        assert_eq!(verdict(story, now), (state, sentence.to_owned()));
+    }
+}
+
+#[test]
+fn every_end_of_a_script_to_boot_by_has_its_sentence() {
+    let hook = |rc| then(vec![(7, true, reported("hook-0", Some(rc), 1))]);
+    for (story, now, state, sentence) in [
         (
             hook("0x410d6139"),
             8,
