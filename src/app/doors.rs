@@ -13,14 +13,14 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tower::{ServiceExt, service_fn};
 
-use super::cloud::{cinder, policy};
+use super::cloud::{cinder, policy, resolved};
 use super::files::MachineFiles;
 use super::{find_images, manager};
 use crate::api::{self, ApiState};
 use crate::attach::Attach;
 use crate::auth::Auth;
 use crate::boot::Boot;
-use crate::config::{Config, ConfigError};
+use crate::config::{self, Config, ConfigError};
 use crate::http::{self, Machines};
 use crate::images::Images;
 use crate::store::Inventory;
@@ -102,9 +102,10 @@ impl Doors {
             tracing::warn!(key, "changed in the configuration, but takes effect when volboot is restarted");
         }
         let cloud = config.cinder.cloud.clone();
-        let cinder = tokio::task::spawn_blocking(move || cinder(&cloud)).await;
-        let cinder = match cinder.map_err(|panicked| panicked.to_string()).and_then(|cinder| cinder) {
-            Ok(cinder) => cinder,
+        let resolved = tokio::task::spawn_blocking(move || resolved(&cloud)).await;
+        let cloud = resolved.map_err(|panicked| panicked.to_string());
+        let cinder = match cloud.and_then(|cloud| cloud.map_err(|faults| config::all(&faults))) {
+            Ok(cloud) => cloud.map(cinder),
             Err(error) => {
                 tracing::error!(error, "not reloaded: the previous configuration holds");
                 return manager::kept();

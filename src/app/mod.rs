@@ -23,8 +23,9 @@ use tokio_util::sync::CancellationToken;
 use crate::attach::Attach;
 use crate::auth::{Auth, HtpasswdError};
 use crate::cinder::Cinder;
-use crate::config::{self, Config, ConfigError, HISTORY};
+use crate::config::{self, Config, ConfigError, Fault, HISTORY};
 use crate::images::Images;
+use crate::keystone::Validator;
 use crate::listen::{Limits, Listener};
 use crate::store::{Attachments, Inventory, OpenError, RedbStore, Store, StoreError};
 use crate::telemetry::Metrics;
@@ -48,9 +49,9 @@ pub enum StartError {
     /// The password file cannot be used.
     #[error(transparent)]
     Passwords(#[from] HtpasswdError),
-    /// What was said of Cinder cannot be meant.
-    #[error("{0}")]
-    Cinder(String),
+    /// The cloud cannot be used that the configuration leads to.
+    #[error("{}", config::all(.0))]
+    Cloud(Vec<Fault>),
     /// A socket cannot be had.
     #[error("cannot listen on {address} ({door})")]
     Bind {
@@ -104,11 +105,17 @@ impl App {
             .map_err(|source| StartError::Bind { door: "tftp", address, source })?;
         let http = bind("http")(config.http.listen)?;
         let api = bind("api")(config.api.listen)?;
+        let cloud = cloud::resolved(&config.cinder.cloud).map_err(StartError::Cloud)?;
         let auth = match config.api.auth {
             config::Auth::None => Auth::Anybody,
             config::Auth::HttpBasic => Auth::http_basic(&config.api.htpasswd_file)?,
+            config::Auth::Keystone => {
+                let validator =
+                    Validator::resolve(&config.keystone, cloud.as_ref()).map_err(StartError::Cloud)?;
+                Auth::keystone(validator, config.api.projects.clone())
+            }
         };
-        let cinder = cloud::cinder(&config.cinder.cloud).map_err(StartError::Cinder)?;
+        let cinder = cloud.map(cloud::cinder);
         let store = RedbStore::open(&config.store.path)?;
         // Beside the store, which has made the directory and let nobody else in.
         let timeline = Timeline::open(Some(&config.store.path.with_file_name(HISTORY)), Metrics::new());
