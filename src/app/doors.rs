@@ -25,6 +25,7 @@ use crate::http::{self, Machines};
 use crate::images::Images;
 use crate::store::Inventory;
 use crate::tftp::{Files, ReadRequest};
+use crate::timeline::Timeline;
 
 /// Everything that a configuration decides, save what is fixed while volboot runs.
 struct Behind {
@@ -40,6 +41,7 @@ pub(super) struct Doors {
     auth: Auth,
     inventory: Inventory,
     attach: Attach,
+    timeline: Timeline,
     /// Where the machines' door is bound.
     http: SocketAddr,
     behind: watch::Sender<Behind>,
@@ -52,10 +54,12 @@ impl Doors {
         images: Images,
         inventory: Inventory,
         attach: Attach,
+        timeline: Timeline,
         http: SocketAddr,
     ) -> Self {
-        let first = Behind::new(&config, auth.clone(), images, &inventory, &attach, http);
-        Self { started: config, auth, inventory, attach, http, behind: watch::Sender::new(first) }
+        let first = Behind::new(&config, auth.clone(), images, &inventory, &attach, &timeline, http);
+        let behind = watch::Sender::new(first);
+        Self { started: config, auth, inventory, attach, timeline, http, behind }
     }
 
     /// What firmware reads, whatever stands behind it at the time.
@@ -111,7 +115,8 @@ impl Doors {
         let images = tokio::task::spawn_blocking(move || find_images(&directories)).await.unwrap_or_default();
         let auth = self.auth.clone();
         self.attach.configure(cinder, policy(&config));
-        let behind = Behind::new(&config, auth, images, &self.inventory, &self.attach, self.http);
+        let (inventory, attach, timeline) = (&self.inventory, &self.attach, &self.timeline);
+        let behind = Behind::new(&config, auth, images, inventory, attach, timeline, self.http);
         self.behind.send_replace(behind);
         manager::ready();
         tracing::info!("reloaded");
@@ -125,6 +130,7 @@ impl Behind {
         images: Images,
         inventory: &Inventory,
         attach: &Attach,
+        timeline: &Timeline,
         http: SocketAddr,
     ) -> Self {
         let enabled = config.enabled_storage_interfaces.clone();
@@ -138,7 +144,7 @@ impl Behind {
             keep_targets_on_undeploy: config.keep_targets_on_undeploy,
         });
         let files = MachineFiles::new(images.clone(), config.http.url.clone(), http);
-        let machines = http::router(Machines::new(boot, config.boot, &config.http, images));
+        let machines = http::router(Machines::new(boot, config.boot, &config.http, images, timeline.clone()));
         Self { files, machines, people }
     }
 }

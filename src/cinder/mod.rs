@@ -14,7 +14,10 @@
 
 mod answer;
 mod call;
+#[cfg(test)]
+mod tests;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -132,6 +135,8 @@ impl Cinder {
 }
 
 /// An id as one segment of a path or value of a query: it may be any text that somebody recorded.
-fn segment(id: &str) -> percent_encoding::PercentEncode<'_> {
-    percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC)
+fn segment(id: &str) -> PercentEncode<'_> {
+    /// All but what RFC 3986 §2.3 never needs to encode.
+    const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    utf8_percent_encode(id, RESERVED)
 }

@@ -22,6 +22,9 @@ use read::Section;
 /// Where the file is when nobody names another.
 pub const DEFAULT_PATH: &str = "/etc/volboot/volboot.toml";
 
+/// The name of the file beside the store in which timelines are kept.
+pub const HISTORY: &str = "history.redb";
+
 /// All that can be configured. [`Config::default`] is what holds with no file at all.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -292,6 +295,10 @@ impl Config {
             let message =
                 format!("\"{}\" is not among enabled_storage_interfaces", self.default_storage_interface);
             fault("default_storage_interface", message);
+        }
+        if self.store.path.file_name().is_some_and(|name| name == HISTORY) {
+            let message = format!("{HISTORY} is the name of the file beside it in which timelines are kept");
+            fault("store.path", message);
         }
         if self.api.listen == self.http.listen && self.api.listen.port() != 0 {
             fault(

@@ -6,6 +6,7 @@
 
 mod pace;
 mod question;
+mod seen;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use crate::listen::Peer;
 use crate::model::{Answer, Asker};
 use crate::neighbours::Neighbours;
 use crate::script::{self, Journey, Script};
+use crate::timeline::Timeline;
 use pace::{Pace, Pacer};
 use question::{Event, Malformed, asker};
 
@@ -44,11 +46,18 @@ pub struct Machines {
     pacer: Pacer,
     /// None if cards are not to be looked for.
     neighbours: Option<Neighbours>,
+    timeline: Timeline,
 }
 
 impl Machines {
     /// All that the door needs.
-    pub fn new(boot: Boot, config: BootConfig, http: &HttpConfig, images: Images) -> Self {
+    pub fn new(
+        boot: Boot,
+        config: BootConfig,
+        http: &HttpConfig,
+        images: Images,
+        timeline: Timeline,
+    ) -> Self {
         Self {
             boot,
             config,
@@ -56,6 +65,7 @@ impl Machines {
             allow: http.allow.clone(),
             pacer: Pacer::new(http.requests_per_second),
             neighbours: config.verify_mac.then(Neighbours::default),
+            timeline,
         }
     }
 }
@@ -95,7 +105,14 @@ async fn allowed(State(machines): State<Arc<Machines>>, request: Request, next: 
     }
 }
 
-async fn gather() -> Response {
+async fn gather(
+    method: Method,
+    State(machines): State<Arc<Machines>>,
+    Extension(peer): Extension<Peer>,
+) -> Response {
+    if method == Method::GET {
+        machines.timeline.tell(seen::gathered(peer));
+    }
     match script::gather("", Journey::new()) {
         Ok(script) => send(script),
         Err(error) => unwritten(&error),
@@ -130,20 +147,21 @@ async fn boot(
         asker.seen = neighbours.seen(peer.remote, peer.local.ip()).await;
     }
     // Who only asks for the headers does not boot: nothing is attached for it.
-    let decision = if method == Method::HEAD {
-        machines.boot.preview(&asker).await
-    } else {
-        machines.boot.answer(&asker).await
-    };
-    let Decision { mut answer, node, resolved } = decision;
-    let mut script = script::answer(&answer, &asker, machines.config);
+    let boots = method != Method::HEAD;
+    let mut decision =
+        if boots { machines.boot.answer(&asker).await } else { machines.boot.preview(&asker).await };
+    let mut script = script::answer(&decision.answer, &asker, machines.config);
     if script.is_err() {
         // The types should have stopped it. The machine is told, and so is whoever reads the log line below.
-        answer = Answer::Refuse {
+        decision.answer = Answer::Refuse {
             reason: "a value in this node's records cannot be written into a script".into(),
         };
-        script = script::answer(&answer, &asker, machines.config);
+        script = script::answer(&decision.answer, &asker, machines.config);
     }
+    if boots {
+        machines.timeline.tell(seen::answered(peer, &asker, &decision, machines.config.tries, began));
+    }
+    let Decision { answer, node, resolved, .. } = decision;
     for Resolved { volume, source, took } in &resolved {
         tracing::info!(mac = %asker.mac(), volume, source = source.as_str(), millis = took.as_millis() as u64, "volume");
     }
@@ -160,17 +178,22 @@ async fn boot(
 }
 
 async fn event(
+    method: Method,
     State(machines): State<Arc<Machines>>,
     Extension(peer): Extension<Peer>,
     Path(mac): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Malformed> {
-    let Event { mac, step, rc, attempt } = Event::read(&mac, query.as_deref().unwrap_or_default())?;
-    if machines.pacer.check(peer.remote.ip().to_canonical(), mac) != Pace::Go {
+    let event = Event::read(&mac, query.as_deref().unwrap_or_default())?;
+    if machines.pacer.check(peer.remote.ip().to_canonical(), event.mac) != Pace::Go {
         // Without Retry-After, on which iPXE would ask again.
         return Ok((StatusCode::TOO_MANY_REQUESTS, "volboot: too many events\n").into_response());
     }
+    let Event { mac, step, rc, attempt } = &event;
     tracing::info!(%mac, step, rc, attempt, "boot event");
+    if method == Method::GET {
+        machines.timeline.tell(seen::reported(peer, event));
+    }
     // A body with its length: on a 204, iPXE would wait for the connection to close.
     Ok((NO_STORE, "noted\n").into_response())
 }
