@@ -40,16 +40,19 @@ pub(super) fn document(routes: &[Route]) -> Value {
         "paths": paths,
         "components": {
             "schemas": schemas,
-            "securitySchemes": {"basic": {"type": "http", "scheme": "basic"}},
+            "securitySchemes": {
+                "basic": {"type": "http", "scheme": "basic"},
+                "token": {"type": "apiKey", "in": "header", "name": "X-Auth-Token"},
+            },
         },
-        "security": [{}, {"basic": []}],
+        "security": [{}, {"basic": []}, {"token": []}],
     })
 }
 
 fn operation(route: &Route) -> Value {
-    let mut description = String::new();
+    let mut description = format!("Takes the role {}.", route.right.role());
     if route.since > Version::MIN {
-        description = format!("Since {}.", route.since);
+        description += &format!(" Since {}.", route.since);
     }
     let mut parameters = vec![json!({
         "name": "X-OpenStack-Ironic-API-Version",

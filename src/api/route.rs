@@ -15,6 +15,7 @@ use super::field::Field;
 use super::list;
 use super::shown::Shown;
 use super::version::Version;
+use crate::auth::Right;
 
 /// A method on a path, what it does, and who does it.
 pub(super) struct Route {
@@ -27,6 +28,8 @@ pub(super) struct Route {
     pub(super) gives: Gives,
     /// The arguments it may be given behind a `?`.
     pub(super) arguments: Vec<&'static str>,
+    /// What who asks must be allowed to do.
+    pub(super) right: Right,
     serves: MethodRouter<Shared>,
 }
 
@@ -118,7 +121,9 @@ impl Route {
         handler: H,
     ) -> Self {
         let (takes, gives, arguments) = (Takes::Nothing, Gives::Object, Vec::new());
-        Self { method, path, does, since: Version::MIN, takes, gives, arguments, serves: on(filter, handler) }
+        let right = if method.is_safe() { Right::See } else { Right::Use };
+        let serves = on(filter, handler);
+        Self { method, path, does, since: Version::MIN, takes, gives, arguments, right, serves }
     }
 
     /// It answers with a record.
@@ -165,6 +170,11 @@ impl Route {
         self
     }
 
+    /// It takes another right than others of its method do.
+    pub(super) fn right(self, right: Right) -> Self {
+        Self { right, ..self }
+    }
+
     /// It came with this version; before, there was no such path.
     pub(super) fn since(self, minor: u16) -> Self {
         Self { since: Version(minor), ..self }
@@ -180,15 +190,20 @@ impl Described {
 /// The router of all routes, with Ironic's answers where there is none.
 pub(super) fn router(routes: Vec<Route>) -> Router<Shared> {
     let served = routes.into_iter().fold(Router::new(), |router, route| {
-        router.route(route.path, route.serves.layer(from_fn_with_state(route.since, gate)))
+        router.route(route.path, route.serves.layer(from_fn_with_state((route.since, route.right), gate)))
     });
     served.fallback(no_route).method_not_allowed_fallback(no_method)
 }
 
-/// A path that came later does not exist yet.
-async fn gate(State(since): State<Version>, request: Request, next: Next) -> Response {
+/// A path that came later does not exist yet; and not everybody may do everything.
+async fn gate(State((since, right)): State<(Version, Right)>, request: Request, next: Next) -> Response {
     match request.extensions().get::<Facts>() {
-        Some(facts) if facts.version >= since => next.run(request).await,
+        Some(facts) if facts.version >= since && facts.right >= right => next.run(request).await,
+        Some(facts) if facts.version >= since => {
+            let (method, path) = (request.method(), request.uri().path());
+            let text = format!("Access was denied to {method} {path}: it takes the role {}.", right.role());
+            Fault::Denied(text).into_response()
+        }
         _ => no_route().await,
     }
 }

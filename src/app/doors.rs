@@ -13,18 +13,19 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tower::{ServiceExt, service_fn};
 
-use super::cloud::{cinder, policy};
+use super::cloud::{cinder, policy, resolved};
 use super::files::MachineFiles;
 use super::{find_images, manager};
 use crate::api::{self, ApiState};
 use crate::attach::Attach;
 use crate::auth::Auth;
 use crate::boot::Boot;
-use crate::config::{Config, ConfigError};
+use crate::config::{self, Config, ConfigError};
 use crate::http::{self, Machines};
 use crate::images::Images;
 use crate::store::Inventory;
 use crate::tftp::{Files, ReadRequest};
+use crate::timeline::Timeline;
 
 /// Everything that a configuration decides, save what is fixed while volboot runs.
 struct Behind {
@@ -40,6 +41,7 @@ pub(super) struct Doors {
     auth: Auth,
     inventory: Inventory,
     attach: Attach,
+    timeline: Timeline,
     /// Where the machines' door is bound.
     http: SocketAddr,
     behind: watch::Sender<Behind>,
@@ -52,10 +54,12 @@ impl Doors {
         images: Images,
         inventory: Inventory,
         attach: Attach,
+        timeline: Timeline,
         http: SocketAddr,
     ) -> Self {
-        let first = Behind::new(&config, auth.clone(), images, &inventory, &attach, http);
-        Self { started: config, auth, inventory, attach, http, behind: watch::Sender::new(first) }
+        let first = Behind::new(&config, auth.clone(), images, &inventory, &attach, &timeline, http);
+        let behind = watch::Sender::new(first);
+        Self { started: config, auth, inventory, attach, timeline, http, behind }
     }
 
     /// What firmware reads, whatever stands behind it at the time.
@@ -98,9 +102,10 @@ impl Doors {
             tracing::warn!(key, "changed in the configuration, but takes effect when volboot is restarted");
         }
         let cloud = config.cinder.cloud.clone();
-        let cinder = tokio::task::spawn_blocking(move || cinder(&cloud)).await;
-        let cinder = match cinder.map_err(|panicked| panicked.to_string()).and_then(|cinder| cinder) {
-            Ok(cinder) => cinder,
+        let resolved = tokio::task::spawn_blocking(move || resolved(&cloud)).await;
+        let cloud = resolved.map_err(|panicked| panicked.to_string());
+        let cinder = match cloud.and_then(|cloud| cloud.map_err(|faults| config::all(&faults))) {
+            Ok(cloud) => cloud.map(cinder),
             Err(error) => {
                 tracing::error!(error, "not reloaded: the previous configuration holds");
                 return manager::kept();
@@ -110,7 +115,8 @@ impl Doors {
         let images = tokio::task::spawn_blocking(move || find_images(&directories)).await.unwrap_or_default();
         let auth = self.auth.clone();
         self.attach.configure(cinder, policy(&config));
-        let behind = Behind::new(&config, auth, images, &self.inventory, &self.attach, self.http);
+        let (inventory, attach, timeline) = (&self.inventory, &self.attach, &self.timeline);
+        let behind = Behind::new(&config, auth, images, inventory, attach, timeline, self.http);
         self.behind.send_replace(behind);
         manager::ready();
         tracing::info!("reloaded");
@@ -124,6 +130,7 @@ impl Behind {
         images: Images,
         inventory: &Inventory,
         attach: &Attach,
+        timeline: &Timeline,
         http: SocketAddr,
     ) -> Self {
         let enabled = config.enabled_storage_interfaces.clone();
@@ -137,7 +144,7 @@ impl Behind {
             keep_targets_on_undeploy: config.keep_targets_on_undeploy,
         });
         let files = MachineFiles::new(images.clone(), config.http.url.clone(), http);
-        let machines = http::router(Machines::new(boot, config.boot, &config.http, images));
+        let machines = http::router(Machines::new(boot, config.boot, &config.http, images, timeline.clone()));
         Self { files, machines, people }
     }
 }

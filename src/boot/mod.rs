@@ -47,6 +47,8 @@ pub struct Decision {
     pub answer: Answer,
     /// The node it was recognised as.
     pub node: Option<Uuid>,
+    /// What people call that node.
+    pub name: Option<String>,
     /// Where its volumes were found, if they were.
     pub resolved: Vec<Resolved>,
 }
@@ -96,7 +98,7 @@ impl Boot {
     async fn decision(&self, asker: &Asker, preview: bool) -> Result<Decision, StoreError> {
         let node = match identify(&self.inventory, asker).await? {
             Identity::Node(node) => *node,
-            Identity::Nobody(answer) => return Ok(Decision { answer, node: None, resolved: Vec::new() }),
+            Identity::Nobody(answer) => return Ok(Decision::about_nobody(answer)),
         };
         let connectors = self.inventory.all_of(node.uuid).await?;
         let targets = self.inventory.all_of(node.uuid).await?;
@@ -114,9 +116,9 @@ impl Boot {
             }
             verdict = decide(&records, &self.enabled, Some(progress));
         }
-        let node = Some(records.node.uuid);
+        let (node, name) = (Some(records.node.uuid), Some(records.node.label()));
         match verdict {
-            Verdict::Answer(answer) => Ok(Decision { answer, node, resolved }),
+            Verdict::Answer(answer) => Ok(Decision { answer, node, name, resolved }),
             Verdict::AskCinder(_) => Err(StoreError::Damaged("a decision was not made".into())),
         }
     }
@@ -155,6 +157,12 @@ impl Boot {
     }
 }
 
+impl Decision {
+    fn about_nobody(answer: Answer) -> Self {
+        Self { answer, node: None, name: None, resolved: Vec::new() }
+    }
+}
+
 impl Resolved {
     fn new(volume: &str, found: &Found) -> Self {
         Self { volume: volume.to_owned(), source: found.source.clone(), took: found.took }
@@ -166,7 +174,7 @@ fn or_wait(asker: &Asker, decision: Result<Decision, StoreError>) -> Decision {
     decision.unwrap_or_else(|error| {
         tracing::error!(error = %error, mac = %asker.mac(), "the store failed a boot request");
         let reason = "volboot cannot read its store; its log says why".to_owned();
-        Decision { answer: Answer::Wait { reason, seconds: STORE_PAUSE }, node: None, resolved: Vec::new() }
+        Decision::about_nobody(Answer::Wait { reason, seconds: STORE_PAUSE })
     })
 }
 

@@ -5,6 +5,7 @@
 //! may ask at all is a matter of networks.
 
 mod question;
+mod seen;
 
 #[cfg(test)]
 mod tests;
@@ -12,12 +13,12 @@ mod tests;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Router;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderName, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use ipnet::IpNet;
 
 use crate::boot::{Boot, Decision, Resolved};
@@ -26,6 +27,7 @@ use crate::images::Images;
 use crate::listen::Peer;
 use crate::model::Answer;
 use crate::script::{self, Journey, Script};
+use crate::timeline::Timeline;
 use question::{Event, Malformed, asker};
 
 /// What machines are answered from.
@@ -35,12 +37,19 @@ pub struct Machines {
     config: BootConfig,
     images: Images,
     allow: Vec<IpNet>,
+    timeline: Timeline,
 }
 
 impl Machines {
     /// All that the door needs.
-    pub fn new(boot: Boot, config: BootConfig, http: &HttpConfig, images: Images) -> Self {
-        Self { boot, config, images, allow: http.allow.clone() }
+    pub fn new(
+        boot: Boot,
+        config: BootConfig,
+        http: &HttpConfig,
+        images: Images,
+        timeline: Timeline,
+    ) -> Self {
+        Self { boot, config, images, allow: http.allow.clone(), timeline }
     }
 }
 
@@ -79,7 +88,14 @@ async fn allowed(State(machines): State<Arc<Machines>>, request: Request, next: 
     }
 }
 
-async fn gather() -> Response {
+async fn gather(
+    method: Method,
+    State(machines): State<Arc<Machines>>,
+    Extension(peer): Extension<Peer>,
+) -> Response {
+    if method == Method::GET {
+        machines.timeline.tell(seen::gathered(peer));
+    }
     match script::gather("", Journey::new()) {
         Ok(script) => send(script),
         Err(error) => unwritten(&error),
@@ -90,34 +106,37 @@ async fn gather() -> Response {
 async fn boot_by_query(
     method: Method,
     state: State<Arc<Machines>>,
+    peer: Extension<Peer>,
     query: RawQuery,
 ) -> Result<Response, Malformed> {
-    boot(method, state, Path(String::new()), query).await
+    boot(method, state, peer, Path(String::new()), query).await
 }
 
 async fn boot(
     method: Method,
     State(machines): State<Arc<Machines>>,
+    Extension(peer): Extension<Peer>,
     Path(mac): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Malformed> {
     let began = Instant::now();
     let asker = asker(&mac, query.as_deref().unwrap_or_default())?;
     // Who only asks for the headers does not boot: nothing is attached for it.
-    let decision = if method == Method::HEAD {
-        machines.boot.preview(&asker).await
-    } else {
-        machines.boot.answer(&asker).await
-    };
-    let Decision { mut answer, node, resolved } = decision;
-    let mut script = script::answer(&answer, &asker, machines.config);
+    let boots = method != Method::HEAD;
+    let mut decision =
+        if boots { machines.boot.answer(&asker).await } else { machines.boot.preview(&asker).await };
+    let mut script = script::answer(&decision.answer, &asker, machines.config);
     if script.is_err() {
         // The types should have stopped it. The machine is told, and so is whoever reads the log line below.
-        answer = Answer::Refuse {
+        decision.answer = Answer::Refuse {
             reason: "a value in this node's records cannot be written into a script".into(),
         };
-        script = script::answer(&answer, &asker, machines.config);
+        script = script::answer(&decision.answer, &asker, machines.config);
     }
+    if boots {
+        machines.timeline.tell(seen::answered(peer, &asker, &decision, machines.config.tries, began));
+    }
+    let Decision { answer, node, resolved, .. } = decision;
     for Resolved { volume, source, took } in &resolved {
         tracing::info!(mac = %asker.mac(), volume, source = source.as_str(), millis = took.as_millis() as u64, "volume");
     }
@@ -133,9 +152,19 @@ async fn boot(
     Ok(script.map_or_else(|error| unwritten(&error), send))
 }
 
-async fn event(Path(mac): Path<String>, RawQuery(query): RawQuery) -> Result<Response, Malformed> {
-    let Event { mac, step, rc, attempt } = Event::read(&mac, query.as_deref().unwrap_or_default())?;
+async fn event(
+    method: Method,
+    State(machines): State<Arc<Machines>>,
+    Extension(peer): Extension<Peer>,
+    Path(mac): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Malformed> {
+    let event = Event::read(&mac, query.as_deref().unwrap_or_default())?;
+    let Event { mac, step, rc, attempt } = &event;
     tracing::info!(%mac, step, rc, attempt, "boot event");
+    if method == Method::GET {
+        machines.timeline.tell(seen::reported(peer, event));
+    }
     // A body with its length: on a 204, iPXE would wait for the connection to close.
     Ok((NO_STORE, "noted\n").into_response())
 }

@@ -15,6 +15,7 @@ use crate::attach::{Attach, Policy};
 use crate::config::Config;
 use crate::model::{Node, Port, Properties, StorageInterface, VolumeConnector, VolumeTarget};
 use crate::store::{Attachments, Batch, Inventory, MemoryStore, Store};
+use crate::telemetry::Metrics;
 
 /// A node `web-N` with the address `52:54:00:00:00:N` and all it needs to boot.
 async fn enrol(inventory: &Inventory, n: u8) {
@@ -56,7 +57,8 @@ fn over(store: Arc<dyn Store>, inventory: Inventory) -> Router {
     let config = Config::default();
     let attach = Attach::new(Attachments::new(store), None, Policy { last_known: None, resolutions: 1 });
     let boot = Boot::new(inventory, attach, config.enabled_storage_interfaces);
-    router(Machines::new(boot, config.boot, &config.http, Images::default()))
+    let timeline = Timeline::open(None, Metrics::new());
+    router(Machines::new(boot, config.boot, &config.http, Images::default(), timeline))
 }
 
 async fn ask_from(

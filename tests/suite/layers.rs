@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module, its floor, and what it may use on its own floor.
-const FLOORS: [(&str, u8, &[&str]); 19] = [
+const FLOORS: [(&str, u8, &[&str]); 20] = [
     ("model", 0, &[]),
     ("config", 1, &[]),
     ("images", 1, &[]),
@@ -19,6 +19,7 @@ const FLOORS: [(&str, u8, &[&str]); 19] = [
     ("store", 2, &[]),
     ("tftp", 2, &[]),
     ("attach", 3, &[]),
+    ("timeline", 3, &[]),
     ("boot", 3, &["attach"]),
     ("auth", 4, &[]),
     ("api", 4, &["auth"]),
