@@ -13,9 +13,10 @@ use super::Service;
 /// How many back ends `cinder.conf` has.
 pub(super) const BACK_ENDS: usize = 3;
 
-/// What `tests/lab/cinder/install` has made: where this test was built, so that it is the checkout's own.
+/// What `tests/lab/cinder/install` has made: where this test was built, so that it is the checkout's own. (The demo,
+/// which has no use for it, is no test and is not told where that is.)
 pub(super) fn environment() -> PathBuf {
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../cinder")
+    PathBuf::from(option_env!("CARGO_TARGET_TMPDIR").unwrap_or("target/tmp")).join("../cinder")
 }
 
 /// Copies the filled data bases and makes the folders.
