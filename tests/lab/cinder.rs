@@ -22,7 +22,7 @@ use std::{fs, io, thread};
 use anyhow::{Context, Result, ensure};
 use nix::mount::{MsFlags, mount};
 
-pub(crate) use client::Client;
+pub(crate) use client::{Client, PASSWORD};
 use settings::write_settings;
 
 use super::process::Process;
