@@ -162,6 +162,11 @@ impl Timeline {
         self.shared.told.subscribe()
     }
 
+    /// How many follow.
+    pub fn followers(&self) -> usize {
+        self.shared.told.receiver_count()
+    }
+
     /// All machines that `keeps` wants to see, the one last heard of first.
     pub fn machines(&self, keeps: impl Fn(&Machine) -> bool) -> Vec<Machine> {
         let now = Timestamp::now();
