@@ -46,15 +46,12 @@ async fn asker(call: &Call, node: &Node) -> Result<Option<Asker>, Fault> {
     let first = ports.iter().find(|port| port.pxe_enabled).or(ports.first());
     let Some(first) = first else { return Ok(None) };
     let mut asker = Asker::new(first.address).with_macs(ports.iter().map(|port| port.address));
-    asker.platform = match call.query.text("platform")? {
-        Some(text) => {
-            let unknown = |()| Fault::Invalid(format!("platform is pcbios or efi, not \"{text}\""));
-            Some(text.parse().map_err(unknown)?)
-        }
-        None => {
-            let machines = machines_of(call, node.uuid).await?;
-            machines.iter().find_map(|machine| machine.platform.as_deref()?.parse().ok())
-        }
+    asker.platform = if let Some(text) = call.query.text("platform")? {
+        let unknown = |()| Fault::Invalid(format!("platform is pcbios or efi, not \"{text}\""));
+        Some(text.parse().map_err(unknown)?)
+    } else {
+        let machines = machines_of(call, node.uuid).await?;
+        machines.iter().find_map(|machine| machine.platform.as_deref()?.parse().ok())
     };
     Ok(Some(asker))
 }

@@ -118,10 +118,10 @@ impl App {
                 Auth::keystone(validator, config.api.projects.clone())
             }
         };
-        let cinder = cloud.map(cloud::cinder);
+        let metrics = Metrics::new();
+        let cinder = cloud.map(|cloud| cloud::cinder(cloud, metrics.clone()));
         let store = RedbStore::open(&config.store.path)?;
         // Beside the store, which has made the directory and let nobody else in.
-        let metrics = Metrics::new();
         let timeline = Timeline::open(Some(&history(&config)), metrics.clone());
         let images = find_images(&config.tftp.images);
         Ok(Self { config, auth, cinder, store: Arc::new(store), metrics, timeline, images, tftp, http, api })

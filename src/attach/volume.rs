@@ -217,6 +217,7 @@ impl Worker {
         let written = self.records.change(record, |record| {
             record.unanswered = false;
             record.connection = Some(connection.clone());
+            record.initiator = record.connector.as_ref().map(|connector| connector.initiator.clone());
             record.learnt_at = Some(now);
             if record.state == AttachmentState::Reserved {
                 record.state = AttachmentState::Attached;

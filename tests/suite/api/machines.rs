@@ -149,8 +149,8 @@ async fn a_timeline_is_told_of_a_machine_and_of_a_node() {
     assert_eq!(history["machines"][0]["id"], "52:54:00:00:00:01");
     // A node that never booted has a history, too.
     api.node(json!({"name": "web-2"})).await;
-    let none = api.get("/v1/nodes/web-2/boot-history").await.expect(200);
-    assert_eq!((&none["verdict"], &none["timeline"]), (&Value::Null, &json!([])));
+    let nothing = api.get("/v1/nodes/web-2/boot-history").await.expect(200);
+    assert_eq!((&nothing["verdict"], &nothing["timeline"]), (&Value::Null, &json!([])));
     api.get("/v1/nodes/web-3/boot-history").await.fault(404);
 }
 
@@ -183,8 +183,8 @@ async fn a_preview_is_what_the_machine_would_get_without_the_secrets() {
         (&json!("refuse"), &json!("node web-1 is in maintenance: disks"))
     );
     api.node(json!({"name": "web-2"})).await;
-    let none = api.get("/v1/nodes/web-2/boot-preview").await.expect(200);
-    assert_eq!((&none["outcome"], &none["script"]), (&json!("unknown"), &Value::Null));
+    let nothing = api.get("/v1/nodes/web-2/boot-preview").await.expect(200);
+    assert_eq!((&nothing["outcome"], &nothing["script"]), (&json!("unknown"), &Value::Null));
 }
 
 #[tokio::test]
