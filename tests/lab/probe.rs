@@ -101,8 +101,11 @@ fn ask(socket: &UdpSocket, number: u8, kind: Kind) -> Result<Offer> {
     let mut answer = [0; 1500];
     for _ in 0..TRIES {
         socket.send_to(&question, "255.255.255.255:67")?;
-        if let Ok((size, _)) = socket.recv_from(&mut answer) {
-            return offer(&question, &answer[..size]);
+        while let Ok((size, _)) = socket.recv_from(&mut answer) {
+            // A question that was asked again may be answered twice.
+            if answer[4..8] == question[4..8] {
+                return offer(&answer[..size]);
+            }
         }
     }
     Err(anyhow!("no answer to {TRIES} questions"))
@@ -136,9 +139,8 @@ fn discover(number: u8, kind: Kind) -> Vec<u8> {
     packet
 }
 
-fn offer(question: &[u8], answer: &[u8]) -> Result<Offer> {
+fn offer(answer: &[u8]) -> Result<Offer> {
     ensure!(answer.len() > OPTIONS && answer[..1] == [2], "it is no answer");
-    ensure!(answer[4..8] == question[4..8], "it is the answer to another question");
     let mut options = HashMap::new();
     let mut rest = &answer[OPTIONS..];
     while let [code, length, after @ ..] = rest
