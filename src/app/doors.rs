@@ -24,6 +24,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::http::{self, Machines};
 use crate::images::Images;
 use crate::store::Inventory;
+use crate::telemetry::log;
 use crate::tftp::{Files, ReadRequest};
 
 /// Everything that a configuration decides, save what is fixed while volboot runs.
@@ -111,6 +112,7 @@ impl Doors {
         let images = tokio::task::spawn_blocking(move || find_images(&directories)).await.unwrap_or_default();
         self.fixed.attach.configure(cinder, policy(&config));
         self.behind.send_replace(Behind::new(&config, images, &self.fixed));
+        log::reset_filter();
         manager::ready();
         tracing::info!("reloaded");
     }
