@@ -15,6 +15,7 @@ mod people;
 mod reload;
 mod service;
 mod tftp;
+mod tls;
 
 #[path = "../fakes/cinder.rs"]
 mod fake_cinder;
