@@ -112,7 +112,7 @@ async fn allowed(State(machines): State<Arc<Machines>>, request: Request, next: 
 }
 
 async fn gather(method: Method, machines: State<Arc<Machines>>, peer: Extension<Peer>) -> Response {
-    gather_from("", &method, &machines, *peer)
+    gather_from("", &method, &machines, *peer).await
 }
 
 /// What an iPXE that UEFI firmware fetched over HTTP asks for before it asks DHCP: where it came from, then in the root.
@@ -124,10 +124,10 @@ async fn autoexec(method: Method, machines: State<Arc<Machines>>, peer: Extensio
         format!("{scheme}://{}", SocketAddr::new(peer.local.ip().to_canonical(), peer.local.port()))
     };
     let url = machines.url.clone().unwrap_or_else(reached);
-    gather_from(&format!("{url}/"), &method, &machines, *peer)
+    gather_from(&format!("{url}/"), &method, &machines, *peer).await
 }
 
-fn gather_from(base: &str, method: &Method, machines: &Machines, peer: Peer) -> Response {
+async fn gather_from(base: &str, method: &Method, machines: &Machines, peer: Peer) -> Response {
     if method == Method::GET {
         let card = match &machines.neighbours {
             Some(neighbours) => neighbours.seen(peer.remote, peer.local.ip()).await.card(),
