@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::admission::Admission;
-use super::table::{Arrival, Parcel, Shared, Table};
+use super::parcel::Parcel;
+use super::table::{Arrival, Shared, Table};
 use super::{Event, Files, Limits, Outcome, ReadRequest};
 
 /// A name, a file, and how often it was asked for.
@@ -38,6 +39,7 @@ struct Server {
     events: Arc<Mutex<Vec<Event>>>,
     mtu: Option<u32>,
     local: Option<IpAddr>,
+    local_is_usual: bool,
 }
 
 impl Server {
@@ -53,6 +55,7 @@ impl Server {
             files: Arc::clone(&shelf) as Arc<dyn Files>,
             admission: Admission::new(limits.transfers, limits.transfers_per_client),
             limits: Arc::new(limits),
+            cuts: Arc::default(),
             tell: Arc::new(move |event| told.lock().expect("not poisoned").push(event)),
         };
         Self {
@@ -63,14 +66,15 @@ impl Server {
             events,
             mtu: None,
             local: None,
+            local_is_usual: false,
         }
     }
 
     /// A request arrives; what is answered at once.
     fn request(&mut self, client: SocketAddr, packet: &[u8]) -> Vec<Vec<u8>> {
-        let arrival = Arrival { client, local: self.local, mtu: self.mtu, packet };
-        self.parcel.bytes.clear();
-        self.table.request(arrival, self.now, &mut self.parcel);
+        let (local, mtu) = (self.local, self.mtu);
+        let arrival = Arrival { client, local, local_is_usual: self.local_is_usual, mtu, packet };
+        self.table.request(arrival, None, self.now, &mut self.parcel);
         self.sent()
     }
 
@@ -102,7 +106,7 @@ impl Server {
     }
 
     fn sent(&self) -> Vec<Vec<u8>> {
-        self.parcel.bytes.chunks(self.parcel.stride.max(1)).map(<[u8]>::to_vec).collect()
+        self.parcel.datagrams().map(<[u8]>::to_vec).collect()
     }
 
     fn events(&self) -> Vec<Event> {

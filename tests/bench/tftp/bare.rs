@@ -4,16 +4,16 @@
 //! answer of a client; what a real server uses more is its own doing.
 
 use std::collections::HashMap;
+use std::io::IoSlice;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 
-use quinn_udp::{Transmit, UdpSocketState};
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
 
 const BLOCK: usize = 1432;
 
 pub(crate) fn serve(address: SocketAddr, file: &[u8]) {
     let socket = UdpSocket::bind(address).expect("a free port");
-    let state = UdpSocketState::new((&socket).into()).expect("a socket");
-    socket.set_nonblocking(false).expect("a socket that blocks");
     let mut windows = HashMap::new();
     let mut packet = [0; 2048];
     let mut out = Vec::new();
@@ -35,11 +35,13 @@ pub(crate) fn serve(address: SocketAddr, file: &[u8]) {
             windows.insert(client, window.parse().unwrap_or(1));
             out.extend_from_slice(format!("\0\x06blksize\0{BLOCK}\0windowsize\0{window}\0").as_bytes());
         }
-        if !out.is_empty() {
-            let segment_size = (out.len() > BLOCK + 4).then_some(BLOCK + 4);
-            let transmit =
-                Transmit { destination: client, ecn: None, contents: &out, segment_size, src_ip: None };
-            let _ = state.try_send((&socket).into(), &transmit);
+        if out.len() > BLOCK + 4 {
+            let segment = (BLOCK + 4) as u16;
+            let (slices, told) = ([IoSlice::new(&out)], [ControlMessage::UdpGsoSegments(&segment)]);
+            let to = SockaddrStorage::from(client);
+            let _ = sendmsg(socket.as_raw_fd(), &slices, &told, MsgFlags::empty(), Some(&to));
+        } else if !out.is_empty() {
+            let _ = socket.send_to(&out, client);
         }
     }
 }
