@@ -12,6 +12,7 @@
 //!    node, and asks [`cinder`] anew where they are.
 //! 5. [`script`] turns that [`model::Answer`] into text; iPXE hooks the volumes over iSCSI and boots.
 //! 6. If that fails, the machine reports the step and the error, and asks anew: every try is resolved afresh.
+//! 7. The [`timeline`] joins what every door saw into what happened to each machine.
 //!
 //! People come in by a listener of their own, the [`api`], which speaks OpenStack Ironic's API.
 //!
@@ -24,9 +25,9 @@
 //! | floor | modules |
 //! |---|---|
 //! | 0 | [`model`]: nouns with their rules, no I/O |
-//! | 1 | [`config`], [`images`], [`listen`], [`script`], [`telemetry`], [`tls`] |
+//! | 1 | [`config`], [`images`], [`listen`], [`neighbours`], [`script`], [`telemetry`], [`tls`] |
 //! | 2 | [`cinder`], [`keystone`], [`store`], [`tftp`] |
-//! | 3 | [`attach`], [`boot`] |
+//! | 3 | [`attach`], [`boot`], [`timeline`] |
 //! | 4 | [`api`], [`auth`], [`http`] |
 //! | 5 | [`app`]: assembly |
 //! | 6 | [`cli`] |
@@ -44,8 +45,10 @@ pub mod images;
 pub mod keystone;
 pub mod listen;
 pub mod model;
+pub mod neighbours;
 pub mod script;
 pub mod store;
 pub mod telemetry;
 pub mod tftp;
+pub mod timeline;
 pub mod tls;

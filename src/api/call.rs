@@ -15,6 +15,7 @@ use super::links::Links;
 use super::query::Query;
 use super::version::Version;
 use super::{ApiState, Shared};
+use crate::auth::Right;
 
 /// The longest body: Ironic's limit too (its `[api]max_json_body_size`).
 pub(super) const LONGEST_BODY: usize = 1 << 20;
@@ -29,6 +30,8 @@ pub(super) struct Facts {
     pub(super) now: Timestamp,
     /// Whether `.json` was cut off the path: it may have been the end of a name.
     pub(super) json_suffix: bool,
+    /// What who asks may do.
+    pub(super) right: Right,
 }
 
 /// A request, without its body.
@@ -55,7 +58,7 @@ impl FromRequestParts<Shared> for Call {
 
     async fn from_request_parts(parts: &mut Parts, state: &Shared) -> Result<Self, Fault> {
         // The front stands before every route.
-        let Facts { version, links, now, json_suffix } =
+        let Facts { version, links, now, json_suffix, .. } =
             parts.extensions.get::<Facts>().cloned().ok_or(Fault::Broken)?;
         let query = Query::read(parts.uri.query().unwrap_or_default())?;
         Ok(Self { state: Arc::clone(state), version, links, now, json_suffix, query })

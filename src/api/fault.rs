@@ -13,12 +13,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::auth::Denied;
+use crate::auth::{Auth, Denied};
 use crate::model::Properties;
 use crate::store::{InventoryError, Kind, Resource, StoreError, Unique, UpdateError};
-
-/// What Ironic asks a name and a password for.
-const REALM: HeaderValue = HeaderValue::from_static("Basic realm=\"Baremetal API\"");
 
 /// Why a request was not done. The text is for the person at the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +23,14 @@ pub(super) enum Fault {
     /// The request makes no sense, or not in the state in which the node is.
     Invalid(String),
     /// Who asks did not say, or not rightly, who they are.
-    Unauthorized(String),
+    Unauthorized {
+        /// Why.
+        text: String,
+        /// How to do better (`WWW-Authenticate`).
+        challenge: Option<HeaderValue>,
+    },
+    /// Who asks may not do this.
+    Denied(String),
     /// Nobody may do this.
     Forbidden,
     /// There is no such thing.
@@ -39,7 +43,7 @@ pub(super) enum Fault {
     Conflict(String),
     /// The body is longer than any sensible request.
     TooLarge,
-    /// The store does not answer.
+    /// The store does not answer, or who could tell whose a token is.
     Unavailable,
     /// The server is at fault.
     Broken,
@@ -71,11 +75,23 @@ impl Fault {
         Self::Invalid(format!("Driver {driver} does not support {what} (disabled or not implemented)."))
     }
 
+    /// Somebody may not, or not without saying who they are.
+    pub(super) fn denied(denied: Denied, auth: &Auth) -> Self {
+        match denied {
+            Denied::Missing | Denied::Wrong | Denied::NoToken => {
+                Self::Unauthorized { text: denied.to_string(), challenge: auth.challenge() }
+            }
+            Denied::Malformed => Self::Invalid(denied.to_string()),
+            Denied::NoRole => Self::Denied(denied.to_string()),
+            Denied::Busy | Denied::Away => Self::Unavailable,
+        }
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::Invalid(_) => StatusCode::BAD_REQUEST,
-            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
-            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
+            Self::Denied(_) | Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
@@ -91,7 +107,8 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Invalid(text)
-            | Self::Unauthorized(text)
+            | Self::Unauthorized { text, .. }
+            | Self::Denied(text)
             | Self::NotFound(text)
             | Self::NotAcceptable(text)
             | Self::Conflict(text) => f.write_str(text),
@@ -111,20 +128,10 @@ impl IntoResponse for Fault {
         let inner = json!({"faultcode": faultcode, "faultstring": self.to_string(), "debuginfo": null});
         let body = json!({"error_message": inner.to_string()}).to_string();
         let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
-        if status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, REALM);
+        if let Self::Unauthorized { challenge: Some(challenge), .. } = self {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
-    }
-}
-
-impl From<Denied> for Fault {
-    fn from(denied: Denied) -> Self {
-        match denied {
-            Denied::Missing | Denied::Wrong => Self::Unauthorized(denied.to_string()),
-            Denied::Malformed => Self::Invalid(denied.to_string()),
-            Denied::Busy => Self::Unavailable,
-        }
     }
 }
 

@@ -20,6 +20,7 @@ use super::call::Facts;
 use super::fault::Fault;
 use super::links::Links;
 use super::version::Version;
+use crate::auth::{Caller, Right};
 
 /// By what a request is found in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("openstack-request-id");
@@ -43,7 +44,9 @@ pub(super) async fn front(State(state): State<Arc<ApiState>>, request: Request, 
     if !method.is_safe() {
         // What changes something is told; what only looks would drown it.
         let (status, millis) = (response.status().as_u16(), began.elapsed().as_millis() as u64);
-        tracing::info!(id, %method, path, status, millis, "api request");
+        let caller = response.extensions().get::<Arc<Caller>>();
+        let name = caller.and_then(|caller| caller.name.as_deref());
+        tracing::info!(id, user = name, %method, path, status, millis, "api request");
     }
     Version::announce(used, response.headers_mut());
     if let Ok(id) = HeaderValue::from_str(&id) {
@@ -59,15 +62,22 @@ async fn answer(state: &ApiState, version: Version, request: Request, next: Next
     let Some(uri) = with_path(&parts.uri, &path) else {
         return Fault::Invalid("Malformed request URI.".into()).into_response();
     };
-    if !PUBLIC.contains(&path.as_str())
-        && let Err(denied) = state.auth.check(&parts.headers).await
-    {
-        return Fault::from(denied).into_response();
+    let mut caller = None;
+    if !PUBLIC.contains(&path.as_str()) {
+        match state.auth.check(&parts.headers).await {
+            Ok(found) => caller = Some(found),
+            Err(denied) => return Fault::denied(denied, &state.auth).into_response(),
+        }
     }
-    let facts = Facts { version, links: Links::of(&parts), now: Timestamp::now(), json_suffix };
+    let right = caller.as_ref().map_or(Right::See, |caller| caller.right);
+    let facts = Facts { version, links: Links::of(&parts), now: Timestamp::now(), json_suffix, right };
     parts.uri = uri;
     parts.extensions.insert(facts);
-    next.run(Request::from_parts(parts, body)).await
+    let mut response = next.run(Request::from_parts(parts, body)).await;
+    if let Some(caller) = caller {
+        response.extensions_mut().insert(caller);
+    }
+    response
 }
 
 /// A path as the routes know it, and whether `.json` was cut off: `/nodes/` is `/v1/nodes`, as Ironic's bookmark

@@ -15,6 +15,7 @@ use super::field::Field;
 use super::list;
 use super::shown::Shown;
 use super::version::Version;
+use crate::auth::Right;
 
 /// A method on a path, what it does, and who does it.
 pub(super) struct Route {
@@ -27,6 +28,10 @@ pub(super) struct Route {
     pub(super) gives: Gives,
     /// The arguments it may be given behind a `?`.
     pub(super) arguments: Vec<&'static str>,
+    /// What who asks must be allowed to do.
+    pub(super) right: Right,
+    /// Whether it is volboot's own, and not in Ironic.
+    pub(super) own: bool,
     serves: MethodRouter<Shared>,
 }
 
@@ -63,6 +68,8 @@ pub(super) enum Gives {
     Many(Described),
     /// 201 and the new record.
     Created(Described),
+    /// 200 and a text of this kind.
+    Text(&'static str),
     /// 202, and nothing.
     Accepted,
     /// 204, and nothing.
@@ -118,7 +125,10 @@ impl Route {
         handler: H,
     ) -> Self {
         let (takes, gives, arguments) = (Takes::Nothing, Gives::Object, Vec::new());
-        Self { method, path, does, since: Version::MIN, takes, gives, arguments, serves: on(filter, handler) }
+        let right = if method.is_safe() { Right::See } else { Right::Use };
+        let serves = on(filter, handler);
+        let (since, own) = (Version::MIN, false);
+        Self { method, path, does, since, takes, gives, arguments, right, own, serves }
     }
 
     /// It answers with a record.
@@ -144,6 +154,16 @@ impl Route {
         Self { takes: Takes::Patch, gives: Gives::One(Described::of::<R>()), ..self }
     }
 
+    /// It answers with a text of this kind.
+    pub(super) fn gives(self, kind: &'static str) -> Self {
+        Self { gives: Gives::Text(kind), ..self }
+    }
+
+    /// It is volboot's own.
+    pub(super) fn own(self) -> Self {
+        Self { own: true, ..self }
+    }
+
     /// It answers with nothing, and all is done.
     pub(super) fn done(self) -> Self {
         Self { gives: Gives::Done, ..self }
@@ -165,6 +185,11 @@ impl Route {
         self
     }
 
+    /// It takes another right than others of its method do.
+    pub(super) fn right(self, right: Right) -> Self {
+        Self { right, ..self }
+    }
+
     /// It came with this version; before, there was no such path.
     pub(super) fn since(self, minor: u16) -> Self {
         Self { since: Version(minor), ..self }
@@ -180,15 +205,20 @@ impl Described {
 /// The router of all routes, with Ironic's answers where there is none.
 pub(super) fn router(routes: Vec<Route>) -> Router<Shared> {
     let served = routes.into_iter().fold(Router::new(), |router, route| {
-        router.route(route.path, route.serves.layer(from_fn_with_state(route.since, gate)))
+        router.route(route.path, route.serves.layer(from_fn_with_state((route.since, route.right), gate)))
     });
     served.fallback(no_route).method_not_allowed_fallback(no_method)
 }
 
-/// A path that came later does not exist yet.
-async fn gate(State(since): State<Version>, request: Request, next: Next) -> Response {
+/// A path that came later does not exist yet; and not everybody may do everything.
+async fn gate(State((since, right)): State<(Version, Right)>, request: Request, next: Next) -> Response {
     match request.extensions().get::<Facts>() {
-        Some(facts) if facts.version >= since => next.run(request).await,
+        Some(facts) if facts.version >= since && facts.right >= right => next.run(request).await,
+        Some(facts) if facts.version >= since => {
+            let (method, path) = (request.method(), request.uri().path());
+            let text = format!("Access was denied to {method} {path}: it takes the role {}.", right.role());
+            Fault::Denied(text).into_response()
+        }
         _ => no_route().await,
     }
 }

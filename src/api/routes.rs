@@ -2,14 +2,26 @@
 
 use super::route::Route;
 use super::{
-    absent, chassis, drivers, management, nodes, portgroups, ports, root, states, validate, volumes,
+    absent, appliance, chassis, drivers, events, machines, management, metrics, nodes, portgroups, ports,
+    preview, root, states, validate, volumes,
 };
+use crate::auth::Right::{Manage, Use};
 use crate::model::{Chassis, Node, Port, PortGroup, VolumeConnector, VolumeTarget};
 
 /// Everything that is served.
 pub(super) fn routes() -> Vec<Route> {
-    let tables =
-        [roots(), nodes(), node_parts(), ports(), port_groups(), volumes(), drivers(), chassis(), absent()];
+    let tables = [
+        roots(),
+        nodes(),
+        node_parts(),
+        ports(),
+        port_groups(),
+        volumes(),
+        drivers(),
+        chassis(),
+        absent(),
+        own(),
+    ];
     tables.into_iter().flatten().collect()
 }
 
@@ -25,14 +37,15 @@ fn nodes() -> Vec<Route> {
     const MAINTENANCE: &str = "/v1/nodes/{node}/maintenance";
     vec![
         Route::get("/v1/nodes", "List nodes", nodes::list).lists::<Node>(&nodes::FILTERS),
-        Route::post("/v1/nodes", "Create a node", nodes::create).creates::<Node>(),
+        Route::post("/v1/nodes", "Create a node", nodes::create).creates::<Node>().right(Manage),
         Route::get("/v1/nodes/detail", "List nodes with all their fields", nodes::detail)
             .lists::<Node>(&nodes::FILTERS),
         Route::get("/v1/nodes/validate", "Tell what a node lacks", validate::get_by_query)
-            .asked(&["node", "node_uuid"]),
+            .asked(&["node", "node_uuid"])
+            .right(Use),
         Route::get(NODE, "Show a node", nodes::get).shows::<Node>(),
         Route::patch(NODE, "Change a node", nodes::update).changes::<Node>(),
-        Route::delete(NODE, "Delete a node", nodes::delete).done(),
+        Route::delete(NODE, "Delete a node", nodes::delete).done().right(Manage),
         Route::put(MAINTENANCE, "Take a node into maintenance", nodes::set_maintenance)
             .told(&["reason"])
             .accepted(),
@@ -44,7 +57,7 @@ fn node_parts() -> Vec<Route> {
     const DEVICE: &str = "/v1/nodes/{node}/management/boot_device";
     const VIFS: &str = "/v1/nodes/{node}/vifs";
     vec![
-        Route::get("/v1/nodes/{node}/validate", "Tell what a node lacks", validate::get),
+        Route::get("/v1/nodes/{node}/validate", "Tell what a node lacks", validate::get).right(Use),
         Route::get("/v1/nodes/{node}/states", "Show a node's states", states::get),
         Route::put("/v1/nodes/{node}/states/power", "Record that a node is on or off", states::power)
             .told(&["target", "timeout"])
@@ -52,7 +65,7 @@ fn node_parts() -> Vec<Route> {
         Route::put("/v1/nodes/{node}/states/provision", "Take a node to another state", states::provision)
             .told(&["target", "configdrive", "clean_steps"])
             .accepted(),
-        Route::get(DEVICE, "Show from what a node boots", management::boot_device),
+        Route::get(DEVICE, "Show from what a node boots", management::boot_device).right(Use),
         Route::put(DEVICE, "Set from what a node boots", management::set_boot_device)
             .told(&["boot_device", "persistent"])
             .done(),
@@ -60,7 +73,8 @@ fn node_parts() -> Vec<Route> {
             "/v1/nodes/{node}/management/boot_device/supported",
             "List from what a node can boot",
             management::supported_boot_devices,
-        ),
+        )
+        .right(Use),
         Route::get(VIFS, "List a node's virtual interfaces", management::vifs).since(28),
         Route::post(VIFS, "Attach a virtual interface", management::attach_vif)
             .told(&["id"])
@@ -77,12 +91,12 @@ fn ports() -> Vec<Route> {
     const OF_NODE: &str = "/v1/nodes/{node}/ports";
     vec![
         Route::get("/v1/ports", "List ports", ports::list).lists::<Port>(&ports::FILTERS),
-        Route::post("/v1/ports", "Create a port", ports::create).creates::<Port>(),
+        Route::post("/v1/ports", "Create a port", ports::create).creates::<Port>().right(Manage),
         Route::get("/v1/ports/detail", "List ports with all their fields", ports::detail)
             .lists::<Port>(&ports::FILTERS),
         Route::get(PORT, "Show a port", ports::get).shows::<Port>(),
         Route::patch(PORT, "Change a port", ports::update).changes::<Port>(),
-        Route::delete(PORT, "Delete a port", ports::delete).done(),
+        Route::delete(PORT, "Delete a port", ports::delete).done().right(Manage),
         Route::get(OF_NODE, "List a node's ports", ports::list_of_node).lists::<Port>(&[]),
         Route::post(OF_NODE, "Nothing: ports are created elsewhere", volumes::malformed),
         Route::get(
@@ -103,13 +117,14 @@ fn port_groups() -> Vec<Route> {
             .since(23),
         Route::post("/v1/portgroups", "Create a port group", portgroups::create)
             .creates::<PortGroup>()
+            .right(Manage)
             .since(23),
         Route::get("/v1/portgroups/detail", "List port groups with all their fields", portgroups::detail)
             .lists::<PortGroup>(&portgroups::FILTERS)
             .since(23),
         Route::get(GROUP, "Show a port group", portgroups::get).shows::<PortGroup>().since(23),
         Route::patch(GROUP, "Change a port group", portgroups::update).changes::<PortGroup>().since(23),
-        Route::delete(GROUP, "Delete a port group", portgroups::delete).done().since(23),
+        Route::delete(GROUP, "Delete a port group", portgroups::delete).done().right(Manage).since(23),
         Route::get("/v1/portgroups/{portgroup}/ports", "List a group's ports", ports::list_of_group)
             .lists::<Port>(&[])
             .since(24),
@@ -188,12 +203,12 @@ fn chassis() -> Vec<Route> {
     const CHASSIS: &str = "/v1/chassis/{chassis}";
     vec![
         Route::get("/v1/chassis", "List chassis", chassis::list).lists::<Chassis>(&[]),
-        Route::post("/v1/chassis", "Create a chassis", chassis::create).creates::<Chassis>(),
+        Route::post("/v1/chassis", "Create a chassis", chassis::create).creates::<Chassis>().right(Manage),
         Route::get("/v1/chassis/detail", "List chassis with all their fields", chassis::detail)
             .lists::<Chassis>(&[]),
         Route::get(CHASSIS, "Show a chassis", chassis::get).shows::<Chassis>(),
         Route::patch(CHASSIS, "Change a chassis", chassis::update).changes::<Chassis>(),
-        Route::delete(CHASSIS, "Delete a chassis", chassis::delete).done(),
+        Route::delete(CHASSIS, "Delete a chassis", chassis::delete).done().right(Manage),
         Route::get("/v1/chassis/{chassis}/nodes", "List a chassis's nodes", nodes::list_of_chassis)
             .lists::<Node>(&nodes::FILTERS),
         Route::get(
@@ -211,25 +226,27 @@ fn absent() -> Vec<Route> {
     const DRIVER_METHOD: &str = "/v1/drivers/{driver}/vendor_passthru/{method}";
     let nothing = "Nothing: there are no vendor methods";
     vec![
-        Route::get(CONSOLE, "Tell that there is no console", absent::console),
+        Route::get(CONSOLE, "Tell that there is no console", absent::console).right(Use),
         Route::put(CONSOLE, "Nothing: there is no console", absent::set_console),
         Route::put("/v1/nodes/{node}/states/raid", "Nothing: there is no RAID", absent::set_raid),
         Route::put("/v1/nodes/{node}/management/inject_nmi", "Nothing: no interrupts", absent::inject_nmi)
             .since(29),
-        Route::get("/v1/nodes/{node}/vendor_passthru/methods", "List vendor methods", absent::node_methods),
-        Route::get(NODE_METHOD, nothing, absent::node_method),
-        Route::post(NODE_METHOD, nothing, absent::node_method),
-        Route::put(NODE_METHOD, nothing, absent::node_method),
-        Route::delete(NODE_METHOD, nothing, absent::node_method),
+        Route::get("/v1/nodes/{node}/vendor_passthru/methods", "List vendor methods", absent::node_methods)
+            .right(Manage),
+        Route::get(NODE_METHOD, nothing, absent::node_method).right(Manage),
+        Route::post(NODE_METHOD, nothing, absent::node_method).right(Manage),
+        Route::put(NODE_METHOD, nothing, absent::node_method).right(Manage),
+        Route::delete(NODE_METHOD, nothing, absent::node_method).right(Manage),
         Route::get(
             "/v1/drivers/{driver}/vendor_passthru/methods",
             "List vendor methods",
             absent::driver_methods,
-        ),
-        Route::get(DRIVER_METHOD, nothing, absent::driver_method),
-        Route::post(DRIVER_METHOD, nothing, absent::driver_method),
-        Route::put(DRIVER_METHOD, nothing, absent::driver_method),
-        Route::delete(DRIVER_METHOD, nothing, absent::driver_method),
+        )
+        .right(Manage),
+        Route::get(DRIVER_METHOD, nothing, absent::driver_method).right(Manage),
+        Route::post(DRIVER_METHOD, nothing, absent::driver_method).right(Manage),
+        Route::put(DRIVER_METHOD, nothing, absent::driver_method).right(Manage),
+        Route::delete(DRIVER_METHOD, nothing, absent::driver_method).right(Manage),
         Route::get(
             "/v1/drivers/{driver}/raid/logical_disk_properties",
             "Nothing: there is no RAID",
@@ -239,4 +256,23 @@ fn absent() -> Vec<Route> {
         Route::post("/v1/heartbeat/{node}", "Nothing: no agent runs on machines", absent::heartbeat)
             .since(22),
     ]
+}
+
+/// What Ironic does not have.
+fn own() -> Vec<Route> {
+    let routes = vec![
+        Route::get("/v1/machines", "List machines by their last boots", machines::list)
+            .asked(&machines::ARGUMENTS),
+        Route::get("/v1/machines/{machine}", "Tell what happened to a machine", machines::get),
+        Route::get("/v1/nodes/{node}/boot-history", "Tell how a node's machine booted", machines::of_node),
+        Route::get("/v1/nodes/{node}/boot-preview", "Show what a node's machine would be told", preview::get)
+            .asked(&["platform"]),
+        Route::get("/v1/events", "Follow what happens", events::follow)
+            .asked(&["machine", "node"])
+            .gives("text/event-stream"),
+        Route::get("/v1/appliance", "Tell how volboot itself is", appliance::get),
+        Route::get("/v1/metrics", "Tell what is counted, also at /metrics", metrics::get)
+            .gives("application/openmetrics-text"),
+    ];
+    routes.into_iter().map(Route::own).collect()
 }

@@ -2,18 +2,20 @@
 
 use crate::attach::Policy;
 use crate::cinder::{Cinder, Endpoint, Patience};
-use crate::config::{CloudConfig, Config, WhenAway};
+use crate::config::{CloudConfig, Config, Fault, WhenAway};
 use crate::keystone::{Cloud, Surroundings};
+use crate::telemetry::Metrics;
 
-/// The Cinder of a cloud; none if no cloud was said. Reads files.
-pub(super) fn cinder(cloud: &CloudConfig) -> Result<Option<Cinder>, String> {
-    let cloud = Cloud::resolve(cloud, &Surroundings::here())
-        .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
-    Ok(cloud.map(|cloud| {
-        let session = cloud.session();
-        let Cloud { http, endpoint_override: url, region, interface, .. } = cloud;
-        Cinder::new(session, http, Endpoint { url, region, interface }, Patience::default())
-    }))
+/// The cloud that a configuration leads to; none if it names none. Reads files.
+pub(super) fn resolved(config: &CloudConfig) -> Result<Option<Cloud>, Vec<Fault>> {
+    Cloud::resolve(config, &Surroundings::here())
+}
+
+/// The Cinder of a cloud.
+pub(super) fn cinder(cloud: Cloud, metrics: Metrics) -> Cinder {
+    let session = cloud.session();
+    let Cloud { http, endpoint_override: url, region, interface, .. } = cloud;
+    Cinder::new(session, http, Endpoint { url, region, interface }, Patience::default(), metrics)
 }
 
 /// What may be done while Cinder is away, and how much is asked of it at once.

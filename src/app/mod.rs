@@ -8,6 +8,7 @@ mod cloud;
 mod doors;
 mod files;
 mod manager;
+mod transfers;
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,19 +16,24 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::Watch;
 use crate::attach::Attach;
 use crate::auth::{Auth, HtpasswdError};
 use crate::cinder::Cinder;
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Config, ConfigError, Fault, HISTORY};
 use crate::images::Images;
+use crate::keystone::Validator;
 use crate::listen::{Limits, Listener};
 use crate::store::{Attachments, Inventory, OpenError, RedbStore, Store, StoreError};
+use crate::telemetry::Metrics;
 use crate::tftp;
-use doors::Doors;
+use crate::timeline::Timeline;
+use doors::{Doors, Fixed};
 
 /// How long running transfers and requests may take to end after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
@@ -45,9 +51,9 @@ pub enum StartError {
     /// The password file cannot be used.
     #[error(transparent)]
     Passwords(#[from] HtpasswdError),
-    /// What was said of Cinder cannot be meant.
-    #[error("{0}")]
-    Cinder(String),
+    /// The cloud cannot be used that the configuration leads to.
+    #[error("{}", config::all(.0))]
+    Cloud(Vec<Fault>),
     /// A socket cannot be had.
     #[error("cannot listen on {address} ({door})")]
     Bind {
@@ -81,6 +87,8 @@ pub struct App {
     auth: Auth,
     cinder: Option<Cinder>,
     store: Arc<dyn Store>,
+    metrics: Metrics,
+    timeline: Timeline,
     images: Images,
     tftp: tftp::Listener,
     http: Listener,
@@ -100,14 +108,23 @@ impl App {
             .map_err(|source| StartError::Bind { door: "tftp", address, source })?;
         let http = bind("http")(config.http.listen)?;
         let api = bind("api")(config.api.listen)?;
+        let cloud = cloud::resolved(&config.cinder.cloud).map_err(StartError::Cloud)?;
         let auth = match config.api.auth {
             config::Auth::None => Auth::Anybody,
             config::Auth::HttpBasic => Auth::http_basic(&config.api.htpasswd_file)?,
+            config::Auth::Keystone => {
+                let validator =
+                    Validator::resolve(&config.keystone, cloud.as_ref()).map_err(StartError::Cloud)?;
+                Auth::keystone(validator, config.api.projects.clone())
+            }
         };
-        let cinder = cloud::cinder(&config.cinder.cloud).map_err(StartError::Cinder)?;
+        let metrics = Metrics::new();
+        let cinder = cloud.map(|cloud| cloud::cinder(cloud, metrics.clone()));
         let store = RedbStore::open(&config.store.path)?;
+        // Beside the store, which has made the directory and let nobody else in.
+        let timeline = Timeline::open(Some(&history(&config)), metrics.clone());
         let images = find_images(&config.tftp.images);
-        Ok(Self { config, auth, cinder, store: Arc::new(store), images, tftp, http, api })
+        Ok(Self { config, auth, cinder, store: Arc::new(store), metrics, timeline, images, tftp, http, api })
     }
 
     /// Serves until `stop`; then refuses newcomers, lets what runs end, and closes the store. What comes by
@@ -117,23 +134,35 @@ impl App {
         stop: CancellationToken,
         mut reloads: mpsc::Receiver<Result<Config, ConfigError>>,
     ) -> Result<(), RunError> {
-        let Self { config, auth, cinder, store, images, tftp, http, api } = self;
+        let Self { config, auth, cinder, store, metrics, timeline, images, tftp, http, api } = self;
         let http_address = http.local_addr();
-        for (door, address) in [
-            ("tftp", tftp.local_addrs().first().copied()),
-            ("http", Some(http_address)),
-            ("api", Some(api.local_addr())),
-        ] {
-            tracing::info!(door, address = address.map(tracing::field::display), "listening");
+        let firmware = tftp.local_addrs().into_iter().map(|address| ("tftp", address));
+        let addresses: Vec<_> = firmware.chain([("http", http_address), ("api", api.local_addr())]).collect();
+        for (door, address) in &addresses {
+            tracing::info!(door, %address, "listening");
         }
 
         let inventory = Inventory::new(Arc::clone(&store));
         let attachments = Attachments::new(Arc::clone(&store));
         let attach = Attach::new(attachments, cinder, cloud::policy(&config));
-        let mut behind = Doors::new(config, auth, images, inventory, attach.clone(), http_address);
+        let watch = Watch {
+            timeline: timeline.clone(),
+            metrics,
+            scripts: config.boot,
+            attach: attach.clone(),
+            images: images.clone(),
+            doors: addresses,
+            store: config.store.path.clone(),
+            history: history(&config),
+            transfers: tftp.counters(),
+            started: Timestamp::now(),
+            stop: stop.clone(),
+        };
+        let fixed = Fixed { auth, inventory, attach: attach.clone(), http: http_address, watch };
+        let mut behind = Doors::new(config, images, fixed);
 
         let (events, transfers) = mpsc::channel(TFTP_EVENTS);
-        tokio::spawn(log_transfers(transfers));
+        tokio::spawn(transfers::tell(transfers, timeline.clone()));
         let mut doors = JoinSet::new();
         doors.spawn({
             let (files, stop) = (Arc::new(behind.files()), stop.clone());
@@ -146,6 +175,8 @@ impl App {
             // very moment in which they do.
             headers: PATIENCE_WITH_PEOPLE,
             silence: PATIENCE_WITH_PEOPLE,
+            // Between two requests, the patience above ends it; who follows events may do so for a day.
+            quiet: Duration::from_secs(24 * 3600),
             ..Limits::default()
         };
         let served = [(http, behind.machines(), Limits::default()), (api, behind.people(), people)];
@@ -187,6 +218,8 @@ impl App {
         if let Err(panicked) = reconciling.await {
             tracing::error!(error = %panicked, "the reconciler failed");
         }
+        // It has limits of its own, and a history that is not written is no reason to fail.
+        let _ = tokio::task::spawn_blocking(move || timeline.close_blocking()).await;
         match (failure, store.close().await) {
             (Some(failure), _) => return Err(failure),
             (None, closed) => closed?,
@@ -194,6 +227,11 @@ impl App {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// The file of the timelines, beside the store's.
+fn history(config: &Config) -> PathBuf {
+    config.store.path.with_file_name(HISTORY)
 }
 
 fn find_images(directories: &[PathBuf]) -> Images {
@@ -207,14 +245,4 @@ fn find_images(directories: &[PathBuf]) -> Images {
         tracing::warn!(name, firmware, install = missing.packages, "iPXE binary not found");
     }
     images
-}
-
-/// One line per transfer.
-async fn log_transfers(mut transfers: mpsc::Receiver<tftp::Event>) {
-    while let Some(event) = transfers.recv().await {
-        let millis = event.took.as_millis() as u64;
-        let (client, name, size) = (event.client, event.name.as_str(), event.size);
-        let (outcome, again) = (event.outcome.as_str(), event.retransmissions);
-        tracing::info!(%client, name, outcome, size, again, millis, "tftp transfer");
-    }
 }

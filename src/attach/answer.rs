@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::obstacle::Trouble;
 use super::question::{Outcome, Resolving, Stage};
-use super::volume::Trouble;
 use super::{Attach, Found, LONG_PAUSE, Progress, SHORT_PAUSE, Source, Wanted};
 use crate::model::{Attachment, AttachmentState, Connection};
 
@@ -106,7 +106,7 @@ impl Attach {
         if record.state != AttachmentState::Attached {
             return Err(format!("volume {volume} is being detached"));
         }
-        if record.connector.as_ref().is_none_or(|told| told.initiator != wanted.initiator.as_str()) {
+        if record.initiator.as_deref() != Some(wanted.initiator.as_str()) {
             return Err(format!("volume {volume} was attached with another initiator name"));
         }
         let age = Timestamp::now().duration_since(*learnt_at).unsigned_abs();

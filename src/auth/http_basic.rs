@@ -58,8 +58,8 @@ impl HttpBasic {
         Ok(Self { file, state: Arc::new(Mutex::new(state)), turns: Semaphore::new(CHECKS) })
     }
 
-    /// Whether a request with these headers may.
-    pub(super) async fn check(&self, headers: &HeaderMap) -> Result<(), Denied> {
+    /// Whose name and password these headers have.
+    pub(super) async fn check(&self, headers: &HeaderMap) -> Result<String, Denied> {
         let header = headers.get(header::AUTHORIZATION).ok_or(Denied::Missing)?;
         let (name, password) = header.to_str().ok().and_then(pair).ok_or(Denied::Malformed)?;
         self.refresh().await;
@@ -67,17 +67,15 @@ impl HttpBasic {
             let state = lock(&self.state);
             let digest = state.digest((&name, &password));
             if state.right.contains(&digest) {
-                return Ok(());
+                return Ok(name);
             }
             (Arc::clone(&state.known), digest)
         };
         let turn = tokio::time::timeout(PATIENCE, self.turns.acquire()).await;
         let Ok(Ok(_turn)) = turn else { return Err(Denied::Busy) };
         let checked = Arc::clone(&known);
-        let right = tokio::task::spawn_blocking(move || checked.verify_blocking(&name, &password)).await;
-        if !matches!(right, Ok(true)) {
-            return Err(Denied::Wrong);
-        }
+        let checking = move || checked.verify_blocking(&name, &password).then_some(name);
+        let Ok(Some(name)) = tokio::task::spawn_blocking(checking).await else { return Err(Denied::Wrong) };
         let mut state = lock(&self.state);
         // Not if the file has changed in the meantime.
         if Arc::ptr_eq(&state.known, &known) {
@@ -86,7 +84,7 @@ impl HttpBasic {
             }
             state.right.insert(digest);
         }
-        Ok(())
+        Ok(name)
     }
 
     /// Reads the file again if it changed. One that cannot be used changes nothing: who is in stays in.
@@ -151,7 +149,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         write(file.path(), "ann", "pass:word", 4);
         let door = HttpBasic::open(file.path().to_owned()).expect("opens");
-        assert_eq!(door.check(&basic("ann:pass:word")).await, Ok(()));
+        assert_eq!(door.check(&basic("ann:pass:word")).await.as_deref(), Ok("ann"));
         assert_eq!(door.check(&basic("ann:wrong")).await, Err(Denied::Wrong));
         assert_eq!(door.check(&basic("eve:pass:word")).await, Err(Denied::Wrong));
         assert_eq!(door.check(&HeaderMap::new()).await, Err(Denied::Missing));
@@ -165,12 +163,12 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         write(file.path(), "ann", "one", 4);
         let door = HttpBasic::open(file.path().to_owned()).expect("opens");
-        assert_eq!(door.check(&basic("ann:one")).await, Ok(()));
+        assert_eq!(door.check(&basic("ann:one")).await.as_deref(), Ok("ann"));
         write(file.path(), "annabel", "two", 4);
         assert_eq!(door.check(&basic("ann:one")).await, Err(Denied::Wrong));
-        assert_eq!(door.check(&basic("annabel:two")).await, Ok(()));
+        assert_eq!(door.check(&basic("annabel:two")).await.as_deref(), Ok("annabel"));
         std::fs::write(file.path(), "nonsense").expect("is written");
-        assert_eq!(door.check(&basic("annabel:two")).await, Ok(()));
+        assert_eq!(door.check(&basic("annabel:two")).await.as_deref(), Ok("annabel"));
     }
 
     #[tokio::test]

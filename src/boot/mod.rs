@@ -4,12 +4,15 @@
 //! got?* (its connectors and targets, read now) — *may it?* ([`mod@decide`], a pure function, so that every row of its
 //! table is a test) — *can it?* ([`fitness`], which the API asks too).
 //!
+//! Before a machine is given volumes: *is it really the one?* ([`mod@doubt`], as far as the network shows it.)
+//!
 //! With storage interface `cinder` there is one more question, asked of `attach`: *where are its volumes now?*
 //!
 //! The one invariant: each request is decided by what is true when it comes. Only where Cinder cannot say it, what it
 //! said last may do, and then the answer says so.
 
 mod decide;
+mod doubt;
 pub mod fitness;
 mod identify;
 
@@ -47,6 +50,8 @@ pub struct Decision {
     pub answer: Answer,
     /// The node it was recognised as.
     pub node: Option<Uuid>,
+    /// What people call that node.
+    pub name: Option<String>,
     /// Where its volumes were found, if they were.
     pub resolved: Vec<Resolved>,
 }
@@ -96,13 +101,19 @@ impl Boot {
     async fn decision(&self, asker: &Asker, preview: bool) -> Result<Decision, StoreError> {
         let node = match identify(&self.inventory, asker).await? {
             Identity::Node(node) => *node,
-            Identity::Nobody(answer) => return Ok(Decision { answer, node: None, resolved: Vec::new() }),
+            Identity::Nobody(answer) => return Ok(Decision::about_nobody(answer)),
         };
         let connectors = self.inventory.all_of(node.uuid).await?;
         let targets = self.inventory.all_of(node.uuid).await?;
         let records = Records { node, connectors, targets };
         let mut resolved = Vec::new();
         let mut verdict = decide(&records, &self.enabled, None);
+        if matches!(verdict, Verdict::AskCinder(_) | Verdict::Answer(Answer::Boot(_)))
+            && let Some(answer) = doubt::doubt(&self.inventory, &records.node, asker).await?
+        {
+            let (node, name) = (Some(records.node.uuid), Some(records.node.label()));
+            return Ok(Decision { answer, node, name, resolved });
+        }
         if let Verdict::AskCinder(initiator) = &verdict {
             let progress = if preview {
                 self.foreseen(&records).await
@@ -114,9 +125,9 @@ impl Boot {
             }
             verdict = decide(&records, &self.enabled, Some(progress));
         }
-        let node = Some(records.node.uuid);
+        let (node, name) = (Some(records.node.uuid), Some(records.node.label()));
         match verdict {
-            Verdict::Answer(answer) => Ok(Decision { answer, node, resolved }),
+            Verdict::Answer(answer) => Ok(Decision { answer, node, name, resolved }),
             Verdict::AskCinder(_) => Err(StoreError::Damaged("a decision was not made".into())),
         }
     }
@@ -155,6 +166,12 @@ impl Boot {
     }
 }
 
+impl Decision {
+    fn about_nobody(answer: Answer) -> Self {
+        Self { answer, node: None, name: None, resolved: Vec::new() }
+    }
+}
+
 impl Resolved {
     fn new(volume: &str, found: &Found) -> Self {
         Self { volume: volume.to_owned(), source: found.source.clone(), took: found.took }
@@ -166,7 +183,7 @@ fn or_wait(asker: &Asker, decision: Result<Decision, StoreError>) -> Decision {
     decision.unwrap_or_else(|error| {
         tracing::error!(error = %error, mac = %asker.mac(), "the store failed a boot request");
         let reason = "volboot cannot read its store; its log says why".to_owned();
-        Decision { answer: Answer::Wait { reason, seconds: STORE_PAUSE }, node: None, resolved: Vec::new() }
+        Decision::about_nobody(Answer::Wait { reason, seconds: STORE_PAUSE })
     })
 }
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::config::{Config, ConfigError, DEFAULT_PATH};
-use crate::keystone::{Cloud, Surroundings};
+use crate::keystone::{self, Surroundings};
 use crate::telemetry;
 
 /// Boots bare machines from block-storage volumes.
@@ -84,9 +84,7 @@ fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
 
 /// Reads the configuration, with what it leads to: clouds.yaml, files of secrets.
 fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
-    Config::load(file, |config| {
-        Cloud::resolve(&config.cinder.cloud, &Surroundings::here()).err().unwrap_or_default()
-    })
+    Config::load(file, |config| keystone::faults(config, &Surroundings::here()))
 }
 
 async fn serve(config: Config, file: Option<PathBuf>) -> Result<(), Box<dyn Error>> {

@@ -4,9 +4,9 @@
 //! with the nearest one that is.
 
 mod cloud;
+mod fault;
 mod read;
 
-use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,10 +15,15 @@ use ipnet::IpNet;
 
 use crate::model::StorageInterface;
 pub use cloud::{CLOUD_KEYS, CloudConfig};
+pub(crate) use fault::all;
+pub use fault::{ConfigError, Fault};
 use read::Section;
 
 /// Where the file is when nobody names another.
 pub const DEFAULT_PATH: &str = "/etc/volboot/volboot.toml";
+
+/// The name of the file beside the store in which timelines are kept.
+pub const HISTORY: &str = "history.redb";
 
 /// All that can be configured. [`Config::default`] is what holds with no file at all.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +46,8 @@ pub struct Config {
     pub boot: BootConfig,
     /// `[cinder]`
     pub cinder: CinderConfig,
+    /// `[keystone]`
+    pub keystone: KeystoneConfig,
 }
 
 /// `[store]`: where records live.
@@ -68,6 +75,8 @@ pub struct HttpConfig {
     pub url: Option<String>,
     /// `allow`: the networks whose machines may ask at all.
     pub allow: Vec<IpNet>,
+    /// `requests_per_second`: how often one address and one card may ask, on the long run; 0: without limit.
+    pub requests_per_second: u32,
 }
 
 /// `[api]`: what people talk to.
@@ -79,6 +88,9 @@ pub struct ApiConfig {
     pub auth: Auth,
     /// `htpasswd_file`: names and bcrypt hashes, as `htpasswd -B` writes them.
     pub htpasswd_file: PathBuf,
+    /// `projects`: where a role of Keystone's counts as one for the whole system does; ids, or names in the default
+    /// domain.
+    pub projects: Vec<String>,
     /// `allow_unauthenticated`: whether `auth = "none"` is meant even where others can reach it.
     pub allow_unauthenticated: bool,
 }
@@ -90,6 +102,8 @@ pub enum Auth {
     None,
     /// `http_basic`: whoever is in `htpasswd_file`.
     HttpBasic,
+    /// `keystone`: whose token has a role that counts.
+    Keystone,
 }
 
 /// `[boot]`: what machines are told.
@@ -101,6 +115,9 @@ pub struct BootConfig {
     pub refused: Afterwards,
     /// `tries`: how often a machine tries to boot from its volumes before it gives up.
     pub tries: u32,
+    /// `verify_mac`: whether a machine on an attached network must have a card of its node's (`neighbour`), or may say
+    /// it has (`off`).
+    pub verify_mac: bool,
     /// `when_cinder_is_away`: what a machine gets while Cinder does not answer.
     pub when_cinder_is_away: WhenAway,
     /// `last_known_max_age`: how old a connection may be that is given out meanwhile.
@@ -125,6 +142,17 @@ pub struct CinderConfig {
     pub resolutions: u32,
 }
 
+/// `[keystone]`: who tells whose the tokens are that the API is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeystoneConfig {
+    /// `auth_url`: where it is; unset: where `[cinder]` finds it.
+    pub auth_url: Option<String>,
+    /// `cacert`: the authorities to trust, and no others; unset: the system's.
+    pub cacert: Option<PathBuf>,
+    /// `verify`: whether certificates are looked at.
+    pub verify: bool,
+}
+
 /// What a machine does after it was told why it does not boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Afterwards {
@@ -134,56 +162,6 @@ pub enum Afterwards {
     Retry,
     /// Opens iPXE's command line.
     Shell,
-}
-
-/// A file that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// It cannot be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// It says what cannot be meant.
-    #[error("{}: {}", .path.display(), all(.faults))]
-    Faults {
-        /// The file.
-        path: PathBuf,
-        /// All of them.
-        faults: Vec<Fault>,
-    },
-}
-
-/// One thing that is wrong in a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// The key, such as `http.listen`; none if the file is no TOML.
-    pub key: Option<String>,
-    /// What is wrong.
-    pub message: String,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.key {
-            Some(key) => write!(f, "{key}: {}", self.message),
-            None => f.write_str(&self.message),
-        }
-    }
-}
-
-fn all(faults: &[Fault]) -> String {
-    match faults {
-        [one] => one.to_string(),
-        many => {
-            let lines: Vec<_> = many.iter().map(ToString::to_string).collect();
-            format!("{} faults:\n  {}", many.len(), lines.join("\n  "))
-        }
-    }
 }
 
 impl Default for Config {
@@ -256,14 +234,16 @@ impl Config {
                 allow: section.list("allow", machine_networks(), |text| {
                     text.parse().map_err(|_| "expected a network such as 10.0.0.0/8".to_owned())
                 }),
+                requests_per_second: section.number("requests_per_second", 2, 0..=10_000),
             }),
             api: root.section("api", |section| ApiConfig {
                 listen: section.parsed("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 6385))),
                 auth: section.choice(
                     "auth",
                     Auth::None,
-                    &[("none", Auth::None), ("http_basic", Auth::HttpBasic)],
+                    &[("none", Auth::None), ("http_basic", Auth::HttpBasic), ("keystone", Auth::Keystone)],
                 ),
+                projects: section.list("projects", vec!["service".into()], |text| Ok(text.to_owned())),
                 htpasswd_file: section.value("htpasswd_file", "/etc/volboot/htpasswd".into(), path),
                 allow_unauthenticated: section.flag("allow_unauthenticated", false),
             }),
@@ -271,6 +251,7 @@ impl Config {
                 unknown: section.choice("unknown", Afterwards::Exit, &AFTERWARDS),
                 refused: section.choice("refused", Afterwards::Exit, &AFTERWARDS),
                 tries: section.number("tries", 10, 1..=1000),
+                verify_mac: section.choice("verify_mac", true, &[("neighbour", true), ("off", false)]),
                 when_cinder_is_away: section.choice(
                     "when_cinder_is_away",
                     WhenAway::LastKnown,
@@ -281,6 +262,11 @@ impl Config {
             cinder: root.section("cinder", |section| CinderConfig {
                 cloud: CloudConfig::from_section(section),
                 resolutions: section.number("resolutions", 32, 1..=1024),
+            }),
+            keystone: root.section("keystone", |section| KeystoneConfig {
+                auth_url: section.value("auth_url", None, |text| Ok(Some(text.to_owned()))),
+                cacert: section.value("cacert", None, |text| path(text).map(Some)),
+                verify: section.flag("verify", true),
             }),
         }
     }
@@ -295,6 +281,8 @@ impl Config {
             ("api.listen", self.api.listen != other.api.listen),
             ("api.auth", self.api.auth != other.api.auth),
             ("api.htpasswd_file", self.api.htpasswd_file != other.api.htpasswd_file),
+            ("api.projects", self.api.projects != other.api.projects),
+            ("keystone", self.keystone != other.keystone),
         ];
         keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }
@@ -307,6 +295,10 @@ impl Config {
             let message =
                 format!("\"{}\" is not among enabled_storage_interfaces", self.default_storage_interface);
             fault("default_storage_interface", message);
+        }
+        if self.store.path.file_name().is_some_and(|name| name == HISTORY) {
+            let message = format!("{HISTORY} is the name of the file beside it in which timelines are kept");
+            fault("store.path", message);
         }
         if self.api.listen == self.http.listen && self.api.listen.port() != 0 {
             fault(
@@ -468,7 +460,7 @@ mod tests {
             "http.allow: expected a network such as 10.0.0.0/8",
             "http.allow: expected a list of texts",
             "http.lisen: there is no such key; did you mean http.listen?",
-            "api.auth: \"none \" is not \"none\" or \"http_basic\"",
+            "api.auth: \"none \" is not \"none\", \"http_basic\" or \"keystone\"",
             "boot.unknown: expected a text: \"exit\", \"retry\" or \"shell\"",
             "boot.tries: expected a whole number from 1 to 1000",
             "boot.last_known_max_age: expected a time such as \"24h\", \"30min\" or \"90s\"",

@@ -4,7 +4,9 @@
 //! Never the listener that people talk to: there is nothing here to log in to, and a script may hold a secret. Who
 //! may ask at all is a matter of networks.
 
+mod pace;
 mod question;
+mod seen;
 
 #[cfg(test)]
 mod tests;
@@ -12,21 +14,27 @@ mod tests;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Router;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderName, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use ipnet::IpNet;
 
 use crate::boot::{Boot, Decision, Resolved};
 use crate::config::{BootConfig, HttpConfig};
 use crate::images::Images;
 use crate::listen::Peer;
-use crate::model::Answer;
+use crate::model::{Answer, Asker};
+use crate::neighbours::Neighbours;
 use crate::script::{self, Journey, Script};
+use crate::timeline::Timeline;
+use pace::{Pace, Pacer};
 use question::{Event, Malformed, asker};
+
+/// How long a machine waits that asks too often, in seconds.
+const PACED_PAUSE: u32 = 15;
 
 /// What machines are answered from.
 #[derive(Debug)]
@@ -35,12 +43,30 @@ pub struct Machines {
     config: BootConfig,
     images: Images,
     allow: Vec<IpNet>,
+    pacer: Pacer,
+    /// None if cards are not to be looked for.
+    neighbours: Option<Neighbours>,
+    timeline: Timeline,
 }
 
 impl Machines {
     /// All that the door needs.
-    pub fn new(boot: Boot, config: BootConfig, http: &HttpConfig, images: Images) -> Self {
-        Self { boot, config, images, allow: http.allow.clone() }
+    pub fn new(
+        boot: Boot,
+        config: BootConfig,
+        http: &HttpConfig,
+        images: Images,
+        timeline: Timeline,
+    ) -> Self {
+        Self {
+            boot,
+            config,
+            images,
+            allow: http.allow.clone(),
+            pacer: Pacer::new(http.requests_per_second),
+            neighbours: config.verify_mac.then(Neighbours::default),
+            timeline,
+        }
     }
 }
 
@@ -79,7 +105,14 @@ async fn allowed(State(machines): State<Arc<Machines>>, request: Request, next: 
     }
 }
 
-async fn gather() -> Response {
+async fn gather(
+    method: Method,
+    State(machines): State<Arc<Machines>>,
+    Extension(peer): Extension<Peer>,
+) -> Response {
+    if method == Method::GET {
+        machines.timeline.tell(seen::gathered(peer));
+    }
     match script::gather("", Journey::new()) {
         Ok(script) => send(script),
         Err(error) => unwritten(&error),
@@ -90,34 +123,45 @@ async fn gather() -> Response {
 async fn boot_by_query(
     method: Method,
     state: State<Arc<Machines>>,
+    peer: Extension<Peer>,
     query: RawQuery,
 ) -> Result<Response, Malformed> {
-    boot(method, state, Path(String::new()), query).await
+    boot(method, state, peer, Path(String::new()), query).await
 }
 
 async fn boot(
     method: Method,
     State(machines): State<Arc<Machines>>,
+    Extension(peer): Extension<Peer>,
     Path(mac): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Malformed> {
     let began = Instant::now();
-    let asker = asker(&mac, query.as_deref().unwrap_or_default())?;
+    let mut asker = asker(&mac, query.as_deref().unwrap_or_default())?;
+    match machines.pacer.check(peer.remote.ip().to_canonical(), asker.mac()) {
+        Pace::Go => {}
+        Pace::TooSoon => return Ok(too_soon(&asker, peer, machines.config)),
+        Pace::TooMany => return Ok(too_many()),
+    }
+    if let Some(neighbours) = &machines.neighbours {
+        asker.seen = neighbours.seen(peer.remote, peer.local.ip()).await;
+    }
     // Who only asks for the headers does not boot: nothing is attached for it.
-    let decision = if method == Method::HEAD {
-        machines.boot.preview(&asker).await
-    } else {
-        machines.boot.answer(&asker).await
-    };
-    let Decision { mut answer, node, resolved } = decision;
-    let mut script = script::answer(&answer, &asker, machines.config);
+    let boots = method != Method::HEAD;
+    let mut decision =
+        if boots { machines.boot.answer(&asker).await } else { machines.boot.preview(&asker).await };
+    let mut script = script::answer(&decision.answer, &asker, machines.config);
     if script.is_err() {
         // The types should have stopped it. The machine is told, and so is whoever reads the log line below.
-        answer = Answer::Refuse {
+        decision.answer = Answer::Refuse {
             reason: "a value in this node's records cannot be written into a script".into(),
         };
-        script = script::answer(&answer, &asker, machines.config);
+        script = script::answer(&decision.answer, &asker, machines.config);
     }
+    if boots {
+        machines.timeline.tell(seen::answered(peer, &asker, &decision, machines.config.tries, began));
+    }
+    let Decision { answer, node, resolved, .. } = decision;
     for Resolved { volume, source, took } in &resolved {
         tracing::info!(mac = %asker.mac(), volume, source = source.as_str(), millis = took.as_millis() as u64, "volume");
     }
@@ -133,11 +177,39 @@ async fn boot(
     Ok(script.map_or_else(|error| unwritten(&error), send))
 }
 
-async fn event(Path(mac): Path<String>, RawQuery(query): RawQuery) -> Result<Response, Malformed> {
-    let Event { mac, step, rc, attempt } = Event::read(&mac, query.as_deref().unwrap_or_default())?;
+async fn event(
+    method: Method,
+    State(machines): State<Arc<Machines>>,
+    Extension(peer): Extension<Peer>,
+    Path(mac): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Malformed> {
+    let event = Event::read(&mac, query.as_deref().unwrap_or_default())?;
+    if machines.pacer.check(peer.remote.ip().to_canonical(), event.mac) != Pace::Go {
+        // Without Retry-After, on which iPXE would ask again.
+        return Ok((StatusCode::TOO_MANY_REQUESTS, "volboot: too many events\n").into_response());
+    }
+    let Event { mac, step, rc, attempt } = &event;
     tracing::info!(%mac, step, rc, attempt, "boot event");
+    if method == Method::GET {
+        machines.timeline.tell(seen::reported(peer, event));
+    }
     // A body with its length: on a 204, iPXE would wait for the connection to close.
     Ok((NO_STORE, "noted\n").into_response())
+}
+
+/// One that asks again and again is told so. Not in the log: there it would drown what else is told.
+fn too_soon(asker: &Asker, peer: Peer, config: BootConfig) -> Response {
+    tracing::debug!(mac = %asker.mac(), remote = %peer.remote, "a machine asks too often");
+    let reason = format!("{} or {} asks too often", asker.mac(), peer.remote.ip().to_canonical());
+    let answer = Answer::Wait { reason, seconds: PACED_PAUSE };
+    script::answer(&answer, asker, config).map_or_else(|error| unwritten(&error), send)
+}
+
+/// iPXE honours this by itself, without a word on the console.
+fn too_many() -> Response {
+    let headers = [(header::RETRY_AFTER, PACED_PAUSE.to_string())];
+    (StatusCode::SERVICE_UNAVAILABLE, headers, "volboot: too many requests\n").into_response()
 }
 
 async fn image(State(machines): State<Arc<Machines>>, Path(name): Path<String>) -> Response {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
-use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::catalogue::{Catalogue, Interface};
+use super::exchange::TokenBody;
 
 /// A token is renewed this long before its end, or at a fifth of its life if that is less.
 const AHEAD: Duration = Duration::from_secs(120);
@@ -32,21 +32,6 @@ pub struct Authorization {
 struct Life {
     from: Instant,
     whole: Duration,
-}
-
-/// The body of Keystone's answer: what a token stands for.
-#[derive(Deserialize)]
-pub(super) struct TokenBody {
-    pub(super) expires_at: Timestamp,
-    pub(super) issued_at: Option<Timestamp>,
-    pub(super) project: Option<Project>,
-    #[serde(default)]
-    pub(super) catalog: Catalogue,
-}
-
-#[derive(Deserialize)]
-pub(super) struct Project {
-    pub(super) id: String,
 }
 
 impl Authorization {

@@ -4,24 +4,15 @@
 //! or, if they do not say who we are, the environment does. Our own keys win over what is said elsewhere, and a secret
 //! that is missing among them is taken from the environment.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use axum::http::HeaderValue;
-use reqwest::{Certificate, Url, redirect};
 use secrecy::SecretString;
 
 use super::said::{Said, Surroundings};
-use super::{Credentials, Identity, Interface, Qualified, Session, clouds_yaml};
+use super::{Credentials, Identity, Interface, Qualified, Session, clouds_yaml, reach};
 use crate::config::{CloudConfig, Fault};
-use crate::tls;
 
-/// How long a connection may take to be made.
-const CONNECTING: Duration = Duration::from_secs(5);
-/// How long any answer may take, if whoever asks sets no limit.
-const ANSWERING: Duration = Duration::from_secs(60);
-/// How long a connection is kept that nobody uses: less than the servers in front of OpenStack's services keep it.
-const IDLE: Duration = Duration::from_secs(4);
 /// The project of a Cinder without Keystone, where none is named. It sees all volumes whatever the project.
 const NO_PROJECT: &str = "00000000000000000000000000000000";
 
@@ -85,7 +76,7 @@ impl Reader<'_> {
     /// None only if there are faults.
     fn cloud(&mut self) -> Option<Cloud> {
         let credentials = self.credentials();
-        let endpoint_override = self.url("endpoint_override");
+        let endpoint_override = self.url("endpoint_override", reach::url);
         if endpoint_override.is_none() && matches!(credentials, Some(Credentials::None { .. })) {
             self.fault("endpoint_override", "is needed, since without Keystone there is no catalogue");
         }
@@ -166,14 +157,11 @@ impl Reader<'_> {
         Some((Identity::Name(name), Some(self.needed("username", user)?)))
     }
 
-    /// Keystone, up to `/v3`, whichever of its versions was named.
     fn auth_url(&mut self) -> Option<String> {
-        if self.get("auth_url").is_none() {
-            return self.needed("auth_url", None);
+        match self.get("auth_url") {
+            Some(_) => self.url("auth_url", reach::keystone),
+            None => self.needed("auth_url", None),
         }
-        let url = self.url("auth_url")?;
-        let base = url.strip_suffix("/v3").or_else(|| url.strip_suffix("/v2.0")).unwrap_or(&url);
-        Some(format!("{base}/v3"))
     }
 
     /// A user or a project, by id or by name within its domain.
@@ -226,50 +214,17 @@ impl Reader<'_> {
     }
 
     fn http_client(&mut self) -> Option<reqwest::Client> {
-        tls::install_provider();
-        let trusting = |only: Option<Vec<Certificate>>| {
-            let builder = reqwest::Client::builder()
-                .redirect(redirect::Policy::none())
-                .no_proxy()
-                .connect_timeout(CONNECTING)
-                .timeout(ANSWERING)
-                .pool_idle_timeout(IDLE)
-                .user_agent(concat!("volboot/", env!("CARGO_PKG_VERSION")))
-                .tls_danger_accept_invalid_certs(self.get("verify") == Some("false"));
-            match only {
-                Some(certificates) => builder.tls_certs_only(certificates).build(),
-                None => builder.build(),
-            }
-        };
-        let built = match self.get("cacert").map(|path| self.path(path)) {
-            Some(path) => match certificates(&path) {
-                Ok(certificates) => trusting(Some(certificates)),
-                Err(error) => {
-                    self.fault("cacert", format!("cannot use {}: {error}", path.display()));
-                    return None;
-                }
-            },
-            // A host without any certificates is still good for a cloud without TLS; one with TLS is then refused.
-            None => trusting(None).or_else(|_| trusting(Some(Vec::new()))),
-        };
-        built.map_err(|error| self.fault("cacert", format!("TLS cannot be set up: {error}"))).ok()
+        let cacert = self.get("cacert").map(|path| self.path(path));
+        let verify = self.get("verify") != Some("false");
+        reach::client(cacert.as_deref(), verify).map_err(|message| self.fault("cacert", message)).ok()
     }
 
-    fn url(&mut self, key: &str) -> Option<String> {
-        let text = self.get(key)?.to_owned();
-        let plain = |url: &Url| {
-            matches!(url.scheme(), "http" | "https")
-                && url.has_host()
-                && url.username().is_empty()
-                && url.password().is_none()
-                && url.query().is_none()
-                && url.fragment().is_none()
-        };
-        if Url::parse(&text).is_ok_and(|url| plain(&url)) {
-            return Some(text.trim_end_matches('/').to_owned());
+    fn url(&mut self, key: &str, read: fn(&str) -> Option<String>) -> Option<String> {
+        let url = read(self.get(key)?);
+        if url.is_none() {
+            self.fault(key, reach::NO_URL);
         }
-        self.fault(key, "expected a URL such as https://192.0.2.2:5000/v3");
-        None
+        url
     }
 
     fn path(&self, text: &str) -> PathBuf {
@@ -297,11 +252,4 @@ impl Reader<'_> {
         let said = if here { &self.own } else { &self.elsewhere };
         self.faults.push(said.fault(key, message));
     }
-}
-
-/// All certificates of a PEM file.
-fn certificates(path: &Path) -> Result<Vec<Certificate>, String> {
-    let pem = std::fs::read(path).map_err(|error| error.to_string())?;
-    let found = Certificate::from_pem_bundle(&pem).map_err(|_| "it is no PEM".to_owned())?;
-    if found.is_empty() { Err("it holds no certificate".into()) } else { Ok(found) }
 }

@@ -66,12 +66,15 @@ pub struct Attachment {
     /// has to say that it is complete.
     #[serde(default)]
     pub unanswered: bool,
-    /// What the backend was told of the machine by the last export.
+    /// What the last export asked for, answered or not.
     #[serde(default)]
     pub connector: Option<Connector>,
     /// How the volume is reached, as Cinder said it last. Holds a secret.
     #[serde(default)]
     pub connection: Option<Properties>,
+    /// The initiator name that was let in then.
+    #[serde(default)]
+    pub initiator: Option<String>,
     /// When it said so.
     #[serde(default)]
     pub learnt_at: Option<Timestamp>,
@@ -95,6 +98,7 @@ impl Attachment {
             unanswered: false,
             connector: None,
             connection: None,
+            initiator: None,
             learnt_at: None,
             volume_type: None,
         }

@@ -1,7 +1,10 @@
 //! What is told to the operator about what happens.
 
+pub mod errno;
+mod event;
 mod log;
 mod metrics;
 
+pub use event::{Answered, Event, Resolved, Transfer, What, Word};
 pub use log::init as init_log;
 pub use metrics::{Metrics, Reading};

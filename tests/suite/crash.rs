@@ -1,9 +1,9 @@
 //! `kill -9` at any moment loses no acknowledged write, and leaves no half of one.
 
-use std::time::Duration;
-
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::daemon::{Daemon, LIMIT, site};
 
@@ -14,8 +14,9 @@ fn client() -> Client {
     Client::builder().timeout(LIMIT).build().expect("a client")
 }
 
-/// Creates nodes, each with a port, until the server is gone; gives those that were acknowledged.
-async fn enrol(api: String, round: u32, writer: u32) -> Vec<(String, String)> {
+/// Creates nodes, each with a port, until the server is gone; gives those that were acknowledged, and tells of
+/// each.
+async fn enrol(api: String, round: u32, writer: u32, told: mpsc::Sender<()>) -> Vec<(String, String)> {
     let client = client();
     let mut acknowledged = Vec::new();
     for n in 0u16.. {
@@ -29,6 +30,8 @@ async fn enrol(api: String, round: u32, writer: u32) -> Vec<(String, String)> {
             break;
         }
         acknowledged.push((name, address));
+        // Nobody counts any more once the kill has come.
+        told.send(()).await.ok();
     }
     acknowledged
 }
@@ -48,11 +51,16 @@ async fn what_was_acknowledged_is_there_after_a_kill_at_any_moment() {
         let mut daemon = Daemon::start(site.path());
         let api = format!("http://{}", daemon.api);
         check(&api, &all).await;
-        let writers = (0..WRITERS).map(|writer| tokio::spawn(enrol(api.clone(), round, writer)));
+        let (told, mut written) = mpsc::channel(1);
+        let writers =
+            (0..WRITERS).map(|writer| tokio::spawn(enrol(api.clone(), round, writer, told.clone())));
         let writers: Vec<_> = writers.collect();
-        // Not a wait for something: the kill is to come at some moment or other, in the middle of the writes.
-        tokio::time::sleep(Duration::from_millis(120 + u64::from(round) * 37)).await;
+        // At some moment or other, in the middle of the writes.
+        for _ in 0..7 + round * 5 {
+            timeout(LIMIT, written.recv()).await.expect("in time").expect("somebody writes");
+        }
         daemon.kill();
+        drop(written);
         for writer in writers {
             all.extend(writer.await.expect("runs"));
         }

@@ -3,6 +3,7 @@
 #![recursion_limit = "256"] // a whole node is a large json!
 
 mod api;
+mod attach;
 mod crash;
 mod daemon;
 mod documents;
@@ -12,3 +13,6 @@ mod life;
 mod reload;
 mod service;
 mod tftp;
+
+#[path = "../fakes/cinder.rs"]
+mod fake_cinder;

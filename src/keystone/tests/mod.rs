@@ -2,6 +2,7 @@
 
 mod cloud;
 mod session;
+mod validator;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +54,7 @@ fn answer_with(name: &str, token: &'static str, from: &str, to: &str) -> Respons
 struct Asked {
     method: Method,
     path: String,
+    headers: HeaderMap,
     body: Value,
 }
 
@@ -77,16 +79,22 @@ impl Fake {
         };
         let (asked, answers, gate) =
             (Arc::clone(&fake.asked), Arc::clone(&fake.answers), Arc::clone(&fake.gate));
-        let router = Router::new().fallback(move |method: Method, uri: Uri, body: Bytes| {
-            let body = serde_json::from_slice(&body).unwrap_or_default();
-            asked.lock().expect("works").push(Asked { method, path: uri.path().to_owned(), body });
-            let answer = answers.lock().expect("works").pop_front().expect("an answer is left");
-            let gate = Arc::clone(&gate);
-            async move {
-                gate.acquire().await.expect("is open").forget();
-                answer
-            }
-        });
+        let router =
+            Router::new().fallback(move |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| {
+                let body = serde_json::from_slice(&body).unwrap_or_default();
+                asked.lock().expect("works").push(Asked {
+                    method,
+                    path: uri.path().to_owned(),
+                    headers,
+                    body,
+                });
+                let answer = answers.lock().expect("works").pop_front().expect("an answer is left");
+                let gate = Arc::clone(&gate);
+                async move {
+                    gate.acquire().await.expect("is open").forget();
+                    answer
+                }
+            });
         let stop = CancellationToken::new();
         tokio::spawn(listener.serve(router, Limits::default(), stop, Duration::ZERO));
         fake

@@ -1,0 +1,36 @@
+//! What the TFTP door saw, for the log and for the timeline.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use crate::telemetry::{Event, Transfer, What};
+use crate::tftp::{self, Outcome};
+use crate::timeline::Timeline;
+
+/// Tells of every transfer that ends.
+pub(super) async fn tell(mut transfers: mpsc::Receiver<tftp::Event>, timeline: Timeline) {
+    while let Some(event) = transfers.recv().await {
+        let millis = event.took.as_millis() as u64;
+        let (client, name, size) = (event.client, event.name.as_str(), event.size);
+        let (outcome, again) = (event.outcome.as_str(), event.retransmissions);
+        tracing::info!(%client, name, outcome, size, again, millis, "tftp transfer");
+        let words = match event.outcome {
+            Outcome::Aborted { message, .. } => Some(message),
+            _ => None,
+        };
+        let transfer = Transfer {
+            file: event.name,
+            outcome: Cow::Borrowed(outcome),
+            size,
+            block_size: event.agreed.block_size,
+            window: event.agreed.window,
+            blocks: event.blocks,
+            again,
+            millis,
+            words,
+        };
+        timeline.tell(Event::new(Timestamp::now(), None, Some(client.ip()), What::Transfer(transfer)));
+    }
+}

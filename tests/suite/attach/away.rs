@@ -1,0 +1,129 @@
+//! Cinder is away: who boots from what is known, who waits, and that nobody is held up by it for long.
+
+use std::time::{Duration, Instant};
+
+use volboot::attach::{Policy, Source};
+
+use super::{Site, until};
+use crate::fake_cinder::{Fault, Kind};
+
+#[tokio::test]
+async fn a_node_boots_from_the_last_known_connection_and_the_answer_says_so() {
+    let site = Site::open();
+    site.cinder.volume("root", |_| {});
+    let machine = site.machine("web-1", &["root"]).await;
+    machine.gets(Some(("a", 1))).await;
+    site.cinder.fault_all(Fault::Status(503));
+    let found = machine.gets(Some(("b", 1))).await;
+    assert_eq!(found[0].1, "iscsi:192.0.2.1::3260:1:iqn.2010-10.org.openstack:volume-root");
+    let Source::LastKnown { away: Some(reason), .. } = &found[0].2 else { panic!("{:?}", found[0].2) };
+    assert_eq!(reason, "Cinder answers 503 Service Unavailable");
+
+    // When it is back, nothing needs a hand.
+    site.cinder.mend();
+    let found = machine.gets(Some(("c", 1))).await;
+    assert_eq!(found[0].2, Source::Cinder);
+}
+
+#[tokio::test]
+async fn a_cinder_that_hangs_holds_a_node_up_for_less_than_ten_seconds() {
+    let site = Site::open();
+    site.cinder.volume("root", |_| {});
+    let machine = site.machine("web-1", &["root"]).await;
+    machine.gets(Some(("a", 1))).await;
+    site.cinder.fault_all(Fault::Hang);
+    let began = Instant::now();
+    let found = machine.gets(Some(("b", 1))).await;
+    assert!(matches!(found[0].2, Source::LastKnown { .. }), "{found:?}");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn who_has_nothing_that_surely_is_its_own_waits_and_is_told_why() {
+    let mut site = Site::open();
+    for volume in ["new", "old"] {
+        site.cinder.volume(volume, |_| {});
+    }
+    let mut machine = site.machine("old", &["old"]).await;
+    machine.gets(None).await;
+    site.cinder.fault_all(Fault::Status(503));
+    let away = "Cinder is away: Cinder answers 503 Service Unavailable; ";
+    let new = site.machine("new", &["new"]).await;
+    assert_eq!(new.waits(None).await, format!("{away}volume new was never attached before"));
+
+    // It would log in with a name that the storage was never told of.
+    machine.connectors[0].connector_id = "iqn.2017-08.org.openstack.renamed".into();
+    let renamed = "Cinder is away: volume old cannot be detached yet: Cinder answers 503 Service Unavailable; volume old \
+                   was attached with another initiator name";
+    assert_eq!(machine.waits(None).await, renamed);
+    machine.connectors[0].connector_id = "iqn.2017-08.org.openstack.old".into();
+
+    site.policy = Policy { last_known: Some(Duration::ZERO), ..site.policy };
+    site.restart(&mut [&mut machine]);
+    let too_old = format!("{away}what is known of volume old is too old (last_known_max_age)");
+    assert_eq!(machine.waits(None).await, too_old);
+    site.policy = Policy { last_known: None, ..site.policy };
+    site.restart(&mut [&mut machine]);
+    let not_used = format!("{away}last known connections are not used (when_cinder_is_away)");
+    assert_eq!(machine.waits(None).await, not_used);
+}
+
+#[tokio::test]
+async fn after_the_first_failures_all_are_told_at_once_until_cinder_answers_again() {
+    let mut site = Site::open();
+    site.cinder.volume("root", |_| {});
+    site.cinder.fault_all(Fault::Status(503));
+    let cinder_was_asked = |site: &Site| !site.cinder.calls().is_empty();
+    let machine = site.machine("web-1", &["root"]).await;
+    for _ in 0..3 {
+        machine.waits(None).await;
+    }
+    assert!(cinder_was_asked(&site));
+    assert!(site.attach.cinder_is_away().is_some());
+    machine.waits(None).await;
+    assert!(!cinder_was_asked(&site), "everybody knows");
+
+    site.cinder.mend();
+    site.reconcile();
+    until("it is found to answer", || site.attach.cinder_is_away().is_none()).await;
+    assert_eq!(site.attach.examine(machine.node.uuid, &machine.targets).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_backend_that_is_dead_does_not_take_the_others_with_it() {
+    let site = Site::open();
+    for volume in ["one", "two", "three", "four"] {
+        site.cinder.volume(volume, |volume| volume.kind = "dead");
+    }
+    site.cinder.volume("alive", |volume| volume.kind = "alive");
+    site.cinder.fault(Kind::Export, Fault::Status(500), 3);
+    for (at, volume) in ["one", "two", "three"].into_iter().enumerate() {
+        let machine = site.machine(&format!("web-{at}"), &[volume]).await;
+        let reason = machine.waits(None).await;
+        assert!(reason.starts_with("Cinder is away: Cinder answers 500"), "{reason}");
+    }
+    assert_eq!(site.attach.cinder_is_away(), None, "Cinder itself answers");
+    site.machine("web-9", &["alive"]).await.gets(None).await;
+}
+
+#[tokio::test]
+async fn who_is_on_a_dead_backend_is_told_at_once_even_if_nobody_knew_its_type() {
+    let site = Site::open();
+    let names = ["one", "two", "three", "four"];
+    let mut machines = Vec::new();
+    for volume in names {
+        site.cinder.volume(volume, |volume| volume.kind = "dead");
+        machines.push(site.machine(volume, &[volume]).await);
+    }
+    for machine in &machines {
+        machine.gets(Some(("a", 1))).await;
+    }
+    site.cinder.fault(Kind::Export, Fault::Status(500), usize::MAX);
+    for machine in &machines[..3] {
+        machine.gets(Some(("b", 1))).await;
+    }
+    site.cinder.calls();
+    let found = machines[3].gets(Some(("b", 1))).await;
+    assert!(matches!(found[0].2, Source::LastKnown { .. }), "{found:?}");
+    assert_eq!(site.cinder.calls(), [Kind::Volume], "no more than which backend it is on");
+}
