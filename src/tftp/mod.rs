@@ -37,8 +37,8 @@ mod parcel;
 mod socket;
 mod spread;
 mod table;
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod tests;
 mod transfer;
 mod worker;
 

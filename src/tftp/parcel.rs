@@ -68,7 +68,7 @@ impl Parcel {
         self.stride.max(1)
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes().chunks(self.stride())
     }
