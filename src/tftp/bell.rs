@@ -43,7 +43,8 @@ pub(super) fn wait_for_room(socket: &UdpSocket, longest: Duration) -> bool {
 }
 
 fn timespec(duration: Duration) -> Timespec {
-    Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: duration.subsec_nanos().into() }
+    let tv_sec = duration.as_secs().try_into().unwrap_or(i64::MAX);
+    Timespec { tv_sec, tv_nsec: duration.subsec_nanos().into() }
 }
 
 #[cfg(test)]

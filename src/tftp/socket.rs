@@ -178,7 +178,7 @@ impl Socket {
             match send() {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock && wait_for_room(&self.udp, FULL) => {}
-                sent => return sent,
+                outcome => return outcome,
             }
         }
     }

@@ -183,7 +183,7 @@ fn ports_blocks_windows_and_how_many_at_once_are_the_operators_to_say() {
     let site = site("");
     let keys = "[tftp]\nports = \"single\"\nblock_size = 1000\nwindow = 4\ntransfers_per_client = 2\n";
     rewrite(site.path(), &[("[tftp]\n", keys)]);
-    let mut daemon = Daemon::start(site.path());
+    let daemon = Daemon::start(site.path());
     let asked = "blksize 1468 windowsize 16 ";
     let (_first, taken, peer) = ask(daemon.tftp, "boot.ipxe", asked);
     assert_eq!(taken, b"\0\x06blksize\x001000\0windowsize\x004\0");

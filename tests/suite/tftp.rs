@@ -213,7 +213,7 @@ async fn many_clients_at_once_are_served_through_the_one_port_that_was_asked() {
         assert_eq!((&oack[..2], from), (&[0, 6][..], door.address));
         hand.say(&[0, 4, 0, 0], from);
     }
-    let blocks = 100_000 / 1468 + 1;
+    let blocks = (100_000_usize / 1468 + 1) as u8;
     let mut got = vec![Vec::new(); hands.len()];
     for block in 1..=blocks {
         for (hand, got) in hands.iter().zip(&mut got) {
