@@ -110,8 +110,11 @@ impl App {
             }
         };
         let address = config.tftp.listen;
-        let tftp = tftp::Listener::bind(&tftp::Config::new([address]))
-            .map_err(|source| StartError::Bind { door: "tftp", address, source })?;
+        let tftp = tftp::Listener::bind(&files::door(&config.tftp)).map_err(|source| StartError::Bind {
+            door: "tftp",
+            address,
+            source,
+        })?;
         let http = bind("http")(config.http.listen)?;
         let api = bind("api")(config.api.listen)?;
         let cloud = cloud::resolved(&config.cinder.cloud).map_err(StartError::Cloud)?;
