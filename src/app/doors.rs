@@ -18,7 +18,7 @@ use super::files::MachineFiles;
 use super::{find_images, manager};
 use crate::api::{self, ApiState};
 use crate::attach::Attach;
-use crate::auth::Auth;
+use crate::auth::{Auth, Browsers};
 use crate::boot::Boot;
 use crate::config::{self, Config, ConfigError};
 use crate::http::{self, Machines};
@@ -143,6 +143,7 @@ impl Behind {
             auth,
             keep_targets_on_undeploy: config.keep_targets_on_undeploy,
         });
+        let people = Browsers::new(&config.api.hosts).guard(people);
         let files = MachineFiles::new(images.clone(), config.http.url.clone(), http);
         let machines = http::router(Machines::new(boot, config.boot, &config.http, images, timeline.clone()));
         Self { files, machines, people }
