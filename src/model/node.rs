@@ -125,6 +125,10 @@ impl<'a> Capabilities<'a> {
     }
 }
 
+/// Words that stand where a node's name could, in the paths of the API.
+pub const RESERVED_NAMES: [&str; 6] =
+    ["detail", "maintenance", "management", "states", "validate", "vendor_passthru"];
+
 /// How a node's volumes are found: Ironic's storage interfaces.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module, its floor, and what it may use on its own floor.
-const FLOORS: [(&str, u8, &[&str]); 20] = [
+const FLOORS: [(&str, u8, &[&str]); 21] = [
     ("model", 0, &[]),
     ("config", 1, &[]),
     ("images", 1, &[]),
@@ -24,6 +24,7 @@ const FLOORS: [(&str, u8, &[&str]); 20] = [
     ("auth", 4, &[]),
     ("api", 4, &["auth"]),
     ("http", 4, &[]),
+    ("web", 4, &["auth"]),
     ("app", 5, &[]),
     ("cli", 6, &[]),
     ("main", 6, &["cli"]),

@@ -336,3 +336,54 @@ async fn a_page_is_full_even_if_a_record_goes_while_it_is_read() {
     let page = inventory.list::<Port>(None, 1).await.expect("lists");
     assert_eq!(page.iter().map(|port| port.value.uuid.as_u128()).collect::<Vec<_>>(), [4]);
 }
+
+fn enrolled(n: u128, name: &str, last: u8) -> crate::model::Enrolled {
+    crate::model::Enrolled {
+        node: named(n, name),
+        ports: vec![port(n + 1, n, last), port(n + 2, n, last + 1)],
+        connector: connector(n + 3, n, "iqn", name),
+        target: target(n + 4, n, 0),
+    }
+}
+
+#[tokio::test]
+async fn a_machine_is_enrolled_with_all_it_needs() {
+    let (_, inventory) = inventory();
+    let machine = enrolled(1, "web", 1);
+    inventory.enrol(&machine).await.expect("is enrolled");
+    let node = Uuid::from_u128(1);
+    assert_eq!(inventory.get::<Node>(node).await.expect("reads").expect("is there").value, machine.node);
+    assert_eq!(inventory.all_of::<Port>(node).await.expect("reads"), machine.ports);
+    assert_eq!(inventory.all_of::<VolumeConnector>(node).await.expect("reads"), [machine.connector]);
+    assert_eq!(inventory.all_of::<VolumeTarget>(node).await.expect("reads"), [machine.target]);
+    // What was enrolled is as what was created: it can get more, and go.
+    inventory.create(&target(9, 1, 1)).await.expect("creates");
+    inventory.delete::<Node, Infallible>(node, |_, _| Ok(())).await.expect("deletes");
+    inventory.enrol(&enrolled(11, "web", 1)).await.expect("all is free again");
+}
+
+#[tokio::test]
+async fn a_machine_of_which_another_has_something_is_not_enrolled_at_all() {
+    let (store, inventory) = inventory();
+    inventory.enrol(&enrolled(1, "web", 1)).await.expect("is enrolled");
+    let before = store.list("", None, 100).await.expect("lists").len();
+    let others = [
+        (enrolled(11, "web", 11), Unique::NodeName("web".into())),
+        (enrolled(11, "db", 2), Unique::Address(Mac::new([0x52, 0x54, 0, 0, 0, 2]))),
+        (
+            crate::model::Enrolled { connector: connector(14, 11, "iqn", "web"), ..enrolled(11, "db", 11) },
+            Unique::Connector("iqn".into(), "web".into()),
+        ),
+        (
+            crate::model::Enrolled {
+                ports: vec![port(12, 11, 11), port(13, 11, 11)],
+                ..enrolled(11, "db", 11)
+            },
+            Unique::Address(Mac::new([0x52, 0x54, 0, 0, 0, 11])),
+        ),
+    ];
+    for (machine, taken) in others {
+        assert_eq!(duplicate(inventory.enrol(&machine).await), taken);
+        assert_eq!(store.list("", None, 100).await.expect("lists").len(), before);
+    }
+}

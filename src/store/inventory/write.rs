@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{Inventory, InventoryError, UpdateError, list_prefix, node_prefix, record_key};
-use crate::model::{Node, Port, PortGroup, VolumeConnector, VolumeTarget};
+use crate::model::{Enrolled, Node, Port, PortGroup, VolumeConnector, VolumeTarget};
 use crate::store::attachments;
 use crate::store::resource::{Kind, LetGo, Resource, Unique, Versioned};
 use crate::store::{Batch, Condition, StoreError, WriteError};
@@ -29,6 +29,34 @@ impl Inventory {
             }
         }
         Err(too_busy().into())
+    }
+
+    /// Adds a machine with all its records, or none of them.
+    pub async fn enrol(&self, enrolled: &Enrolled) -> Result<(), InventoryError> {
+        let Enrolled { node, ports, connector, target } = enrolled;
+        // Nobody else knows the node yet, so its guard is in nobody's way.
+        let mut uniques = uniques_of(node);
+        let mut batch = put(Batch::default().put(guard_key(node.uuid), ""), node)?;
+        for port in ports {
+            uniques.extend(uniques_of(port));
+            batch = put(batch, port)?;
+        }
+        batch = put(put(batch, connector)?, target)?;
+        uniques.extend(uniques_of(connector).into_iter().chain(uniques_of(target)));
+        for (at, unique) in uniques.iter().enumerate() {
+            // A batch could put the same key twice; the later one would win.
+            if uniques[..at].contains(unique) {
+                return Err(InventoryError::Duplicate(unique.clone()));
+            }
+            batch = batch.absent(unique.key());
+        }
+        match self.store.write(batch).await {
+            Ok(_) => Ok(()),
+            Err(WriteError::Conflict(condition)) => {
+                Err(held(uniques, &condition).map_or_else(|| too_busy().into(), InventoryError::Duplicate))
+            }
+            Err(WriteError::Store(error)) => Err(error.into()),
+        }
     }
 
     /// Replaces a record by what `change` makes of it, given also the node it belongs to (`None` for a node
@@ -171,9 +199,19 @@ impl Inventory {
 
 /// Which of the record's unique things another has, if that is why a batch was refused.
 fn taken<R: Resource>(record: &R, condition: &Condition) -> Option<Unique> {
+    held(uniques_of(record), condition)
+}
+
+/// The one of these things that a batch found another to have.
+fn held(uniques: Vec<Unique>, condition: &Condition) -> Option<Unique> {
     let Condition::Absent(key) = condition else { return None };
+    uniques.into_iter().find(|unique| unique.key() == *key)
+}
+
+/// All that no other record may have, the UUID among it.
+fn uniques_of<R: Resource>(record: &R) -> Vec<Unique> {
     let uuid = Unique::Uuid(R::KIND, record.uuid());
-    std::iter::once(uuid).chain(record.uniques()).find(|unique| unique.key() == *key)
+    std::iter::once(uuid).chain(record.uniques()).collect()
 }
 
 /// The record that is touched whenever a node gets something, and is there as long as the node is.
