@@ -15,6 +15,7 @@ help:
 	@echo "make packages   the deb and the rpm, in target/packages"
 	@echo "make setup      the Debian packages that demo and tests need (both install them by themselves)"
 	@echo "make clients    OpenStack's own clients, which the tests need (they install them by themselves)"
+	@echo "make cloud      Keystone and Cinder, likewise"
 
 .PHONY: build
 build:
@@ -33,6 +34,11 @@ setup:
 clients:
 	@tests/clients/install
 
+# Keystone and Cinder, which the tests need, and their data bases; under `target` as well.
+.PHONY: cloud
+cloud: setup
+	@tests/lab/cinder/install
+
 .PHONY: demo
 demo: setup
 	$(CARGO) build --locked --bin volboot --example demo
@@ -40,10 +46,11 @@ demo: setup
 
 # Two machines at a time: each keeps a core busy.
 .PHONY: test
-test: setup clients
+test: setup clients cloud
 	$(CARGO) test --locked --lib --bins --test suite
 	$(CARGO) test --locked --test clients -- --test-threads=2
 	$(ROOT_CARGO) test --locked --test boots -- --test-threads=2
+	$(ROOT_CARGO) test --locked --test cinder
 
 .PHONY: check
 check:

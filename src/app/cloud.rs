@@ -4,6 +4,7 @@ use crate::attach::Policy;
 use crate::cinder::{Cinder, Endpoint, Patience};
 use crate::config::{CloudConfig, Config, Fault, WhenAway};
 use crate::keystone::{Cloud, Surroundings};
+use crate::telemetry::Metrics;
 
 /// The cloud that a configuration leads to; none if it names none. Reads files.
 pub(super) fn resolved(config: &CloudConfig) -> Result<Option<Cloud>, Vec<Fault>> {
@@ -11,10 +12,10 @@ pub(super) fn resolved(config: &CloudConfig) -> Result<Option<Cloud>, Vec<Fault>
 }
 
 /// The Cinder of a cloud.
-pub(super) fn cinder(cloud: Cloud) -> Cinder {
+pub(super) fn cinder(cloud: Cloud, metrics: Metrics) -> Cinder {
     let session = cloud.session();
     let Cloud { http, endpoint_override: url, region, interface, .. } = cloud;
-    Cinder::new(session, http, Endpoint { url, region, interface }, Patience::default())
+    Cinder::new(session, http, Endpoint { url, region, interface }, Patience::default(), metrics)
 }
 
 /// What may be done while Cinder is away, and how much is asked of it at once.

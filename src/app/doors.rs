@@ -105,7 +105,7 @@ impl Doors {
         let resolved = tokio::task::spawn_blocking(move || resolved(&cloud)).await;
         let cloud = resolved.map_err(|panicked| panicked.to_string());
         let cinder = match cloud.and_then(|cloud| cloud.map_err(|faults| config::all(&faults))) {
-            Ok(cloud) => cloud.map(cinder),
+            Ok(cloud) => cloud.map(|cloud| cinder(cloud, self.timeline.metrics())),
             Err(error) => {
                 tracing::error!(error, "not reloaded: the previous configuration holds");
                 return manager::kept();

@@ -115,10 +115,11 @@ impl App {
                 Auth::keystone(validator, config.api.projects.clone())
             }
         };
-        let cinder = cloud.map(cloud::cinder);
+        let metrics = Metrics::new();
+        let cinder = cloud.map(|cloud| cloud::cinder(cloud, metrics.clone()));
         let store = RedbStore::open(&config.store.path)?;
         // Beside the store, which has made the directory and let nobody else in.
-        let timeline = Timeline::open(Some(&config.store.path.with_file_name(HISTORY)), Metrics::new());
+        let timeline = Timeline::open(Some(&config.store.path.with_file_name(HISTORY)), metrics);
         let images = find_images(&config.tftp.images);
         Ok(Self { config, auth, cinder, store: Arc::new(store), timeline, images, tftp, http, api })
     }

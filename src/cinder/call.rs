@@ -1,6 +1,6 @@
 //! One call: its address, its token, its deadline, and what its answer means.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::ACCEPT;
 use reqwest::{Method, Response, StatusCode};
@@ -45,9 +45,34 @@ impl Default for Patience {
 }
 
 impl Cinder {
-    /// Makes a call; an answer without content is [`Value::Null`]. A token that is not taken any more is renewed,
-    /// once.
+    /// Makes a call, and counts it under its `kind`. An answer without content is [`Value::Null`].
     pub(super) async fn call(
+        &self,
+        kind: &'static str,
+        method: Method,
+        path: &str,
+        version: &str,
+        body: Option<Value>,
+    ) -> Result<Value, CinderError> {
+        let within = match method {
+            // What a backend does.
+            Method::PUT | Method::DELETE => self.patience.work,
+            _ => self.patience.read,
+        };
+        let began = Instant::now();
+        let answer = self.answered(method, path, version, body, within).await;
+        let result = match &answer {
+            Ok(_) => "ok",
+            Err(CinderError::Away(_)) => "away",
+            Err(CinderError::Missing(_)) => "missing",
+            Err(CinderError::Refused { .. }) => "refused",
+        };
+        self.metrics.cinder_call(kind, result, began.elapsed());
+        answer
+    }
+
+    /// A token that is not taken any more is renewed, once.
+    async fn answered(
         &self,
         method: Method,
         path: &str,

@@ -27,6 +27,7 @@ pub use call::{Endpoint, Patience};
 
 use crate::keystone::Session;
 use crate::model::Connector;
+use crate::telemetry::Metrics;
 
 /// The version asked for: the first with which an attachment can be completed. What needs a later one says so.
 /// <https://docs.openstack.org/cinder/latest/contributor/api_microversion_history.html>
@@ -41,6 +42,7 @@ pub struct Cinder {
     http: reqwest::Client,
     endpoint: Endpoint,
     patience: Patience,
+    metrics: Metrics,
 }
 
 /// A call that did not do what it should. No text in it holds a secret.
@@ -65,30 +67,37 @@ pub enum CinderError {
 
 impl Cinder {
     /// A Cinder at an endpoint, asked with a session's tokens.
-    pub fn new(session: Session, http: reqwest::Client, endpoint: Endpoint, patience: Patience) -> Self {
-        Self { session, http, endpoint, patience }
+    pub fn new(
+        session: Session,
+        http: reqwest::Client,
+        endpoint: Endpoint,
+        patience: Patience,
+        metrics: Metrics,
+    ) -> Self {
+        Self { session, http, endpoint, patience, metrics }
     }
 
     /// Whether it answers at all. Reads one volume at the most.
     pub async fn ping(&self) -> Result<(), CinderError> {
-        self.read("volumes?limit=1").await.map(drop)
+        self.read("ping", "volumes?limit=1").await.map(drop)
     }
 
     /// A volume, and who holds it.
     pub async fn volume(&self, id: &str) -> Result<Volume, CinderError> {
-        let answer = self.read(&format!("volumes/{}", segment(id))).await?;
+        let answer = self.read("volume", &format!("volumes/{}", segment(id))).await?;
         call::parsed::<VolumeBody>(answer).map(|body| body.volume)
     }
 
     /// All attachments of a volume that this project may see.
     pub async fn attachments_of(&self, volume: &str) -> Result<Vec<Attachment>, CinderError> {
-        let answer = self.read(&format!("attachments/detail?volume_id={}", segment(volume))).await?;
+        let answer =
+            self.read("attachments", &format!("attachments/detail?volume_id={}", segment(volume))).await?;
         call::parsed::<AttachmentsBody>(answer).map(|body| body.attachments)
     }
 
     /// One attachment.
     pub async fn attachment(&self, id: &str) -> Result<Attachment, CinderError> {
-        let answer = self.read(&format!("attachments/{}", segment(id))).await?;
+        let answer = self.read("attachment", &format!("attachments/{}", segment(id))).await?;
         call::parsed::<AttachmentBody>(answer).map(|body| body.attachment)
     }
 
@@ -103,7 +112,7 @@ impl Cinder {
             MICROVERSION
         };
         let body = json!({"attachment": attachment});
-        let answer = self.call(Method::POST, "attachments", version, Some(body), self.patience.read).await?;
+        let answer = self.call("reserve", Method::POST, "attachments", version, Some(body)).await?;
         call::parsed::<AttachmentBody>(answer).map(|body| body.attachment.id)
     }
 
@@ -112,7 +121,7 @@ impl Cinder {
     pub async fn export(&self, id: &str, connector: &Connector) -> Result<Attachment, CinderError> {
         let body = json!({"attachment": {"connector": connector}});
         let path = format!("attachments/{}", segment(id));
-        let answer = self.call(Method::PUT, &path, MICROVERSION, Some(body), self.patience.work).await?;
+        let answer = self.call("export", Method::PUT, &path, MICROVERSION, Some(body)).await?;
         call::parsed::<AttachmentBody>(answer).map(|body| body.attachment)
     }
 
@@ -120,17 +129,17 @@ impl Cinder {
     pub async fn complete(&self, id: &str) -> Result<(), CinderError> {
         let path = format!("attachments/{}/action", segment(id));
         let body = json!({"os-complete": {}});
-        self.call(Method::POST, &path, MICROVERSION, Some(body), self.patience.read).await.map(drop)
+        self.call("complete", Method::POST, &path, MICROVERSION, Some(body)).await.map(drop)
     }
 
     /// Deletes an attachment: the backend lets the machine in no longer.
     pub async fn delete(&self, id: &str) -> Result<(), CinderError> {
         let path = format!("attachments/{}", segment(id));
-        self.call(Method::DELETE, &path, MICROVERSION, None, self.patience.work).await.map(drop)
+        self.call("delete", Method::DELETE, &path, MICROVERSION, None).await.map(drop)
     }
 
-    async fn read(&self, path: &str) -> Result<Value, CinderError> {
-        self.call(Method::GET, path, MICROVERSION, None, self.patience.read).await
+    async fn read(&self, kind: &'static str, path: &str) -> Result<Value, CinderError> {
+        self.call(kind, Method::GET, path, MICROVERSION, None).await
     }
 }
 

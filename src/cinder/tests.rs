@@ -67,7 +67,7 @@ fn cinder_at(url: &str) -> Cinder {
     let http = reqwest::Client::new();
     let endpoint = Endpoint { url: Some(url.into()), ..Endpoint::default() };
     let patience = Patience { read: Duration::from_secs(10), work: Duration::from_secs(10) };
-    Cinder::new(Session::new(credentials, http.clone()), http, endpoint, patience)
+    Cinder::new(Session::new(credentials, http.clone()), http, endpoint, patience, Metrics::new())
 }
 
 impl Replay {

@@ -162,6 +162,11 @@ impl Timeline {
         self.shared.told.subscribe()
     }
 
+    /// Where what is seen is counted, too.
+    pub fn metrics(&self) -> Metrics {
+        self.shared.metrics.clone()
+    }
+
     /// All machines that `keeps` wants to see, the one last heard of first.
     pub fn machines(&self, keeps: impl Fn(&Machine) -> bool) -> Vec<Machine> {
         let now = Timestamp::now();

@@ -9,13 +9,16 @@
 //! A lab belongs to the thread that made it ([`network`] says why), so a whole test runs on one thread:
 //! [`run`] gives it one.
 //!
-//! Included by `tests/boots` and by `tests/demo`, neither of which needs every part of it.
-#![allow(dead_code, reason = "each of the two programs that include the lab uses its own part of it")]
+//! Included by `tests/boots`, `tests/cinder` and `tests/demo`, none of which needs every part of it.
+#![allow(dead_code, reason = "each of the programs that include the lab uses its own part of it")]
 
 pub(crate) mod api;
+pub(crate) mod cinder;
 pub(crate) mod console;
 pub(crate) mod daemon;
 pub(crate) mod dhcp;
+pub(crate) mod host;
+pub(crate) mod initiator;
 pub(crate) mod machine;
 pub(crate) mod network;
 pub(crate) mod process;

@@ -18,6 +18,9 @@ use nix::sched::{CloneFlags, unshare};
 /// The site's server: DHCP, volboot and the iSCSI portal are all here.
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 
+/// A second address of it, for storage that can be reached by two ways.
+pub(crate) const SECOND: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
+
 /// The site's IPv6 network, which only a router is needed for ([`super::dhcp`]).
 pub(crate) const SITE_V6: &str = "fd00:99::";
 
@@ -34,7 +37,9 @@ pub(super) fn leave_the_host() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
     ip(&["link", "set", "lo", "up"])?;
     ip(&["link", "add", BRIDGE, "address", BRIDGE_MAC, "type", "bridge"])?;
-    ip(&["address", "add", &format!("{SERVER}/24"), "dev", BRIDGE])?;
+    for address in [SERVER, SECOND] {
+        ip(&["address", "add", &format!("{address}/24"), "dev", BRIDGE])?;
+    }
     ip(&["address", "add", &format!("{SITE_V6}1/64"), "dev", BRIDGE, "nodad"])?;
     ip(&["link", "set", BRIDGE, "up"])
 }
@@ -50,7 +55,8 @@ pub(crate) fn plug(name: &str) -> Result<()> {
     ip(&["link", "set", name, "master", BRIDGE, "up"])
 }
 
-fn ip(arguments: &[&str]) -> Result<()> {
+/// Runs `ip` in the network of the calling thread.
+pub(crate) fn ip(arguments: &[&str]) -> Result<()> {
     let output = Command::new("ip").args(arguments).output().context("cannot run `ip` (package iproute2)")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "`ip {}` failed: {}", arguments.join(" "), said.trim());

@@ -6,6 +6,8 @@
 //! * Ctrl-C in a terminal goes to the whole foreground group and would kill a demo's machine before the demo
 //!   can say anything: each process has a group of its own.
 //! * A pipe that nobody reads stops its writer: a thread reads always, whether or not somebody waits.
+//! * Servers that start others leave them behind when they are killed. Such a family gets a process namespace of its
+//!   own, which the kernel empties when its first process ends.
 
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
@@ -51,7 +53,7 @@ impl Process {
     /// Starts `program`, calling it `name` in what is said about it.
     pub(crate) fn start(name: &str, program: &mut Command, listener: Option<Listener>) -> Result<Self> {
         let (reader, writer) = io::pipe()?;
-        let child = tied_to_us(program)
+        let child = behind(&["setpriv", "--pdeathsig", "KILL", "--"], program)
             .stdin(std::process::Stdio::null())
             .stdout(writer.try_clone()?)
             .stderr(writer)
@@ -63,6 +65,12 @@ impl Process {
         let reading = Reading { console: Arc::clone(&console), bell, listener };
         thread::Builder::new().name(format!("{name} output")).spawn(move || reading.follow(reader))?;
         Ok(Self { name: name.to_owned(), child, console, news, seen: 0 })
+    }
+
+    /// The same for a program that starts others, which shall all end with it.
+    pub(crate) fn start_family(name: &str, program: &Command) -> Result<Self> {
+        let namespace = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"];
+        Self::start(name, &mut behind(&namespace, program), None)
     }
 
     /// Waits until one of `patterns` is printed after the one waited for before.
@@ -81,8 +89,7 @@ impl Process {
                     None => "before it ended".to_owned(),
                 },
             };
-            let tail = self.with_console(|console| console.tail(TAIL));
-            bail!("{} did not say {patterns:?} {ending}. It said at last:\n{tail}", self.name);
+            bail!("{} did not say {patterns:?} {ending}. It said at last:\n{}", self.name, self.tail());
         }
     }
 
@@ -102,6 +109,26 @@ impl Process {
             None if Instant::now() < deadline => Ok(self.child.wait()?),
             None => bail!("{} did not end within {} s of SIGTERM", self.name, within.as_secs()),
         }
+    }
+
+    /// Ends it at once, and all that it has started, and waits until that has happened.
+    pub(crate) fn kill(&mut self, within: Duration) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        let deadline = Instant::now() + within;
+        loop {
+            // Whoever is left of a family still has the output open.
+            match self.news.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(()) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(RecvTimeoutError::Timeout) => bail!("something of {} outlived it", self.name),
+            }
+        }
+    }
+
+    /// The last lines it has printed.
+    pub(crate) fn tail(&self) -> String {
+        self.with_console(|console| console.tail(TAIL))
     }
 
     fn look_for(&mut self, patterns: &[&str]) -> Option<Seen> {
@@ -161,15 +188,18 @@ impl Reading {
     }
 }
 
-/// The same command, to be killed by the kernel when the calling thread ends.
-fn tied_to_us(program: &Command) -> Command {
-    let mut tied = Command::new("setpriv");
-    tied.args(["--pdeathsig", "KILL", "--"]).arg(program.get_program()).args(program.get_args());
+/// The same program with the same environment, started by `wrapper`.
+fn behind(wrapper: &[&str], program: &Command) -> Command {
+    let mut command = Command::new(wrapper[0]);
+    command.args(&wrapper[1..]).arg(program.get_program()).args(program.get_args());
     for (name, value) in program.get_envs() {
         match value {
-            Some(value) => tied.env(name, value),
-            None => tied.env_remove(name),
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
         };
     }
-    tied
+    if let Some(directory) = program.get_current_dir() {
+        command.current_dir(directory);
+    }
+    command
 }

@@ -9,6 +9,8 @@
 //!   waited for.
 //! * LUN 0 of a tgt target is a controller; the disk is LUN 1.
 
+use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::Command;
@@ -18,7 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::Lab;
-use super::network::SERVER;
+use super::network::{SECOND, SERVER};
 use super::process::Process;
 use super::volume::Volume;
 
@@ -26,6 +28,8 @@ use super::volume::Volume;
 pub(crate) const LUN: u32 = 1;
 
 const PORT: u16 = 3260;
+/// No target outlives its own end by more.
+const END_LIMIT: Duration = Duration::from_secs(10);
 const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// A name and a secret.
@@ -63,7 +67,17 @@ impl Export {
 
 /// Where initiators find the target.
 pub(crate) fn portal() -> String {
-    format!("{SERVER}:{PORT}")
+    portal_at(SERVER)
+}
+
+/// The same, if the target is at another address.
+pub(crate) fn portal_at(address: Ipv4Addr) -> String {
+    format!("{address}:{PORT}")
+}
+
+/// Where orders are given to the target.
+pub(crate) fn socket(lab: &Lab) -> PathBuf {
+    lab.path().join("tgtd")
 }
 
 /// A running tgtd.
@@ -78,18 +92,36 @@ impl Target {
     /// Starts the target and waits until it takes orders; it offers nothing yet.
     pub(crate) fn start(lab: &Lab) -> Result<Self> {
         static STARTED: AtomicU16 = AtomicU16::new(1);
-        let control = STARTED.fetch_add(1, Ordering::Relaxed).to_string();
-        let socket = lab.path().join("tgtd");
+        Self::serve(lab, STARTED.fetch_add(1, Ordering::Relaxed), &[SERVER])
+    }
+
+    /// The same with both portals, for somebody who gives orders to tgt by its [`socket`] and knows of no number.
+    pub(crate) fn start_for_others(lab: &Lab) -> Result<Self> {
+        Self::serve(lab, 0, &[SERVER, SECOND])
+    }
+
+    fn serve(lab: &Lab, control: u16, portals: &[Ipv4Addr]) -> Result<Self> {
+        let control = control.to_string();
+        let socket = socket(lab);
         let ready_path = lab.path().join("tgtd-ready");
+        if ready_path.exists() {
+            fs::remove_file(&ready_path)?;
+        }
         let ready = UnixDatagram::bind(&ready_path)?;
         ready.set_read_timeout(Some(START_LIMIT))?;
 
+        let portals: Vec<_> = portals.iter().map(|address| format!("portal={address}:{PORT}")).collect();
         let mut tgtd = Command::new("tgtd");
-        tgtd.args(["--foreground", "--control-port", &control, "--iscsi", &format!("portal={}", portal())]);
+        tgtd.args(["--foreground", "--control-port", &control, "--iscsi", &portals.join(",")]);
         tgtd.env("TGT_IPC_SOCKET", &socket).env("NOTIFY_SOCKET", &ready_path);
         let process = Process::start("tgtd", &mut tgtd, None)?;
         ready.recv(&mut [0; 256]).context("tgtd is not ready")?;
         Ok(Self { process, socket, control, count: 0 })
+    }
+
+    /// Ends it as a crash would: it forgets all that it has exported.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.process.kill(END_LIMIT)
     }
 
     /// Opens a volume to its one initiator.

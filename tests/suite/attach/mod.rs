@@ -20,6 +20,7 @@ use volboot::cinder::{Cinder, Endpoint, Patience};
 use volboot::keystone::{Credentials, Session};
 use volboot::model::{Node, Properties, StorageInterface, VolumeConnector, VolumeTarget};
 use volboot::store::{Attachments, Inventory, MemoryStore, Store};
+use volboot::telemetry::Metrics;
 
 use crate::fake_cinder::{FakeCinder, PROJECT};
 
@@ -104,7 +105,8 @@ fn attach(store: &Arc<dyn Store>, cinder: &FakeCinder, policy: Policy) -> Attach
     let http = reqwest::Client::new();
     let endpoint = Endpoint { url: Some(cinder.url()), ..Endpoint::default() };
     let patience = Patience { read: Duration::from_secs(2), work: Duration::from_secs(20) };
-    let cinder = Cinder::new(Session::new(credentials, http.clone()), http, endpoint, patience);
+    let cinder =
+        Cinder::new(Session::new(credentials, http.clone()), http, endpoint, patience, Metrics::new());
     Attach::new(Attachments::new(Arc::clone(store)), Some(cinder), policy)
 }
 

@@ -1,0 +1,229 @@
+//! Keystone and Cinder as a person uses them: makes volumes, attaches them as somebody else would, looks at what is
+//! there, takes tokens away.
+//!
+//! The client lives on one thread, so that its sockets are in the lab's network.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::runtime::{Builder, Runtime};
+
+use super::await_until;
+
+/// Everybody's password.
+pub(crate) const PASSWORD: &str = "lab-secret";
+
+const KEYSTONE: &str = "http://127.0.0.1:5000/v3";
+const CINDER: &str = "http://127.0.0.1:8776/v3";
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Somebody who uses the cloud.
+pub(crate) struct Client {
+    http: Http,
+    user: String,
+    project: String,
+    token: RefCell<Option<Token>>,
+}
+
+#[derive(Clone)]
+struct Token {
+    text: String,
+    project: String,
+}
+
+impl Client {
+    /// A user in a project; logs in when it is first needed, and again when the token has been taken away.
+    pub(crate) fn new(user: &str, project: &str) -> Result<Self> {
+        let (user, project) = (user.to_owned(), project.to_owned());
+        Ok(Self { http: Http::new()?, user, project, token: RefCell::default() })
+    }
+
+    /// A new volume that can be attached.
+    pub(crate) fn create_volume(&self, kind: &str) -> Result<String> {
+        let body = json!({"volume": {"size": 1, "volume_type": kind}});
+        let made = self.cinder(&Method::POST, "volumes", Some(&body))?;
+        let id = made["volume"]["id"].as_str().context("a volume without an id")?.to_owned();
+        self.await_status(&id, "available")?;
+        Ok(id)
+    }
+
+    /// Deletes a volume and waits until it is gone.
+    pub(crate) fn delete_volume(&self, id: &str) -> Result<()> {
+        let path = format!("volumes/{id}");
+        self.cinder(&Method::DELETE, &path, None)?;
+        await_until("the volume's end", || Ok(self.cinder_answers(&Method::GET, &path, None)?.0 == 404))
+    }
+
+    /// What Cinder says of a volume.
+    pub(crate) fn status(&self, id: &str) -> Result<String> {
+        let shown = self.cinder(&Method::GET, &format!("volumes/{id}"), None)?;
+        Ok(shown["volume"]["status"].as_str().context("a volume without a status")?.to_owned())
+    }
+
+    /// Waits until a volume is in this state.
+    pub(crate) fn await_status(&self, id: &str, status: &str) -> Result<()> {
+        let mut last = String::new();
+        let reached = await_until(&format!("volume {id} to be {status}"), || {
+            last = self.status(id)?;
+            Ok(last == status)
+        });
+        reached.with_context(|| format!("it is {last}"))
+    }
+
+    /// All attachments of a volume.
+    pub(crate) fn attachments(&self, volume: &str) -> Result<Vec<Value>> {
+        let list = self.cinder(&Method::GET, &format!("attachments/detail?volume_id={volume}"), None)?;
+        Ok(list["attachments"].as_array().context("a list")?.clone())
+    }
+
+    /// The ids of all attachments there are, of whatever volume.
+    pub(crate) fn all_attachments(&self) -> Result<Vec<String>> {
+        let list = self.cinder(&Method::GET, "attachments", None)?;
+        let ids = list["attachments"].as_array().context("a list")?.iter();
+        Ok(ids.filter_map(|one| one["id"].as_str()).map(str::to_owned).collect())
+    }
+
+    /// Reserves a volume: an attachment without a connector.
+    pub(crate) fn reserve(&self, volume: &str) -> Result<String> {
+        let body = json!({"attachment": {"volume_uuid": volume}});
+        let made = self.cinder(&Method::POST, "attachments", Some(&body))?;
+        Ok(made["attachment"]["id"].as_str().context("an attachment without an id")?.to_owned())
+    }
+
+    /// Attaches what was reserved; returns how it is reached.
+    pub(crate) fn connect(&self, attachment: &str, initiator: &str) -> Result<Value> {
+        let connector = json!({"initiator": initiator, "host": "another-host", "multipath": false});
+        let body = json!({"attachment": {"connector": connector}});
+        let path = format!("attachments/{attachment}");
+        let told = self.cinder(&Method::PUT, &path, Some(&body))?;
+        self.cinder(&Method::POST, &format!("{path}/action"), Some(&json!({"os-complete": {}})))?;
+        Ok(told["attachment"]["connection_info"].clone())
+    }
+
+    /// Deletes an attachment.
+    pub(crate) fn detach(&self, attachment: &str) -> Result<()> {
+        self.cinder(&Method::DELETE, &format!("attachments/{attachment}"), None).map(drop)
+    }
+
+    /// How many pools the scheduler has heard of (an administrator may ask).
+    pub(super) fn pools(&self) -> Result<usize> {
+        let list = self.cinder(&Method::GET, "scheduler-stats/get_pools", None)?;
+        Ok(list["pools"].as_array().context("a list")?.len())
+    }
+
+    /// Makes all tokens of a user worthless (an administrator may), and waits until Cinder has noticed.
+    pub(crate) fn revoke_tokens_of(&self, other: &Self) -> Result<()> {
+        let own = self.log_in()?.text;
+        let old = other.log_in()?;
+        // Cinder takes it now, and remembers for some seconds that it was good.
+        other.cinder(&Method::GET, "volumes?limit=1", None)?;
+        let found = self.http.send(
+            &Method::GET,
+            &format!("{KEYSTONE}/users?name={}", other.user),
+            Some(&own),
+            None,
+        )?;
+        let id = found.2["users"][0]["id"].as_str().context("a user without an id")?.to_owned();
+        for enabled in [false, true] {
+            let body = json!({"user": {"enabled": enabled}});
+            let url = format!("{KEYSTONE}/users/{id}");
+            let (status, ..) = self.http.send(&Method::PATCH, &url, Some(&own), Some(&body))?;
+            ensure!(status == 200, "the user could not be changed: {status}");
+        }
+        let url = format!("{CINDER}/{}/volumes?limit=1", old.project);
+        await_until("Cinder to refuse the old token", || {
+            Ok(self.http.send(&Method::GET, &url, Some(&old.text), None)?.0 == 401)
+        })
+    }
+
+    fn cinder(&self, method: &Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        let (status, answer) = self.cinder_answers(method, path, body)?;
+        if !(200..300).contains(&status) {
+            bail!("{method} {path} was answered {status}: {answer}");
+        }
+        Ok(answer)
+    }
+
+    fn cinder_answers(&self, method: &Method, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
+        let mut first = true;
+        loop {
+            let kept = self.token.borrow().clone();
+            let token = match kept {
+                Some(token) => token,
+                None => self.log_in()?,
+            };
+            let url = format!("{CINDER}/{}/{path}", token.project);
+            let (status, _, answer) = self.http.send(method, &url, Some(&token.text), body)?;
+            if status != 401 || !first {
+                return Ok((status, answer));
+            }
+            first = false;
+            self.token.take();
+        }
+    }
+
+    fn log_in(&self) -> Result<Token> {
+        let domain = json!({"id": "default"});
+        let user = json!({"name": self.user, "domain": domain, "password": PASSWORD});
+        let body = json!({"auth": {
+            "identity": {"methods": ["password"], "password": {"user": user}},
+            "scope": {"project": {"name": self.project, "domain": domain}},
+        }});
+        let url = format!("{KEYSTONE}/auth/tokens");
+        let (status, token, answer) = self.http.send(&Method::POST, &url, None, Some(&body))?;
+        ensure!(status == 201, "{} could not log in: {status} {answer}", self.user);
+        let project = answer["token"]["project"]["id"].as_str().context("a token without a project")?;
+        let token = Token { text: token.context("no token")?, project: project.to_owned() };
+        self.token.replace(Some(token.clone()));
+        Ok(token)
+    }
+}
+
+/// What speaks HTTP and JSON, in the lab's network.
+pub(super) struct Http {
+    runtime: Runtime,
+    client: reqwest::Client,
+}
+
+impl Http {
+    pub(super) fn new() -> Result<Self> {
+        volboot::tls::install_provider();
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let client = reqwest::Client::builder().no_proxy().timeout(LIMIT).build()?;
+        Ok(Self { runtime, client })
+    }
+
+    /// Whether anything answers at this address.
+    pub(super) fn get(&self, url: &str) -> Result<()> {
+        self.send(&Method::GET, url, None, None).map(drop)
+    }
+
+    /// Status, the token in the head if there is one, and the body if it is JSON.
+    fn send(
+        &self,
+        method: &Method,
+        url: &str,
+        token: Option<&str>,
+        body: Option<&Value>,
+    ) -> Result<(u16, Option<String>, Value)> {
+        let mut request = self.client.request(method.clone(), url);
+        request = request.header("OpenStack-API-Version", "volume 3.54");
+        if let Some(token) = token {
+            request = request.header("X-Auth-Token", token);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        self.runtime.block_on(async {
+            let response = request.send().await?;
+            let status = response.status().as_u16();
+            let token = response.headers().get("X-Subject-Token");
+            let token = token.and_then(|token| token.to_str().ok()).map(str::to_owned);
+            let text = response.text().await?;
+            Ok((status, token, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+        })
+    }
+}
