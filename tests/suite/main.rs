@@ -10,6 +10,7 @@ mod documents;
 mod faults;
 mod layers;
 mod life;
+mod pages;
 mod reload;
 mod service;
 mod tftp;
