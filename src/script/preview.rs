@@ -56,7 +56,7 @@ mod tests {
             id: id.to_owned(),
             paths: vec![SanUri {
                 portal: "192.0.2.1:3260".parse().expect("a portal"),
-                lun: 1.into(),
+                lun: "1".parse().expect("a LUN"),
                 target: "iqn.2010-10.org.openstack:root".parse().expect("an IQN"),
             }],
             chap: Some(Chap { username: "user".into(), password: SecretString::from(password.to_owned()) }),

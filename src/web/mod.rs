@@ -25,7 +25,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::response::Redirect;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use jiff::Timestamp;
 
 use crate::attach::Attach;
@@ -65,7 +65,7 @@ pub struct WebState {
 
 type Shared = Arc<WebState>;
 
-/// The pages, to be served beside the API.
+/// The pages: all paths from `/ui` on. The others are nobody's, until the API is put there.
 pub fn router(state: WebState) -> Router {
     let state = Arc::new(state);
     let pages = Router::new()
@@ -74,8 +74,8 @@ pub fn router(state: WebState) -> Router {
         .route("/ui/machines/{machine}/enrol", post(enrol::enrol))
         .route("/ui/nodes/{node}", get(node::show))
         .route("/ui/appliance", get(appliance::show))
-        .fallback(front::nothing_here)
-        .layer(from_fn_with_state(Arc::clone(&state), front::front))
+        .route("/ui/{*elsewhere}", any(front::nothing_here))
+        .route_layer(from_fn_with_state(Arc::clone(&state), front::front))
         .with_state(state);
     // Style and script are in the source, which everybody may read.
     Router::new()
@@ -83,5 +83,5 @@ pub fn router(state: WebState) -> Router {
         .route("/ui/style.css", get(assets::style))
         .route("/ui/live.js", get(assets::script))
         .route("/ui/icon.svg", get(assets::icon))
-        .fallback_service(pages)
+        .merge(pages)
 }

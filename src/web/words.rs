@@ -69,9 +69,9 @@ pub(super) fn after(began: Timestamp, at: Timestamp) -> String {
 /// How large something is, roughly.
 pub(super) fn size(bytes: u64) -> String {
     match bytes {
-        ..10_000 => format!("{bytes} bytes"),
-        ..10_000_000 => format!("{} kB", bytes / 1000),
-        _ => format!("{} MB", bytes / 1_000_000),
+        ..10_000 => format!("{bytes}\u{a0}bytes"),
+        ..10_000_000 => format!("{}\u{a0}kB", bytes / 1000),
+        _ => format!("{}\u{a0}MB", bytes / 1_000_000),
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
         for (millis, expected) in [(-1, "+0.0 s"), (4230, "+4.2 s"), (61_000, "+1 min 1 s")] {
             assert_eq!(after(began, later(millis)), expected);
         }
-        for (bytes, expected) in [(0, "0 bytes"), (10_000, "10 kB"), (12_345_678, "12 MB")] {
+        for (bytes, expected) in [(0, "0\u{a0}bytes"), (10_000, "10\u{a0}kB"), (12_345_678, "12\u{a0}MB")] {
             assert_eq!(size(bytes), expected);
         }
         let numbers = [7, 100, 1234, 10_000, 1_234_567].map(number);

@@ -167,6 +167,11 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", &size)
     }
 
+    /// Lets pages do what our policy forbids them, as if they were not ours.
+    pub(crate) fn ignore_policy(&self) -> Result<()> {
+        self.devtools("Page.setBypassCSP", &json!({ "enabled": true }))
+    }
+
     /// Fails if axe-core finds a fault in the page, be it light or dark, or if it is too wide for a phone.
     pub(crate) fn is_accessible(&self) -> Result<()> {
         self.run(&format!("if (!window.axe) {{ {} }}", self.axe))?;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -27,7 +26,8 @@ use crate::api::auth::keystone;
 use crate::daemon::LIMIT;
 
 /// What chromium sends with every request.
-const CHROMIUM: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0.0.0";
+const CHROMIUM: &str =
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0.0.0";
 const HOST: &str = "192.0.2.1:6385";
 
 struct Site {
@@ -86,7 +86,8 @@ impl Site {
     }
 
     async fn post(&self, path: &str, form: &str) -> Answer {
-        let own = [("origin", "http://192.0.2.1:6385"), ("content-type", "application/x-www-form-urlencoded")];
+        let own =
+            [("origin", "http://192.0.2.1:6385"), ("content-type", "application/x-www-form-urlencoded")];
         self.ask("POST", path, &own, form).await
     }
 
@@ -111,7 +112,8 @@ impl Site {
         let now = Timestamp::now();
         let mut node = Node::new(Uuid::new_v4(), "manual-management", StorageInterface::External, now);
         node.name = Some(name.into());
-        node.properties = serde_json::from_value(json!({"capabilities": "iscsi_boot:True"})).expect("an object");
+        node.properties =
+            serde_json::from_value(json!({"capabilities": "iscsi_boot:True"})).expect("an object");
         self.inventory.create(&node).await.expect("creates");
         self.inventory.create(&Port::new(Uuid::new_v4(), node.uuid, mac, now)).await.expect("creates");
         let iqn = format!("iqn.2017-08.org.openstack.{name}");
@@ -306,7 +308,9 @@ async fn one_machine_s_page_tells_all_of_it_but_no_secret() {
     assert!(!page.contains("hunter2") && !page.contains(&hex), "{page}");
     // What is asked for again and again asks nobody else, and has no less of the timeline.
     let live = site.get("/ui/machines/52:54:00:00:00:01?live=1").await.page();
-    let part = |page: &str| page.split("id=\"timeline\"").nth(1).and_then(|rest| rest.split("</ol>").next()).map(str::to_owned);
+    let part = |page: &str| {
+        page.split("id=\"timeline\"").nth(1).and_then(|rest| rest.split("</ol>").next()).map(str::to_owned)
+    };
     assert_eq!(part(&live), part(&page));
     assert!(!live.contains("sanhook"));
     for name in ["web-1", &node.to_string()] {
@@ -321,7 +325,12 @@ async fn a_node_whose_machine_was_never_heard_of_has_a_page_and_is_found_by_its_
     let node = site.enrol("web-1", mac(1)).await;
     let page = site.get("/ui/?q=web-1").await.page();
     assert!(page.contains(&format!("Node <a href=\"/ui/nodes/{node}\">web-1</a> is registered")), "{page}");
-    assert!(site.get("/ui/machines/52:54:00:00:00:01").await.page().contains("Nothing was heard of this machine yet."));
+    assert!(
+        site.get("/ui/machines/52:54:00:00:00:01")
+            .await
+            .page()
+            .contains("Nothing was heard of this machine yet.")
+    );
     assert_eq!(site.get("/ui/machines/52:54:00:00:00:02").await.status, 404);
     assert_eq!(site.get("/ui/nodes/web-2").await.status, 404);
     assert_eq!(site.get("/ui/nothing").await.status, 404);
@@ -342,7 +351,12 @@ async fn a_machine_that_nobody_knew_is_enrolled_by_a_form() {
     };
     let answer = site.post(&format!("{machine}/enrol"), &form("web-1")).await;
     assert_eq!((answer.status, answer.header("location")), (303, machine));
-    let node = site.inventory.find::<Node>(&Unique::NodeName("web-1".into())).await.expect("reads").expect("is there");
+    let node = site
+        .inventory
+        .find::<Node>(&Unique::NodeName("web-1".into()))
+        .await
+        .expect("reads")
+        .expect("is there");
     assert_eq!(node.value.storage_interface, StorageInterface::External);
     let page = site.get(machine).await.page();
     assert!(page.contains("It would boot from its volumes.") && !page.contains("id=\"enrol\""), "{page}");
@@ -367,10 +381,14 @@ async fn the_appliance_tells_how_it_is() {
 #[tokio::test]
 async fn every_answer_keeps_browsers_from_what_they_must_not_do() {
     let site = Site::guarded(Auth::Anybody);
-    for path in ["/ui", "/ui/", "/ui/appliance", "/ui/nothing", "/ui/style.css", "/ui/live.js", "/elsewhere"] {
+    for path in ["/ui", "/ui/", "/ui/appliance", "/ui/nothing", "/ui/style.css", "/ui/live.js", "/elsewhere"]
+    {
         let answer = site.get(path).await;
         let policy = answer.header("content-security-policy");
-        assert!(policy.starts_with("default-src 'none';") && policy.ends_with("frame-ancestors 'none'"), "{path}");
+        assert!(
+            policy.starts_with("default-src 'none';") && policy.ends_with("frame-ancestors 'none'"),
+            "{path}"
+        );
         assert!(!policy.contains("unsafe"), "{path}");
         assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
         assert_eq!(answer.header("x-frame-options"), "DENY", "{path}");
@@ -388,7 +406,11 @@ async fn what_strange_pages_send_is_turned_away() {
     site.tell(mac(1), answered(None, None, "unknown", "no node has a port with the address")).await;
     let rebound = site.ask("GET", "/ui/", &[("host", "evil.example:6385")], "").await;
     assert_eq!(rebound.status, 403);
-    assert!(rebound.body.contains("[api] hosts") && rebound.body.contains("evil.example"), "{}", rebound.body);
+    assert!(
+        rebound.body.contains("[api] hosts") && rebound.body.contains("evil.example"),
+        "{}",
+        rebound.body
+    );
     let enrol = "/ui/machines/52:54:00:00:00:01/enrol";
     let form = "name=web-1&iqn=iqn.2017-08.org.openstack.web-1&volume=0b1d4a52-6d5f-4d21-9a7e-0e8a4d0a6a11";
     let kind = ("content-type", "application/x-www-form-urlencoded");
@@ -401,7 +423,8 @@ async fn what_strange_pages_send_is_turned_away() {
         assert_eq!(site.ask("POST", enrol, strange, form).await.status, 403, "{strange:?}");
     }
     assert_eq!(site.inventory.ports(&[mac(1)]).await.expect("reads"), []);
-    let link = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+    let link =
+        [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
     assert_eq!(site.ask("GET", "/ui/", &link, "").await.status, 200);
     assert_eq!(site.post(enrol, form).await.status, 303);
 }
@@ -409,11 +432,15 @@ async fn what_strange_pages_send_is_turned_away() {
 #[tokio::test]
 async fn pages_are_behind_the_same_door_as_the_api() {
     let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), format!("ann:{}\n", bcrypt::hash("secret", 4).expect("hashes"))).expect("is written");
+    std::fs::write(file.path(), format!("ann:{}\n", bcrypt::hash("secret", 4).expect("hashes")))
+        .expect("is written");
     let site = Site::guarded(Auth::http_basic(file.path()).expect("opens"));
     for path in ["/ui/", "/ui/appliance", "/ui/machines/52:54:00:00:00:01", "/ui/nothing"] {
         let nobody = site.get(path).await;
-        assert_eq!((nobody.status, nobody.header("www-authenticate")), (401, "Basic realm=\"Baremetal API\""));
+        assert_eq!(
+            (nobody.status, nobody.header("www-authenticate")),
+            (401, "Basic realm=\"Baremetal API\"")
+        );
         assert!(nobody.body.contains("htpasswd"), "{}", nobody.body);
     }
     assert_eq!(site.ask("GET", "/ui/", &[("authorization", "Basic YW5uOnNlY3JldA==")], "").await.status, 200);
@@ -423,6 +450,7 @@ async fn pages_are_behind_the_same_door_as_the_api() {
 #[tokio::test]
 async fn with_keystone_a_browser_is_told_that_it_has_no_token() {
     let site = Site::guarded(keystone());
+    site.tell(mac(1), answered(None, None, "unknown", "no node has a port with the address")).await;
     let nobody = site.get("/ui/").await;
     assert_eq!(nobody.status, 401);
     assert!(nobody.header("www-authenticate").starts_with("Keystone uri="));
@@ -432,10 +460,7 @@ async fn with_keystone_a_browser_is_told_that_it_has_no_token() {
     let kind = ("content-type", "application/x-www-form-urlencoded");
     let enrol = "/ui/machines/52:54:00:00:00:01/enrol";
     for (token, status) in [("reader", 403), ("member", 403), ("admin", 422)] {
-        let answer = tokio::time::timeout(
-            Duration::from_secs(20),
-            site.ask("POST", enrol, &[own, kind, ("x-auth-token", token)], "name=x"),
-        );
-        assert_eq!(answer.await.expect("in time").status, status, "{token}");
+        let headers = [own, kind, ("x-auth-token", token)];
+        assert_eq!(site.ask("POST", enrol, &headers, "name=x").await.status, status, "{token}");
     }
 }
