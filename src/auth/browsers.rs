@@ -111,9 +111,8 @@ impl Browsers {
         match (text(headers, &FETCH_SITE), text(headers, &header::ORIGIN)) {
             (Some("same-origin" | "none"), _) => Ok(()),
             (Some(_), _) if method.is_safe() && is_link(headers) => Ok(()),
-            (Some(_), _) => Err(Strange::Site),
             (None, Some(origin)) if is_origin(origin, host) => Ok(()),
-            (None, Some(_)) => Err(Strange::Site),
+            (Some(_), _) | (None, Some(_)) => Err(Strange::Site),
             (None, None) if method.is_safe() => Ok(()),
             (None, None) => Err(Strange::Unsaid),
         }

@@ -60,8 +60,7 @@ struct Line {
 
 /// What the machine would get now.
 struct Preview {
-    outcome: &'static str,
-    reason: Option<String>,
+    outcome: String,
     sources: Vec<String>,
     script: Option<String>,
 }
@@ -116,14 +115,20 @@ async fn draw_live(state: &WebState, key: Key) -> Result<MachinePage, Trouble> {
     };
     let (earlier, journey): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.event.at < began);
     let now = Timestamp::now();
+    let mut journey: Vec<_> = journey.into_iter().map(|entry| line(entry, Some(began))).collect();
+    // What is to be done stands above, and once is enough.
+    let advice = machine.as_ref().and_then(|machine| machine.verdict.advice.as_ref());
+    for line in &mut journey {
+        line.advice = line.advice.take().filter(|text| Some(text) != advice);
+    }
     Ok(MachinePage {
         here: "machine",
         id: key.to_string(),
-        label: node.map(|node| node.label()).unwrap_or_else(|| key.to_string()),
+        label: node.map_or_else(|| key.to_string(), |node| node.label()),
         follow: format!("/v1/events?machine={}", machines::encoded(&key.to_string())),
         verdict: machine.as_ref().map(shown),
         facts: machine.as_ref().map(|machine| facts(machine, now)).unwrap_or_default(),
-        journey: journey.into_iter().map(|entry| line(entry, Some(began))).collect(),
+        journey,
         earlier: earlier.into_iter().map(|entry| line(entry, None)).collect(),
         records: None,
         preview: None,
@@ -161,15 +166,16 @@ async fn preview(state: &WebState, asker: &Asker) -> Preview {
     let decision = state.boot.preview(asker).await;
     let source =
         |resolved: &crate::boot::Resolved| format!("{}: {}", resolved.volume, resolved.source.as_str());
+    let outcome = match decision.answer.outcome() {
+        "boot" => "It would boot from its volumes",
+        "wait" => "It would have to wait",
+        "local disk" => "It would be sent to its local disk",
+        "unknown" => "It would be told that it is unknown",
+        _ => "It would be refused",
+    };
+    let reason = decision.answer.reason().map(|reason| format!(": {reason}")).unwrap_or_default();
     Preview {
-        outcome: match decision.answer.outcome() {
-            "boot" => "It would boot from its volumes.",
-            "wait" => "It would have to wait.",
-            "local disk" => "It would be sent to its local disk.",
-            "unknown" => "It would be told that it is unknown.",
-            _ => "It would be refused.",
-        },
-        reason: decision.answer.reason().map(str::to_owned),
+        outcome: format!("{outcome}{reason}."),
         sources: decision.resolved.iter().map(source).collect(),
         script: script::preview(&decision.answer, asker, state.scripts).ok(),
     }
@@ -199,7 +205,7 @@ fn facts(machine: &Machine, now: Timestamp) -> Vec<(&'static str, String)> {
         ("Firmware", firmware),
         ("iPXE built for", machine.arch.clone()),
         ("Its UUID", machine.uuid.map(|uuid| uuid.to_string())),
-        ("Journeys without a volume", (machine.journeys > 0).then(|| machine.journeys.to_string())),
+        ("Journeys without a volume", (machine.journeys > 1).then(|| machine.journeys.to_string())),
         ("First heard of", Some(words::moment(machine.first_seen))),
         ("Last heard of", Some(words::ago(machine.last_seen, now))),
     ];

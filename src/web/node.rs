@@ -27,11 +27,9 @@ pub(super) async fn show(
     let heard =
         keys.iter().filter_map(|key| state.timeline.machine(*key)).max_by_key(|machine| machine.last_seen);
     let may = ports.iter().find(|port| port.pxe_enabled).or(ports.first());
-    match heard.map(|machine| machine.id).or(may.map(|port| Key::Mac(port.address))) {
-        Some(key) => Ok(Redirect::to(&machines::link(key))),
-        None => {
-            let text = format!("Node {} has no port, so no machine is recognised as it.", node.value.label());
-            Err(Trouble::not_found(text))
-        }
-    }
+    let Some(key) = heard.map(|machine| machine.id).or(may.map(|port| Key::Mac(port.address))) else {
+        let text = format!("Node {} has no port, so no machine is recognised as it.", node.value.label());
+        return Err(Trouble::not_found(text));
+    };
+    Ok(Redirect::to(&machines::link(key)))
 }

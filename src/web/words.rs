@@ -69,8 +69,8 @@ pub(super) fn after(began: Timestamp, at: Timestamp) -> String {
 /// How large something is, roughly.
 pub(super) fn size(bytes: u64) -> String {
     match bytes {
-        ..10_000 => format!("{bytes}\u{a0}bytes"),
-        ..10_000_000 => format!("{}\u{a0}kB", bytes / 1000),
+        0..=9_999 => format!("{bytes}\u{a0}bytes"),
+        10_000..=9_999_999 => format!("{}\u{a0}kB", bytes / 1000),
         _ => format!("{}\u{a0}MB", bytes / 1_000_000),
     }
 }

@@ -126,26 +126,45 @@ fn a_machine_that_nobody_knew_is_enrolled_by_a_click_and_boots() -> Result<()> {
 #[test]
 fn many_machines_are_told_apart_and_strange_pages_learn_nothing() -> Result<()> {
     lab::run(|lab| {
-        let site = Site::open(lab, Rom::FetchesScript, "")?;
+        let site = Site::open(lab, Rom::FetchesScript, "verify_mac = \"off\"")?;
         let browser = Browser::start(lab)?;
         let door = format!("http://{SERVER}:8080");
-        for n in 1..=9 {
+        let export = Export::new(&Volume::data(lab, "alpha")?, INITIATOR);
+        // Each asks as iPXE would, and says what became of it.
+        for (n, said) in [
+            (1, ""),
+            (2, ""),
+            (3, "hook-0&rc=0x410d613b"),
+            (4, ""),
+            (5, "hooked"),
+            (6, "up"),
+            (7, "hook-0&rc=0x0f0a6039"),
+            (8, "hooked"),
+            (9, "hooked"),
+        ] {
             let mac = format!("52:54:00:00:00:0{n}");
             if n > 2 {
                 let node = site.api.create_node(&format!("web-{n}"))?;
                 site.api.create_port(&node, &mac)?;
+                site.api.create_connector(&node, &format!("{INITIATOR}{n}"))?;
+                site.api.create_target(&node, 0, &export, None)?;
                 if n == 4 {
                     site.api.set_maintenance(&node, "fan 3 is broken")?;
                 }
             }
             browser.open_at(&format!("{door}/boot/{mac}?platform=efi"))?;
+            if !said.is_empty() {
+                browser.open_at(&format!("{door}/boot/{mac}/event?try=1&step={said}"))?;
+            }
         }
         browser.open("/ui/")?;
         browser.shows("#machines", "is in maintenance: fan 3 is broken", PAGE_LIMIT)?;
         browser.is_accessible()?;
+        browser.set_size(1200, 760)?;
         browser.photograph("machines")?;
         browser.set_colours(Colours::Dark)?;
         browser.photograph("machines-dark")?;
+        browser.set_colours(Colours::Light)?;
         browser.write("#q", "maintenance")?;
         browser.click(".search button")?;
         browser.shows("caption", "1 machine", PAGE_LIMIT)?;

@@ -298,6 +298,7 @@ async fn one_machine_s_page_tells_all_of_it_but_no_secret() {
         "with the secret of ann",
         "iqn.2017-08.org.openstack.web-1",
         "It would boot from its volumes.",
+        "set initiator-iqn iqn.2017-08.org.openstack.web-1",
         "set password:hex ******",
         "sanhook --drive 0x80",
         "192.0.2.7",
