@@ -8,7 +8,11 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod callers;
 mod ground;
+#[allow(dead_code, reason = "its scripts are for the tests of clients")]
+#[path = "../clients/python.rs"]
+mod python;
 mod storage;
 
 use std::process::ExitCode;
@@ -24,7 +28,7 @@ use lab::Lab;
 /// A test: its name, and what it does.
 type Test = (&'static str, fn(&mut Ground) -> Result<()>);
 
-const TESTS: [&[Test]; 1] = [storage::TESTS];
+const TESTS: &[&[Test]] = &[storage::TESTS, callers::TESTS];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
