@@ -92,6 +92,14 @@ impl Node {
         }
     }
 
+    /// Whether a node may be called so: what needs no escape in an address, and is no UUID and no word of the API's.
+    pub fn is_name(text: &str) -> bool {
+        (1..=255).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
+            && text.parse::<Uuid>().is_err()
+            && !RESERVED_NAMES.contains(&text)
+    }
+
     /// What people call it: its name, else its UUID.
     pub fn label(&self) -> String {
         self.name.clone().unwrap_or_else(|| self.uuid.to_string())

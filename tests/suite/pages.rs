@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use tempfile::TempDir;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 use volboot::attach::{Attach, Policy};
@@ -34,6 +35,8 @@ struct Site {
     pages: Router,
     inventory: Inventory,
     timeline: Timeline,
+    /// Where timelines are kept.
+    _place: TempDir,
 }
 
 struct Answer {
@@ -52,7 +55,8 @@ impl Site {
         let inventory = Inventory::new(Arc::clone(&store));
         let policy = Policy { last_known: None, resolutions: 1 };
         let attach = Attach::new(Attachments::new(store), None, policy);
-        let timeline = Timeline::open(None, Metrics::new());
+        let place = tempfile::tempdir().expect("a directory");
+        let timeline = Timeline::open(Some(&place.path().join("history.redb")), Metrics::new());
         let enabled = [StorageInterface::Noop, StorageInterface::External, StorageInterface::Cinder];
         let state = WebState {
             inventory: inventory.clone(),
@@ -67,7 +71,7 @@ impl Site {
             history: "/nowhere/history.redb".into(),
             started: Timestamp::now(),
         };
-        Self { pages: Browsers::new(&[]).guard(router(state)), inventory, timeline }
+        Self { pages: Browsers::new(&[]).guard(router(state)), inventory, timeline, _place: place }
     }
 
     /// Something happened, and is known by now.

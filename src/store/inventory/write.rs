@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{Inventory, InventoryError, UpdateError, list_prefix, node_prefix, record_key};
-use crate::model::{Enrolled, Node, Port, PortGroup, VolumeConnector, VolumeTarget};
+use crate::model::{Node, Port, PortGroup, VolumeConnector, VolumeTarget};
 use crate::store::attachments;
 use crate::store::resource::{Kind, LetGo, Resource, Unique, Versioned};
 use crate::store::{Batch, Condition, StoreError, WriteError};
@@ -29,34 +29,6 @@ impl Inventory {
             }
         }
         Err(too_busy().into())
-    }
-
-    /// Adds a machine with all its records, or none of them.
-    pub async fn enrol(&self, enrolled: &Enrolled) -> Result<(), InventoryError> {
-        let Enrolled { node, ports, connector, target } = enrolled;
-        // Nobody else knows the node yet, so its guard is in nobody's way.
-        let mut uniques = uniques_of(node);
-        let mut batch = put(Batch::default().put(guard_key(node.uuid), ""), node)?;
-        for port in ports {
-            uniques.extend(uniques_of(port));
-            batch = put(batch, port)?;
-        }
-        batch = put(put(batch, connector)?, target)?;
-        uniques.extend(uniques_of(connector).into_iter().chain(uniques_of(target)));
-        for (at, unique) in uniques.iter().enumerate() {
-            // A batch could put the same key twice; the later one would win.
-            if uniques[..at].contains(unique) {
-                return Err(InventoryError::Duplicate(unique.clone()));
-            }
-            batch = batch.absent(unique.key());
-        }
-        match self.store.write(batch).await {
-            Ok(_) => Ok(()),
-            Err(WriteError::Conflict(condition)) => {
-                Err(held(uniques, &condition).map_or_else(|| too_busy().into(), InventoryError::Duplicate))
-            }
-            Err(WriteError::Store(error)) => Err(error.into()),
-        }
     }
 
     /// Replaces a record by what `change` makes of it, given also the node it belongs to (`None` for a node
@@ -198,20 +170,10 @@ impl Inventory {
 }
 
 /// Which of the record's unique things another has, if that is why a batch was refused.
-fn taken<R: Resource>(record: &R, condition: &Condition) -> Option<Unique> {
-    held(uniques_of(record), condition)
-}
-
-/// The one of these things that a batch found another to have.
-fn held(uniques: Vec<Unique>, condition: &Condition) -> Option<Unique> {
+pub(super) fn taken<R: Resource>(record: &R, condition: &Condition) -> Option<Unique> {
     let Condition::Absent(key) = condition else { return None };
-    uniques.into_iter().find(|unique| unique.key() == *key)
-}
-
-/// All that no other record may have, the UUID among it.
-fn uniques_of<R: Resource>(record: &R) -> Vec<Unique> {
     let uuid = Unique::Uuid(R::KIND, record.uuid());
-    std::iter::once(uuid).chain(record.uniques()).collect()
+    std::iter::once(uuid).chain(record.uniques()).find(|unique| unique.key() == *key)
 }
 
 /// The record that is touched whenever a node gets something, and is there as long as the node is.
@@ -227,7 +189,7 @@ fn place_holders<R: Resource>(record: &R) -> impl Iterator<Item = String> {
     uniques.into_iter().chain(of_node).chain([in_list])
 }
 
-fn put<R: Resource>(batch: Batch, record: &R) -> Result<Batch, StoreError> {
+pub(super) fn put<R: Resource>(batch: Batch, record: &R) -> Result<Batch, StoreError> {
     let value = serde_json::to_vec(record).map_err(|error| StoreError::Damaged(error.to_string()))?;
     let batch = batch.put(record_key::<R>(record.uuid()), value);
     Ok(place_holders(record).fold(batch, |batch, key| batch.put(key, record.uuid().as_bytes())))
@@ -238,6 +200,6 @@ fn remove<R: Resource>(batch: Batch, record: &R) -> Batch {
     place_holders(record).fold(batch, Batch::delete)
 }
 
-fn too_busy() -> StoreError {
+pub(super) fn too_busy() -> StoreError {
     StoreError::Unavailable(format!("others were quicker {ATTEMPTS} times in a row"))
 }
