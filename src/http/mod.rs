@@ -11,6 +11,7 @@ mod seen;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -43,6 +44,8 @@ pub struct Machines {
     config: BootConfig,
     images: Images,
     allow: Vec<IpNet>,
+    /// What machines are told, if the operator said it.
+    url: Option<String>,
     pacer: Pacer,
     /// None if cards are not to be looked for.
     neighbours: Option<Neighbours>,
@@ -63,6 +66,7 @@ impl Machines {
             config,
             images,
             allow: http.allow.clone(),
+            url: http.url.clone(),
             pacer: Pacer::new(http.requests_per_second),
             neighbours: config.verify_mac.then(Neighbours::default),
             timeline,
@@ -75,6 +79,8 @@ pub fn router(machines: Machines) -> Router {
     let machines = Arc::new(machines);
     Router::new()
         .route("/boot.ipxe", get(gather))
+        .route("/autoexec.ipxe", get(autoexec))
+        .route("/images/autoexec.ipxe", get(autoexec))
         .route("/boot/", get(boot_by_query))
         .route("/boot/{mac}", get(boot))
         .route("/boot/{mac}/event", get(event))
@@ -105,15 +111,27 @@ async fn allowed(State(machines): State<Arc<Machines>>, request: Request, next: 
     }
 }
 
-async fn gather(
-    method: Method,
-    State(machines): State<Arc<Machines>>,
-    Extension(peer): Extension<Peer>,
-) -> Response {
+async fn gather(method: Method, machines: State<Arc<Machines>>, peer: Extension<Peer>) -> Response {
+    gather_from("", &method, &machines, *peer)
+}
+
+/// What an iPXE that UEFI firmware fetched over HTTP asks for before it asks DHCP: where it came from, then in the root.
+///
+/// It forgets the script's own URL once it has asked DHCP after all, so relative URLs would lead elsewhere.
+async fn autoexec(method: Method, machines: State<Arc<Machines>>, peer: Extension<Peer>) -> Response {
+    let reached = || {
+        let scheme = if peer.tls { "https" } else { "http" };
+        format!("{scheme}://{}", SocketAddr::new(peer.local.ip().to_canonical(), peer.local.port()))
+    };
+    let url = machines.url.clone().unwrap_or_else(reached);
+    gather_from(&format!("{url}/"), &method, &machines, *peer)
+}
+
+fn gather_from(base: &str, method: &Method, machines: &Machines, peer: Peer) -> Response {
     if method == Method::GET {
         machines.timeline.tell(seen::gathered(peer));
     }
-    match script::gather("", Journey::new()) {
+    match script::gather(base, Journey::new()) {
         Ok(script) => send(script),
         Err(error) => unwritten(&error),
     }

@@ -13,5 +13,6 @@ mod pages;
 mod refusals;
 mod retries;
 mod site;
+mod snippets;
 mod strangers;
 mod uefi;

@@ -26,14 +26,29 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts the binary with `[boot]` keys as given and waits until it says that it serves.
     pub(crate) fn start(lab: &Lab, binary: &Path, boot: &str, listener: Option<Listener>) -> Result<Self> {
+        Self::start_with(lab, binary, &format!("[boot]\n{boot}\n"), "", listener)
+    }
+
+    /// Starts the binary with the iPXE in `images` instead of the distribution's.
+    pub(crate) fn start_with_images(lab: &Lab, binary: &Path, images: &Path) -> Result<Self> {
+        Self::start_with(lab, binary, "", &format!("images = [{:?}]", images.display().to_string()), None)
+    }
+
+    fn start_with(
+        lab: &Lab,
+        binary: &Path,
+        sections: &str,
+        tftp: &str,
+        listener: Option<Listener>,
+    ) -> Result<Self> {
         let config = lab.path().join("volboot.toml");
         let store = lab.path().join("volboot.redb");
         let text = format!(
             "[store]\npath = \"{}\"\n\
-             [tftp]\nlisten = \"{SERVER}:69\"\n\
+             [tftp]\nlisten = \"{SERVER}:69\"\n{tftp}\n\
              [http]\nlisten = \"{SERVER}:8080\"\n\
              [api]\nlisten = \"{API}\"\n\
-             [boot]\n{boot}\n",
+             {sections}",
             store.display()
         );
         fs::write(&config, text)?;

@@ -14,6 +14,7 @@ mod pages;
 mod reload;
 mod service;
 mod tftp;
+mod tls;
 
 #[path = "../fakes/cinder.rs"]
 mod fake_cinder;
