@@ -12,6 +12,7 @@ mod layers;
 mod life;
 mod metrics;
 mod people;
+mod pages;
 mod reload;
 mod service;
 mod tftp;
