@@ -25,7 +25,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | 0 | [`model`]: nouns with their rules, no I/O |
-//! | 1 | [`config`], [`images`], [`listen`], [`script`], [`telemetry`], [`tls`] |
+//! | 1 | [`config`], [`images`], [`listen`], [`neighbours`], [`script`], [`telemetry`], [`tls`] |
 //! | 2 | [`cinder`], [`keystone`], [`store`], [`tftp`] |
 //! | 3 | [`attach`], [`boot`], [`timeline`] |
 //! | 4 | [`api`], [`auth`], [`http`] |
@@ -45,6 +45,7 @@ pub mod images;
 pub mod keystone;
 pub mod listen;
 pub mod model;
+pub mod neighbours;
 pub mod script;
 pub mod store;
 pub mod telemetry;

@@ -5,28 +5,35 @@
 //! built on them are to work unchanged. Where Ironic answers 500 for something that the client did, 400 with a
 //! reason is given; other deliberate differences are listed beside the differential test.
 //!
+//! What Ironic has no word for, volboot's own, is in `machines`, `preview`, `events`, `appliance` and `metrics`.
+//!
 //! A request goes through [`front`] (path, version, caller), is found in the table of [`routes`], and ends in a
 //! handler that reads its [`call::Call`] and answers or fails with a [`fault::Fault`]. What the attributes of each
 //! resource are is said once, in tables of [`field::Field`].
 
 mod absent;
+mod appliance;
 mod call;
 mod chassis;
 mod connectors;
 mod drivers;
+mod events;
 mod fault;
 mod field;
 mod front;
 mod interfaces;
 mod links;
 mod list;
+mod machines;
 mod management;
+mod metrics;
 mod node;
 mod nodes;
 mod openapi;
 mod patch;
 mod portgroups;
 mod ports;
+mod preview;
 mod provision;
 mod query;
 mod reply;
@@ -39,6 +46,7 @@ mod targets;
 mod validate;
 mod version;
 mod volumes;
+mod watch;
 
 use std::sync::Arc;
 
@@ -51,6 +59,7 @@ use crate::auth::Auth;
 use crate::boot::Boot;
 use crate::model::StorageInterface;
 use crate::store::Inventory;
+pub use watch::Watch;
 
 /// What the API needs to know and to reach.
 #[derive(Debug)]
@@ -67,6 +76,8 @@ pub struct ApiState {
     pub auth: Auth,
     /// Whether undeploying a node leaves it its volume targets. Ironic removes them.
     pub keep_targets_on_undeploy: bool,
+    /// What happens, and what volboot is.
+    pub watch: Watch,
 }
 
 type Shared = Arc<ApiState>;

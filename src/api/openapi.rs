@@ -11,6 +11,7 @@ use super::field::{Field, Purpose, Shape};
 use super::route::{Described, Gives, Route, Takes};
 use super::version::Version;
 use crate::model::ProvisionState;
+use crate::timeline::State;
 
 /// A MAC address as it is shown.
 const MAC: &str = "^([0-9a-f]{2}:){5}[0-9a-f]{2}$";
@@ -51,6 +52,9 @@ pub(super) fn document(routes: &[Route]) -> Value {
 
 fn operation(route: &Route) -> Value {
     let mut description = format!("Takes the role {}.", route.right.role());
+    if route.own {
+        description += " volboot's own: Ironic has nothing of the kind.";
+    }
     if route.since > Version::MIN {
         description += &format!(" Since {}.", route.since);
     }
@@ -97,6 +101,8 @@ fn argument(name: &str) -> Value {
     match name {
         "limit" | "timeout" => json!({"type": "integer", "minimum": 1}),
         "associated" | "detail" | "maintenance" | "persistent" => json!({"type": "boolean"}),
+        "state" => json!({"type": "string", "enum": State::ALL.map(State::as_str)}),
+        "platform" => json!({"type": "string", "enum": ["pcbios", "efi"]}),
         "sort_dir" => json!({"type": "string", "enum": ["asc", "desc"]}),
         "marker" | "chassis_uuid" | "instance_uuid" | "node_uuid" => {
             json!({"type": "string", "format": "uuid"})
@@ -116,6 +122,9 @@ fn responses(gives: Gives) -> Value {
     let (status, told) = match gives {
         Gives::Object => {
             ("200", json!({"description": "Shown", "content": content(json!({"type": "object"}))}))
+        }
+        Gives::Text(kind) => {
+            ("200", json!({"description": "Told", "content": {kind: {"schema": {"type": "string"}}}}))
         }
         Gives::One(record) => {
             ("200", json!({"description": "Shown", "content": content(reference(&schema_name(record)))}))

@@ -102,7 +102,8 @@ fn decoded(text: &str) -> Result<String, Fault> {
     decoded.map(std::borrow::Cow::into_owned).map_err(|_| Fault::Invalid("Malformed request URI.".into()))
 }
 
-fn encoded(text: &str) -> String {
+/// A text as it may stand in a query.
+pub(super) fn encoded(text: &str) -> String {
     utf8_percent_encode(text, PLAIN).to_string()
 }
 

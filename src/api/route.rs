@@ -30,6 +30,8 @@ pub(super) struct Route {
     pub(super) arguments: Vec<&'static str>,
     /// What who asks must be allowed to do.
     pub(super) right: Right,
+    /// Whether it is volboot's own, and not in Ironic.
+    pub(super) own: bool,
     serves: MethodRouter<Shared>,
 }
 
@@ -66,6 +68,8 @@ pub(super) enum Gives {
     Many(Described),
     /// 201 and the new record.
     Created(Described),
+    /// 200 and a text of this kind.
+    Text(&'static str),
     /// 202, and nothing.
     Accepted,
     /// 204, and nothing.
@@ -123,7 +127,8 @@ impl Route {
         let (takes, gives, arguments) = (Takes::Nothing, Gives::Object, Vec::new());
         let right = if method.is_safe() { Right::See } else { Right::Use };
         let serves = on(filter, handler);
-        Self { method, path, does, since: Version::MIN, takes, gives, arguments, right, serves }
+        let (since, own) = (Version::MIN, false);
+        Self { method, path, does, since, takes, gives, arguments, right, own, serves }
     }
 
     /// It answers with a record.
@@ -147,6 +152,16 @@ impl Route {
     /// It takes a patch, and answers with what the record has become.
     pub(super) fn changes<R: Shown>(self) -> Self {
         Self { takes: Takes::Patch, gives: Gives::One(Described::of::<R>()), ..self }
+    }
+
+    /// It answers with a text of this kind.
+    pub(super) fn gives(self, kind: &'static str) -> Self {
+        Self { gives: Gives::Text(kind), ..self }
+    }
+
+    /// It is volboot's own.
+    pub(super) fn own(self) -> Self {
+        Self { own: true, ..self }
     }
 
     /// It answers with nothing, and all is done.

@@ -2,15 +2,26 @@
 
 use super::route::Route;
 use super::{
-    absent, chassis, drivers, management, nodes, portgroups, ports, root, states, validate, volumes,
+    absent, appliance, chassis, drivers, events, machines, management, metrics, nodes, portgroups, ports,
+    preview, root, states, validate, volumes,
 };
 use crate::auth::Right::{Manage, Use};
 use crate::model::{Chassis, Node, Port, PortGroup, VolumeConnector, VolumeTarget};
 
 /// Everything that is served.
 pub(super) fn routes() -> Vec<Route> {
-    let tables =
-        [roots(), nodes(), node_parts(), ports(), port_groups(), volumes(), drivers(), chassis(), absent()];
+    let tables = [
+        roots(),
+        nodes(),
+        node_parts(),
+        ports(),
+        port_groups(),
+        volumes(),
+        drivers(),
+        chassis(),
+        absent(),
+        own(),
+    ];
     tables.into_iter().flatten().collect()
 }
 
@@ -245,4 +256,23 @@ fn absent() -> Vec<Route> {
         Route::post("/v1/heartbeat/{node}", "Nothing: no agent runs on machines", absent::heartbeat)
             .since(22),
     ]
+}
+
+/// What Ironic does not have.
+fn own() -> Vec<Route> {
+    let routes = vec![
+        Route::get("/v1/machines", "List machines by their last boots", machines::list)
+            .asked(&machines::ARGUMENTS),
+        Route::get("/v1/machines/{machine}", "Tell what happened to a machine", machines::get),
+        Route::get("/v1/nodes/{node}/boot-history", "Tell how a node's machine booted", machines::of_node),
+        Route::get("/v1/nodes/{node}/boot-preview", "Show what a node's machine would be told", preview::get)
+            .asked(&["platform"]),
+        Route::get("/v1/events", "Follow what happens", events::follow)
+            .asked(&["machine", "node"])
+            .gives("text/event-stream"),
+        Route::get("/v1/appliance", "Tell how volboot itself is", appliance::get),
+        Route::get("/v1/metrics", "Tell what is counted, also at /metrics", metrics::get)
+            .gives("application/openmetrics-text"),
+    ];
+    routes.into_iter().map(Route::own).collect()
 }

@@ -16,7 +16,7 @@ use tower::{ServiceExt, service_fn};
 use super::cloud::{cinder, policy, resolved};
 use super::files::MachineFiles;
 use super::{find_images, manager};
-use crate::api::{self, ApiState};
+use crate::api::{self, ApiState, Watch};
 use crate::attach::Attach;
 use crate::auth::Auth;
 use crate::boot::Boot;
@@ -25,7 +25,6 @@ use crate::http::{self, Machines};
 use crate::images::Images;
 use crate::store::Inventory;
 use crate::tftp::{Files, ReadRequest};
-use crate::timeline::Timeline;
 
 /// Everything that a configuration decides, save what is fixed while volboot runs.
 struct Behind {
@@ -34,32 +33,29 @@ struct Behind {
     people: Router,
 }
 
+/// What no configuration changes while volboot runs.
+pub(super) struct Fixed {
+    pub(super) auth: Auth,
+    pub(super) inventory: Inventory,
+    pub(super) attach: Attach,
+    /// Where the machines' door is bound.
+    pub(super) http: SocketAddr,
+    /// What people can see of all this, with the first configuration.
+    pub(super) watch: Watch,
+}
+
 /// The doors and what stands behind them now.
 pub(super) struct Doors {
     /// The configuration that volboot was started with: what is fixed is as it says.
     started: Config,
-    auth: Auth,
-    inventory: Inventory,
-    attach: Attach,
-    timeline: Timeline,
-    /// Where the machines' door is bound.
-    http: SocketAddr,
+    fixed: Fixed,
     behind: watch::Sender<Behind>,
 }
 
 impl Doors {
-    pub(super) fn new(
-        config: Config,
-        auth: Auth,
-        images: Images,
-        inventory: Inventory,
-        attach: Attach,
-        timeline: Timeline,
-        http: SocketAddr,
-    ) -> Self {
-        let first = Behind::new(&config, auth.clone(), images, &inventory, &attach, &timeline, http);
-        let behind = watch::Sender::new(first);
-        Self { started: config, auth, inventory, attach, timeline, http, behind }
+    pub(super) fn new(config: Config, images: Images, fixed: Fixed) -> Self {
+        let behind = watch::Sender::new(Behind::new(&config, images, &fixed));
+        Self { started: config, fixed, behind }
     }
 
     /// What firmware reads, whatever stands behind it at the time.
@@ -105,7 +101,7 @@ impl Doors {
         let resolved = tokio::task::spawn_blocking(move || resolved(&cloud)).await;
         let cloud = resolved.map_err(|panicked| panicked.to_string());
         let cinder = match cloud.and_then(|cloud| cloud.map_err(|faults| config::all(&faults))) {
-            Ok(cloud) => cloud.map(|cloud| cinder(cloud, self.timeline.metrics())),
+            Ok(cloud) => cloud.map(|cloud| cinder(cloud, self.fixed.watch.metrics.clone())),
             Err(error) => {
                 tracing::error!(error, "not reloaded: the previous configuration holds");
                 return manager::kept();
@@ -113,38 +109,30 @@ impl Doors {
         };
         let directories = config.tftp.images.clone();
         let images = tokio::task::spawn_blocking(move || find_images(&directories)).await.unwrap_or_default();
-        let auth = self.auth.clone();
-        self.attach.configure(cinder, policy(&config));
-        let (inventory, attach, timeline) = (&self.inventory, &self.attach, &self.timeline);
-        let behind = Behind::new(&config, auth, images, inventory, attach, timeline, self.http);
-        self.behind.send_replace(behind);
+        self.fixed.attach.configure(cinder, policy(&config));
+        self.behind.send_replace(Behind::new(&config, images, &self.fixed));
         manager::ready();
         tracing::info!("reloaded");
     }
 }
 
 impl Behind {
-    fn new(
-        config: &Config,
-        auth: Auth,
-        images: Images,
-        inventory: &Inventory,
-        attach: &Attach,
-        timeline: &Timeline,
-        http: SocketAddr,
-    ) -> Self {
+    fn new(config: &Config, images: Images, fixed: &Fixed) -> Self {
+        let Fixed { auth, inventory, attach, http, watch } = fixed;
         let enabled = config.enabled_storage_interfaces.clone();
         let boot = Boot::new(inventory.clone(), attach.clone(), enabled);
+        let timeline = watch.timeline.clone();
         let people = api::router(ApiState {
             inventory: inventory.clone(),
             boot: boot.clone(),
             enabled_storage_interfaces: config.enabled_storage_interfaces.clone(),
             default_storage_interface: config.default_storage_interface.clone(),
-            auth,
+            auth: auth.clone(),
             keep_targets_on_undeploy: config.keep_targets_on_undeploy,
+            watch: Watch { scripts: config.boot, images: images.clone(), ..watch.clone() },
         });
-        let files = MachineFiles::new(images.clone(), config.http.url.clone(), http);
-        let machines = http::router(Machines::new(boot, config.boot, &config.http, images, timeline.clone()));
+        let files = MachineFiles::new(images.clone(), config.http.url.clone(), *http);
+        let machines = http::router(Machines::new(boot, config.boot, &config.http, images, timeline));
         Self { files, machines, people }
     }
 }

@@ -16,10 +16,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::Watch;
 use crate::attach::Attach;
 use crate::auth::{Auth, HtpasswdError};
 use crate::cinder::Cinder;
@@ -31,7 +33,7 @@ use crate::store::{Attachments, Inventory, OpenError, RedbStore, Store, StoreErr
 use crate::telemetry::Metrics;
 use crate::tftp;
 use crate::timeline::Timeline;
-use doors::Doors;
+use doors::{Doors, Fixed};
 
 /// How long running transfers and requests may take to end after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
@@ -85,6 +87,7 @@ pub struct App {
     auth: Auth,
     cinder: Option<Cinder>,
     store: Arc<dyn Store>,
+    metrics: Metrics,
     timeline: Timeline,
     images: Images,
     tftp: tftp::Listener,
@@ -119,9 +122,9 @@ impl App {
         let cinder = cloud.map(|cloud| cloud::cinder(cloud, metrics.clone()));
         let store = RedbStore::open(&config.store.path)?;
         // Beside the store, which has made the directory and let nobody else in.
-        let timeline = Timeline::open(Some(&config.store.path.with_file_name(HISTORY)), metrics);
+        let timeline = Timeline::open(Some(&history(&config)), metrics.clone());
         let images = find_images(&config.tftp.images);
-        Ok(Self { config, auth, cinder, store: Arc::new(store), timeline, images, tftp, http, api })
+        Ok(Self { config, auth, cinder, store: Arc::new(store), metrics, timeline, images, tftp, http, api })
     }
 
     /// Serves until `stop`; then refuses newcomers, lets what runs end, and closes the store. What comes by
@@ -131,21 +134,32 @@ impl App {
         stop: CancellationToken,
         mut reloads: mpsc::Receiver<Result<Config, ConfigError>>,
     ) -> Result<(), RunError> {
-        let Self { config, auth, cinder, store, timeline, images, tftp, http, api } = self;
+        let Self { config, auth, cinder, store, metrics, timeline, images, tftp, http, api } = self;
         let http_address = http.local_addr();
-        for (door, address) in [
-            ("tftp", tftp.local_addrs().first().copied()),
-            ("http", Some(http_address)),
-            ("api", Some(api.local_addr())),
-        ] {
-            tracing::info!(door, address = address.map(tracing::field::display), "listening");
+        let firmware = tftp.local_addrs().into_iter().map(|address| ("tftp", address));
+        let addresses: Vec<_> = firmware.chain([("http", http_address), ("api", api.local_addr())]).collect();
+        for (door, address) in &addresses {
+            tracing::info!(door, %address, "listening");
         }
 
         let inventory = Inventory::new(Arc::clone(&store));
         let attachments = Attachments::new(Arc::clone(&store));
         let attach = Attach::new(attachments, cinder, cloud::policy(&config));
-        let mut behind =
-            Doors::new(config, auth, images, inventory, attach.clone(), timeline.clone(), http_address);
+        let watch = Watch {
+            timeline: timeline.clone(),
+            metrics,
+            scripts: config.boot,
+            attach: attach.clone(),
+            images: images.clone(),
+            doors: addresses,
+            store: config.store.path.clone(),
+            history: history(&config),
+            transfers: tftp.counters(),
+            started: Timestamp::now(),
+            stop: stop.clone(),
+        };
+        let fixed = Fixed { auth, inventory, attach: attach.clone(), http: http_address, watch };
+        let mut behind = Doors::new(config, images, fixed);
 
         let (events, transfers) = mpsc::channel(TFTP_EVENTS);
         tokio::spawn(transfers::tell(transfers, timeline.clone()));
@@ -161,6 +175,8 @@ impl App {
             // very moment in which they do.
             headers: PATIENCE_WITH_PEOPLE,
             silence: PATIENCE_WITH_PEOPLE,
+            // Between two requests, the patience above ends it; who follows events may do so for a day.
+            quiet: Duration::from_secs(24 * 3600),
             ..Limits::default()
         };
         let served = [(http, behind.machines(), Limits::default()), (api, behind.people(), people)];
@@ -211,6 +227,11 @@ impl App {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// The file of the timelines, beside the store's.
+fn history(config: &Config) -> PathBuf {
+    config.store.path.with_file_name(HISTORY)
 }
 
 fn find_images(directories: &[PathBuf]) -> Images {

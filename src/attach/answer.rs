@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::obstacle::Trouble;
 use super::question::{Outcome, Resolving, Stage};
-use super::volume::Trouble;
 use super::{Attach, Found, LONG_PAUSE, Progress, SHORT_PAUSE, Source, Wanted};
 use crate::model::{Attachment, AttachmentState, Connection};
 

@@ -1,16 +1,17 @@
 //! [`Breaker`]: who does not answer is not asked by everybody, one after another, for nothing.
 //!
 //! Counted apart: Cinder itself, and each kind of backend (volumes of one type), since one array that is dead must not
-//! take the others with it. After [`FAILURES`] in a row it opens: who asks is told at once. Somebody in the background
-//! goes on asking (`reconcile`), and the first answer closes it.
+//! take the others with it. After [`FAILURES`] in a row it opens: who asks is told at once. A backend has failed only
+//! if it did so for as many volumes: one that is broken by itself must not close the door to its siblings. Somebody in
+//! the background goes on asking (`reconcile`), and the first answer closes it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
 /// So many failures in a row are no accident.
-const FAILURES: u32 = 3;
+const FAILURES: usize = 3;
 /// Kinds of backends that are remembered. A cloud has a dozen.
 const MOST_SCOPES: usize = 256;
 
@@ -25,7 +26,10 @@ pub(super) enum Scope {
 
 #[derive(Debug, Default)]
 struct Failing {
-    in_a_row: u32,
+    in_a_row: usize,
+    /// The volumes it failed for; at most [`FAILURES`].
+    volumes: HashSet<String>,
+    open: bool,
     reason: String,
     /// Somebody is finding out whether it answers again.
     probed: bool,
@@ -49,33 +53,51 @@ impl Breaker {
     /// Whether it makes sense to ask; else why not.
     pub(super) fn check(&self, scope: &Scope) -> Result<(), String> {
         match self.failing().get(scope) {
-            Some(failing) if failing.in_a_row >= FAILURES => Err(failing.reason.clone()),
+            Some(failing) if failing.open => Err(failing.reason.clone()),
             _ => Ok(()),
         }
     }
 
-    /// It did not answer. Returns whether that opened it.
-    pub(super) fn failed(&self, scope: Scope, reason: &str) -> bool {
+    /// Whether some backend is not asked: then it matters on which a volume is.
+    pub(super) fn some_backend_is_away(&self) -> bool {
+        self.failing().iter().any(|(scope, failing)| failing.open && *scope != Scope::Endpoint)
+    }
+
+    /// Cinder did not answer.
+    pub(super) fn failed(&self, reason: &str) {
+        self.count(Scope::Endpoint, None, reason);
+    }
+
+    /// What is behind volumes of a type did not, for one of them.
+    pub(super) fn failed_for(&self, kind: &str, volume: &str, reason: &str) {
+        self.count(Scope::Backend(kind.to_owned()), Some(volume), reason);
+    }
+
+    fn count(&self, scope: Scope, volume: Option<&str>, reason: &str) {
         let mut all = self.failing();
         if all.len() >= MOST_SCOPES && !all.contains_key(&scope) {
-            return false;
+            return;
         }
         let failing = all.entry(scope.clone()).or_default();
         failing.in_a_row = failing.in_a_row.saturating_add(1);
         reason.clone_into(&mut failing.reason);
-        if failing.in_a_row != FAILURES {
-            return false;
+        if let Some(volume) = volume.filter(|_| failing.volumes.len() < FAILURES) {
+            failing.volumes.insert(volume.to_owned());
         }
+        let enough = volume.map_or(failing.in_a_row, |_| failing.volumes.len()) >= FAILURES;
+        if failing.open || !enough {
+            return;
+        }
+        failing.open = true;
         tracing::warn!(?scope, reason, "does not answer: nobody is made to wait for it until it does");
         if scope == Scope::Endpoint {
             self.closed_to_all.send_replace(Some(reason.to_owned()));
         }
-        true
     }
 
     /// It answered, whatever it said.
     pub(super) fn answered(&self, scope: &Scope) {
-        if self.failing().remove(scope).is_some_and(|failing| failing.in_a_row >= FAILURES) {
+        if self.failing().remove(scope).is_some_and(|failing| failing.open) {
             tracing::info!(?scope, "answers again");
             if *scope == Scope::Endpoint {
                 self.closed_to_all.send_replace(None);
@@ -86,7 +108,7 @@ impl Breaker {
     /// Takes it on to find out whether it answers again; `None` if it answers, or another does so already.
     pub(super) fn probe(&self, scope: &Scope) -> Option<Probe<'_>> {
         let mut all = self.failing();
-        let failing = all.get_mut(scope).filter(|failing| failing.in_a_row >= FAILURES && !failing.probed)?;
+        let failing = all.get_mut(scope).filter(|failing| failing.open && !failing.probed)?;
         failing.probed = true;
         Some(Probe { breaker: self, scope: scope.clone() })
     }
@@ -126,26 +148,36 @@ mod tests {
     fn it_opens_after_failures_in_a_row_and_the_first_answer_closes_it() {
         let breaker = Breaker::default();
         for _ in 1..FAILURES {
-            assert!(!breaker.failed(Scope::Endpoint, "no answer"));
+            breaker.failed("no answer");
             assert_eq!(breaker.check(&Scope::Endpoint), Ok(()));
         }
-        assert!(breaker.failed(Scope::Endpoint, "no answer"));
+        breaker.failed("no answer");
         assert_eq!(breaker.check(&Scope::Endpoint), Err("no answer".into()));
         breaker.answered(&Scope::Endpoint);
-        assert_eq!(breaker.check(&Scope::Endpoint), Ok(()));
-        assert!(!breaker.failed(Scope::Endpoint, "no answer"), "it counts from the beginning");
+        breaker.failed("no answer");
+        assert_eq!(breaker.check(&Scope::Endpoint), Ok(()), "it counts from the beginning");
     }
 
     #[test]
     fn one_backend_does_not_take_the_others_with_it() {
         let breaker = Breaker::default();
-        let dead = Scope::Backend("dead".into());
-        for _ in 0..FAILURES {
-            breaker.failed(dead.clone(), "no answer");
+        for volume in ["a", "b", "c"] {
+            assert!(!breaker.some_backend_is_away());
+            breaker.failed_for("dead", volume, "no answer");
         }
-        assert!(breaker.check(&dead).is_err());
+        assert!(breaker.check(&Scope::Backend("dead".into())).is_err());
+        assert!(breaker.some_backend_is_away());
         assert_eq!(breaker.check(&Scope::Backend("alive".into())), Ok(()));
         assert_eq!(breaker.check(&Scope::Endpoint), Ok(()));
+    }
+
+    #[test]
+    fn one_volume_that_is_broken_does_not_take_its_siblings_with_it() {
+        let breaker = Breaker::default();
+        for _ in 0..20 {
+            breaker.failed_for("chap", "broken", "Cinder answers 500");
+        }
+        assert_eq!(breaker.check(&Scope::Backend("chap".into())), Ok(()));
     }
 
     #[test]
@@ -153,7 +185,7 @@ mod tests {
         let breaker = Breaker::default();
         assert!(breaker.probe(&Scope::Endpoint).is_none(), "it answers");
         for _ in 0..FAILURES {
-            breaker.failed(Scope::Endpoint, "no answer");
+            breaker.failed("no answer");
         }
         let probe = breaker.probe(&Scope::Endpoint);
         assert!(probe.is_some());
@@ -170,7 +202,7 @@ mod tests {
             async move { breaker.opened().await }
         });
         for _ in 0..FAILURES {
-            breaker.failed(Scope::Endpoint, "no answer");
+            breaker.failed("no answer");
         }
         assert_eq!(waiting.await.expect("runs"), "no answer");
     }

@@ -3,6 +3,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `volume` | one volume, step by step: the calls, and what is written down between them |
+//! | `obstacle` | what is in the way of having a volume, in words |
 //! | `question` | a machine's question: the same one asked again is not asked of Cinder again |
 //! | `answer` | what came of it, for the machine that asked: its volumes, those of last time, or why not |
 //! | `reconcile` | what is left to be done when nobody asks: detach, finish what was broken off, look whether Cinder is back |
@@ -19,6 +20,7 @@
 mod answer;
 mod breaker;
 mod locks;
+mod obstacle;
 mod question;
 mod reconcile;
 mod volume;
@@ -38,8 +40,9 @@ use crate::model::{Attachment, Connection, Connector, Iqn, Node, Properties, Vol
 use crate::store::Attachments;
 use breaker::Breaker;
 use locks::Locks;
+use obstacle::Trouble;
 use question::{Asked, Stage};
-use volume::{Trouble, Want, Worker};
+use volume::{Want, Worker};
 
 /// How long a machine waits for an answer before it is told to ask again.
 pub const PATIENCE: Duration = Duration::from_secs(3);

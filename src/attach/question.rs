@@ -15,7 +15,8 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::breaker::Scope;
-use super::volume::{Trouble, Want, Worker};
+use super::obstacle::Trouble;
+use super::volume::{Want, Worker};
 use super::{Attach, Found, KEPT, LONGEST_WAIT, MOST_RESOLVING, SLOW, Shared, Source, Turns, Wanted};
 use crate::model::{Connection, Properties};
 

@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::breaker::Scope;
-use super::volume::{Trouble, Worker};
+use super::obstacle::Trouble;
+use super::volume::Worker;
 use super::{Attach, Shared};
 use crate::cinder::CinderError;
 use crate::model::{Attachment, AttachmentState};
@@ -79,6 +80,7 @@ impl Attach {
         let mut housekeeping = tokio::time::interval(PROBE_EVERY);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut probes: JoinSet<()> = JoinSet::new();
+        let mut was_away = false;
         loop {
             self.start(&mut due, &mut running);
             let next = due.values().filter(|due| !due.running).map(|due| due.at).min();
@@ -107,6 +109,14 @@ impl Attach {
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
                 _ = housekeeping.tick() => {
                     self.sweep();
+                    let is_away = self.cinder_is_away().is_some();
+                    if was_away && !is_away {
+                        // Whoever was put off because of that need not wait any longer.
+                        for due in due.values_mut() {
+                            (due.at, due.failures) = (Instant::now(), 0);
+                        }
+                    }
+                    was_away = is_away;
                     while probes.try_join_next().is_some() {}
                     if probes.is_empty() {
                         probes.spawn(self.clone().look_for_cinder());

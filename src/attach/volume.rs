@@ -15,9 +15,10 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::breaker::{Breaker, Scope};
-use crate::cinder::{self, Cinder, CinderError, Holder};
-use crate::model::{Attachment, AttachmentState, Connection, Connector, Properties};
-use crate::store::{Attachments, StoreError};
+use super::obstacle::{Trouble, refusal, usable};
+use crate::cinder::{self, Cinder, CinderError};
+use crate::model::{Attachment, AttachmentState, Connector, Properties};
+use crate::store::Attachments;
 
 /// How often a resolution begins anew because what it found was gone in the next moment.
 const ROUNDS: usize = 4;
@@ -32,24 +33,6 @@ pub(super) struct Want {
     pub(super) target: Uuid,
     pub(super) read_only: bool,
     pub(super) connector: Connector,
-}
-
-/// Why a volume cannot be had now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Trouble {
-    /// Nobody answers who could say.
-    Away(String),
-    /// It is in a state that passes by itself.
-    Passing(String),
-    /// Cinder said no, or what it said is of no use to firmware.
-    Refused(String),
-}
-
-impl From<StoreError> for Trouble {
-    fn from(error: StoreError) -> Self {
-        tracing::error!(error = %error, "the store failed while a volume was attached");
-        Self::Passing("volboot cannot write to its store; its log says why".into())
-    }
 }
 
 /// What everybody needs who works on volumes. Cheap to clone.
@@ -78,10 +61,17 @@ impl Worker {
                     Some(record) => record,
                     None => continue,
                 },
+                // The storage is told to forget the old name before it hears of the new one.
+                Some(record)
+                    if record.initiator.as_ref().is_some_and(|old| *old != want.connector.initiator) =>
+                {
+                    self.detach(&record).await?;
+                    continue;
+                }
                 Some(record) => record,
             };
-            if let Some(kind) = &record.volume_type {
-                self.breaker.check(&Scope::Backend(kind.clone())).map_err(Trouble::Away)?;
+            if let Some(kind) = self.kind(&record).await {
+                self.breaker.check(&Scope::Backend(kind)).map_err(Trouble::Away)?;
             }
             match self.export(&record, &want.connector).await? {
                 Some(connection) => return Ok(connection),
@@ -89,6 +79,23 @@ impl Worker {
             }
         }
         Err(Trouble::Passing(format!("volume {} is being attached and detached by others", want.volume)))
+    }
+
+    /// The volume's type, if it is known, or if it matters now.
+    async fn kind(&self, record: &Attachment) -> Option<String> {
+        if record.volume_type.is_some() || !self.breaker.some_backend_is_away() {
+            return record.volume_type.clone();
+        }
+        let kind = self.told(self.cinder.volume(&record.volume).await).ok()?.volume_type?;
+        self.learn_kind(record, &kind).await;
+        Some(kind)
+    }
+
+    async fn learn_kind(&self, record: &Attachment, kind: &str) {
+        let known = self.records.change(record, |record| record.volume_type = Some(kind.to_owned()));
+        if let Err(error) = known.await {
+            tracing::error!(error = %error, "the store failed to keep a volume's type");
+        }
     }
 
     /// Writes down that an attachment will be created, and which the volume had before it.
@@ -262,17 +269,14 @@ impl Worker {
         match timeout(DIAGNOSIS, self.cinder.volume(&record.volume)).await {
             Ok(Ok(cinder::Volume { volume_type: Some(kind), .. })) => {
                 self.breaker.answered(&Scope::Endpoint);
-                self.breaker.failed(Scope::Backend(kind.clone()), reason);
-                let known = self.records.change(record, |record| record.volume_type = Some(kind.clone()));
-                if let Err(error) = known.await {
-                    tracing::error!(error = %error, "the store failed to keep a volume's type");
-                }
+                self.breaker.failed_for(&kind, &record.volume, reason);
+                self.learn_kind(record, &kind).await;
             }
             Ok(Ok(_) | Err(CinderError::Missing(_) | CinderError::Refused { .. })) => {
                 self.breaker.answered(&Scope::Endpoint);
             }
             Ok(Err(CinderError::Away(_))) | Err(_) => {
-                self.breaker.failed(Scope::Endpoint, reason);
+                self.breaker.failed(reason);
             }
         }
     }
@@ -281,87 +285,11 @@ impl Worker {
     pub(super) fn told<T>(&self, answer: Result<T, CinderError>) -> Result<T, CinderError> {
         match &answer {
             Err(CinderError::Away(reason)) => {
-                self.breaker.failed(Scope::Endpoint, reason);
+                self.breaker.failed(reason);
             }
             _ => self.breaker.answered(&Scope::Endpoint),
         }
         answer
-    }
-
-    /// Why Cinder said no to a volume: its state, and who has it.
-    async fn explain(&self, volume: &str, error: CinderError) -> Trouble {
-        let CinderError::Refused { status: 400 | 409, .. } = error else { return refusal(volume, error) };
-        match self.cinder.volume(volume).await {
-            Ok(found) => match fault(&found) {
-                Some(trouble) => trouble,
-                // What was in the way is over already.
-                None if found.status == "available" => Trouble::Passing(format!("volume {volume}: {error}")),
-                None => refusal(volume, error),
-            },
-            Err(_) => refusal(volume, error),
-        }
-    }
-
-    /// What is in the way of attaching a volume, asked without touching it. `ours`: the attachment by which the node
-    /// has it already.
-    pub(super) async fn examine(&self, volume: &str, ours: Option<&str>) -> Result<(), Trouble> {
-        let found = self.told(self.cinder.volume(volume).await).map_err(|error| refusal(volume, error))?;
-        if found.encrypted {
-            return Err(Trouble::Refused(encrypted(volume)));
-        }
-        let held = |holder: &Holder| ours == Some(holder.attachment_id.as_str());
-        if ours.is_some() && (found.attachments.iter().any(held) || found.attachments.is_empty()) {
-            return Ok(());
-        }
-        fault(&found).map_or(Ok(()), Err)
-    }
-}
-
-/// What a volume's state says against attaching it.
-fn fault(found: &cinder::Volume) -> Option<Trouble> {
-    let volume = &found.id;
-    match found.status.as_str() {
-        "available" | "downloading" => None,
-        "in-use" if found.multiattach => None,
-        "in-use" => Some(Trouble::Refused(format!(
-            "volume {volume} is in use by {} and is not multi-attachable",
-            holders(&found.attachments)
-        ))),
-        status @ ("attaching" | "reserved" | "detaching" | "creating" | "uploading" | "maintenance"
-        | "retyping" | "backing-up" | "restoring-backup" | "reverting" | "extending") => {
-            let by = match found.attachments.as_slice() {
-                [] => String::new(),
-                held => format!(" by {}", holders(held)),
-            };
-            Some(Trouble::Passing(format!("volume {volume} is in state \"{status}\"{by}")))
-        }
-        status => Some(Trouble::Refused(format!("volume {volume} is in state \"{status}\""))),
-    }
-}
-
-/// Who has a volume, as far as Cinder shows it.
-fn holders(held: &[Holder]) -> String {
-    let name = |holder: &Holder| match (&holder.server_id, &holder.host_name) {
-        (Some(server), _) => format!("server {server}"),
-        (None, Some(host)) => format!("host {host}"),
-        (None, None) => format!("attachment {}", holder.attachment_id),
-    };
-    match held {
-        [] => "somebody whom Cinder does not show".to_owned(),
-        held => held.iter().map(name).collect::<Vec<_>>().join(", "),
-    }
-}
-
-fn refusal(volume: &str, error: CinderError) -> Trouble {
-    match error {
-        CinderError::Away(reason) => Trouble::Away(reason),
-        CinderError::Missing(_) => Trouble::Refused(format!("Cinder knows no volume {volume}")),
-        CinderError::Refused { status: 409, message } => {
-            Trouble::Passing(format!("volume {volume}: {message}"))
-        }
-        CinderError::Refused { status, message } => {
-            Trouble::Refused(format!("Cinder refuses volume {volume}: {message} ({status})"))
-        }
     }
 }
 
@@ -370,28 +298,4 @@ fn still_wanted(record: Option<Attachment>) -> Result<Attachment, Trouble> {
     record
         .filter(|record| record.state != AttachmentState::Detaching)
         .ok_or_else(|| Trouble::Passing("the node's volumes were changed while it asked for them".into()))
-}
-
-/// A connection that firmware can use.
-fn usable(volume: &str, connection: Option<Properties>) -> Result<Properties, String> {
-    let Some(connection) = connection else {
-        return Err(format!("Cinder does not say how volume {volume} is reached"));
-    };
-    match connection.text("driver_volume_type") {
-        Some("iscsi") | None => {}
-        Some(other) => {
-            return Err(format!("volume {volume} is reached by \"{other}\": only iscsi can be booted"));
-        }
-    }
-    if connection.get("encrypted").and_then(serde_json::Value::as_bool) == Some(true) {
-        return Err(encrypted(volume));
-    }
-    match Connection::try_from(&connection) {
-        Ok(_) => Ok(connection),
-        Err(error) => Err(format!("what Cinder says of volume {volume} makes no sense: {error}")),
-    }
-}
-
-fn encrypted(volume: &str) -> String {
-    format!("volume {volume} is encrypted, which firmware cannot read")
 }

@@ -4,12 +4,15 @@
 //! got?* (its connectors and targets, read now) — *may it?* ([`mod@decide`], a pure function, so that every row of its
 //! table is a test) — *can it?* ([`fitness`], which the API asks too).
 //!
+//! Before a machine is given volumes: *is it really the one?* ([`mod@doubt`], as far as the network shows it.)
+//!
 //! With storage interface `cinder` there is one more question, asked of `attach`: *where are its volumes now?*
 //!
 //! The one invariant: each request is decided by what is true when it comes. Only where Cinder cannot say it, what it
 //! said last may do, and then the answer says so.
 
 mod decide;
+mod doubt;
 pub mod fitness;
 mod identify;
 
@@ -105,6 +108,12 @@ impl Boot {
         let records = Records { node, connectors, targets };
         let mut resolved = Vec::new();
         let mut verdict = decide(&records, &self.enabled, None);
+        if matches!(verdict, Verdict::AskCinder(_) | Verdict::Answer(Answer::Boot(_)))
+            && let Some(answer) = doubt::doubt(&self.inventory, &records.node, asker).await?
+        {
+            let (node, name) = (Some(records.node.uuid), Some(records.node.label()));
+            return Ok(Decision { answer, node, name, resolved });
+        }
         if let Verdict::AskCinder(initiator) = &verdict {
             let progress = if preview {
                 self.foreseen(&records).await

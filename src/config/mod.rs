@@ -75,6 +75,8 @@ pub struct HttpConfig {
     pub url: Option<String>,
     /// `allow`: the networks whose machines may ask at all.
     pub allow: Vec<IpNet>,
+    /// `requests_per_second`: how often one address and one card may ask, on the long run; 0: without limit.
+    pub requests_per_second: u32,
 }
 
 /// `[api]`: what people talk to.
@@ -113,6 +115,9 @@ pub struct BootConfig {
     pub refused: Afterwards,
     /// `tries`: how often a machine tries to boot from its volumes before it gives up.
     pub tries: u32,
+    /// `verify_mac`: whether a machine on an attached network must have a card of its node's (`neighbour`), or may say
+    /// it has (`off`).
+    pub verify_mac: bool,
     /// `when_cinder_is_away`: what a machine gets while Cinder does not answer.
     pub when_cinder_is_away: WhenAway,
     /// `last_known_max_age`: how old a connection may be that is given out meanwhile.
@@ -229,6 +234,7 @@ impl Config {
                 allow: section.list("allow", machine_networks(), |text| {
                     text.parse().map_err(|_| "expected a network such as 10.0.0.0/8".to_owned())
                 }),
+                requests_per_second: section.number("requests_per_second", 2, 0..=10_000),
             }),
             api: root.section("api", |section| ApiConfig {
                 listen: section.parsed("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 6385))),
@@ -245,6 +251,7 @@ impl Config {
                 unknown: section.choice("unknown", Afterwards::Exit, &AFTERWARDS),
                 refused: section.choice("refused", Afterwards::Exit, &AFTERWARDS),
                 tries: section.number("tries", 10, 1..=1000),
+                verify_mac: section.choice("verify_mac", true, &[("neighbour", true), ("off", false)]),
                 when_cinder_is_away: section.choice(
                     "when_cinder_is_away",
                     WhenAway::LastKnown,

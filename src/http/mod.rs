@@ -4,6 +4,7 @@
 //! Never the listener that people talk to: there is nothing here to log in to, and a script may hold a secret. Who
 //! may ask at all is a matter of networks.
 
+mod pace;
 mod question;
 mod seen;
 
@@ -25,10 +26,15 @@ use crate::boot::{Boot, Decision, Resolved};
 use crate::config::{BootConfig, HttpConfig};
 use crate::images::Images;
 use crate::listen::Peer;
-use crate::model::Answer;
+use crate::model::{Answer, Asker};
+use crate::neighbours::Neighbours;
 use crate::script::{self, Journey, Script};
 use crate::timeline::Timeline;
+use pace::{Pace, Pacer};
 use question::{Event, Malformed, asker};
+
+/// How long a machine waits that asks too often, in seconds.
+const PACED_PAUSE: u32 = 15;
 
 /// What machines are answered from.
 #[derive(Debug)]
@@ -37,6 +43,9 @@ pub struct Machines {
     config: BootConfig,
     images: Images,
     allow: Vec<IpNet>,
+    pacer: Pacer,
+    /// None if cards are not to be looked for.
+    neighbours: Option<Neighbours>,
     timeline: Timeline,
 }
 
@@ -49,7 +58,15 @@ impl Machines {
         images: Images,
         timeline: Timeline,
     ) -> Self {
-        Self { boot, config, images, allow: http.allow.clone(), timeline }
+        Self {
+            boot,
+            config,
+            images,
+            allow: http.allow.clone(),
+            pacer: Pacer::new(http.requests_per_second),
+            neighbours: config.verify_mac.then(Neighbours::default),
+            timeline,
+        }
     }
 }
 
@@ -120,7 +137,15 @@ async fn boot(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Malformed> {
     let began = Instant::now();
-    let asker = asker(&mac, query.as_deref().unwrap_or_default())?;
+    let mut asker = asker(&mac, query.as_deref().unwrap_or_default())?;
+    match machines.pacer.check(peer.remote.ip().to_canonical(), asker.mac()) {
+        Pace::Go => {}
+        Pace::TooSoon => return Ok(too_soon(&asker, peer, machines.config)),
+        Pace::TooMany => return Ok(too_many()),
+    }
+    if let Some(neighbours) = &machines.neighbours {
+        asker.seen = neighbours.seen(peer.remote, peer.local.ip()).await;
+    }
     // Who only asks for the headers does not boot: nothing is attached for it.
     let boots = method != Method::HEAD;
     let mut decision =
@@ -160,6 +185,10 @@ async fn event(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Malformed> {
     let event = Event::read(&mac, query.as_deref().unwrap_or_default())?;
+    if machines.pacer.check(peer.remote.ip().to_canonical(), event.mac) != Pace::Go {
+        // Without Retry-After, on which iPXE would ask again.
+        return Ok((StatusCode::TOO_MANY_REQUESTS, "volboot: too many events\n").into_response());
+    }
     let Event { mac, step, rc, attempt } = &event;
     tracing::info!(%mac, step, rc, attempt, "boot event");
     if method == Method::GET {
@@ -167,6 +196,20 @@ async fn event(
     }
     // A body with its length: on a 204, iPXE would wait for the connection to close.
     Ok((NO_STORE, "noted\n").into_response())
+}
+
+/// One that asks again and again is told so. Not in the log: there it would drown what else is told.
+fn too_soon(asker: &Asker, peer: Peer, config: BootConfig) -> Response {
+    tracing::debug!(mac = %asker.mac(), remote = %peer.remote, "a machine asks too often");
+    let reason = format!("{} or {} asks too often", asker.mac(), peer.remote.ip().to_canonical());
+    let answer = Answer::Wait { reason, seconds: PACED_PAUSE };
+    script::answer(&answer, asker, config).map_or_else(|error| unwritten(&error), send)
+}
+
+/// iPXE honours this by itself, without a word on the console.
+fn too_many() -> Response {
+    let headers = [(header::RETRY_AFTER, PACED_PAUSE.to_string())];
+    (StatusCode::SERVICE_UNAVAILABLE, headers, "volboot: too many requests\n").into_response()
 }
 
 async fn image(State(machines): State<Arc<Machines>>, Path(name): Path<String>) -> Response {

@@ -57,8 +57,9 @@ fn over(store: Arc<dyn Store>, inventory: Inventory) -> Router {
     let config = Config::default();
     let attach = Attach::new(Attachments::new(store), None, Policy { last_known: None, resolutions: 1 });
     let boot = Boot::new(inventory, attach, config.enabled_storage_interfaces);
+    let boot_config = BootConfig { verify_mac: false, ..config.boot };
     let timeline = Timeline::open(None, Metrics::new());
-    router(Machines::new(boot, config.boot, &config.http, Images::default(), timeline))
+    router(Machines::new(boot, boot_config, &config.http, Images::default(), timeline))
 }
 
 async fn ask_from(
@@ -209,4 +210,25 @@ async fn other_paths_and_methods_are_refused() {
         StatusCode::METHOD_NOT_ALLOWED
     );
     assert_eq!(ask_from(&door, "10.0.0.1:1", Method::GET, "/images/shadow").await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_machine_that_asks_without_end_waits_and_its_reports_are_not_noted() {
+    let door = door().await;
+    let question = "/boot/52-54-00-00-00-01?macs=52-54-00-00-00-01&try=4";
+    for _ in 0..30 {
+        assert!(ask(&door, question).await.contains("sanboot"));
+    }
+    let script = ask(&door, question).await;
+    assert!(script.contains("echo volboot: 52:54:00:00:00:01 or 192.168.0.7 asks too often\n"), "{script}");
+    assert!(script.contains("sleep 15 ") && script.contains("&try=4"), "{script}");
+    assert!(!script.contains("hunter2") && !script.contains("password"), "{script}");
+    let event = "/boot/52-54-00-00-00-01/event?step=hooked";
+    let (status, ..) = ask_from(&door, "192.168.0.7:1024", Method::GET, event).await;
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+    // The script that is the same for everybody costs nothing.
+    let (status, ..) = ask_from(&door, "192.168.0.7:1024", Method::GET, "/boot.ipxe").await;
+    assert_eq!(status, StatusCode::OK);
+    let (status, ..) = ask_from(&door, "192.168.0.8:1024", Method::GET, "/boot/52-54-00-00-00-02").await;
+    assert_eq!(status, StatusCode::OK);
 }

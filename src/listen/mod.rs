@@ -46,8 +46,10 @@ pub struct Limits {
     pub headers: Duration,
     /// From the last header to the last byte of the answer's head.
     pub request: Duration,
-    /// Without a byte in one direction or the other: who sends nothing, or takes nothing of what is sent.
+    /// Without a byte taken of what is sent.
     pub silence: Duration,
+    /// Without a byte from the client. One that follows events says nothing for as long as it does.
+    pub quiet: Duration,
     /// Bytes of a request's body.
     pub body: usize,
     /// Bytes of a request's head: its line and all headers.
@@ -61,6 +63,7 @@ impl Default for Limits {
             headers: Duration::from_secs(10),
             request: Duration::from_secs(30),
             silence: Duration::from_secs(60),
+            quiet: Duration::from_secs(60),
             body: 1 << 20,
             head: 16 << 10,
         }
@@ -123,7 +126,7 @@ impl Listener {
             };
             let Ok(peer) = peer(&stream, remote) else { continue };
             let mut stream = TimeoutStream::new(stream);
-            stream.set_read_timeout(Some(limits.silence));
+            stream.set_read_timeout(Some(limits.quiet));
             stream.set_write_timeout(Some(limits.silence));
             let service = router.clone().map_request(move |request: Request<Incoming>| {
                 let mut request = request.map(axum::body::Body::new);
@@ -203,7 +206,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_connection_too_many_waits_until_another_is_gone() {
-        let (address, _stop) = serve(Limits { connections: 1, silence: SOON, ..Limits::default() });
+        let (address, _stop) = serve(Limits { connections: 1, quiet: SOON, ..Limits::default() });
         let idle = connect(address, "").await;
         let answer = rest(connect(address, "GET / HTTP/1.0\r\n\r\n").await).await;
         assert!(answer.ends_with("ok"), "{answer}");

@@ -1,5 +1,7 @@
 //! [`Asker`]: who asks for a script, as iPXE told it.
 
+use std::net::IpAddr;
+
 use uuid::Uuid;
 
 use super::{Mac, Platform};
@@ -23,12 +25,39 @@ pub struct Asker {
     pub journey: Option<String>,
     /// Which try of it this is, from 1.
     pub attempt: u32,
+    /// What the network shows of it, which it cannot say itself.
+    pub seen: Seen,
+}
+
+/// What the network shows of who asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Seen {
+    /// Nobody looked, or there is nothing to be seen: it is beyond a router, or on this host.
+    #[default]
+    Nothing,
+    /// It is on an attached network, with this card.
+    Card {
+        /// The card.
+        mac: Mac,
+        /// The address it has.
+        at: IpAddr,
+    },
+    /// It should have been seen, but was not; and why.
+    Unclear(String),
 }
 
 impl Asker {
     /// A machine that asks through this card, for the first time.
     pub fn new(mac: Mac) -> Self {
-        Self { macs: vec![mac], platform: None, arch: None, uuid: None, journey: None, attempt: 1 }
+        Self {
+            macs: vec![mac],
+            platform: None,
+            arch: None,
+            uuid: None,
+            journey: None,
+            attempt: 1,
+            seen: Seen::Nothing,
+        }
     }
 
     /// The card it booted through.

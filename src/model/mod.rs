@@ -24,7 +24,7 @@ mod states;
 mod volume;
 
 pub use answer::{Answer, BootPlan, Platform, Volume};
-pub use asker::{Asker, MAX_MACS};
+pub use asker::{Asker, MAX_MACS, Seen};
 pub use attachment::{Attachment, AttachmentState, Connector};
 pub use chassis::Chassis;
 pub use connection::{Chap, Connection, PropertyError};

@@ -8,6 +8,7 @@
 //! such value, the escaper lets none through, and a test reads random scripts by iPXE's rules.
 
 mod escape;
+mod preview;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use crate::model::{
     Answer, Asker, BootPlan, Chap, Hook, Iqn, LoaderPath, MAX_MACS, Platform, SanTable, SanUri,
 };
 use escape::filters;
+pub use preview::preview;
 
 /// How long a reason stays on the console before the firmware goes on and clears it, in seconds.
 const READING_TIME: u32 = 5;

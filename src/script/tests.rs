@@ -13,6 +13,7 @@ const CONFIG: BootConfig = BootConfig {
     unknown: Afterwards::Exit,
     refused: Afterwards::Exit,
     tries: 10,
+    verify_mac: false,
     when_cinder_is_away: WhenAway::LastKnown,
     last_known_max_age: Duration::from_secs(60),
 };

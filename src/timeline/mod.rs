@@ -162,9 +162,9 @@ impl Timeline {
         self.shared.told.subscribe()
     }
 
-    /// Where what is seen is counted, too.
-    pub fn metrics(&self) -> Metrics {
-        self.shared.metrics.clone()
+    /// How many follow.
+    pub fn followers(&self) -> usize {
+        self.shared.told.receiver_count()
     }
 
     /// All machines that `keeps` wants to see, the one last heard of first.

@@ -8,6 +8,7 @@
 mod lab;
 
 mod bios;
+mod neighbours;
 mod refusals;
 mod retries;
 mod site;

@@ -10,11 +10,15 @@ mod lab;
 
 mod away;
 mod boots;
+mod callers;
 mod changes;
 mod crashes;
 mod gate;
 mod ground;
 mod machine;
+#[allow(dead_code, reason = "its scripts are for the tests of clients")]
+#[path = "../clients/python.rs"]
+mod python;
 mod stand;
 mod storage;
 mod volumes;
@@ -32,8 +36,15 @@ use lab::Lab;
 /// A test: its name, and what it does.
 type Test = (&'static str, fn(&mut Ground) -> Result<()>);
 
-const TESTS: [&[Test]; 6] =
-    [storage::TESTS, boots::TESTS, changes::TESTS, volumes::TESTS, crashes::TESTS, away::TESTS];
+const TESTS: &[&[Test]] = &[
+    storage::TESTS,
+    callers::TESTS,
+    boots::TESTS,
+    changes::TESTS,
+    volumes::TESTS,
+    crashes::TESTS,
+    away::TESTS,
+];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();

@@ -18,6 +18,8 @@ fn no_request_that_can_be_made_up_breaks_the_server_or_its_document() {
         .arg("run")
         .arg(format!("http://{}/openapi.json", daemon.api))
         .args(["--header", "X-OpenStack-Ironic-API-Version: 1.33", "--checks", checks, "--no-color"])
+        // It is followed until somebody stops.
+        .args(["--exclude-path", "/v1/events"])
         .args(["--request-timeout", "10", "--max-examples", "20", "--max-time", BUDGET, "--seed", "1"])
         .output()
         .expect("is installed");

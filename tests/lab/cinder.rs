@@ -10,7 +10,7 @@
 //!   are ready, and the scheduler gives out volumes only when it has heard from them.
 //! * RabbitMQ's own starter changes the user; the script that it calls does not.
 
-mod client;
+pub(crate) mod client;
 mod settings;
 
 use std::collections::BTreeMap;

@@ -17,6 +17,7 @@ pub(crate) mod cinder;
 pub(crate) mod console;
 pub(crate) mod daemon;
 pub(crate) mod dhcp;
+pub(crate) mod host;
 pub(crate) mod initiator;
 pub(crate) mod machine;
 pub(crate) mod network;

@@ -58,7 +58,8 @@ pub(crate) fn plug(name: &str) -> Result<()> {
     ip(&["link", "set", name, "master", BRIDGE, "up"])
 }
 
-fn ip(arguments: &[&str]) -> Result<()> {
+/// Runs `ip` in the network of the calling thread.
+pub(crate) fn ip(arguments: &[&str]) -> Result<()> {
     let output = Command::new("ip").args(arguments).output().context("cannot run `ip` (package iproute2)")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "`ip {}` failed: {}", arguments.join(" "), said.trim());

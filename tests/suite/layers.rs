@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module, its floor, and what it may use on its own floor.
-const FLOORS: [(&str, u8, &[&str]); 20] = [
+const FLOORS: &[(&str, u8, &[&str])] = &[
     ("model", 0, &[]),
     ("config", 1, &[]),
     ("images", 1, &[]),
     ("listen", 1, &[]),
+    ("neighbours", 1, &[]),
     ("telemetry", 1, &[]),
     ("tls", 1, &[]),
     // Meaning → text: it speaks of what the operator configured.

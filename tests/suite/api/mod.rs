@@ -3,6 +3,7 @@
 mod agreement;
 mod auth;
 mod errors;
+mod machines;
 mod nodes;
 mod others;
 mod ports;
@@ -16,15 +17,21 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
-use volboot::api::{ApiState, router};
+use volboot::api::{ApiState, Watch, router};
 use volboot::attach::{Attach, Policy};
 use volboot::auth::Auth;
 use volboot::boot::Boot;
+use volboot::config::Config;
+use volboot::images::Images;
 use volboot::model::StorageInterface;
 use volboot::store::{Attachments, Inventory, MemoryStore, Store};
+use volboot::telemetry::Metrics;
+use volboot::timeline::Timeline;
 
 /// The last version served, which most tests use.
 const LATEST: &str = "1.33";
@@ -58,7 +65,25 @@ impl Api {
         let enabled = vec![StorageInterface::Noop, StorageInterface::External, StorageInterface::Cinder];
         let policy = Policy { last_known: None, resolutions: 1 };
         let attach = Attach::new(Attachments::new(store), None, policy);
+        let metrics = Metrics::new();
+        // What can be followed ends at once, or every test that asks for all there is would wait for ever.
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let watch = Watch {
+            timeline: Timeline::open(None, metrics.clone()),
+            metrics,
+            scripts: Config::default().boot,
+            attach: attach.clone(),
+            images: Images::default(),
+            doors: Vec::new(),
+            store: "nowhere".into(),
+            history: "nowhere".into(),
+            transfers: Arc::default(),
+            started: Timestamp::UNIX_EPOCH,
+            stop,
+        };
         let mut state = ApiState {
+            watch,
             boot: Boot::new(inventory.clone(), attach, enabled.clone()),
             inventory,
             enabled_storage_interfaces: enabled,
@@ -120,7 +145,7 @@ impl Api {
         let response = self.router.clone().oneshot(request).await.expect("an answer");
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.expect("a body");
-        let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).expect("JSON") };
+        let body = if bytes.is_empty() { Value::Null } else { read(&parts.headers, &bytes) };
         Answer { status: parts.status.as_u16(), headers: parts.headers, body }
     }
 
@@ -132,6 +157,14 @@ impl Api {
         }
         self.post("/v1/nodes", body).await.expect(201)["uuid"].as_str().expect("a UUID").to_owned()
     }
+}
+
+/// A body: JSON, or a text of another kind.
+fn read(headers: &HeaderMap, bytes: &[u8]) -> Value {
+    if headers.get("content-type").is_some_and(|kind| kind == "application/json") {
+        return serde_json::from_slice(bytes).expect("JSON");
+    }
+    std::str::from_utf8(bytes).expect("a text").into()
 }
 
 impl Answer {

@@ -53,7 +53,8 @@ async fn who_has_nothing_that_surely_is_its_own_waits_and_is_told_why() {
 
     // It would log in with a name that the storage was never told of.
     machine.connectors[0].connector_id = "iqn.2017-08.org.openstack.renamed".into();
-    let renamed = format!("{away}volume old was attached with another initiator name");
+    let renamed = "Cinder is away: volume old cannot be detached yet: Cinder answers 503 Service Unavailable; volume old \
+                   was attached with another initiator name";
     assert_eq!(machine.waits(None).await, renamed);
     machine.connectors[0].connector_id = "iqn.2017-08.org.openstack.old".into();
 
@@ -103,4 +104,26 @@ async fn a_backend_that_is_dead_does_not_take_the_others_with_it() {
     }
     assert_eq!(site.attach.cinder_is_away(), None, "Cinder itself answers");
     site.machine("web-9", &["alive"]).await.gets(None).await;
+}
+
+#[tokio::test]
+async fn who_is_on_a_dead_backend_is_told_at_once_even_if_nobody_knew_its_type() {
+    let site = Site::open();
+    let names = ["one", "two", "three", "four"];
+    let mut machines = Vec::new();
+    for volume in names {
+        site.cinder.volume(volume, |volume| volume.kind = "dead");
+        machines.push(site.machine(volume, &[volume]).await);
+    }
+    for machine in &machines {
+        machine.gets(Some(("a", 1))).await;
+    }
+    site.cinder.fault(Kind::Export, Fault::Status(500), usize::MAX);
+    for machine in &machines[..3] {
+        machine.gets(Some(("b", 1))).await;
+    }
+    site.cinder.calls();
+    let found = machines[3].gets(Some(("b", 1))).await;
+    assert!(matches!(found[0].2, Source::LastKnown { .. }), "{found:?}");
+    assert_eq!(site.cinder.calls(), [Kind::Volume], "no more than which backend it is on");
 }

@@ -116,3 +116,20 @@ async fn a_multi_attachable_volume_boots_several_nodes() {
     two.gets(None).await;
     assert_eq!(site.cinder.attachments("golden").len(), 2);
 }
+
+#[tokio::test]
+async fn a_node_that_is_renamed_is_let_in_by_its_new_name_only() {
+    let site = Site::open();
+    site.cinder.volume("root", |_| {});
+    let mut machine = site.machine("web-1", &["root"]).await;
+    machine.gets(None).await;
+    site.cinder.calls();
+    machine.connectors[0].connector_id = "iqn.2017-08.org.openstack.renamed".into();
+    machine.gets(None).await;
+    let again = [Kind::Delete, Kind::List, Kind::Reserve, Kind::Export, Kind::Complete];
+    assert_eq!(site.cinder.calls(), again);
+    let attachments = site.cinder.attachments("root");
+    assert_eq!(attachments.len(), 1);
+    let told = site.cinder.connector(&attachments[0].0);
+    assert_eq!(told["initiator"], "iqn.2017-08.org.openstack.renamed");
+}

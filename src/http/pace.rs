@@ -1,0 +1,141 @@
+//! How often a machine may ask: by the address it asks from, and by the card it says it has.
+//!
+//! A machine that boots asks some ten times, one that waits every other second. Whoever asks without end, broken or
+//! not, is told to wait before anybody looks who it is. This host itself is not paced: proxies and tests are here.
+
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use governor::{DefaultKeyedRateLimiter, Quota};
+
+use crate::model::Mac;
+
+/// Requests that may come at once: so many seconds' worth.
+const BURST_SECONDS: u32 = 15;
+/// Addresses, and cards, that are known at once. Who asked seldom enough of late is not among them.
+const MANY: usize = 1 << 16;
+/// How often those are looked for that need not be known any more, at most.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Whether a request may be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Yes.
+    Go,
+    /// It came too soon after others.
+    TooSoon,
+    /// So many are asking that it cannot be said.
+    TooMany,
+}
+
+/// Counts who asks how often.
+#[derive(Debug)]
+pub(super) struct Pacer(Option<Counts>);
+
+#[derive(Debug)]
+struct Counts {
+    addresses: DefaultKeyedRateLimiter<IpAddr>,
+    cards: DefaultKeyedRateLimiter<Mac>,
+    swept: Mutex<Instant>,
+}
+
+impl Pacer {
+    /// `per_second`: how many requests, on the long run; 0: as many as they like.
+    pub(super) fn new(per_second: u32) -> Self {
+        Self(NonZeroU32::new(per_second).map(|per_second| {
+            let quota = Quota::per_second(per_second).allow_burst(per_second.saturating_mul(BURST));
+            Counts {
+                addresses: DefaultKeyedRateLimiter::keyed(quota),
+                cards: DefaultKeyedRateLimiter::keyed(quota),
+                swept: Mutex::new(Instant::now()),
+            }
+        }))
+    }
+
+    /// A request from `remote`, for the machine with this card.
+    pub(super) fn check(&self, remote: IpAddr, card: Mac) -> Pace {
+        let Some(counts) = self.0.as_ref().filter(|_| !remote.is_loopback()) else { return Pace::Go };
+        match counts.of(&counts.addresses, &remote) {
+            Pace::Go => counts.of(&counts.cards, &card),
+            other => other,
+        }
+    }
+}
+
+const BURST: NonZeroU32 = NonZeroU32::new(BURST_SECONDS).expect("is not 0");
+
+impl Counts {
+    fn of<K: Hash + Eq + Clone>(&self, all: &DefaultKeyedRateLimiter<K>, one: &K) -> Pace {
+        if all.len() >= MANY {
+            self.sweep(all);
+            if all.len() >= MANY {
+                return Pace::TooMany;
+            }
+        }
+        if all.check_key(one).is_ok() { Pace::Go } else { Pace::TooSoon }
+    }
+
+    fn sweep<K: Hash + Eq + Clone>(&self, all: &DefaultKeyedRateLimiter<K>) {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if swept.elapsed() >= SWEEP {
+            *swept = Instant::now();
+            all.retain_recent();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn address(number: u32) -> IpAddr {
+        Ipv4Addr::from_bits(0x0a00_0000 + number).into()
+    }
+
+    fn card(number: u32) -> Mac {
+        let [a, b, c, d] = number.to_be_bytes();
+        Mac::new([0x52, 0x54, a, b, c, d])
+    }
+
+    #[test]
+    fn a_burst_goes_and_then_it_is_too_soon() {
+        let pacer = Pacer::new(2);
+        // The same card from other addresses is the same machine, and so is another card at the same address.
+        for number in 0..30 {
+            assert_eq!(pacer.check(address(number), card(1)), Pace::Go, "{number}");
+        }
+        assert_eq!(pacer.check(address(30), card(1)), Pace::TooSoon);
+        assert_eq!(pacer.check(address(31), card(2)), Pace::Go);
+        for number in 10..40 {
+            pacer.check(address(99), card(number));
+        }
+        assert_eq!(pacer.check(address(99), card(50)), Pace::TooSoon);
+    }
+
+    #[test]
+    fn this_host_is_not_paced_nor_anybody_if_so_configured() {
+        let pacer = Pacer::new(1);
+        let unpaced = Pacer::new(0);
+        for _ in 0..100 {
+            assert_eq!(pacer.check(Ipv4Addr::LOCALHOST.into(), card(1)), Pace::Go);
+            assert_eq!(unpaced.check(address(1), card(1)), Pace::Go);
+        }
+    }
+
+    #[test]
+    fn so_many_are_known_and_no_more() {
+        let pacer = Pacer::new(1);
+        for number in 0..MANY as u32 {
+            pacer.check(address(number), card(number));
+        }
+        assert_eq!(pacer.check(address(1 << 20), card(1 << 20)), Pace::TooMany);
+        let counts = pacer.0.as_ref().expect("counts");
+        assert!(counts.addresses.len() <= MANY && counts.cards.len() <= MANY);
+    }
+}
