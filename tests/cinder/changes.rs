@@ -31,9 +31,9 @@ fn a_portal_that_moved(ground: &mut Ground) -> Result<()> {
     let volume = stand.ground.owner.create_volume("chap")?;
     let node = stand.deploy(0, &[&volume])?;
     let [first, second] = stand.ground.cloud.portals();
-    ensure!(node.machine.boots()?.portals() == [first.as_str()]);
+    ensure!(node.machine.boots()?.hooks[0].portals() == [first.as_str()]);
     stand.ground.cloud.move_portals()?;
-    ensure!(node.machine.boots()?.portals() == [second.as_str()]);
+    ensure!(node.machine.boots()?.hooks[0].portals() == [second.as_str()]);
     stand.is_attached_once(&volume)?;
     stand.ends_well(&node, &volume)
 }

@@ -67,7 +67,7 @@ pub(crate) struct Hook {
 #[derive(Debug)]
 pub(crate) struct Path {
     /// Address and port.
-    pub(crate) portal: String,
+    portal: String,
     target: String,
     lun: u64,
 }
@@ -198,14 +198,16 @@ impl Boot {
         Ok(())
     }
 
-    /// The portals of its first volume.
-    pub(crate) fn portals(&self) -> Vec<&str> {
-        self.hooks[0].paths.iter().map(|path| path.portal.as_str()).collect()
-    }
-
     /// Whether the console tells that these are the connections of an earlier boot.
     pub(crate) fn is_last_known(&self) -> bool {
         self.said.iter().any(|line| line.contains("booting from the connection of"))
+    }
+}
+
+impl Hook {
+    /// The portals by which it is reached.
+    pub(crate) fn portals(&self) -> Vec<&str> {
+        self.paths.iter().map(|path| path.portal.as_str()).collect()
     }
 }
 

@@ -16,11 +16,13 @@ use crate::machine::Machine;
 /// The network card of the first node, and of a second.
 pub(crate) const MACS: [&str; 2] = ["52:54:00:12:34:56", "52:54:00:12:34:57"];
 
-/// volboot as it is told of the cloud; `endpoint` if it is to ask somewhere else.
+/// volboot as it is told of the cloud; `endpoint` if it is to ask somewhere else. The machines here have no cards, so
+/// nobody could find them in the kernel's tables.
 fn sections(endpoint: Option<&str>) -> String {
     let endpoint = endpoint.map(|url| format!("endpoint_override = \"{url}\"\n")).unwrap_or_default();
     format!(
-        "[cinder]\nauth_type = \"password\"\nauth_url = \"http://127.0.0.1:5000/v3\"\n\
+        "[boot]\nverify_mac = \"off\"\n\
+         [cinder]\nauth_type = \"password\"\nauth_url = \"http://127.0.0.1:5000/v3\"\n\
          username = \"volboot\"\npassword = \"lab-secret\"\nuser_domain_id = \"default\"\n\
          project_name = \"boot\"\nproject_domain_id = \"default\"\nregion_name = \"RegionOne\"\n{endpoint}"
     )
@@ -132,9 +134,20 @@ impl<'a> Stand<'a> {
 
     /// Undeploys a node and sees that nothing of it is left in Cinder.
     pub(crate) fn ends_well(&self, node: &Node, volume: &str) -> Result<()> {
+        self.end_well(node, &[volume.to_owned()])
+    }
+
+    /// The same, with several volumes.
+    pub(crate) fn end_well(&self, node: &Node, volumes: &[String]) -> Result<()> {
         self.undeploy(node)?;
-        self.is_free(volume)?;
-        self.ground.owner.delete_volume(volume)
+        for volume in volumes {
+            self.ground.owner.await_status(volume, "available")?;
+        }
+        for volume in volumes {
+            self.is_free(volume)?;
+            self.ground.owner.delete_volume(volume)?;
+        }
+        Ok(())
     }
 
     /// Sees that a volume is `available` and that nobody has an attachment of it, nor of any other.

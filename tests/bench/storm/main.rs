@@ -41,7 +41,7 @@ async fn main() {
     let site = daemon::site(&format!(
         "[cinder]\nauth_type = \"password\"\nauth_url = \"http://{address}/v3\"\nusername = \"volboot\"\n\
          password = \"secret\"\nuser_domain_id = \"default\"\nproject_name = \"boot\"\n\
-         project_domain_id = \"default\"\n",
+         project_domain_id = \"default\"\n[boot]\nverify_mac = \"off\"\n",
         address = cinder.address
     ));
     fill(&site.path().join("store.redb")).await;
@@ -139,8 +139,9 @@ fn times(booted: &[Booted]) -> String {
     let mut times: Vec<_> = booted.iter().map(|booted| booted.after.as_secs_f64()).collect();
     times.sort_by(f64::total_cmp);
     let questions: u32 = booted.iter().map(|booted| booted.questions).sum();
+    let lost: u64 = booted.iter().map(|booted| booted.lost).sum();
     format!(
-        "scripts after {:.1} s at half, {:.1} s at last; {:.1} questions each",
+        "scripts after {:.1} s at half, {:.1} s at last; {:.1} questions each, {lost} of them lost",
         times[times.len() / 2],
         times[times.len() - 1],
         f64::from(questions) / booted.len() as f64,
