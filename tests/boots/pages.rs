@@ -90,7 +90,7 @@ fn a_machine_that_nobody_knew_is_enrolled_by_a_click_and_boots() -> Result<()> {
         let volume = Volume::bootable(lab, &Recipe::new("alpha", Firmware::Bios))?;
         let export = Export::new(&volume, INITIATOR);
         let _storage = storage(lab, &[&export])?;
-        let _site = Site::open(lab, Rom::FetchesScript, "unknown = \"retry\"")?;
+        let _site = Site::open(lab, Rom::FetchesScript, "[boot]\nunknown = \"retry\"\n")?;
         let browser = Browser::start(lab)?;
         browser.open("/ui/")?;
 
@@ -126,7 +126,7 @@ fn a_machine_that_nobody_knew_is_enrolled_by_a_click_and_boots() -> Result<()> {
 #[test]
 fn many_machines_are_told_apart_and_strange_pages_learn_nothing() -> Result<()> {
     lab::run(|lab| {
-        let site = Site::open(lab, Rom::FetchesScript, "verify_mac = \"off\"")?;
+        let site = Site::open(lab, Rom::FetchesScript, "[boot]\nverify_mac = \"off\"\n")?;
         let browser = Browser::start(lab)?;
         let door = format!("http://{SERVER}:8080");
         let export = Export::new(&Volume::data(lab, "alpha")?, INITIATOR);

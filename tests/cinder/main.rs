@@ -8,12 +8,20 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod away;
+mod boots;
 mod callers;
+mod changes;
+mod crashes;
+mod gate;
 mod ground;
+mod machine;
 #[allow(dead_code, reason = "its scripts are for the tests of clients")]
 #[path = "../clients/python.rs"]
 mod python;
+mod stand;
 mod storage;
+mod volumes;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +36,15 @@ use lab::Lab;
 /// A test: its name, and what it does.
 type Test = (&'static str, fn(&mut Ground) -> Result<()>);
 
-const TESTS: &[&[Test]] = &[storage::TESTS, callers::TESTS];
+const TESTS: &[&[Test]] = &[
+    storage::TESTS,
+    callers::TESTS,
+    boots::TESTS,
+    changes::TESTS,
+    volumes::TESTS,
+    crashes::TESTS,
+    away::TESTS,
+];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -47,7 +63,11 @@ fn main() -> ExitCode {
                     none => none.insert(Ground::open(Lab::open(&path)?)?),
                 };
                 ground.prepare()?;
-                Ok(test(ground).map_err(|error| format!("{}\n{error:#}", ground.cloud.last_words()))?)
+                Ok(test(ground).map_err(|error| {
+                    // At once, for there is more to come and it takes a while.
+                    eprintln!("{name}: {error:#}");
+                    format!("{}\n{error:#}", ground.cloud.last_words())
+                })?)
             })
         });
         libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials.collect())
