@@ -11,6 +11,8 @@ mod faults;
 mod layers;
 mod life;
 mod pages;
+mod metrics;
+mod people;
 mod reload;
 mod service;
 mod tftp;
