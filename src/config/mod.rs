@@ -5,6 +5,7 @@
 
 mod cloud;
 mod fault;
+mod host;
 mod read;
 mod tftp;
 
@@ -18,6 +19,7 @@ use crate::model::StorageInterface;
 pub use cloud::{CLOUD_KEYS, CloudConfig};
 pub(crate) use fault::all;
 pub use fault::{ConfigError, Fault};
+use host::host;
 use read::Section;
 pub use tftp::{TftpConfig, TransferPorts};
 
@@ -325,15 +327,6 @@ impl Config {
             fault("api.auth", message.into());
         }
     }
-}
-
-/// A name as browsers send it: without scheme and port.
-fn host(text: &str) -> Result<String, String> {
-    let part = |part: &str| {
-        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-    };
-    let fits = text.len() <= 253 && text.split('.').all(part);
-    if fits { Ok(text.to_ascii_lowercase()) } else { Err("expected a name such as boot.example".to_owned()) }
 }
 
 const AFTERWARDS: [(&str, Afterwards); 3] =

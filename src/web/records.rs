@@ -56,7 +56,7 @@ impl Records {
         let connectors: Vec<VolumeConnector> = state.inventory.all_of(node.uuid).await?;
         let mut targets: Vec<VolumeTarget> = state.inventory.all_of(node.uuid).await?;
         targets.sort_by_key(|target| target.boot_index);
-        let mut held: Vec<_> = state.attach.held(node.uuid).await;
+        let mut held = state.attach.held(node.uuid).await;
         held.sort_by(|a, b| a.volume.cmp(&b.volume));
         let asked = node.storage_interface == StorageInterface::Cinder;
         Ok(Self {
