@@ -119,7 +119,10 @@ async fn token(State(cloud): State<Cloud>) -> Response {
     let url = format!("http://{}/volume", cloud.address);
     let token = json!({"token": {
         "expires_at": "2999-01-01T00:00:00.000000Z",
-        "project": {"id": "boot", "name": "boot"},
+        "issued_at": "2026-01-01T00:00:00.000000Z",
+        "user": {"id": "volboot", "name": "volboot", "domain": {"id": "default", "name": "Default"}},
+        "roles": [{"id": "member", "name": "member"}],
+        "project": {"id": "boot", "name": "boot", "domain": {"id": "default", "name": "Default"}},
         "catalog": [{"type": "block-storage", "name": "cinder", "endpoints": [
             {"interface": "public", "region": "RegionOne", "region_id": "RegionOne", "url": url},
         ]}],

@@ -144,7 +144,7 @@ fn times(booted: &[Booted]) -> String {
         "scripts after {:.1} s at half, {:.1} s at last; {:.1} questions each, {lost} of them lost",
         times[times.len() / 2],
         times[times.len() - 1],
-        f64::from(questions) / booted.len() as f64,
+        f64::from(questions) / f64::from(NODES),
     )
 }
 
