@@ -10,7 +10,8 @@ use crate::listen::Peer;
 /// Where we are if nobody can tell: Ironic's port on this machine.
 const NOWHERE: &str = "127.0.0.1:6385";
 
-/// The part that all links of an answer have in common: `http://host:port`.
+/// The part that all links of an answer have in common: `http://host:port`, or `https:` where the
+/// client came by TLS.
 #[derive(Debug, Clone)]
 pub(super) struct Links(String);
 
@@ -19,9 +20,11 @@ impl Links {
     /// the one at which the connection arrived.
     pub(super) fn of(request: &Parts) -> Self {
         let host = request.headers.get(HOST).and_then(|host| host.to_str().ok()).filter(|host| is_host(host));
-        let local = || request.extensions.get::<Peer>().map(|peer| peer.local.to_string());
+        let peer = request.extensions.get::<Peer>();
+        let local = || peer.map(|peer| peer.local.to_string());
         let host = host.map(str::to_owned).or_else(local).unwrap_or_else(|| NOWHERE.to_owned());
-        Self(format!("http://{host}"))
+        let scheme = if peer.is_some_and(|peer| peer.tls) { "https" } else { "http" };
+        Self(format!("{scheme}://{host}"))
     }
 
     /// The address of a thing in the API, given its path behind `/v1/`.

@@ -15,6 +15,7 @@ use tower::{ServiceExt, service_fn};
 
 use super::cloud::{cinder, policy, resolved};
 use super::files::MachineFiles;
+use super::tls::{Certificates, DoorsTls};
 use super::{find_images, manager};
 use crate::api::{self, ApiState, Watch};
 use crate::attach::Attach;
@@ -40,6 +41,8 @@ pub(super) struct Fixed {
     pub(super) attach: Attach,
     /// Where the machines' door is bound.
     pub(super) http: SocketAddr,
+    /// What both HTTP doors show.
+    pub(super) tls: DoorsTls,
     /// What people can see of all this, with the first configuration.
     pub(super) watch: Watch,
 }
@@ -107,10 +110,21 @@ impl Doors {
                 return manager::kept();
             }
         };
+        let named = config.clone();
+        let read = tokio::task::spawn_blocking(move || Certificates::read_blocking(&named)).await;
+        let read = read.map_err(|panicked| panicked.to_string());
+        let certificates = match read.and_then(|read| read.map_err(|error| error.to_string())) {
+            Ok(certificates) => certificates,
+            Err(error) => {
+                tracing::error!(error, "not reloaded: the previous configuration holds");
+                return manager::kept();
+            }
+        };
         let directories = config.tftp.images.clone();
         let images = tokio::task::spawn_blocking(move || find_images(&directories)).await.unwrap_or_default();
         self.fixed.attach.configure(cinder, policy(&config));
         self.behind.send_replace(Behind::new(&config, images, &self.fixed));
+        self.fixed.tls.show(certificates);
         manager::ready();
         tracing::info!("reloaded");
     }
@@ -118,7 +132,7 @@ impl Doors {
 
 impl Behind {
     fn new(config: &Config, images: Images, fixed: &Fixed) -> Self {
-        let Fixed { auth, inventory, attach, http, watch } = fixed;
+        let Fixed { auth, inventory, attach, http, tls: _, watch } = fixed;
         let enabled = config.enabled_storage_interfaces.clone();
         let boot = Boot::new(inventory.clone(), attach.clone(), enabled);
         let timeline = watch.timeline.clone();

@@ -8,6 +8,7 @@ mod cloud;
 mod doors;
 mod files;
 mod manager;
+mod tls;
 mod transfers;
 
 use std::io;
@@ -28,12 +29,13 @@ use crate::cinder::Cinder;
 use crate::config::{self, Config, ConfigError, Fault, HISTORY};
 use crate::images::Images;
 use crate::keystone::Validator;
-use crate::listen::{Limits, Listener};
+use crate::listen::{CertificateError, Limits, Listener};
 use crate::store::{Attachments, Inventory, OpenError, RedbStore, Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::tftp;
 use crate::timeline::Timeline;
 use doors::{Doors, Fixed};
+use tls::{Certificates, DoorsTls};
 
 /// How long running transfers and requests may take to end after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
@@ -54,6 +56,9 @@ pub enum StartError {
     /// The cloud cannot be used that the configuration leads to.
     #[error("{}", config::all(.0))]
     Cloud(Vec<Fault>),
+    /// A certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// A socket cannot be had.
     #[error("cannot listen on {address} ({door})")]
     Bind {
@@ -93,6 +98,7 @@ pub struct App {
     tftp: tftp::Listener,
     http: Listener,
     api: Listener,
+    tls: DoorsTls,
 }
 
 impl App {
@@ -124,7 +130,20 @@ impl App {
         // Beside the store, which has made the directory and let nobody else in.
         let timeline = Timeline::open(Some(&history(&config)), metrics.clone());
         let images = find_images(&config.tftp.images);
-        Ok(Self { config, auth, cinder, store: Arc::new(store), metrics, timeline, images, tftp, http, api })
+        let tls = DoorsTls::new(Certificates::read_blocking(&config)?);
+        Ok(Self {
+            config,
+            auth,
+            cinder,
+            store: Arc::new(store),
+            metrics,
+            timeline,
+            images,
+            tftp,
+            http,
+            api,
+            tls,
+        })
     }
 
     /// Serves until `stop`; then refuses newcomers, lets what runs end, and closes the store. What comes by
@@ -134,7 +153,7 @@ impl App {
         stop: CancellationToken,
         mut reloads: mpsc::Receiver<Result<Config, ConfigError>>,
     ) -> Result<(), RunError> {
-        let Self { config, auth, cinder, store, metrics, timeline, images, tftp, http, api } = self;
+        let Self { config, auth, cinder, store, metrics, timeline, images, tftp, http, api, tls } = self;
         let http_address = http.local_addr();
         let firmware = tftp.local_addrs().into_iter().map(|address| ("tftp", address));
         let addresses: Vec<_> = firmware.chain([("http", http_address), ("api", api.local_addr())]).collect();
@@ -158,7 +177,8 @@ impl App {
             started: Timestamp::now(),
             stop: stop.clone(),
         };
-        let fixed = Fixed { auth, inventory, attach: attach.clone(), http: http_address, watch };
+        let fixed =
+            Fixed { auth, inventory, attach: attach.clone(), http: http_address, tls: tls.clone(), watch };
         let mut behind = Doors::new(config, images, fixed);
 
         let (events, transfers) = mpsc::channel(TFTP_EVENTS);
@@ -179,15 +199,17 @@ impl App {
             quiet: Duration::from_secs(24 * 3600),
             ..Limits::default()
         };
-        let served = [(http, behind.machines(), Limits::default()), (api, behind.people(), people)];
-        for (listener, router, limits) in served {
-            let served = listener.serve(router, limits, stop.clone(), GRACE);
+        let served =
+            [(http, behind.machines(), Limits::default(), tls.http), (api, behind.people(), people, tls.api)];
+        for (listener, router, limits, tls) in served {
+            tokio::spawn(tls.clone().renew(stop.clone()));
+            let served = listener.with_tls(tls).serve(router, limits, stop.clone(), GRACE);
             doors.spawn(async move {
                 served.await;
                 Ok(())
             });
         }
-        let reconciling = tokio::spawn(attach.clone().reconcile(stop.clone()));
+        let mut reconciling = tokio::spawn(attach.clone().reconcile(stop.clone()));
         tokio::spawn(manager::keep_alive(stop.clone()));
         manager::ready();
         tracing::info!("ready");
@@ -204,6 +226,10 @@ impl App {
                     Ok(Ok(())) => RunError::Door("it ended by itself".into()),
                     Err(panicked) => RunError::Door(panicked.to_string()),
                 }),
+                ended = &mut reconciling => break Some(match ended {
+                    Ok(()) => RunError::Door("the reconciler ended by itself".into()),
+                    Err(panicked) => RunError::Door(panicked.to_string()),
+                }),
                 error = store.failed() => break Some(RunError::Store(error)),
                 Some(read) = reloads.recv() => behind.reload(read).await,
             }
@@ -215,7 +241,9 @@ impl App {
         while doors.join_next().await.is_some() {}
         // No machine asks any more; what Cinder is doing for those that did is given its time.
         attach.drain(GRACE).await;
-        if let Err(panicked) = reconciling.await {
+        if !reconciling.is_finished()
+            && let Err(panicked) = reconciling.await
+        {
             tracing::error!(error = %panicked, "the reconciler failed");
         }
         // It has limits of its own, and a history that is not written is no reason to fail.

@@ -77,6 +77,8 @@ pub struct HttpConfig {
     pub allow: Vec<IpNet>,
     /// `requests_per_second`: how often one address and one card may ask, on the long run; 0: without limit.
     pub requests_per_second: u32,
+    /// `certificate` and `key`: what makes it speak TLS as well.
+    pub tls: TlsConfig,
 }
 
 /// `[api]`: what people talk to.
@@ -84,6 +86,8 @@ pub struct HttpConfig {
 pub struct ApiConfig {
     /// `listen`: address and TCP port.
     pub listen: SocketAddr,
+    /// `certificate` and `key`: what makes it speak TLS, and nothing else.
+    pub tls: TlsConfig,
     /// `auth`: who may.
     pub auth: Auth,
     /// `htpasswd_file`: names and bcrypt hashes, as `htpasswd -B` writes them.
@@ -93,6 +97,15 @@ pub struct ApiConfig {
     pub projects: Vec<String>,
     /// `allow_unauthenticated`: whether `auth = "none"` is meant even where others can reach it.
     pub allow_unauthenticated: bool,
+}
+
+/// `certificate` and `key`, within a section: both or neither, read again when they change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// `certificate`: a PEM file with a chain, the door's own first.
+    pub certificate: Option<PathBuf>,
+    /// `key`: a PEM file with its key.
+    pub key: Option<PathBuf>,
 }
 
 /// Who may use the API.
@@ -235,9 +248,11 @@ impl Config {
                     text.parse().map_err(|_| "expected a network such as 10.0.0.0/8".to_owned())
                 }),
                 requests_per_second: section.number("requests_per_second", 2, 0..=10_000),
+                tls: tls(section),
             }),
             api: root.section("api", |section| ApiConfig {
                 listen: section.parsed("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 6385))),
+                tls: tls(section),
                 auth: section.choice(
                     "auth",
                     Auth::None,
@@ -306,6 +321,12 @@ impl Config {
                 "machines and people need listeners of their own, but http.listen is the same".into(),
             );
         }
+        for (section, tls) in [("http", &self.http.tls), ("api", &self.api.tls)] {
+            if tls.certificate.is_some() != tls.key.is_some() {
+                let message = "a certificate and its key are both needed, or neither";
+                fault(&format!("{section}.certificate"), message.into());
+            }
+        }
         if self.api.auth == Auth::None
             && !self.api.allow_unauthenticated
             && !self.api.listen.ip().to_canonical().is_loopback()
@@ -340,6 +361,13 @@ fn storage_interface(text: &str) -> Result<StorageInterface, String> {
     match StorageInterface::from(text.to_owned()) {
         StorageInterface::Other(_) => Err(format!("\"{text}\" is none of noop, external, cinder")),
         known => Ok(known),
+    }
+}
+
+fn tls(section: &mut Section) -> TlsConfig {
+    TlsConfig {
+        certificate: section.value("certificate", None, |text| path(text).map(Some)),
+        key: section.value("key", None, |text| path(text).map(Some)),
     }
 }
 
@@ -438,6 +466,7 @@ mod tests {
             [api]
             listen = "192.0.2.1:6385"
             auth = "none "
+            key = "/etc/volboot/key.pem"
             [boot]
             tries = 0
             unknown = true
@@ -470,6 +499,7 @@ mod tests {
             "cinder.clod: there is no such key; did you mean cinder.cloud?",
             "colour: there is no such key",
             "stores: there is no such key; did you mean store?",
+            "api.certificate: a certificate and its key are both needed, or neither",
             "api.auth: without authentication the API may listen on loopback only; \
              allow_unauthenticated = true if everybody who reaches it may do everything",
         ];

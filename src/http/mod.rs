@@ -11,6 +11,7 @@ mod seen;
 #[cfg(test)]
 mod tests;
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,7 +27,7 @@ use crate::boot::{Boot, Decision, Resolved};
 use crate::config::{BootConfig, HttpConfig};
 use crate::images::Images;
 use crate::listen::Peer;
-use crate::model::{Answer, Asker};
+use crate::model::{Answer, Asker, Seen};
 use crate::neighbours::Neighbours;
 use crate::script::{self, Journey, Script};
 use crate::timeline::Timeline;
@@ -43,6 +44,8 @@ pub struct Machines {
     config: BootConfig,
     images: Images,
     allow: Vec<IpNet>,
+    /// What machines are told, if the operator said it.
+    url: Option<String>,
     pacer: Pacer,
     /// None if cards are not to be looked for.
     neighbours: Option<Neighbours>,
@@ -63,6 +66,7 @@ impl Machines {
             config,
             images,
             allow: http.allow.clone(),
+            url: http.url.clone(),
             pacer: Pacer::new(http.requests_per_second),
             neighbours: config.verify_mac.then(Neighbours::default),
             timeline,
@@ -75,6 +79,8 @@ pub fn router(machines: Machines) -> Router {
     let machines = Arc::new(machines);
     Router::new()
         .route("/boot.ipxe", get(gather))
+        .route("/autoexec.ipxe", get(autoexec))
+        .route("/images/autoexec.ipxe", get(autoexec))
         .route("/boot/", get(boot_by_query))
         .route("/boot/{mac}", get(boot))
         .route("/boot/{mac}/event", get(event))
@@ -105,15 +111,27 @@ async fn allowed(State(machines): State<Arc<Machines>>, request: Request, next: 
     }
 }
 
-async fn gather(
-    method: Method,
-    State(machines): State<Arc<Machines>>,
-    Extension(peer): Extension<Peer>,
-) -> Response {
+async fn gather(method: Method, machines: State<Arc<Machines>>, peer: Extension<Peer>) -> Response {
+    gather_from("", &method, &machines, *peer)
+}
+
+/// What an iPXE that UEFI firmware fetched over HTTP asks for before it asks DHCP: where it came from, then in the root.
+///
+/// It forgets the script's own URL once it has asked DHCP after all, so relative URLs would lead elsewhere.
+async fn autoexec(method: Method, machines: State<Arc<Machines>>, peer: Extension<Peer>) -> Response {
+    let reached = || {
+        let scheme = if peer.tls { "https" } else { "http" };
+        format!("{scheme}://{}", SocketAddr::new(peer.local.ip().to_canonical(), peer.local.port()))
+    };
+    let url = machines.url.clone().unwrap_or_else(reached);
+    gather_from(&format!("{url}/"), &method, &machines, *peer)
+}
+
+fn gather_from(base: &str, method: &Method, machines: &Machines, peer: Peer) -> Response {
     if method == Method::GET {
         machines.timeline.tell(seen::gathered(peer));
     }
-    match script::gather("", Journey::new()) {
+    match script::gather(base, Journey::new()) {
         Ok(script) => send(script),
         Err(error) => unwritten(&error),
     }
@@ -138,13 +156,16 @@ async fn boot(
 ) -> Result<Response, Malformed> {
     let began = Instant::now();
     let mut asker = asker(&mac, query.as_deref().unwrap_or_default())?;
-    match machines.pacer.check(peer.remote.ip().to_canonical(), asker.mac()) {
-        Pace::Go => {}
-        Pace::TooSoon => return Ok(too_soon(&asker, peer, machines.config)),
-        Pace::TooMany => return Ok(too_many()),
+    let remote = peer.remote.ip().to_canonical();
+    if let Some(slowly) = paced(machines.pacer.address(remote), &asker, remote, machines.config) {
+        return Ok(slowly);
     }
     if let Some(neighbours) = &machines.neighbours {
         asker.seen = neighbours.seen(peer.remote, peer.local.ip()).await;
+    }
+    let card = if let Seen::Card { mac, .. } = asker.seen { mac } else { asker.mac() };
+    if let Some(slowly) = paced(machines.pacer.card(remote, card), &asker, remote, machines.config) {
+        return Ok(slowly);
     }
     // Who only asks for the headers does not boot: nothing is attached for it.
     let boots = method != Method::HEAD;
@@ -185,7 +206,7 @@ async fn event(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Malformed> {
     let event = Event::read(&mac, query.as_deref().unwrap_or_default())?;
-    if machines.pacer.check(peer.remote.ip().to_canonical(), event.mac) != Pace::Go {
+    if machines.pacer.address(peer.remote.ip().to_canonical()) != Pace::Go {
         // Without Retry-After, on which iPXE would ask again.
         return Ok((StatusCode::TOO_MANY_REQUESTS, "volboot: too many events\n").into_response());
     }
@@ -198,18 +219,23 @@ async fn event(
     Ok((NO_STORE, "noted\n").into_response())
 }
 
-/// One that asks again and again is told so. Not in the log: there it would drown what else is told.
-fn too_soon(asker: &Asker, peer: Peer, config: BootConfig) -> Response {
-    tracing::debug!(mac = %asker.mac(), remote = %peer.remote, "a machine asks too often");
-    let reason = format!("{} or {} asks too often", asker.mac(), peer.remote.ip().to_canonical());
-    let answer = Answer::Wait { reason, seconds: PACED_PAUSE };
-    script::answer(&answer, asker, config).map_or_else(|error| unwritten(&error), send)
-}
-
-/// iPXE honours this by itself, without a word on the console.
-fn too_many() -> Response {
-    let headers = [(header::RETRY_AFTER, PACED_PAUSE.to_string())];
-    (StatusCode::SERVICE_UNAVAILABLE, headers, "volboot: too many requests\n").into_response()
+/// What a machine is told that asks too often. Not in the log: there it would drown what else is told.
+fn paced(pace: Pace, asker: &Asker, remote: IpAddr, config: BootConfig) -> Option<Response> {
+    match pace {
+        Pace::Go => None,
+        Pace::TooSoon => {
+            tracing::debug!(mac = %asker.mac(), %remote, "a machine asks too often");
+            let reason = format!("{} or {remote} asks too often", asker.mac());
+            let answer = Answer::Wait { reason, seconds: PACED_PAUSE };
+            let script = script::answer(&answer, asker, config);
+            Some(script.map_or_else(|error| unwritten(&error), send))
+        }
+        // iPXE honours this by itself, without a word on the console.
+        Pace::TooMany => {
+            let headers = [(header::RETRY_AFTER, PACED_PAUSE.to_string())];
+            Some((StatusCode::SERVICE_UNAVAILABLE, headers, "volboot: too many requests\n").into_response())
+        }
+    }
 }
 
 async fn image(State(machines): State<Arc<Machines>>, Path(name): Path<String>) -> Response {

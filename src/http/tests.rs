@@ -68,8 +68,11 @@ async fn ask_from(
     method: Method,
     uri: &str,
 ) -> (StatusCode, Option<String>, String) {
-    let peer =
-        Peer { remote: remote.parse().expect("an address"), local: "192.168.0.1:8080".parse().expect("one") };
+    let peer = Peer {
+        remote: remote.parse().expect("an address"),
+        local: "192.168.0.1:8080".parse().expect("one"),
+        tls: false,
+    };
     let mut request = Request::builder().method(method).uri(uri).body(Body::empty()).expect("a request");
     request.extensions_mut().insert(peer);
     let response = door.clone().oneshot(request).await.expect("answers");
@@ -199,6 +202,20 @@ async fn a_network_that_is_not_allowed_gets_nothing_but_the_health() {
     }
     let (status, _, _) = ask_from(&door, "[::ffff:10.1.2.3]:1", Method::GET, "/boot.ipxe").await;
     assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn newer_ipxe_finds_its_script_beside_itself_or_in_the_root() {
+    let door = door().await;
+    for (path, base) in [
+        ("/boot.ipxe", " "),
+        ("/autoexec.ipxe", " http://192.168.0.1:8080/"),
+        ("/images/autoexec.ipxe", " http://192.168.0.1:8080/"),
+    ] {
+        let (status, _, script) = ask_from(&door, "10.0.0.1:1", Method::GET, path).await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(script.contains(&format!("{base}boot/${{netX/mac:hexhyp}}?")), "{path}: {script}");
+    }
 }
 
 #[tokio::test]

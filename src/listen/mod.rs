@@ -1,7 +1,9 @@
 //! The accept loop that every HTTP door stands behind: limits, deadlines, and an end that waits for what runs.
 //!
 //! It is our own because a machine's door needs what `axum::serve` lacks: a deadline for headers, a cap on
-//! connections, and a drain that ends.
+//! connections, and a drain that ends. A door with a certificate speaks TLS as well ([`Tls`]).
+
+mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +15,7 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -23,6 +25,9 @@ use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
+
+use tls::Speech;
+pub use tls::{Certificate, CertificateError, Plain, Tls};
 
 /// After a failed accept the next one is not tried at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -34,6 +39,8 @@ pub struct Peer {
     pub remote: SocketAddr,
     /// The address of ours that they reached.
     pub local: SocketAddr,
+    /// Whether they speak TLS.
+    pub tls: bool,
 }
 
 /// What one listener bears.
@@ -41,6 +48,8 @@ pub struct Peer {
 pub struct Limits {
     /// Connections at once. More wait in the kernel's queue.
     pub connections: usize,
+    /// From the beginning to the end of TLS's handshake.
+    pub handshake: Duration,
     /// From the end of one answer (or the beginning) to the last header of the next request: hyper counts the time in
     /// which a kept connection is idle, too.
     pub headers: Duration,
@@ -60,6 +69,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1024,
+            handshake: Duration::from_secs(10),
             headers: Duration::from_secs(10),
             request: Duration::from_secs(30),
             silence: Duration::from_secs(60),
@@ -71,10 +81,10 @@ impl Default for Limits {
 }
 
 /// A TCP socket that is bound and not yet served.
-#[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
     local: SocketAddr,
+    tls: Tls,
 }
 
 impl Listener {
@@ -83,7 +93,13 @@ impl Listener {
         let socket = std::net::TcpListener::bind(address)?;
         socket.set_nonblocking(true)?;
         let local = socket.local_addr()?;
-        Ok(Self { socket: TcpListener::from_std(socket)?, local })
+        let tls = Tls::new(None, Plain::Answered);
+        Ok(Self { socket: TcpListener::from_std(socket)?, local, tls })
+    }
+
+    /// The same, speaking TLS as `tls` says.
+    pub fn with_tls(self, tls: Tls) -> Self {
+        Self { tls, ..self }
     }
 
     /// The address it is bound to, with the port that port 0 became.
@@ -124,27 +140,10 @@ impl Listener {
                     }
                 },
             };
-            let Ok(peer) = peer(&stream, remote) else { continue };
-            let mut stream = TimeoutStream::new(stream);
-            stream.set_read_timeout(Some(limits.quiet));
-            stream.set_write_timeout(Some(limits.silence));
-            let service = router.clone().map_request(move |request: Request<Incoming>| {
-                let mut request = request.map(axum::body::Body::new);
-                request.extensions_mut().insert(peer);
-                request
-            });
-            let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new())
-                .header_read_timeout(limits.headers)
-                .max_headers(64)
-                .max_buf_size(limits.head);
-            let connection =
-                http.serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(service));
-            let connection = drain.watch(connection);
+            let conversation = Conversation { router: router.clone(), limits, tls: self.tls.clone() };
+            let (watcher, stop) = (drain.watcher(), stop.clone());
             tokio::spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(remote = %peer.remote, error = %error, "a connection ended early");
-                }
+                conversation.hold(stream, remote, watcher, stop).await;
                 drop(permit);
             });
         }
@@ -156,10 +155,56 @@ impl Listener {
     }
 }
 
-fn peer(stream: &TcpStream, remote: SocketAddr) -> io::Result<Peer> {
-    // Scripts and answers are small and whole: nothing is won by waiting for more.
-    stream.set_nodelay(true)?;
-    Ok(Peer { remote, local: stream.local_addr()? })
+/// What is done with one connection.
+struct Conversation {
+    router: Router,
+    limits: Limits,
+    tls: Tls,
+}
+
+impl Conversation {
+    async fn hold(self, stream: TcpStream, remote: SocketAddr, watcher: Watcher, stop: CancellationToken) {
+        let Self { mut router, limits, tls } = self;
+        // Scripts and answers are small and whole: nothing is won by waiting for more.
+        let prepared = stream.set_nodelay(true).and_then(|()| stream.local_addr());
+        let Ok(local) = prepared else { return };
+        let opened = tokio::time::timeout(limits.handshake, tls.open(stream, |stream| raw(stream, limits)));
+        let (stream, speech) = match stop.run_until_cancelled(opened).await {
+            Some(Ok(Ok(opened))) => opened,
+            Some(Ok(Err(error))) => {
+                return tracing::debug!(%remote, error = %error, "no TLS came about");
+            }
+            Some(Err(_)) => return tracing::debug!(%remote, "no TLS came about in time"),
+            None => return,
+        };
+        if speech == Speech::Refused {
+            router = Router::new().fallback(|| async {
+                (StatusCode::BAD_REQUEST, "volboot: this door speaks TLS: come by https://\n")
+            });
+        }
+        let peer = Peer { remote, local, tls: speech == Speech::Tls };
+        let service = router.map_request(move |request: Request<Incoming>| {
+            let mut request = request.map(axum::body::Body::new);
+            request.extensions_mut().insert(peer);
+            request
+        });
+        let mut http = hyper::server::conn::http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(limits.headers)
+            .max_headers(64)
+            .max_buf_size(limits.head);
+        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        if let Err(error) = watcher.watch(connection).await {
+            tracing::debug!(%remote, error = %error, "a connection ended early");
+        }
+    }
+}
+
+fn raw(stream: TcpStream, limits: Limits) -> tls::Raw {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_read_timeout(Some(limits.quiet));
+    stream.set_write_timeout(Some(limits.silence));
+    Box::pin(stream)
 }
 
 #[cfg(test)]
@@ -228,6 +273,26 @@ mod tests {
         let (address, _stop) = serve(Limits { request: SOON, ..Limits::default() });
         let answer = rest(connect(address, "GET /slow HTTP/1.0\r\n\r\n").await).await;
         assert!(answer.starts_with("HTTP/1.0 408 "), "{answer}");
+    }
+
+    /// Who says nothing at a door that speaks TLS, and who begins and goes no further.
+    #[tokio::test]
+    async fn a_handshake_that_takes_too_long_is_ended() {
+        let issued = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("is made");
+        let files = tempfile::tempdir().expect("a directory");
+        let (certificate, key) = (files.path().join("certificate"), files.path().join("key"));
+        std::fs::write(&certificate, issued.cert.pem()).expect("is written");
+        std::fs::write(&key, issued.signing_key.serialize_pem()).expect("is written");
+        let certificate = Certificate::read_blocking(&certificate, &key).expect("is right");
+
+        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("binds");
+        let listener = listener.with_tls(Tls::new(Some(certificate), Plain::Refused));
+        let address = listener.local_addr();
+        let limits = Limits { handshake: SOON, ..Limits::default() };
+        tokio::spawn(listener.serve(Router::new(), limits, CancellationToken::new(), SOON));
+        for beginning in ["", "\u{16}\u{3}\u{1}"] {
+            assert_eq!(rest(connect(address, beginning).await).await, "", "{beginning:?}");
+        }
     }
 
     #[tokio::test]

@@ -198,7 +198,8 @@ struct ShellTemplate<'a> {
 struct Ask {
     url: Url,
     tries: u32,
-    /// Whether the card may have no address yet: a machine that has asked before has one.
+    /// Whether no card may have been opened yet, or have no address: a machine that has asked before has one. An iPXE that
+    /// took over the firmware's lease knows `ip` and still has opened none; `netX` is a card that is open.
     dhcp: bool,
 }
 

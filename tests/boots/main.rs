@@ -12,5 +12,6 @@ mod neighbours;
 mod refusals;
 mod retries;
 mod site;
+mod snippets;
 mod strangers;
 mod uefi;

@@ -9,6 +9,7 @@ use crate::lab::Lab;
 use crate::lab::api::Api;
 use crate::lab::daemon::Daemon;
 use crate::lab::dhcp::{Dhcp, Rom};
+use crate::lab::snippets;
 use crate::lab::target::{Export, Target};
 
 /// The name the machine's initiator has to have.
@@ -26,7 +27,13 @@ pub(crate) struct Site {
     pub(crate) volboot: Daemon,
     /// volboot's API.
     pub(crate) api: Api,
-    _dhcp: Dhcp,
+    _dhcp: Server,
+}
+
+/// The site's DHCP server: one for the test, or one as operators have it.
+enum Server {
+    Lab { _dhcp: Dhcp },
+    Snippet { _dhcp: snippets::Site },
 }
 
 impl Site {
@@ -34,7 +41,12 @@ impl Site {
     pub(crate) fn open(lab: &Lab, rom: Rom, sections: &str) -> Result<Self> {
         let dhcp = Dhcp::start(lab, rom)?;
         let volboot = Daemon::start(lab, Path::new(env!("CARGO_BIN_EXE_volboot")), sections, None)?;
-        Ok(Self { volboot, api: Api::new()?, _dhcp: dhcp })
+        Ok(Self { volboot, api: Api::new()?, _dhcp: Server::Lab { _dhcp: dhcp } })
+    }
+
+    /// volboot, with a DHCP server as operators have it.
+    pub(crate) fn with(volboot: Daemon, dhcp: snippets::Site) -> Result<Self> {
+        Ok(Self { volboot, api: Api::new()?, _dhcp: Server::Snippet { _dhcp: dhcp } })
     }
 
     /// Registers the machine with its volumes, the first of which it boots; returns the node's UUID.

@@ -37,11 +37,26 @@ impl Daemon {
         sections: &str,
         listener: Option<Listener>,
     ) -> Result<Self> {
+        Self::start_with(lab, binary, sections, "", listener)
+    }
+
+    /// Starts the binary with the iPXE in `images` instead of the distribution's.
+    pub(crate) fn start_with_images(lab: &Lab, binary: &Path, images: &Path) -> Result<Self> {
+        Self::start_with(lab, binary, "", &format!("images = [{:?}]", images.display().to_string()), None)
+    }
+
+    fn start_with(
+        lab: &Lab,
+        binary: &Path,
+        sections: &str,
+        tftp: &str,
+        listener: Option<Listener>,
+    ) -> Result<Self> {
         let config = lab.path().join("volboot.toml");
         let store = store(lab);
         let text = format!(
             "[store]\npath = \"{}\"\n\
-             [tftp]\nlisten = \"{SERVER}:69\"\n\
+             [tftp]\nlisten = \"{SERVER}:69\"\n{tftp}\n\
              [http]\nlisten = \"{SERVER}:8080\"\n\
              [api]\nlisten = \"{API}\"\n\
              {sections}\n",

@@ -9,6 +9,7 @@
 //!   PXE is to do; and it gets a fresh copy of its variables, or it would remember the boot order of the test
 //!   before.
 //! * OVMF of 2024 and later has no network without a source of random numbers.
+//! * OVMF tries PXE before HTTP boot, for minutes, unless PXE is switched off.
 //! * UEFI takes the boot order from `bootindex` and ignores `-boot n`.
 
 use std::fs;
@@ -40,6 +41,8 @@ pub(crate) struct Build<'a> {
     pub(crate) firmware: Firmware,
     /// Its network card's address.
     pub(crate) mac: &'a str,
+    /// UEFI: whether it boots by HTTP, and not by PXE.
+    pub(crate) http_boot: bool,
     /// A disk in the machine, asked after the network.
     pub(crate) disk: Option<&'a Volume>,
     /// Is told each line of its console.
@@ -49,7 +52,7 @@ pub(crate) struct Build<'a> {
 impl<'a> Build<'a> {
     /// A machine without a disk.
     pub(crate) fn bare(firmware: Firmware, mac: &'a str) -> Self {
-        Self { firmware, mac, disk: None, listener: None }
+        Self { firmware, mac, http_boot: false, disk: None, listener: None }
     }
 
     /// Switches the machine on; dropping it pulls the plug.
@@ -71,6 +74,11 @@ impl<'a> Build<'a> {
                 qemu.args(["-drive", &format!("if=pflash,format=raw,file={}", variables.display())])
             }
         };
+        if self.http_boot {
+            for pxe in ["IPv4PXESupport", "IPv6PXESupport"] {
+                qemu.args(["-fw_cfg", &format!("name=opt/org.tianocore/{pxe},string=n")]);
+            }
+        }
         if let Some(disk) = self.disk {
             qemu.args(["-drive", &format!("if=none,id=disk,format=raw,file={}", disk.image().display())]);
             qemu.args(["-device", "virtio-blk-pci,drive=disk,bootindex=2"]);

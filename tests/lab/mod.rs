@@ -21,7 +21,9 @@ pub(crate) mod host;
 pub(crate) mod initiator;
 pub(crate) mod machine;
 pub(crate) mod network;
+pub(crate) mod probe;
 pub(crate) mod process;
+pub(crate) mod snippets;
 pub(crate) mod target;
 pub(crate) mod volume;
 

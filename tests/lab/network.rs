@@ -7,6 +7,8 @@
 //!   (processes, sockets, further threads) has to be started from that thread.
 //! * A bridge takes the lowest MAC of its ports unless it was given one, so every machine switched on would
 //!   change the server's MAC under the others.
+//! * A bridge with nothing plugged in has no carrier, and Kea does not listen on an interface without: so there
+//!   is always one cable, which leads nowhere.
 //! * An IPv6 address is unusable for a second or two while its uniqueness is checked (`nodad` skips that).
 
 use std::net::Ipv4Addr;
@@ -41,7 +43,18 @@ pub(super) fn leave_the_host() -> Result<()> {
         ip(&["address", "add", &format!("{address}/24"), "dev", BRIDGE])?;
     }
     ip(&["address", "add", &format!("{SITE_V6}1/64"), "dev", BRIDGE, "nodad"])?;
-    ip(&["link", "set", BRIDGE, "up"])
+    ip(&["link", "set", BRIDGE, "up"])?;
+    let [cable, end] = ["nowhere", "nowhere-end"];
+    ip(&["link", "add", cable, "type", "veth", "peer", "name", end])?;
+    ip(&["link", "set", cable, "master", BRIDGE, "up"])?;
+    ip(&["link", "set", end, "up"])
+}
+
+/// Lays a cable from the bridge to the network of another thread of this process, where its end is called `name`.
+pub(super) fn plug_thread(name: &str, thread: nix::unistd::Pid) -> Result<()> {
+    let here = format!("{name}-br");
+    ip(&["link", "add", &here, "type", "veth", "peer", "name", name, "netns", &thread.to_string()])?;
+    ip(&["link", "set", &here, "master", BRIDGE, "up"])
 }
 
 /// The interface DHCP is to listen on.

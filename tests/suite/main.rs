@@ -13,6 +13,7 @@ mod life;
 mod reload;
 mod service;
 mod tftp;
+mod tls;
 
 #[path = "../fakes/cinder.rs"]
 mod fake_cinder;

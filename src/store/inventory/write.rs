@@ -136,15 +136,26 @@ impl Inventory {
     async fn remove_all<R: Resource>(&self, mut batch: Batch, node: Uuid) -> Result<Batch, InventoryError> {
         for child in self.versions_of::<R>(node).await? {
             batch = batch.unchanged(record_key::<R>(child.value.uuid()), child.revision);
-            batch = self.let_go(remove(batch, &child.value), &child.value.lets_go(None)).await?;
+            batch = remove(batch, &child.value);
+            if let LetGo::Volume(node, volume) = child.value.lets_go(None) {
+                batch = attachments::detach(&*self.store, batch, node, Some(&volume)).await?;
+            }
         }
         Ok(batch)
+    }
+
+    /// How many targets of a node name a volume.
+    async fn names(&self, node: Uuid, volume: &str) -> Result<usize, StoreError> {
+        let targets = self.all_of::<VolumeTarget>(node).await?;
+        Ok(targets.iter().filter(|target| target.volume_id == volume).count())
     }
 
     /// Has the attachments of volumes that a node loses detached.
     async fn let_go(&self, batch: Batch, what: &LetGo) -> Result<Batch, InventoryError> {
         match what {
             LetGo::Nothing => Ok(batch),
+            // Another target may name the same volume.
+            LetGo::Volume(node, volume) if self.names(*node, volume).await? > 1 => Ok(batch),
             LetGo::Volume(node, volume) => {
                 Ok(attachments::detach(&*self.store, batch, *node, Some(volume)).await?)
             }
