@@ -2,9 +2,10 @@
 //! that needs 300 ms for a call and makes eight at a time.
 //!
 //! The machines do as iPXE would: they ask over HTTP, each from an address of its own, and when they are told to wait
-//! they wait as long as they are told and ask again. Each volume's calls are counted: what a first boot needs, what a
-//! later one, and that nothing is asked twice for the same boot. Then Cinder hangs, and the machines boot from what is
-//! known. It takes some minutes, most of which Cinder needs.
+//! they wait as long as they are told and ask again. volboot is configured to ask for as many at once as this Cinder
+//! takes. Each volume's calls are counted: what a first boot needs, what a later one, and that nothing is asked twice
+//! for the same boot. Then Cinder hangs, and the machines boot from what is known. It takes some minutes, most of which
+//! Cinder needs.
 
 mod cinder;
 #[path = "../../suite/daemon.rs"]
@@ -41,7 +42,7 @@ async fn main() {
     let site = daemon::site(&format!(
         "[cinder]\nauth_type = \"password\"\nauth_url = \"http://{address}/v3\"\nusername = \"volboot\"\n\
          password = \"secret\"\nuser_domain_id = \"default\"\nproject_name = \"boot\"\n\
-         project_domain_id = \"default\"\n[boot]\nverify_mac = \"off\"\n",
+         project_domain_id = \"default\"\nresolutions = {AT_ONCE}\n[boot]\nverify_mac = \"off\"\n",
         address = cinder.address
     ));
     fill(&site.path().join("store.redb")).await;
