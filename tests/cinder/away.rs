@@ -78,10 +78,7 @@ fn cinder_api_is_away(ground: &mut Ground) -> Result<()> {
     node.machine.boots()?;
     stand.ground.cloud.stop(Service::CinderApi)?;
     boots_from_what_is_known(&node)?;
-    match other.machine.ask_first()? {
-        Told::Wait { reason, .. } => ensure!(reason.contains("Cinder is away"), "it was told: {reason}"),
-        told => bail!("it was told {told:?}"),
-    }
+    other.machine.waits_because("Cinder is away")?;
     stand.ground.cloud.start_again(Service::CinderApi)?;
     node.machine.boots()?;
     other.machine.boots()?;

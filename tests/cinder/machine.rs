@@ -108,11 +108,28 @@ impl Machine {
                     return Ok(boot);
                 }
                 Told::Boot(boot) => {
-                    ensure!(Instant::now() < deadline, "Cinder is not asked: {:?}", boot.said)
+                    ensure!(Instant::now() < deadline, "Cinder is not asked: {:?}", boot.said);
                 }
                 other => bail!("it does not boot: {other:?}"),
             }
             thread::sleep(PAUSE);
+        }
+    }
+
+    /// Is switched on, and must be told to wait, in the end for a reason with these words in it.
+    pub(crate) fn waits_because(&self, words: &str) -> Result<()> {
+        let deadline = Instant::now() + LONGEST_WAIT;
+        let mut told = self.ask_first()?;
+        loop {
+            match told {
+                Told::Wait { reason, .. } if reason.contains(words) => return Ok(()),
+                Told::Wait { reason, pause, again } => {
+                    ensure!(Instant::now() < deadline, "it waits for another reason: {reason}");
+                    thread::sleep(pause);
+                    told = self.ask(&again)?;
+                }
+                other => bail!("it does not wait: {other:?}"),
+            }
         }
     }
 
@@ -214,9 +231,9 @@ impl Hook {
 impl Path {
     /// `iscsi:<address>::<port>:<lun in hexadecimal>:<target>` (RFC 4173, section 5).
     fn read(uri: &str) -> Result<Self> {
-        let mut parts = uri.splitn(6, ':').skip(1);
-        let mut part = || parts.next().with_context(|| format!("too little in {uri}"));
-        let (address, _protocol, port, lun, target) = (part()?, part()?, part()?, part()?, part()?);
+        let mut words = uri.splitn(6, ':').skip(1);
+        let mut next = || words.next().with_context(|| format!("too little in {uri}"));
+        let (address, _protocol, port, lun, target) = (next()?, next()?, next()?, next()?, next()?);
         let lun = u64::from_str_radix(lun, 16)?;
         Ok(Self { portal: format!("{address}:{port}"), target: target.to_owned(), lun })
     }

@@ -61,12 +61,12 @@ impl Cinder {
         };
         let router = Router::new()
             .route("/v3/auth/tokens", post(token))
-            .route("/volume/attachments", post(reserve))
-            .route("/volume/attachments/detail", get(list))
-            .route("/volume/attachments/{id}", put(export).get(show))
-            .route("/volume/attachments/{id}/action", post(complete))
-            .route("/volume/volumes", get(volumes))
-            .route("/volume/volumes/{id}", get(volume))
+            .route("/v3/boot/attachments", post(reserve))
+            .route("/v3/boot/attachments/detail", get(list))
+            .route("/v3/boot/attachments/{id}", put(export).get(show))
+            .route("/v3/boot/attachments/{id}/action", post(complete))
+            .route("/v3/boot/volumes", get(volumes))
+            .route("/v3/boot/volumes/{id}", get(volume))
             .with_state(cloud.clone());
         tokio::spawn(async move {
             loop {
@@ -116,10 +116,13 @@ impl Cloud {
 }
 
 async fn token(State(cloud): State<Cloud>) -> Response {
-    let url = format!("http://{}/volume", cloud.address);
+    let url = format!("http://{}/v3", cloud.address);
     let token = json!({"token": {
         "expires_at": "2999-01-01T00:00:00.000000Z",
-        "project": {"id": "boot", "name": "boot"},
+        "issued_at": "2026-01-01T00:00:00.000000Z",
+        "user": {"id": "volboot", "name": "volboot", "domain": {"id": "default", "name": "Default"}},
+        "roles": [{"id": "member", "name": "member"}],
+        "project": {"id": "boot", "name": "boot", "domain": {"id": "default", "name": "Default"}},
         "catalog": [{"type": "block-storage", "name": "cinder", "endpoints": [
             {"interface": "public", "region": "RegionOne", "region_id": "RegionOne", "url": url},
         ]}],
