@@ -112,7 +112,7 @@ async fn allowed(State(machines): State<Arc<Machines>>, request: Request, next: 
 }
 
 async fn gather(method: Method, machines: State<Arc<Machines>>, peer: Extension<Peer>) -> Response {
-    gather_from("", &method, &machines, *peer)
+    gather_from("", &method, &machines, *peer).await
 }
 
 /// What an iPXE that UEFI firmware fetched over HTTP asks for before it asks DHCP: where it came from, then in the root.
@@ -124,12 +124,16 @@ async fn autoexec(method: Method, machines: State<Arc<Machines>>, peer: Extensio
         format!("{scheme}://{}", SocketAddr::new(peer.local.ip().to_canonical(), peer.local.port()))
     };
     let url = machines.url.clone().unwrap_or_else(reached);
-    gather_from(&format!("{url}/"), &method, &machines, *peer)
+    gather_from(&format!("{url}/"), &method, &machines, *peer).await
 }
 
-fn gather_from(base: &str, method: &Method, machines: &Machines, peer: Peer) -> Response {
+async fn gather_from(base: &str, method: &Method, machines: &Machines, peer: Peer) -> Response {
     if method == Method::GET {
-        machines.timeline.tell(seen::gathered(peer));
+        let card = match &machines.neighbours {
+            Some(neighbours) => neighbours.seen(peer.remote, peer.local.ip()).await.card(),
+            None => None,
+        };
+        machines.timeline.tell(seen::gathered(peer, card));
     }
     match script::gather(base, Journey::new()) {
         Ok(script) => send(script),
@@ -171,6 +175,9 @@ async fn boot(
     let boots = method != Method::HEAD;
     let mut decision =
         if boots { machines.boot.answer(&asker).await } else { machines.boot.preview(&asker).await };
+    if boots && let Some(wait) = looping(&machines, &asker, peer, &decision.answer) {
+        decision.answer = wait;
+    }
     let mut script = script::answer(&decision.answer, &asker, machines.config);
     if script.is_err() {
         // The types should have stopped it. The machine is told, and so is whoever reads the log line below.
@@ -196,6 +203,21 @@ async fn boot(
         "boot request"
     );
     Ok(script.map_or_else(|error| unwritten(&error), send))
+}
+
+/// What a machine is told that begins journey after journey and never hooks its volume: to wait, and why. Nothing for
+/// any other, and for whoever asks without having begun.
+fn looping(machines: &Machines, asker: &Asker, peer: Peer, answer: &Answer) -> Option<Answer> {
+    let (Answer::Boot(_), Some(journey), 1) = (answer, &asker.journey, asker.attempt) else { return None };
+    let paced = machines.timeline.begins(asker.mac(), journey)?;
+    if paced.first {
+        machines.timeline.tell(seen::paced(peer, asker, paced));
+    }
+    let reason = format!(
+        "it began {} times without ever hooking its volume, and waits before it tries again; its timeline tells why",
+        paced.journeys
+    );
+    Some(Answer::Wait { reason, seconds: paced.seconds })
 }
 
 async fn event(
