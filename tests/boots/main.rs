@@ -15,3 +15,4 @@ mod site;
 mod snippets;
 mod strangers;
 mod uefi;
+mod verdicts;
