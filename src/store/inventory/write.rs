@@ -181,7 +181,7 @@ impl Inventory {
 }
 
 /// Which of the record's unique things another has, if that is why a batch was refused.
-fn taken<R: Resource>(record: &R, condition: &Condition) -> Option<Unique> {
+pub(super) fn taken<R: Resource>(record: &R, condition: &Condition) -> Option<Unique> {
     let Condition::Absent(key) = condition else { return None };
     let uuid = Unique::Uuid(R::KIND, record.uuid());
     std::iter::once(uuid).chain(record.uniques()).find(|unique| unique.key() == *key)
@@ -200,7 +200,7 @@ fn place_holders<R: Resource>(record: &R) -> impl Iterator<Item = String> {
     uniques.into_iter().chain(of_node).chain([in_list])
 }
 
-fn put<R: Resource>(batch: Batch, record: &R) -> Result<Batch, StoreError> {
+pub(super) fn put<R: Resource>(batch: Batch, record: &R) -> Result<Batch, StoreError> {
     let value = serde_json::to_vec(record).map_err(|error| StoreError::Damaged(error.to_string()))?;
     let batch = batch.put(record_key::<R>(record.uuid()), value);
     Ok(place_holders(record).fold(batch, |batch, key| batch.put(key, record.uuid().as_bytes())))
@@ -211,6 +211,6 @@ fn remove<R: Resource>(batch: Batch, record: &R) -> Batch {
     place_holders(record).fold(batch, Batch::delete)
 }
 
-fn too_busy() -> StoreError {
+pub(super) fn too_busy() -> StoreError {
     StoreError::Unavailable(format!("others were quicker {ATTEMPTS} times in a row"))
 }
