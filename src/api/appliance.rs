@@ -4,8 +4,10 @@
 
 use serde_json::{Value, json};
 
-use super::call::Call;
+use super::call::{Arguments, Call};
+use super::fault::Fault;
 use super::reply::{Answer, Reply};
+use crate::telemetry::log;
 use crate::timeline::State;
 
 /// `GET /v1/appliance`
@@ -37,7 +39,16 @@ pub(super) async fn get(call: Call) -> Answer {
             "path": watch.history, "bytes": reading.history_bytes, "kept": watch.timeline.is_kept(),
             "waiting": reading.queue, "lost": reading.lost,
         },
+        "log": log::filter(),
         "cinder": watch.cinder(),
         "machines": states.map(|(state, count)| (state, Value::from(count))).collect::<serde_json::Map<_, _>>(),
     })))
+}
+
+/// `PUT /v1/appliance/log`: holds until the next reload or restart.
+pub(super) async fn set_log(told: Arguments) -> Answer {
+    told.only(&["filter"])?;
+    let filter = told.required_text("filter")?;
+    log::set_filter(filter).map_err(|error| Fault::Invalid(format!("filter: {error}")))?;
+    Ok(Reply::Done)
 }

@@ -17,10 +17,12 @@ mod call;
 mod chassis;
 mod connectors;
 mod drivers;
+mod enroll;
 mod events;
 mod fault;
 mod field;
 mod front;
+mod health;
 mod interfaces;
 mod links;
 mod list;
@@ -90,5 +92,10 @@ pub fn router(state: ApiState) -> Router {
     let described = get(async move || axum::Json(document.clone()));
     let routes = route::router(table).route("/openapi.json", described).with_state(Arc::clone(&state));
     // The front changes paths, so it stands before the router, not in it.
-    Router::new().fallback_service(from_fn_with_state(state, front::front).layer(routes))
+    let front = from_fn_with_state(Arc::clone(&state), front::front).layer(routes);
+    Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .with_state(state)
+        .fallback_service(front)
 }

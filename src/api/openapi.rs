@@ -144,6 +144,11 @@ fn responses(gives: Gives) -> Value {
             let location = json!({"Location": {"schema": {"type": "string"}}});
             ("201", json!({"description": "Created", "content": schema, "headers": location}))
         }
+        Gives::Made => {
+            let location = json!({"Location": {"schema": {"type": "string"}}});
+            let schema = content(json!({"type": "object"}));
+            ("201", json!({"description": "Created", "content": schema, "headers": location}))
+        }
         Gives::Accepted => ("202", json!({"description": "Accepted"})),
         Gives::Done => ("204", json!({"description": "Done"})),
     };

@@ -70,6 +70,8 @@ pub(super) enum Gives {
     Created(Described),
     /// 200 and a text of this kind.
     Text(&'static str),
+    /// 201 and some object.
+    Made,
     /// 202, and nothing.
     Accepted,
     /// 204, and nothing.
@@ -152,6 +154,11 @@ impl Route {
     /// It takes a patch, and answers with what the record has become.
     pub(super) fn changes<R: Shown>(self) -> Self {
         Self { takes: Takes::Patch, gives: Gives::One(Described::of::<R>()), ..self }
+    }
+
+    /// It answers with what it has made.
+    pub(super) fn made(self) -> Self {
+        Self { gives: Gives::Made, ..self }
     }
 
     /// It answers with a text of this kind.

@@ -2,8 +2,8 @@
 
 use super::route::Route;
 use super::{
-    absent, appliance, chassis, drivers, events, machines, management, metrics, nodes, portgroups, ports,
-    preview, root, states, validate, volumes,
+    absent, appliance, chassis, drivers, enroll, events, machines, management, metrics, nodes, portgroups,
+    ports, preview, root, states, validate, volumes,
 };
 use crate::auth::Right::{Manage, Use};
 use crate::model::{Chassis, Node, Port, PortGroup, VolumeConnector, VolumeTarget};
@@ -271,6 +271,14 @@ fn own() -> Vec<Route> {
             .asked(&["machine", "node"])
             .gives("text/event-stream"),
         Route::get("/v1/appliance", "Tell how volboot itself is", appliance::get),
+        Route::put("/v1/appliance/log", "Log something else until the next reload", appliance::set_log)
+            .told(&["filter"])
+            .right(Manage)
+            .done(),
+        Route::post("/v1/enrollments", "Create a node with all it needs to boot, or nothing", enroll::create)
+            .told(&enroll::ARGUMENTS)
+            .right(Manage)
+            .made(),
         Route::get("/v1/metrics", "Tell what is counted, also at /metrics", metrics::get)
             .gives("application/openmetrics-text"),
     ];

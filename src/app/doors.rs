@@ -25,6 +25,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::http::{self, Machines};
 use crate::images::Images;
 use crate::store::Inventory;
+use crate::telemetry::log;
 use crate::tftp::{Files, ReadRequest};
 
 /// Everything that a configuration decides, save what is fixed while volboot runs.
@@ -125,6 +126,7 @@ impl Doors {
         self.fixed.attach.configure(cinder, policy(&config));
         self.behind.send_replace(Behind::new(&config, images, &self.fixed));
         self.fixed.tls.show(certificates);
+        log::reset_filter();
         manager::ready();
         tracing::info!("reloaded");
     }

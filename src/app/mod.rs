@@ -209,7 +209,7 @@ impl App {
                 Ok(())
             });
         }
-        let reconciling = tokio::spawn(attach.clone().reconcile(stop.clone()));
+        let mut reconciling = tokio::spawn(attach.clone().reconcile(stop.clone()));
         tokio::spawn(manager::keep_alive(stop.clone()));
         manager::ready();
         tracing::info!("ready");
@@ -226,6 +226,10 @@ impl App {
                     Ok(Ok(())) => RunError::Door("it ended by itself".into()),
                     Err(panicked) => RunError::Door(panicked.to_string()),
                 }),
+                ended = &mut reconciling => break Some(match ended {
+                    Ok(()) => RunError::Door("the reconciler ended by itself".into()),
+                    Err(panicked) => RunError::Door(panicked.to_string()),
+                }),
                 error = store.failed() => break Some(RunError::Store(error)),
                 Some(read) = reloads.recv() => behind.reload(read).await,
             }
@@ -237,7 +241,9 @@ impl App {
         while doors.join_next().await.is_some() {}
         // No machine asks any more; what Cinder is doing for those that did is given its time.
         attach.drain(GRACE).await;
-        if let Err(panicked) = reconciling.await {
+        if !reconciling.is_finished()
+            && let Err(panicked) = reconciling.await
+        {
             tracing::error!(error = %panicked, "the reconciler failed");
         }
         // It has limits of its own, and a history that is not written is no reason to fail.

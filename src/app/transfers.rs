@@ -5,12 +5,14 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
+use crate::neighbours::Neighbours;
 use crate::telemetry::{Event, Transfer, What};
 use crate::tftp::{self, Outcome};
 use crate::timeline::Timeline;
 
 /// Tells of every transfer that ends.
 pub(super) async fn tell(mut transfers: mpsc::Receiver<tftp::Event>, timeline: Timeline) {
+    let neighbours = Neighbours::default();
     while let Some(event) = transfers.recv().await {
         let millis = event.took.as_millis() as u64;
         let (client, name, size) = (event.client, event.name.as_str(), event.size);
@@ -31,6 +33,10 @@ pub(super) async fn tell(mut transfers: mpsc::Receiver<tftp::Event>, timeline: T
             millis,
             words,
         };
-        timeline.tell(Event::new(Timestamp::now(), None, Some(client.ip()), What::Transfer(transfer)));
+        let seen = match event.local {
+            Some(local) => neighbours.seen(client, local).await.card(),
+            None => None,
+        };
+        timeline.tell(Event::new(Timestamp::now(), seen, Some(client.ip()), What::Transfer(transfer)));
     }
 }

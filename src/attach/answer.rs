@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::obstacle::Trouble;
 use super::question::{Outcome, Resolving, Stage};
-use super::{Attach, Found, LONG_PAUSE, Progress, SHORT_PAUSE, Source, Wanted};
+use super::{Attach, Examined, Found, LONG_PAUSE, Progress, SHORT_PAUSE, Source, Wanted};
 use crate::model::{Attachment, AttachmentState, Connection};
 
 /// How long a volume may be in a state that passes.
@@ -49,8 +49,14 @@ impl Attach {
         let (mut refused, mut passing, mut away) = (Vec::new(), Vec::new(), Vec::new());
         for (volume, answer) in outcome {
             match answer {
-                Ok(answer) => {
+                Ok(answer) if self.still_holds(wanted, volume, answer).await => {
                     found.insert(volume.clone(), answer.clone());
+                }
+                // Between the answer and this question, somebody took it away.
+                Ok(_) => {
+                    self.forget(node);
+                    let reason = "the node's volumes were changed while it asked for them".into();
+                    return Progress::Wait { reason, seconds: SHORT_PAUSE };
                 }
                 Err(Trouble::Refused(reason)) => refused.push(reason.clone()),
                 Err(Trouble::Passing(reason)) => passing.push(reason.clone()),
@@ -73,7 +79,7 @@ impl Attach {
         }
         let mut unknown = Vec::new();
         for (volume, reason) in away {
-            match self.last_known(wanted, volume, reason).await {
+            match self.last_known(wanted, volume, Some(reason)).await {
                 Ok(last) => {
                     found.insert(volume.clone(), last);
                 }
@@ -89,14 +95,57 @@ impl Attach {
             return Progress::Refused(reason);
         }
         let reason = format!("Cinder is away: {reason}; {why}");
-        Progress::Wait { reason, seconds: LONG_PAUSE / 2 }
+        Progress::Wait { reason, seconds: LONG_PAUSE - 1 }
     }
 
-    /// The connection that Cinder gave last, if the volume surely still is this node's; else why it is not used.
-    async fn last_known(&self, wanted: &Wanted<'_>, volume: &str, reason: &str) -> Result<Found, String> {
+    /// Whether a volume that Cinder was asked for is held for the node still.
+    async fn still_holds(&self, wanted: &Wanted<'_>, volume: &str, found: &Found) -> bool {
+        match self.0.records.get(wanted.node.uuid, volume).await {
+            Ok(Some(record)) => record.state == AttachmentState::Attached && found.held_by == Some(record.id),
+            Ok(None) | Err(_) => false,
+        }
+    }
+
+    /// What asking would most likely bring, found out without changing anything: what Cinder said last, unless
+    /// something is in the way.
+    pub async fn foresee(&self, wanted: Wanted<'_>) -> Progress {
+        let away = match self.examine(wanted.node.uuid, wanted.targets).await {
+            Examined::Faults(faults) if faults.is_empty() => None,
+            Examined::Faults(faults) => return Progress::Refused(faults.join("; ")),
+            Examined::Away(reason) => Some(reason),
+        };
+        let mut found = HashMap::new();
+        for target in wanted.targets {
+            let volume = &target.volume_id;
+            match (self.last_known(&wanted, volume, away.as_deref()).await, &away) {
+                (Ok(last), _) => drop(found.insert(volume.clone(), last)),
+                (Err(why), Some(reason)) => {
+                    let reason = format!("Cinder is away: {reason}; {why}");
+                    return Progress::Wait { reason, seconds: LONG_PAUSE };
+                }
+                (Err(_), None) => {
+                    let reason = format!("volume {volume} will be attached when the machine asks");
+                    return Progress::Wait { reason, seconds: SHORT_PAUSE };
+                }
+            }
+        }
+        Progress::Ready(found)
+    }
+
+    /// The connection that Cinder gave last, if the volume surely still is this node's; else why it is not used. `away`:
+    /// why it has to do.
+    async fn last_known(
+        &self,
+        wanted: &Wanted<'_>,
+        volume: &str,
+        away: Option<&str>,
+    ) -> Result<Found, String> {
         let began = Instant::now();
-        let Some(oldest) = self.present().policy.last_known else {
-            return Err("last known connections are not used (when_cinder_is_away)".into());
+        let oldest = match (self.present().policy.last_known, away) {
+            (None, Some(_)) => {
+                return Err("last known connections are not used (when_cinder_is_away)".into());
+            }
+            (oldest, _) => oldest.unwrap_or(Duration::MAX),
         };
         let never = || format!("volume {volume} was never attached before");
         let record = self.0.records.get(wanted.node.uuid, volume).await.ok().flatten().ok_or_else(never)?;
@@ -114,7 +163,7 @@ impl Attach {
             return Err(format!("what is known of volume {volume} is too old (last_known_max_age)"));
         }
         let connection = Connection::try_from(connection).map_err(|error| error.to_string())?;
-        let source = Source::LastKnown { learnt_at: *learnt_at, away: Some(reason.to_owned()) };
-        Ok(Found { connection, source, took: began.elapsed() })
+        let source = Source::LastKnown { learnt_at: *learnt_at, away: away.map(str::to_owned) };
+        Ok(Found { connection, source, took: began.elapsed(), held_by: None })
     }
 }

@@ -7,11 +7,19 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// So many failures in a row are no accident.
 const FAILURES: usize = 3;
+/// Failures that are further apart than this have nothing to do with one another.
+const APART: Duration = Duration::from_secs(120);
+/// Who answered somebody else within this time is slow, not away.
+const LIVES: Duration = Duration::from_secs(3);
+/// How long nobody finds out anew after somebody did.
+const BETWEEN_PROBES: Duration = Duration::from_secs(5);
 /// Kinds of backends that are remembered. A cloud has a dozen.
 const MOST_SCOPES: usize = 256;
 
@@ -24,28 +32,43 @@ pub(super) enum Scope {
     Backend(String),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Failing {
     in_a_row: usize,
     /// The volumes it failed for; at most [`FAILURES`].
     volumes: HashSet<String>,
     open: bool,
     reason: String,
-    /// Somebody is finding out whether it answers again.
-    probed: bool,
+    last: Instant,
+    /// Somebody is finding out whether it answers again, or did at that time.
+    probed: (bool, Instant),
+}
+
+impl Failing {
+    fn new() -> Self {
+        let now = Instant::now();
+        let (volumes, reason) = Default::default();
+        Self { in_a_row: 0, volumes, open: false, reason, last: now, probed: (false, now) }
+    }
 }
 
 /// Whether Cinder and what is behind it answer.
 #[derive(Debug)]
 pub(super) struct Breaker {
     failing: Mutex<HashMap<Scope, Failing>>,
+    /// When Cinder last answered anybody.
+    answered: Mutex<Option<Instant>>,
     /// Why Cinder is not asked at all, for those who stand in a queue for it.
     closed_to_all: watch::Sender<Option<String>>,
 }
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self { failing: Mutex::default(), closed_to_all: watch::Sender::new(None) }
+        Self {
+            failing: Mutex::default(),
+            answered: Mutex::default(),
+            closed_to_all: watch::Sender::new(None),
+        }
     }
 }
 
@@ -55,6 +78,21 @@ impl Breaker {
         match self.failing().get(scope) {
             Some(failing) if failing.open => Err(failing.reason.clone()),
             _ => Ok(()),
+        }
+    }
+
+    /// The same, but now and then one is let through to find out: nobody else is while it holds the probe.
+    pub(super) fn ask(&self, scope: &Scope) -> Result<Option<Probe<'_>>, String> {
+        let mut all = self.failing();
+        match all.get_mut(scope) {
+            Some(failing) if failing.open => match failing.probed {
+                (false, last) if last.elapsed() >= BETWEEN_PROBES => {
+                    failing.probed = (true, Instant::now());
+                    Ok(Some(Probe { breaker: self, scope: scope.clone() }))
+                }
+                _ => Err(failing.reason.clone()),
+            },
+            _ => Ok(None),
         }
     }
 
@@ -68,6 +106,14 @@ impl Breaker {
         self.count(Scope::Endpoint, None, reason);
     }
 
+    /// Cinder did not answer within a moment: that counts unless it answers others.
+    pub(super) fn silent(&self, reason: &str) {
+        let answered = *self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        if answered.is_none_or(|answered| answered.elapsed() > LIVES) {
+            self.failed(reason);
+        }
+    }
+
     /// What is behind volumes of a type did not, for one of them.
     pub(super) fn failed_for(&self, kind: &str, volume: &str, reason: &str) {
         self.count(Scope::Backend(kind.to_owned()), Some(volume), reason);
@@ -78,7 +124,11 @@ impl Breaker {
         if all.len() >= MOST_SCOPES && !all.contains_key(&scope) {
             return;
         }
-        let failing = all.entry(scope.clone()).or_default();
+        let failing = all.entry(scope.clone()).or_insert_with(Failing::new);
+        if !failing.open && failing.last.elapsed() > APART {
+            *failing = Failing::new();
+        }
+        failing.last = Instant::now();
         failing.in_a_row = failing.in_a_row.saturating_add(1);
         reason.clone_into(&mut failing.reason);
         if let Some(volume) = volume.filter(|_| failing.volumes.len() < FAILURES) {
@@ -88,7 +138,7 @@ impl Breaker {
         if failing.open || !enough {
             return;
         }
-        failing.open = true;
+        (failing.open, failing.probed) = (true, (false, Instant::now()));
         tracing::warn!(?scope, reason, "does not answer: nobody is made to wait for it until it does");
         if scope == Scope::Endpoint {
             self.closed_to_all.send_replace(Some(reason.to_owned()));
@@ -97,6 +147,9 @@ impl Breaker {
 
     /// It answered, whatever it said.
     pub(super) fn answered(&self, scope: &Scope) {
+        if *scope == Scope::Endpoint {
+            *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
         if self.failing().remove(scope).is_some_and(|failing| failing.open) {
             tracing::info!(?scope, "answers again");
             if *scope == Scope::Endpoint {
@@ -105,12 +158,10 @@ impl Breaker {
         }
     }
 
-    /// Takes it on to find out whether it answers again; `None` if it answers, or another does so already.
-    pub(super) fn probe(&self, scope: &Scope) -> Option<Probe<'_>> {
-        let mut all = self.failing();
-        let failing = all.get_mut(scope).filter(|failing| failing.open && !failing.probed)?;
-        failing.probed = true;
-        Some(Probe { breaker: self, scope: scope.clone() })
+    /// Forgets everything: it is another Cinder from now on.
+    pub(super) fn reset(&self) {
+        self.failing().clear();
+        self.closed_to_all.send_replace(None);
     }
 
     /// Waits until Cinder is not asked at all; returns why.
@@ -135,7 +186,7 @@ pub(super) struct Probe<'a> {
 impl Drop for Probe<'_> {
     fn drop(&mut self) {
         if let Some(failing) = self.breaker.failing().get_mut(&self.scope) {
-            failing.probed = false;
+            failing.probed = (false, Instant::now());
         }
     }
 }
@@ -180,18 +231,47 @@ mod tests {
         assert_eq!(breaker.check(&Scope::Backend("chap".into())), Ok(()));
     }
 
-    #[test]
-    fn one_at_a_time_finds_out_whether_it_answers_again() {
+    #[tokio::test(start_paused = true)]
+    async fn one_at_a_time_finds_out_whether_it_answers_again() {
         let breaker = Breaker::default();
-        assert!(breaker.probe(&Scope::Endpoint).is_none(), "it answers");
+        assert!(matches!(breaker.ask(&Scope::Endpoint), Ok(None)), "it answers");
         for _ in 0..FAILURES {
             breaker.failed("no answer");
         }
-        let probe = breaker.probe(&Scope::Endpoint);
-        assert!(probe.is_some());
-        assert!(breaker.probe(&Scope::Endpoint).is_none());
+        assert!(breaker.ask(&Scope::Endpoint).is_err(), "everybody has just found out");
+        tokio::time::advance(BETWEEN_PROBES).await;
+        let probe = breaker.ask(&Scope::Endpoint);
+        assert!(matches!(probe, Ok(Some(_))));
+        tokio::time::advance(BETWEEN_PROBES).await;
+        assert!(breaker.ask(&Scope::Endpoint).is_err(), "one at a time");
         drop(probe);
-        assert!(breaker.probe(&Scope::Endpoint).is_some());
+        tokio::time::advance(BETWEEN_PROBES).await;
+        assert!(matches!(breaker.ask(&Scope::Endpoint), Ok(Some(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_that_are_far_apart_are_no_sign_of_anything() {
+        let breaker = Breaker::default();
+        for volume in ["a", "b", "c", "d"] {
+            breaker.failed_for("chap", volume, "no answer");
+            tokio::time::advance(APART * 2).await;
+        }
+        assert_eq!(breaker.check(&Scope::Backend("chap".into())), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_answers_others_is_slow_and_not_away() {
+        let breaker = Breaker::default();
+        breaker.answered(&Scope::Endpoint);
+        for _ in 0..FAILURES {
+            breaker.silent("no answer");
+        }
+        assert_eq!(breaker.check(&Scope::Endpoint), Ok(()));
+        tokio::time::advance(LIVES * 2).await;
+        for _ in 0..FAILURES {
+            breaker.silent("no answer");
+        }
+        assert!(breaker.check(&Scope::Endpoint).is_err());
     }
 
     #[tokio::test]

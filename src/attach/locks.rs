@@ -23,13 +23,23 @@ pub(super) struct Held {
 impl Locks {
     /// Waits for its turn.
     pub(super) async fn hold(&self, node: Uuid, volume: &str) -> Held {
-        let key = (node, volume.to_owned());
-        let lock = {
-            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(all.entry(key.clone()).or_default())
-        };
+        let (key, lock) = self.lock(node, volume);
         let guard = Some(lock.lock_owned().await);
         Held { locks: self.clone(), key, guard }
+    }
+
+    /// Does not wait: `None` if somebody works on it.
+    pub(super) fn try_hold(&self, node: Uuid, volume: &str) -> Option<Held> {
+        let (key, lock) = self.lock(node, volume);
+        let guard = Some(lock.try_lock_owned().ok()?);
+        Some(Held { locks: self.clone(), key, guard })
+    }
+
+    fn lock(&self, node: Uuid, volume: &str) -> (Key, Arc<tokio::sync::Mutex<()>>) {
+        let key = (node, volume.to_owned());
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = Arc::clone(all.entry(key.clone()).or_default());
+        (key, lock)
     }
 }
 
@@ -60,6 +70,7 @@ mod tests {
         });
         tokio::task::yield_now().await;
         assert!(!second.is_finished());
+        assert!(locks.try_hold(node, "a").is_none());
         drop(held);
         drop(second.await.expect("runs"));
         assert!(locks.0.lock().expect("whole").is_empty());

@@ -26,11 +26,11 @@ mod reconcile;
 mod volume;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{RwLock, Semaphore};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -53,11 +53,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30 * 60);
 /// How long an answer that nobody came for is kept, and how long a machine may stay away between two questions of one
 /// boot.
 const KEPT: Duration = Duration::from_secs(120);
+/// Volumes that are looked at at the same time without being attached.
+const EXAMINED_AT_ONCE: usize = 16;
 /// Machines that may be waited for at once. The next is told to come again.
 const MOST_RESOLVING: usize = 20_000;
 /// The pauses between two questions of a machine that waits, in seconds.
 const SHORT_PAUSE: u32 = 2;
-const LONG_PAUSE: u32 = 10;
+const LONG_PAUSE: u32 = 6;
 
 /// What may be done without Cinder, and how much with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +110,8 @@ pub struct Found {
     pub source: Source,
     /// How long that took.
     pub took: Duration,
+    /// The record by which the node holds it, if it was asked for at this boot.
+    pub held_by: Option<Uuid>,
 }
 
 /// Who said where a volume is.
@@ -145,9 +149,12 @@ pub struct Attach(Arc<Shared>);
 struct Shared {
     records: Attachments,
     /// Exchanged when the configuration is read again.
-    present: RwLock<Present>,
+    present: std::sync::RwLock<Present>,
     breaker: Arc<Breaker>,
     locks: Locks,
+    reserving: Arc<RwLock<()>>,
+    /// How many volumes are looked at at once without being attached.
+    examining: Semaphore,
     asked: Mutex<HashMap<Uuid, Asked>>,
     tasks: TaskTracker,
 }
@@ -181,9 +188,11 @@ impl Attach {
         let turns = Arc::new(Turns::new(policy.resolutions));
         Self(Arc::new(Shared {
             records,
-            present: RwLock::new(Present { cinder, policy, turns }),
+            present: std::sync::RwLock::new(Present { cinder, policy, turns }),
             breaker: Arc::default(),
             locks: Locks::default(),
+            reserving: Arc::default(),
+            examining: Semaphore::new(EXAMINED_AT_ONCE),
             asked: Mutex::default(),
             tasks: TaskTracker::new(),
         }))
@@ -197,6 +206,8 @@ impl Attach {
         }
         present.cinder = cinder;
         present.policy = policy;
+        // It may be another one, which has not failed yet.
+        self.0.breaker.reset();
     }
 
     fn present(&self) -> Present {
@@ -205,7 +216,13 @@ impl Attach {
 
     fn worker(&self) -> Option<Worker> {
         let cinder = self.present().cinder?;
-        Some(Worker { cinder, records: self.0.records.clone(), breaker: Arc::clone(&self.0.breaker) })
+        let shared = &self.0;
+        Some(Worker {
+            cinder,
+            records: shared.records.clone(),
+            breaker: Arc::clone(&shared.breaker),
+            reserving: Arc::clone(&shared.reserving),
+        })
     }
 
     /// Whether there is a Cinder to ask.
@@ -218,8 +235,9 @@ impl Attach {
         self.0.breaker.check(&breaker::Scope::Endpoint).err()
     }
 
-    /// Waits until what runs has ended, but no longer than this: no more is begun by then, for nobody asks any more.
+    /// Waits until what runs has ended, but no longer than this. What stands in the queue is not begun any more.
     pub async fn drain(&self, within: Duration) {
+        self.present().turns.permits.close();
         self.0.tasks.close();
         if timeout(within, self.0.tasks.wait()).await.is_err() {
             let left = self.0.tasks.len();
@@ -237,7 +255,7 @@ impl Attach {
             return Progress::Refused("has storage interface cinder, but Cinder is not configured".into());
         };
         let wants = wants(&wanted);
-        let Some(mut resolving) = self.question(&worker, &wanted, &wants) else {
+        let Some(mut resolving) = self.question(&worker, &wanted, wants) else {
             let reason = "too many machines ask at once";
             return Progress::Wait { reason: reason.into(), seconds: LONG_PAUSE };
         };
@@ -255,30 +273,55 @@ impl Attach {
         }
     }
 
-    /// Where a node's volumes were when Cinder was last asked, by their ids. Asks nobody.
-    pub async fn known(&self, node: Uuid) -> HashMap<String, Attachment> {
-        let records = self.0.records.of_node(node).await.unwrap_or_default();
-        records.into_iter().map(|record| (record.volume.clone(), record)).collect()
+    /// What is held of a node's volumes in Cinder.
+    pub async fn held(&self, node: Uuid) -> Vec<Attachment> {
+        self.0.records.of_node(node).await.unwrap_or_default()
     }
 
-    /// What is in the way of attaching a node's volumes, asked of Cinder without touching them. Nothing, if nothing is.
-    pub async fn examine(&self, node: Uuid, targets: &[VolumeTarget]) -> Vec<String> {
-        let Some(worker) = self.worker() else { return vec!["Cinder is not configured".into()] };
+    /// What is in the way of attaching a node's volumes, asked of Cinder without touching them.
+    pub async fn examine(&self, node: Uuid, targets: &[VolumeTarget]) -> Examined {
+        let Some(worker) = self.worker() else {
+            return Examined::Faults(vec!["Cinder is not configured".into()]);
+        };
         if let Some(reason) = self.cinder_is_away() {
-            return vec![format!("Cinder is away: {reason}")];
+            return Examined::Away(reason);
         }
-        let known = self.known(node).await;
+        let known = self.held(node).await;
         let mut faults = Vec::new();
         for target in targets {
-            let ours = known.get(&target.volume_id).and_then(|record| record.cinder_id.as_deref());
-            match timeout(SLOW, worker.examine(&target.volume_id, ours)).await {
+            let ours = known.iter().find(|record| record.volume == target.volume_id);
+            let ours = ours.and_then(|record| record.cinder_id.as_deref());
+            let looked = async {
+                let _turn = self.0.examining.acquire().await;
+                worker.examine(&target.volume_id, ours).await
+            };
+            match timeout(SLOW, looked).await {
                 Ok(Ok(())) => {}
                 Ok(Err(Trouble::Refused(reason) | Trouble::Passing(reason))) => faults.push(reason),
-                Ok(Err(Trouble::Away(reason))) => return vec![format!("Cinder is away: {reason}")],
-                Err(_) => return vec!["Cinder does not answer in time".into()],
+                Ok(Err(Trouble::Away(reason))) => return Examined::Away(reason),
+                Err(_) => return Examined::Away(format!("no answer within {} s", SLOW.as_secs())),
             }
         }
-        faults
+        Examined::Faults(faults)
+    }
+}
+
+/// What looking at volumes without touching them brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Examined {
+    /// What is in the way. Nothing, if nothing is.
+    Faults(Vec<String>),
+    /// Nobody could say, and why.
+    Away(String),
+}
+
+impl Examined {
+    /// In words for people.
+    pub fn faults(self) -> Vec<String> {
+        match self {
+            Self::Faults(faults) => faults,
+            Self::Away(reason) => vec![format!("Cinder is away: {reason}")],
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::volume::Worker;
 use crate::cinder::{self, CinderError, Holder};
-use crate::model::{Connection, Properties};
+use crate::model::{AttachmentState, Connection, Properties};
 use crate::store::StoreError;
 
 /// Why a volume cannot be had now.
@@ -28,6 +28,7 @@ impl Worker {
     pub(super) async fn explain(&self, volume: &str, error: CinderError) -> Trouble {
         let CinderError::Refused { status: 400 | 409, .. } = error else { return refusal(volume, error) };
         match self.cinder.volume(volume).await {
+            Ok(found) if self.is_letting_go(&found).await => Trouble::Passing(letting_go(volume)),
             Ok(found) => match fault(&found) {
                 Some(trouble) => trouble,
                 // What was in the way is over already.
@@ -49,8 +50,25 @@ impl Worker {
         if ours.is_some() && (found.attachments.iter().any(held) || found.attachments.is_empty()) {
             return Ok(());
         }
-        fault(&found).map_or(Ok(()), Err)
+        match fault(&found) {
+            Some(Trouble::Refused(_)) if self.is_letting_go(&found).await => {
+                Err(Trouble::Passing(letting_go(volume)))
+            }
+            trouble => trouble.map_or(Ok(()), Err),
+        }
     }
+
+    /// Whether one who has the volume is a node of ours that is about to lose it.
+    async fn is_letting_go(&self, found: &cinder::Volume) -> bool {
+        let ours = self.records.of_volume(&found.id).await.unwrap_or_default();
+        ours.iter().filter(|record| record.state == AttachmentState::Detaching).any(|record| {
+            found.attachments.iter().any(|holder| record.cinder_id.as_ref() == Some(&holder.attachment_id))
+        })
+    }
+}
+
+fn letting_go(volume: &str) -> String {
+    format!("volume {volume} is being detached from the node that had it")
 }
 
 /// What a volume's state says against attaching it.

@@ -16,9 +16,9 @@ use uuid::Uuid;
 
 use super::breaker::Scope;
 use super::obstacle::Trouble;
-use super::volume::{Want, Worker};
+use super::volume::{Held, Want, Worker};
 use super::{Attach, Found, KEPT, LONGEST_WAIT, MOST_RESOLVING, SLOW, Shared, Source, Turns, Wanted};
-use crate::model::{Connection, Properties};
+use crate::model::Connection;
 
 /// A node's volumes that are asked for at the same time.
 const VOLUMES_AT_ONCE: usize = 8;
@@ -52,7 +52,8 @@ impl Ticket {
 pub(super) type Resolving = watch::Receiver<Stage>;
 
 fn has_ended(resolving: &Resolving) -> bool {
-    matches!(*resolving.borrow(), Stage::Ended(_))
+    // One whose task is gone will not go on either.
+    matches!(*resolving.borrow(), Stage::Ended(_)) || resolving.has_changed().is_err()
 }
 
 /// What a node's machine asked last.
@@ -60,6 +61,8 @@ fn has_ended(resolving: &Resolving) -> bool {
 pub(super) struct Asked {
     /// Its journey and try, if it has told them.
     journey: Option<(String, u32)>,
+    /// What it is to have.
+    wants: Vec<Want>,
     /// When it asked that first.
     began: Instant,
     /// When it asked last.
@@ -72,12 +75,17 @@ pub(super) struct Asked {
     /// Whether it has got all its volumes.
     satisfied: bool,
     /// What Cinder said for this boot, even if it was too late for the resolution that asked.
-    learnt: HashMap<String, (Instant, Properties)>,
+    learnt: HashMap<String, Found>,
 }
 
 impl Attach {
     /// The resolution of a machine's question: one that is there, or a new one. `None`: there are too many.
-    pub(super) fn question(&self, worker: &Worker, wanted: &Wanted<'_>, wants: &[Want]) -> Option<Resolving> {
+    pub(super) fn question(
+        &self,
+        worker: &Worker,
+        wanted: &Wanted<'_>,
+        wants: Vec<Want>,
+    ) -> Option<Resolving> {
         let now = Instant::now();
         let journey = wanted.journey.map(|(journey, attempt)| (journey.to_owned(), attempt));
         let mut all = self.0.asked();
@@ -85,13 +93,18 @@ impl Attach {
             return None;
         }
         let (mut began, mut passing_since, mut learnt) = (now, None, HashMap::new());
-        if let Some(asked) = all.get_mut(&wanted.node.uuid) {
+        if let Some(asked) = all.get_mut(&wanted.node.uuid).filter(|asked| asked.wants == wants) {
             let same = now.duration_since(asked.seen) < KEPT
                 && asked.journey == journey
                 && (journey.is_some() || !asked.satisfied);
-            if !has_ended(&asked.resolving) || (same && !asked.told) {
+            let running = !has_ended(&asked.resolving);
+            if running && !same {
+                // Another boot, which shares what has not been answered yet and nothing else.
+                (asked.journey, asked.began, asked.passing_since) = (journey.clone(), now, None);
+                asked.learnt.clear();
+            }
+            if running || (same && !asked.told) {
                 asked.seen = now;
-                asked.journey = journey;
                 return Some(asked.resolving.clone());
             }
             if same {
@@ -99,9 +112,10 @@ impl Attach {
                 learnt = std::mem::take(&mut asked.learnt);
             }
         }
-        let resolving = self.begin(worker.clone(), wants, began, &learnt);
+        let resolving = self.begin(worker.clone(), &wants, &learnt);
         let asked = Asked {
             journey,
+            wants,
             began,
             seen: now,
             passing_since,
@@ -115,24 +129,13 @@ impl Attach {
     }
 
     /// Has the volumes resolved by a task of its own, which goes on when the machine is gone.
-    fn begin(
-        &self,
-        worker: Worker,
-        wants: &[Want],
-        began: Instant,
-        learnt: &HashMap<String, (Instant, Properties)>,
-    ) -> Resolving {
+    fn begin(&self, worker: Worker, wants: &[Want], learnt: &HashMap<String, Found>) -> Resolving {
         let mut outcome: Outcome = Vec::new();
         let mut open = Vec::new();
         for want in wants {
-            match learnt.get(&want.volume).map(|(took, connection)| (took, Connection::try_from(connection)))
-            {
-                Some((at, Ok(connection))) => {
-                    let took = at.duration_since(began);
-                    outcome
-                        .push((want.volume.clone(), Ok(Found { connection, source: Source::Cinder, took })));
-                }
-                _ => open.push(want.clone()),
+            match learnt.get(&want.volume) {
+                Some(found) => outcome.push((want.volume.clone(), Ok(found.clone()))),
+                None => open.push(want.clone()),
             }
         }
         if open.is_empty() {
@@ -141,16 +144,14 @@ impl Attach {
         let turns = self.present().turns;
         let ticket = Ticket { number: turns.come.fetch_add(1, Relaxed) + 1, turns: Arc::clone(&turns) };
         let (told, stage) = watch::channel(Stage::Queued(ticket));
+        let current = stage.clone();
         let shared = Arc::clone(&self.0);
         self.0.tasks.spawn(async move {
-            let queued = async {
-                tokio::select! {
-                    biased;
-                    reason = shared.breaker.opened() => Err(reason),
-                    turn = turns.permits.acquire() => Ok(turn),
-                }
+            let turn = tokio::select! {
+                biased;
+                reason = shared.breaker.opened() => Err(reason),
+                turn = turns.permits.acquire() => turn.map_err(|_| "volboot is stopping".to_owned()),
             };
-            let turn = queued.await;
             turns.served.fetch_add(1, Relaxed);
             let answers: Outcome = match turn {
                 Err(reason) => {
@@ -158,7 +159,7 @@ impl Attach {
                 }
                 Ok(_turn) => {
                     told.send_replace(Stage::Asking);
-                    let each = open.into_iter().map(|want| resolve_one(&shared, &worker, want));
+                    let each = open.into_iter().map(|want| resolve_one(&shared, &worker, want, &current));
                     stream::iter(each).buffer_unordered(VOLUMES_AT_ONCE).collect().await
                 }
             };
@@ -181,7 +182,7 @@ impl Attach {
         }
     }
 
-    /// The machine was refused: its next question is another.
+    /// The machine was refused, or lost what it was about to be given: its next question is another.
     pub(super) fn forget(&self, node: Uuid) {
         let mut all = self.0.asked();
         if all.get(&node).is_some_and(|asked| has_ended(&asked.resolving)) {
@@ -209,9 +210,11 @@ impl Attach {
     /// Forgets what nobody has asked for a while.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
-        self.0
-            .asked()
-            .retain(|_, asked| now.duration_since(asked.seen) < KEPT || !has_ended(&asked.resolving));
+        let mut all = self.0.asked();
+        all.retain(|_, asked| now.duration_since(asked.seen) < KEPT || !has_ended(&asked.resolving));
+        // What a storm took is given back after it.
+        let kept = all.len();
+        all.shrink_to(2 * kept);
     }
 }
 
@@ -222,54 +225,60 @@ impl Shared {
     }
 
     /// What Cinder has said for the question that is asked now.
-    fn known(&self, want: &Want) -> Option<Properties> {
-        Some(self.asked().get(&want.node)?.learnt.get(&want.volume)?.1.clone())
+    fn known(&self, want: &Want) -> Option<Found> {
+        self.asked().get(&want.node)?.learnt.get(&want.volume).cloned()
     }
 
-    /// Keeps what Cinder said for the question that is asked now.
-    fn learnt(&self, want: &Want, connection: &Properties) {
-        if let Some(asked) = self.asked().get_mut(&want.node) {
-            asked.learnt.insert(want.volume.clone(), (Instant::now(), connection.clone()));
+    /// Whether a resolution is still the one that the node's machine waits for.
+    fn is_current(&self, want: &Want, resolving: &Resolving) -> bool {
+        self.asked().get(&want.node).is_some_and(|asked| asked.resolving.same_channel(resolving))
+    }
+
+    /// Keeps what Cinder said, if it was asked for the boot that asks now.
+    fn learnt(&self, want: &Want, asked_at: Instant, found: &Found) {
+        if let Some(asked) = self.asked().get_mut(&want.node)
+            && asked.began <= asked_at
+            && asked.wants.contains(want)
+        {
+            asked.learnt.insert(want.volume.clone(), found.clone());
         }
     }
 }
 
 /// One volume. What takes too long goes on, and is kept for the next question; this one is told that Cinder is away.
-async fn resolve_one(shared: &Arc<Shared>, worker: &Worker, want: Want) -> (String, Result<Found, Trouble>) {
+async fn resolve_one(
+    shared: &Arc<Shared>,
+    worker: &Worker,
+    want: Want,
+    current: &Resolving,
+) -> (String, Result<Found, Trouble>) {
     let volume = want.volume.clone();
-    if let Err(reason) = shared.breaker.check(&Scope::Endpoint) {
-        return (volume, Err(Trouble::Away(reason)));
-    }
     let began = Instant::now();
     let working = shared.tasks.spawn({
-        let (shared, worker, want) = (Arc::clone(shared), worker.clone(), want.clone());
+        let (shared, worker, want, current) = (Arc::clone(shared), worker.clone(), want, current.clone());
         async move {
             let _held = shared.locks.hold(want.node, &want.volume).await;
-            // It may have come late for an earlier question of this boot.
-            if let Some(connection) = shared.known(&want) {
-                return Ok(connection);
+            // It may have come late for an earlier question of this boot, or be of no use to anybody by now.
+            if let Some(found) = shared.known(&want) {
+                return Ok(found);
             }
-            let answer = worker.resolve(&want).await;
-            if let Ok(connection) = &answer {
-                shared.learnt(&want, connection);
+            if !shared.is_current(&want, &current) {
+                return Err(Trouble::Away("the machine has asked again meanwhile".into()));
             }
-            answer
+            shared.breaker.check(&Scope::Endpoint).map_err(Trouble::Away)?;
+            let Held { record, connection } = worker.resolve(&want).await?;
+            let connection = Connection::try_from(&connection)
+                .map_err(|error| Trouble::Refused(format!("volume {}: {error}", want.volume)))?;
+            let took = began.elapsed();
+            let found = Found { connection, source: Source::Cinder, took, held_by: Some(record) };
+            shared.learnt(&want, began, &found);
+            Ok(found)
         }
     });
-    let answer = match timeout(SLOW, working).await {
-        Ok(Ok(answer)) => answer,
+    let found = match timeout(SLOW, working).await {
+        Ok(Ok(found)) => found,
         Ok(Err(panicked)) => Err(Trouble::Passing(format!("volboot failed: {panicked}"))),
-        Err(_) => {
-            let reason = format!("no answer within {} s", SLOW.as_secs());
-            if let Ok(Some(record)) = worker.records.get(want.node, &want.volume).await {
-                worker.suspect(&record, &reason).await;
-            }
-            Err(Trouble::Away(reason))
-        }
+        Err(_) => Err(Trouble::Away(format!("no answer within {} s", SLOW.as_secs()))),
     };
-    let found = answer.and_then(|connection| match Connection::try_from(&connection) {
-        Ok(connection) => Ok(Found { connection, source: Source::Cinder, took: began.elapsed() }),
-        Err(error) => Err(Trouble::Refused(format!("volume {volume}: {error}"))),
-    });
     (volume, found)
 }

@@ -11,14 +11,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::breaker::Scope;
-use super::obstacle::Trouble;
+use super::obstacle::{Trouble, refusal};
 use super::volume::Worker;
 use super::{Attach, Shared};
 use crate::cinder::CinderError;
@@ -31,8 +30,6 @@ const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// What a boot request has under way is its own for so long.
 const LEAVE_ALONE: Duration = Duration::from_secs(10);
-/// How long a creation that was not answered may still happen.
-const MAY_STILL_COME: Duration = Duration::from_secs(120);
 /// How often Cinder is asked whether it is back.
 const PROBE_EVERY: Duration = Duration::from_secs(3);
 /// How long the store is left alone after it failed.
@@ -46,16 +43,18 @@ struct Due {
     at: Instant,
     failures: u32,
     running: bool,
+    /// It was changed while somebody worked on it.
+    again: bool,
 }
 
 impl Due {
     fn after(pause: Duration) -> Self {
-        Self { at: Instant::now() + pause, failures: 0, running: false }
+        Self { at: Instant::now() + pause, failures: 0, running: false, again: false }
     }
 
     fn failed(self) -> Self {
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10)).min(LONGEST_PAUSE);
-        Self { at: Instant::now() + pause, failures: self.failures.saturating_add(1), running: false }
+        Self { at: Instant::now() + pause, failures: self.failures.saturating_add(1), ..Self::after(pause) }
     }
 }
 
@@ -84,7 +83,7 @@ impl Attach {
         loop {
             self.start(&mut due, &mut running);
             let next = due.values().filter(|due| !due.running).map(|due| due.at).min();
-            let next = next.filter(|_| running.len() < AT_ONCE);
+            let next = next.filter(|_| running.len() < AT_ONCE && self.is_configured());
             tokio::select! {
                 changed = self.0.records.changed(seen) => match changed {
                     Ok((records, revision)) => {
@@ -101,6 +100,7 @@ impl Attach {
                 Some(ended) = running.join_next() => {
                     if let Ok((key, done)) = ended {
                         match due.remove(&key) {
+                            Some(left) if left.again => drop(due.insert(key, Due::after(Duration::ZERO))),
                             Some(left) if !done => drop(due.insert(key, left.failed())),
                             _ => {}
                         }
@@ -129,15 +129,19 @@ impl Attach {
     fn start(&self, due: &mut HashMap<Key, Due>, running: &mut JoinSet<(Key, bool)>) {
         let Some(worker) = self.worker() else { return };
         let now = Instant::now();
-        for (key, due) in due.iter_mut().filter(|(_, due)| !due.running && due.at <= now) {
-            if running.len() >= AT_ONCE {
-                return;
-            }
+        let mut ready: Vec<_> = due.iter_mut().filter(|(_, due)| !due.running && due.at <= now).collect();
+        // Who has waited longest comes first, so that nobody waits for ever.
+        ready.sort_by_key(|(_, due)| due.at);
+        for (key, due) in ready.into_iter().take(AT_ONCE.saturating_sub(running.len())) {
             due.running = true;
             let (shared, worker, key) = (self.0.clone(), worker.clone(), key.clone());
             running.spawn(async move {
-                let done = finish(&shared, &worker, &key).await;
-                (key, done)
+                // In a task of its own: should it panic, its record is tried again.
+                let work = tokio::spawn({
+                    let key = key.clone();
+                    async move { finish(&shared, &worker, &key).await }
+                });
+                (key, work.await.unwrap_or(false))
             });
         }
     }
@@ -145,7 +149,7 @@ impl Attach {
     /// While Cinder is away, asks it something that costs it little.
     async fn look_for_cinder(self) {
         let Some(worker) = self.worker() else { return };
-        if let Some(_probe) = self.0.breaker.probe(&Scope::Endpoint) {
+        if let Ok(Some(_probe)) = self.0.breaker.ask(&Scope::Endpoint) {
             // The breaker is told by `told`; what was said does not matter.
             drop(worker.told(worker.cinder.ping().await));
         }
@@ -159,21 +163,21 @@ fn key(record: &Attachment) -> Key {
 /// A record has changed: it is looked at when it is time, or no more.
 fn note(due: &mut HashMap<Key, Due>, record: &Attachment) {
     let key = key(record);
-    if !is_open(record) {
-        if due.get(&key).is_some_and(|due| !due.running) {
-            due.remove(&key);
-        }
-        return;
-    }
     let wait = if record.state == AttachmentState::Detaching { Duration::ZERO } else { LEAVE_ALONE };
-    let new = Due::after(wait);
-    due.entry(key).and_modify(|due| due.at = due.at.min(new.at)).or_insert(new);
+    match due.get_mut(&key) {
+        Some(running) if running.running => running.again |= record.state == AttachmentState::Detaching,
+        Some(_) if !is_open(record) => drop(due.remove(&key)),
+        Some(due) => due.at = due.at.min(Instant::now() + wait),
+        None if is_open(record) => drop(due.insert(key, Due::after(wait))),
+        None => {}
+    }
 }
 
 /// Does what is left to be done about a record. Returns whether nothing is left.
 async fn finish(shared: &Shared, worker: &Worker, key: &Key) -> bool {
     let (node, volume) = key;
-    let _held = shared.locks.hold(*node, volume).await;
+    // Whoever works on it does what is to be done, or leaves it to the next look.
+    let Some(_held) = shared.locks.try_hold(*node, volume) else { return false };
     let record = match worker.records.get(*node, volume).await {
         Ok(Some(record)) if is_open(&record) => record,
         Ok(_) => return true,
@@ -187,7 +191,7 @@ async fn finish(shared: &Shared, worker: &Worker, key: &Key) -> bool {
     }
     let ended = match record.state {
         AttachmentState::Detaching => worker.detach(&record).await.map(|()| true),
-        AttachmentState::Intended => adopt(worker, &record).await,
+        AttachmentState::Intended => worker.adopt(&record).await,
         AttachmentState::Reserved | AttachmentState::Attached => follow_up(worker, &record).await,
     };
     match ended {
@@ -199,46 +203,32 @@ async fn finish(shared: &Shared, worker: &Worker, key: &Key) -> bool {
     }
 }
 
-/// Its creation was broken off: finds out whether it happened.
-async fn adopt(worker: &Worker, record: &Attachment) -> Result<bool, Trouble> {
-    if let Some(id) = worker.left_behind(record).await? {
-        tracing::info!(node = %record.node, volume = %record.volume, attachment = %id, "attachment adopted");
-        worker.identified(record, id).await?;
-        return Ok(true);
-    }
-    let age = Timestamp::now().duration_since(record.created_at).unsigned_abs();
-    if age < MAY_STILL_COME {
-        return Ok(false);
-    }
-    worker.records.forget(record).await?;
-    Ok(true)
-}
-
-/// An export was not answered: finds out whether it happened, and has it happen if not.
+/// An export was not answered: finds out whether it happened, and has it happen again in any case, because only an
+/// export that is answered tells what is true now. It comes after whatever is still under way.
 async fn follow_up(worker: &Worker, record: &Attachment) -> Result<bool, Trouble> {
     let Some(id) = &record.cinder_id else { return Ok(true) };
-    match worker.told(worker.cinder.attachment(id).await) {
+    let attachment = match worker.told(worker.cinder.attachment(id).await) {
+        Ok(attachment) => attachment,
         Err(CinderError::Missing(_)) => {
             worker.records.forget(record).await?;
             return Ok(true);
         }
         Err(CinderError::Away(reason)) => return Err(Trouble::Away(reason)),
         Err(CinderError::Refused { message, .. }) => return Err(Trouble::Refused(message)),
-        Ok(attachment) => {
-            if let ("attaching", Some(connection)) = (attachment.status.as_str(), attachment.connection) {
-                worker.complete(record, id, connection).await?;
-                return Ok(true);
-            }
-        }
-    }
-    // Not yet, or lost with a message queue: asked for again, it comes after whatever is still under way. If the backend
-    // is known not to answer, one of its volumes is enough to find out.
-    let scope = record.volume_type.clone().map(Scope::Backend);
-    let probe =
-        scope.as_ref().map(|scope| (worker.breaker.check(scope).is_err(), worker.breaker.probe(scope)));
-    if let Some((true, None)) = probe {
-        return Ok(false);
+    };
+    if attachment.status == "attaching" {
+        // It happened: the machine may be running on it by now.
+        worker.told(worker.cinder.complete(id).await).map_err(|error| refusal(&record.volume, error))?;
     }
     let Some(connector) = &record.connector else { return Ok(true) };
-    worker.export(record, connector).await.map(|_| true)
+    // If the backend is known not to answer, one of its volumes is enough to find out whether it does again.
+    let scope = record.volume_type.clone().map(Scope::Backend);
+    let _probe = match &scope {
+        Some(scope) => worker.breaker.ask(scope).map_err(Trouble::Away)?,
+        None => None,
+    };
+    if worker.export(record, connector).await?.is_none() {
+        worker.records.forget(record).await?;
+    }
+    Ok(true)
 }

@@ -11,9 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::RwLock;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::SLOW;
 use super::breaker::{Breaker, Scope};
 use super::obstacle::{Trouble, refusal, usable};
 use crate::cinder::{self, Cinder, CinderError};
@@ -24,9 +26,11 @@ use crate::store::Attachments;
 const ROUNDS: usize = 4;
 /// How long finding out *what* does not answer may take.
 const DIAGNOSIS: Duration = Duration::from_secs(2);
+/// How long a creation that was not answered may still happen.
+const MAY_STILL_COME: Duration = Duration::from_secs(120);
 
 /// A volume that a node is to have.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Want {
     pub(super) node: Uuid,
     pub(super) volume: String,
@@ -35,50 +39,62 @@ pub(super) struct Want {
     pub(super) connector: Connector,
 }
 
+/// A volume that a node has: by which record, and how it is reached.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub(super) record: Uuid,
+    pub(super) connection: Properties,
+}
+
 /// What everybody needs who works on volumes. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Worker {
     pub(super) cinder: Cinder,
     pub(super) records: Attachments,
     pub(super) breaker: Arc<Breaker>,
+    /// Who creates an attachment shares this; who looks for one that somebody failed to write down has it alone, lest
+    /// it takes another node's for its own.
+    pub(super) reserving: Arc<RwLock<()>>,
 }
 
 impl Worker {
     /// Attaches a volume if it is not, and asks where it is in any case.
-    pub(super) async fn resolve(&self, want: &Want) -> Result<Properties, Trouble> {
+    pub(super) async fn resolve(&self, want: &Want) -> Result<Held, Trouble> {
         for _ in 0..ROUNDS {
             let record = match self.records.get(want.node, &want.volume).await? {
-                None => match self.begin(want).await? {
-                    Some(record) => self.reserve(&record, want).await?,
+                None => match self.create(want).await? {
+                    Some(record) => record,
                     None => continue,
                 },
                 Some(record) if record.state == AttachmentState::Detaching => {
                     self.detach(&record).await?;
                     continue;
                 }
-                // Left by who was broken off before the id was known.
-                Some(record) if record.cinder_id.is_none() => match self.recover(&record).await? {
-                    Some(record) => record,
-                    None => continue,
-                },
-                // The storage is told to forget the old name before it hears of the new one.
+                // The storage is to forget the old name before it hears of the new one.
                 Some(record)
                     if record.initiator.as_ref().is_some_and(|old| *old != want.connector.initiator) =>
                 {
-                    self.detach(&record).await?;
+                    self.records.change(&record, |record| record.state = AttachmentState::Detaching).await?;
                     continue;
                 }
+                // Left by who was broken off before the id was known.
+                Some(record) if record.cinder_id.is_none() => self.recover(&record, want).await?,
                 Some(record) => record,
             };
-            if let Some(kind) = self.kind(&record).await {
-                self.breaker.check(&Scope::Backend(kind)).map_err(Trouble::Away)?;
+            // Held until it is known whether the backend answers.
+            let _probe = match self.kind(&record).await {
+                Some(kind) => self.breaker.ask(&Scope::Backend(kind)).map_err(Trouble::Away)?,
+                None => None,
+            };
+            if let Some(connection) = self.export(&record, &want.connector).await? {
+                return Ok(Held { record: record.id, connection });
             }
-            match self.export(&record, &want.connector).await? {
-                Some(connection) => return Ok(connection),
-                None => self.records.forget(&record).await?,
-            }
+            // Somebody removed the attachment; or this is not the project, or the Cinder, that it is in.
+            self.told(self.cinder.volume(&want.volume).await)
+                .map_err(|error| refusal(&want.volume, error))?;
+            self.records.forget(&record).await?;
         }
-        Err(Trouble::Passing(format!("volume {} is being attached and detached by others", want.volume)))
+        Err(Trouble::Passing("the node's volumes were changed while it asked for them".into()))
     }
 
     /// The volume's type, if it is known, or if it matters now.
@@ -98,33 +114,31 @@ impl Worker {
         }
     }
 
-    /// Writes down that an attachment will be created, and which the volume had before it.
-    async fn begin(&self, want: &Want) -> Result<Option<Attachment>, Trouble> {
+    /// Writes down that an attachment will be created and which the volume had before it, and creates it. `None`: the
+    /// records say something else by now.
+    async fn create(&self, want: &Want) -> Result<Option<Attachment>, Trouble> {
+        let _shared = self.reserving.read().await;
         let others = self.told(self.cinder.attachments_of(&want.volume).await);
         let others = others.map_err(|error| refusal(&want.volume, error))?;
         let others = others.into_iter().map(|attachment| attachment.id).collect();
         let now = Timestamp::now();
         let record = Attachment::intended(want.node, &want.volume, want.target, others, now);
-        Ok(self.records.intend(&record).await?.then_some(record))
-    }
-
-    /// Creates what was just written down, and nobody has tried to create before.
-    async fn reserve(&self, record: &Attachment, want: &Want) -> Result<Attachment, Trouble> {
-        let answer = self.told(self.cinder.reserve(&want.volume, want.read_only).await);
-        let id = match answer {
-            Ok(id) => id,
-            Err(CinderError::Away(reason)) => return Err(Trouble::Away(reason)),
+        if !self.records.intend(&record).await? {
+            return Ok(None);
+        }
+        match self.told(self.cinder.reserve(&want.volume, want.read_only).await) {
+            Ok(id) => self.identified(&record, id).await.map(Some),
+            Err(CinderError::Away(reason)) => Err(Trouble::Away(reason)),
             // None was created: a reserved one that turns up later is another's.
             Err(said_no) => {
-                self.records.forget(record).await?;
-                return Err(self.explain(&want.volume, said_no).await);
+                self.records.forget(&record).await?;
+                Err(self.explain(&want.volume, said_no).await)
             }
-        };
-        self.identified(record, id).await
+        }
     }
 
     /// Writes an attachment's id down.
-    pub(super) async fn identified(&self, record: &Attachment, id: String) -> Result<Attachment, Trouble> {
+    async fn identified(&self, record: &Attachment, id: String) -> Result<Attachment, Trouble> {
         let written = self.records.change(record, |record| {
             record.cinder_id = Some(id.clone());
             if record.state == AttachmentState::Intended {
@@ -134,27 +148,65 @@ impl Worker {
         still_wanted(written.await?)
     }
 
-    /// Looks for the attachment whose id was not written down. If there is none, begins from the beginning.
-    async fn recover(&self, record: &Attachment) -> Result<Option<Attachment>, Trouble> {
+    /// Somebody set out to create the attachment, and did not write down what came of it: takes the one that came of
+    /// it, or creates it.
+    async fn recover(&self, record: &Attachment, want: &Want) -> Result<Attachment, Trouble> {
+        let _alone = self.reserving.write().await;
         if let Some(id) = self.left_behind(record).await? {
-            return self.identified(record, id).await.map(Some);
+            return self.identified(record, id).await;
+        }
+        // It may still come. Where there can be one only, Cinder lets one of the two in; else it has to be waited for.
+        let volume = self.told(self.cinder.volume(&want.volume).await);
+        if may_still_come(record) && volume.is_ok_and(|volume| volume.multiattach) {
+            let volume = &want.volume;
+            return Err(Trouble::Passing(format!(
+                "volume {volume} may be about to be attached by an earlier try"
+            )));
+        }
+        let now = Timestamp::now();
+        let written = self.records.change(record, |record| record.begun_at = now);
+        let record = still_wanted(written.await?)?;
+        match self.told(self.cinder.reserve(&want.volume, want.read_only).await) {
+            Ok(id) => self.identified(&record, id).await,
+            Err(CinderError::Away(reason)) => Err(Trouble::Away(reason)),
+            Err(said_no) => {
+                if let Some(id) = self.left_behind(&record).await? {
+                    return self.identified(&record, id).await;
+                }
+                self.records.forget(&record).await?;
+                Err(self.explain(&want.volume, said_no).await)
+            }
+        }
+    }
+
+    /// The same when nobody asks for the volume. Returns whether nothing is left to be done.
+    pub(super) async fn adopt(&self, record: &Attachment) -> Result<bool, Trouble> {
+        let _alone = self.reserving.write().await;
+        if let Some(id) = self.left_behind(record).await? {
+            tracing::info!(node = %record.node, volume = %record.volume, attachment = %id, "attachment adopted");
+            return self.identified(record, id).await.map(|_| true);
+        }
+        if may_still_come(record) {
+            return Ok(false);
         }
         self.records.forget(record).await?;
-        Ok(None)
+        Ok(true)
     }
 
     /// The id of the one attachment that can only be what a broken-off creation left: reserved, without instance and
-    /// connection, and not there when it was begun.
-    pub(super) async fn left_behind(&self, record: &Attachment) -> Result<Option<String>, Trouble> {
+    /// connection, not there when it was begun, and no other node's. To be asked by one at a time.
+    async fn left_behind(&self, record: &Attachment) -> Result<Option<String>, Trouble> {
         let all = match self.told(self.cinder.attachments_of(&record.volume).await) {
             Err(CinderError::Missing(_)) => return Ok(None),
             all => all.map_err(|error| refusal(&record.volume, error))?,
         };
+        let known = self.records.of_volume(&record.volume).await?;
         let mut ours = all.into_iter().filter(|attachment| {
             attachment.status == "reserved"
                 && attachment.instance.is_none()
                 && attachment.connection.is_none()
                 && !record.others.contains(&attachment.id)
+                && known.iter().all(|known| known.cinder_id.as_ref() != Some(&attachment.id))
         });
         match (ours.next(), ours.next()) {
             (Some(one), None) => Ok(Some(one.id)),
@@ -173,30 +225,19 @@ impl Worker {
         record: &Attachment,
         connector: &Connector,
     ) -> Result<Option<Properties>, Trouble> {
+        let before = record.unanswered;
         let written = self.records.change(record, |record| {
             record.unanswered = true;
             record.connector = Some(connector.clone());
         });
         let record = still_wanted(written.await?)?;
         let Some(id) = record.cinder_id.as_deref() else { return Ok(None) };
-        let answer = match self.cinder.export(id, connector).await {
-            Err(CinderError::Away(reason)) => {
-                self.suspect(&record, &reason).await;
-                return Err(Trouble::Away(reason));
-            }
-            answer => self.told(answer),
-        };
-        let attachment = match answer {
+        let attachment = match self.exported(&record, id, connector).await {
             Ok(attachment) => attachment,
             Err(CinderError::Missing(_)) => return Ok(None),
-            Err(error) => {
-                self.records.change(&record, |record| record.unanswered = false).await?;
-                return Err(self.explain(&record.volume, error).await);
-            }
+            Err(CinderError::Away(reason)) => return Err(Trouble::Away(reason)),
+            Err(error) => return Err(self.said_no(&record, before, error).await?),
         };
-        if let Some(kind) = &record.volume_type {
-            self.breaker.answered(&Scope::Backend(kind.clone()));
-        }
         let connection = match usable(&record.volume, attachment.connection) {
             Ok(connection) => connection,
             Err(reason) => {
@@ -205,27 +246,24 @@ impl Worker {
                 return Err(Trouble::Refused(reason));
             }
         };
-        self.complete(&record, id, connection).await
-    }
-
-    /// Says that an exported volume is in use, and writes down how it is reached.
-    pub(super) async fn complete(
-        &self,
-        record: &Attachment,
-        id: &str,
-        connection: Properties,
-    ) -> Result<Option<Properties>, Trouble> {
+        let now = Timestamp::now();
+        let written = self.records.change(&record, |record| {
+            record.connection = Some(connection.clone());
+            record.initiator = Some(connector.initiator.clone());
+            record.learnt_at = Some(now);
+        });
+        let record = still_wanted(written.await?)?;
+        if let Some(kind) = &record.volume_type {
+            self.breaker.answered(&Scope::Backend(kind.clone()));
+        }
         match self.told(self.cinder.complete(id).await) {
             Ok(()) => {}
             Err(CinderError::Missing(_)) => return Ok(None),
-            Err(error) => return Err(refusal(&record.volume, error)),
+            Err(CinderError::Away(reason)) => return Err(Trouble::Away(reason)),
+            Err(error) => return Err(self.said_no(&record, before, error).await?),
         }
-        let now = Timestamp::now();
-        let written = self.records.change(record, |record| {
+        let written = self.records.change(&record, |record| {
             record.unanswered = false;
-            record.connection = Some(connection.clone());
-            record.initiator = record.connector.as_ref().map(|connector| connector.initiator.clone());
-            record.learnt_at = Some(now);
             if record.state == AttachmentState::Reserved {
                 record.state = AttachmentState::Attached;
             }
@@ -234,29 +272,77 @@ impl Worker {
         Ok(Some(connection))
     }
 
+    /// The call itself. While it takes its time, it is found out who does not answer; it goes on meanwhile.
+    async fn exported(
+        &self,
+        record: &Attachment,
+        id: &str,
+        connector: &Connector,
+    ) -> Result<cinder::Attachment, CinderError> {
+        let mut call = std::pin::pin!(self.cinder.export(id, connector));
+        let in_time = timeout(SLOW, &mut call).await;
+        let answer = if let Ok(answer) = in_time {
+            answer
+        } else {
+            self.suspect(record, &format!("no answer within {} s", SLOW.as_secs())).await;
+            call.await
+        };
+        match &answer {
+            Err(CinderError::Away(reason)) => self.suspect(record, reason).await,
+            _ => self.breaker.answered(&Scope::Endpoint),
+        }
+        answer
+    }
+
+    /// Cinder said no to what the node had: nobody boots from what was known of it. What an earlier export left open
+    /// stays open.
+    async fn said_no(
+        &self,
+        record: &Attachment,
+        unanswered: bool,
+        error: CinderError,
+    ) -> Result<Trouble, Trouble> {
+        let written = self.records.change(record, |record| {
+            record.unanswered = unanswered;
+            record.connection = None;
+            record.learnt_at = None;
+        });
+        written.await?;
+        Ok(self.explain(&record.volume, error).await)
+    }
+
     /// Lets a volume go, and forgets it when Cinder has.
     pub(super) async fn detach(&self, record: &Attachment) -> Result<(), Trouble> {
-        let id = match &record.cinder_id {
-            Some(id) => Some(id.clone()),
-            None => self.left_behind(record).await?,
+        let not_yet = |reason: &dyn std::fmt::Display| {
+            format!("volume {} cannot be detached yet: {reason}", record.volume)
+        };
+        let id = if record.cinder_id.is_some() {
+            record.cinder_id.clone()
+        } else {
+            let _alone = self.reserving.write().await;
+            let found = self.left_behind(record).await?;
+            if found.is_none() && may_still_come(record) {
+                return Err(Trouble::Passing(not_yet(&"its creation was not answered, and may still come")));
+            }
+            found
         };
         if let Some(id) = id {
+            let _probe = match &record.volume_type {
+                Some(kind) => {
+                    let probe = self.breaker.ask(&Scope::Backend(kind.clone()));
+                    probe.map_err(|reason| Trouble::Away(not_yet(&reason)))?
+                }
+                None => None,
+            };
             match self.cinder.delete(&id).await {
                 // Asking a backend may fail for its own reasons: that says nothing about Cinder.
                 Err(CinderError::Away(reason)) => {
-                    return Err(Trouble::Away(format!(
-                        "volume {} cannot be detached yet: {reason}",
-                        record.volume
-                    )));
+                    self.suspect(record, &reason).await;
+                    return Err(Trouble::Away(not_yet(&reason)));
                 }
                 answer => match self.told(answer) {
                     Ok(()) | Err(CinderError::Missing(_)) => {}
-                    Err(error) => {
-                        let volume = &record.volume;
-                        return Err(Trouble::Passing(format!(
-                            "volume {volume} cannot be detached yet: {error}"
-                        )));
-                    }
+                    Err(error) => return Err(Trouble::Passing(not_yet(&error))),
                 },
             }
             tracing::info!(node = %record.node, volume = %record.volume, attachment = %id, "volume detached");
@@ -264,33 +350,36 @@ impl Worker {
         Ok(self.records.forget(record).await?)
     }
 
-    /// An export was not answered, or not yet: finds out whether Cinder is away or only what is behind it.
-    pub(super) async fn suspect(&self, record: &Attachment, reason: &str) {
+    /// Something that a backend has to do was not answered, or not yet: finds out whether Cinder is away or only what
+    /// is behind it.
+    async fn suspect(&self, record: &Attachment, reason: &str) {
         match timeout(DIAGNOSIS, self.cinder.volume(&record.volume)).await {
             Ok(Ok(cinder::Volume { volume_type: Some(kind), .. })) => {
                 self.breaker.answered(&Scope::Endpoint);
-                self.breaker.failed_for(&kind, &record.volume, reason);
                 self.learn_kind(record, &kind).await;
+                self.breaker.failed_for(&kind, &record.volume, reason);
             }
             Ok(Ok(_) | Err(CinderError::Missing(_) | CinderError::Refused { .. })) => {
                 self.breaker.answered(&Scope::Endpoint);
             }
-            Ok(Err(CinderError::Away(_))) | Err(_) => {
-                self.breaker.failed(reason);
-            }
+            Ok(Err(CinderError::Away(reason))) => self.breaker.failed(&reason),
+            Err(_) => self.breaker.silent(reason),
         }
     }
 
     /// Tells the breaker whether Cinder answered.
     pub(super) fn told<T>(&self, answer: Result<T, CinderError>) -> Result<T, CinderError> {
         match &answer {
-            Err(CinderError::Away(reason)) => {
-                self.breaker.failed(reason);
-            }
+            Err(CinderError::Away(reason)) => self.breaker.failed(reason),
             _ => self.breaker.answered(&Scope::Endpoint),
         }
         answer
     }
+}
+
+/// Whether a creation that was not answered may happen yet.
+fn may_still_come(record: &Attachment) -> bool {
+    Timestamp::now().duration_since(record.begun_at).unsigned_abs() < MAY_STILL_COME
 }
 
 /// A record that was changed: unless it is gone, or to be detached, meanwhile.

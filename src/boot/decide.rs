@@ -1,9 +1,7 @@
 //! May it boot? A pure function of the records; each row of its table is a test below.
 
 use crate::attach::{Found, Progress, Source};
-use crate::model::{
-    Answer, BootPlan, Iqn, Node, ProvisionState, StorageInterface, Volume, VolumeConnector, VolumeTarget,
-};
+use crate::model::{Answer, BootPlan, Iqn, Node, StorageInterface, Volume, VolumeConnector, VolumeTarget};
 
 use super::{fitness, name};
 
@@ -98,7 +96,7 @@ fn may(node: &Node, enabled: &[StorageInterface]) -> Result<(), String> {
     if !node.provision_state.may_boot() {
         return Err(format!("may not boot in provision state \"{}\"", node.provision_state.as_str()));
     }
-    if node.undeployed && node.provision_state == ProvisionState::Available {
+    if node.undeployed {
         return Err("was undeployed: it may not boot before it is deployed again".into());
     }
     match &node.storage_interface {
@@ -117,7 +115,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::{Connection, Properties};
+    use crate::model::{Connection, Properties, ProvisionState};
 
     const ALL: [StorageInterface; 3] =
         [StorageInterface::Noop, StorageInterface::External, StorageInterface::Cinder];
@@ -351,7 +349,7 @@ mod tests {
 
         let found = |id: &str, source| {
             let connection = Connection::try_from(&target(0, id).properties).expect("a connection");
-            (id.to_owned(), Found { connection, source, took: std::time::Duration::ZERO })
+            (id.to_owned(), Found { connection, source, took: std::time::Duration::ZERO, held_by: None })
         };
         let last = Source::LastKnown { learnt_at: Timestamp::UNIX_EPOCH, away: Some("no answer".into()) };
         let ready = Progress::Ready([found("root", Source::Cinder), found("data", last)].into());

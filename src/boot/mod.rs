@@ -16,24 +16,19 @@ mod doubt;
 pub mod fitness;
 mod identify;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
 
 use crate::attach::{Attach, Found, Progress, Source, Wanted};
-use crate::model::{
-    Answer, Asker, AttachmentState, Connection, Iqn, Node, StorageInterface, VolumeConnector, VolumeTarget,
-};
+use crate::model::{Answer, Asker, Node, StorageInterface, VolumeConnector, VolumeTarget};
 use crate::store::{Inventory, StoreError};
 use decide::{Records, Verdict, decide};
 use identify::{Identity, identify};
 
 /// How long a machine waits when the store cannot be read, in seconds.
 const STORE_PAUSE: u32 = 10;
-/// How long a machine would wait that asked in earnest, in seconds.
-const PREVIEW_PAUSE: u32 = 2;
 
 /// Answers machines. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -93,7 +88,7 @@ impl Boot {
     ) -> Vec<String> {
         let faults = fitness::faults(node, connectors, targets);
         if faults.is_empty() && node.storage_interface == StorageInterface::Cinder {
-            return self.attach.examine(node.uuid, targets).await;
+            return self.attach.examine(node.uuid, targets).await.faults();
         }
         faults
     }
@@ -115,11 +110,11 @@ impl Boot {
             return Ok(Decision { answer, node, name, resolved });
         }
         if let Verdict::AskCinder(initiator) = &verdict {
-            let progress = if preview {
-                self.foreseen(&records).await
-            } else {
-                self.ask_cinder(&records, initiator, asker).await
-            };
+            let Records { node, connectors, targets } = &records;
+            let journey = asker.journey.as_deref().map(|journey| (journey, asker.attempt));
+            let wanted = Wanted { node, initiator, connectors, targets, journey };
+            let progress =
+                if preview { self.attach.foresee(wanted).await } else { self.attach.resolve(wanted).await };
             if let Progress::Ready(found) = &progress {
                 resolved = found.iter().map(|(volume, found)| Resolved::new(volume, found)).collect();
             }
@@ -129,39 +124,6 @@ impl Boot {
         match verdict {
             Verdict::Answer(answer) => Ok(Decision { answer, node, name, resolved }),
             Verdict::AskCinder(_) => Err(StoreError::Damaged("a decision was not made".into())),
-        }
-    }
-
-    async fn ask_cinder(&self, records: &Records, initiator: &Iqn, asker: &Asker) -> Progress {
-        let Records { node, connectors, targets } = records;
-        let journey = asker.journey.as_deref().map(|journey| (journey, asker.attempt));
-        self.attach.resolve(Wanted { node, initiator, connectors, targets, journey }).await
-    }
-
-    /// What asking Cinder would most likely bring: what it said last, unless something is in the way.
-    async fn foreseen(&self, records: &Records) -> Progress {
-        let Records { node, targets, .. } = records;
-        let faults = self.attach.examine(node.uuid, targets).await;
-        let known = self.attach.known(node.uuid).await;
-        let mut found = HashMap::new();
-        for (volume, record) in &known {
-            if let (AttachmentState::Attached, Some(connection), Some(learnt_at)) =
-                (record.state, &record.connection, record.learnt_at)
-                && let Ok(connection) = Connection::try_from(connection)
-            {
-                let source = Source::LastKnown { learnt_at, away: None };
-                found.insert(volume.clone(), Found { connection, source, took: Duration::ZERO });
-            }
-        }
-        if !faults.is_empty() {
-            return Progress::Refused(faults.join("; "));
-        }
-        match targets.iter().find(|target| !found.contains_key(&target.volume_id)) {
-            None => Progress::Ready(found),
-            Some(target) => Progress::Wait {
-                reason: format!("volume {} will be attached when the machine asks", target.volume_id),
-                seconds: PREVIEW_PAUSE,
-            },
         }
     }
 }

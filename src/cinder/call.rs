@@ -165,6 +165,10 @@ async fn meaning(mut answer: Response) -> Result<Value, CinderError> {
             Ok(body) if body.get("itemNotFound").is_some() => Err(CinderError::Missing(message(&body))),
             _ => Err(CinderError::Away("what answers at Cinder's address is not Cinder (404)".into())),
         },
+        // No word about a volume either, but about how it was asked.
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
+            Err(CinderError::Away(format!("Cinder answers {status}")))
+        }
         _ if status.is_client_error() => Err(CinderError::Refused {
             status: status.as_u16(),
             message: body.map(|body| message(&body)).unwrap_or_default(),

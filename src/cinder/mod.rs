@@ -6,7 +6,7 @@
 //! business of `attach`.
 //!
 //! Facts this rests on, measured on Cinder 28: only *export* asks the backend, and repeats the export of a target that
-//! was lost; reading an attachment repeats what the last export said. *Export* sets volume and attachment back to
+//! was lost; reading an attachment repeats what the last export said that was answered. *Export* sets volume and attachment back to
 //! `attaching` until *complete*. The answers to *reserve* and *export* show a status that is not yet true, so nobody
 //! here looks at it.
 //!

@@ -32,6 +32,18 @@ The command line is wrong.
 \fBVOLBOOT_CONFIG\fR
 The configuration file.
 .TP
+\fBVOLBOOT_API\fR
+Where the API of the running volboot is.
+.TP
+\fBVOLBOOT_USER\fR, \fBVOLBOOT_PASSWORD\fR
+Who asks it, where it wants a name and a password.
+.TP
+\fBOS_TOKEN\fR
+Who asks it, where it wants a token of Keystone's.
+.TP
+\fBVOLBOOT_CHAP_PASSWORD\fR
+The password for \fBenroll \-\-chap\-user\fR.
+.TP
 \fBVOLBOOT_LOG\fR
 What is logged: a level (\fBinfo\fR, \fBdebug\fR), or levels of parts, such as \fBvolboot::boot=trace,info\fR.
 .TP

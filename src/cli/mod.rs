@@ -2,6 +2,7 @@
 
 mod generate;
 mod images;
+mod people;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,16 @@ enum Command {
     CheckConfig(ConfigFile),
     /// Show the iPXE binaries of this host, and what is missing for which machines
     Images(images::Options),
+    /// Tell how the running volboot is
+    Status(people::Asked),
+    /// List nodes and unknown machines, with what became of their last boots
+    Nodes(people::Asked),
+    /// Show a machine's timeline
+    Show(people::Show),
+    /// Tell what happens, while it happens
+    Follow(people::Follow),
+    /// Create a node with all it needs to boot, in one step or not at all
+    Enroll(people::Enroll),
     /// Write the man pages and the shells' completions, for packages
     #[command(hide = true)]
     Generate {
@@ -63,7 +74,7 @@ fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
     match command {
         Command::Serve(file) => {
             let config = load(file.config.as_deref())?;
-            telemetry::init_log();
+            telemetry::log::init();
             let passed = Passed::take()?;
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             runtime.block_on(serve(config, file.config, passed))
@@ -79,6 +90,11 @@ fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
             Ok(())
         }
         Command::Images(options) => images::show(&options),
+        Command::Status(asked) => people::status(&asked),
+        Command::Nodes(asked) => people::nodes(&asked),
+        Command::Show(options) => people::show(&options),
+        Command::Follow(options) => people::follow(&options),
+        Command::Enroll(options) => people::enroll(&options),
         Command::Generate { directory } => Ok(generate::write(Cli::command(), &directory)?),
     }
 }

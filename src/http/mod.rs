@@ -11,7 +11,7 @@ mod seen;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -27,7 +27,7 @@ use crate::boot::{Boot, Decision, Resolved};
 use crate::config::{BootConfig, HttpConfig};
 use crate::images::Images;
 use crate::listen::Peer;
-use crate::model::{Answer, Asker};
+use crate::model::{Answer, Asker, Seen};
 use crate::neighbours::Neighbours;
 use crate::script::{self, Journey, Script};
 use crate::timeline::Timeline;
@@ -112,7 +112,7 @@ async fn allowed(State(machines): State<Arc<Machines>>, request: Request, next: 
 }
 
 async fn gather(method: Method, machines: State<Arc<Machines>>, peer: Extension<Peer>) -> Response {
-    gather_from("", &method, &machines, *peer)
+    gather_from("", &method, &machines, *peer).await
 }
 
 /// What an iPXE that UEFI firmware fetched over HTTP asks for before it asks DHCP: where it came from, then in the root.
@@ -124,12 +124,16 @@ async fn autoexec(method: Method, machines: State<Arc<Machines>>, peer: Extensio
         format!("{scheme}://{}", SocketAddr::new(peer.local.ip().to_canonical(), peer.local.port()))
     };
     let url = machines.url.clone().unwrap_or_else(reached);
-    gather_from(&format!("{url}/"), &method, &machines, *peer)
+    gather_from(&format!("{url}/"), &method, &machines, *peer).await
 }
 
-fn gather_from(base: &str, method: &Method, machines: &Machines, peer: Peer) -> Response {
+async fn gather_from(base: &str, method: &Method, machines: &Machines, peer: Peer) -> Response {
     if method == Method::GET {
-        machines.timeline.tell(seen::gathered(peer));
+        let card = match &machines.neighbours {
+            Some(neighbours) => neighbours.seen(peer.remote, peer.local.ip()).await.card(),
+            None => None,
+        };
+        machines.timeline.tell(seen::gathered(peer, card));
     }
     match script::gather(base, Journey::new()) {
         Ok(script) => send(script),
@@ -156,18 +160,24 @@ async fn boot(
 ) -> Result<Response, Malformed> {
     let began = Instant::now();
     let mut asker = asker(&mac, query.as_deref().unwrap_or_default())?;
-    match machines.pacer.check(peer.remote.ip().to_canonical(), asker.mac()) {
-        Pace::Go => {}
-        Pace::TooSoon => return Ok(too_soon(&asker, peer, machines.config)),
-        Pace::TooMany => return Ok(too_many()),
+    let remote = peer.remote.ip().to_canonical();
+    if let Some(slowly) = paced(machines.pacer.address(remote), &asker, remote, machines.config) {
+        return Ok(slowly);
     }
     if let Some(neighbours) = &machines.neighbours {
         asker.seen = neighbours.seen(peer.remote, peer.local.ip()).await;
+    }
+    let card = if let Seen::Card { mac, .. } = asker.seen { mac } else { asker.mac() };
+    if let Some(slowly) = paced(machines.pacer.card(remote, card), &asker, remote, machines.config) {
+        return Ok(slowly);
     }
     // Who only asks for the headers does not boot: nothing is attached for it.
     let boots = method != Method::HEAD;
     let mut decision =
         if boots { machines.boot.answer(&asker).await } else { machines.boot.preview(&asker).await };
+    if boots && let Some(wait) = looping(&machines, &asker, peer, &decision.answer) {
+        decision.answer = wait;
+    }
     let mut script = script::answer(&decision.answer, &asker, machines.config);
     if script.is_err() {
         // The types should have stopped it. The machine is told, and so is whoever reads the log line below.
@@ -195,6 +205,21 @@ async fn boot(
     Ok(script.map_or_else(|error| unwritten(&error), send))
 }
 
+/// What a machine is told that begins journey after journey and never hooks its volume: to wait, and why. Nothing for
+/// any other, and for whoever asks without having begun.
+fn looping(machines: &Machines, asker: &Asker, peer: Peer, answer: &Answer) -> Option<Answer> {
+    let (Answer::Boot(_), Some(journey), 1) = (answer, &asker.journey, asker.attempt) else { return None };
+    let paced = machines.timeline.begins(asker.mac(), journey)?;
+    if paced.first {
+        machines.timeline.tell(seen::paced(peer, asker, paced));
+    }
+    let reason = format!(
+        "it began {} times without ever hooking its volume, and waits before it tries again; its timeline tells why",
+        paced.journeys
+    );
+    Some(Answer::Wait { reason, seconds: paced.seconds })
+}
+
 async fn event(
     method: Method,
     State(machines): State<Arc<Machines>>,
@@ -203,7 +228,7 @@ async fn event(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Malformed> {
     let event = Event::read(&mac, query.as_deref().unwrap_or_default())?;
-    if machines.pacer.check(peer.remote.ip().to_canonical(), event.mac) != Pace::Go {
+    if machines.pacer.address(peer.remote.ip().to_canonical()) != Pace::Go {
         // Without Retry-After, on which iPXE would ask again.
         return Ok((StatusCode::TOO_MANY_REQUESTS, "volboot: too many events\n").into_response());
     }
@@ -216,18 +241,23 @@ async fn event(
     Ok((NO_STORE, "noted\n").into_response())
 }
 
-/// One that asks again and again is told so. Not in the log: there it would drown what else is told.
-fn too_soon(asker: &Asker, peer: Peer, config: BootConfig) -> Response {
-    tracing::debug!(mac = %asker.mac(), remote = %peer.remote, "a machine asks too often");
-    let reason = format!("{} or {} asks too often", asker.mac(), peer.remote.ip().to_canonical());
-    let answer = Answer::Wait { reason, seconds: PACED_PAUSE };
-    script::answer(&answer, asker, config).map_or_else(|error| unwritten(&error), send)
-}
-
-/// iPXE honours this by itself, without a word on the console.
-fn too_many() -> Response {
-    let headers = [(header::RETRY_AFTER, PACED_PAUSE.to_string())];
-    (StatusCode::SERVICE_UNAVAILABLE, headers, "volboot: too many requests\n").into_response()
+/// What a machine is told that asks too often. Not in the log: there it would drown what else is told.
+fn paced(pace: Pace, asker: &Asker, remote: IpAddr, config: BootConfig) -> Option<Response> {
+    match pace {
+        Pace::Go => None,
+        Pace::TooSoon => {
+            tracing::debug!(mac = %asker.mac(), %remote, "a machine asks too often");
+            let reason = format!("{} or {remote} asks too often", asker.mac());
+            let answer = Answer::Wait { reason, seconds: PACED_PAUSE };
+            let script = script::answer(&answer, asker, config);
+            Some(script.map_or_else(|error| unwritten(&error), send))
+        }
+        // iPXE honours this by itself, without a word on the console.
+        Pace::TooMany => {
+            let headers = [(header::RETRY_AFTER, PACED_PAUSE.to_string())];
+            Some((StatusCode::SERVICE_UNAVAILABLE, headers, "volboot: too many requests\n").into_response())
+        }
+    }
 }
 
 async fn image(State(machines): State<Arc<Machines>>, Path(name): Path<String>) -> Response {

@@ -56,13 +56,19 @@ impl Pacer {
         }))
     }
 
-    /// A request from `remote`, for the machine with this card.
-    pub(super) fn check(&self, remote: IpAddr, card: Mac) -> Pace {
-        let Some(counts) = self.0.as_ref().filter(|_| !remote.is_loopback()) else { return Pace::Go };
-        match counts.of(&counts.addresses, &remote) {
-            Pace::Go => counts.of(&counts.cards, &card),
-            other => other,
-        }
+    /// A request from this address.
+    pub(super) fn address(&self, remote: IpAddr) -> Pace {
+        self.counts(remote).map_or(Pace::Go, |counts| counts.of(&counts.addresses, &remote))
+    }
+
+    /// A request from the machine with this card. Where the network shows the card, it must be that one: or others could
+    /// use up what is this machine's.
+    pub(super) fn card(&self, remote: IpAddr, card: Mac) -> Pace {
+        self.counts(remote).map_or(Pace::Go, |counts| counts.of(&counts.cards, &card))
+    }
+
+    fn counts(&self, remote: IpAddr) -> Option<&Counts> {
+        self.0.as_ref().filter(|_| !remote.is_loopback())
     }
 }
 
@@ -106,25 +112,23 @@ mod tests {
     #[test]
     fn a_burst_goes_and_then_it_is_too_soon() {
         let pacer = Pacer::new(2);
-        // The same card from other addresses is the same machine, and so is another card at the same address.
         for number in 0..30 {
-            assert_eq!(pacer.check(address(number), card(1)), Pace::Go, "{number}");
+            assert_eq!(pacer.address(address(1)), Pace::Go, "{number}");
+            // The same card from other addresses is the same machine.
+            assert_eq!(pacer.card(address(number), card(1)), Pace::Go, "{number}");
         }
-        assert_eq!(pacer.check(address(30), card(1)), Pace::TooSoon);
-        assert_eq!(pacer.check(address(31), card(2)), Pace::Go);
-        for number in 10..40 {
-            pacer.check(address(99), card(number));
-        }
-        assert_eq!(pacer.check(address(99), card(50)), Pace::TooSoon);
+        assert_eq!(pacer.address(address(1)), Pace::TooSoon);
+        assert_eq!(pacer.card(address(31), card(1)), Pace::TooSoon);
+        assert_eq!((pacer.address(address(2)), pacer.card(address(1), card(2))), (Pace::Go, Pace::Go));
     }
 
     #[test]
     fn this_host_is_not_paced_nor_anybody_if_so_configured() {
-        let pacer = Pacer::new(1);
-        let unpaced = Pacer::new(0);
+        let (pacer, unpaced) = (Pacer::new(1), Pacer::new(0));
+        let here = IpAddr::from(Ipv4Addr::LOCALHOST);
         for _ in 0..100 {
-            assert_eq!(pacer.check(Ipv4Addr::LOCALHOST.into(), card(1)), Pace::Go);
-            assert_eq!(unpaced.check(address(1), card(1)), Pace::Go);
+            assert_eq!((pacer.address(here), pacer.card(here, card(1))), (Pace::Go, Pace::Go));
+            assert_eq!(unpaced.address(address(1)), Pace::Go);
         }
     }
 
@@ -132,10 +136,9 @@ mod tests {
     fn so_many_are_known_and_no_more() {
         let pacer = Pacer::new(1);
         for number in 0..MANY as u32 {
-            pacer.check(address(number), card(number));
+            assert_eq!(pacer.address(address(number)), Pace::Go);
         }
-        assert_eq!(pacer.check(address(1 << 20), card(1 << 20)), Pace::TooMany);
-        let counts = pacer.0.as_ref().expect("counts");
-        assert!(counts.addresses.len() <= MANY && counts.cards.len() <= MANY);
+        assert_eq!(pacer.address(address(1 << 20)), Pace::TooMany);
+        assert!(pacer.0.as_ref().is_some_and(|counts| counts.addresses.len() <= MANY));
     }
 }

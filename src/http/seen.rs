@@ -8,12 +8,20 @@ use super::question;
 use crate::attach::Source;
 use crate::boot::{self, Decision};
 use crate::listen::Peer;
-use crate::model::{Answer, Asker, Platform, SanTable};
+use crate::model::{Answer, Asker, Mac, Platform, SanTable};
 use crate::telemetry::{Answered, Event, Resolved, What};
+use crate::timeline::Paced;
 
 /// A machine read the script for everybody.
-pub(super) fn gathered(peer: Peer) -> Event {
-    Event::new(Timestamp::now(), None, Some(peer.remote.ip()), What::Gathered)
+pub(super) fn gathered(peer: Peer, card: Option<Mac>) -> Event {
+    Event::new(Timestamp::now(), card, Some(peer.remote.ip()), What::Gathered)
+}
+
+/// A machine was told to wait, because it begins again and again.
+pub(super) fn paced(peer: Peer, asker: &Asker, paced: Paced) -> Event {
+    let Paced { journeys, seconds, .. } = paced;
+    let what = What::Paced { journeys, seconds };
+    Event::new(Timestamp::now(), Some(asker.mac()), Some(peer.remote.ip()), what)
 }
 
 /// A machine reported a step.

@@ -46,6 +46,16 @@ pub enum Seen {
     Unclear(String),
 }
 
+impl Seen {
+    /// The card, if one was seen.
+    pub fn card(&self) -> Option<Mac> {
+        match self {
+            Self::Card { mac, .. } => Some(*mac),
+            Self::Nothing | Self::Unclear(_) => None,
+        }
+    }
+}
+
 impl Asker {
     /// A machine that asks through this card, for the first time.
     pub fn new(mac: Mac) -> Self {

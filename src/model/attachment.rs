@@ -52,8 +52,8 @@ pub struct Attachment {
     pub volume: String,
     /// The volume target it was made for, which may be gone by now.
     pub target: Uuid,
-    /// When it was first wanted.
-    pub created_at: Timestamp,
+    /// When somebody last set out to create it in Cinder.
+    pub begun_at: Timestamp,
     /// How far it has come.
     pub state: AttachmentState,
     /// Its id in Cinder, once that is known.
@@ -91,7 +91,7 @@ impl Attachment {
             node,
             volume: volume.to_owned(),
             target,
-            created_at: now,
+            begun_at: now,
             state: AttachmentState::Intended,
             cinder_id: None,
             others,

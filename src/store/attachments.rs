@@ -54,6 +54,11 @@ impl Attachments {
         self.all_under(PREFIX).await
     }
 
+    /// All attachments of a volume, to whichever node. Reads all there are: for what seldom happens.
+    pub async fn of_volume(&self, volume: &str) -> Result<Vec<Attachment>, StoreError> {
+        Ok(self.all().await?.into_iter().filter(|attachment| attachment.volume == volume).collect())
+    }
+
     async fn all_under(&self, prefix: &str) -> Result<Vec<Attachment>, StoreError> {
         let mut all = Vec::new();
         let mut after = None;
@@ -61,9 +66,7 @@ impl Attachments {
             let page = self.store.list(prefix, after.as_deref(), PAGE).await?;
             let Some(last) = page.last().map(|record| record.key.clone()) else { return Ok(all) };
             let complete = page.len() < PAGE;
-            for record in page {
-                all.push(decode(&record)?.value);
-            }
+            all.extend(page.iter().filter_map(readable));
             if complete {
                 return Ok(all);
             }
@@ -166,8 +169,7 @@ impl Attachments {
                     return Ok((Vec::new(), to));
                 }
                 let found = self.store.get(&keys).await?;
-                let found = found.iter().flatten().map(|record| Ok(decode(record)?.value));
-                Ok((found.collect::<Result<_, StoreError>>()?, to))
+                Ok((found.iter().flatten().filter_map(readable).collect(), to))
             }
         }
     }
@@ -233,6 +235,15 @@ fn encode(attachment: &Attachment) -> Result<Vec<u8>, StoreError> {
 
 fn decode(record: &Record) -> Result<Versioned<Attachment>, StoreError> {
     Ok(Versioned { value: read(record)?, revision: record.revision })
+}
+
+/// One that cannot be read must not stand in the way of the others.
+fn readable(record: &Record) -> Option<Attachment> {
+    let read = read(record);
+    if let Err(error) = &read {
+        tracing::error!(error = %error, "an attachment is passed over");
+    }
+    read.ok()
 }
 
 fn read<T: DeserializeOwned>(record: &Record) -> Result<T, StoreError> {

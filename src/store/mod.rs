@@ -22,7 +22,7 @@ pub use attachments::Attachments;
 pub use contract::{
     Answering, Batch, Change, Changes, Claim, Condition, Record, Revision, Store, StoreError, WriteError,
 };
-pub use inventory::{Inventory, InventoryError, UpdateError};
+pub use inventory::{Enrolment, Inventory, InventoryError, UpdateError};
 pub use memory::MemoryStore;
 pub use redb::{OpenError, RedbStore};
 pub use resource::{Kind, LetGo, Resource, Unique, Versioned};

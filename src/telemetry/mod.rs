@@ -2,9 +2,8 @@
 
 pub mod errno;
 mod event;
-mod log;
+pub mod log;
 mod metrics;
 
 pub use event::{Answered, Event, Resolved, Transfer, What, Word};
-pub use log::init as init_log;
 pub use metrics::{Metrics, Reading};

@@ -93,6 +93,12 @@ impl Keeper {
         {
             let mut machines = self.shared.machines.write().unwrap_or_else(PoisonError::into_inner);
             machines.forget(Timestamp::now());
+            if self.path.is_none() {
+                // Memory is all there is.
+                machines.waiting.events.retain(|_, event| event.is_some());
+                machines.waiting.tracks.clear();
+                return;
+            }
             machines.writing = std::mem::take(&mut machines.waiting);
         }
         self.reopen();
@@ -110,10 +116,9 @@ impl Keeper {
                 self.retry = Some(Instant::now() + BEFORE_REOPENING);
                 self.shared.lost.fetch_add(events, Ordering::Relaxed);
             }
-            None if self.path.is_some() => {
+            None => {
                 self.shared.lost.fetch_add(events, Ordering::Relaxed);
             }
-            None => {}
         }
         let mut machines = self.shared.machines.write().unwrap_or_else(PoisonError::into_inner);
         machines.writing = Changes::default();

@@ -9,6 +9,7 @@
 
 mod history;
 mod keeper;
+mod loops;
 mod machines;
 mod progress;
 #[cfg(test)]
@@ -29,9 +30,11 @@ use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use crate::model::Mac;
-use crate::telemetry::{Event, Metrics};
+use crate::telemetry::{Event, Metrics, What};
 use history::History;
 use keeper::{Job, Keeper};
+use loops::Loops;
+pub use loops::Paced;
 use machines::{Bounds, Id, Machines, Track};
 pub use machines::{Key, KeyError};
 pub use progress::{Failure, Progress, Stage};
@@ -63,6 +66,7 @@ struct Shared {
     waiting: AtomicUsize,
     lost: AtomicU64,
     metrics: Metrics,
+    loops: Loops,
 }
 
 /// What followers are told: what happened, and what that makes of the machine.
@@ -131,6 +135,7 @@ impl Timeline {
             waiting: AtomicUsize::new(0),
             lost: AtomicU64::new(0),
             metrics,
+            loops: Loops::default(),
         });
         let (jobs, todo) = sync_channel(QUEUE);
         let keeper = Keeper {
@@ -150,11 +155,22 @@ impl Timeline {
     /// Something happened. Counts it, and never waits.
     pub fn tell(&self, event: Event) {
         event.count(&self.shared.metrics);
+        if let (Some(mac), What::Reported { step: Some(step), .. }) = (event.mac, &event.what)
+            && matches!(step.as_ref(), "hooked" | "up")
+        {
+            self.shared.loops.ends(mac);
+        }
         self.shared.waiting.fetch_add(1, Ordering::Relaxed);
         if self.jobs.try_send(Job::Event(Box::new(event))).is_err() {
             self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// A machine would be sent its script on this journey. Returns whether it has begun so often that it is to wait
+    /// first.
+    pub fn begins(&self, mac: Mac, journey: &str) -> Option<Paced> {
+        self.shared.loops.begins(mac, journey, Instant::now())
     }
 
     /// Follows what happens from now on.

@@ -141,8 +141,17 @@ fn who_asks_without_end_is_told_to_wait() -> Result<()> {
         let _volboot = open(lab, "")?;
         let machine = Host::plug("machine", MAC)?;
         machine.ip("address add 10.99.0.7/24 dev eth0")?;
+        let stranger = Host::plug("stranger", OTHER)?;
+        stranger.ip("address add 10.99.0.8/24 dev eth0")?;
         let server = at(&SERVER.to_string())?;
         let question = format!("/boot/{}?try=1", hyphenated(MAC));
+        // In another's name one uses up one's own.
+        let own_reason = format!("volboot: {MAC} or 10.99.0.8 asks too often\n");
+        let mut asked = 0;
+        while !stranger.get(server, &question)?.contains(&own_reason) {
+            asked += 1;
+            ensure!(asked < 10_000, "a stranger may ask as often as it likes");
+        }
         let reason = format!("volboot: {MAC} or 10.99.0.7 asks too often\n");
         let mut asked = 0;
         let script = loop {

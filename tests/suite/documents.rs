@@ -106,6 +106,10 @@ fn manual_pages_and_completions_come_from_the_command_line() {
     let status = volboot(&["generate", made.path().to_str().expect("text")]).status().expect("runs");
     assert!(status.success());
     let text = |name: &str| fs::read_to_string(made.path().join(name)).expect("text");
+    for command in ["status", "nodes", "show", "follow", "enroll"] {
+        let page = text(&format!("volboot-{command}.1"));
+        assert!(page.contains("VOLBOOT_API"), "{page}");
+    }
     for command in ["serve", "check-config", "images"] {
         for name in ["volboot.1", "volboot.bash", "volboot.fish", "_volboot"] {
             let text = text(name).replace("\\-", "-");

@@ -10,6 +10,8 @@ mod documents;
 mod faults;
 mod layers;
 mod life;
+mod metrics;
+mod people;
 mod reload;
 mod service;
 mod tftp;

@@ -2,6 +2,7 @@
 
 mod cloud;
 mod session;
+mod tls;
 mod validator;
 
 use std::collections::VecDeque;
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Cloud, Surroundings};
 use crate::config::Config;
-use crate::listen::{Limits, Listener};
+use crate::listen::{Limits, Listener, Tls};
 
 /// One exchange with a real Keystone.
 fn exchange(name: &str) -> Value {
@@ -69,8 +70,19 @@ struct Fake {
 
 impl Fake {
     fn start(answers: impl IntoIterator<Item = Response<String>>) -> Self {
-        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("binds");
-        let url = format!("http://{}", listener.local_addr());
+        Self::at(Self::bound(), "http", answers)
+    }
+
+    fn start_with_tls(answers: impl IntoIterator<Item = Response<String>>, tls: Tls) -> Self {
+        Self::at(Self::bound().with_tls(tls), "https", answers)
+    }
+
+    fn bound() -> Listener {
+        Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("binds")
+    }
+
+    fn at(listener: Listener, scheme: &str, answers: impl IntoIterator<Item = Response<String>>) -> Self {
+        let url = format!("{scheme}://{}", listener.local_addr());
         let fake = Self {
             url,
             asked: Arc::default(),
@@ -104,14 +116,18 @@ impl Fake {
         self.asked.lock().expect("works").len()
     }
 
-    /// The lab's cloud with this Keystone, as the captured exchanges were made.
+    /// The lab's cloud with this Keystone.
     fn cloud(&self) -> Cloud {
-        let text = format!(
-            "[cinder]\nauth_url = \"{}/v3\"\nusername = \"bootapp\"\npassword = \"lab-secret\"\n\
-             project_name = \"boot\"",
-            self.url
-        );
-        let config = Config::parse(&text).expect("is right");
-        Cloud::resolve(&config.cinder.cloud, &Surroundings::default()).expect("is right").expect("is there")
+        cloud_at(&self.url, "")
     }
+}
+
+/// The lab's cloud with a Keystone there, as the captured exchanges were made; and what more is said of it.
+fn cloud_at(url: &str, more: &str) -> Cloud {
+    let text = format!(
+        "[cinder]\nauth_url = \"{url}/v3\"\nusername = \"bootapp\"\npassword = \"lab-secret\"\n\
+         project_name = \"boot\"\n{more}"
+    );
+    let config = Config::parse(&text).expect("is right");
+    Cloud::resolve(&config.cinder.cloud, &Surroundings::default()).expect("is right").expect("is there")
 }

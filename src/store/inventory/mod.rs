@@ -7,6 +7,7 @@
 //! Who loses a race reads again and tries again; so a change is given as a function from the present record to
 //! the next, and may be asked more than once.
 
+mod enrol;
 mod write;
 
 pub(in crate::store) use write::guard_key;
@@ -18,6 +19,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use uuid::Uuid;
+
+pub use enrol::Enrolment;
 
 use super::resource::{Resource, Unique, Versioned};
 use super::{Record, Store, StoreError};

@@ -136,15 +136,26 @@ impl Inventory {
     async fn remove_all<R: Resource>(&self, mut batch: Batch, node: Uuid) -> Result<Batch, InventoryError> {
         for child in self.versions_of::<R>(node).await? {
             batch = batch.unchanged(record_key::<R>(child.value.uuid()), child.revision);
-            batch = self.let_go(remove(batch, &child.value), &child.value.lets_go(None)).await?;
+            batch = remove(batch, &child.value);
+            if let LetGo::Volume(node, volume) = child.value.lets_go(None) {
+                batch = attachments::detach(&*self.store, batch, node, Some(&volume)).await?;
+            }
         }
         Ok(batch)
+    }
+
+    /// How many targets of a node name a volume.
+    async fn names(&self, node: Uuid, volume: &str) -> Result<usize, StoreError> {
+        let targets = self.all_of::<VolumeTarget>(node).await?;
+        Ok(targets.iter().filter(|target| target.volume_id == volume).count())
     }
 
     /// Has the attachments of volumes that a node loses detached.
     async fn let_go(&self, batch: Batch, what: &LetGo) -> Result<Batch, InventoryError> {
         match what {
             LetGo::Nothing => Ok(batch),
+            // Another target may name the same volume.
+            LetGo::Volume(node, volume) if self.names(*node, volume).await? > 1 => Ok(batch),
             LetGo::Volume(node, volume) => {
                 Ok(attachments::detach(&*self.store, batch, *node, Some(volume)).await?)
             }
@@ -170,7 +181,7 @@ impl Inventory {
 }
 
 /// Which of the record's unique things another has, if that is why a batch was refused.
-fn taken<R: Resource>(record: &R, condition: &Condition) -> Option<Unique> {
+pub(super) fn taken<R: Resource>(record: &R, condition: &Condition) -> Option<Unique> {
     let Condition::Absent(key) = condition else { return None };
     let uuid = Unique::Uuid(R::KIND, record.uuid());
     std::iter::once(uuid).chain(record.uniques()).find(|unique| unique.key() == *key)
@@ -189,7 +200,7 @@ fn place_holders<R: Resource>(record: &R) -> impl Iterator<Item = String> {
     uniques.into_iter().chain(of_node).chain([in_list])
 }
 
-fn put<R: Resource>(batch: Batch, record: &R) -> Result<Batch, StoreError> {
+pub(super) fn put<R: Resource>(batch: Batch, record: &R) -> Result<Batch, StoreError> {
     let value = serde_json::to_vec(record).map_err(|error| StoreError::Damaged(error.to_string()))?;
     let batch = batch.put(record_key::<R>(record.uuid()), value);
     Ok(place_holders(record).fold(batch, |batch, key| batch.put(key, record.uuid().as_bytes())))
@@ -200,6 +211,6 @@ fn remove<R: Resource>(batch: Batch, record: &R) -> Batch {
     place_holders(record).fold(batch, Batch::delete)
 }
 
-fn too_busy() -> StoreError {
+pub(super) fn too_busy() -> StoreError {
     StoreError::Unavailable(format!("others were quicker {ATTEMPTS} times in a row"))
 }

@@ -5,7 +5,7 @@ mod kept;
 mod verdicts;
 
 use super::*;
-use crate::telemetry::{Answered, Resolved, Transfer, What};
+use crate::telemetry::{Answered, Resolved, Transfer};
 
 const CARD: Mac = Mac::new([0x52, 0x54, 0, 0, 0, 1]);
 fn at(seconds: i64) -> Timestamp {

@@ -246,3 +246,59 @@ async fn what_is_counted_is_told_and_so_is_how_volboot_is() {
     assert_eq!(appliance["cinder"], "not configured");
     assert_eq!(appliance["machines"]["unknown"], 1);
 }
+
+#[tokio::test]
+async fn a_node_is_enrolled_whole_or_not_at_all() {
+    let (api, _timeline) = api();
+    let body = json!({
+        "name": "web-1", "mac": "52-54-00-00-00-01", "iqn": "iqn.2017-08.org.openstack.web-1",
+        "target": "iscsi:192.0.2.9::3260:1:iqn.2010-10.org.openstack:root",
+        "auth_username": "user", "auth_password": "hunter2",
+    });
+    let made = api.post("/v1/enrollments", body.clone()).await;
+    let location = made.header("location").to_owned();
+    let made = made.expect(201);
+    let uuid = made["node"]["uuid"].as_str().expect("a UUID");
+    assert_eq!(location, format!("http://boot.example:6385/v1/nodes/{uuid}"));
+    assert_eq!(made["target"]["properties"]["auth_password"], "******");
+    let preview = api.get("/v1/nodes/web-1/boot-preview").await.expect(200);
+    assert_eq!(preview["outcome"], "boot", "{preview}");
+    // It is as if it had been made by Ironic's own requests.
+    assert_eq!(api.get("/v1/nodes/web-1").await.expect(200), made["node"]);
+    assert_eq!(api.get("/v1/ports").await.expect(200)["ports"].as_array().map(Vec::len), Some(1));
+
+    let with = |name: &str, value: Value| {
+        let mut body = body.clone();
+        body[name] = value;
+        body
+    };
+    let other = with("name", json!("web-2"));
+    let fault = api.post("/v1/enrollments", other.clone()).await.fault(409);
+    assert_eq!(fault, "A port with MAC address 52:54:00:00:00:01 already exists.");
+    for (name, value) in [
+        ("mac", json!("nonsense")),
+        ("iqn", json!("nonsense")),
+        ("target", json!("iscsi:nonsense")),
+        ("target", Value::Null),
+        ("volume", json!("7f0e5a3c-0000-0000-0000-000000000001")),
+        ("auth_password", Value::Null),
+        ("driver", json!("ipmi")),
+        ("name", json!("a b")),
+        ("colour", json!("red")),
+    ] {
+        api.post("/v1/enrollments", with(name, value)).await.fault(400);
+    }
+    let nodes = api.get("/v1/nodes").await.expect(200);
+    assert_eq!(nodes["nodes"].as_array().map(Vec::len), Some(1), "nothing is left of what was refused");
+    let mut cinder = with("mac", json!("52:54:00:00:00:02"));
+    cinder["name"] = "web-2".into();
+    cinder["iqn"] = "iqn.2017-08.org.openstack.web-2".into();
+    for name in ["target", "auth_username", "auth_password"] {
+        cinder[name] = Value::Null;
+    }
+    cinder["volume"] = "7f0e5a3c-0000-0000-0000-000000000001".into();
+    let made = api.post("/v1/enrollments", cinder).await.expect(201);
+    assert_eq!(made["node"]["storage_interface"], "cinder");
+    api.delete(&format!("/v1/nodes/{uuid}")).await.expect(204);
+    assert_eq!(api.get("/v1/ports").await.expect(200)["ports"].as_array().map(Vec::len), Some(1));
+}

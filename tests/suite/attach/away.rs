@@ -51,13 +51,6 @@ async fn who_has_nothing_that_surely_is_its_own_waits_and_is_told_why() {
     let new = site.machine("new", &["new"]).await;
     assert_eq!(new.waits(None).await, format!("{away}volume new was never attached before"));
 
-    // It would log in with a name that the storage was never told of.
-    machine.connectors[0].connector_id = "iqn.2017-08.org.openstack.renamed".into();
-    let renamed = "Cinder is away: volume old cannot be detached yet: Cinder answers 503 Service Unavailable; volume old \
-                   was attached with another initiator name";
-    assert_eq!(machine.waits(None).await, renamed);
-    machine.connectors[0].connector_id = "iqn.2017-08.org.openstack.old".into();
-
     site.policy = Policy { last_known: Some(Duration::ZERO), ..site.policy };
     site.restart(&mut [&mut machine]);
     let too_old = format!("{away}what is known of volume old is too old (last_known_max_age)");
@@ -66,6 +59,18 @@ async fn who_has_nothing_that_surely_is_its_own_waits_and_is_told_why() {
     site.restart(&mut [&mut machine]);
     let not_used = format!("{away}last known connections are not used (when_cinder_is_away)");
     assert_eq!(machine.waits(None).await, not_used);
+
+    // It would log in with a name that the storage was never told of.
+    machine.connectors[0].connector_id = "iqn.2017-08.org.openstack.renamed".into();
+    let renamed = "Cinder is away: volume old cannot be detached yet: Cinder answers 503 Service Unavailable; volume old is \
+                   being detached";
+    assert!(machine.waits(None).await.starts_with("Cinder is away: volume old cannot be detached yet"));
+
+    // Even if it gets its name back: what was begun may have happened.
+    site.policy = Policy { last_known: Some(Duration::from_secs(3600)), ..site.policy };
+    site.restart(&mut [&mut machine]);
+    machine.connectors[0].connector_id = "iqn.2017-08.org.openstack.old".into();
+    assert_eq!(machine.waits(None).await, renamed);
 }
 
 #[tokio::test]
@@ -86,7 +91,7 @@ async fn after_the_first_failures_all_are_told_at_once_until_cinder_answers_agai
     site.cinder.mend();
     site.reconcile();
     until("it is found to answer", || site.attach.cinder_is_away().is_none()).await;
-    assert_eq!(site.attach.examine(machine.node.uuid, &machine.targets).await, Vec::<String>::new());
+    assert_eq!(site.attach.examine(machine.node.uuid, &machine.targets).await.faults(), Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -126,4 +131,39 @@ async fn who_is_on_a_dead_backend_is_told_at_once_even_if_nobody_knew_its_type()
     let found = machines[3].gets(Some(("b", 1))).await;
     assert!(matches!(found[0].2, Source::LastKnown { .. }), "{found:?}");
     assert_eq!(site.cinder.calls(), [Kind::Volume], "no more than which backend it is on");
+}
+
+#[tokio::test]
+async fn what_cinder_said_no_to_is_not_booted_from_when_it_is_away() {
+    let site = Site::open();
+    site.cinder.volume("root", |_| {});
+    let machine = site.machine("web-1", &["root"]).await;
+    machine.gets(Some(("a", 1))).await;
+    site.cinder.fault(Kind::Export, Fault::Status(403), 1);
+    assert!(machine.is_refused().await.starts_with("Cinder refuses volume root"));
+    site.cinder.fault_all(Fault::Status(503));
+    let reason = machine.waits(Some(("b", 1))).await;
+    assert!(reason.ends_with("volume root was never attached before"), "{reason}");
+}
+
+#[tokio::test]
+async fn exports_that_were_only_slow_leave_no_door_closed() {
+    let site = Site::open();
+    let names = ["one", "two", "three"];
+    site.cinder.fault(Kind::Export, Fault::Slow(Duration::from_secs(6)), 3);
+    let mut machines = Vec::new();
+    for volume in names {
+        site.cinder.volume(volume, |_| {});
+        machines.push(site.machine(volume, &[volume]).await);
+    }
+    let (one, two, three) = tokio::join!(
+        machines[0].gets(Some(("a", 1))),
+        machines[1].gets(Some(("a", 1))),
+        machines[2].gets(Some(("a", 1)))
+    );
+    assert!([one, two, three].iter().all(|found| found[0].2 == Source::Cinder));
+    site.cinder.calls();
+    let found = machines[0].gets(Some(("b", 1))).await;
+    assert_eq!(found[0].2, Source::Cinder);
+    assert_eq!(site.cinder.calls(), [Kind::Export, Kind::Complete]);
 }

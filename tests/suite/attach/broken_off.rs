@@ -98,3 +98,39 @@ async fn an_export_that_was_never_answered_is_completed_when_cinder_answers_agai
     };
     tokio::time::timeout(super::LIMIT, settled).await.expect("the obligation is discharged");
 }
+
+#[tokio::test]
+async fn a_reservation_that_lands_late_is_ours_and_not_in_our_own_way() {
+    let mut site = Site::open();
+    site.cinder.volume("root", |_| {});
+    let mut machine = site.machine("web-1", &["root"]).await;
+    // Longer than volboot waits for it: it happens in the middle of the next try.
+    site.cinder.fault(Kind::Reserve, Fault::Slow(std::time::Duration::from_millis(2500)), 1);
+    machine.waits(Some(("a", 1))).await;
+    site.restart(&mut [&mut machine]);
+    machine.gets(Some(("b", 1))).await;
+    let attachments = site.cinder.attachments("root");
+    assert_eq!(attachments.len(), 1, "{attachments:?}");
+    assert_eq!(attachments[0].1, "attached");
+}
+
+#[tokio::test]
+async fn of_two_nodes_with_one_volume_neither_takes_the_others_attachment_for_its_own() {
+    let mut site = Site::open();
+    site.cinder.volume("golden", |volume| volume.multiattach = true);
+    let mut one = site.machine("a", &["golden"]).await;
+    let mut two = site.machine("b", &["golden"]).await;
+    // Both set out; the first is created, its export is not; the second is not even created.
+    site.cinder.fault(Kind::Export, Fault::Status(500), 1);
+    one.waits(None).await;
+    site.cinder.fault(Kind::Reserve, Fault::Status(500), 1);
+    two.waits(None).await;
+    site.restart(&mut [&mut one, &mut two]);
+    site.reconcile();
+    let records = site.records();
+    let first = records.get(one.node.uuid, "golden").await.expect("reads").expect("is there").cinder_id;
+    one.gets(Some(("x", 1))).await;
+    let second = records.get(two.node.uuid, "golden").await.expect("reads");
+    assert_ne!(second.and_then(|record| record.cinder_id), first);
+    assert_eq!(site.cinder.connector(&first.expect("an id"))["host"], one.node.uuid.to_string());
+}

@@ -23,8 +23,8 @@ async fn a_volume_that_another_has_is_refused_and_who_has_it_is_named() {
     let late = site.machine("web-3", &["data"]).await;
     let expected = format!("volume data is in use by attachment {held} and is not multi-attachable");
     assert_eq!(late.is_refused().await, expected);
-    assert_eq!(site.attach.examine(late.node.uuid, &late.targets).await, [expected]);
-    assert_eq!(site.attach.examine(other.node.uuid, &other.targets).await, Vec::<String>::new());
+    assert_eq!(site.attach.examine(late.node.uuid, &late.targets).await.faults(), [expected]);
+    assert_eq!(site.attach.examine(other.node.uuid, &other.targets).await.faults(), Vec::<String>::new());
     assert_eq!(site.records().of_node(late.node.uuid).await.expect("reads"), []);
 }
 
@@ -65,7 +65,7 @@ async fn what_firmware_cannot_use_is_refused_and_not_held() {
 
     site.cinder.volume("secret", |volume| volume.encrypted = true);
     let machine = site.machine("web-2", &["secret"]).await;
-    let faults = site.attach.examine(machine.node.uuid, &machine.targets).await;
+    let faults = site.attach.examine(machine.node.uuid, &machine.targets).await.faults();
     assert_eq!(faults, ["volume secret is encrypted, which firmware cannot read"]);
 }
 
