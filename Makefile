@@ -39,6 +39,11 @@ clients:
 cloud: setup
 	@tests/lab/cinder/install
 
+# What looks for faults of accessibility.
+.PHONY: browser
+browser:
+	@tests/browser/install
+
 .PHONY: demo
 demo: setup
 	$(CARGO) build --locked --bin volboot --example demo
@@ -46,7 +51,7 @@ demo: setup
 
 # Two machines at a time: each keeps a core busy.
 .PHONY: test
-test: setup clients cloud
+test: setup clients cloud browser
 	$(CARGO) test --locked --lib --bins --test suite
 	$(CARGO) test --locked --test clients -- --test-threads=2
 	$(ROOT_CARGO) test --locked --test boots -- --test-threads=2

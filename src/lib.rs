@@ -14,7 +14,8 @@
 //! 6. If that fails, the machine reports the step and the error, and asks anew: every try is resolved afresh.
 //! 7. The [`timeline`] joins what every door saw into what happened to each machine.
 //!
-//! People come in by a listener of their own, the [`api`], which speaks OpenStack Ironic's API.
+//! People come in by a listener of their own, where the [`api`] speaks OpenStack Ironic's API and the [`web`] page shows
+//! every boot.
 //!
 //! Two rules make it what it is. *Nothing about a volume is frozen*: there is no script on disk, and each boot is
 //! answered from what is true when it asks. *No machine is left without a reason*: every refusal and every failure is a line
@@ -28,7 +29,7 @@
 //! | 1 | [`config`], [`images`], [`listen`], [`neighbours`], [`script`], [`telemetry`], [`tls`] |
 //! | 2 | [`cinder`], [`keystone`], [`store`], [`tftp`] |
 //! | 3 | [`attach`], [`boot`], [`timeline`] |
-//! | 4 | [`api`], [`auth`], [`http`] |
+//! | 4 | [`api`], [`auth`], [`http`], [`web`] |
 //! | 5 | [`app`]: assembly |
 //! | 6 | [`cli`] |
 
@@ -52,3 +53,4 @@ pub mod telemetry;
 pub mod tftp;
 pub mod timeline;
 pub mod tls;
+pub mod web;

@@ -12,7 +12,7 @@ use super::interfaces;
 use super::patch;
 use super::shown::{Shown, maybe_time, time};
 use super::version::Version;
-use crate::model::{Node, PowerState, Properties, ProvisionState, StorageInterface};
+use crate::model::{Node, PowerState, Properties, ProvisionState, RESERVED_NAMES, StorageInterface};
 use crate::store::Unique;
 
 const NAME: Shape = Shape::Text(255);
@@ -229,18 +229,15 @@ async fn lookup(call: &Call, ident: &str) -> Result<Node, Fault> {
     node.map(|node| node.value).ok_or_else(|| Fault::missing::<Node>(ident))
 }
 
-/// Words that stand where a node's name could, in the paths of the API.
-const RESERVED: [&str; 6] = ["detail", "maintenance", "management", "states", "validate", "vendor_passthru"];
-
 /// Refuses a name that no node may have. `refusal` is Ironic's sentence without the name.
 pub(super) fn check_name(name: &str, version: Version, refusal: &str) -> Result<(), Fault> {
     if !is_name(name, version) || name.parse::<Uuid>().is_ok() {
         return Err(Fault::Invalid(format!("{refusal} '{name}'")));
     }
-    if RESERVED.contains(&name) {
+    if RESERVED_NAMES.contains(&name) {
         return Err(Fault::Invalid(format!(
             "The word \"{name}\" is reserved and can not be used as a node name. Reserved words are: {}.",
-            RESERVED.join(", ")
+            RESERVED_NAMES.join(", ")
         )));
     }
     Ok(())

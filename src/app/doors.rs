@@ -19,7 +19,7 @@ use super::tls::{Certificates, DoorsTls};
 use super::{find_images, manager};
 use crate::api::{self, ApiState, Watch};
 use crate::attach::Attach;
-use crate::auth::Auth;
+use crate::auth::{Auth, Browsers};
 use crate::boot::Boot;
 use crate::config::{self, Config, ConfigError};
 use crate::http::{self, Machines};
@@ -27,6 +27,7 @@ use crate::images::Images;
 use crate::store::Inventory;
 use crate::telemetry::log;
 use crate::tftp::{Files, ReadRequest};
+use crate::web::{self, WebState};
 
 /// Everything that a configuration decides, save what is fixed while volboot runs.
 struct Behind {
@@ -147,6 +148,20 @@ impl Behind {
             keep_targets_on_undeploy: config.keep_targets_on_undeploy,
             watch: Watch { scripts: config.boot, images: images.clone(), ..watch.clone() },
         });
+        let pages = web::router(WebState {
+            inventory: inventory.clone(),
+            boot: boot.clone(),
+            scripts: config.boot,
+            attach: attach.clone(),
+            timeline: timeline.clone(),
+            images: images.clone(),
+            auth: auth.clone(),
+            doors: watch.doors.clone(),
+            store: watch.store.clone(),
+            history: watch.history.clone(),
+            started: watch.started,
+        });
+        let people = Browsers::new(&config.api.hosts).guard(pages.fallback_service(people));
         let files = MachineFiles::new(images.clone(), config.http.url.clone(), *http);
         let machines = http::router(Machines::new(boot, config.boot, &config.http, images, timeline));
         Self { files, machines, people }

@@ -2,8 +2,9 @@
 //!
 //! Three ways, as in Ironic (`[DEFAULT]auth_strategy`): nobody is asked; a name and a password are (RFC 7617), that
 //! stand in an htpasswd file; or a token of Keystone's is. With the first two, whoever is let in may do everything; a
-//! token has roles.
+//! token has roles. Before all of them stand the rules for [`Browsers`], which are made to ask by strangers' pages.
 
+mod browsers;
 mod htpasswd;
 mod http_basic;
 mod keystone;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderValue};
 
+pub use browsers::{Browsers, Strange};
 pub use htpasswd::HtpasswdError;
 use http_basic::HttpBasic;
 use keystone::Tokens;

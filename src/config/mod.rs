@@ -5,6 +5,7 @@
 
 mod cloud;
 mod fault;
+mod host;
 mod read;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,6 +18,7 @@ use crate::model::StorageInterface;
 pub use cloud::{CLOUD_KEYS, CloudConfig};
 pub(crate) use fault::all;
 pub use fault::{ConfigError, Fault};
+use host::host;
 use read::Section;
 
 /// Where the file is when nobody names another.
@@ -92,6 +94,8 @@ pub struct ApiConfig {
     pub auth: Auth,
     /// `htpasswd_file`: names and bcrypt hashes, as `htpasswd -B` writes them.
     pub htpasswd_file: PathBuf,
+    /// `hosts`: further names by which browsers may call.
+    pub hosts: Vec<String>,
     /// `projects`: where a role of Keystone's counts as one for the whole system does; ids, or names in the default
     /// domain.
     pub projects: Vec<String>,
@@ -258,6 +262,7 @@ impl Config {
                     Auth::None,
                     &[("none", Auth::None), ("http_basic", Auth::HttpBasic), ("keystone", Auth::Keystone)],
                 ),
+                hosts: section.list("hosts", Vec::new(), host),
                 projects: section.list("projects", vec!["service".into()], |text| Ok(text.to_owned())),
                 htpasswd_file: section.value("htpasswd_file", "/etc/volboot/htpasswd".into(), path),
                 allow_unauthenticated: section.flag("allow_unauthenticated", false),
@@ -466,6 +471,7 @@ mod tests {
             [api]
             listen = "192.0.2.1:6385"
             auth = "none "
+            hosts = ["boot.example:6385", "http://boot.example", "boot..example", ""]
             key = "/etc/volboot/key.pem"
             [boot]
             tries = 0
@@ -490,6 +496,10 @@ mod tests {
             "http.allow: expected a list of texts",
             "http.lisen: there is no such key; did you mean http.listen?",
             "api.auth: \"none \" is not \"none\", \"http_basic\" or \"keystone\"",
+            "api.hosts: expected a name such as boot.example",
+            "api.hosts: expected a name such as boot.example",
+            "api.hosts: expected a name such as boot.example",
+            "api.hosts: expected a name such as boot.example",
             "boot.unknown: expected a text: \"exit\", \"retry\" or \"shell\"",
             "boot.tries: expected a whole number from 1 to 1000",
             "boot.last_known_max_age: expected a time such as \"24h\", \"30min\" or \"90s\"",

@@ -92,6 +92,14 @@ impl Node {
         }
     }
 
+    /// Whether a node may be called so: what needs no escape in an address, and is no UUID and no word of the API's.
+    pub fn is_name(text: &str) -> bool {
+        (1..=255).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
+            && text.parse::<Uuid>().is_err()
+            && !RESERVED_NAMES.contains(&text)
+    }
+
     /// What people call it: its name, else its UUID.
     pub fn label(&self) -> String {
         self.name.clone().unwrap_or_else(|| self.uuid.to_string())
@@ -124,6 +132,10 @@ impl<'a> Capabilities<'a> {
             .map(|(_, value)| value.trim())
     }
 }
+
+/// Words that stand where a node's name could, in the paths of the API.
+pub const RESERVED_NAMES: [&str; 6] =
+    ["detail", "maintenance", "management", "states", "validate", "vendor_passthru"];
 
 /// How a node's volumes are found: Ironic's storage interfaces.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -113,6 +113,23 @@ impl Lun {
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
+
+    /// Its number.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
+    /// Reads what iPXE would write.
+    fn from_groups(text: &str) -> Option<Self> {
+        let mut number = 0;
+        for (at, group) in text.split('-').enumerate() {
+            let fits =
+                at < 4 && (1..=4).contains(&group.len()) && group.bytes().all(|b| b.is_ascii_hexdigit());
+            let group = u64::from_str_radix(group, 16).ok().filter(|_| fits)?;
+            number |= group << (16 * at);
+        }
+        Some(Self(number))
+    }
 }
 
 impl FromStr for Lun {
@@ -149,6 +166,43 @@ pub struct SanUri {
     pub lun: Lun,
     /// The target's name.
     pub target: Iqn,
+}
+
+/// The text names no path to a volume.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "expected iscsi:SERVER::PORT:LUN:NAME, such as iscsi:192.0.2.1::3260:1:iqn.2010-10.org.example:disk-1"
+)]
+pub struct SanUriError;
+
+impl FromStr for SanUri {
+    type Err = SanUriError;
+
+    /// Protocol, port and LUN may be left out, as in iPXE.
+    fn from_str(text: &str) -> Result<Self, SanUriError> {
+        let rest = text.strip_prefix("iscsi:").ok_or(SanUriError)?;
+        // An IPv6 address has colons of its own.
+        let (server, rest) = match rest.find(']') {
+            Some(end) if rest.starts_with('[') => rest.split_at(end + 1),
+            _ => rest.split_at(rest.find(':').ok_or(SanUriError)?),
+        };
+        let mut fields = rest.strip_prefix(':').ok_or(SanUriError)?.splitn(4, ':');
+        let (Some(protocol), Some(port), Some(lun), Some(target)) =
+            (fields.next(), fields.next(), fields.next(), fields.next())
+        else {
+            return Err(SanUriError);
+        };
+        if !matches!(protocol, "" | "6" | "TCP" | "tcp") {
+            return Err(SanUriError);
+        }
+        let portal = if port.is_empty() { server.to_owned() } else { format!("{server}:{port}") };
+        let lun = if lun.is_empty() { Some(Lun::new(0)) } else { Lun::from_groups(lun) };
+        Ok(Self {
+            portal: portal.parse().map_err(|_| SanUriError)?,
+            lun: lun.ok_or(SanUriError)?,
+            target: target.parse().map_err(|_| SanUriError)?,
+        })
+    }
 }
 
 impl fmt::Display for SanUri {
@@ -233,6 +287,35 @@ mod tests {
                 "iscsi:[2001:db8::1]::3260:1:iqn.2010-10.org.openstack:volume-1",
                 "{portal}"
             );
+        }
+    }
+
+    #[test]
+    fn a_path_is_read_as_it_is_written() {
+        for text in [
+            "iscsi:192.0.2.1::3261:1:iqn.2010-10.org.openstack:volume-1",
+            "iscsi:san.example.org::1:4000-1:iqn.2010-10.org.openstack:a:b",
+            "iscsi:[2001:db8::1]::3260:ffff-ffff-ffff-ffff:iqn.2010-10.org.openstack:volume-1",
+        ] {
+            assert_eq!(text.parse::<SanUri>().map(|uri| uri.to_string()).as_deref(), Ok(text));
+        }
+        let short = "iscsi:192.0.2.1::::iqn.2010-10.org.openstack:volume-1".parse::<SanUri>();
+        assert_eq!(short.map(|uri| uri.to_string()), Ok(uri("192.0.2.1", 0)));
+        for text in [
+            "",
+            "iscsi:",
+            "iscsi:192.0.2.1",
+            "iscsi:192.0.2.1:::1",
+            "iscsi:192.0.2.1::3260:1:disk",
+            "iscsi:192.0.2.1:17:3260:1:iqn.2010-10.org.example:a",
+            "iscsi:192.0.2.1::0:1:iqn.2010-10.org.example:a",
+            "iscsi:192.0.2.1::3260:10000:iqn.2010-10.org.example:a",
+            "iscsi:192.0.2.1::3260:1-:iqn.2010-10.org.example:a",
+            "iscsi:192.0.2.1::3260:1-1-1-1-1:iqn.2010-10.org.example:a",
+            "iscsi:[2001:db8::1::3260:1:iqn.2010-10.org.example:a",
+            "http:192.0.2.1::3260:1:iqn.2010-10.org.example:a",
+        ] {
+            assert_eq!(text.parse::<SanUri>(), Err(SanUriError), "{text}");
         }
     }
 

@@ -9,6 +9,7 @@ mod lab;
 
 mod bios;
 mod neighbours;
+mod pages;
 mod refusals;
 mod retries;
 mod site;

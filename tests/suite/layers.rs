@@ -25,6 +25,7 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
     ("auth", 4, &[]),
     ("api", 4, &["auth"]),
     ("http", 4, &[]),
+    ("web", 4, &["auth"]),
     ("app", 5, &[]),
     ("cli", 6, &[]),
     ("main", 6, &["cli"]),

@@ -11,6 +11,7 @@ mod faults;
 mod layers;
 mod life;
 mod metrics;
+mod pages;
 mod people;
 mod reload;
 mod service;

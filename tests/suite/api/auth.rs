@@ -39,8 +39,8 @@ async fn only_who_is_known_gets_beyond_discovery() {
     get("/v1/nodes", Some("Basic YW5uOnNlY3JldA==")).await.expect(200); // ann:secret
 }
 
-/// An API that asks a Keystone which knows tokens that are called like roles, for the whole system.
-fn with_keystone() -> Api {
+/// A Keystone which knows tokens that are called like roles, for the whole system.
+pub(crate) fn keystone() -> Auth {
     let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("binds");
     let auth_url = Some(format!("http://{}", listener.local_addr()));
     let router = Router::new().fallback(async |headers: HeaderMap| {
@@ -60,7 +60,11 @@ fn with_keystone() -> Api {
     tokio::spawn(listener.serve(router, Limits::default(), CancellationToken::new(), Duration::ZERO));
     let config = KeystoneConfig { auth_url, cacert: None, verify: true };
     let validator = Validator::resolve(&config, None).expect("is right");
-    Api::with(|state| state.auth = Auth::keystone(validator, vec!["service".into()]))
+    Auth::keystone(validator, vec!["service".into()])
+}
+
+fn with_keystone() -> Api {
+    Api::with(|state| state.auth = keystone())
 }
 
 async fn asked_with(api: &Api, token: &str, method: &str, path: &str) -> Answer {

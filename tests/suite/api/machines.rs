@@ -54,8 +54,14 @@ async fn tell(timeline: &Timeline, last: u8, what: What) {
 }
 
 fn api() -> (Api, Timeline) {
+    // Events are read from a file. This one stays open for as long as it is needed, whatever becomes of its name.
+    let place = tempfile::tempdir().expect("a directory");
     let mut timeline = None;
-    let api = Api::with(|state| timeline = Some(state.watch.timeline.clone()));
+    let api = Api::with(|state| {
+        state.watch.timeline =
+            Timeline::open(Some(&place.path().join("history.redb")), state.watch.metrics.clone());
+        timeline = Some(state.watch.timeline.clone());
+    });
     (api, timeline.expect("is there"))
 }
 

@@ -1,7 +1,7 @@
 //! Ironic's API, asked as its clients ask it, over a store in memory.
 
 mod agreement;
-mod auth;
+pub(crate) mod auth;
 mod errors;
 mod machines;
 mod nodes;
