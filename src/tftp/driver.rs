@@ -82,9 +82,19 @@ struct Door {
 impl Listener {
     /// Binds all sockets, so that a port that is taken shows before anything is served.
     pub fn bind(config: &Config) -> io::Result<Self> {
+        let doors = config.listen.iter().map(|listen| socket::bind(*listen));
+        Self::open(doors, config)
+    }
+
+    /// Takes sockets for requests that are bound already, in the place of the addresses of `config`.
+    pub fn adopt(requests: Vec<UdpSocket>, config: &Config) -> io::Result<Self> {
+        Self::open(requests.into_iter().map(socket::adopt), config)
+    }
+
+    fn open(requests: impl Iterator<Item = io::Result<UdpSocket>>, config: &Config) -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let workers = config.workers.map_or(cores, std::num::NonZero::get);
-        let doors = config.listen.iter().map(|listen| Door::bind(*listen, &config.ports, workers));
+        let doors = requests.map(|requests| Door::new(requests?, &config.ports, workers));
         Ok(Self {
             doors: doors.collect::<io::Result<_>>()?,
             limits: config.limits.clone(),
@@ -130,8 +140,7 @@ impl Listener {
 }
 
 impl Door {
-    fn bind(listen: SocketAddr, ports: &Ports, workers: usize) -> io::Result<Self> {
-        let requests = socket::bind(listen)?;
+    fn new(requests: UdpSocket, ports: &Ports, workers: usize) -> io::Result<Self> {
         let address = requests.local_addr()?;
         let at = |port| socket::bind(SocketAddr::new(address.ip(), port));
         let transfers = match ports {

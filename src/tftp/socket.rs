@@ -33,10 +33,21 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    socket.bind(&address.into())?;
+    adopt(socket.into())
+}
+
+/// Prepares a socket that is bound already. One for IPv6 takes no IPv4, as its transfers could not either.
+pub(super) fn adopt(socket: UdpSocket) -> io::Result<UdpSocket> {
+    let socket = socket2::Socket::from(socket);
+    let ipv6 = socket.local_addr()?.is_ipv6();
+    if ipv6 && !socket.only_v6()? {
+        let text = "it takes IPv4 and IPv6 at once: TFTP needs a socket for each (BindIPv6Only=ipv6-only)";
+        return Err(io::Error::new(ErrorKind::InvalidInput, text));
+    }
     socket.set_recv_buffer_size(BUFFER)?;
     socket.set_send_buffer_size(BUFFER)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
     Ok(socket.into())
 }
 
