@@ -92,6 +92,32 @@ impl Api {
         self.send(&Method::PUT, &format!("nodes/{node}/maintenance"), &body).map(drop)
     }
 
+    /// Ends what [`Api::set_maintenance`] began.
+    pub(crate) fn clear_maintenance(&self, node: &str) -> Result<()> {
+        self.send(&Method::DELETE, &format!("nodes/{node}/maintenance"), &json!({})).map(drop)
+    }
+
+    /// Gives a node the volume it boots from, with these properties.
+    pub(crate) fn create_target_as(&self, node: &str, volume: &str, properties: &Value) -> Result<String> {
+        self.create(
+            "volume/targets",
+            &json!({
+                "node_uuid": node, "volume_type": "iscsi", "boot_index": 0, "volume_id": volume,
+                "properties": properties,
+            }),
+        )
+    }
+
+    /// Takes a volume from its node.
+    pub(crate) fn delete_target(&self, target: &str) -> Result<()> {
+        self.send(&Method::DELETE, &format!("volume/targets/{target}"), &json!({})).map(drop)
+    }
+
+    /// What is shown under a path.
+    pub(crate) fn show(&self, path: &str) -> Result<Value> {
+        self.send(&Method::GET, path, &json!({}))
+    }
+
     /// Makes something from all its fields; returns its UUID.
     pub(crate) fn create(&self, collection: &str, body: &Value) -> Result<String> {
         let created = self.send(&Method::POST, collection, body)?;
