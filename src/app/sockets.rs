@@ -12,7 +12,8 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use listenfd::ListenFd;
 
-use super::{StartError, files};
+use super::StartError;
+use super::files;
 use crate::config::{Auth, Config};
 use crate::listen::Listener;
 use crate::tftp;
@@ -79,11 +80,10 @@ impl Sockets {
     /// Takes what was passed, and binds the rest. Must be called within a runtime.
     pub(super) fn open(config: &Config, passed: Passed) -> Result<Self, StartError> {
         let address = config.tftp.listen;
-        let door = files::door(&config.tftp);
         let tftp = if passed.tftp.is_empty() {
-            tftp::Listener::bind(&door)
+            tftp::Listener::bind(&files::door(&config.tftp))
         } else {
-            tftp::Listener::adopt(passed.tftp, &door)
+            tftp::Listener::adopt(passed.tftp, &files::door(&config.tftp))
         };
         let tftp = tftp.map_err(|source| StartError::Bind { door: "tftp", address, source })?;
         let http = open("http", config.http.listen, passed.http)?;

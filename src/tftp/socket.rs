@@ -39,12 +39,8 @@ const FULL: Duration = Duration::from_secs(1);
 /// Binds a socket, to IPv6 only if that is its family: then `0.0.0.0` and `::` can stand side by side.
 pub(super) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    match address {
-        SocketAddr::V4(_) => set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT)?,
-        SocketAddr::V6(_) => {
-            socket.set_only_v6(true)?;
-            set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::DONT)?;
-        }
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
     }
     socket.bind(&address.into())?;
     adopt(socket.into())
@@ -57,6 +53,11 @@ pub(super) fn adopt(socket: UdpSocket) -> io::Result<UdpSocket> {
     if ipv6 && !socket.only_v6()? {
         let text = "it takes IPv4 and IPv6 at once: TFTP needs a socket for each (BindIPv6Only=ipv6-only)";
         return Err(io::Error::new(ErrorKind::InvalidInput, text));
+    }
+    if ipv6 {
+        set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::DONT)?;
+    } else {
+        set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT)?;
     }
     socket.set_recv_buffer_size(BUFFER)?;
     socket.set_send_buffer_size(BUFFER)?;

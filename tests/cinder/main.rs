@@ -58,10 +58,11 @@ fn main() -> ExitCode {
             Trial::test(name, move || {
                 // A test that has panicked has left nothing that `prepare` does not set right.
                 let mut ground = ground.lock().unwrap_or_else(PoisonError::into_inner);
-                let ground = match &mut *ground {
-                    Some(ground) => ground,
-                    none => none.insert(Ground::open(Lab::open(&path)?)?),
-                };
+                let ground = ground.get_or_insert_with(|| {
+                    let opened = Lab::open(&path).and_then(Ground::open);
+                    opened.map_err(|error| format!("there is no cloud to test with: {error:#}"))
+                });
+                let ground = ground.as_mut().map_err(|reason| reason.clone())?;
                 ground.prepare()?;
                 Ok(test(ground).map_err(|error| {
                     // At once, for there is more to come and it takes a while.

@@ -30,7 +30,7 @@ use super::target::{Target, portal_at};
 use super::{Lab, network};
 
 /// Everything Cinder has to do is done within this, also on a busy host.
-pub(crate) const LIMIT: Duration = Duration::from_secs(90);
+pub(crate) const LIMIT: Duration = Duration::from_secs(150);
 /// What is looked at again and again is so after this.
 const PAUSE: Duration = Duration::from_millis(100);
 

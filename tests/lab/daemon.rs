@@ -16,6 +16,8 @@ use super::process::{Listener, Process};
 pub(crate) const API: &str = "127.0.0.1:6385";
 
 const START_LIMIT: Duration = Duration::from_secs(10);
+/// What ends it may be slow to come.
+const END_LIMIT: Duration = Duration::from_secs(60);
 /// A drain takes 10 s at most; then it must have ended.
 const STOP_LIMIT: Duration = Duration::from_secs(12);
 
@@ -82,7 +84,7 @@ impl Daemon {
 
     /// Waits until it has ended, whoever ended it.
     pub(crate) fn ended(&mut self) -> Result<()> {
-        self.process.ended(STOP_LIMIT)
+        self.process.ended(END_LIMIT)
     }
 
     /// What it has logged last.

@@ -19,7 +19,7 @@ pub(crate) const PASSWORD: &str = "lab-secret";
 
 const KEYSTONE: &str = "http://127.0.0.1:5000/v3";
 const CINDER: &str = "http://127.0.0.1:8776/v3";
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(90);
 
 /// Somebody who uses the cloud.
 pub(crate) struct Client {
