@@ -4,13 +4,31 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
+use crate::config::{TftpConfig, TransferPorts};
 use crate::images::Images;
 use crate::script::{self, Journey};
-use crate::tftp::{Files, ReadRequest};
+use crate::tftp::{self, Files, Limits, Ports, ReadRequest};
 
 /// The names of the generated script: what DHCP may name, and what newer iPXE asks for by itself in the directory
 /// it came from and in those above.
 const SCRIPTS: [&str; 2] = ["boot.ipxe", "autoexec.ipxe"];
+
+/// The TFTP door as the operator wants it.
+pub(super) fn door(config: &TftpConfig) -> tftp::Config {
+    let ports = match &config.ports {
+        TransferPorts::Ephemeral => Ports::Ephemeral,
+        TransferPorts::Single => Ports::Single,
+        TransferPorts::Range(range) => Ports::Range(range.clone()),
+    };
+    let limits = Limits {
+        block_size: config.block_size as u16,
+        window: config.window as u16,
+        transfers: config.transfers as usize,
+        transfers_per_client: config.transfers_per_client as usize,
+        ..Limits::default()
+    };
+    tftp::Config { ports, limits, ..tftp::Config::new([config.listen]) }
+}
 
 /// The files behind the TFTP door.
 pub(super) struct MachineFiles {

@@ -8,6 +8,7 @@ mod cloud;
 mod doors;
 mod files;
 mod manager;
+mod sockets;
 mod tls;
 mod transfers;
 
@@ -35,6 +36,8 @@ use crate::telemetry::Metrics;
 use crate::tftp;
 use crate::timeline::Timeline;
 use doors::{Doors, Fixed};
+use sockets::Sockets;
+pub use sockets::{Passed, PassedError};
 use tls::{Certificates, DoorsTls};
 
 /// How long running transfers and requests may take to end after a stop was asked for.
@@ -59,6 +62,12 @@ pub enum StartError {
     /// A certificate cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// The API's socket was passed by a service manager, others can reach it, and nobody is asked who they are.
+    #[error(
+        "without authentication the API may listen on loopback only, but the socket passed as 'api' is {0}; \
+         [api] allow_unauthenticated = true if everybody who reaches it may do everything"
+    )]
+    Unauthenticated(SocketAddr),
     /// A socket cannot be had.
     #[error("cannot listen on {address} ({door})")]
     Bind {
@@ -102,18 +111,9 @@ pub struct App {
 }
 
 impl App {
-    /// Opens the store and binds every socket. Must be called within a runtime.
-    pub fn new(config: Config) -> Result<Self, StartError> {
-        let bind = |door| {
-            move |address: SocketAddr| {
-                Listener::bind(address).map_err(|source| StartError::Bind { door, address, source })
-            }
-        };
-        let address = config.tftp.listen;
-        let tftp = tftp::Listener::bind(&tftp::Config::new([address]))
-            .map_err(|source| StartError::Bind { door: "tftp", address, source })?;
-        let http = bind("http")(config.http.listen)?;
-        let api = bind("api")(config.api.listen)?;
+    /// Opens the store and binds every socket that was not `passed`. Must be called within a runtime.
+    pub fn new(config: Config, passed: Passed) -> Result<Self, StartError> {
+        let Sockets { tftp, http, api } = Sockets::open(&config, passed)?;
         let cloud = cloud::resolved(&config.cinder.cloud).map_err(StartError::Cloud)?;
         let auth = match config.api.auth {
             config::Auth::None => Auth::Anybody,

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
+use crate::app::{App, Passed};
 use crate::config::{Config, ConfigError, DEFAULT_PATH};
 use crate::keystone::{self, Surroundings};
 use crate::telemetry;
@@ -75,8 +75,9 @@ fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Serve(file) => {
             let config = load(file.config.as_deref())?;
             telemetry::log::init();
+            let passed = Passed::take()?;
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            runtime.block_on(serve(config, file.config))
+            runtime.block_on(serve(config, file.config, passed))
         }
         Command::CheckConfig(file) => {
             load(file.config.as_deref())?;
@@ -103,12 +104,12 @@ fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
     Config::load(file, |config| keystone::faults(config, &Surroundings::here()))
 }
 
-async fn serve(config: Config, file: Option<PathBuf>) -> Result<(), Box<dyn Error>> {
+async fn serve(config: Config, file: Option<PathBuf>, passed: Passed) -> Result<(), Box<dyn Error>> {
     // Before anything is bound: a signal that comes early is not lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let app = App::new(config)?;
+    let app = App::new(config, passed)?;
     let stop = CancellationToken::new();
     let asked = stop.clone();
     tokio::spawn(async move {

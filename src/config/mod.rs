@@ -7,6 +7,7 @@ mod cloud;
 mod fault;
 mod host;
 mod read;
+mod tftp;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ pub(crate) use fault::all;
 pub use fault::{ConfigError, Fault};
 use host::host;
 use read::Section;
+pub use tftp::{TftpConfig, TransferPorts};
 
 /// Where the file is when nobody names another.
 pub const DEFAULT_PATH: &str = "/etc/volboot/volboot.toml";
@@ -57,15 +59,6 @@ pub struct Config {
 pub struct StoreConfig {
     /// `path`: the file.
     pub path: PathBuf,
-}
-
-/// `[tftp]`: what firmware talks to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TftpConfig {
-    /// `listen`: address and UDP port.
-    pub listen: SocketAddr,
-    /// `images`: directories that are searched for iPXE binaries, in this order.
-    pub images: Vec<PathBuf>,
 }
 
 /// `[http]`: what machines talk to.
@@ -237,14 +230,7 @@ impl Config {
             store: root.section("store", |section| StoreConfig {
                 path: section.value("path", "/var/lib/volboot/volboot.redb".into(), path),
             }),
-            tftp: root.section("tftp", |section| TftpConfig {
-                listen: section.parsed("listen", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 69))),
-                images: section.list(
-                    "images",
-                    ["/usr/lib/ipxe", "/boot", "/usr/share/ipxe"].map(PathBuf::from).to_vec(),
-                    path,
-                ),
-            }),
+            tftp: root.section("tftp", TftpConfig::from_section),
             http: root.section("http", |section| HttpConfig {
                 listen: section.parsed("listen", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080))),
                 url: section.value("url", None, |text| base_url(text).map(Some)),
@@ -296,7 +282,6 @@ impl Config {
     pub fn fixed_keys_that_differ(&self, other: &Self) -> Vec<&'static str> {
         let keys = [
             ("store.path", self.store.path != other.store.path),
-            ("tftp.listen", self.tftp.listen != other.tftp.listen),
             ("http.listen", self.http.listen != other.http.listen),
             ("api.listen", self.api.listen != other.api.listen),
             ("api.auth", self.api.auth != other.api.auth),
@@ -304,7 +289,8 @@ impl Config {
             ("api.projects", self.api.projects != other.api.projects),
             ("keystone", self.keystone != other.keystone),
         ];
-        keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+        let keys = keys.into_iter().filter_map(|(key, differs)| differs.then_some(key));
+        keys.chain(self.tftp.fixed_keys_that_differ(&other.tftp)).collect()
     }
 
     /// What no single key can show to be wrong.
@@ -423,6 +409,11 @@ mod tests {
             [tftp]
             listen = "[::]:1069"
             images = []
+            ports = "40000-40100"
+            block_size = 1024
+            window = 4
+            transfers = 100
+            transfers_per_client = 2
             [http]
             url = "http://192.0.2.1:8080/"
             allow = ["192.0.2.0/24"]
@@ -443,7 +434,15 @@ mod tests {
         assert_eq!(config.store.path, PathBuf::from("/srv/volboot.redb"));
         assert_eq!(
             config.tftp,
-            TftpConfig { listen: "[::]:1069".parse().expect("an address"), images: vec![] }
+            TftpConfig {
+                listen: "[::]:1069".parse().expect("an address"),
+                images: vec![],
+                ports: TransferPorts::Range(40_000..=40_100),
+                block_size: 1024,
+                window: 4,
+                transfers: 100,
+                transfers_per_client: 2,
+            }
         );
         assert_eq!(config.http.url.as_deref(), Some("http://192.0.2.1:8080"));
         assert_eq!(
@@ -484,6 +483,8 @@ mod tests {
             resolutions = 5000
             [tftp]
             listen = "192.0.2.1"
+            ports = "69"
+            window = 65
             [stores]
             path = ""
             "#,
@@ -491,6 +492,8 @@ mod tests {
         let expected = [
             "default_storage_interface: \"ceph\" is none of noop, external, cinder",
             "tftp.listen: expected an address and a port such as 0.0.0.0:69",
+            "tftp.ports: \"69\" is not \"ephemeral\", \"single\" or a range such as \"40000-40100\"",
+            "tftp.window: expected a whole number from 1 to 64",
             "http.url: expected a URL such as http://192.0.2.1:8080",
             "http.allow: expected a network such as 10.0.0.0/8",
             "http.allow: expected a list of texts",

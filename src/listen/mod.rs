@@ -90,7 +90,11 @@ pub struct Listener {
 impl Listener {
     /// Binds. Must be called within a runtime.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = std::net::TcpListener::bind(address)?;
+        Self::adopt(std::net::TcpListener::bind(address)?)
+    }
+
+    /// Takes a socket that listens already. Must be called within a runtime.
+    pub fn adopt(socket: std::net::TcpListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let local = socket.local_addr()?;
         let tls = Tls::new(None, Plain::Answered);

@@ -15,7 +15,7 @@ pub struct Meaning {
 }
 
 /// The beginning of a number, what it means, what to do. The first row that fits holds.
-const TABLE: [(&str, &str, &str); 31] = [
+const TABLE: [(&str, &str, &str); 32] = [
     (
         "2c0d60",
         "the target does not know the volume's name (IQN), or not yet",
@@ -102,6 +102,12 @@ const TABLE: [(&str, &str, &str); 31] = [
     ),
     ("3c0d64", "the target wanted to be discovered, which is not done here", "Look at the storage's log."),
     ("1d7042", "the disk is there, but not ready", "Look at the storage; the next try may find it ready."),
+    // tgt says no more of a number that it does not have.
+    (
+        "1d7040",
+        "the target let it in, but there is no disk under this number (LUN)",
+        "Compare target_lun of the volume target with what the storage exports.",
+    ),
     (
         "1d7045",
         "the target let it in, but there is no disk under this number (LUN)",
@@ -163,6 +169,7 @@ mod tests {
             ("0xf0a6039", "refused the connection"),
             ("0x410d6139", "name and password"),
             ("0x430d668f", "demands a name and password"),
+            ("0x1d704039", "no disk under this number"),
             ("0x1d704539", "no disk under this number"),
             ("0x7f22208e", "no boot loader"),
             ("4c0a6035", "nothing answered"),

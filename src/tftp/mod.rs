@@ -8,13 +8,16 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `driver` | the tasks: one listener per address, one worker per core, drain on stop |
-//! | `socket`, `mtu` | what the kernel offers: batches, segmentation, source addresses, an interface's MTU |
-//! | `table` | running transfers by client address, their deadlines, who may begin |
+//! | `driver` | the sockets, bound; the threads: one listener per address, one worker per core; stop |
+//! | `spread` | which worker a client belongs to: one does all as long as it can |
+//! | `worker` | its turn: what is due, sleep, packets, new requests; drain |
+//! | `socket`, `bell`, `mtu` | what the kernel offers: segmentation, source addresses, waiting, an interface's MTU |
+//! | `parcel`, `cut` | what goes to one client at once; a file in blocks, cut once for all |
+//! | `table`, `admission` | running transfers by client address, their deadlines, who may begin |
 //! | `transfer`, `pace` | one transfer: bytes and the time in, what to send and the next deadline out |
 //! | `packet`, `options`, `names` | what the bytes mean |
 //!
-//! All below `driver` and `socket` owns no socket and reads no clock, so tests play loss, delay and duplicates in
+//! All from `parcel` on owns no socket and reads no clock, so tests play loss, delay and duplicates in
 //! microseconds.
 //!
 //! Implemented for reading: RFC 1350, 2347, 2348, 2349, 7440. Left out on purpose: writing (refused politely), netascii
@@ -22,17 +25,22 @@
 //! sockets, and a late duplicate of a transfer's last ACK must not kill the next transfer of the same client.
 
 mod admission;
+mod bell;
+mod cut;
 mod driver;
 mod mtu;
 mod names;
 mod options;
 mod pace;
 mod packet;
+mod parcel;
 mod socket;
+mod spread;
 mod table;
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod tests;
 mod transfer;
+mod worker;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;

@@ -117,11 +117,10 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// Appends a DATA packet.
-pub(super) fn write_data(out: &mut Vec<u8>, block: u16, data: &[u8]) {
+/// Appends what stands before a block's data.
+pub(super) fn write_data_header(out: &mut Vec<u8>, block: u16) {
     out.extend_from_slice(&opcode::DATA.to_be_bytes());
     out.extend_from_slice(&block.to_be_bytes());
-    out.extend_from_slice(data);
 }
 
 /// Appends an ERROR packet.

@@ -1,31 +1,40 @@
-//! A UDP socket with what the kernel offers to a server of many clients.
+//! UDP sockets with what the kernel offers to a server of many clients.
 //!
-//! Datagrams are received in batches, each with the address of ours it was sent to (the answer has to leave from there); a whole window leaves in one call where the kernel cuts it into datagrams (UDP
-//! segmentation offload), else datagram by datagram.
+//! A request tells the address of ours it was sent to (the answer has to leave from there) and the interface it came
+//! through. A whole window leaves in one call where the kernel cuts it into datagrams (UDP segmentation offload), else
+//! datagram by datagram. What is sent most often, one block to one client, takes the cheapest call there is.
 //!
-//! Invariant: the DF bit is never set, since some ROMs choke on it: quinn-udp asks for path MTU probing, which is taken
-//! back at once. Blocks fit the interface's MTU, so nothing is fragmented at home.
+//! Invariant: the DF bit is never set, since some ROMs choke on it. Blocks fit the interface's MTU, so nothing is
+//! fragmented at home.
 
-use std::io::{self, ErrorKind, IoSliceMut};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
 
-use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
+use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo, UdpGsoSegment};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, getsockopt, recvmsg, sendmsg, setsockopt,
+};
 use rustix::net::sockopt::{
     Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
 };
 use socket2::{Domain, Protocol, Type};
-use tokio::io::Interest;
 
-use super::table::Parcel;
+use super::bell::wait_for_room;
+use super::parcel::Parcel;
 
-/// Datagrams taken from the kernel at once.
-const BATCH: usize = 32;
-/// Room for one: requests have up to 512 bytes (RFC 2347 §2), and the kernel may join a few of one client's.
-const ROOM: usize = 2048;
+/// Room for a datagram: requests have up to 512 bytes (RFC 2347 §2), answers fewer.
+pub(super) const ROOM: usize = 2048;
 /// Asked of the kernel, which may give less: a boot storm comes within milliseconds.
 const BUFFER: usize = 4 << 20;
-/// The kernel cuts up to one IP packet's worth in one call.
+/// What the kernel cuts in one call: so many datagrams (older kernels; newer ones twice as many), and one IP packet's
+/// worth of bytes.
+const MOST_SEGMENTS: usize = 64;
 const LARGEST_SEND: usize = 65_000;
+/// How long the kernel's queue may stay full before a datagram counts as lost.
+const FULL: Duration = Duration::from_secs(1);
 
 /// Binds a socket, to IPv6 only if that is its family: then `0.0.0.0` and `::` can stand side by side.
 pub(super) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
@@ -33,142 +42,191 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    socket.bind(&address.into())?;
+    adopt(socket.into())
+}
+
+/// Prepares a socket that is bound already. One for IPv6 takes no IPv4, as its transfers could not either.
+pub(super) fn adopt(socket: UdpSocket) -> io::Result<UdpSocket> {
+    let socket = socket2::Socket::from(socket);
+    let ipv6 = socket.local_addr()?.is_ipv6();
+    if ipv6 && !socket.only_v6()? {
+        let text = "it takes IPv4 and IPv6 at once: TFTP needs a socket for each (BindIPv6Only=ipv6-only)";
+        return Err(io::Error::new(ErrorKind::InvalidInput, text));
+    }
+    if ipv6 {
+        set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::DONT)?;
+    } else {
+        set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT)?;
+    }
     socket.set_recv_buffer_size(BUFFER)?;
     socket.set_send_buffer_size(BUFFER)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
     Ok(socket.into())
 }
 
+/// A datagram as it came; its bytes are elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Received {
+    pub(super) length: usize,
+    pub(super) client: SocketAddr,
+    /// The address of ours it was sent to, and the interface it came through. Not told by [`Socket::for_transfers`].
+    pub(super) local: Option<IpAddr>,
+    pub(super) interface: Option<u32>,
+}
+
+#[derive(Debug)]
 pub(super) struct Socket {
-    io: tokio::net::UdpSocket,
-    state: UdpSocketState,
-    /// If it is bound to all addresses, each datagram must say from which it comes.
-    local: SocketAddr,
+    pub(super) udp: UdpSocket,
+    /// Requests come here: each must say where it was sent to.
+    takes_requests: bool,
+    /// Bound to all addresses: each datagram must say from which it comes.
+    is_unspecified: bool,
+    /// The kernel cuts windows into datagrams.
+    segments: bool,
 }
 
 impl Socket {
-    /// Must run within a tokio runtime.
-    pub(super) fn new(bound: UdpSocket) -> io::Result<Self> {
-        let local = bound.local_addr()?;
-        let io = tokio::net::UdpSocket::from_std(bound)?;
-        let state = Self::prepare(&io, local)?;
-        Ok(Self { io, state, local })
-    }
-
-    fn prepare(io: &tokio::net::UdpSocket, local: SocketAddr) -> io::Result<UdpSocketState> {
-        let state = UdpSocketState::new(io.into())?;
-        match local {
-            SocketAddr::V4(_) => set_ip_mtu_discover(io, Ipv4PathMtuDiscovery::DONT)?,
-            SocketAddr::V6(_) => set_ipv6_mtu_discover(io, Ipv6PathMtuDiscovery::DONT)?,
+    /// A bound socket that requests come to, and perhaps answers.
+    pub(super) fn for_requests(udp: UdpSocket) -> io::Result<Self> {
+        if udp.local_addr()?.is_ipv4() {
+            setsockopt(&udp, Ipv4PacketInfo, &true)?;
+        } else {
+            setsockopt(&udp, Ipv6RecvPacketInfo, &true)?;
         }
-        Ok(state)
+        Ok(Self { takes_requests: true, ..Self::for_transfers(udp)? })
     }
 
-    /// Waits until [`Socket::receive`] may find something.
-    pub(super) async fn readable(&self) {
-        // An error would show again in `receive`.
-        let _ = std::future::poll_fn(|context| self.io.poll_recv_ready(context)).await;
+    /// A bound socket that only answers come to.
+    pub(super) fn for_transfers(udp: UdpSocket) -> io::Result<Self> {
+        let is_unspecified = udp.local_addr()?.ip().is_unspecified();
+        let segments = getsockopt(&udp, UdpGsoSegment).is_ok();
+        Ok(Self { udp, takes_requests: false, is_unspecified, segments })
     }
 
-    /// Takes one batch; false if there was nothing.
-    pub(super) fn receive(&self, inbox: &mut Inbox) -> bool {
-        inbox.count = 0;
-        let taken = self.io.try_io(Interest::READABLE, || {
-            self.take(inbox);
-            if inbox.count == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        });
-        taken.is_ok()
+    pub(super) fn takes_requests(&self) -> bool {
+        self.takes_requests
     }
 
-    /// The same, also for what arrived but was not announced by [`Socket::readable`] yet.
-    pub(super) fn receive_unannounced(&self, inbox: &mut Inbox) -> bool {
-        self.take(inbox);
-        inbox.count > 0
+    /// Takes one datagram if there is one.
+    pub(super) fn receive(&self, packet: &mut [u8]) -> Option<Received> {
+        if self.takes_requests {
+            return self.receive_request(packet).ok();
+        }
+        let (length, client) = self.udp.recv_from(packet).ok()?;
+        Some(Received { length, client, local: None, interface: None })
     }
 
-    fn take(&self, inbox: &mut Inbox) {
-        let mut rooms = inbox.bytes.chunks_exact_mut(ROOM);
-        let mut slices: [IoSliceMut<'_>; BATCH] =
-            std::array::from_fn(|_| IoSliceMut::new(rooms.next().unwrap_or_default()));
-        inbox.count = self.state.recv((&self.io).into(), &mut slices, &mut inbox.metas).unwrap_or(0);
+    fn receive_request(&self, packet: &mut [u8]) -> io::Result<Received> {
+        let mut slices = [IoSliceMut::new(packet)];
+        let mut control = nix::cmsg_space!(in6_pktinfo);
+        let fd = self.udp.as_raw_fd();
+        let message = recvmsg::<SockaddrStorage>(fd, &mut slices, Some(&mut control), MsgFlags::empty())?;
+        let client = message.address.as_ref().and_then(socket_address).ok_or(ErrorKind::InvalidData)?;
+        let mut received = Received { length: message.bytes, client, local: None, interface: None };
+        for told in message.cmsgs().into_iter().flatten() {
+            match told {
+                ControlMessageOwned::Ipv4PacketInfo(info) => {
+                    received.local = Some(info.ipi_addr.s_addr.to_ne_bytes().into());
+                    received.interface = u32::try_from(info.ipi_ifindex).ok();
+                }
+                ControlMessageOwned::Ipv6PacketInfo(info) => {
+                    received.local = Some(info.ipi6_addr.s6_addr.into());
+                    received.interface = Some(info.ipi6_ifindex);
+                }
+                _ => {}
+            }
+        }
+        Ok(received)
+    }
+
+    /// The address of ours from which datagrams to this client leave if nothing is said; `None` if all leave from the
+    /// one address this is bound to, or none can.
+    pub(super) fn usual_source(&self, client: SocketAddr) -> Option<IpAddr> {
+        let local = self.udp.local_addr().ok().filter(|_| self.is_unspecified)?;
+        let trial = UdpSocket::bind(SocketAddr::new(local.ip(), 0)).ok()?;
+        trial.connect(client).ok()?;
+        Some(trial.local_addr().ok()?.ip())
     }
 
     /// Sends a parcel. Waits while the kernel's queue is full, which slows this worker down and nobody else. What
     /// cannot be sent at all is lost, like any datagram.
-    pub(super) async fn send(&mut self, parcel: &Parcel) {
-        let stride = parcel.stride.max(1);
-        let segments = self.state.max_gso_segments().min(LARGEST_SEND / stride).max(1);
-        for chunk in parcel.bytes.chunks(segments * stride) {
-            if self.transmit(parcel, chunk).await.is_err() && chunk.len() > stride {
-                for datagram in chunk.chunks(stride) {
-                    let _ = self.transmit(parcel, datagram).await;
+    pub(super) fn send(&self, parcel: &Parcel) {
+        let segments = MOST_SEGMENTS.min(LARGEST_SEND / parcel.stride()).max(1);
+        let segments = if self.segments { segments } else { 1 };
+        for window in parcel.bytes().chunks(segments * parcel.stride()) {
+            let segment = (window.len() > parcel.stride()).then_some(parcel.stride() as u16);
+            if self.transmit(parcel, window, segment).is_err() && segment.is_some() {
+                // Not every way out can have a window cut: IPsec's, or one with a smaller MTU.
+                for datagram in window.chunks(parcel.stride()) {
+                    let _ = self.transmit(parcel, datagram, None);
                 }
             }
         }
     }
 
-    async fn transmit(&mut self, parcel: &Parcel, contents: &[u8]) -> io::Result<()> {
-        let transmit = Transmit {
-            destination: parcel.to,
-            ecn: None,
-            contents,
-            segment_size: (contents.len() > parcel.stride).then_some(parcel.stride),
-            src_ip: parcel.from.filter(|_| self.local.ip().is_unspecified()),
+    /// Datagrams of the length `segment`, or one.
+    fn transmit(&self, parcel: &Parcel, bytes: &[u8], segment: Option<u16>) -> io::Result<usize> {
+        let Parcel { to, from, .. } = parcel;
+        let source = from.filter(|_| self.is_unspecified).map(Source::from);
+        if source.is_none() && segment.is_none() {
+            return self.when_there_is_room(|| self.udp.send_to(bytes, to));
+        }
+        let (slices, to) = ([IoSlice::new(bytes)], SockaddrStorage::from(*to));
+        let send = |told: &[ControlMessage<'_>]| {
+            Ok(sendmsg(self.udp.as_raw_fd(), &slices, told, MsgFlags::empty(), Some(&to))?)
         };
+        let source = source.as_ref().map(Source::told);
+        let segment = segment.as_ref().map(ControlMessage::UdpGsoSegments);
+        self.when_there_is_room(|| match (source, segment) {
+            (Some(source), Some(segment)) => send(&[source, segment]),
+            (Some(told), None) | (None, Some(told)) => send(&[told]),
+            (None, None) => send(&[]),
+        })
+    }
+
+    fn when_there_is_room(&self, mut send: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
         loop {
-            let sent =
-                self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), &transmit));
-            match sent {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.io.writable().await?,
-                Err(error) if error.kind() == ErrorKind::InvalidInput && transmit.segment_size.is_none() => {
-                    // quinn-udp concludes that the kernel cannot segment. But the client asked an address that cannot
-                    // answer, a subnet's broadcast say; the others shall not pay for that.
-                    self.state = Self::prepare(&self.io, self.local)?;
-                    return Err(error);
-                }
-                sent => return sent,
+            match send() {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock && wait_for_room(&self.udp, FULL) => {}
+                outcome => return outcome,
             }
         }
     }
 }
 
-/// One batch of datagrams.
-pub(super) struct Inbox {
-    bytes: Box<[u8]>,
-    metas: [RecvMeta; BATCH],
-    count: usize,
+fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::from(*v4));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::from(*v6)))
 }
 
-/// One datagram as it came.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Datagram<'a> {
-    pub(super) client: SocketAddr,
-    /// The address of ours it was sent to, and the interface it came through.
-    pub(super) local: Option<IpAddr>,
-    pub(super) interface: Option<u32>,
-    pub(super) packet: &'a [u8],
+/// The address a datagram has to come from, as the kernel wants to be told.
+enum Source {
+    V4(in_pktinfo),
+    V6(in6_pktinfo),
 }
 
-impl Inbox {
-    pub(super) fn new() -> Self {
-        Self {
-            bytes: vec![0; BATCH * ROOM].into_boxed_slice(),
-            metas: [RecvMeta::default(); BATCH],
-            count: 0,
+impl Source {
+    fn told(&self) -> ControlMessage<'_> {
+        match self {
+            Self::V4(info) => ControlMessage::Ipv4PacketInfo(info),
+            Self::V6(info) => ControlMessage::Ipv6PacketInfo(info),
         }
     }
+}
 
-    /// What the last batch brought. The kernel may have joined datagrams of one client.
-    pub(super) fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
-        self.bytes.chunks_exact(ROOM).zip(&self.metas).take(self.count).flat_map(|(room, meta)| {
-            let joined = room.get(..meta.len).unwrap_or_default();
-            joined.chunks(meta.stride.max(1)).map(|packet| Datagram {
-                client: meta.addr,
-                local: meta.dst_ip,
-                interface: meta.interface_index,
-                packet,
-            })
-        })
+impl From<IpAddr> for Source {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => Self::V4(in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: in_addr { s_addr: u32::from_ne_bytes(address.octets()) },
+                ipi_addr: in_addr { s_addr: 0 },
+            }),
+            IpAddr::V6(address) => {
+                Self::V6(in6_pktinfo { ipi6_addr: in6_addr { s6_addr: address.octets() }, ipi6_ifindex: 0 })
+            }
+        }
     }
 }

@@ -16,7 +16,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::admission::{Admission, Permit};
-use super::packet::{OptionList, Request, code, write_error};
+use super::cut::Cuts;
+use super::packet::{OptionList, Request, code};
+use super::parcel::Parcel;
+use super::spread::Place;
 use super::transfer::{Burst, Step, Transfer};
 use super::{Agreed, Event, Files, Limits, Outcome, ReadRequest, names, options};
 
@@ -30,36 +33,11 @@ pub(super) struct Arrival<'a> {
     pub(super) client: SocketAddr,
     /// The address of ours it was sent to.
     pub(super) local: Option<IpAddr>,
+    /// The kernel answers from there unless it is told otherwise, and to tell it costs something.
+    pub(super) local_is_usual: bool,
     /// MTU of the interface it came through.
     pub(super) mtu: Option<u32>,
     pub(super) packet: &'a [u8],
-}
-
-/// Datagrams for one client, end to end, all of the length `stride` but the last, which may be shorter.
-#[derive(Debug)]
-pub(super) struct Parcel {
-    pub(super) to: SocketAddr,
-    /// The address of ours it has to come from.
-    pub(super) from: Option<IpAddr>,
-    pub(super) bytes: Vec<u8>,
-    pub(super) stride: usize,
-}
-
-impl Parcel {
-    pub(super) fn new() -> Self {
-        Self { to: SocketAddr::from(([0; 4], 0)), from: None, bytes: Vec::new(), stride: 0 }
-    }
-
-    fn address(&mut self, to: SocketAddr, from: Option<IpAddr>) {
-        self.to = to;
-        self.from = from;
-        self.bytes.clear();
-    }
-
-    fn write_error(&mut self, code: u16, message: &str) {
-        write_error(&mut self.bytes, code, message);
-        self.stride = self.bytes.len();
-    }
 }
 
 /// What all tables of a server share.
@@ -68,6 +46,7 @@ pub(super) struct Shared {
     pub(super) files: Arc<dyn Files>,
     pub(super) limits: Arc<Limits>,
     pub(super) admission: Arc<Admission>,
+    pub(super) cuts: Arc<Cuts>,
     /// Told of each end; must not wait.
     pub(super) tell: Arc<dyn Fn(Event) + Send + Sync>,
 }
@@ -87,10 +66,13 @@ struct Session {
     request: Box<[u8]>,
     name: Box<[u8]>,
     local: Option<IpAddr>,
+    /// What the kernel has to be told of it. Once an answer stayed away that is all: routes may have changed.
+    from: Option<IpAddr>,
     began: Instant,
     /// When its valid entry in `due` comes up; any other is stale.
     scheduled: Option<Instant>,
     _permit: Permit,
+    _place: Option<Place>,
 }
 
 impl Table {
@@ -102,9 +84,17 @@ impl Table {
         self.sessions.is_empty()
     }
 
-    /// A datagram that came to a listener. What to answer is in `parcel`, which may be left empty.
-    pub(super) fn request(&mut self, arrival: Arrival<'_>, now: Instant, parcel: &mut Parcel) {
+    /// A datagram that came to a listener. What to answer is in `parcel`, which may be left empty. A transfer that
+    /// begins keeps the place.
+    pub(super) fn request(
+        &mut self,
+        arrival: Arrival<'_>,
+        place: Option<Place>,
+        now: Instant,
+        parcel: &mut Parcel,
+    ) {
         let Arrival { client, local, packet, .. } = arrival;
+        parcel.clear();
         parcel.address(client, local);
         // A port 0 cannot be answered, and RFC 1123 §4.2.3.5 forbids to answer what was sent to everybody.
         if client.port() == 0 || local.is_some_and(is_everybody) {
@@ -125,7 +115,7 @@ impl Table {
         }
         match request {
             Request::Read { name, options } => {
-                if let Err(outcome) = self.begin(arrival, name, options, now, parcel) {
+                if let Err(outcome) = self.begin(arrival, place, (name, options), now, parcel) {
                     self.refuse(arrival, name, outcome, parcel);
                 }
             }
@@ -136,10 +126,13 @@ impl Table {
 
     /// A datagram that came to a transfer.
     pub(super) fn receive(&mut self, client: SocketAddr, packet: &[u8], now: Instant, parcel: &mut Parcel) {
-        parcel.bytes.clear();
+        parcel.clear();
         let Some(session) = self.sessions.get_mut(&client) else { return };
-        let step = session.transfer.receive(packet, now);
-        self.carry_out(client, step, now, parcel);
+        match session.transfer.receive(packet, now) {
+            Step::End(outcome) => self.end(client, outcome, now),
+            Step::Send(burst) => session.carry_on(client, Some(burst), &mut self.due, parcel),
+            Step::Wait => session.carry_on(client, None, &mut self.due, parcel),
+        }
     }
 
     /// When [`Table::tick`] has something to do.
@@ -149,7 +142,7 @@ impl Table {
 
     /// Handles one entry that is due; false if there was none.
     pub(super) fn tick(&mut self, now: Instant, parcel: &mut Parcel) -> bool {
-        parcel.bytes.clear();
+        parcel.clear();
         if self.deadline().is_none_or(|at| at > now) {
             return false;
         }
@@ -158,8 +151,14 @@ impl Table {
             && session.scheduled == Some(at)
         {
             session.scheduled = None;
-            let step = session.transfer.tick(now);
-            self.carry_out(client, step, now, parcel);
+            match session.transfer.tick(now) {
+                Step::End(outcome) => self.end(client, outcome, now),
+                Step::Send(burst) => {
+                    session.from = session.local;
+                    session.carry_on(client, Some(burst), &mut self.due, parcel);
+                }
+                Step::Wait => session.carry_on(client, None, &mut self.due, parcel),
+            }
         }
         true
     }
@@ -168,7 +167,7 @@ impl Table {
     pub(super) fn cut(&mut self, now: Instant, parcel: &mut Parcel) -> bool {
         let Some((&client, session)) = self.sessions.iter().next() else { return false };
         parcel.address(client, session.local);
-        parcel.write_error(code::OTHER, "The server is stopping");
+        parcel.put_error(code::OTHER, "The server is stopping");
         self.end(client, Outcome::Stopped, now);
         true
     }
@@ -176,12 +175,12 @@ impl Table {
     fn begin(
         &mut self,
         arrival: Arrival<'_>,
-        raw: &[u8],
-        asked: OptionList<'_>,
+        place: Option<Place>,
+        (raw, asked): (&[u8], OptionList<'_>),
         now: Instant,
         parcel: &mut Parcel,
     ) -> Result<(), Outcome> {
-        let Arrival { client, local, mtu, packet } = arrival;
+        let Arrival { client, local, local_is_usual, mtu, packet } = arrival;
         let Shared { files, limits, admission, .. } = &self.shared;
         let name = names::canonical(raw).ok_or(Outcome::NotFound)?;
         let file = files.read(ReadRequest { name: &name, client, local }).ok_or(Outcome::NotFound)?;
@@ -189,38 +188,30 @@ impl Table {
         let largest = options::largest_block(limits, client.ip(), mtu);
         let widest = limits.window.clamp(1, Limits::WIDEST_WINDOW);
         let (agreed, oack) = options::negotiate(asked, file.len() as u64, largest, widest);
+        let file = self.shared.cuts.of(file, agreed.block_size);
         let (transfer, burst) = Transfer::begin(file, agreed, oack, limits, now);
         let mut session = Session {
             transfer,
             request: packet.into(),
             name: raw.into(),
             local,
+            from: local.filter(|_| !local_is_usual),
             began: now,
             scheduled: None,
             _permit: permit,
+            _place: place,
         };
         session.carry_on(client, Some(burst), &mut self.due, parcel);
         self.sessions.insert(client, session);
         Ok(())
     }
 
-    fn carry_out(&mut self, client: SocketAddr, step: Step, now: Instant, parcel: &mut Parcel) {
-        let burst = match step {
-            Step::End(outcome) => return self.end(client, outcome, now),
-            Step::Send(burst) => Some(burst),
-            Step::Wait => None,
-        };
-        if let Some(session) = self.sessions.get_mut(&client) {
-            session.carry_on(client, burst, &mut self.due, parcel);
-        }
-    }
-
     fn refuse(&self, arrival: Arrival<'_>, name: &[u8], outcome: Outcome, parcel: &mut Parcel) {
         match outcome {
-            Outcome::NotFound => parcel.write_error(code::NOT_FOUND, "No such file"),
-            Outcome::Busy => parcel.write_error(code::OTHER, "Too many transfers, please try again"),
-            _ if name.is_empty() => parcel.write_error(code::ILLEGAL, "Not a TFTP request"),
-            _ => parcel.write_error(code::ACCESS, "This server is read-only"),
+            Outcome::NotFound => parcel.put_error(code::NOT_FOUND, "No such file"),
+            Outcome::Busy => parcel.put_error(code::OTHER, "Too many transfers, please try again"),
+            _ if name.is_empty() => parcel.put_error(code::ILLEGAL, "Not a TFTP request"),
+            _ => parcel.put_error(code::ACCESS, "This server is read-only"),
         }
         (self.shared.tell)(Event {
             client: arrival.client,
@@ -255,8 +246,8 @@ impl Session {
     /// Puts a burst into the parcel and sees to it that the next deadline is not missed.
     fn carry_on(&mut self, client: SocketAddr, burst: Option<Burst>, due: &mut Due, parcel: &mut Parcel) {
         if let Some(burst) = burst {
-            parcel.address(client, self.local);
-            parcel.stride = self.transfer.write(burst, &mut parcel.bytes);
+            parcel.address(client, self.from);
+            self.transfer.write(burst, parcel);
         }
         let deadline = self.transfer.deadline();
         if self.scheduled.is_none_or(|scheduled| deadline < scheduled) {

@@ -20,18 +20,19 @@
 //! Invariant: `acked <= sent <= acked + window`, and `acked` never goes back. Block numbers count from 1 in 64 bits; the
 //! wire's 16 bits wrap to 0, which is what iPXE, EDK2 and U-Boot expect.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
+use super::cut::Cut;
 use super::pace::Pace;
-use super::packet::{Answer, DATA_HEADER, write_data};
+use super::packet::Answer;
+use super::parcel::Parcel;
 use super::{Agreed, Limits, Outcome};
 
 /// One file on its way to one client.
 #[derive(Debug)]
 pub(super) struct Transfer {
-    file: Bytes,
+    file: Arc<Cut>,
     agreed: Agreed,
     /// Until the client has answered it.
     oack: Option<Box<[u8]>>,
@@ -84,7 +85,7 @@ pub(super) enum Burst {
 impl Transfer {
     /// A transfer and what it begins with.
     pub(super) fn begin(
-        file: Bytes,
+        file: Arc<Cut>,
         agreed: Agreed,
         oack: Option<Vec<u8>>,
         limits: &Limits,
@@ -156,23 +157,14 @@ impl Transfer {
         self.resend_at().min(self.gone_at())
     }
 
-    /// Appends the packets of a burst, end to end, and tells the length of all but the last.
-    pub(super) fn write(&self, burst: Burst, out: &mut Vec<u8>) -> usize {
+    /// Puts the packets of a burst into a parcel.
+    pub(super) fn write(&self, burst: Burst, parcel: &mut Parcel) {
         match burst {
             Burst::Oack => {
                 let oack = self.oack.as_deref().unwrap_or_default();
-                out.extend_from_slice(oack);
-                oack.len()
+                parcel.put(oack.len(), |out| out.extend_from_slice(oack));
             }
-            Burst::Blocks { first, last } => {
-                let size = usize::from(self.agreed.block_size);
-                for block in first..=last {
-                    let data = (block - 1) as usize * size;
-                    let data = self.file.get(data..self.file.len().min(data + size)).unwrap_or_default();
-                    write_data(out, block as u16, data);
-                }
-                size + DATA_HEADER
-            }
+            Burst::Blocks { first, last } => self.file.put(first, last, parcel),
         }
     }
 

@@ -16,3 +16,4 @@ mod site;
 mod snippets;
 mod strangers;
 mod uefi;
+mod verdicts;

@@ -37,10 +37,10 @@ enum Server {
 }
 
 impl Site {
-    /// DHCP and volboot; `boot` is what stands under `[boot]` in its configuration.
-    pub(crate) fn open(lab: &Lab, rom: Rom, boot: &str) -> Result<Self> {
+    /// DHCP and volboot; `sections` stand in its configuration.
+    pub(crate) fn open(lab: &Lab, rom: Rom, sections: &str) -> Result<Self> {
         let dhcp = Dhcp::start(lab, rom)?;
-        let volboot = Daemon::start(lab, Path::new(env!("CARGO_BIN_EXE_volboot")), boot, None)?;
+        let volboot = Daemon::start(lab, Path::new(env!("CARGO_BIN_EXE_volboot")), sections, None)?;
         Ok(Self { volboot, api: Api::new()?, _dhcp: Server::Lab { _dhcp: dhcp } })
     }
 

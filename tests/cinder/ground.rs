@@ -27,6 +27,7 @@ impl Ground {
 
     /// Sets right what the test before may have left.
     pub(crate) fn prepare(&mut self) -> Result<()> {
-        self.cloud.mend()
+        self.cloud.mend()?;
+        self.owner.clear()
     }
 }

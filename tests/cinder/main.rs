@@ -8,12 +8,20 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod away;
+mod boots;
 mod callers;
+mod changes;
+mod crashes;
+mod gate;
 mod ground;
+mod machine;
 #[allow(dead_code, reason = "its scripts are for the tests of clients")]
 #[path = "../clients/python.rs"]
 mod python;
+mod stand;
 mod storage;
+mod volumes;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +36,15 @@ use lab::Lab;
 /// A test: its name, and what it does.
 type Test = (&'static str, fn(&mut Ground) -> Result<()>);
 
-const TESTS: &[&[Test]] = &[storage::TESTS, callers::TESTS];
+const TESTS: &[&[Test]] = &[
+    storage::TESTS,
+    callers::TESTS,
+    boots::TESTS,
+    changes::TESTS,
+    volumes::TESTS,
+    crashes::TESTS,
+    away::TESTS,
+];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -42,12 +58,17 @@ fn main() -> ExitCode {
             Trial::test(name, move || {
                 // A test that has panicked has left nothing that `prepare` does not set right.
                 let mut ground = ground.lock().unwrap_or_else(PoisonError::into_inner);
-                let ground = match &mut *ground {
-                    Some(ground) => ground,
-                    none => none.insert(Ground::open(Lab::open(&path)?)?),
-                };
+                let ground = ground.get_or_insert_with(|| {
+                    let opened = Lab::open(&path).and_then(Ground::open);
+                    opened.map_err(|error| format!("there is no cloud to test with: {error:#}"))
+                });
+                let ground = ground.as_mut().map_err(|reason| reason.clone())?;
                 ground.prepare()?;
-                Ok(test(ground).map_err(|error| format!("{}\n{error:#}", ground.cloud.last_words()))?)
+                Ok(test(ground).map_err(|error| {
+                    // At once, for there is more to come and it takes a while.
+                    eprintln!("{name}: {error:#}");
+                    format!("{}\n{error:#}", ground.cloud.last_words())
+                })?)
             })
         });
         libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials.collect())

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use crate::Test;
 use crate::ground::Ground;
 use crate::lab::initiator::{LET_IN, log_in};
-use crate::lab::target::{Account, portal};
+use crate::lab::target::Account;
 
 pub(crate) const TESTS: &[Test] = &[(
     "a_volume_lets_in_who_has_its_secret_and_only_while_it_is_attached",
@@ -23,7 +23,7 @@ fn a_volume_lets_in_who_has_its_secret_and_only_while_it_is_attached(ground: &mu
     owner.await_status(&volume, "in-use")?;
 
     let text = |key: &str| connection[key].as_str().unwrap_or_default().to_owned();
-    ensure!(text("target_portal") == portal(), "{connection}");
+    ensure!(text("target_portal") == ground.cloud.portals()[0], "{connection}");
     let lun = connection["target_lun"].as_u64().unwrap_or_default();
     let read = |password: &str| {
         let account = Account { username: text("auth_username"), password: password.to_owned() };

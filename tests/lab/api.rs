@@ -1,6 +1,7 @@
 //! volboot's API as a client uses it: just enough of OpenStack Ironic's to set a machine up.
 //!
-//! The client lives on one thread, so that its sockets are in the lab's network.
+//! The client lives on one thread, so that its sockets are in the lab's network. It keeps no connection: whom it was to
+//! may have been killed since.
 
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ impl Api {
     pub(crate) fn new() -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         volboot::tls::install_provider();
-        let client = Client::builder().no_proxy().timeout(LIMIT).build()?;
+        let client = Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(LIMIT).build()?;
         Ok(Self { runtime, client })
     }
 
@@ -91,13 +92,41 @@ impl Api {
         self.send(&Method::PUT, &format!("nodes/{node}/maintenance"), &body).map(drop)
     }
 
-    fn create(&self, collection: &str, body: &Value) -> Result<String> {
+    /// Ends what [`Api::set_maintenance`] began.
+    pub(crate) fn clear_maintenance(&self, node: &str) -> Result<()> {
+        self.send(&Method::DELETE, &format!("nodes/{node}/maintenance"), &json!({})).map(drop)
+    }
+
+    /// Gives a node the volume it boots from, with these properties.
+    pub(crate) fn create_target_as(&self, node: &str, volume: &str, properties: &Value) -> Result<String> {
+        self.create(
+            "volume/targets",
+            &json!({
+                "node_uuid": node, "volume_type": "iscsi", "boot_index": 0, "volume_id": volume,
+                "properties": properties,
+            }),
+        )
+    }
+
+    /// Takes a volume from its node.
+    pub(crate) fn delete_target(&self, target: &str) -> Result<()> {
+        self.send(&Method::DELETE, &format!("volume/targets/{target}"), &json!({})).map(drop)
+    }
+
+    /// What is shown under a path.
+    pub(crate) fn show(&self, path: &str) -> Result<Value> {
+        self.send(&Method::GET, path, &json!({}))
+    }
+
+    /// Makes something from all its fields; returns its UUID.
+    pub(crate) fn create(&self, collection: &str, body: &Value) -> Result<String> {
         let created = self.send(&Method::POST, collection, body)?;
         let uuid = created["uuid"].as_str().with_context(|| format!("no uuid in {created}"))?;
         Ok(uuid.to_owned())
     }
 
-    fn send(&self, method: &Method, path: &str, body: &Value) -> Result<Value> {
+    /// Asks for something; a refusal is an error.
+    pub(crate) fn send(&self, method: &Method, path: &str, body: &Value) -> Result<Value> {
         let request = self.client.request(method.clone(), format!("http://{API}/v1/{path}"));
         let request = request.header(VERSION.0, VERSION.1).json(body);
         let (status, text) = self.runtime.block_on(async {

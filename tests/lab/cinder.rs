@@ -26,15 +26,13 @@ pub(crate) use client::Client;
 use settings::write_settings;
 
 use super::process::Process;
-use super::target::Target;
+use super::target::{Target, portal_at};
 use super::{Lab, network};
 
 /// Everything Cinder has to do is done within this, also on a busy host.
-pub(crate) const LIMIT: Duration = Duration::from_secs(90);
+pub(crate) const LIMIT: Duration = Duration::from_secs(150);
 /// What is looked at again and again is so after this.
-pub(crate) const PAUSE: Duration = Duration::from_millis(100);
-/// How long Cinder's API waits for its volume service (`rpc_response_timeout`).
-pub(crate) const RPC_TIMEOUT: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A service that can be stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +54,8 @@ use Service::{CinderApi, CinderScheduler, CinderVolume, Keystone, RabbitMq};
 /// A running cloud.
 pub(crate) struct Cloud {
     home: PathBuf,
+    /// The addresses at which the target is announced, the second for volumes with two portals.
+    announced: [Ipv4Addr; 2],
     running: BTreeMap<Service, Process>,
     target: Target,
 }
@@ -65,11 +65,13 @@ impl Cloud {
     pub(crate) fn start(lab: &Lab) -> Result<Self> {
         let home = lab.path().join("cinder");
         settings::lay_out(&home)?;
-        write_settings(&home, [network::SERVER, network::SECOND])?;
+        let announced = [network::SERVER, network::SECOND];
+        write_settings(&home, announced)?;
         let nothing: Option<&str> = None;
         mount(Some(&home.join("targets.conf")), "/etc/tgt/targets.conf", nothing, MsFlags::MS_BIND, nothing)
             .context("cannot put a file in the place of /etc/tgt/targets.conf (package tgt)")?;
-        let mut cloud = Self { home, running: BTreeMap::new(), target: Target::start_for_others(lab)? };
+        let mut cloud =
+            Self { home, announced, running: BTreeMap::new(), target: Target::start_for_others(lab)? };
         for service in [RabbitMq, Keystone, CinderApi, CinderScheduler, CinderVolume] {
             cloud.launch(service)?;
         }
@@ -112,11 +114,27 @@ impl Cloud {
         Ok(())
     }
 
-    /// From now on the target is announced at these addresses, the second for volumes with two portals.
-    pub(crate) fn move_portals(&mut self, portals: [Ipv4Addr; 2]) -> Result<()> {
+    /// The portals of volumes, the second for those that have two.
+    pub(crate) fn portals(&self) -> [String; 2] {
+        self.announced.map(portal_at)
+    }
+
+    /// From now on the target is announced the other way round.
+    pub(crate) fn move_portals(&mut self) -> Result<()> {
         self.stop(CinderVolume)?;
-        write_settings(&self.home, portals)?;
+        self.announced.reverse();
+        write_settings(&self.home, self.announced)?;
         self.start_again(CinderVolume)
+    }
+
+    /// Has a service stand still, as one does that hangs.
+    pub(crate) fn freeze(&self, service: Service) -> Result<()> {
+        self.running.get(&service).context("it does not run")?.freeze(true)
+    }
+
+    /// Has it go on.
+    pub(crate) fn thaw(&self, service: Service) -> Result<()> {
+        self.running.get(&service).context("it does not run")?.freeze(false)
     }
 
     /// Puts an image into a volume that nobody has attached yet.

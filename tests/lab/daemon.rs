@@ -1,11 +1,12 @@
 //! volboot itself: the real binary with a configuration of its own.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use nix::unistd::Pid;
 
 use super::Lab;
 use super::network::SERVER;
@@ -15,6 +16,8 @@ use super::process::{Listener, Process};
 pub(crate) const API: &str = "127.0.0.1:6385";
 
 const START_LIMIT: Duration = Duration::from_secs(10);
+/// What ends it may be slow to come.
+const END_LIMIT: Duration = Duration::from_secs(60);
 /// A drain takes 10 s at most; then it must have ended.
 const STOP_LIMIT: Duration = Duration::from_secs(12);
 
@@ -23,10 +26,20 @@ pub(crate) struct Daemon {
     process: Process,
 }
 
+/// Where its records are; they stay when it ends.
+pub(crate) fn store(lab: &Lab) -> PathBuf {
+    lab.path().join("volboot.redb")
+}
+
 impl Daemon {
-    /// Starts the binary with `[boot]` keys as given and waits until it says that it serves.
-    pub(crate) fn start(lab: &Lab, binary: &Path, boot: &str, listener: Option<Listener>) -> Result<Self> {
-        Self::start_with(lab, binary, &format!("[boot]\n{boot}\n"), "", listener)
+    /// Starts the binary with further `sections` in its configuration and waits until it says that it serves.
+    pub(crate) fn start(
+        lab: &Lab,
+        binary: &Path,
+        sections: &str,
+        listener: Option<Listener>,
+    ) -> Result<Self> {
+        Self::start_with(lab, binary, sections, "", listener)
     }
 
     /// Starts the binary with the iPXE in `images` instead of the distribution's.
@@ -42,13 +55,13 @@ impl Daemon {
         listener: Option<Listener>,
     ) -> Result<Self> {
         let config = lab.path().join("volboot.toml");
-        let store = lab.path().join("volboot.redb");
+        let store = store(lab);
         let text = format!(
             "[store]\npath = \"{}\"\n\
              [tftp]\nlisten = \"{SERVER}:69\"\n{tftp}\n\
              [http]\nlisten = \"{SERVER}:8080\"\n\
              [api]\nlisten = \"{API}\"\n\
-             {sections}",
+             {sections}\n",
             store.display()
         );
         fs::write(&config, text)?;
@@ -62,6 +75,21 @@ impl Daemon {
     /// Waits until its log has `pattern` after what was waited for before.
     pub(crate) fn logs(&mut self, pattern: &str, within: Duration) -> Result<Instant> {
         Ok(self.process.wait_for(&[pattern], within)?.at)
+    }
+
+    /// Its process, for who ends it from outside.
+    pub(crate) fn pid(&self) -> Pid {
+        self.process.pid()
+    }
+
+    /// Waits until it has ended, whoever ended it.
+    pub(crate) fn ended(&mut self) -> Result<()> {
+        self.process.ended(END_LIMIT)
+    }
+
+    /// What it has logged last.
+    pub(crate) fn tail(&self) -> String {
+        self.process.tail()
     }
 
     /// Ends it as an operator would and sees that it ended well.

@@ -62,8 +62,11 @@ pub(crate) fn bridge() -> &'static str {
     BRIDGE
 }
 
-/// Lays a cable from the bridge to a machine: a tap device called `name`.
+/// Lays a cable from the bridge to a machine: a tap device called `name`. It stays when the machine is switched off.
 pub(crate) fn plug(name: &str) -> Result<()> {
+    if ip(&["link", "show", "dev", name]).is_ok() {
+        return Ok(());
+    }
     ip(&["tuntap", "add", "dev", name, "mode", "tap"])?;
     ip(&["link", "set", name, "master", BRIDGE, "up"])
 }

@@ -18,7 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use super::console::Console;
@@ -114,16 +114,29 @@ impl Process {
     /// Ends it at once, and all that it has started, and waits until that has happened.
     pub(crate) fn kill(&mut self, within: Duration) -> Result<()> {
         self.child.kill()?;
-        self.child.wait()?;
+        self.ended(within)
+    }
+
+    /// Waits until it has ended, and all that it has started.
+    pub(crate) fn ended(&mut self, within: Duration) -> Result<()> {
         let deadline = Instant::now() + within;
         loop {
             // Whoever is left of a family still has the output open.
             match self.news.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(()) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                Err(RecvTimeoutError::Timeout) => bail!("something of {} outlived it", self.name),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => bail!("{} has not ended", self.name),
             }
         }
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Has it stand still, or go on.
+    pub(crate) fn freeze(&self, frozen: bool) -> Result<()> {
+        // All that it has started is in its group, unless it left it.
+        killpg(self.pid(), if frozen { Signal::SIGSTOP } else { Signal::SIGCONT })?;
+        Ok(())
     }
 
     /// The last lines it has printed.
@@ -147,7 +160,8 @@ impl Process {
         look(&self.console.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn pid(&self) -> Pid {
+    /// Its number.
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed())
     }
 }

@@ -33,7 +33,7 @@ const END_LIMIT: Duration = Duration::from_secs(10);
 const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// A name and a secret.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Account {
     /// The CHAP name.
     pub(crate) username: String,

@@ -137,6 +137,72 @@ fn a_bad_file_changes_nothing_and_all_its_faults_are_told() {
     daemon.stop();
 }
 
+/// Asks for a file and hears the answer.
+fn ask(door: SocketAddr, name: &str, options: &str) -> (UdpSocket, Vec<u8>, SocketAddr) {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("binds");
+    socket.set_read_timeout(Some(LIMIT)).expect("is set");
+    let request = format!("\0\u{1}{name}\0octet\0{}", options.replace(' ', "\0"));
+    socket.send_to(request.as_bytes(), door).expect("is sent");
+    let (packet, peer) = hear(&socket);
+    (socket, packet, peer)
+}
+
+fn hear(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut packet = vec![0; 2000];
+    let (size, peer) = socket.recv_from(&mut packet).expect("is answered");
+    packet.truncate(size);
+    (packet, peer)
+}
+
+#[test]
+fn a_running_transfer_keeps_its_image_while_others_get_the_new_one() {
+    let site = site("");
+    let images = site.path().join("images");
+    std::fs::create_dir(&images).expect("is made");
+    std::fs::write(images.join("undionly.kpxe"), vec![b'a'; 1000]).expect("is written");
+    let images_key = format!("images = [\"{}\"]", images.display());
+    rewrite(site.path(), &[("images = []", &images_key)]);
+    let mut daemon = Daemon::start(site.path());
+    let (socket, first, peer) = ask(daemon.tftp, "undionly.kpxe", "");
+    assert_eq!(first, [&[0, 3, 0, 1], &[b'a'; 512][..]].concat());
+
+    std::fs::write(images.join("undionly.kpxe"), "iPXE").expect("is written");
+    daemon.hang_up();
+    daemon.line("reloaded");
+    assert_eq!(tftp(daemon.tftp, "undionly.kpxe"), "iPXE");
+    socket.send_to(&[0, 4, 0, 1], peer).expect("is sent");
+    // Block 1 may come a second time, if the reload took longer than the wait for its ACK.
+    let last = std::iter::repeat_with(|| hear(&socket).0).find(|packet| packet[3] == 2).expect("block 2");
+    assert_eq!(last, [&[0, 3, 0, 2], &[b'a'; 488][..]].concat());
+    socket.send_to(&[0, 4, 0, 2], peer).expect("is sent");
+    daemon.stop();
+}
+
+#[test]
+fn ports_blocks_windows_and_how_many_at_once_are_the_operators_to_say() {
+    let site = site("");
+    let keys = "[tftp]\nports = \"single\"\nblock_size = 1000\nwindow = 4\ntransfers_per_client = 2\n";
+    rewrite(site.path(), &[("[tftp]\n", keys)]);
+    let daemon = Daemon::start(site.path());
+    let asked = "blksize 1468 windowsize 16 ";
+    let (_first, taken, peer) = ask(daemon.tftp, "boot.ipxe", asked);
+    assert_eq!(taken, b"\0\x06blksize\x001000\0windowsize\x004\0");
+    assert_eq!(peer, daemon.tftp, "the port that was asked");
+    let (_second, taken, _) = ask(daemon.tftp, "boot.ipxe", asked);
+    assert_eq!(taken[..2], [0, 6]);
+    let (_third, refused, _) = ask(daemon.tftp, "boot.ipxe", asked);
+    assert_eq!(refused, b"\0\x05\0\0Too many transfers, please try again\0");
+    drop(daemon);
+
+    rewrite(site.path(), &[("transfers_per_client", "transfers"), ("\"single\"", "\"42300-42399\"")]);
+    let daemon = Daemon::start(site.path());
+    let (_first, _, peer) = ask(daemon.tftp, "boot.ipxe", asked);
+    assert!((42_300..=42_399).contains(&peer.port()), "{peer}");
+    let (_second, ..) = ask(daemon.tftp, "boot.ipxe", asked);
+    let (_third, refused, _) = ask(daemon.tftp, "boot.ipxe", asked);
+    assert_eq!(refused[..2], [0, 5]);
+}
+
 #[test]
 fn keys_that_need_a_restart_are_named() {
     let site = site("");

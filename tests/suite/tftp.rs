@@ -201,6 +201,63 @@ async fn transfers_come_from_a_range_of_ports_or_from_the_one_that_was_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_clients_at_once_are_served_through_the_one_port_that_was_asked() {
+    let mut config = Config::new(["127.0.0.1:0".parse().expect("an address")]);
+    config.ports = Ports::Single;
+    config.limits.transfers_per_client = 100;
+    let mut door = Door::open(&config);
+    let hands: Vec<_> = (0..50).map(|_| Hand::new(door.address)).collect();
+    for hand in &hands {
+        hand.ask("blksize 1468 windowsize 4 ");
+        let (oack, from) = hand.hear();
+        assert_eq!((&oack[..2], from), (&[0, 6][..], door.address));
+        hand.say(&[0, 4, 0, 0], from);
+    }
+    let blocks = (100_000_usize / 1468 + 1) as u8;
+    let mut got = vec![Vec::new(); hands.len()];
+    for block in 1..=blocks {
+        for (hand, got) in hands.iter().zip(&mut got) {
+            let (packet, from) = hand.hear();
+            assert_eq!((packet[3], from), (block, door.address));
+            got.extend_from_slice(&packet[4..]);
+            if block % 4 == 0 || block == blocks {
+                hand.say(&[0, 4, 0, block], from);
+            }
+        }
+    }
+    assert!(got.iter().all(|got| *got == pattern(100_000)));
+    for _ in &hands {
+        assert_eq!(door.event().await.outcome, Outcome::Complete);
+    }
+    // One more at the same port, by a client that is not ours.
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("got");
+    let url = format!("tftp://{}/dir/file", door.address);
+    assert!(run("curl", &["-s", "-o", path.to_str().expect("a plain path"), &url]).await);
+    assert!(std::fs::read(&path).expect("what came") == pattern(100_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_door_that_is_dropped_leaves_no_thread_behind() {
+    for ports in [Ports::Ephemeral, Ports::Single] {
+        let mut config = Config::new(["127.0.0.1:0".parse().expect("an address")]);
+        config.ports = ports;
+        let door = Door::open(&config);
+        let hand = Hand::new(door.address);
+        hand.ask("");
+        let (_, from) = hand.hear();
+        hand.say(&[0, 5, 0, 0, 0], from);
+        door.served.abort();
+        // The shelf is held by every worker.
+        let end = Instant::now() + Duration::from_secs(10);
+        while Arc::strong_count(&door.shelf) > 1 && Instant::now() < end {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(Arc::strong_count(&door.shelf), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_takes_nobody_new_and_lets_running_transfers_finish() {
     for ports in [Ports::Ephemeral, Ports::Single] {
         let mut config = Config::new(["127.0.0.1:0".parse().expect("an address")]);

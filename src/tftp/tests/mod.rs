@@ -2,11 +2,19 @@
 //!
 //! [`Server`] is a table of transfers whose time passes when a test says so. `requests` and `transfers` say what a boot
 //! server must do, one sentence a test; `lines` lets whole transfers cross lines that lose, delay, double and reorder;
-//! `fuzz` throws at it whatever bytes come.
+//! `course` judges whatever else may come, and `random` makes some of it.
 
-mod fuzz;
+// The fuzzer sees `course` alone.
+#![cfg_attr(fuzzing, allow(dead_code, reason = "the tests are not compiled then"))]
+
+pub(crate) mod course;
+#[cfg(test)]
 mod lines;
+#[cfg(test)]
+mod random;
+#[cfg(test)]
 mod requests;
+#[cfg(test)]
 mod transfers;
 
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +24,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::admission::Admission;
-use super::table::{Arrival, Parcel, Shared, Table};
+use super::parcel::Parcel;
+use super::table::{Arrival, Shared, Table};
 use super::{Event, Files, Limits, Outcome, ReadRequest};
 
 /// A name, a file, and how often it was asked for.
@@ -38,6 +47,7 @@ struct Server {
     events: Arc<Mutex<Vec<Event>>>,
     mtu: Option<u32>,
     local: Option<IpAddr>,
+    local_is_usual: bool,
 }
 
 impl Server {
@@ -53,6 +63,7 @@ impl Server {
             files: Arc::clone(&shelf) as Arc<dyn Files>,
             admission: Admission::new(limits.transfers, limits.transfers_per_client),
             limits: Arc::new(limits),
+            cuts: Arc::default(),
             tell: Arc::new(move |event| told.lock().expect("not poisoned").push(event)),
         };
         Self {
@@ -63,14 +74,15 @@ impl Server {
             events,
             mtu: None,
             local: None,
+            local_is_usual: false,
         }
     }
 
     /// A request arrives; what is answered at once.
     fn request(&mut self, client: SocketAddr, packet: &[u8]) -> Vec<Vec<u8>> {
-        let arrival = Arrival { client, local: self.local, mtu: self.mtu, packet };
-        self.parcel.bytes.clear();
-        self.table.request(arrival, self.now, &mut self.parcel);
+        let (local, mtu) = (self.local, self.mtu);
+        let arrival = Arrival { client, local, local_is_usual: self.local_is_usual, mtu, packet };
+        self.table.request(arrival, None, self.now, &mut self.parcel);
         self.sent()
     }
 
@@ -102,7 +114,7 @@ impl Server {
     }
 
     fn sent(&self) -> Vec<Vec<u8>> {
-        self.parcel.bytes.chunks(self.parcel.stride.max(1)).map(<[u8]>::to_vec).collect()
+        self.parcel.datagrams().map(<[u8]>::to_vec).collect()
     }
 
     fn events(&self) -> Vec<Event> {

@@ -81,6 +81,19 @@ fn replies_leave_from_the_address_that_was_asked() {
 }
 
 #[test]
+fn the_kernel_is_not_told_what_it_does_by_itself_until_an_answer_stays_away() {
+    let mut server = Server::new(pattern(5000));
+    server.local = Some(IpAddr::from([192, 0, 2, 200]));
+    server.local_is_usual = true;
+    server.request(client(1), &read("blksize 1000"));
+    server.ack(client(1), 0);
+    assert_eq!(server.parcel.from, None);
+    assert!(!server.pass(ms(1000)).is_empty());
+    server.ack(client(1), 1);
+    assert_eq!(server.parcel.from, server.local);
+}
+
+#[test]
 fn what_was_sent_to_everybody_or_cannot_be_answered_gets_no_answer() {
     let mut server = Server::new(pattern(5000));
     for local in ["255.255.255.255", "224.0.0.1", "ff02::1"] {

@@ -1,7 +1,8 @@
 //! Keystone and Cinder as a person uses them: makes volumes, attaches them as somebody else would, looks at what is
 //! there, takes tokens away.
 //!
-//! The client lives on one thread, so that its sockets are in the lab's network.
+//! The client lives on one thread, so that its sockets are in the lab's network. It keeps no connection: whom it was to
+//! may have been killed since.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -18,7 +19,7 @@ pub(crate) const PASSWORD: &str = "lab-secret";
 
 const KEYSTONE: &str = "http://127.0.0.1:5000/v3";
 const CINDER: &str = "http://127.0.0.1:8776/v3";
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(90);
 
 /// Somebody who uses the cloud.
 pub(crate) struct Client {
@@ -84,6 +85,21 @@ impl Client {
         let list = self.cinder(&Method::GET, "attachments", None)?;
         let ids = list["attachments"].as_array().context("a list")?.iter();
         Ok(ids.filter_map(|one| one["id"].as_str()).map(str::to_owned).collect())
+    }
+
+    /// Detaches and deletes everything in the project.
+    pub(crate) fn clear(&self) -> Result<()> {
+        for attachment in self.all_attachments()? {
+            self.detach(&attachment)?;
+        }
+        let list = self.cinder(&Method::GET, "volumes", None)?;
+        for volume in list["volumes"].as_array().context("a list")? {
+            let id = volume["id"].as_str().context("a volume without an id")?;
+            await_until("the volume to be deletable", || {
+                Ok(self.cinder_answers(&Method::DELETE, &format!("volumes/{id}"), None)?.0 != 400)
+            })?;
+        }
+        Ok(())
     }
 
     /// Reserves a volume: an attachment without a connector.
@@ -192,7 +208,8 @@ impl Http {
     pub(super) fn new() -> Result<Self> {
         volboot::tls::install_provider();
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let client = reqwest::Client::builder().no_proxy().timeout(LIMIT).build()?;
+        let client =
+            reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(LIMIT).build()?;
         Ok(Self { runtime, client })
     }
 

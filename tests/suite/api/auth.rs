@@ -134,6 +134,8 @@ async fn the_roles_are_those_of_ironic() {
         ("admin", "DELETE", "/v1/nodes/a"),
         ("admin", "POST", "/v1/ports"),
         ("admin", "POST", "/v1/chassis"),
+        // Not Ironic's, but it creates nodes and ports.
+        ("admin", "POST", "/v1/enrollments"),
         ("member", "PATCH", "/v1/nodes/a"),
         ("member", "PUT", "/v1/nodes/a/states/provision"),
         ("member", "PUT", "/v1/nodes/a/states/power"),

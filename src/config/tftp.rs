@@ -1,0 +1,101 @@
+//! `[tftp]`: what firmware talks to.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use super::path;
+use super::read::Section;
+
+/// `[tftp]`: what firmware talks to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TftpConfig {
+    /// `listen`: address and UDP port.
+    pub listen: SocketAddr,
+    /// `images`: directories that are searched for iPXE binaries, in this order.
+    pub images: Vec<PathBuf>,
+    /// `ports`: from which ports transfers are served.
+    pub ports: TransferPorts,
+    /// `block_size`: the largest block, if the interface's MTU has room for it.
+    pub block_size: u32,
+    /// `window`: most blocks in flight.
+    pub window: u32,
+    /// `transfers`: most at once.
+    pub transfers: u32,
+    /// `transfers_per_client`: most at once from one IP address.
+    pub transfers_per_client: u32,
+}
+
+/// From which ports transfers are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TransferPorts {
+    /// `ephemeral`: whatever the system gives.
+    Ephemeral,
+    /// `single`: the one that was asked.
+    Single,
+    /// `40000-40100`: some of these.
+    Range(RangeInclusive<u16>),
+}
+
+impl TftpConfig {
+    pub(super) fn from_section(section: &mut Section) -> Self {
+        Self {
+            listen: section.parsed("listen", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 69))),
+            images: section.list(
+                "images",
+                ["/usr/lib/ipxe", "/boot", "/usr/share/ipxe"].map(PathBuf::from).to_vec(),
+                path,
+            ),
+            ports: section.value("ports", TransferPorts::Ephemeral, ports),
+            block_size: section.number("block_size", 1468, 512..=65464),
+            window: section.number("window", 16, 1..=64),
+            transfers: section.number("transfers", 4096, 1..=100_000),
+            transfers_per_client: section.number("transfers_per_client", 16, 1..=100_000),
+        }
+    }
+
+    /// The keys that differ in `other` and are looked at only when volboot starts.
+    pub(super) fn fixed_keys_that_differ(&self, other: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("tftp.listen", self.listen != other.listen),
+            ("tftp.ports", self.ports != other.ports),
+            ("tftp.block_size", self.block_size != other.block_size),
+            ("tftp.window", self.window != other.window),
+            ("tftp.transfers", self.transfers != other.transfers),
+            ("tftp.transfers_per_client", self.transfers_per_client != other.transfers_per_client),
+        ];
+        keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+    }
+}
+
+fn ports(text: &str) -> Result<TransferPorts, String> {
+    let range = || {
+        let (first, last) = text.split_once('-')?;
+        let (first, last) = (first.parse::<u16>().ok()?, last.parse::<u16>().ok()?);
+        (first > 0 && first <= last).then_some(TransferPorts::Range(first..=last))
+    };
+    match text {
+        "ephemeral" => Ok(TransferPorts::Ephemeral),
+        "single" => Ok(TransferPorts::Single),
+        _ => range().ok_or_else(|| {
+            format!("\"{text}\" is not \"ephemeral\", \"single\" or a range such as \"40000-40100\"")
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_a_word_or_a_range() {
+        assert_eq!(ports("ephemeral"), Ok(TransferPorts::Ephemeral));
+        assert_eq!(ports("single"), Ok(TransferPorts::Single));
+        assert_eq!(ports("40000-40100"), Ok(TransferPorts::Range(40000..=40100)));
+        assert_eq!(ports("69-69"), Ok(TransferPorts::Range(69..=69)));
+        for wrong in ["", "any", "40000", "0-10", "200-100", "1-70000", "1 - 2"] {
+            let fault = ports(wrong).expect_err("no ports");
+            assert!(fault.contains("40000-40100"), "{fault}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! A worker: a thread with a socket and the transfers that go through it.
+//!
+//! Its turn: what is due, sleep, all packets that are there, new requests. Nothing here waits for anything but the next
+//! packet, so the runtime with its other doors is neither needed nor in the way.
+//!
+//! Stop: the other end of the desk goes; a worker ends when its last transfer does, or when the grace is over.
+//!
+//! Invariant: between a request's arrival at its desk and its beginning a worker empties its socket. A ROM sends its
+//! abort and then its next request from the same port; the abort must not meet the new transfer.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::time::{Duration, Instant};
+
+use super::bell::Bell;
+use super::mtu::Mtus;
+use super::packet::Request;
+use super::parcel::Parcel;
+use super::socket::{ROOM, Received, Socket};
+use super::spread::Place;
+use super::table::{Arrival, Shared, Table};
+
+/// Requests that may wait for a worker. Beyond that they are lost, and the clients ask again.
+const WAITING: usize = 1024;
+/// Packets taken before timers and new requests get their turn.
+const AT_ONCE: usize = 512;
+/// Who has nothing to wait for still looks up once in this time.
+pub(super) const IDLE: Duration = Duration::from_secs(3600);
+
+/// A request on its way from listener to worker.
+#[derive(Debug)]
+pub(super) struct Handed {
+    pub(super) client: SocketAddr,
+    pub(super) local: Option<IpAddr>,
+    pub(super) interface: Option<u32>,
+    pub(super) packet: Box<[u8]>,
+    pub(super) place: Place,
+}
+
+/// Where requests for a worker are put down. Dropped, it tells the worker to stop.
+#[derive(Debug)]
+pub(super) struct Desk {
+    /// Gone only while the desk itself goes.
+    requests: Option<SyncSender<Handed>>,
+    bell: Arc<Bell>,
+}
+
+impl Desk {
+    /// False if there is no room.
+    pub(super) fn put(&self, handed: Handed) -> bool {
+        let put = self.requests.as_ref().is_some_and(|requests| requests.try_send(handed).is_ok());
+        self.bell.ring();
+        put
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        self.requests = None;
+        self.bell.ring();
+    }
+}
+
+pub(super) struct Worker {
+    socket: Socket,
+    table: Table,
+    requests: Receiver<Handed>,
+    bell: Arc<Bell>,
+    mtus: Mtus,
+    packet: Box<[u8]>,
+    parcel: Parcel,
+    /// When all is cut, once the worker was told to stop.
+    last_moment: Option<Instant>,
+}
+
+impl Worker {
+    pub(super) fn new(socket: Socket, shared: &Shared) -> std::io::Result<(Self, Desk)> {
+        let bell = Arc::new(Bell::new()?);
+        let (sender, requests) = sync_channel(WAITING);
+        let worker = Self {
+            socket,
+            table: Table::new(shared.clone()),
+            requests,
+            bell: Arc::clone(&bell),
+            mtus: Mtus::default(),
+            packet: vec![0; ROOM].into_boxed_slice(),
+            parcel: Parcel::new(),
+            last_moment: None,
+        };
+        Ok((worker, Desk { requests: Some(sender), bell }))
+    }
+
+    /// Blocks until the worker was told to stop and has.
+    pub(super) fn run(mut self, grace: Duration) {
+        let mut is_empty = true;
+        while self.last_moment.is_none() || !self.table.is_empty() {
+            let now = Instant::now();
+            if self.last_moment.is_some_and(|moment| now >= moment) {
+                return self.cut(now);
+            }
+            while self.table.tick(now, &mut self.parcel) {
+                self.socket.send(&self.parcel);
+            }
+            if is_empty {
+                let next = self.table.deadline().into_iter().chain(self.last_moment).min();
+                let longest = next.map_or(IDLE, |next| next.saturating_duration_since(now));
+                self.bell.sleep(&self.socket.udp, longest);
+            }
+            is_empty = self.empty_socket();
+            while self.last_moment.is_none() {
+                match self.requests.try_recv() {
+                    Ok(handed) => {
+                        is_empty = self.empty_socket();
+                        self.begin(handed);
+                    }
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => self.last_moment = Some(Instant::now() + grace),
+                }
+            }
+        }
+    }
+
+    /// Takes what is there, and what comes meanwhile: one more look costs less than to sleep and be woken. False if
+    /// there may be more.
+    fn empty_socket(&mut self) -> bool {
+        for _ in 0..AT_ONCE {
+            let Some(received) = self.socket.receive(&mut self.packet) else { return true };
+            let Received { length, client, local, interface } = received;
+            let (packet, now) = (self.packet.get(..length).unwrap_or_default(), Instant::now());
+            if self.socket.takes_requests() && self.last_moment.is_none() && Request::parse(packet).is_some()
+            {
+                let mtu = interface.and_then(|interface| self.mtus.of(interface, now));
+                let local_is_usual = self.socket.usual_source(client) == local;
+                let arrival = Arrival { client, local, local_is_usual, mtu, packet };
+                self.table.request(arrival, None, now, &mut self.parcel);
+            } else {
+                self.table.receive(client, packet, now, &mut self.parcel);
+            }
+            self.socket.send(&self.parcel);
+        }
+        false
+    }
+
+    fn begin(&mut self, handed: Handed) {
+        let Handed { client, local, interface, packet, place } = handed;
+        let now = Instant::now();
+        let mtu = interface.and_then(|interface| self.mtus.of(interface, now));
+        let local_is_usual = self.socket.usual_source(client) == local;
+        let arrival = Arrival { client, local, local_is_usual, mtu, packet: &packet };
+        self.table.request(arrival, Some(place), now, &mut self.parcel);
+        self.socket.send(&self.parcel);
+    }
+
+    fn cut(&mut self, now: Instant) {
+        while self.table.cut(now, &mut self.parcel) {
+            self.socket.send(&self.parcel);
+        }
+    }
+}
