@@ -8,6 +8,7 @@
 //! | `answer` | what came of it, for the machine that asked: its volumes, those of last time, or why not |
 //! | `reconcile` | what is left to be done when nobody asks: detach, finish what was broken off, look whether Cinder is back |
 //! | `breaker` | who does not answer is not asked by everybody |
+//! | `silence` | who does not answer, and since when |
 //! | `locks` | one worker at a time on one volume |
 //!
 //! A machine is never held for longer than [`PATIENCE`]: what takes longer goes on without it, and its next question
@@ -23,6 +24,7 @@ mod locks;
 mod obstacle;
 mod question;
 mod reconcile;
+mod silence;
 mod volume;
 
 use std::collections::HashMap;
@@ -31,7 +33,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{RwLock, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -222,6 +224,7 @@ impl Attach {
             records: shared.records.clone(),
             breaker: Arc::clone(&shared.breaker),
             reserving: Arc::clone(&shared.reserving),
+            heard: Arc::new(Mutex::new(Instant::now())),
         })
     }
 

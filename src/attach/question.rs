@@ -6,12 +6,12 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::breaker::Scope;
@@ -254,7 +254,8 @@ async fn resolve_one(
 ) -> (String, Result<Found, Trouble>) {
     let volume = want.volume.clone();
     let began = Instant::now();
-    let working = shared.tasks.spawn({
+    let worker = Worker { heard: Arc::new(Mutex::new(began)), ..worker.clone() };
+    let mut working = shared.tasks.spawn({
         let (shared, worker, want, current) = (Arc::clone(shared), worker.clone(), want, current.clone());
         async move {
             let _held = shared.locks.hold(want.node, &want.volume).await;
@@ -275,10 +276,12 @@ async fn resolve_one(
             Ok(found)
         }
     });
-    let found = match timeout(SLOW, working).await {
-        Ok(Ok(found)) => found,
-        Ok(Err(panicked)) => Err(Trouble::Passing(format!("volboot failed: {panicked}"))),
-        Err(_) => Err(Trouble::Away(format!("no answer within {} s", SLOW.as_secs()))),
+    let found = tokio::select! {
+        ended = &mut working => match ended {
+            Ok(found) => found,
+            Err(panicked) => Err(Trouble::Passing(format!("volboot failed: {panicked}"))),
+        },
+        () = worker.silence() => Err(Trouble::Away(format!("no answer within {} s", SLOW.as_secs()))),
     };
     (volume, found)
 }

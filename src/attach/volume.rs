@@ -7,12 +7,12 @@
 //! Each step can be the last one before a crash, and each is written so that whoever comes next knows what may have
 //! happened in Cinder. On later boots it begins at «unanswered». Who works here holds the volume's lock.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::RwLock;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::SLOW;
@@ -24,8 +24,6 @@ use crate::store::Attachments;
 
 /// How often a resolution begins anew because what it found was gone in the next moment.
 const ROUNDS: usize = 4;
-/// How long finding out *what* does not answer may take.
-const DIAGNOSIS: Duration = Duration::from_secs(2);
 /// How long a creation that was not answered may still happen.
 const MAY_STILL_COME: Duration = Duration::from_secs(120);
 
@@ -55,6 +53,8 @@ pub(super) struct Worker {
     /// Who creates an attachment shares this; who looks for one that somebody failed to write down has it alone, lest
     /// it takes another node's for its own.
     pub(super) reserving: Arc<RwLock<()>>,
+    /// When Cinder was last heard of in this piece of work.
+    pub(super) heard: Arc<Mutex<Instant>>,
 }
 
 impl Worker {
@@ -107,7 +107,7 @@ impl Worker {
         Some(kind)
     }
 
-    async fn learn_kind(&self, record: &Attachment, kind: &str) {
+    pub(super) async fn learn_kind(&self, record: &Attachment, kind: &str) {
         let known = self.records.change(record, |record| record.volume_type = Some(kind.to_owned()));
         if let Err(error) = known.await {
             tracing::error!(error = %error, "the store failed to keep a volume's type");
@@ -289,7 +289,7 @@ impl Worker {
         };
         match &answer {
             Err(CinderError::Away(reason)) => self.suspect(record, reason).await,
-            _ => self.breaker.answered(&Scope::Endpoint),
+            _ => self.answered(),
         }
         answer
     }
@@ -348,32 +348,6 @@ impl Worker {
             tracing::info!(node = %record.node, volume = %record.volume, attachment = %id, "volume detached");
         }
         Ok(self.records.forget(record).await?)
-    }
-
-    /// Something that a backend has to do was not answered, or not yet: finds out whether Cinder is away or only what
-    /// is behind it.
-    async fn suspect(&self, record: &Attachment, reason: &str) {
-        match timeout(DIAGNOSIS, self.cinder.volume(&record.volume)).await {
-            Ok(Ok(cinder::Volume { volume_type: Some(kind), .. })) => {
-                self.breaker.answered(&Scope::Endpoint);
-                self.learn_kind(record, &kind).await;
-                self.breaker.failed_for(&kind, &record.volume, reason);
-            }
-            Ok(Ok(_) | Err(CinderError::Missing(_) | CinderError::Refused { .. })) => {
-                self.breaker.answered(&Scope::Endpoint);
-            }
-            Ok(Err(CinderError::Away(reason))) => self.breaker.failed(&reason),
-            Err(_) => self.breaker.silent(reason),
-        }
-    }
-
-    /// Tells the breaker whether Cinder answered.
-    pub(super) fn told<T>(&self, answer: Result<T, CinderError>) -> Result<T, CinderError> {
-        match &answer {
-            Err(CinderError::Away(reason)) => self.breaker.failed(reason),
-            _ => self.breaker.answered(&Scope::Endpoint),
-        }
-        answer
     }
 }
 

@@ -80,6 +80,9 @@ impl Default for Limits {
     }
 }
 
+/// Connections that may wait to be accepted, as far as the kernel allows (`net.core.somaxconn`).
+const BACKLOG: i32 = 1024;
+
 /// A TCP socket that is bound and not yet served.
 pub struct Listener {
     socket: TcpListener,
@@ -90,7 +93,10 @@ pub struct Listener {
 impl Listener {
     /// Binds. Must be called within a runtime.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        Self::adopt(std::net::TcpListener::bind(address)?)
+        let socket = std::net::TcpListener::bind(address)?;
+        // Said again, it is changed: the standard library asks for 128, which a boot storm fills.
+        rustix::net::listen(&socket, BACKLOG)?;
+        Self::adopt(socket)
     }
 
     /// Takes a socket that listens already. Must be called within a runtime.

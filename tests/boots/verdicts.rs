@@ -38,8 +38,11 @@ fn a_bios_machine_that_fails_in_every_way_is_told_of_each_and_boots_in_the_end()
     lab::run(|lab| {
         let volume = Volume::bootable(lab, &Recipe::new("alpha", Firmware::Bios))?;
         let export = Export::new(&volume, INITIATOR);
-        let site =
-            Site::open(lab, Rom::FetchesScript, "unknown = \"retry\"\nrefused = \"retry\"\ntries = 50")?;
+        let site = Site::open(
+            lab,
+            Rom::FetchesScript,
+            "[boot]\nunknown = \"retry\"\nrefused = \"retry\"\ntries = 50\n",
+        )?;
         let mut machine = Build::bare(Firmware::Bios, MAC).power_on(lab)?;
 
         let seen =
