@@ -12,7 +12,7 @@ use super::node::{check_name, fresh, written};
 use super::reply::{Answer, Reply};
 use super::shown::{Choice, Shown, show};
 use super::version::Version;
-use crate::model::{Iqn, Lun, Node, Port, Portal, VolumeConnector, VolumeTarget};
+use crate::model::{Iqn, Node, Port, SanUri, VolumeConnector, VolumeTarget};
 use crate::store::Enrolment;
 
 /// What it is told.
@@ -94,32 +94,7 @@ fn volume(told: &Arguments) -> Result<(String, &'static str, Map<String, Value>)
 /// What a path such as `iscsi:192.0.2.2::3260:1:iqn.2010-10.org.example:root` leads to: the inverse of how scripts
 /// write it (RFC 4173 §5). The LUN is hexadecimal there.
 fn reached(text: &str) -> Option<Map<String, Value>> {
-    let rest = text.strip_prefix("iscsi:")?;
-    let (host, rest) = match rest.strip_prefix('[') {
-        Some(rest) => {
-            let (host, rest) = rest.split_once(']')?;
-            (format!("[{host}]"), rest.strip_prefix(':')?)
-        }
-        None => rest.split_once(':').map(|(host, rest)| (host.to_owned(), rest))?,
-    };
-    let mut parts = rest.splitn(4, ':');
-    let (protocol, port, lun, iqn) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    if !matches!(protocol, "" | "6") {
-        return None;
-    }
-    let port = if port.is_empty() { "3260" } else { port };
-    let portal: Portal = format!("{host}:{port}").parse().ok()?;
-    let lun = u16::from_str_radix(if lun.is_empty() { "0" } else { lun }, 16).ok()?;
-    let iqn: Iqn = iqn.parse().ok()?;
-    let lun = Lun::new(lun.into());
-    let number = u64::from_str_radix(&lun.to_string(), 16).ok()?;
-    let properties = json!({
-        "target_portal": portal.to_string(), "target_iqn": iqn.as_str(), "target_lun": number,
-    });
-    match properties {
-        Value::Object(properties) => Some(properties),
-        _ => None,
-    }
+    text.parse().ok().map(|path: SanUri| path.properties())
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ pub(super) async fn list(call: Call) -> Answer {
     };
     let machines = call.state.watch.timeline.machines(|machine| {
         state.is_none_or(|state| machine.verdict.state == state)
-            && text.as_deref().is_none_or(|text| mentions(machine, text))
+            && text.as_deref().is_none_or(|text| machine.mentions(text))
     });
     let from = match after {
         None => 0,
@@ -116,17 +116,6 @@ async fn show(call: &Call, machine: &Machine) -> Result<Value, Fault> {
         shown["name"] = node.and_then(|node| node.value.name).into();
     }
     Ok(shown)
-}
-
-fn mentions(machine: &Machine, text: &str) -> bool {
-    let is = |value: Option<String>| value.is_some_and(|value| value.to_lowercase().contains(text));
-    is(Some(machine.id.to_string()))
-        || is(machine.name.clone())
-        || is(machine.node.map(|node| node.to_string()))
-        || is(machine.address.map(|address| address.to_string()))
-        || is(machine.uuid.map(|uuid| uuid.to_string()))
-        || is(Some(machine.verdict.text.clone()))
-        || machine.macs.iter().any(|mac| mac.to_string().contains(text))
 }
 
 fn state(text: &str) -> Result<State, Fault> {

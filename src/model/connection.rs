@@ -7,7 +7,7 @@
 use std::str::FromStr;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Iqn, Lun, Portal, Properties, SanUri};
 
@@ -72,6 +72,17 @@ impl TryFrom<&Properties> for Connection {
             .map(|((portal, target), lun)| SanUri { portal, lun, target })
             .collect();
         Ok(Self { paths, chap: chap(properties)? })
+    }
+}
+
+impl SanUri {
+    /// The properties of a connection by this one path, without credentials.
+    pub fn properties(&self) -> Map<String, Value> {
+        Map::from_iter([
+            ("target_portal".to_owned(), self.portal.to_string().into()),
+            ("target_iqn".to_owned(), self.target.as_str().into()),
+            ("target_lun".to_owned(), self.lun.number().into()),
+        ])
     }
 }
 

@@ -109,6 +109,20 @@ pub struct Machine {
     pub verdict: Verdict,
 }
 
+impl Machine {
+    /// Whether this text, in lower case, is in what it is called, where it is, or what became of it.
+    pub fn mentions(&self, text: &str) -> bool {
+        let is = |value: Option<String>| value.is_some_and(|value| value.to_lowercase().contains(text));
+        is(Some(self.id.to_string()))
+            || is(self.name.clone())
+            || is(self.node.map(|node| node.to_string()))
+            || is(self.address.map(|address| address.to_string()))
+            || is(self.uuid.map(|uuid| uuid.to_string()))
+            || is(Some(self.verdict.text.clone()))
+            || self.macs.iter().any(|mac| mac.to_string().contains(text))
+    }
+}
+
 impl Timeline {
     /// Timelines that are kept in a file, with what it holds already. A file that cannot be used is told of, and
     /// tried again later. `None`: nothing outlives the process.

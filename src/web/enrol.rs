@@ -173,11 +173,7 @@ impl Meant<'_> {
     /// Those of the target, if it is not Cinder who knows.
     fn properties(&self) -> Map<String, Value> {
         let Source::Target(path) = &self.volume else { return Map::new() };
-        let mut properties = Map::from_iter([
-            ("target_portal".to_owned(), json!(path.portal.to_string())),
-            ("target_iqn".to_owned(), json!(path.target.as_str())),
-            ("target_lun".to_owned(), json!(path.lun.number())),
-        ]);
+        let mut properties = path.properties();
         if let Some((user, secret)) = self.chap {
             properties.insert("auth_method".into(), json!("CHAP"));
             properties.insert("auth_username".into(), json!(user));

@@ -84,7 +84,7 @@ struct Silent {
 pub(super) async fn list(State(state): State<Shared>, Query(asked): Query<Asked>) -> Answer<MachinesPage> {
     let text = asked.q.trim().to_lowercase();
     let chosen = BootState::ALL.into_iter().find(|state| state.as_str() == asked.state);
-    let mut machines = state.timeline.machines(|machine| text.is_empty() || mentions(machine, &text));
+    let mut machines = state.timeline.machines(|machine| text.is_empty() || machine.mentions(&text));
     let count = |of: BootState| machines.iter().filter(|machine| machine.verdict.state == of).count();
     let query = Asking { text: asked.q.trim(), state: chosen };
     let mut choices = vec![Choice {
@@ -199,15 +199,4 @@ async fn silent(state: &Shared, text: &str) -> Result<Option<Silent>, super::dra
         _ => state.inventory.find::<Node>(&Unique::NodeName(text.to_owned())).await?,
     };
     Ok(node.map(|node| Silent { label: node.value.label(), link: format!("/ui/nodes/{}", node.value.uuid) }))
-}
-
-fn mentions(machine: &Machine, text: &str) -> bool {
-    let is = |value: Option<String>| value.is_some_and(|value| value.to_lowercase().contains(text));
-    is(machine.name.clone())
-        || is(Some(machine.id.to_string()))
-        || is(machine.node.map(|node| node.to_string()))
-        || is(machine.address.map(|address| address.to_string()))
-        || is(machine.uuid.map(|uuid| uuid.to_string()))
-        || is(Some(machine.verdict.text.clone()))
-        || machine.macs.iter().any(|mac| mac.to_string().contains(text))
 }
