@@ -29,12 +29,17 @@ impl Worker {
         let CinderError::Refused { status: 400 | 409, .. } = error else { return refusal(volume, error) };
         match self.cinder.volume(volume).await {
             Ok(found) if self.is_letting_go(&found).await => Trouble::Passing(letting_go(volume)),
-            Ok(found) => match fault(&found) {
-                Some(trouble) => trouble,
-                // What was in the way is over already.
-                None if found.status == "available" => Trouble::Passing(format!("volume {volume}: {error}")),
-                None => refusal(volume, error),
-            },
+            Ok(found) => {
+                let found = self.with_holders(found).await;
+                match fault(&found) {
+                    Some(trouble) => trouble,
+                    // What was in the way is over already.
+                    None if found.status == "available" => {
+                        Trouble::Passing(format!("volume {volume}: {error}"))
+                    }
+                    None => refusal(volume, error),
+                }
+            }
             Err(_) => refusal(volume, error),
         }
     }
@@ -50,12 +55,27 @@ impl Worker {
         if ours.is_some() && (found.attachments.iter().any(held) || found.attachments.is_empty()) {
             return Ok(());
         }
+        let found = self.with_holders(found).await;
         match fault(&found) {
             Some(Trouble::Refused(_)) if self.is_letting_go(&found).await => {
                 Err(Trouble::Passing(letting_go(volume)))
             }
             trouble => trouble.map_or(Ok(()), Err),
         }
+    }
+
+    /// A volume that is only reserved names nobody by itself; its attachments do.
+    async fn with_holders(&self, mut found: cinder::Volume) -> cinder::Volume {
+        if found.attachments.is_empty() && found.status != "available" {
+            let attachments = self.cinder.attachments_of(&found.id).await.unwrap_or_default();
+            let held = attachments.into_iter().map(|held| Holder {
+                attachment_id: held.id,
+                server_id: held.instance,
+                host_name: None,
+            });
+            found.attachments = held.collect();
+        }
+        found
     }
 
     /// Whether one who has the volume is a node of ours that is about to lose it.

@@ -48,7 +48,8 @@ async fn a_volume_in_a_state_that_passes_is_waited_for() {
     site.cinder.volume("root", |_| {});
     let others = site.cinder.reserve_for_another("root", None);
     let machine = site.machine("web-1", &["root"]).await;
-    assert_eq!(machine.waits(Some(("a", 1))).await, "volume root is in state \"reserved\"");
+    let expected = format!("volume root is in state \"reserved\" by attachment {others}");
+    assert_eq!(machine.waits(Some(("a", 1))).await, expected);
     site.cinder.detach_by_hand(&others);
     machine.gets(Some(("a", 1))).await;
 }
