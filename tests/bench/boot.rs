@@ -1,12 +1,16 @@
 //! What a boot request costs, and how soon volboot serves: `cargo bench --bench boot`.
 //!
-//! For stores of different sizes: the time of one answer from the store (identify, read, decide, render), the time
-//! of a whole request over HTTP on loopback, and the time from the start of the process until it is ready, after an
-//! orderly stop and after `kill -9`, which makes it check the whole store.
+//! For stores of different sizes, and timelines as full as they get: the time of one answer from the store (identify,
+//! read, decide, render), what the request that it belongs to pays for being told to the timeline, the time of a whole
+//! request over HTTP on loopback, the time from the start of the process until it is ready, after an orderly stop and
+//! after `kill -9`, and the memory it takes after all that was asked.
+
+#![allow(clippy::cast_precision_loss)] // figures for people
 
 #[path = "../suite/daemon.rs"]
 #[allow(dead_code, reason = "the bench starts it and asks; the tests do more")]
 mod daemon;
+mod history;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -21,26 +25,40 @@ use uuid::Uuid;
 use volboot::attach::{Attach, Policy};
 use volboot::boot::Boot;
 use volboot::config::Config;
-use volboot::model::{Asker, Mac, Node, Port, Properties, StorageInterface, VolumeConnector, VolumeTarget};
+use volboot::model::{Asker, Node, Port, Properties, StorageInterface, VolumeConnector, VolumeTarget};
 use volboot::script;
 use volboot::store::{Attachments, Inventory, RedbStore, Store};
+use volboot::telemetry::{Event, Metrics};
+use volboot::timeline::Timeline;
 
 /// Requests that one figure is the median of.
 const SAMPLES: u32 = 5000;
 /// Starts that one figure is the median of.
 const STARTS: usize = 5;
+/// Journeys that are behind each machine: with ten thousand of them, as many events as are kept.
+const JOURNEYS: u32 = 14;
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     println!(
-        "{:>8} {:>14} {:>14} {:>12} {:>10}",
-        "nodes", "answer p50/p99", "request p50/p99", "start", "store"
+        "{:>6} {:>14} {:>14} {:>15} {:>8} {:>11} {:>8} {:>9} {:>8}",
+        "nodes",
+        "answer p50/p99",
+        "event p50/p99",
+        "request p50/p99",
+        "start",
+        "after kill",
+        "store",
+        "history",
+        "memory"
     );
     for nodes in [10, 1000, 10_000] {
         let site = daemon::site("");
         let store = site.path().join("store.redb");
+        let past = site.path().join("history.redb");
         runtime.block_on(fill(&store, nodes));
-        let answers = runtime.block_on(answers(&store, nodes));
+        history::fill(&past, nodes, JOURNEYS);
+        let (answers, events) = runtime.block_on(answers(&store, &past, nodes));
         let orderly = (0..STARTS).map(|_| start(site.path(), Daemon::stop));
         let orderly = median(orderly.collect());
         let killed = (0..=STARTS).map(|_| start(site.path(), Daemon::kill));
@@ -48,21 +66,22 @@ fn main() {
         let killed = median(killed.skip(1).collect());
         let running = Daemon::start(site.path());
         let requests = requests(running.http, nodes);
-        let bytes = std::fs::metadata(&store).expect("is there").len();
+        let megabytes = |path: &Path| {
+            let bytes = std::fs::metadata(path).expect("is there").len();
+            format!("{:.1} MB", bytes as f64 / 1e6)
+        };
         println!(
-            "{nodes:>8} {:>16} {:>16} {:>7.1} ms {:>9.1} ms {:>7} kB",
-            figures(answers),
-            figures(requests),
+            "{nodes:>6} {:>14} {:>14} {:>15} {:>5.1} ms {:>8.1} ms {:>8} {:>9} {:>8}",
+            micros(answers),
+            nanos(events),
+            micros(requests),
             orderly.as_secs_f64() * 1e3,
             killed.as_secs_f64() * 1e3,
-            bytes / 1000,
+            megabytes(&store),
+            megabytes(&past),
+            running.memory("VmRSS:"),
         );
     }
-}
-
-fn mac(n: u32) -> Mac {
-    let [_, a, b, c] = n.to_be_bytes();
-    Mac::new([0x52, 0x54, 0, a, b, c])
 }
 
 async fn fill(path: &Path, nodes: u32) {
@@ -86,7 +105,7 @@ async fn enrol(inventory: Inventory, n: u32) {
     node.name = Some(format!("node-{n}"));
     node.properties = properties(json!({"capabilities": "iscsi_boot:True"}));
     inventory.create(&node).await.expect("creates");
-    let port = Port::new(uuid, uuid, mac(n), created_at);
+    let port = Port::new(uuid, uuid, history::mac(n), created_at);
     inventory.create(&port).await.expect("creates");
     let iqn = format!("iqn.2017-08.org.openstack.{uuid}");
     let connector = VolumeConnector::new(uuid, uuid, "iqn", &iqn, created_at);
@@ -109,7 +128,9 @@ fn sample(nodes: u32) -> impl Iterator<Item = u32> {
     (0..SAMPLES).map(move |n| n.wrapping_mul(2_654_435_761) % nodes)
 }
 
-async fn answers(path: &Path, nodes: u32) -> Vec<Duration> {
+/// Times of answers, and of telling them.
+async fn answers(path: &Path, past: &Path, nodes: u32) -> (Vec<Duration>, Vec<Duration>) {
+    let timeline = Timeline::open(Some(past), Metrics::new());
     let store: Arc<dyn Store> = loop {
         // The one that filled it may hold the file for a moment longer.
         if let Ok(store) = RedbStore::open(path) {
@@ -120,17 +141,24 @@ async fn answers(path: &Path, nodes: u32) -> Vec<Duration> {
     let policy = Policy { last_known: None, resolutions: 1 };
     let attach = Attach::new(Attachments::new(Arc::clone(&store)), None, policy);
     let boot = Boot::new(Inventory::new(Arc::clone(&store)), attach, config.enabled_storage_interfaces);
-    let mut times = Vec::new();
+    let (mut times, mut told) = (Vec::new(), Vec::new());
     for n in sample(nodes) {
-        let asker = Asker::new(mac(n));
+        let asker = Asker::new(history::mac(n));
         let began = Instant::now();
         let decision = boot.answer(&asker).await;
         let script = script::answer(&decision.answer, &asker, config.boot).expect("is written");
         times.push(began.elapsed());
         assert!(script.into_text().contains("sanboot"));
+        let what = history::answered(n, "boot", None);
+        let event = Event::new(Timestamp::now(), Some(history::mac(n)), None, what);
+        let began = Instant::now();
+        timeline.tell(event);
+        told.push(began.elapsed());
     }
     store.close().await.expect("closes");
-    times
+    timeline.close_blocking();
+    assert_eq!(timeline.lost(), 0, "an event was not kept");
+    (times, told)
 }
 
 /// Starts it, ends it, and gives how long the start took.
@@ -147,7 +175,7 @@ fn requests(address: SocketAddr, nodes: u32) -> Vec<Duration> {
     let mut buffer = vec![0; 16 << 10];
     let mut times = Vec::new();
     for n in sample(nodes) {
-        let request = format!("GET /boot/{} HTTP/1.1\r\nHost: x\r\n\r\n", mac(n).hyphenated());
+        let request = format!("GET /boot/{} HTTP/1.1\r\nHost: x\r\n\r\n", history::mac(n).hyphenated());
         let began = Instant::now();
         stream.write_all(request.as_bytes()).expect("is sent");
         let mut read = 0;
@@ -167,8 +195,19 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-fn figures(mut times: Vec<Duration>) -> String {
+fn micros(times: Vec<Duration>) -> String {
+    let (half, last) = percentiles(times);
+    format!("{}/{} µs", half.as_micros(), last.as_micros())
+}
+
+fn nanos(times: Vec<Duration>) -> String {
+    let (half, last) = percentiles(times);
+    format!("{}/{} ns", half.as_nanos(), last.as_nanos())
+}
+
+/// What half of them, and all but a hundredth, stay under.
+fn percentiles(mut times: Vec<Duration>) -> (Duration, Duration) {
     times.sort();
-    let at = |share: usize| times[(times.len() - 1) * share / 100].as_micros();
-    format!("{}/{} µs", at(50), at(99))
+    let at = |share: usize| times[(times.len() - 1) * share / 100];
+    (at(50), at(99))
 }

@@ -5,17 +5,12 @@
 #[path = "../suite/daemon.rs"]
 #[allow(dead_code, reason = "the bench starts it and asks; the tests do more")]
 mod daemon;
+#[allow(dead_code, reason = "another bench tells events by itself")]
+mod history;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::time::{Duration, Instant};
-
-use jiff::{SignedDuration, Timestamp};
-use uuid::Uuid;
-use volboot::model::Mac;
-use volboot::telemetry::{Answered, Event, Metrics, What};
-use volboot::timeline::Timeline;
 
 use daemon::Daemon;
 
@@ -25,12 +20,10 @@ const MANY: u32 = 10_000;
 const SAMPLES: usize = 100;
 /// What a page may take.
 const LIMIT: Duration = Duration::from_millis(50);
-/// More events at once would not find room in the timeline's queue.
-const AT_ONCE: u32 = 1000;
 
 fn main() {
     let site = daemon::site("");
-    fill(&site.path().join("history.redb"));
+    history::fill(&site.path().join("history.redb"), MANY, 1);
     let volboot = Daemon::start(site.path());
     let mut stream = TcpStream::connect(volboot.api).expect("connects");
     stream.set_nodelay(true).expect("is set");
@@ -82,58 +75,4 @@ fn timed(stream: &mut TcpStream, path: &str) -> Duration {
             return began.elapsed();
         }
     }
-}
-
-/// Ten thousand machines, each with a journey behind it.
-fn fill(path: &Path) {
-    let timeline = Timeline::open(Some(path), Metrics::new());
-    let began = Timestamp::now() - SignedDuration::from_hours(1);
-    for n in 0..MANY {
-        let [_, a, b, c] = n.to_be_bytes();
-        let mac = Mac::new([0x52, 0x54, 0, a, b, c]);
-        let address = Some([10, a, b, c].into());
-        let at = |millis: i64| began + SignedDuration::from_millis(i64::from(n) * 100 + millis);
-        let tell = |at: Timestamp, what: What| timeline.tell(Event::new(at, Some(mac), address, what));
-        tell(at(0), What::Gathered);
-        let (outcome, reason) = match n % 10 {
-            0 => ("refuse", Some(format!("node web-{n} is in maintenance: fan 3 is broken"))),
-            1 => ("unknown", Some(format!("no node has a port with the address {mac}"))),
-            _ => ("boot", None),
-        };
-        tell(at(50), answered(n, outcome, reason));
-        match n % 10 {
-            0 | 1 => {}
-            2 => tell(at(80), reported("hook-0", Some("0x410d613b"))),
-            _ => tell(at(80), reported("hooked", None)),
-        }
-        while n % AT_ONCE == AT_ONCE - 1 && timeline.queue() > 0 {
-            std::thread::yield_now();
-        }
-    }
-    timeline.close_blocking();
-    assert_eq!((timeline.len(), timeline.lost()), (MANY as usize, 0));
-}
-
-fn answered(n: u32, outcome: &'static str, reason: Option<String>) -> What {
-    let known = outcome != "unknown";
-    What::Answered(Box::new(Answered {
-        attempt: 1,
-        tries: 10,
-        macs: Vec::new(),
-        platform: Some("efi".into()),
-        arch: Some("x86_64".into()),
-        uuid: None,
-        node: known.then(|| Uuid::from_u128(n.into())),
-        name: known.then(|| format!("web-{n}")),
-        journey: Some(format!("{n:016x}")),
-        resolved: Vec::new(),
-        hooks: vec![format!("volume-{n}")],
-        outcome: outcome.into(),
-        reason,
-        micros: 200,
-    }))
-}
-
-fn reported(step: &'static str, rc: Option<&str>) -> What {
-    What::Reported { step: Some(step.into()), rc: rc.map(str::to_owned), attempt: 1 }
 }

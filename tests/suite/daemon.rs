@@ -113,9 +113,17 @@ impl Daemon {
     }
 
     /// The number of its process.
-    #[allow(dead_code, reason = "a benchmark asks how much memory it takes")]
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// How much memory it takes, by the kernel's name for the kind: `VmRSS:`, `VmHWM:`.
+    #[allow(dead_code, reason = "benchmarks ask")]
+    pub(crate) fn memory(&self, kind: &str) -> String {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("is there");
+        let line = status.lines().find_map(|line| line.strip_prefix(kind)).expect("is told");
+        let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        format!("{:.1} MB", kilobytes / 1000.0)
     }
 
     /// Asks it to stop, as a service manager does.
