@@ -222,7 +222,7 @@ impl Reception {
         let spread = Spread::new(self.desks.len());
         let mut packet = [0; ROOM];
         while !self.closed.load(Ordering::Acquire) {
-            let Some(received) = self.socket.receive(&mut packet) else {
+            let Some(received) = self.socket.take(&mut packet) else {
                 self.bell.sleep(&self.socket.udp, IDLE);
                 continue;
             };

@@ -20,9 +20,9 @@ use nix::sys::socket::{
 use rustix::net::sockopt::{
     Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
 };
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, Type};
 
-use super::bell::wait_for_room;
 use super::parcel::Parcel;
 
 /// Room for a datagram: requests have up to 512 bytes (RFC 2347 §2), answers fewer.
@@ -35,6 +35,9 @@ const MOST_SEGMENTS: usize = 64;
 const LARGEST_SEND: usize = 65_000;
 /// How long the kernel's queue may stay full before a datagram counts as lost.
 const FULL: Duration = Duration::from_secs(1);
+/// How long [`Socket::receive`] waits: longer than a client on the same network needs for an answer, and short enough for
+/// whatever else has to wait meanwhile.
+const NAP: Duration = Duration::from_millis(5);
 
 /// Binds a socket, to IPv6 only if that is its family: then `0.0.0.0` and `::` can stand side by side.
 pub(super) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
@@ -61,7 +64,9 @@ pub(super) fn adopt(socket: UdpSocket) -> io::Result<UdpSocket> {
     }
     socket.set_recv_buffer_size(BUFFER)?;
     socket.set_send_buffer_size(BUFFER)?;
-    socket.set_nonblocking(true)?;
+    socket.set_nonblocking(false)?;
+    socket.set_read_timeout(Some(NAP))?;
+    socket.set_write_timeout(Some(FULL))?;
     Ok(socket.into())
 }
 
@@ -108,20 +113,29 @@ impl Socket {
         self.takes_requests
     }
 
-    /// Takes one datagram if there is one.
+    /// Takes one datagram; waits a few milliseconds for it.
     pub(super) fn receive(&self, packet: &mut [u8]) -> Option<Received> {
-        if self.takes_requests {
-            return self.receive_request(packet).ok();
-        }
-        let (length, client) = self.udp.recv_from(packet).ok()?;
-        Some(Received { length, client, local: None, interface: None })
+        self.receive_with(packet, RecvFlags::empty(), MsgFlags::empty())
     }
 
-    fn receive_request(&self, packet: &mut [u8]) -> io::Result<Received> {
+    /// Takes one datagram if there is one.
+    pub(super) fn take(&self, packet: &mut [u8]) -> Option<Received> {
+        self.receive_with(packet, RecvFlags::DONTWAIT, MsgFlags::MSG_DONTWAIT)
+    }
+
+    fn receive_with(&self, packet: &mut [u8], answers: RecvFlags, requests: MsgFlags) -> Option<Received> {
+        if self.takes_requests {
+            return self.receive_request(packet, requests).ok();
+        }
+        let (length, _, client) = rustix::net::recvfrom(&self.udp, packet, answers).ok()?;
+        Some(Received { length, client: client?.try_into().ok()?, local: None, interface: None })
+    }
+
+    fn receive_request(&self, packet: &mut [u8], flags: MsgFlags) -> io::Result<Received> {
         let mut slices = [IoSliceMut::new(packet)];
         let mut control = nix::cmsg_space!(in6_pktinfo);
         let fd = self.udp.as_raw_fd();
-        let message = recvmsg::<SockaddrStorage>(fd, &mut slices, Some(&mut control), MsgFlags::empty())?;
+        let message = recvmsg::<SockaddrStorage>(fd, &mut slices, Some(&mut control), flags)?;
         let client = message.address.as_ref().and_then(socket_address).ok_or(ErrorKind::InvalidData)?;
         let mut received = Received { length: message.bytes, client, local: None, interface: None };
         for told in message.cmsgs().into_iter().flatten() {
@@ -170,7 +184,7 @@ impl Socket {
         let Parcel { to, from, .. } = parcel;
         let source = from.filter(|_| self.is_unspecified).map(Source::from);
         if source.is_none() && segment.is_none() {
-            return self.when_there_is_room(|| self.udp.send_to(bytes, to));
+            return Ok(rustix::net::sendto(&self.udp, bytes, SendFlags::empty(), to)?);
         }
         let (slices, to) = ([IoSlice::new(bytes)], SockaddrStorage::from(*to));
         let send = |told: &[ControlMessage<'_>]| {
@@ -178,20 +192,10 @@ impl Socket {
         };
         let source = source.as_ref().map(Source::told);
         let segment = segment.as_ref().map(ControlMessage::UdpGsoSegments);
-        self.when_there_is_room(|| match (source, segment) {
+        match (source, segment) {
             (Some(source), Some(segment)) => send(&[source, segment]),
             (Some(told), None) | (None, Some(told)) => send(&[told]),
             (None, None) => send(&[]),
-        })
-    }
-
-    fn when_there_is_room(&self, mut send: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-        loop {
-            match send() {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock && wait_for_room(&self.udp, FULL) => {}
-                outcome => return outcome,
-            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A worker: a thread with a socket and the transfers that go through it.
 //!
-//! Its turn: what is due, sleep, all packets that are there, new requests. Nothing here waits for anything but the next
+//! Its turn: what is due, the next packet, new requests. While transfers run it waits for the packet a few milliseconds,
+//! during which it hears no bell; if none comes, it sleeps until a packet, its bell or a deadline wakes it. Nothing here waits for anything but the next
 //! packet, so the runtime with its other doors is neither needed nor in the way.
 //!
 //! Stop: the other end of the desk goes; a worker ends when its last transfer does, or when the grace is over.
@@ -23,7 +24,7 @@ use super::table::{Arrival, Shared, Table};
 
 /// Requests that may wait for a worker. Beyond that they are lost, and the clients ask again.
 const WAITING: usize = 1024;
-/// Packets taken before timers and new requests get their turn.
+/// Packets taken without a wait before timers and new requests get their turn.
 const AT_ONCE: usize = 512;
 /// Who has nothing to wait for still looks up once in this time.
 pub(super) const IDLE: Duration = Duration::from_secs(3600);
@@ -93,53 +94,66 @@ impl Worker {
 
     /// Blocks until the worker was told to stop and has.
     pub(super) fn run(mut self, grace: Duration) {
-        let mut is_empty = true;
+        let mut now = Instant::now();
         while self.last_moment.is_none() || !self.table.is_empty() {
-            let now = Instant::now();
             if self.last_moment.is_some_and(|moment| now >= moment) {
                 return self.cut(now);
             }
             while self.table.tick(now, &mut self.parcel) {
                 self.socket.send(&self.parcel);
             }
-            if is_empty {
+            // A client at work answers at once. To wait for that costs one call, to sleep and be woken three.
+            let next = if self.table.is_empty() { None } else { self.socket.receive(&mut self.packet) };
+            now = Instant::now();
+            if let Some(received) = next {
+                self.handle(received, now);
+            } else {
                 let next = self.table.deadline().into_iter().chain(self.last_moment).min();
                 let longest = next.map_or(IDLE, |next| next.saturating_duration_since(now));
                 self.bell.sleep(&self.socket.udp, longest);
+                now = self.empty_socket();
             }
-            is_empty = self.empty_socket();
-            while self.last_moment.is_none() {
-                match self.requests.try_recv() {
-                    Ok(handed) => {
-                        is_empty = self.empty_socket();
-                        self.begin(handed);
-                    }
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => self.last_moment = Some(Instant::now() + grace),
+            self.take_requests(grace);
+        }
+    }
+
+    /// Takes what is at the desk, or sees that it is gone.
+    fn take_requests(&mut self, grace: Duration) {
+        while self.last_moment.is_none() {
+            match self.requests.try_recv() {
+                Ok(handed) => {
+                    self.empty_socket();
+                    self.begin(handed);
                 }
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => self.last_moment = Some(Instant::now() + grace),
             }
         }
     }
 
-    /// Takes what is there, and what comes meanwhile: one more look costs less than to sleep and be woken. False if
-    /// there may be more.
-    fn empty_socket(&mut self) -> bool {
+    /// Takes what is there; returns the time afterwards.
+    fn empty_socket(&mut self) -> Instant {
+        let mut now = Instant::now();
         for _ in 0..AT_ONCE {
-            let Some(received) = self.socket.receive(&mut self.packet) else { return true };
-            let Received { length, client, local, interface } = received;
-            let (packet, now) = (self.packet.get(..length).unwrap_or_default(), Instant::now());
-            if self.socket.takes_requests() && self.last_moment.is_none() && Request::parse(packet).is_some()
-            {
-                let mtu = interface.and_then(|interface| self.mtus.of(interface, now));
-                let local_is_usual = self.socket.usual_source(client) == local;
-                let arrival = Arrival { client, local, local_is_usual, mtu, packet };
-                self.table.request(arrival, None, now, &mut self.parcel);
-            } else {
-                self.table.receive(client, packet, now, &mut self.parcel);
-            }
-            self.socket.send(&self.parcel);
+            let Some(received) = self.socket.take(&mut self.packet) else { break };
+            now = Instant::now();
+            self.handle(received, now);
         }
-        false
+        now
+    }
+
+    fn handle(&mut self, received: Received, now: Instant) {
+        let Received { length, client, local, interface } = received;
+        let packet = self.packet.get(..length).unwrap_or_default();
+        if self.socket.takes_requests() && self.last_moment.is_none() && Request::parse(packet).is_some() {
+            let mtu = interface.and_then(|interface| self.mtus.of(interface, now));
+            let local_is_usual = self.socket.usual_source(client) == local;
+            let arrival = Arrival { client, local, local_is_usual, mtu, packet };
+            self.table.request(arrival, None, now, &mut self.parcel);
+        } else {
+            self.table.receive(client, packet, now, &mut self.parcel);
+        }
+        self.socket.send(&self.parcel);
     }
 
     fn begin(&mut self, handed: Handed) {
