@@ -7,6 +7,7 @@
 //! Invariant: the DF bit is never set, since some ROMs choke on it. Blocks fit the interface's MTU, so nothing is
 //! fragmented at home.
 
+use std::cell::Cell;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -89,6 +90,8 @@ pub(super) struct Socket {
     is_unspecified: bool,
     /// The kernel cuts windows into datagrams.
     segments: bool,
+    /// The length it cuts them into by now; 0: not at all.
+    cut: Cell<u16>,
 }
 
 impl Socket {
@@ -106,7 +109,7 @@ impl Socket {
     pub(super) fn for_transfers(udp: UdpSocket) -> io::Result<Self> {
         let is_unspecified = udp.local_addr()?.ip().is_unspecified();
         let segments = getsockopt(&udp, UdpGsoSegment).is_ok();
-        Ok(Self { udp, takes_requests: false, is_unspecified, segments })
+        Ok(Self { udp, takes_requests: false, is_unspecified, segments, cut: Cell::new(0) })
     }
 
     pub(super) fn takes_requests(&self) -> bool {
@@ -169,34 +172,35 @@ impl Socket {
         let segments = MOST_SEGMENTS.min(LARGEST_SEND / parcel.stride()).max(1);
         let segments = if self.segments { segments } else { 1 };
         for window in parcel.bytes().chunks(segments * parcel.stride()) {
-            let segment = (window.len() > parcel.stride()).then_some(parcel.stride() as u16);
-            if self.transmit(parcel, window, segment).is_err() && segment.is_some() {
+            let is_one = window.len() <= parcel.stride();
+            let cut = self.cut_into(if is_one { 0 } else { parcel.stride() as u16 });
+            if cut.and_then(|()| self.transmit(parcel, window)).is_err() && !is_one {
                 // Not every way out can have a window cut: IPsec's, or one with a smaller MTU.
+                let _ = self.cut_into(0);
                 for datagram in window.chunks(parcel.stride()) {
-                    let _ = self.transmit(parcel, datagram, None);
+                    let _ = self.transmit(parcel, datagram);
                 }
             }
         }
     }
 
-    /// Datagrams of the length `segment`, or one.
-    fn transmit(&self, parcel: &Parcel, bytes: &[u8], segment: Option<u16>) -> io::Result<usize> {
+    /// Has the kernel cut what is sent from now on into datagrams of this length, or not at all. Clients that come at
+    /// once mostly are of one kind: to tell the kernel when it changes costs less than to tell it with each window.
+    fn cut_into(&self, length: u16) -> io::Result<()> {
+        if self.cut.get() != length {
+            setsockopt(&self.udp, UdpGsoSegment, &length.into())?;
+            self.cut.set(length);
+        }
+        Ok(())
+    }
+
+    fn transmit(&self, parcel: &Parcel, bytes: &[u8]) -> io::Result<usize> {
         let Parcel { to, from, .. } = parcel;
-        let source = from.filter(|_| self.is_unspecified).map(Source::from);
-        if source.is_none() && segment.is_none() {
+        let Some(source) = from.filter(|_| self.is_unspecified).map(Source::from) else {
             return Ok(rustix::net::sendto(&self.udp, bytes, SendFlags::empty(), to)?);
-        }
-        let (slices, to) = ([IoSlice::new(bytes)], SockaddrStorage::from(*to));
-        let send = |told: &[ControlMessage<'_>]| {
-            Ok(sendmsg(self.udp.as_raw_fd(), &slices, told, MsgFlags::empty(), Some(&to))?)
         };
-        let source = source.as_ref().map(Source::told);
-        let segment = segment.as_ref().map(ControlMessage::UdpGsoSegments);
-        match (source, segment) {
-            (Some(source), Some(segment)) => send(&[source, segment]),
-            (Some(told), None) | (None, Some(told)) => send(&[told]),
-            (None, None) => send(&[]),
-        }
+        let (slices, to) = ([IoSlice::new(bytes)], SockaddrStorage::from(*to));
+        Ok(sendmsg(self.udp.as_raw_fd(), &slices, &[source.told()], MsgFlags::empty(), Some(&to))?)
     }
 }
 

@@ -1,8 +1,8 @@
 //! A worker: a thread with a socket and the transfers that go through it.
 //!
-//! Its turn: what is due, the next packet, new requests. While transfers run it waits for the packet a few milliseconds,
-//! during which it hears no bell; if none comes, it sleeps until a packet, its bell or a deadline wakes it. Nothing here waits for anything but the next
-//! packet, so the runtime with its other doors is neither needed nor in the way.
+//! Its turn: what is due, the next packet, new requests. While transfers run it waits a few milliseconds for the packet,
+//! and hears no bell meanwhile; if none comes, it sleeps until a packet, its bell or a deadline wakes it. The runtime
+//! with its other doors is neither needed nor in the way.
 //!
 //! Stop: the other end of the desk goes; a worker ends when its last transfer does, or when the grace is over.
 //!
