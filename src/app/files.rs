@@ -27,7 +27,7 @@ pub(super) fn door(config: &TftpConfig) -> tftp::Config {
         transfers_per_client: config.transfers_per_client as usize,
         ..Limits::default()
     };
-    tftp::Config { ports, limits, ..tftp::Config::new([config.listen]) }
+    tftp::Config { ports, limits, ..tftp::Config::new(config.listen.iter().copied()) }
 }
 
 /// The files behind the TFTP door.

@@ -79,13 +79,16 @@ pub(super) struct Sockets {
 impl Sockets {
     /// Takes what was passed, and binds the rest. Must be called within a runtime.
     pub(super) fn open(config: &Config, passed: Passed) -> Result<Self, StartError> {
-        let address = config.tftp.listen;
         let tftp = if passed.tftp.is_empty() {
             tftp::Listener::bind(&files::door(&config.tftp))
         } else {
             tftp::Listener::adopt(passed.tftp, &files::door(&config.tftp))
         };
-        let tftp = tftp.map_err(|source| StartError::Bind { door: "tftp", address, source })?;
+        let tftp = tftp.map_err(|tftp::BindError { address, source }| StartError::Bind {
+            door: "tftp",
+            address,
+            source,
+        })?;
         let http = open("http", config.http.listen, passed.http)?;
         let api = open("api", config.api.listen, passed.api)?;
         let open_to_all = config.api.auth == Auth::None && !config.api.allow_unauthenticated;

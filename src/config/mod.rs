@@ -392,7 +392,7 @@ mod tests {
     fn with_no_file_at_all_the_defaults_hold() {
         let config = Config::parse("").expect("is complete");
         assert_eq!(config, Config::default());
-        assert_eq!(config.tftp.listen.to_string(), "0.0.0.0:69");
+        assert_eq!(config.tftp.listen, ["0.0.0.0:69".parse().expect("an address")]);
         assert_eq!(config.http.listen.to_string(), "0.0.0.0:8080");
         assert_eq!(config.api.listen.to_string(), "127.0.0.1:6385");
         assert_eq!(config.http.allow.len(), 8);
@@ -435,7 +435,7 @@ mod tests {
         assert_eq!(
             config.tftp,
             TftpConfig {
-                listen: "[::]:1069".parse().expect("an address"),
+                listen: vec!["[::]:1069".parse().expect("an address")],
                 images: vec![],
                 ports: TransferPorts::Range(40_000..=40_100),
                 block_size: 1024,

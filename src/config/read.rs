@@ -89,6 +89,25 @@ impl Section {
         })
     }
 
+    /// Addresses and ports: a text, or a list of texts.
+    pub(super) fn addresses(&mut self, key: &'static str, default: SocketAddr) -> Vec<SocketAddr> {
+        match self.left.get_mut(key) {
+            Some(Value::Array(none)) if none.is_empty() => {
+                self.fault(key, "expected at least one address and port".into());
+            }
+            Some(text @ Value::String(_)) => *text = Value::Array(vec![text.clone()]),
+            _ => {}
+        }
+        let addresses = self.list(key, vec![default], |text| {
+            text.parse().map_err(|_| format!("expected an address and a port such as {default}"))
+        });
+        let twice = (1..addresses.len()).find(|&at| addresses[..at].contains(&addresses[at]));
+        if let Some(at) = twice.filter(|&at| addresses[at].port() != 0) {
+            self.fault(key, format!("{} is listed twice", addresses[at]));
+        }
+        addresses
+    }
+
     /// A list of texts that mean something.
     pub(super) fn list<T>(
         &mut self,

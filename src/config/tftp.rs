@@ -10,8 +10,8 @@ use super::read::Section;
 /// `[tftp]`: what firmware talks to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TftpConfig {
-    /// `listen`: address and UDP port.
-    pub listen: SocketAddr,
+    /// `listen`: addresses and UDP ports, at least one. An IPv6 one takes no IPv4.
+    pub listen: Vec<SocketAddr>,
     /// `images`: directories that are searched for iPXE binaries, in this order.
     pub images: Vec<PathBuf>,
     /// `ports`: from which ports transfers are served.
@@ -40,7 +40,7 @@ pub enum TransferPorts {
 impl TftpConfig {
     pub(super) fn from_section(section: &mut Section) -> Self {
         Self {
-            listen: section.parsed("listen", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 69))),
+            listen: section.addresses("listen", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 69))),
             images: section.list(
                 "images",
                 ["/usr/lib/ipxe", "/boot", "/usr/share/ipxe"].map(PathBuf::from).to_vec(),
@@ -86,6 +86,27 @@ fn ports(text: &str) -> Result<TransferPorts, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_address_or_several_but_not_the_same_twice() {
+        let read = |text: &str| {
+            let mut section = Section::new(toml::from_str(text).expect("is TOML"));
+            let listen = TftpConfig::from_section(&mut section).listen;
+            (listen, section.finish().iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let (everywhere, other) = ("0.0.0.0:69".parse().expect("one"), "[::]:69".parse().expect("one"));
+        assert_eq!(read("").0, [everywhere]);
+        assert_eq!(read("listen = \"[::]:69\""), (vec![other], vec![]));
+        assert_eq!(read("listen = [\"0.0.0.0:69\", \"[::]:69\"]"), (vec![everywhere, other], vec![]));
+        for (wrong, fault) in [
+            ("listen = []", "listen: expected at least one address and port"),
+            ("listen = [\"[::]:69\", \"[::]:69\"]", "listen: [::]:69 is listed twice"),
+            ("listen = [69]", "listen: expected a list of texts"),
+            ("listen = \"everywhere\"", "listen: expected an address and a port such as 0.0.0.0:69"),
+        ] {
+            assert!(read(wrong).1.iter().any(|found| found == fault), "{wrong}: {:?}", read(wrong).1);
+        }
+    }
 
     #[test]
     fn ports_are_a_word_or_a_range() {

@@ -16,7 +16,7 @@
 //! Invariant: all sockets are bound before anything is served.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -60,6 +60,16 @@ pub struct Listener {
     counters: Arc<Counters>,
 }
 
+/// An address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}")]
+pub struct BindError {
+    /// The one of several.
+    pub address: SocketAddr,
+    /// Why.
+    pub source: io::Error,
+}
+
 /// While this is held the doors are open; dropped, it tells all threads to come to an end.
 #[derive(Default)]
 struct Open {
@@ -87,22 +97,33 @@ struct Door {
 
 impl Listener {
     /// Binds all sockets, so that a port that is taken shows before anything is served.
-    pub fn bind(config: &Config) -> io::Result<Self> {
-        let doors = config.listen.iter().map(|listen| socket::bind(*listen));
+    pub fn bind(config: &Config) -> Result<Self, BindError> {
+        let doors = config.listen.iter().map(|&listen| (listen, socket::bind(listen)));
         Self::open(doors, config)
     }
 
     /// Takes sockets for requests that are bound already, in the place of the addresses of `config`.
-    pub fn adopt(requests: Vec<UdpSocket>, config: &Config) -> io::Result<Self> {
-        Self::open(requests.into_iter().map(socket::adopt), config)
+    pub fn adopt(requests: Vec<UdpSocket>, config: &Config) -> Result<Self, BindError> {
+        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let doors = requests.into_iter().map(|socket| {
+            let address = socket.local_addr().unwrap_or(nowhere);
+            (address, socket::adopt(socket))
+        });
+        Self::open(doors, config)
     }
 
-    fn open(requests: impl Iterator<Item = io::Result<UdpSocket>>, config: &Config) -> io::Result<Self> {
+    fn open(
+        requests: impl Iterator<Item = (SocketAddr, io::Result<UdpSocket>)>,
+        config: &Config,
+    ) -> Result<Self, BindError> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let workers = config.workers.map_or(cores, std::num::NonZero::get);
-        let doors = requests.map(|requests| Door::new(requests?, &config.ports, workers));
+        let doors = requests.map(|(address, socket)| {
+            let door = socket.and_then(|socket| Door::new(socket, &config.ports, workers));
+            door.map_err(|source| BindError { address, source })
+        });
         Ok(Self {
-            doors: doors.collect::<io::Result<_>>()?,
+            doors: doors.collect::<Result<_, _>>()?,
             limits: config.limits.clone(),
             counters: Arc::default(),
         })

@@ -49,7 +49,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use driver::{Counters, Listener};
+pub use driver::{BindError, Counters, Listener};
 pub use options::Agreed;
 
 /// What a client asked for.

@@ -18,8 +18,11 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 pub(crate) struct Daemon {
     process: Child,
     log: Receiver<Value>,
-    /// Where the doors are.
+    /// Where the doors are; of several for TFTP, the last.
     pub(crate) tftp: SocketAddr,
+    /// All doors for TFTP.
+    #[allow(dead_code, reason = "mostly there is one")]
+    pub(crate) all_tftp: Vec<SocketAddr>,
     /// The machines' door.
     pub(crate) http: SocketAddr,
     /// The people's door.
@@ -73,15 +76,25 @@ impl Daemon {
             }
         });
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut daemon =
-            Self { process, log, tftp: nowhere, http: nowhere, api: nowhere, took: Duration::ZERO };
+        let mut daemon = Self {
+            process,
+            log,
+            tftp: nowhere,
+            all_tftp: Vec::new(),
+            http: nowhere,
+            api: nowhere,
+            took: Duration::ZERO,
+        };
         loop {
             let line = daemon.next_line();
             match line["message"].as_str() {
                 Some("listening") => {
                     let address = line["address"].as_str().expect("an address").parse().expect("an address");
                     match line["door"].as_str() {
-                        Some("tftp") => daemon.tftp = address,
+                        Some("tftp") => {
+                            daemon.tftp = address;
+                            daemon.all_tftp.push(address);
+                        }
                         Some("http") => daemon.http = address,
                         Some("api") => daemon.api = address,
                         other => panic!("an unknown door: {other:?}"),

@@ -8,6 +8,7 @@ mod crash;
 mod daemon;
 mod documents;
 mod faults;
+mod firmware;
 mod layers;
 mod life;
 mod metrics;

@@ -1,10 +1,10 @@
 //! Reload: SIGHUP puts another configuration in the place of the one that holds, and drops nobody.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::path::Path;
+use std::net::{SocketAddr, TcpStream};
 
 use crate::daemon::{Daemon, LIMIT, site};
+use crate::firmware::{ask, hear, rewrite, tftp};
 
 /// A connection that is kept open between requests.
 struct Kept(BufReader<TcpStream>);
@@ -35,29 +35,6 @@ impl Kept {
         self.0.read_exact(&mut body).expect("a body");
         (status, String::from_utf8_lossy(&body).into_owned())
     }
-}
-
-/// Reads a small file over TFTP: its one block, or the text of the error.
-fn tftp(door: SocketAddr, name: &str) -> String {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("binds");
-    socket.set_read_timeout(Some(LIMIT)).expect("is set");
-    socket.send_to(format!("\0\u{1}{name}\0octet\0").as_bytes(), door).expect("is sent");
-    let mut packet = [0; 600];
-    let (size, peer) = socket.recv_from(&mut packet).expect("is answered");
-    // Block 1 is acknowledged, so that the transfer ends.
-    socket.send_to(&[0, 4, 0, 1], peer).expect("is sent");
-    String::from_utf8_lossy(&packet[4..size]).into_owned()
-}
-
-/// What `site` wrote, with other lines before or in its sections.
-fn rewrite(site: &Path, changes: &[(&str, &str)]) {
-    let path = site.join("volboot.toml");
-    let mut text = std::fs::read_to_string(&path).expect("text");
-    for (from, to) in changes {
-        assert!(text.contains(from), "{from} is not in {text}");
-        text = text.replace(from, to);
-    }
-    std::fs::write(path, text).expect("is written");
 }
 
 #[test]
@@ -137,23 +114,6 @@ fn a_bad_file_changes_nothing_and_all_its_faults_are_told() {
     daemon.stop();
 }
 
-/// Asks for a file and hears the answer.
-fn ask(door: SocketAddr, name: &str, options: &str) -> (UdpSocket, Vec<u8>, SocketAddr) {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("binds");
-    socket.set_read_timeout(Some(LIMIT)).expect("is set");
-    let request = format!("\0\u{1}{name}\0octet\0{}", options.replace(' ', "\0"));
-    socket.send_to(request.as_bytes(), door).expect("is sent");
-    let (packet, peer) = hear(&socket);
-    (socket, packet, peer)
-}
-
-fn hear(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
-    let mut packet = vec![0; 2000];
-    let (size, peer) = socket.recv_from(&mut packet).expect("is answered");
-    packet.truncate(size);
-    (packet, peer)
-}
-
 #[test]
 fn a_running_transfer_keeps_its_image_while_others_get_the_new_one() {
     let site = site("");
@@ -176,31 +136,6 @@ fn a_running_transfer_keeps_its_image_while_others_get_the_new_one() {
     assert_eq!(last, [&[0, 3, 0, 2], &[b'a'; 488][..]].concat());
     socket.send_to(&[0, 4, 0, 2], peer).expect("is sent");
     daemon.stop();
-}
-
-#[test]
-fn ports_blocks_windows_and_how_many_at_once_are_the_operators_to_say() {
-    let site = site("");
-    let keys = "[tftp]\nports = \"single\"\nblock_size = 1000\nwindow = 4\ntransfers_per_client = 2\n";
-    rewrite(site.path(), &[("[tftp]\n", keys)]);
-    let daemon = Daemon::start(site.path());
-    let asked = "blksize 1468 windowsize 16 ";
-    let (_first, taken, peer) = ask(daemon.tftp, "boot.ipxe", asked);
-    assert_eq!(taken, b"\0\x06blksize\x001000\0windowsize\x004\0");
-    assert_eq!(peer, daemon.tftp, "the port that was asked");
-    let (_second, taken, _) = ask(daemon.tftp, "boot.ipxe", asked);
-    assert_eq!(taken[..2], [0, 6]);
-    let (_third, refused, _) = ask(daemon.tftp, "boot.ipxe", asked);
-    assert_eq!(refused, b"\0\x05\0\0Too many transfers, please try again\0");
-    drop(daemon);
-
-    rewrite(site.path(), &[("transfers_per_client", "transfers"), ("\"single\"", "\"42300-42399\"")]);
-    let daemon = Daemon::start(site.path());
-    let (_first, _, peer) = ask(daemon.tftp, "boot.ipxe", asked);
-    assert!((42_300..=42_399).contains(&peer.port()), "{peer}");
-    let (_second, ..) = ask(daemon.tftp, "boot.ipxe", asked);
-    let (_third, refused, _) = ask(daemon.tftp, "boot.ipxe", asked);
-    assert_eq!(refused[..2], [0, 5]);
 }
 
 #[test]

@@ -159,7 +159,7 @@ async fn ipv4_and_ipv6_listen_on_one_port_side_by_side() {
     let second = Config::new([SocketAddr::new("::".parse().expect("an address"), port)]);
     assert!(Listener::bind(&second).is_ok());
     let taken = Listener::bind(&Config::new(first.local_addrs())).expect_err("a port that is taken");
-    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
+    assert_eq!(taken.source.kind(), std::io::ErrorKind::AddrInUse);
 }
 
 #[tokio::test(flavor = "multi_thread")]
