@@ -8,6 +8,7 @@
 mod lab;
 
 mod bios;
+mod login;
 mod neighbours;
 mod pages;
 mod refusals;

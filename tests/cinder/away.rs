@@ -78,7 +78,9 @@ fn cinder_api_is_away(ground: &mut Ground) -> Result<()> {
     node.machine.boots()?;
     stand.ground.cloud.stop(Service::CinderApi)?;
     boots_from_what_is_known(&node)?;
+    stand.people_are_told(&node, &[&format!("volume {known} as last known, since Cinder did not say (")])?;
     other.machine.waits_because("Cinder is away")?;
+    stand.people_are_told(&other, &["waits, because ", "Cinder is away"])?;
     stand.ground.cloud.start_again(Service::CinderApi)?;
     node.machine.boots()?;
     other.machine.boots()?;

@@ -132,6 +132,18 @@ impl<'a> Stand<'a> {
         Ok(shown["storage"]["reason"].as_str().unwrap_or_default().to_owned())
     }
 
+    /// Sees that people are told what became of a node's boot: its verdict and its timeline, together, have all of
+    /// these words.
+    pub(crate) fn people_are_told(&self, node: &Node, words: &[&str]) -> Result<()> {
+        let mut told = String::new();
+        await_until("what the machine was told to be told to people", || {
+            let path = format!("nodes/{}/boot-history", node.uuid);
+            told = self.api.send(&Method::GET, &path, &Value::Null)?.to_string();
+            Ok(words.iter().all(|words| told.contains(words)))
+        })
+        .with_context(|| format!("it is told: {told}"))
+    }
+
     /// Undeploys a node and sees that nothing of it is left in Cinder.
     pub(crate) fn ends_well(&self, node: &Node, volume: &str) -> Result<()> {
         self.end_well(node, &[volume.to_owned()])

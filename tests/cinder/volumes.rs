@@ -59,6 +59,7 @@ fn in_use_elsewhere(ground: &mut Ground) -> Result<()> {
     for told in [node.machine.is_refused()?, stand.storage_fault(&node)?] {
         ensure!(told.contains(&volume) && told.contains(&theirs), "it was told: {told}");
     }
+    stand.people_are_told(&node, &["stopped at its question, because ", &volume, "in use", &theirs])?;
     ensure!(stand.is_attached_once(&volume)? == theirs, "it is not theirs any more");
     stand.ground.owner.detach(&theirs)?;
     stand.ground.owner.await_status(&volume, "available")?;

@@ -15,6 +15,7 @@ mod metrics;
 mod pages;
 mod people;
 mod reload;
+mod schema;
 mod service;
 mod tftp;
 mod tls;

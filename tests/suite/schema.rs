@@ -1,0 +1,160 @@
+//! What earlier versions wrote is read: one file of records for each schema there was, in `tests/golden/store`.
+//!
+//! The newest is also what this version writes, byte by byte. Who changes how a record is written, so that this fails, adds
+//! a schema (`SCHEMA_VERSION`) with what brings a file of the one before to it, and leaves the older files as they are.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::json;
+use uuid::Uuid;
+use volboot::model::{
+    Attachment, AttachmentState, Chassis, Connector, Node, Port, PortGroup, Properties, ProvisionState,
+    StorageInterface, VolumeConnector, VolumeTarget,
+};
+use volboot::store::{Attachments, Batch, Inventory, MemoryStore, RedbStore, Store};
+
+const NODE: Uuid = Uuid::from_u128(1);
+const VOLUME: &str = "6f3c4a2e-1b2d-4c3e-9f40-5a6b7c8d9e0f";
+
+fn golden(schema: u32) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/store/{schema}.txt"))
+}
+
+/// All records of a store: a key and its value in each line. What is not JSON is nothing, or the bytes of a UUID.
+async fn records(store: &dyn Store) -> String {
+    let all = store.list("", None, 1000).await.expect("lists");
+    let line = |key: &str, value: &[u8]| match Uuid::from_slice(value) {
+        Ok(uuid) => format!("{key}\t{uuid}\n"),
+        Err(_) => format!("{key}\t{}\n", str::from_utf8(value).expect("text")),
+    };
+    all.iter().map(|record| line(&record.key, &record.value)).collect()
+}
+
+fn properties(value: serde_json::Value) -> Properties {
+    serde_json::from_value(value).expect("an object")
+}
+
+/// One record of each kind, with all it can hold.
+struct All {
+    chassis: Chassis,
+    node: Node,
+    port: Port,
+    group: PortGroup,
+    connector: VolumeConnector,
+    target: VolumeTarget,
+    attachment: Attachment,
+}
+
+impl All {
+    fn new() -> Self {
+        let now = "2026-11-24T12:00:00.5Z".parse().expect("a time");
+        let id = Uuid::from_u128;
+        let mut node = Node::new(NODE, "ipmi", StorageInterface::Cinder, now);
+        node.updated_at = Some(now);
+        node.name = Some("web-1".into());
+        node.properties = properties(json!({"capabilities": "iscsi_boot:True", "cpus": 8}));
+        node.driver_info = properties(json!({"ipmi_address": "192.0.2.7"}));
+        node.extra = properties(json!({"rack": ["a", 1, null]}));
+        node.chassis_uuid = Some(id(2));
+        node.instance_uuid = Some(id(3));
+        node.provision_state = ProvisionState::Active;
+        node.provision_updated_at = Some(now);
+        node.maintenance = true;
+        node.maintenance_reason = Some("fan 3".into());
+        let mut port = Port::new(id(4), NODE, "52:54:00:12:34:56".parse().expect("a MAC address"), now);
+        port.extra = properties(json!({"switch": "s1"}));
+        let mut target = VolumeTarget::new(id(7), NODE, 0, VOLUME, now);
+        target.properties = properties(json!({"target_portal": "192.0.2.1:3260", "target_lun": 1}));
+        let mut attachment = Attachment::intended(NODE, VOLUME, target.uuid, vec!["another".into()], now);
+        attachment.id = id(8);
+        attachment.state = AttachmentState::Attached;
+        attachment.cinder_id = Some("0c5d7a3e-4f5a-4b6c-8d7e-9f0a1b2c3d4e".into());
+        attachment.connector = Some(Connector {
+            initiator: "iqn.2017-08.org.openstack.web-1".into(),
+            host: NODE.to_string(),
+            ip: Some("192.0.2.50".into()),
+            multipath: false,
+        });
+        attachment.connection =
+            Some(properties(json!({"target_portals": ["192.0.2.1:3260", "192.0.2.2:3260"]})));
+        attachment.initiator = Some("iqn.2017-08.org.openstack.web-1".into());
+        attachment.learnt_at = Some(now);
+        attachment.volume_type = Some("fast".into());
+        let chassis = json!({"uuid": id(2), "created_at": now, "description": "row 1", "extra": {"u": 42}});
+        let group = json!({
+            "uuid": id(5), "created_at": now, "node_uuid": NODE, "name": "bond", "mode": "802.3ad",
+            "address": "52:54:00:12:34:57", "properties": {"miimon": 100}, "standalone_ports_supported": true,
+        });
+        Self {
+            chassis: serde_json::from_value(chassis).expect("a chassis"),
+            node,
+            port,
+            group: serde_json::from_value(group).expect("a port group"),
+            connector: VolumeConnector::new(id(6), NODE, "iqn", "iqn.2017-08.org.openstack.web-1", now),
+            target,
+            attachment,
+        }
+    }
+
+    async fn write(&self, store: &Arc<dyn Store>) {
+        let inventory = Inventory::new(Arc::clone(store));
+        inventory.create(&self.chassis).await.expect("creates");
+        inventory.create(&self.node).await.expect("creates");
+        inventory.create(&self.group).await.expect("creates");
+        inventory.create(&self.port).await.expect("creates");
+        inventory.create(&self.connector).await.expect("creates");
+        inventory.create(&self.target).await.expect("creates");
+        assert!(Attachments::new(Arc::clone(store)).intend(&self.attachment).await.expect("is written"));
+    }
+
+    async fn assert_in(&self, store: &Arc<dyn Store>) {
+        let inventory = Inventory::new(Arc::clone(store));
+        let node = inventory.get::<Node>(NODE).await.expect("reads").expect("is there");
+        assert_eq!(node.value, self.node);
+        let chassis = inventory.get::<Chassis>(self.chassis.uuid).await.expect("reads").expect("is there");
+        assert_eq!(chassis.value, self.chassis);
+        assert_eq!(inventory.ports(&[self.port.address]).await.expect("reads"), [self.port.clone()]);
+        assert_eq!(inventory.all_of::<PortGroup>(NODE).await.expect("reads"), [self.group.clone()]);
+        assert_eq!(inventory.all_of::<VolumeConnector>(NODE).await.expect("reads"), [self.connector.clone()]);
+        assert_eq!(inventory.all_of::<VolumeTarget>(NODE).await.expect("reads"), [self.target.clone()]);
+        let held = Attachments::new(Arc::clone(store)).of_volume(VOLUME).await.expect("reads");
+        assert_eq!(held, [self.attachment.clone()]);
+    }
+}
+
+#[tokio::test]
+async fn this_version_writes_the_newest_schema() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    All::new().write(&store).await;
+    let written = records(store.as_ref()).await;
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::create_dir_all(golden(1).parent().expect("a folder")).expect("is made");
+        std::fs::write(golden(1), &written).expect("is written");
+    }
+    assert_eq!(written, std::fs::read_to_string(golden(1)).expect("is there"));
+}
+
+#[tokio::test]
+async fn a_file_of_every_schema_is_read_after_an_upgrade() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("store.redb");
+    let text = std::fs::read_to_string(golden(1)).expect("is there");
+    let batch = text.lines().fold(Batch::default(), |batch, line| {
+        let (key, value) = line.split_once('\t').expect("key and value");
+        let value = value.parse().map_or(value.as_bytes().to_vec(), |uuid: Uuid| uuid.as_bytes().to_vec());
+        batch.put(key, value)
+    });
+    let earlier = RedbStore::open(&path).expect("opens");
+    earlier.write(batch).await.expect("writes");
+    earlier.close().await.expect("closes");
+    drop(earlier);
+    let store: Arc<dyn Store> = loop {
+        // The writer of the store that is gone may hold the file for a moment longer.
+        match RedbStore::open(&path) {
+            Err(volboot::store::OpenError::InUse(_)) => tokio::task::yield_now().await,
+            opened => break Arc::new(opened.expect("opens")),
+        }
+    };
+    All::new().assert_in(&store).await;
+}
