@@ -13,6 +13,7 @@ help:
 	@echo "make test       all tests, with machines that really boot"
 	@echo "make check      formatting, lints, documents, licences"
 	@echo "make packages   the deb and the rpm, in target/packages"
+	@echo "make static     the binary for any Linux, in target/static; takes some minutes"
 	@echo "make setup      the Debian packages that demo and tests need (both install them by themselves)"
 	@echo "make clients    OpenStack's own clients, which the tests need (they install them by themselves)"
 	@echo "make cloud      Keystone and Cinder, likewise"
@@ -28,6 +29,10 @@ packages:
 .PHONY: setup
 setup:
 	@tests/lab/install
+
+.PHONY: static
+static:
+	@packaging/static
 
 # OpenStack's own clients, in a Python environment under `target`.
 .PHONY: clients
