@@ -114,12 +114,24 @@ impl All {
         assert_eq!(node.value, self.node);
         let chassis = inventory.get::<Chassis>(self.chassis.uuid).await.expect("reads").expect("is there");
         assert_eq!(chassis.value, self.chassis);
-        assert_eq!(inventory.ports(&[self.port.address]).await.expect("reads"), [self.port.clone()]);
-        assert_eq!(inventory.all_of::<PortGroup>(NODE).await.expect("reads"), [self.group.clone()]);
-        assert_eq!(inventory.all_of::<VolumeConnector>(NODE).await.expect("reads"), [self.connector.clone()]);
-        assert_eq!(inventory.all_of::<VolumeTarget>(NODE).await.expect("reads"), [self.target.clone()]);
+        assert_eq!(
+            inventory.ports(&[self.port.address]).await.expect("reads"),
+            std::slice::from_ref(&self.port)
+        );
+        assert_eq!(
+            inventory.all_of::<PortGroup>(NODE).await.expect("reads"),
+            std::slice::from_ref(&self.group)
+        );
+        assert_eq!(
+            inventory.all_of::<VolumeConnector>(NODE).await.expect("reads"),
+            std::slice::from_ref(&self.connector)
+        );
+        assert_eq!(
+            inventory.all_of::<VolumeTarget>(NODE).await.expect("reads"),
+            std::slice::from_ref(&self.target)
+        );
         let held = Attachments::new(Arc::clone(store)).of_volume(VOLUME).await.expect("reads");
-        assert_eq!(held, [self.attachment.clone()]);
+        assert_eq!(held, std::slice::from_ref(&self.attachment));
     }
 }
 
