@@ -33,6 +33,10 @@ use super::table::Shared;
 use super::worker::{Desk, Handed, IDLE, Worker};
 use super::{Config, Event, Files, Limits, Ports};
 
+/// Workers of an address, on hosts with more cores: each serves several networks of 1 Gbit/s, and all are threads that
+/// the runtime lends.
+const MOST_WORKERS: usize = 8;
+
 /// What was lost, since the start.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -117,7 +121,7 @@ impl Listener {
         config: &Config,
     ) -> Result<Self, BindError> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let workers = config.workers.map_or(cores, std::num::NonZero::get);
+        let workers = config.workers.map_or(cores.min(MOST_WORKERS), std::num::NonZero::get);
         let doors = requests.map(|(address, socket)| {
             let door = socket.and_then(|socket| Door::new(socket, &config.ports, workers));
             door.map_err(|source| BindError { address, source })

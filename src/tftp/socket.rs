@@ -174,8 +174,10 @@ impl Socket {
         for window in parcel.bytes().chunks(segments * parcel.stride()) {
             let is_one = window.len() <= parcel.stride();
             let cut = self.cut_into(if is_one { 0 } else { parcel.stride() as u16 });
-            if cut.and_then(|()| self.transmit(parcel, window)).is_err() && !is_one {
-                // Not every way out can have a window cut: IPsec's, or one with a smaller MTU.
+            let sent = cut.and_then(|()| self.transmit(parcel, window));
+            // Not every way out can have a window cut: IPsec's, or one with a smaller MTU. One that is full cannot take
+            // the datagrams either.
+            if !is_one && sent.is_err_and(|error| error.kind() != ErrorKind::WouldBlock) {
                 let _ = self.cut_into(0);
                 for datagram in window.chunks(parcel.stride()) {
                     let _ = self.transmit(parcel, datagram);
@@ -234,6 +236,38 @@ impl From<IpAddr> for Source {
             }),
             IpAddr::V6(address) => {
                 Self::V6(in6_pktinfo { ipi6_addr: in6_addr { s6_addr: address.octets() }, ipi6_ifindex: 0 })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn the_kernel_cuts_windows_and_nothing_else() {
+        let bound = || bind("127.0.0.1:0".parse().expect("an address")).expect("binds");
+        let (ours, client) = (Socket::for_transfers(bound()).expect("a socket"), bound());
+        assert!(ours.segments, "this kernel does not cut");
+        client.set_read_timeout(Some(Duration::from_secs(5))).expect("is set");
+        let mut parcel = Parcel::new();
+        parcel.address(client.local_addr().expect("an address"), None);
+        // Bytes in all, bytes of one: a window with a short end, a block that is longer, a window again.
+        for (all, each, cut, lengths) in [
+            (2500, 1000, 1000, &[1000, 1000, 500][..]),
+            (1400, 1400, 0, &[1400]),
+            (600, 300, 300, &[300, 300]),
+            (900, 1400, 0, &[900]),
+        ] {
+            parcel.put_shared(Bytes::from(vec![7; all]), each);
+            ours.send(&parcel);
+            assert_eq!(ours.cut.get(), cut);
+            let mut packet = [0; ROOM];
+            for length in lengths {
+                assert_eq!(client.recv(&mut packet).expect("is received"), *length);
             }
         }
     }

@@ -24,8 +24,10 @@ use super::table::{Arrival, Shared, Table};
 
 /// Requests that may wait for a worker. Beyond that they are lost, and the clients ask again.
 const WAITING: usize = 1024;
-/// Packets taken without a wait before timers and new requests get their turn.
+/// Packets taken without a wait before timers get their turn.
 const AT_ONCE: usize = 512;
+/// The same for new requests.
+const REQUESTS_AT_ONCE: usize = 64;
 /// Who has nothing to wait for still looks up once in this time.
 pub(super) const IDLE: Duration = Duration::from_secs(3600);
 
@@ -117,9 +119,12 @@ impl Worker {
         }
     }
 
-    /// Takes what is at the desk, or sees that it is gone.
+    /// Takes what is at the desk, but not so much that timers have to wait for it; or sees that the desk is gone.
     fn take_requests(&mut self, grace: Duration) {
-        while self.last_moment.is_none() {
+        for _ in 0..REQUESTS_AT_ONCE {
+            if self.last_moment.is_some() {
+                return;
+            }
             match self.requests.try_recv() {
                 Ok(handed) => {
                     self.empty_socket();
@@ -129,6 +134,8 @@ impl Worker {
                 Err(TryRecvError::Disconnected) => self.last_moment = Some(Instant::now() + grace),
             }
         }
+        // There may be more, and no bell rings for it again.
+        self.bell.ring();
     }
 
     /// Takes what is there; returns the time afterwards.

@@ -237,6 +237,68 @@ async fn many_clients_at_once_are_served_through_the_one_port_that_was_asked() {
     assert!(std::fs::read(&path).expect("what came") == pattern(100_000));
 }
 
+/// What one of several is sent, window by window.
+struct Reader {
+    hand: Hand,
+    block_size: usize,
+    window: usize,
+    got: Vec<u8>,
+    blocks: usize,
+}
+
+impl Reader {
+    fn new(door: SocketAddr, block_size: usize, window: usize) -> Self {
+        let hand = Hand::new(door);
+        hand.ask(&format!("blksize {block_size} windowsize {window} "));
+        assert_eq!(hand.hear().0[..2], [0, 6]);
+        Self { hand, block_size, window, got: Vec::new(), blocks: 0 }
+    }
+
+    /// Acknowledges what it has, and takes what comes for that. False at the end.
+    fn read_window(&mut self) -> bool {
+        let [.., high, low] = self.blocks.to_be_bytes();
+        self.hand.say(&[0, 4, high, low], self.hand.server);
+        for _ in 0..self.window {
+            self.blocks += 1;
+            let [.., high, low] = self.blocks.to_be_bytes();
+            // On a slow host some may come again.
+            let mut heard = std::iter::repeat_with(|| self.hand.hear().0);
+            let packet = heard.find(|packet| packet[..4] == [0, 3, high, low]).expect("is heard");
+            self.got.extend_from_slice(&packet[4..]);
+            if packet.len() < self.block_size + 4 {
+                let [.., high, low] = self.blocks.to_be_bytes();
+                self.hand.say(&[0, 4, high, low], self.hand.server);
+                return false;
+            }
+        }
+        true
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_with_other_blocks_and_windows_take_turns_at_one_socket() {
+    let mut config = Config::new(["127.0.0.1:0".parse().expect("an address")]);
+    config.ports = Ports::Single;
+    let mut door = Door::open(&config);
+    let kinds = [(512, 4), (1468, 16), (1024, 1), (1468, 3), (1000, 16)];
+    let mut readers: Vec<_> = kinds.map(|(size, window)| Reader::new(door.address, size, window)).into();
+    let mut ended = 0;
+    while !readers.is_empty() {
+        readers.retain_mut(|reader| {
+            let goes_on = reader.read_window();
+            if !goes_on {
+                assert!(reader.got == pattern(100_000), "blocks of {}", reader.block_size);
+                ended += 1;
+            }
+            goes_on
+        });
+    }
+    assert_eq!(ended, kinds.len());
+    for _ in kinds {
+        assert_eq!(door.event().await.outcome, Outcome::Complete);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_door_that_is_dropped_leaves_no_thread_behind() {
     for ports in [Ports::Ephemeral, Ports::Single] {
