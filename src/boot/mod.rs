@@ -22,7 +22,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::attach::{Attach, Found, Progress, Source, Wanted};
-use crate::model::{Answer, Asker, Node, StorageInterface, VolumeConnector, VolumeTarget};
+use crate::model::{Answer, Asker, Mac, Node, StorageInterface, VolumeConnector, VolumeTarget};
 use crate::store::{Inventory, StoreError};
 use decide::{Records, Verdict, decide};
 use identify::{Identity, identify};
@@ -91,6 +91,17 @@ impl Boot {
             return self.attach.examine(node.uuid, targets).await.faults();
         }
         faults
+    }
+
+    /// Whether what comes from a card may be a report of this machine's: the card is the machine's, or of the same node.
+    /// Of a machine that nobody registered nothing is known but its card; while the store fails nobody is believed.
+    pub async fn speaks_for(&self, card: Mac, machine: Mac) -> bool {
+        if card == machine {
+            return true;
+        }
+        let ports = self.inventory.ports(&[card, machine]).await.unwrap_or_default();
+        let node_of = |mac| ports.iter().find(|port| port.address == mac).map(|port| port.node_uuid);
+        node_of(card).is_some_and(|node| node_of(machine) == Some(node))
     }
 
     async fn decision(&self, asker: &Asker, preview: bool) -> Result<Decision, StoreError> {

@@ -27,7 +27,7 @@ use crate::boot::{Boot, Decision, Resolved};
 use crate::config::{BootConfig, HttpConfig};
 use crate::images::Images;
 use crate::listen::Peer;
-use crate::model::{Answer, Asker, Seen};
+use crate::model::{Answer, Asker, Mac, Seen};
 use crate::neighbours::Neighbours;
 use crate::script::{self, Journey, Script};
 use crate::timeline::Timeline;
@@ -71,6 +71,11 @@ impl Machines {
             neighbours: config.verify_mac.then(Neighbours::default),
             timeline,
         }
+    }
+
+    /// The card that the network shows for who asks; none if there is none to be seen, or none is to be looked for.
+    async fn card(&self, peer: Peer) -> Option<Mac> {
+        self.neighbours.as_ref()?.seen(peer.remote, peer.local.ip()).await.card()
     }
 }
 
@@ -129,11 +134,7 @@ async fn autoexec(method: Method, machines: State<Arc<Machines>>, peer: Extensio
 
 async fn gather_from(base: &str, method: &Method, machines: &Machines, peer: Peer) -> Response {
     if method == Method::GET {
-        let card = match &machines.neighbours {
-            Some(neighbours) => neighbours.seen(peer.remote, peer.local.ip()).await.card(),
-            None => None,
-        };
-        machines.timeline.tell(seen::gathered(peer, card));
+        machines.timeline.tell(seen::gathered(peer, machines.card(peer).await));
     }
     match script::gather(base, Journey::new()) {
         Ok(script) => send(script),
@@ -233,6 +234,13 @@ async fn event(
         return Ok((StatusCode::TOO_MANY_REQUESTS, "volboot: too many events\n").into_response());
     }
     let Event { mac, step, rc, attempt } = &event;
+    if let Some(card) = machines.card(peer).await
+        && !machines.boot.speaks_for(card, *mac).await
+    {
+        tracing::info!(%mac, %card, step, rc, attempt, "boot event of another machine");
+        let text = format!("volboot: {mac} and {card} are not of one machine ([boot] verify_mac)\n");
+        return Ok((StatusCode::FORBIDDEN, text).into_response());
+    }
     tracing::info!(%mac, step, rc, attempt, "boot event");
     if method == Method::GET {
         machines.timeline.tell(seen::reported(peer, event));
@@ -260,8 +268,18 @@ fn paced(pace: Pace, asker: &Asker, remote: IpAddr, config: BootConfig) -> Optio
     }
 }
 
-async fn image(State(machines): State<Arc<Machines>>, Path(name): Path<String>) -> Response {
-    match machines.images.get(&name) {
+async fn image(
+    method: Method,
+    State(machines): State<Arc<Machines>>,
+    Extension(peer): Extension<Peer>,
+    Path(name): Path<String>,
+) -> Response {
+    let found = machines.images.get(&name);
+    if method == Method::GET {
+        let (card, size) = (machines.card(peer).await, found.as_ref().map(|content| content.len() as u64));
+        machines.timeline.tell(seen::fetched(peer, card, name.clone(), size));
+    }
+    match found {
         // UEFI HTTP boot takes the kind of file from the type, or from the name's ending.
         Some(content) if name.to_ascii_lowercase().ends_with(".efi") => {
             ([(header::CONTENT_TYPE, "application/efi")], content).into_response()

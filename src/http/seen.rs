@@ -17,6 +17,11 @@ pub(super) fn gathered(peer: Peer, card: Option<Mac>) -> Event {
     Event::new(Timestamp::now(), card, Some(peer.remote.ip()), What::Gathered)
 }
 
+/// Firmware asked for an image, of which there are so many bytes.
+pub(super) fn fetched(peer: Peer, card: Option<Mac>, file: String, size: Option<u64>) -> Event {
+    Event::new(Timestamp::now(), card, Some(peer.remote.ip()), What::Fetched { file, size })
+}
+
 /// A machine was told to wait, because it begins again and again.
 pub(super) fn paced(peer: Peer, asker: &Asker, paced: Paced) -> Event {
     let Paced { journeys, seconds, .. } = paced;

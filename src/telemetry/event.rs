@@ -42,6 +42,14 @@ pub struct Event {
 pub enum What {
     /// Firmware or iPXE read a file over TFTP, or tried to.
     Transfer(Transfer),
+    /// Firmware asked for a file over HTTP, and was sent it if it is there. Whether it arrived is not seen.
+    Fetched {
+        /// Its name.
+        file: String,
+        /// Bytes of it; none if there is no such file.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        size: Option<u64>,
+    },
     /// iPXE read the script that is the same for everybody, and with it begins a journey.
     Gathered,
     /// A machine asked for its own script, and was answered.
@@ -183,6 +191,7 @@ impl Event {
             }),
             What::Paced { .. } => metrics.report("paced"),
             What::Gathered => metrics.report("gathered"),
+            What::Fetched { .. } => metrics.report("fetched"),
         }
     }
 

@@ -27,6 +27,9 @@ pub struct Progress {
     /// Whether it was told to wait because of them.
     #[serde(default)]
     pub paced: bool,
+    /// How often in a row it has read the same file to its end, and nothing else.
+    #[serde(default)]
+    pub loads: u32,
     /// How often it may try on one journey.
     #[serde(default)]
     pub tries: u32,
@@ -49,6 +52,9 @@ pub enum Stage {
     Loaded {
         /// The file's name.
         file: String,
+        /// Over HTTP, and not over TFTP.
+        #[serde(default)]
+        http: bool,
     },
     /// It did not get this file.
     NotLoaded {
@@ -56,6 +62,9 @@ pub enum Stage {
         file: String,
         /// How that ended.
         outcome: String,
+        /// Over HTTP, and not over TFTP.
+        #[serde(default)]
+        http: bool,
     },
     /// It has the script that is the same for everybody.
     Gathered,
@@ -98,9 +107,10 @@ impl Progress {
             began: first.at,
             at: first.at,
             // Nowhere yet, and whatever comes first is of this journey.
-            stage: Stage::NotLoaded { file: String::new(), outcome: String::new() },
+            stage: Stage::NotLoaded { file: String::new(), outcome: String::new(), http: false },
             journeys: 1,
             paced: false,
+            loads: 0,
             tries: 0,
             hooks: Vec::new(),
             failure: None,
@@ -120,18 +130,29 @@ impl Progress {
             self.journeys = if settled { 1 } else { self.journeys.saturating_add(counts) };
             self.paced &= !settled;
             (self.began, self.failure, self.hooked) = (event.at, None, None);
+            self.loads = 0;
         }
+        self.count_load(&event.what);
         self.stage = match &event.what {
             What::Transfer(transfer) => match transfer.outcome.as_ref() {
                 "complete" | "unconfirmed" | "probe" | "replaced" => {
-                    Stage::Loaded { file: transfer.file.clone() }
+                    Stage::Loaded { file: transfer.file.clone(), http: false }
                 }
                 // New iPXE looks for a script beside itself and is content if there is none.
                 "not found" if matches!(self.stage, Stage::Loaded { .. } | Stage::Gathered) => {
                     self.stage.clone()
                 }
-                outcome => Stage::NotLoaded { file: transfer.file.clone(), outcome: outcome.to_owned() },
+                outcome => {
+                    Stage::NotLoaded { file: transfer.file.clone(), outcome: outcome.to_owned(), http: false }
+                }
             },
+            What::Fetched { file, size: Some(_) } => Stage::Loaded { file: file.clone(), http: true },
+            What::Fetched { .. } if matches!(self.stage, Stage::Loaded { .. } | Stage::Gathered) => {
+                self.stage.clone()
+            }
+            What::Fetched { file, size: None } => {
+                Stage::NotLoaded { file: file.clone(), outcome: "not found".into(), http: true }
+            }
             What::Gathered => Stage::Gathered,
             What::Answered(answered) => self.answered(answered),
             What::Paced { journeys, .. } => {
@@ -146,13 +167,32 @@ impl Progress {
         self.at = event.at;
     }
 
+    /// A file that was read to its end, and read again: iPXE that is given itself instead of a script does so for ever.
+    fn count_load(&mut self, what: &What) {
+        let read = match what {
+            What::Transfer(transfer) => {
+                matches!(transfer.outcome.as_ref(), "complete" | "unconfirmed").then_some(&transfer.file)
+            }
+            What::Fetched { file, size } => size.and(Some(file)),
+            _ => {
+                self.loads = 0;
+                None
+            }
+        };
+        let Some(read) = read else { return };
+        let again = matches!(&self.stage, Stage::Loaded { file, .. } if file == read);
+        self.loads = if again { self.loads.saturating_add(1) } else { 1 };
+    }
+
     /// Whether an event is the first of another journey.
     fn begins_anew(&self, event: &Event) -> bool {
         let on_its_way =
             matches!(self.stage, Stage::Loaded { .. } | Stage::NotLoaded { .. } | Stage::Gathered)
                 && event.at.duration_since(self.at) < PATIENCE;
         match &event.what {
-            What::Transfer(_) | What::Gathered => !on_its_way || self.stage == Stage::Gathered,
+            What::Transfer(_) | What::Fetched { .. } | What::Gathered => {
+                !on_its_way || self.stage == Stage::Gathered
+            }
             // A machine that waits or was refused asks again as the same try.
             What::Answered(answered) => {
                 answered.attempt == 1 && matches!(self.stage, Stage::Hooked | Stage::Up | Stage::Failed)

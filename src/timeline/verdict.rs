@@ -12,6 +12,8 @@ use serde::Serialize;
 use super::progress::{Failure, Progress, Stage};
 use crate::telemetry::errno;
 
+/// Whoever reads the same file so often in a row is not getting anywhere.
+const LOADS: u32 = 3;
 /// From the last file or the first script to the question for its own: iPXE takes a few seconds.
 const TO_ASK: SignedDuration = SignedDuration::from_mins(1);
 /// From its script to a report. iPXE gives up a silent target after some 16 s, and each volume may be one.
@@ -126,17 +128,28 @@ impl Verdict {
 
 fn settled(progress: &Progress, since: SignedDuration) -> Verdict {
     match &progress.stage {
-        Stage::Loaded { file } if since < TO_ASK => {
-            Verdict::new(State::Booting, format!("has read {file} over TFTP"))
+        Stage::Loaded { file, http } if progress.loads >= LOADS => {
+            let (door, loads) = (door(*http), progress.loads);
+            let text =
+                format!("has read {file} over {door} {loads} times in a row, and never asked for a script");
+            Verdict::new(State::Looping, text).advising(
+                "DHCP most likely gives iPXE the file that it gives firmware. Whoever sends option 175 is iPXE, and must be \
+                 given the script: the files in /usr/share/volboot/dhcp do so.",
+            )
         }
-        Stage::Loaded { file } => {
-            let text = format!("stopped after it read {file} over TFTP, because it never asked for a script");
+        Stage::Loaded { file, http } if since < TO_ASK => {
+            Verdict::new(State::Booting, format!("has read {file} over {}", door(*http)))
+        }
+        Stage::Loaded { file, http } => {
+            let door = door(*http);
+            let text =
+                format!("stopped after it read {file} over {door}, because it never asked for a script");
             Verdict::new(State::Stopped, text).advising(
                 "Look at the machine's console. If iPXE never appears, the file is for another firmware; if it does, DHCP \
                  must name the script for it, and the machine must reach the machines' door.",
             )
         }
-        Stage::NotLoaded { file, outcome } => not_loaded(file, outcome),
+        Stage::NotLoaded { file, outcome, http } => not_loaded(file, outcome, *http),
         Stage::Gathered if since < TO_ASK => {
             Verdict::new(State::Booting, "has read /boot.ipxe, and is about to ask for its own script")
         }
@@ -156,7 +169,11 @@ fn settled(progress: &Progress, since: SignedDuration) -> Verdict {
     }
 }
 
-fn not_loaded(file: &str, outcome: &str) -> Verdict {
+fn door(http: bool) -> &'static str {
+    if http { "HTTP" } else { "TFTP" }
+}
+
+fn not_loaded(file: &str, outcome: &str, http: bool) -> Verdict {
     let (why, advice) = match outcome {
         "not found" => (
             "there is no such file",
@@ -171,7 +188,7 @@ fn not_loaded(file: &str, outcome: &str) -> Verdict {
         "stopped" => ("volboot was stopped", "It asks again by itself."),
         _ => ("it broke off", "Look at the machine's console, and at the words with which it broke off."),
     };
-    Verdict::new(State::Stopped, format!("stopped at reading {file} over TFTP, because {why}"))
+    Verdict::new(State::Stopped, format!("stopped at reading {file} over {}, because {why}", door(http)))
         .advising(advice)
 }
 

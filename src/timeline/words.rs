@@ -44,6 +44,12 @@ pub(super) fn entry(event: Event, hooks: &[String]) -> Entry {
 fn line(what: &What, hooks: &[String]) -> (String, Option<String>) {
     match what {
         What::Transfer(transfer) => (read(transfer), None),
+        What::Fetched { file, size: Some(size) } => {
+            (format!("asked over HTTP for {file}: {size} bytes"), None)
+        }
+        What::Fetched { file, size: None } => {
+            (format!("asked over HTTP for {file}, which is not there"), None)
+        }
         What::Gathered => ("read /boot.ipxe".to_owned(), None),
         What::Answered(answered) => (question(answered), None),
         What::Reported { step, rc, attempt } => reported(step.as_deref(), rc.as_deref(), *attempt, hooks),

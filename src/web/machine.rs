@@ -241,6 +241,7 @@ fn mood(entry: &Entry) -> &'static str {
             "aborted" => "warn",
             _ => "bad",
         },
-        What::Gathered => "calm",
+        What::Fetched { size: None, .. } => "bad",
+        What::Fetched { .. } | What::Gathered => "calm",
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
@@ -17,6 +18,8 @@ use crate::lab::volume::Volume;
 use crate::lab::{self, Lab};
 use crate::site::{BOOT_LIMIT, INITIATOR, LOG_LIMIT, MAC};
 
+/// How often the timeline is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 const OTHER: &str = "52:54:00:12:34:99";
 /// What the script for the node says and no other does: the secret is set.
 const SECRET: &str = "set password:hex";
@@ -83,6 +86,31 @@ fn a_secret_is_for_the_card_that_the_network_shows() -> Result<()> {
             }
         }
         volboot.wait_for(&[r#""outcome":"refuse""#], LOG_LIMIT)?;
+
+        // Nor is it believed what another says of itself.
+        let event = format!("/boot/{}/event?step=up", hyphenated(MAC));
+        let answer = stranger.ask(at(&SERVER.to_string())?, &event)?;
+        ensure!(answer.starts_with("HTTP/1.1 403 "), "somebody else's word: {answer}");
+        ensure!(machine.get(at(&SERVER.to_string())?, &event)? == "noted\n", "its own word");
+        Ok(())
+    })
+}
+
+#[test]
+fn what_was_read_over_tftp_is_of_the_card_that_the_network_shows() -> Result<()> {
+    lab::run(|lab| {
+        let _volboot = open(lab, "")?;
+        let machine = Host::plug("machine", OTHER)?;
+        machine.ip("address add 10.99.0.7/24 dev eth0")?;
+        machine.begin_to_read(SocketAddr::new(SERVER.into(), 69), "boot.ipxe")?;
+        // It never asks for a script, so that there is nothing else by which it could be known.
+        let api = Api::new()?;
+        let deadline = Instant::now() + LOG_LIMIT;
+        while api.show(&format!("machines/{OTHER}")).is_err() {
+            ensure!(Instant::now() < deadline, "nothing is known of it");
+            // Nothing is waited for by this: it only spares the host.
+            std::thread::sleep(LOOK);
+        }
         Ok(())
     })
 }

@@ -56,6 +56,15 @@ impl Host {
 
     /// The body of what `server` answers to a GET, which must be 200.
     pub(crate) fn get(&self, server: SocketAddr, path: &str) -> Result<String> {
+        let answer = self.ask(server, path)?;
+        match answer.split_once("\r\n\r\n") {
+            Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
+            _ => bail!("{path} was answered: {answer}"),
+        }
+    }
+
+    /// All that `server` answers to a GET.
+    pub(crate) fn ask(&self, server: SocketAddr, path: &str) -> Result<String> {
         let path = path.to_owned();
         self.there(move || {
             let mut stream = TcpStream::connect_timeout(&server, LIMIT)?;
@@ -63,10 +72,20 @@ impl Host {
             write!(stream, "GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n")?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer)?;
-            match answer.split_once("\r\n\r\n") {
-                Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
-                _ => bail!("{path} was answered: {answer}"),
-            }
+            Ok(answer)
+        })
+    }
+
+    /// Reads the beginning of a file over TFTP and breaks off.
+    pub(crate) fn begin_to_read(&self, server: SocketAddr, file: &str) -> Result<()> {
+        let request = format!("\0\u{1}{file}\0octet\0tsize\x000\0");
+        self.there(move || {
+            let socket = UdpSocket::bind("0.0.0.0:0")?;
+            socket.set_read_timeout(Some(LIMIT))?;
+            socket.send_to(request.as_bytes(), server)?;
+            let (_, peer) = socket.recv_from(&mut [0; 600])?;
+            socket.send_to(b"\0\x05\0\x00that will do\0", peer)?;
+            Ok(())
         })
     }
 

@@ -107,8 +107,9 @@ impl RedbStore {
     fn over(mut database: Database, name: String) -> Result<Self, OpenError> {
         let damaged = |error: redb::Error| OpenError::Damaged { path: name.clone(), source: Box::new(error) };
         let state = read_meta(&database).map_err(damaged)?;
-        if let Some(found) = state.schema.filter(|found| *found > SCHEMA_VERSION) {
-            return Err(OpenError::Newer { path: name, found });
+        match state.schema {
+            None | Some(SCHEMA_VERSION) => {}
+            Some(found) => return Err(OpenError::Newer { path: name, found }),
         }
         if state.schema.is_some() && !state.clean {
             let intact = database.check_integrity().map_err(|error| damaged(error.into()))?;

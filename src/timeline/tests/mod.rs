@@ -30,6 +30,10 @@ fn transfer(file: &str, outcome: &'static str) -> What {
     })
 }
 
+fn fetched(file: &str, size: Option<u64>) -> What {
+    What::Fetched { file: file.into(), size }
+}
+
 fn answered(attempt: u32, outcome: &'static str, reason: Option<&str>) -> What {
     let boots = outcome == "boot";
     What::Answered(Box::new(Answered {

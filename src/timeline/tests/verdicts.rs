@@ -13,6 +13,39 @@ fn every_end_without_a_script_to_boot_by_has_its_sentence() {
             "stopped after it read undionly.kpxe over TFTP, because it never asked for a script",
         ),
         (
+            (0..6)
+                .map(|n| {
+                    (n * 10, false, transfer("undionly.kpxe", if n % 2 == 0 { "probe" } else { "complete" }))
+                })
+                .collect(),
+            51,
+            State::Looping,
+            "has read undionly.kpxe over TFTP 3 times in a row, and never asked for a script",
+        ),
+        (
+            vec![
+                (0, true, transfer("undionly.kpxe", "complete")),
+                (1, true, transfer("undionly.kpxe", "complete")),
+                (2, true, answered(1, "boot", None)),
+                (10, true, transfer("undionly.kpxe", "complete")),
+            ],
+            20,
+            State::Booting,
+            "has read undionly.kpxe over TFTP",
+        ),
+        (
+            vec![(0, true, fetched("snponly.efi", Some(9)))],
+            10,
+            State::Booting,
+            "has read snponly.efi over HTTP",
+        ),
+        (
+            vec![(0, true, fetched("snp.efi", None))],
+            10,
+            State::Stopped,
+            "stopped at reading snp.efi over HTTP, because there is no such file",
+        ),
+        (
             vec![(0, false, transfer("pxelinux.0", "not found"))],
             0,
             State::Stopped,
