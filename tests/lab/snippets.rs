@@ -25,7 +25,7 @@ use super::process::Process;
 
 const SNIPPETS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/dhcp");
 /// The network in the files, and the lab's.
-const NETWORKS: [&str; 2] = ["192.0.2.", "10.99.0."];
+const NETWORKS: [&str; 2] = ["10.0.0.", "10.99.0."];
 const INTERFACE: &str = "eth0";
 
 const START_LIMIT: Duration = Duration::from_secs(20);
