@@ -17,7 +17,10 @@ pub(super) async fn tell(mut transfers: mpsc::Receiver<tftp::Event>, timeline: T
         let millis = event.took.as_millis() as u64;
         let (client, name, size) = (event.client, event.name.as_str(), event.size);
         let (outcome, again) = (event.outcome.as_str(), event.retransmissions);
-        tracing::info!(%client, name, outcome, size, again, millis, "tftp transfer");
+        let (block_size, window, blocks) = (event.agreed.block_size, event.agreed.window, event.blocks);
+        tracing::info!(
+            %client, name, outcome, size, block_size, window, blocks, again, millis, "tftp transfer"
+        );
         let words = match event.outcome {
             Outcome::Aborted { message, .. } => Some(message),
             _ => None,
@@ -26,9 +29,9 @@ pub(super) async fn tell(mut transfers: mpsc::Receiver<tftp::Event>, timeline: T
             file: event.name,
             outcome: Cow::Borrowed(outcome),
             size,
-            block_size: event.agreed.block_size,
-            window: event.agreed.window,
-            blocks: event.blocks,
+            block_size,
+            window,
+            blocks,
             again,
             millis,
             words,

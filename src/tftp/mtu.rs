@@ -1,14 +1,15 @@
 //! The MTU of the interface a request came through.
 //!
-//! The kernel names the interface by number with each datagram; its MTU is read where Linux shows it and
-//! kept for a while, as an operator may change it. What cannot be read bounds nothing: then the configured
-//! block size stands alone.
+//! The kernel names the interface by number with each datagram. Its MTU is what the way back to the client has, and is
+//! kept for a while, as an operator may change it. What cannot be told bounds nothing: then the configured block size
+//! stands alone.
 
 use std::collections::HashMap;
-use std::net::UdpSocket;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use rustix::net::netdevice::index_to_name;
+use rustix::net::sockopt::{ip_mtu, ipv6_mtu};
 
 /// How long an answer is believed.
 const FRESH: Duration = Duration::from_secs(10);
@@ -19,11 +20,11 @@ pub(super) struct Mtus {
 }
 
 impl Mtus {
-    pub(super) fn of(&mut self, interface: u32, now: Instant) -> Option<u32> {
+    pub(super) fn of(&mut self, interface: u32, client: SocketAddr, now: Instant) -> Option<u32> {
         match self.known.get(&interface) {
             Some((mtu, at)) if now < *at + FRESH => *mtu,
             _ => {
-                let mtu = read(interface);
+                let mtu = ask(client).ok();
                 self.known.insert(interface, (mtu, now));
                 mtu
             }
@@ -31,11 +32,17 @@ impl Mtus {
     }
 }
 
-fn read(interface: u32) -> Option<u32> {
-    let any = UdpSocket::bind("127.0.0.1:0").ok()?;
-    let name = index_to_name(any, interface).ok()?;
-    let mtu = std::fs::read_to_string(format!("/sys/class/net/{name}/mtu")).ok()?;
-    mtu.trim().parse().ok()
+/// Asks the kernel which way a datagram would take. Files under /sys would be another network's in some containers.
+fn ask(client: SocketAddr) -> io::Result<u32> {
+    if client.is_ipv4() {
+        let trial = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        trial.connect(client)?;
+        Ok(ip_mtu(&trial)?)
+    } else {
+        let trial = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
+        trial.connect(client)?;
+        Ok(ipv6_mtu(&trial)?)
+    }
 }
 
 #[cfg(test)]
@@ -43,10 +50,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_loopback_interface_has_an_mtu_and_an_unknown_one_has_none() {
-        let now = Instant::now();
-        let mut mtus = Mtus::default();
-        assert!(mtus.of(1, now).is_some_and(|mtu| mtu >= 1280));
-        assert_eq!(mtus.of(u32::MAX, now), None);
+    fn the_loopback_interface_has_an_mtu_and_what_leads_nowhere_has_none() {
+        let (now, mut mtus) = (Instant::now(), Mtus::default());
+        for (interface, client) in [(1, "127.0.0.1:69"), (2, "[::1]:69")] {
+            let mtu = mtus.of(interface, client.parse().expect("an address"), now);
+            assert!(mtu.is_some_and(|mtu| mtu >= 1280), "{client}: {mtu:?}");
+        }
+        assert_eq!(mtus.of(3, "[fe80::1]:69".parse().expect("an address"), now), None);
+        assert!(mtus.of(1, "[fe80::1]:69".parse().expect("an address"), now).is_some(), "it is remembered");
     }
 }

@@ -153,7 +153,7 @@ impl Worker {
         let Received { length, client, local, interface } = received;
         let packet = self.packet.get(..length).unwrap_or_default();
         if self.socket.takes_requests() && self.last_moment.is_none() && Request::parse(packet).is_some() {
-            let mtu = interface.and_then(|interface| self.mtus.of(interface, now));
+            let mtu = interface.and_then(|interface| self.mtus.of(interface, client, now));
             let local_is_usual = self.socket.usual_source(client) == local;
             let arrival = Arrival { client, local, local_is_usual, mtu, packet };
             self.table.request(arrival, None, now, &mut self.parcel);
@@ -166,7 +166,7 @@ impl Worker {
     fn begin(&mut self, handed: Handed) {
         let Handed { client, local, interface, packet, place } = handed;
         let now = Instant::now();
-        let mtu = interface.and_then(|interface| self.mtus.of(interface, now));
+        let mtu = interface.and_then(|interface| self.mtus.of(interface, client, now));
         let local_is_usual = self.socket.usual_source(client) == local;
         let arrival = Arrival { client, local, local_is_usual, mtu, packet: &packet };
         self.table.request(arrival, Some(place), now, &mut self.parcel);

@@ -228,7 +228,7 @@ fn line(entry: Entry, began: Option<Timestamp>) -> Line {
 fn mood(entry: &Entry) -> &'static str {
     match &entry.event.what {
         What::Reported { step, rc: None, .. } if matches!(step.as_deref(), Some("hooked" | "up")) => "good",
-        What::Reported { .. } => "bad",
+        What::Reported { .. } | What::Fetched { size: None, .. } => "bad",
         What::Answered(answered) => match answered.outcome.as_ref() {
             "boot" => "busy",
             "local disk" => "calm",
@@ -241,7 +241,6 @@ fn mood(entry: &Entry) -> &'static str {
             "aborted" => "warn",
             _ => "bad",
         },
-        What::Fetched { size: None, .. } => "bad",
         What::Fetched { .. } | What::Gathered => "calm",
     }
 }

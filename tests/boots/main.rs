@@ -16,5 +16,6 @@ mod retries;
 mod site;
 mod snippets;
 mod strangers;
+mod transfers;
 mod uefi;
 mod verdicts;

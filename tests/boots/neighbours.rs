@@ -102,7 +102,7 @@ fn what_was_read_over_tftp_is_of_the_card_that_the_network_shows() -> Result<()>
         let _volboot = open(lab, "")?;
         let machine = Host::plug("machine", OTHER)?;
         machine.ip("address add 10.99.0.7/24 dev eth0")?;
-        machine.begin_to_read(SocketAddr::new(SERVER.into(), 69), "boot.ipxe")?;
+        machine.begin_to_read(SocketAddr::new(SERVER.into(), 69), "boot.ipxe", "")?;
         // It never asks for a script, so that there is nothing else by which it could be known.
         let api = Api::new()?;
         let deadline = Instant::now() + LOG_LIMIT;

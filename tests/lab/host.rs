@@ -76,16 +76,24 @@ impl Host {
         })
     }
 
-    /// Reads the beginning of a file over TFTP and breaks off.
-    pub(crate) fn begin_to_read(&self, server: SocketAddr, file: &str) -> Result<()> {
-        let request = format!("\0\u{1}{file}\0octet\0tsize\x000\0");
+    /// Asks for a file over TFTP, as `options` have it, hears the first answer and breaks off. Returns the answer, and
+    /// where it came from.
+    pub(crate) fn begin_to_read(
+        &self,
+        server: SocketAddr,
+        file: &str,
+        options: &str,
+    ) -> Result<(Vec<u8>, SocketAddr)> {
+        let request = format!("\0\u{1}{file}\0octet\0{}", options.replace(' ', "\0"));
         self.there(move || {
-            let socket = UdpSocket::bind("0.0.0.0:0")?;
+            let socket = UdpSocket::bind(if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
             socket.set_read_timeout(Some(LIMIT))?;
             socket.send_to(request.as_bytes(), server)?;
-            let (_, peer) = socket.recv_from(&mut [0; 600])?;
+            let mut answer = vec![0; 2000];
+            let (length, peer) = socket.recv_from(&mut answer)?;
+            answer.truncate(length);
             socket.send_to(b"\0\x05\0\x00that will do\0", peer)?;
-            Ok(())
+            Ok((answer, peer))
         })
     }
 
