@@ -6,6 +6,7 @@ mod boots;
 mod broken_off;
 mod letting_go;
 mod refusals;
+mod unasked;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -161,6 +162,13 @@ impl Machine {
             other => panic!("expected to wait, got {other:?}"),
         }
     }
+}
+
+/// Lets time pass of which nobody notices anything but that it is later.
+async fn later(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
 }
 
 /// Waits until something is so.
