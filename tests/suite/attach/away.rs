@@ -138,6 +138,27 @@ async fn who_is_on_a_dead_backend_is_told_at_once_even_if_nobody_knew_its_type()
 }
 
 #[tokio::test]
+async fn a_volume_that_is_missing_when_its_backend_is_looked_for_is_not_booted_from() {
+    let site = Site::open();
+    let mut machines = Vec::new();
+    for volume in ["one", "two", "three", "root"] {
+        site.cinder.volume(volume, |volume| volume.kind = "dead");
+        let machine = site.machine(volume, &[volume]).await;
+        machine.gets(Some(("a", 1))).await;
+        machines.push(machine);
+    }
+    site.cinder.fault(Kind::Export, Fault::Status(500), usize::MAX);
+    for machine in &machines[..3] {
+        machine.gets(Some(("b", 1))).await;
+    }
+    // It matters now on which backend a volume is, and nobody knows it of this one yet.
+    site.cinder.fault(Kind::Volume, Fault::Status(404), 1);
+    assert_eq!(machines[3].is_refused().await, "Cinder knows no volume root");
+    site.cinder.fault_all(Fault::Status(503));
+    assert_eq!(machines[3].waits(Some(("b", 1))).await, NOTHING_IS_KNOWN);
+}
+
+#[tokio::test]
 async fn what_cinder_said_no_to_is_not_booted_from_when_it_is_away() {
     let site = Site::open();
     site.cinder.volume("root", |_| {});
