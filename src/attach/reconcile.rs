@@ -209,16 +209,13 @@ async fn follow_up(worker: &Worker, record: &Attachment) -> Result<bool, Trouble
     let Some(id) = &record.cinder_id else { return Ok(true) };
     let attachment = match worker.told(worker.cinder.attachment(id).await) {
         Ok(attachment) => attachment,
-        Err(CinderError::Missing(_)) => {
-            worker.records.forget(record).await?;
-            return Ok(true);
-        }
-        Err(CinderError::Away(reason)) => return Err(Trouble::Away(reason)),
-        Err(CinderError::Refused { message, .. }) => return Err(Trouble::Refused(message)),
+        Err(error) => return given_up(worker, record, error).await,
     };
     if attachment.status == "attaching" {
         // It happened: the machine may be running on it by now.
-        worker.told(worker.cinder.complete(id).await).map_err(|error| refusal(&record.volume, error))?;
+        if let Err(error) = worker.told(worker.cinder.complete(id).await) {
+            return given_up(worker, record, error).await;
+        }
     }
     let Some(connector) = &record.connector else { return Ok(true) };
     // If the backend is known not to answer, one of its volumes is enough to find out whether it does again.
@@ -228,7 +225,20 @@ async fn follow_up(worker: &Worker, record: &Attachment) -> Result<bool, Trouble
         None => None,
     };
     if worker.export(record, connector).await?.is_none() {
-        worker.records.forget(record).await?;
+        worker.forget_removed(record).await?;
     }
     Ok(true)
+}
+
+/// What is left of an attachment of which Cinder does not speak as it should: if it said no, nobody boots from it, and
+/// if it is gone, so is its record.
+async fn given_up(worker: &Worker, record: &Attachment, error: CinderError) -> Result<bool, Trouble> {
+    if let CinderError::Away(reason) = error {
+        return Err(Trouble::Away(reason));
+    }
+    worker.disown(record, record.unanswered).await?;
+    match error {
+        CinderError::Missing(_) => worker.forget_removed(record).await.map(|()| true),
+        said_no => Err(refusal(&record.volume, said_no)),
+    }
 }

@@ -24,8 +24,13 @@ impl Worker {
                 self.learn_kind(record, &kind).await;
                 self.breaker.failed_for(&kind, &record.volume, reason);
             }
-            Ok(Ok(_) | Err(CinderError::Missing(_) | CinderError::Refused { .. })) => {
+            Ok(Ok(_)) => self.breaker.answered(&Scope::Endpoint),
+            Ok(Err(CinderError::Missing(_) | CinderError::Refused { .. })) => {
                 self.breaker.answered(&Scope::Endpoint);
+                // It said no to the volume itself. What was not answered stays open.
+                if let Err(trouble) = self.disown(record, record.unanswered).await {
+                    tracing::error!(?trouble, "the store failed to forget a connection that is true no more");
+                }
             }
             Ok(Err(CinderError::Away(reason))) => self.breaker.failed(&reason),
             Err(_) => self.breaker.silent(reason),

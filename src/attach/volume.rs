@@ -82,29 +82,55 @@ impl Worker {
                 Some(record) => record,
             };
             // Held until it is known whether the backend answers.
-            let _probe = match self.kind(&record).await {
+            let _probe = match self.kind(&record).await? {
                 Some(kind) => self.breaker.ask(&Scope::Backend(kind)).map_err(Trouble::Away)?,
                 None => None,
             };
             if let Some(connection) = self.export(&record, &want.connector).await? {
                 return Ok(Held { record: record.id, connection });
             }
-            // Somebody removed the attachment; or this is not the project, or the Cinder, that it is in.
-            self.told(self.cinder.volume(&want.volume).await)
-                .map_err(|error| refusal(&want.volume, error))?;
-            self.records.forget(&record).await?;
+            self.forget_removed(&record).await?;
         }
         Err(Trouble::Passing("the node's volumes were changed while it asked for them".into()))
     }
 
+    /// Cinder knows no such attachment. Either somebody removed it: then the record goes too. Or this is not the
+    /// project, or the Cinder, that it is in, where nobody knows the volume either: then the record stays, lest our own
+    /// attachment is another's when the configuration is mended.
+    pub(super) async fn forget_removed(&self, record: &Attachment) -> Result<(), Trouble> {
+        let volume = &record.volume;
+        self.told(self.cinder.volume(volume).await).map_err(|error| refusal(volume, error))?;
+        Ok(self.records.forget(record).await?)
+    }
+
+    /// Nobody boots from what was known of a volume: Cinder said no. What an earlier export left open stays open.
+    pub(super) async fn disown(&self, record: &Attachment, unanswered: bool) -> Result<(), Trouble> {
+        let written = self.records.change(record, |record| {
+            record.unanswered = unanswered;
+            record.connection = None;
+            record.learnt_at = None;
+        });
+        written.await?;
+        Ok(())
+    }
+
     /// The volume's type, if it is known, or if it matters now.
-    async fn kind(&self, record: &Attachment) -> Option<String> {
+    async fn kind(&self, record: &Attachment) -> Result<Option<String>, Trouble> {
         if record.volume_type.is_some() || !self.breaker.some_backend_is_away() {
-            return record.volume_type.clone();
+            return Ok(record.volume_type.clone());
         }
-        let kind = self.told(self.cinder.volume(&record.volume).await).ok()?.volume_type?;
-        self.learn_kind(record, &kind).await;
-        Some(kind)
+        let kind = match self.told(self.cinder.volume(&record.volume).await) {
+            Ok(volume) => volume.volume_type,
+            Err(CinderError::Away(_)) => None,
+            Err(said_no) => {
+                self.disown(record, record.unanswered).await?;
+                return Err(refusal(&record.volume, said_no));
+            }
+        };
+        if let Some(kind) = &kind {
+            self.learn_kind(record, kind).await;
+        }
+        Ok(kind)
     }
 
     pub(super) async fn learn_kind(&self, record: &Attachment, kind: &str) {
@@ -234,7 +260,7 @@ impl Worker {
         let Some(id) = record.cinder_id.as_deref() else { return Ok(None) };
         let attachment = match self.exported(&record, id, connector).await {
             Ok(attachment) => attachment,
-            Err(CinderError::Missing(_)) => return Ok(None),
+            Err(CinderError::Missing(_)) => return self.disown(&record, before).await.map(|()| None),
             Err(CinderError::Away(reason)) => return Err(Trouble::Away(reason)),
             Err(error) => return Err(self.said_no(&record, before, error).await?),
         };
@@ -258,7 +284,7 @@ impl Worker {
         }
         match self.told(self.cinder.complete(id).await) {
             Ok(()) => {}
-            Err(CinderError::Missing(_)) => return Ok(None),
+            Err(CinderError::Missing(_)) => return self.disown(&record, before).await.map(|()| None),
             Err(CinderError::Away(reason)) => return Err(Trouble::Away(reason)),
             Err(error) => return Err(self.said_no(&record, before, error).await?),
         }
@@ -294,20 +320,14 @@ impl Worker {
         answer
     }
 
-    /// Cinder said no to what the node had: nobody boots from what was known of it. What an earlier export left open
-    /// stays open.
+    /// Cinder said no to what the node had; and why.
     async fn said_no(
         &self,
         record: &Attachment,
         unanswered: bool,
         error: CinderError,
     ) -> Result<Trouble, Trouble> {
-        let written = self.records.change(record, |record| {
-            record.unanswered = unanswered;
-            record.connection = None;
-            record.learnt_at = None;
-        });
-        written.await?;
+        self.disown(record, unanswered).await?;
         Ok(self.explain(&record.volume, error).await)
     }
 

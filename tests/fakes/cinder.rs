@@ -72,6 +72,10 @@ struct World {
     calls: Vec<(Kind, String)>,
     faults: BTreeMap<Kind, (Fault, usize)>,
     portal: String,
+    /// What `connection_info` says of encryption.
+    encrypted_connections: bool,
+    /// Calls it works on, and the most there ever were.
+    at_once: (usize, usize),
 }
 
 #[derive(Debug)]
@@ -143,6 +147,15 @@ impl FakeCinder {
         id
     }
 
+    /// Has who reserved a volume use it.
+    pub(crate) fn attach_for_another(&self, attachment: &str) {
+        let mut world = self.world();
+        let held = world.attachments.get_mut(attachment).expect("an attachment");
+        held.status = "attached";
+        let volume = held.volume.clone();
+        world.settle(&volume);
+    }
+
     /// Takes an attachment away, as an operator may.
     pub(crate) fn detach_by_hand(&self, id: &str) {
         let mut world = self.world();
@@ -175,6 +188,16 @@ impl FakeCinder {
     /// It works again.
     pub(crate) fn mend(&self) {
         self.world().faults.clear();
+    }
+
+    /// The most calls that it worked on at the same time.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.world().at_once.1
+    }
+
+    /// From now on connections say that what they lead to is encrypted.
+    pub(crate) fn encrypt_connections(&self) {
+        self.world().encrypted_connections = true;
     }
 
     /// From now on volumes are reached here.
@@ -211,6 +234,11 @@ impl Inner {
 }
 
 impl World {
+    fn begins(&mut self) {
+        let (now, most) = self.at_once;
+        self.at_once = (now + 1, most.max(now + 1));
+    }
+
     /// A volume's status follows from its attachments.
     fn settle(&mut self, volume: &str) {
         let statuses: Vec<_> = self
@@ -286,10 +314,13 @@ async fn misbehave(State(inner): Shared, request: Request, next: Next) -> Respon
     };
     let _turn = inner.at_once.acquire().await;
     if !inner.delay.is_zero() {
+        inner.world().begins();
         tokio::time::sleep(inner.delay).await;
+        inner.world().at_once.0 -= 1;
     }
     match fault {
         None => next.run(request).await,
+        Some(Fault::Status(404)) => missing("What it was told to lose"),
         Some(Fault::Status(status)) => {
             failed(StatusCode::from_u16(status).expect("a status"), "computeFault", "as it was told to")
         }
@@ -378,14 +409,14 @@ async fn reserve(State(inner): Shared, Json(body): Json<Value>) -> Response {
 
 async fn export(State(inner): Shared, Path(id): Path<String>, Json(body): Json<Value>) -> Response {
     let mut world = inner.world();
-    let portal = world.portal.clone();
+    let (portal, encrypted) = (world.portal.clone(), world.encrypted_connections);
     let Some(held) = world.attachments.get(&id).cloned() else {
         return missing(&format!("Volume attachment {id}"));
     };
     let transport = world.volumes[&held.volume].transport;
     let connection = json!({
         "driver_volume_type": transport, "target_portal": portal, "target_lun": 1,
-        "target_iqn": format!("iqn.2010-10.org.openstack:volume-{}", held.volume), "encrypted": false,
+        "target_iqn": format!("iqn.2010-10.org.openstack:volume-{}", held.volume), "encrypted": encrypted,
         "auth_method": "CHAP", "auth_username": "boot", "auth_password": "chapsecret000001",
     });
     let connector = body["attachment"]["connector"].clone();

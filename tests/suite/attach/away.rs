@@ -7,6 +7,10 @@ use volboot::attach::{Policy, Source};
 use super::{Site, until};
 use crate::fake_cinder::{Fault, Kind};
 
+/// What a machine is told that has nothing to boot from while Cinder is away.
+const NOTHING_IS_KNOWN: &str =
+    "Cinder is away: Cinder answers 503 Service Unavailable; volume root was never attached before";
+
 #[tokio::test]
 async fn a_node_boots_from_the_last_known_connection_and_the_answer_says_so() {
     let site = Site::open();
@@ -134,6 +138,27 @@ async fn who_is_on_a_dead_backend_is_told_at_once_even_if_nobody_knew_its_type()
 }
 
 #[tokio::test]
+async fn a_volume_that_is_missing_when_its_backend_is_looked_for_is_not_booted_from() {
+    let site = Site::open();
+    let mut machines = Vec::new();
+    for volume in ["one", "two", "three", "root"] {
+        site.cinder.volume(volume, |volume| volume.kind = "dead");
+        let machine = site.machine(volume, &[volume]).await;
+        machine.gets(Some(("a", 1))).await;
+        machines.push(machine);
+    }
+    site.cinder.fault(Kind::Export, Fault::Status(500), usize::MAX);
+    for machine in &machines[..3] {
+        machine.gets(Some(("b", 1))).await;
+    }
+    // It matters now on which backend a volume is, and nobody knows it of this one yet.
+    site.cinder.fault(Kind::Volume, Fault::Status(404), 1);
+    assert_eq!(machines[3].is_refused().await, "Cinder knows no volume root");
+    site.cinder.fault_all(Fault::Status(503));
+    assert_eq!(machines[3].waits(Some(("b", 1))).await, NOTHING_IS_KNOWN);
+}
+
+#[tokio::test]
 async fn what_cinder_said_no_to_is_not_booted_from_when_it_is_away() {
     let site = Site::open();
     site.cinder.volume("root", |_| {});
@@ -144,6 +169,56 @@ async fn what_cinder_said_no_to_is_not_booted_from_when_it_is_away() {
     site.cinder.fault_all(Fault::Status(503));
     let reason = machine.waits(Some(("b", 1))).await;
     assert!(reason.ends_with("volume root was never attached before"), "{reason}");
+}
+
+#[tokio::test]
+async fn an_attachment_that_cinder_did_not_know_is_not_booted_from_when_it_is_away_right_after() {
+    let site = Site::open();
+    site.cinder.volume("root", |_| {});
+    let machine = site.machine("web-1", &["root"]).await;
+    for gone in [Kind::Export, Kind::Complete] {
+        machine.gets(Some(("a", 1))).await;
+        site.cinder.fault(gone, Fault::Status(404), 1);
+        site.cinder.fault(Kind::Volume, Fault::Status(503), 1);
+        assert_eq!(machine.waits(Some(("b", 1))).await, NOTHING_IS_KNOWN, "{gone:?}");
+        let record = site.record(&machine).await;
+        assert!(!record.unanswered, "{gone:?}: it was answered, and nobody need look after it");
+        site.cinder.fault_all(Fault::Status(503));
+        assert_eq!(machine.waits(Some(("b", 2))).await, NOTHING_IS_KNOWN, "{gone:?}");
+        site.cinder.mend();
+    }
+}
+
+#[tokio::test]
+async fn a_volume_that_cinder_did_not_know_is_not_booted_from_when_it_is_away_and_is_ours_when_it_does() {
+    let site = Site::open();
+    site.cinder.volume("root", |_| {});
+    let machine = site.machine("web-1", &["root"]).await;
+    machine.gets(Some(("a", 1))).await;
+    let ours = site.cinder.attachments("root");
+    // The wrong project: neither is known there.
+    site.cinder.fault(Kind::Export, Fault::Status(404), 1);
+    site.cinder.fault(Kind::Volume, Fault::Status(404), 1);
+    assert_eq!(machine.is_refused().await, "Cinder knows no volume root");
+    site.cinder.fault_all(Fault::Status(503));
+    assert_eq!(machine.waits(Some(("b", 1))).await, NOTHING_IS_KNOWN);
+
+    site.cinder.mend();
+    let found = machine.gets(Some(("c", 1))).await;
+    assert_eq!(found[0].2, Source::Cinder);
+    assert_eq!(site.cinder.attachments("root"), ours);
+}
+
+#[tokio::test]
+async fn a_volume_that_is_missing_while_its_export_is_not_answered_is_not_booted_from() {
+    let site = Site::open();
+    site.cinder.volume("root", |_| {});
+    let machine = site.machine("web-1", &["root"]).await;
+    machine.gets(Some(("a", 1))).await;
+    site.cinder.fault(Kind::Export, Fault::Status(503), 1);
+    site.cinder.fault(Kind::Volume, Fault::Status(404), 1);
+    assert_eq!(machine.waits(Some(("b", 1))).await, NOTHING_IS_KNOWN);
+    assert!(site.record(&machine).await.unanswered, "it may have happened");
 }
 
 #[tokio::test]

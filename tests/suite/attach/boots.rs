@@ -69,6 +69,19 @@ async fn questions_that_come_together_share_one_resolution() {
 }
 
 #[tokio::test]
+async fn the_volumes_of_one_node_are_asked_for_at_the_same_time() {
+    // Cinder takes its time, for as many at once as come: so what is counted is how many it had at once.
+    let site = Site::with(FakeCinder::with(Duration::from_millis(200), 8), None);
+    let names = ["root", "data", "logs", "swap"];
+    for volume in names {
+        site.cinder.volume(volume, |_| {});
+    }
+    let machine = site.machine("web-1", &names).await;
+    machine.gets(Some(("a", 1))).await;
+    assert_eq!(site.cinder.most_at_once(), names.len());
+}
+
+#[tokio::test]
 async fn what_takes_longer_than_a_machine_waits_is_found_by_its_next_question() {
     let site = Site::open();
     site.cinder.volume("root", |_| {});

@@ -1,6 +1,6 @@
 //! Work that was broken off at every step: whoever comes next finishes it, and nothing of others is touched.
 
-use super::Site;
+use super::{Site, until};
 use crate::fake_cinder::{Fault, Kind};
 
 /// What a process that dies knows is what it wrote; what Cinder did, it did.
@@ -89,7 +89,7 @@ async fn an_export_that_was_never_answered_is_completed_when_cinder_answers_agai
     machine.gets(None).await;
     assert_eq!(site.cinder.attachments("root")[0].1, "attaching");
     site.reconcile();
-    super::until("it is completed", || site.cinder.status("root") == "in-use").await;
+    until("it is completed", || site.cinder.status("root") == "in-use").await;
     let records = site.records();
     let settled = async {
         while records.all().await.expect("reads").iter().any(|record| record.unanswered) {
@@ -97,6 +97,35 @@ async fn an_export_that_was_never_answered_is_completed_when_cinder_answers_agai
         }
     };
     tokio::time::timeout(super::LIMIT, settled).await.expect("the obligation is discharged");
+}
+
+#[tokio::test]
+async fn what_is_looked_after_in_the_wrong_project_is_not_forgotten_and_is_ours_again_in_the_right_one() {
+    let mut site = Site::open();
+    site.cinder.volume("root", |_| {});
+    let machine = site.machine("web-1", &["root"]).await;
+    machine.gets(None).await;
+    let ours = site.cinder.attachments("root")[0].0.clone();
+    site.cinder.fault(Kind::Export, Fault::DoneButFailed, 1);
+    machine.gets(None).await;
+
+    for kind in [Kind::Show, Kind::Volume] {
+        site.cinder.fault(kind, Fault::Status(404), usize::MAX);
+    }
+    site.cinder.calls();
+    site.reconcile();
+    let mut calls = Vec::new();
+    until("it was looked after twice", || {
+        calls.extend(site.cinder.calls());
+        calls.iter().filter(|kind| **kind == Kind::Volume).count() > 1
+    })
+    .await;
+    let record = site.record(&machine).await;
+    assert_eq!((record.cinder_id.as_ref(), record.connection), (Some(&ours), None), "nobody boots from it");
+
+    site.cinder.mend();
+    until("it is completed", || site.cinder.status("root") == "in-use").await;
+    assert_eq!(site.cinder.attachments("root"), [(ours, "attached")]);
 }
 
 #[tokio::test]

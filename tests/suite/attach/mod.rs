@@ -6,6 +6,7 @@ mod boots;
 mod broken_off;
 mod letting_go;
 mod refusals;
+mod unasked;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use uuid::Uuid;
 use volboot::attach::{Attach, Policy, Progress, Source, Wanted};
 use volboot::cinder::{Cinder, Endpoint, Patience};
 use volboot::keystone::{Credentials, Session};
-use volboot::model::{Node, Properties, StorageInterface, VolumeConnector, VolumeTarget};
+use volboot::model::{Attachment, Node, Properties, StorageInterface, VolumeConnector, VolumeTarget};
 use volboot::store::{Attachments, Inventory, MemoryStore, Store};
 use volboot::telemetry::Metrics;
 
@@ -71,6 +72,13 @@ impl Site {
         Attachments::new(Arc::clone(&self.store))
     }
 
+    /// What is written down of a machine's only volume.
+    async fn record(&self, machine: &Machine) -> Attachment {
+        let mut all = self.records().of_node(machine.node.uuid).await.expect("reads");
+        assert_eq!(all.len(), 1, "{all:?}");
+        all.remove(0)
+    }
+
     fn reconcile(&mut self) {
         let stop = CancellationToken::new();
         let task = tokio::spawn(self.attach.clone().reconcile(stop.clone()));
@@ -102,7 +110,8 @@ impl Site {
 
 fn attach(store: &Arc<dyn Store>, cinder: &FakeCinder, policy: Policy) -> Attach {
     let credentials = Credentials::None { user: "volboot".into(), project: PROJECT.into() };
-    let http = reqwest::Client::new();
+    // A connection that is kept would be closed when a test lets time pass.
+    let http = reqwest::Client::builder().pool_max_idle_per_host(0).build().expect("a client");
     let endpoint = Endpoint { url: Some(cinder.url()), ..Endpoint::default() };
     let patience = Patience { read: Duration::from_secs(2), work: Duration::from_secs(20) };
     let cinder =
@@ -153,6 +162,13 @@ impl Machine {
             other => panic!("expected to wait, got {other:?}"),
         }
     }
+}
+
+/// Lets time pass of which nobody notices anything but that it is later.
+async fn later(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
 }
 
 /// Waits until something is so.
