@@ -8,9 +8,9 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `driver` | the sockets, bound; the threads: one listener per address, one worker per core; stop |
+//! | `driver` | the sockets, bound; the threads: one listener per address, up to eight workers; stop |
 //! | `spread` | which worker a client belongs to: one does all as long as it can |
-//! | `worker` | its turn: what is due, sleep, packets, new requests; drain |
+//! | `worker` | its turn: what is due, the next packet, new requests; drain |
 //! | `socket`, `bell`, `mtu` | what the kernel offers: segmentation, source addresses, waiting, an interface's MTU |
 //! | `parcel`, `cut` | what goes to one client at once; a file in blocks, cut once for all |
 //! | `table`, `admission` | running transfers by client address, their deadlines, who may begin |

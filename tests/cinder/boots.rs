@@ -20,30 +20,61 @@ pub(crate) const TESTS: &[Test] = &[(
 /// No step of a boot takes longer than this, even on a busy host.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
+/// A BIOS machine is switched on, shows each of the patterns in turn, and starts what is on its volume.
+fn boots(stand: &Stand<'_>, image: &Volume, patterns: &[&str]) -> Result<()> {
+    let mut machine = Build::bare(Firmware::Bios, MACS[0]).power_on(&stand.ground.lab)?;
+    for pattern in patterns {
+        machine.shows(&[pattern], BOOT_LIMIT)?;
+    }
+    machine.shows(&[&image.boot_line()], BOOT_LIMIT)?;
+    Ok(())
+}
+
 fn whatever_happened_since_its_last_boot(ground: &mut Ground) -> Result<()> {
-    let stand = Stand::new(ground)?;
+    let mut stand = Stand::new(ground)?;
     let _dhcp = Dhcp::start(&stand.ground.lab, Rom::FetchesScript)?;
     let image = Volume::bootable(&stand.ground.lab, &Recipe::new("cinders", Firmware::Bios))?;
     let volume = stand.ground.owner.create_volume("chap")?;
     stand.ground.cloud.fill(&volume, image.image())?;
     let node = stand.deploy(0, &[&volume])?;
-    let boots = |stand: &Stand<'_>, patterns: &[&str]| -> Result<()> {
-        let mut machine = Build::bare(Firmware::Bios, MACS[0]).power_on(&stand.ground.lab)?;
-        for pattern in patterns {
-            machine.shows(&[pattern], BOOT_LIMIT)?;
-        }
-        machine.shows(&[&image.boot_line()], BOOT_LIMIT)?;
-        Ok(())
-    };
-    boots(&stand, &["boot.ipxe... ok"])?;
+    boots(&stand, &image, &["boot.ipxe... ok"])?;
     let attachment = stand.is_attached_once(&volume)?;
 
     stand.ground.cloud.restart_target(&stand.ground.lab)?;
-    boots(&stand, &["boot.ipxe... ok"])?;
+    boots(&stand, &image, &["boot.ipxe... ok"])?;
 
-    stand.ground.cloud.stop(Service::CinderApi)?;
-    boots(&stand, &["booting from the connection of"])?;
-    stand.ground.cloud.start_again(Service::CinderApi)?;
+    stand.ground.cloud.move_portals()?;
+    boots(&stand, &image, &["boot.ipxe... ok"])?;
+
+    stand.ground.admin.revoke_tokens_of(&stand.ground.owner)?;
+    boots(&stand, &image, &["boot.ipxe... ok"])?;
+    ensure!(stand.is_attached_once(&volume)? == attachment);
+
+    stand.ground.owner.detach(&attachment)?;
+    stand.ground.owner.await_status(&volume, "available")?;
+    boots(&stand, &image, &["boot.ipxe... ok"])?;
+    let attachment = stand.is_attached_once(&volume)?;
+
+    // It comes back while the machine waits.
+    stand.ground.cloud.freeze(Service::CinderVolume)?;
+    let mut machine = Build::bare(Firmware::Bios, MACS[0]).power_on(&stand.ground.lab)?;
+    machine.shows(&["asking again in"], BOOT_LIMIT)?;
+    stand.ground.cloud.thaw(Service::CinderVolume)?;
+    machine.shows(&[&image.boot_line()], BOOT_LIMIT)?;
+    drop(machine);
+
+    for service in [Service::CinderVolume, Service::CinderApi] {
+        stand.ground.cloud.stop(service)?;
+        boots(&stand, &image, &["booting from the connection of"])?;
+        stand.ground.cloud.start_again(service)?;
+    }
+    // It has no token now, and must not need one to boot what it knows.
+    stand.volboot.stop()?;
+    stand.ground.cloud.stop(Service::Keystone)?;
+    stand.start_again()?;
+    boots(&stand, &image, &["booting from the connection of"])?;
+    stand.ground.cloud.start_again(Service::Keystone)?;
+    boots(&stand, &image, &["boot.ipxe... ok"])?;
     ensure!(stand.is_attached_once(&volume)? == attachment);
     stand.ends_well(&node, &volume)
 }
