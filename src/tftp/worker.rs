@@ -1,6 +1,6 @@
 //! A worker: a thread with a socket and the transfers that go through it.
 //!
-//! Its turn: what is due, the next packet, new requests. While transfers run it waits a few milliseconds for the packet,
+//! Its turn: what is due, the next packet, new requests. While clients answer it waits a few milliseconds for the packet,
 //! and hears no bell meanwhile; if none comes, it sleeps until a packet, its bell or a deadline wakes it. The runtime
 //! with its other doors is neither needed nor in the way.
 //!
@@ -96,7 +96,7 @@ impl Worker {
 
     /// Blocks until the worker was told to stop and has.
     pub(super) fn run(mut self, grace: Duration) {
-        let mut now = Instant::now();
+        let (mut now, mut answers_come) = (Instant::now(), false);
         while self.last_moment.is_none() || !self.table.is_empty() {
             if self.last_moment.is_some_and(|moment| now >= moment) {
                 return self.cut(now);
@@ -104,8 +104,9 @@ impl Worker {
             while self.table.tick(now, &mut self.parcel) {
                 self.socket.send(&self.parcel);
             }
-            // A client at work answers at once. To wait for that costs one call, to sleep and be woken three.
-            let next = if self.table.is_empty() { None } else { self.socket.receive(&mut self.packet) };
+            // A client at work answers at once. To wait for that costs one call, to sleep and be woken three. But no bell
+            // is heard meanwhile: where no answer came in time, none is waited for until one comes by itself.
+            let next = if answers_come { self.socket.receive(&mut self.packet) } else { None };
             now = Instant::now();
             if let Some(received) = next {
                 self.handle(received, now);
@@ -113,7 +114,8 @@ impl Worker {
                 let next = self.table.deadline().into_iter().chain(self.last_moment).min();
                 let longest = next.map_or(IDLE, |next| next.saturating_duration_since(now));
                 self.bell.sleep(&self.socket.udp, longest);
-                now = self.empty_socket();
+                answers_come = self.empty_socket() && !self.table.is_empty();
+                now = Instant::now();
             }
             self.take_requests(grace);
         }
@@ -138,15 +140,13 @@ impl Worker {
         self.bell.ring();
     }
 
-    /// Takes what is there; returns the time afterwards.
-    fn empty_socket(&mut self) -> Instant {
-        let mut now = Instant::now();
-        for _ in 0..AT_ONCE {
-            let Some(received) = self.socket.take(&mut self.packet) else { break };
-            now = Instant::now();
-            self.handle(received, now);
+    /// Takes what is there; false if that was nothing.
+    fn empty_socket(&mut self) -> bool {
+        for taken in 0..AT_ONCE {
+            let Some(received) = self.socket.take(&mut self.packet) else { return taken > 0 };
+            self.handle(received, Instant::now());
         }
-        now
+        true
     }
 
     fn handle(&mut self, received: Received, now: Instant) {

@@ -235,12 +235,12 @@ impl Bench {
         println!("| server | alone: median s | p99 s | beside the dead: median s | p99 s | failed |");
         println!("|---|---|---|---|---|---|");
         for server in self.real_servers() {
-            let (alone, _) = self.swarm(server, Wish::LOCKSTEP, 100, 100);
+            let (alone, _) = self.swarm(server, Wish::LOCKSTEP, 1000, 100);
             let dead: Vec<_> = (0..1000).map(|_| client::socket()).collect();
             for socket in &dead {
                 socket.send_to(&Wish::LOCKSTEP.request(), server.address).expect("a way to the server");
             }
-            let (beside, faults) = self.swarm(server, Wish::LOCKSTEP, 100, 100);
+            let (beside, faults) = self.swarm(server, Wish::LOCKSTEP, 1000, 100);
             println!(
                 "| {} | {:.2} | {:.2} | {:.2} | {:.2} | {} |",
                 server.name,
