@@ -106,7 +106,8 @@ impl Worker {
             }
             // A client at work answers at once. To wait for that costs one call, to sleep and be woken three. But no bell
             // is heard meanwhile: where no answer came in time, none is waited for until one comes by itself.
-            let next = if answers_come { self.socket.receive(&mut self.packet) } else { None };
+            let waits = answers_come && !self.table.is_empty();
+            let next = if waits { self.socket.receive(&mut self.packet) } else { None };
             now = Instant::now();
             if let Some(received) = next {
                 self.handle(received, now);
@@ -114,7 +115,7 @@ impl Worker {
                 let next = self.table.deadline().into_iter().chain(self.last_moment).min();
                 let longest = next.map_or(IDLE, |next| next.saturating_duration_since(now));
                 self.bell.sleep(&self.socket.udp, longest);
-                answers_come = self.empty_socket() && !self.table.is_empty();
+                answers_come = self.empty_socket();
                 now = Instant::now();
             }
             self.take_requests(grace);
