@@ -1,0 +1,72 @@
+//! What README tells people to type.
+//!
+//! A command begins with a prompt, `$` or `#`, and goes on in the lines after it that have none.
+
+/// The commands of the one console block that has `part` in it.
+pub(crate) fn block(part: &str) -> Vec<String> {
+    let mut found = blocks().filter(|commands| commands.iter().any(|command| command.contains(part)));
+    match (found.next(), found.next()) {
+        (Some(commands), None) => commands,
+        (None, _) => panic!("README has no console block with {part:?}"),
+        _ => panic!("README has {part:?} in several blocks"),
+    }
+}
+
+/// The one command that begins with `start`, of the blocks outside of which README does not say it again.
+pub(crate) fn command(start: &str) -> String {
+    let mut found = blocks().flatten().filter(|command| command.starts_with(start));
+    let first = found.next().unwrap_or_else(|| panic!("README has no command {start:?}"));
+    found.last().unwrap_or(first)
+}
+
+/// The line of the table of DHCP servers for the one that is called so.
+pub(crate) fn row(server: &str) -> Row {
+    let start = format!("| {server} | `");
+    let line = text().lines().find(|line| line.starts_with(&start));
+    let mut quoted =
+        line.unwrap_or_else(|| panic!("README has no row for {server:?}")).split('`').skip(1).step_by(2);
+    let command = quoted.next().expect("what is copied");
+    Row { command, rest: quoted.collect() }
+}
+
+/// What has to be done for one of the DHCP servers.
+pub(crate) struct Row {
+    command: &'static str,
+    rest: Vec<&'static str>,
+}
+
+impl Row {
+    /// What puts the file where it goes.
+    pub(crate) fn command(&self) -> &'static str {
+        self.command
+    }
+
+    /// What puts it in force.
+    pub(crate) fn then(&self) -> String {
+        let commands = self
+            .rest
+            .iter()
+            .filter(|text| ["systemctl ", "networkctl "].iter().any(|start| text.starts_with(start)));
+        commands.copied().collect::<Vec<_>>().join(" && ")
+    }
+}
+
+fn text() -> &'static str {
+    include_str!("../../README.md")
+}
+
+fn blocks() -> impl Iterator<Item = Vec<String>> {
+    let blocks = text().split("```console\n").skip(1);
+    blocks.map(|rest| commands(rest.split("```").next().expect("an end")))
+}
+
+fn commands(block: &str) -> Vec<String> {
+    let mut commands: Vec<String> = Vec::new();
+    for line in block.lines() {
+        match line.strip_prefix("$ ").or_else(|| line.strip_prefix("# ")) {
+            Some(command) => commands.push(command.to_owned()),
+            None => commands.last_mut().into_iter().for_each(|command| *command += &format!("\n{line}")),
+        }
+    }
+    commands
+}
