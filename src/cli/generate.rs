@@ -56,7 +56,8 @@ Set by the service manager, which is told of readiness, reloads, the end, and li
 The configuration. Without it, every default holds.
 .TP
 \fI/var/lib/volboot/\fR
-The records.
+The records. A version that writes them differently migrates them at its first start, and leaves the file as it was
+beside them, for the older version: \fIvolboot.redb.schema\-1\fR, by the number of its schema.
 .SH "SEE ALSO"
 \fBvolboot.toml\fR(5), \fBsystemctl\fR(1)
 "#;
