@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::call::{Arguments, Call};
 use super::fault::Fault;
 use super::reply::{Answer, Reply};
+use crate::model::LogFilterError;
 use crate::telemetry::log;
 use crate::timeline::State;
 
@@ -49,6 +50,8 @@ pub(super) async fn get(call: Call) -> Answer {
 pub(super) async fn set_log(told: Arguments) -> Answer {
     told.only(&["filter"])?;
     let filter = told.required_text("filter")?;
-    log::set_filter(filter).map_err(|error| Fault::Invalid(format!("filter: {error}")))?;
+    let fault = |error| Fault::Invalid(format!("filter: {error}"));
+    let filter = filter.parse().map_err(|error: LogFilterError| fault(error.to_string()))?;
+    log::set_filter(&filter).map_err(fault)?;
     Ok(Reply::Done)
 }

@@ -127,7 +127,7 @@ impl Doors {
         self.fixed.attach.configure(cinder, policy(&config));
         self.behind.send_replace(Behind::new(&config, images, &self.fixed));
         self.fixed.tls.show(certificates);
-        log::reset_filter();
+        log::configure(&config.log);
         manager::ready();
         tracing::info!("reloaded");
     }

@@ -15,7 +15,7 @@ const SECTIONS: &str = r#".SH SIGNALS
 Stop: newcomers are refused, running transfers and requests may end, the store is closed.
 .TP
 \fBSIGHUP\fR
-Read the configuration and the iPXE binaries again. Connections stay. A configuration with faults changes nothing, and
+Read the configuration, the level of the log with it, and the iPXE binaries again. Connections stay. A configuration with faults changes nothing, and
 the log tells all of them; keys that need a restart are named there too.
 .SH "EXIT STATUS"
 .TP
@@ -45,7 +45,8 @@ Who asks it, where it wants a token of Keystone's.
 The password for \fBenroll \-\-chap\-user\fR.
 .TP
 \fBVOLBOOT_LOG\fR
-What is logged: a level (\fBinfo\fR, \fBdebug\fR), or levels of parts, such as \fBvolboot::boot=trace,info\fR.
+What is logged, whatever the configuration says: a level (\fBinfo\fR, \fBdebug\fR), or levels of parts, such as
+\fBvolboot::boot=trace,info\fR.
 .TP
 \fBNOTIFY_SOCKET\fR, \fBWATCHDOG_USEC\fR
 Set by the service manager, which is told of readiness, reloads, the end, and life; see \fBsd_notify\fR(3).
@@ -55,7 +56,8 @@ Set by the service manager, which is told of readiness, reloads, the end, and li
 The configuration. Without it, every default holds.
 .TP
 \fI/var/lib/volboot/\fR
-The records.
+The records. A version that writes them differently migrates them at its first start, and leaves the file as it was
+beside them, for the older version: \fIvolboot.redb.schema\-1\fR, by the number of its schema.
 .SH "SEE ALSO"
 \fBvolboot.toml\fR(5), \fBsystemctl\fR(1)
 "#;

@@ -73,8 +73,9 @@ pub fn run() -> ExitCode {
 fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
     match command {
         Command::Serve(file) => {
-            let config = load(file.config.as_deref())?;
             telemetry::log::init();
+            let config = load(file.config.as_deref())?;
+            telemetry::log::configure(&config.log);
             let passed = Passed::take()?;
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             runtime.block_on(serve(config, file.config, passed))

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::model::StorageInterface;
+use crate::model::{LogFilter, LogFilterError, StorageInterface};
 pub use cloud::{CLOUD_KEYS, CloudConfig};
 pub(crate) use fault::all;
 pub use fault::{ConfigError, Fault};
@@ -40,6 +40,8 @@ pub struct Config {
     pub default_storage_interface: StorageInterface,
     /// `keep_targets_on_undeploy`: whether an undeployed node keeps its volume targets; Ironic removes them.
     pub keep_targets_on_undeploy: bool,
+    /// `log`: how much is logged, where the environment does not say it.
+    pub log: LogFilter,
     /// `[store]`
     pub store: StoreConfig,
     /// `[tftp]`
@@ -229,6 +231,9 @@ impl Config {
             ),
             default_storage_interface: root.value("default_storage_interface", Noop, storage_interface),
             keep_targets_on_undeploy: root.flag("keep_targets_on_undeploy", false),
+            log: root.value("log", LogFilter::default(), |text| {
+                text.parse().map_err(|error: LogFilterError| error.to_string())
+            }),
             store: root.section("store", |section| StoreConfig {
                 path: section.value("path", "/var/lib/volboot/volboot.redb".into(), path),
             }),

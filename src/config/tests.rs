@@ -14,6 +14,7 @@ fn with_no_file_at_all_the_defaults_hold() {
     assert_eq!(config.http.listen.to_string(), "0.0.0.0:8080");
     assert_eq!(config.api.listen.to_string(), "127.0.0.1:6385");
     assert_eq!(config.http.allow.len(), 8);
+    assert_eq!(config.log.to_string(), "info");
 }
 
 #[test]
@@ -22,6 +23,7 @@ fn what_is_said_is_read() {
         r#"
         enabled_storage_interfaces = ["external"]
         default_storage_interface = "external"
+        log = "hyper::proto=trace, info"
         [store]
         path = "/srv/volboot.redb"
         [tftp]
@@ -49,6 +51,7 @@ fn what_is_said_is_read() {
     )
     .expect("is right");
     assert_eq!(config.default_storage_interface, StorageInterface::External);
+    assert_eq!(config.log.to_string(), "hyper::proto=trace,info");
     assert_eq!(config.store.path, PathBuf::from("/srv/volboot.redb"));
     assert_eq!(
         config.tftp,
@@ -80,6 +83,7 @@ fn all_faults_are_told_at_once_each_with_its_key() {
     let found = faults_of(
         r#"
         default_storage_interface = "ceph"
+        log = "inof"
         colour = "blue"
         [http]
         lisen = "0.0.0.0:80"
@@ -109,6 +113,7 @@ fn all_faults_are_told_at_once_each_with_its_key() {
     );
     let expected = [
         "default_storage_interface: \"ceph\" is none of noop, external, cinder",
+        "log: \"inof\" is no level: expected off, error, warn, info, debug or trace, or, for parts, hyper=warn,info",
         "tftp.listen: expected an address and a port such as 0.0.0.0:69",
         "tftp.ports: \"69\" is not \"ephemeral\", \"single\" or a range such as \"40000-40100\"",
         "tftp.window: expected a whole number from 1 to 64",

@@ -1,37 +1,38 @@
 //! The log: text for a person at a terminal, JSON for whatever else reads standard error. What is logged can be
 //! changed while it runs.
+//!
+//! It begins before the configuration is read, so that what is told meanwhile is not lost; [`configure`] then says what
+//! is logged, at the start and at each reload.
 
 use std::io::IsTerminal;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::reload::Handle;
 use tracing_subscriber::{
     EnvFilter, Registry, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
 };
 
-/// What sets the level: `VOLBOOT_LOG=debug`, or `volboot::boot=trace,info` and the like.
+use crate::model::LogFilter;
+
+/// What has precedence over the configuration: `VOLBOOT_LOG=debug`, or `volboot::boot=trace,info` and the like.
 const VARIABLE: &str = "VOLBOOT_LOG";
-/// The longest filter that is taken.
-const LONGEST: usize = 500;
 
 /// The one log of the process; none before it has begun.
 static LOG: OnceLock<Log> = OnceLock::new();
 
 struct Log {
     handle: Handle<EnvFilter, Registry>,
-    /// What it began with.
-    first: String,
-    now: Mutex<String>,
+    /// What the environment says, if it says anything.
+    variable: Option<LogFilter>,
+    now: Mutex<LogFilter>,
 }
 
 /// Starts logging. To be called once, by `main`.
 pub fn init() {
-    let asked = std::env::var(VARIABLE).unwrap_or_default();
-    let builder = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
-    let filter = builder.parse_lossy(&asked);
-    let first = filter.to_string();
-    let (filter, handle) = reload::Layer::new(filter);
+    let said = std::env::var(VARIABLE).unwrap_or_default();
+    let variable = said.parse::<LogFilter>();
+    let first = variable.clone().unwrap_or_default();
+    let (filter, handle) = reload::Layer::new(EnvFilter::new(first.as_str()));
     let registry = tracing_subscriber::registry().with(filter);
     let layer = fmt::layer().with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {
@@ -39,33 +40,34 @@ pub fn init() {
     } else {
         registry.with(layer.json().flatten_event(true)).init();
     }
-    let _ = LOG.set(Log { handle, now: Mutex::new(first.clone()), first });
+    if let Err(error) = variable.as_ref().map_err(ToString::to_string)
+        && !said.is_empty()
+    {
+        tracing::warn!(error, "{VARIABLE} cannot be used: the configuration says what is logged");
+    }
+    let _ = LOG.set(Log { handle, variable: variable.ok(), now: Mutex::new(first) });
 }
 
 /// What is logged now; nothing where there is no log.
 pub fn filter() -> Option<String> {
-    Some(LOG.get()?.now.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    Some(LOG.get()?.now.lock().unwrap_or_else(PoisonError::into_inner).to_string())
 }
 
-/// Logs something else from now on: a level (`debug`), or levels of parts (`volboot::boot=trace,info`).
-pub fn set_filter(text: &str) -> Result<(), String> {
-    if text.trim().is_empty() || text.len() > LONGEST {
-        return Err("expected a level, or levels of parts, such as debug, or hyper=warn,info".into());
-    }
-    let filter = EnvFilter::builder().parse(text).map_err(|error| error.to_string())?;
+/// Logs something else from now on.
+pub fn set_filter(filter: &LogFilter) -> Result<(), String> {
     let Some(log) = LOG.get() else { return Err("there is no log".into()) };
-    let shown = filter.to_string();
-    log.handle.reload(filter).map_err(|error| error.to_string())?;
-    tracing::info!(filter = shown, "the log tells something else from now on");
-    *log.now.lock().unwrap_or_else(PoisonError::into_inner) = shown;
+    log.handle.reload(EnvFilter::new(filter.as_str())).map_err(|error| error.to_string())?;
+    tracing::info!(%filter, "the log tells something else from now on");
+    *log.now.lock().unwrap_or_else(PoisonError::into_inner) = filter.clone();
     Ok(())
 }
 
-/// Logs again what was logged at the start.
-pub fn reset_filter() {
-    if let Some(log) = LOG.get()
-        && filter().is_some_and(|now| now != log.first)
-        && let Err(error) = set_filter(&log.first)
+/// Logs what the environment says, or else the configuration, whatever was said since.
+pub fn configure(configured: &LogFilter) {
+    let Some(log) = LOG.get() else { return };
+    let wanted = log.variable.as_ref().unwrap_or(configured);
+    if *log.now.lock().unwrap_or_else(PoisonError::into_inner) != *wanted
+        && let Err(error) = set_filter(wanted)
     {
         tracing::warn!(error, "the log stays as it is");
     }

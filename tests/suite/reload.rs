@@ -159,3 +159,65 @@ fn keys_that_need_a_restart_are_named() {
     assert!(!site.path().join("other.redb").exists());
     daemon.stop();
 }
+
+/// A connection that ends in the middle of nothing HTTP knows: what is told of it at the level `debug`.
+fn babble(daemon: &Daemon) {
+    let mut stream = TcpStream::connect(daemon.http).expect("connects");
+    stream.set_read_timeout(Some(LIMIT)).expect("is set");
+    stream.write_all(b"babble\r\n\r\n").expect("is sent");
+    stream.read_to_end(&mut Vec::new()).expect("is closed");
+}
+
+#[test]
+fn what_is_logged_is_the_configurations_to_say_and_a_bad_file_leaves_it() {
+    let site = site("log = \"info\"\n");
+    let mut daemon = Daemon::start(site.path());
+    let changed = "the log tells something else from now on";
+    rewrite(site.path(), &[("\"info\"", "\"debug\"")]);
+    daemon.hang_up();
+    assert_eq!(daemon.line(changed)["filter"], "debug");
+    daemon.line("reloaded");
+    babble(&daemon);
+    assert_eq!(daemon.line("a connection ended early")["level"], "DEBUG");
+
+    for wrong in ["log = \"inof\"", "log = \"warn\"\ntires = 3"] {
+        rewrite(site.path(), &[("log = \"debug\"", wrong)]);
+        daemon.hang_up();
+        daemon.line("not reloaded: the previous configuration holds");
+        babble(&daemon);
+        assert_eq!(daemon.line("a connection ended early")["level"], "DEBUG");
+        rewrite(site.path(), &[(wrong, "log = \"debug\"")]);
+    }
+    daemon.stop();
+}
+
+#[test]
+fn the_configuration_says_from_the_start_what_is_logged_unless_the_environment_does() {
+    let site = site("log = \"debug\"\n");
+    let mut daemon = Daemon::start(site.path());
+    babble(&daemon);
+    daemon.line("a connection ended early");
+    daemon.stop();
+
+    let mut daemon = Daemon::start_with(site.path(), |command| {
+        command.env("VOLBOOT_LOG", "info");
+    });
+    babble(&daemon);
+    daemon.hang_up();
+    loop {
+        let line = daemon.next_line();
+        assert_ne!(line["level"], "DEBUG", "{line}");
+        if line["message"] == "reloaded" {
+            break;
+        }
+    }
+    daemon.stop();
+
+    // What cannot be used is no reason to say nothing.
+    let mut daemon = Daemon::start_with(site.path(), |command| {
+        command.env("VOLBOOT_LOG", "inof");
+    });
+    babble(&daemon);
+    daemon.line("a connection ended early");
+    daemon.stop();
+}

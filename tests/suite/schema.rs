@@ -1,7 +1,8 @@
 //! What earlier versions wrote is read: one file of records for each schema there was, in `tests/golden/store`.
 //!
 //! The newest is also what this version writes, byte by byte. Who changes how a record is written, so that this fails, adds
-//! a schema (`SCHEMA_VERSION`) with what brings a file of the one before to it, and leaves the older files as they are.
+//! the step that brings a file of the schema before to it (`STEPS` in `src/store/redb/schema.rs`, where running them is
+//! tested), and a file here, and leaves the older files as they are.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -7,6 +7,7 @@
 //!
 //! The file is readable by its owner alone: it holds CHAP secrets.
 
+mod schema;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -28,6 +29,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::contract::{Answering, Batch, Change, Changes, Record, Revision, Store, StoreError, WriteError};
 use super::feed::{KEPT_WRITES, wait_for, whole_writes};
+use schema::Step;
 use writer::{Job, Writer};
 
 /// Key → (revision, value).
@@ -36,9 +38,8 @@ const RECORDS: TableDefinition<&str, (Revision, &[u8])> = TableDefinition::new("
 const CHANGES: TableDefinition<Revision, Vec<&str>> = TableDefinition::new("changes");
 /// What the file says of itself: the names below.
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-/// How keys and values are to be read. A file of a later one is refused.
+/// How keys and values are to be read. A file of an older one is migrated, one of a later one is refused.
 const SCHEMA: &str = "schema";
-const SCHEMA_VERSION: u64 = 1;
 /// The revision of the last write.
 const REVISION: &str = "revision";
 /// 1 while nobody has the file open and the last to have it closed it in order.
@@ -67,14 +68,38 @@ pub enum OpenError {
     #[error("{0} is in use by another process: is volboot running already?")]
     InUse(String),
     /// It was written by a version that is newer than this one.
-    #[error(
-        "{path} has schema {found}, this volboot knows up to {SCHEMA_VERSION}: install the newer volboot again"
-    )]
+    #[error("{path} has schema {found}, this volboot knows up to {known}: install the newer volboot again")]
     Newer {
         /// The file.
         path: String,
         /// Its schema.
         found: u64,
+        /// Ours.
+        known: u64,
+    },
+    /// It was written by an older version, which could not be installed again without a copy of it.
+    #[error("{path} is not migrated: it cannot be copied to {copy} first")]
+    Copy {
+        /// The file.
+        path: String,
+        /// The copy.
+        copy: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It was written by an older version, and cannot be brought to the schema of this one.
+    #[error("{path} stays as it was: bringing it from schema {from} to {to} failed")]
+    Migration {
+        /// The file.
+        path: String,
+        /// The schema before what failed.
+        from: u64,
+        /// The schema after it.
+        to: u64,
+        /// Why.
+        #[source]
+        source: schema::Failure,
     },
     /// It cannot be read as what it should be.
     #[error("{path} is damaged or no volboot store")]
@@ -99,17 +124,21 @@ impl RedbStore {
     /// Opens the file, or makes it, with the directory it stands in.
     ///
     /// Blocks: a fraction of a millisecond after an orderly stop; after any other, until the whole file has been
-    /// checked (0.24 s at 135 MB).
+    /// checked (0.24 s at 135 MB). A file of an older schema is migrated, for which it takes its size in room beside it.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        Self::over(open_file(path)?, path.display().to_string())
+        Self::open_with(path, schema::STEPS)
     }
 
-    fn over(mut database: Database, name: String) -> Result<Self, OpenError> {
+    fn open_with(path: &Path, steps: &[Step]) -> Result<Self, OpenError> {
+        Self::over(open_file(path)?, path, steps)
+    }
+
+    fn over(mut database: Database, path: &Path, steps: &[Step]) -> Result<Self, OpenError> {
+        let (name, known) = (path.display().to_string(), schema::version(steps));
         let damaged = |error: redb::Error| OpenError::Damaged { path: name.clone(), source: Box::new(error) };
         let state = read_meta(&database).map_err(damaged)?;
-        match state.schema {
-            None | Some(SCHEMA_VERSION) => {}
-            Some(found) => return Err(OpenError::Newer { path: name, found }),
+        if let Some(found) = state.schema.filter(|found| !(1..=known).contains(found)) {
+            return Err(OpenError::Newer { path: name, found, known });
         }
         if state.schema.is_some() && !state.clean {
             let intact = database.check_integrity().map_err(|error| damaged(error.into()))?;
@@ -117,6 +146,7 @@ impl RedbStore {
                 tracing::warn!(path = name, "the store was repaired after an unclean stop");
             }
         }
+        schema::migrate(&database, path, state.schema, steps)?;
         mark(&database, false).map_err(damaged)?;
 
         let database = Arc::new(database);
@@ -267,19 +297,19 @@ fn open_file(path: &Path) -> Result<Database, OpenError> {
         .mode(0o600)
         .open(path)
         .map_err(file(name.clone()))?;
-    if let Some(directory) = path.parent() {
-        // A file that was just made is found after a loss of power only if its directory was written too.
-        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-        File::open(directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(file(directory.display().to_string()))?;
-    }
+    sync_directory_of(path).map_err(file(name.clone()))?;
     let opened = FileBackend::new(handle)
         .and_then(|file| Builder::new().set_cache_size(CACHE).create_with_backend(file));
     opened.map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(name),
         error => OpenError::Damaged { path: name, source: Box::new(error.into()) },
     })
+}
+
+/// A file that was just made is found after a loss of power only if its directory was written too.
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 struct Meta {
@@ -309,7 +339,6 @@ fn mark(database: &Database, clean: bool) -> Result<(), redb::Error> {
     let write = begin(database)?;
     {
         let mut meta = write.open_table(META)?;
-        meta.insert(SCHEMA, SCHEMA_VERSION)?;
         meta.insert(CLOSED_CLEANLY, u64::from(clean))?;
         write.open_table(RECORDS)?;
         write.open_table(CHANGES)?;

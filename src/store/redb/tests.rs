@@ -1,12 +1,16 @@
 //! What the file promises beyond the contract: what is there after every kind of end, and whose it is.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use redb::StorageBackend;
 
 use super::*;
 
-fn site() -> (tempfile::TempDir, std::path::PathBuf) {
+/// How long a store that is gone may hold its file.
+const LIMIT: Duration = Duration::from_secs(20);
+
+pub(super) fn site() -> (tempfile::TempDir, std::path::PathBuf) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("store.redb");
     (directory, path)
@@ -28,11 +32,22 @@ async fn what_was_written_is_there_after_an_orderly_stop_and_after_any_other() {
 }
 
 /// Opens a file that the writer of a store which is gone may hold for a moment longer.
-async fn reopen(path: &Path) -> RedbStore {
+pub(super) async fn reopen(path: &Path) -> RedbStore {
+    reopen_with(path, schema::STEPS).await
+}
+
+/// The same, by a version with these steps.
+pub(super) async fn reopen_with(path: &Path, steps: &[Step]) -> RedbStore {
+    open(path, steps).await.expect("opens")
+}
+
+/// What comes of opening it, once nobody else has it.
+pub(super) async fn open(path: &Path, steps: &[Step]) -> Result<RedbStore, OpenError> {
+    let deadline = Instant::now() + LIMIT;
     loop {
-        match RedbStore::open(path) {
-            Err(OpenError::InUse(_)) => tokio::task::yield_now().await,
-            opened => return opened.expect("opens"),
+        match RedbStore::open_with(path, steps) {
+            Err(OpenError::InUse(_)) if Instant::now() < deadline => tokio::task::yield_now().await,
+            opened => return opened,
         }
     }
 }
@@ -73,7 +88,8 @@ impl StorageBackend for Disk {
 async fn a_write_that_fails_is_refused_and_told() {
     let full = Arc::new(AtomicBool::new(false));
     let disk = Disk { inner: redb::backends::InMemoryBackend::new(), full: Arc::clone(&full) };
-    let store = RedbStore::over(Builder::new().create_with_backend(disk).expect("is made"), "test".into());
+    let database = Builder::new().create_with_backend(disk).expect("is made");
+    let store = RedbStore::over(database, Path::new("test"), schema::STEPS);
     let store = store.expect("opens");
     store.write(Batch::default().put("a", "1")).await.expect("writes");
     full.store(true, Ordering::SeqCst);
@@ -95,11 +111,12 @@ fn a_file_of_a_later_schema_is_refused_by_name() {
     let (_kept, path) = site();
     let database = Database::create(&path).expect("is made");
     let write = database.begin_write().expect("begins");
-    write.open_table(META).expect("opens").insert(SCHEMA, SCHEMA_VERSION + 1).expect("is put");
+    let later = schema::version(schema::STEPS) + 1;
+    write.open_table(META).expect("opens").insert(SCHEMA, later).expect("is put");
     write.commit().expect("is written");
     drop(database);
     let error = RedbStore::open(&path).err().expect("is refused");
-    assert!(matches!(error, OpenError::Newer { found, .. } if found == SCHEMA_VERSION + 1), "{error}");
+    assert!(matches!(error, OpenError::Newer { found, .. } if found == later), "{error}");
 }
 
 #[test]
