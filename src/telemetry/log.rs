@@ -12,6 +12,9 @@ use tracing_subscriber::{
 
 /// What sets the level: `VOLBOOT_LOG=debug`, or `volboot::boot=trace,info` and the like.
 const VARIABLE: &str = "VOLBOOT_LOG";
+/// What is never told: at each connection of an iPXE that comes to an address and not to a name, that it names the
+/// address in a place that is for names. Its other lines say less than ours.
+const LEFT_OUT: &str = "rustls::msgs::handshake=off";
 /// The longest filter that is taken.
 const LONGEST: usize = 500;
 
@@ -31,7 +34,7 @@ pub fn init() {
     let builder = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
     let filter = builder.parse_lossy(&asked);
     let first = filter.to_string();
-    let (filter, handle) = reload::Layer::new(filter);
+    let (filter, handle) = reload::Layer::new(without(filter));
     let registry = tracing_subscriber::registry().with(filter);
     let layer = fmt::layer().with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {
@@ -40,6 +43,13 @@ pub fn init() {
         registry.with(layer.json().flatten_event(true)).init();
     }
     let _ = LOG.set(Log { handle, now: Mutex::new(first.clone()), first });
+}
+
+fn without(filter: EnvFilter) -> EnvFilter {
+    match LEFT_OUT.parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    }
 }
 
 /// What is logged now; nothing where there is no log.
@@ -55,7 +65,7 @@ pub fn set_filter(text: &str) -> Result<(), String> {
     let filter = EnvFilter::builder().parse(text).map_err(|error| error.to_string())?;
     let Some(log) = LOG.get() else { return Err("there is no log".into()) };
     let shown = filter.to_string();
-    log.handle.reload(filter).map_err(|error| error.to_string())?;
+    log.handle.reload(without(filter)).map_err(|error| error.to_string())?;
     tracing::info!(filter = shown, "the log tells something else from now on");
     *log.now.lock().unwrap_or_else(PoisonError::into_inner) = shown;
     Ok(())
