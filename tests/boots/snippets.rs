@@ -4,7 +4,7 @@
 //! QEMU's BIOS has no PXE but iPXE's, so there a machine is told what iPXE is told; what other BIOSes are told is
 //! asked for.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, ensure};
 
@@ -16,7 +16,7 @@ use crate::lab::snippets::{Server, Site as Dhcp};
 use crate::lab::target::Export;
 use crate::lab::volume::{Recipe, Volume};
 use crate::lab::{self, Lab};
-use crate::site::{BOOT_LIMIT, INITIATOR, MAC, Site, storage};
+use crate::site::{BOOT_LIMIT, INITIATOR, MAC, Site, newer_ipxe, storage};
 
 const SCRIPT: &str = "http://10.99.0.1:8080/boot.ipxe";
 const HTTP_X64: &str = "http://10.99.0.1:8080/images/snponly.efi";
@@ -180,13 +180,6 @@ fn boots_newer(
     let newer = newer_ipxe()?;
     let volboot = Daemon::start_with_images(lab, Path::new(env!("CARGO_BIN_EXE_volboot")), &newer)?;
     boots_from(lab, volboot, server, changes, firmware, http_boot)
-}
-
-/// What `tests/lab/install` has fetched.
-fn newer_ipxe() -> Result<PathBuf> {
-    let newer = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("ipxe-trixie");
-    ensure!(newer.join("snponly.efi").exists(), "no iPXE in {}: run `make setup`", newer.display());
-    Ok(newer)
 }
 
 fn boots_from(
