@@ -1,7 +1,7 @@
 //! Machines that come to volboot by TLS: every step of theirs but the first file, which firmware reads over TFTP.
 //!
 //! They are UEFI machines with the iPXE of Debian 13, which asks for `autoexec.ipxe` beside the file it came from, and so
-//! learns volboot's URL from volboot.
+//! learns volboot's URL from volboot. DHCP names the one without TLS, for all others.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ const NOT_TRUSTED: &str = "error 0x216eb";
 
 /// volboot with this certificate, its machines told to come to `url`.
 fn open(lab: &Lab, images: &Path, url: &str, certificate: &Certificate) -> Result<Site> {
-    let dhcp = Dhcp::leading_to(lab, Rom::FetchesScript, url)?;
+    let dhcp = Dhcp::start(lab, Rom::FetchesScript)?;
     let binary = Path::new(env!("CARGO_BIN_EXE_volboot"));
     Site::with_lab_dhcp(Daemon::start_with_tls(lab, binary, images, url, certificate)?, dhcp)
 }
@@ -75,6 +75,23 @@ fn an_arm64_machine_boots_by_tls_from_an_address() -> Result<()> {
         machine.shows(&[&volume.boot_line()], BOOT_LIMIT)?;
         let log = site.volboot.tail();
         ensure!(log.contains("boot request") && !log.contains("SNI"), "it logged:\n{log}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_bios_machine_that_speaks_no_tls_boots_beside_them() -> Result<()> {
+    lab::run(|lab| {
+        let certificate = Authority::new(lab)?.certify(&format!("DNS:{NAME}"))?;
+        let mut site = open(lab, &newer_ipxe()?, &format!("https://{NAME}:8080"), &certificate)?;
+        let volume = Volume::bootable(lab, &Recipe::new("alpha", Firmware::Bios))?;
+        let export = Export::new(&volume, INITIATOR);
+        let _storage = storage(lab, &[&export])?;
+        site.register(&[&export])?;
+
+        let mut machine = Build::bare(Firmware::Bios, MAC).power_on(lab)?;
+        machine.shows(&[&volume.boot_line()], BOOT_LIMIT)?;
+        site.volboot.logs(r#""tls":false"#, LOG_LIMIT)?;
         Ok(())
     })
 }

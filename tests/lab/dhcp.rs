@@ -51,12 +51,7 @@ pub(crate) struct Dhcp {
 impl Dhcp {
     /// Starts the server on the lab's bridge and waits until it listens.
     pub(crate) fn start(lab: &Lab, rom: Rom) -> Result<Self> {
-        Self::leading_to(lab, rom, &format!("http://{SERVER}:8080"))
-    }
-
-    /// The same, if volboot's machines are told to come to `url`.
-    pub(crate) fn leading_to(lab: &Lab, rom: Rom, url: &str) -> Result<Self> {
-        let script_url = format!("{url}/boot.ipxe");
+        let script_url = format!("http://{SERVER}:8080/boot.ipxe");
         let mut dnsmasq = Command::new("dnsmasq");
         dnsmasq
             .args(["--no-daemon", "--log-facility=-", "--conf-file=/dev/null", "--pid-file="])
