@@ -198,6 +198,7 @@ async fn boot(
         mac = %asker.mac(),
         node = node.map(tracing::field::display),
         attempt = asker.attempt,
+        tls = peer.tls,
         outcome = answer.outcome(),
         reason = answer.reason(),
         micros = began.elapsed().as_micros() as u64,
@@ -241,7 +242,7 @@ async fn event(
         let text = format!("volboot: {mac} and {card} are not of one machine ([boot] verify_mac)\n");
         return Ok((StatusCode::FORBIDDEN, text).into_response());
     }
-    tracing::info!(%mac, step, rc, attempt, "boot event");
+    tracing::info!(%mac, step, rc, attempt, tls = peer.tls, "boot event");
     if method == Method::GET {
         machines.timeline.tell(seen::reported(peer, event));
     }

@@ -8,13 +8,15 @@
 //!
 //! Left out on purpose: client certificates, HTTP/2, TLS 1.1 and older.
 
+use std::fmt::Display;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::{self, PemObject};
@@ -29,6 +31,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often the files are looked at. They count once they are the same twice, so that nothing is read half written.
 const LOOK: Duration = Duration::from_secs(2);
+/// How often the log tells of a handshake that failed. Who wants to fill it is not helped to.
+const TOLD: Duration = Duration::from_secs(1);
 /// The first byte of TLS, a handshake record (RFC 8446, §5.1), which no HTTP request begins with.
 const HANDSHAKE: u8 = 22;
 
@@ -147,12 +151,13 @@ impl Files {
 pub struct Tls {
     shown: Arc<watch::Sender<Option<Certificate>>>,
     plain: Plain,
+    failed: Arc<Failed>,
 }
 
 impl Tls {
     /// For a door that shows `certificate`; without one it speaks plain HTTP.
     pub fn new(certificate: Option<Certificate>, plain: Plain) -> Self {
-        Self { shown: Arc::new(watch::Sender::new(certificate)), plain }
+        Self { shown: Arc::new(watch::Sender::new(certificate)), plain, failed: Arc::default() }
     }
 
     /// Shows another certificate, or none, to whoever connects from now on.
@@ -200,6 +205,11 @@ impl Tls {
         }
     }
 
+    /// Where the handshakes are told of that fail.
+    pub(super) fn failed(&self) -> Arc<Failed> {
+        Arc::clone(&self.failed)
+    }
+
     /// Finds out what a new connection speaks, and has its handshake done. False for who has to be told to use TLS.
     pub(super) async fn open(
         &self,
@@ -215,6 +225,26 @@ impl Tls {
         }
         let speech = if self.plain == Plain::Answered { Speech::Plain } else { Speech::Refused };
         Ok((Either::Left(raw(stream)), speech))
+    }
+}
+
+/// The handshakes that failed at a door. iPXE says nothing when it does not trust a certificate: it goes, and without a
+/// line of ours nobody would know of that machine.
+#[derive(Default)]
+pub(super) struct Failed {
+    told: Mutex<Option<Instant>>,
+}
+
+impl Failed {
+    /// Has the log tell of one, unless it did so a moment ago.
+    pub(super) fn tell(&self, remote: SocketAddr, error: &dyn Display) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|told| told.elapsed() >= TOLD) {
+            *told = Some(Instant::now());
+            tracing::warn!(%remote, %error, "no TLS came about");
+        } else {
+            tracing::debug!(%remote, %error, "no TLS came about");
+        }
     }
 }
 

@@ -16,6 +16,9 @@ use crate::model::LogFilter;
 
 /// What has precedence over the configuration: `VOLBOOT_LOG=debug`, or `volboot::boot=trace,info` and the like.
 const VARIABLE: &str = "VOLBOOT_LOG";
+/// What is never told: at each connection of an iPXE that comes to an address and not to a name, that it names the
+/// address in a place that is for names. Its other lines say less than ours.
+const LEFT_OUT: &str = "rustls::msgs::handshake=off";
 
 /// The one log of the process; none before it has begun.
 static LOG: OnceLock<Log> = OnceLock::new();
@@ -32,7 +35,7 @@ pub fn init() {
     let said = std::env::var(VARIABLE).unwrap_or_default();
     let variable = said.parse::<LogFilter>();
     let first = variable.clone().unwrap_or_default();
-    let (filter, handle) = reload::Layer::new(EnvFilter::new(first.as_str()));
+    let (filter, handle) = reload::Layer::new(effective(&first));
     let registry = tracing_subscriber::registry().with(filter);
     let layer = fmt::layer().with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {
@@ -48,6 +51,11 @@ pub fn init() {
     let _ = LOG.set(Log { handle, variable: variable.ok(), now: Mutex::new(first) });
 }
 
+/// What the subscriber is to do for a filter.
+fn effective(filter: &LogFilter) -> EnvFilter {
+    EnvFilter::new(format!("{filter},{LEFT_OUT}"))
+}
+
 /// What is logged now; nothing where there is no log.
 pub fn filter() -> Option<String> {
     Some(LOG.get()?.now.lock().unwrap_or_else(PoisonError::into_inner).to_string())
@@ -56,7 +64,7 @@ pub fn filter() -> Option<String> {
 /// Logs something else from now on.
 pub fn set_filter(filter: &LogFilter) -> Result<(), String> {
     let Some(log) = LOG.get() else { return Err("there is no log".into()) };
-    log.handle.reload(EnvFilter::new(filter.as_str())).map_err(|error| error.to_string())?;
+    log.handle.reload(effective(filter)).map_err(|error| error.to_string())?;
     tracing::info!(%filter, "the log tells something else from now on");
     *log.now.lock().unwrap_or_else(PoisonError::into_inner) = filter.clone();
     Ok(())

@@ -16,6 +16,7 @@ mod retries;
 mod site;
 mod snippets;
 mod strangers;
+mod tls;
 mod transfers;
 mod uefi;
 mod verdicts;

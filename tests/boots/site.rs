@@ -1,9 +1,9 @@
 //! The usual set-up of a test: storage, DHCP and volboot, and machines that are registered.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::lab::Lab;
 use crate::lab::api::Api;
@@ -49,6 +49,11 @@ impl Site {
         Ok(Self { volboot, api: Api::new()?, _dhcp: Server::Snippet { _dhcp: dhcp } })
     }
 
+    /// volboot, with a DHCP server that was told what it needs.
+    pub(crate) fn with_lab_dhcp(volboot: Daemon, dhcp: Dhcp) -> Result<Self> {
+        Ok(Self { volboot, api: Api::new()?, _dhcp: Server::Lab { _dhcp: dhcp } })
+    }
+
     /// Registers the machine with its volumes, the first of which it boots; returns the node's UUID.
     pub(crate) fn register(&self, exports: &[&Export]) -> Result<String> {
         let node = self.api.create_node("node-1")?;
@@ -59,6 +64,13 @@ impl Site {
         }
         Ok(node)
     }
+}
+
+/// The folder with a newer iPXE than the distribution's, which `tests/lab/install` has fetched.
+pub(crate) fn newer_ipxe() -> Result<PathBuf> {
+    let newer = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("ipxe-trixie");
+    ensure!(newer.join("snponly.efi").exists(), "no iPXE in {}: run `make setup`", newer.display());
+    Ok(newer)
 }
 
 /// A target that offers all of `exports`.

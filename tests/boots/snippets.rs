@@ -2,9 +2,9 @@
 //! and that machines boot by it.
 //!
 //! QEMU's BIOS has no PXE but iPXE's, so there a machine is told what iPXE is told; what other BIOSes are told is
-//! asked for. arm64 is asked for, too.
+//! asked for.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, ensure};
 
@@ -16,7 +16,7 @@ use crate::lab::snippets::{Server, Site as Dhcp};
 use crate::lab::target::Export;
 use crate::lab::volume::{Recipe, Volume};
 use crate::lab::{self, Lab};
-use crate::site::{BOOT_LIMIT, INITIATOR, MAC, Site, storage};
+use crate::site::{BOOT_LIMIT, INITIATOR, MAC, Site, newer_ipxe, storage};
 
 const SCRIPT: &str = "http://10.99.0.1:8080/boot.ipxe";
 const HTTP_X64: &str = "http://10.99.0.1:8080/images/snponly.efi";
@@ -151,25 +151,35 @@ fn a_machine_whose_card_has_ipxe_boots_with_networkd() -> Result<()> {
 
 #[test]
 fn a_uefi_machine_boots_newer_ipxe_with_networkd() -> Result<()> {
-    lab::run(|lab| boots_newer(lab, &OVER_TFTP, false))
+    lab::run(|lab| boots_newer(lab, Server::Networkd, &OVER_TFTP, Firmware::Uefi, false))
 }
 
 #[test]
 fn a_uefi_machine_boots_newer_ipxe_over_http_with_networkd() -> Result<()> {
-    lab::run(|lab| boots_newer(lab, &OVER_HTTP, true))
+    lab::run(|lab| boots_newer(lab, Server::Networkd, &OVER_HTTP, Firmware::Uefi, true))
 }
 
-fn boots_newer(lab: &Lab, changes: &[(&str, &str)], http_boot: bool) -> Result<()> {
+#[test]
+fn an_arm64_machine_boots_with_dnsmasq() -> Result<()> {
+    lab::run(|lab| boots_newer(lab, Server::Dnsmasq, &[], Firmware::UefiArm64, false))
+}
+
+#[test]
+fn an_arm64_machine_boots_over_http_with_dnsmasq() -> Result<()> {
+    lab::run(|lab| boots_newer(lab, Server::Dnsmasq, &[], Firmware::UefiArm64, true))
+}
+
+/// With the iPXE of Debian 13: the first that asks for `autoexec.ipxe`, and the first for arm64.
+fn boots_newer(
+    lab: &Lab,
+    server: Server,
+    changes: &[(&str, &str)],
+    firmware: Firmware,
+    http_boot: bool,
+) -> Result<()> {
     let newer = newer_ipxe()?;
     let volboot = Daemon::start_with_images(lab, Path::new(env!("CARGO_BIN_EXE_volboot")), &newer)?;
-    boots_from(lab, volboot, Server::Networkd, changes, Firmware::Uefi, http_boot)
-}
-
-/// What `tests/lab/install` has fetched.
-fn newer_ipxe() -> Result<PathBuf> {
-    let newer = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("ipxe-trixie");
-    ensure!(newer.join("snponly.efi").exists(), "no iPXE in {}: run `make setup`", newer.display());
-    Ok(newer)
+    boots_from(lab, volboot, server, changes, firmware, http_boot)
 }
 
 fn boots_from(
@@ -187,7 +197,7 @@ fn boots_from(
     site.register(&[&export])?;
 
     let mut machine = Build { http_boot, ..Build::bare(firmware, MAC) }.power_on(lab)?;
-    if firmware == Firmware::Uefi {
+    if firmware != Firmware::Bios {
         machine.shows(
             &[if http_boot { "Start HTTP Boot over IPv4" } else { "Start PXE over IPv4" }],
             BOOT_LIMIT,

@@ -37,7 +37,7 @@ pub(crate) fn account(
 ) {
     let first: &[Milestone] = match firmware {
         Firmware::Bios => &BIOS,
-        Firmware::Uefi => &UEFI,
+        Firmware::Uefi | Firmware::UefiArm64 => &UEFI,
     };
     let last = (boot_line, "the volume's own boot loader spoke");
     let mut before = Duration::ZERO;

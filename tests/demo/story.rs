@@ -26,6 +26,7 @@ pub(crate) fn tell(directory: &Path, firmware: Firmware, screen: &Screen) -> Res
     let kind = match firmware {
         Firmware::Bios => "BIOS",
         Firmware::Uefi => "UEFI",
+        Firmware::UefiArm64 => "arm64",
     };
     screen.say(&format!("volboot: a {kind} machine without a disk boots from an iSCSI volume"));
 

@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use nix::unistd::Pid;
 
 use super::Lab;
+use super::authority::Certificate;
 use super::network::SERVER;
 use super::process::{Listener, Process};
 
@@ -31,6 +32,10 @@ pub(crate) fn store(lab: &Lab) -> PathBuf {
     lab.path().join("volboot.redb")
 }
 
+fn images_key(images: &Path) -> String {
+    format!("images = [\"{}\"]", images.display())
+}
+
 impl Daemon {
     /// Starts the binary with further `sections` in its configuration and waits until it says that it serves.
     pub(crate) fn start(
@@ -39,19 +44,32 @@ impl Daemon {
         sections: &str,
         listener: Option<Listener>,
     ) -> Result<Self> {
-        Self::start_with(lab, binary, sections, "", listener)
+        Self::start_with(lab, binary, sections, ["", ""], listener)
     }
 
     /// Starts the binary with the iPXE in `images` instead of the distribution's.
     pub(crate) fn start_with_images(lab: &Lab, binary: &Path, images: &Path) -> Result<Self> {
-        Self::start_with(lab, binary, "", &format!("images = [{:?}]", images.display().to_string()), None)
+        Self::start_with(lab, binary, "", [&images_key(images), ""], None)
+    }
+
+    /// The same, with TLS for machines, which are told to come to `url`.
+    pub(crate) fn start_with_tls(
+        lab: &Lab,
+        binary: &Path,
+        images: &Path,
+        url: &str,
+        Certificate { chain, key }: &Certificate,
+    ) -> Result<Self> {
+        let (chain, key) = (chain.display(), key.display());
+        let http = format!("url = \"{url}\"\ncertificate = \"{chain}\"\nkey = \"{key}\"");
+        Self::start_with(lab, binary, "", [&images_key(images), &http], None)
     }
 
     fn start_with(
         lab: &Lab,
         binary: &Path,
         sections: &str,
-        tftp: &str,
+        [tftp, http]: [&str; 2],
         listener: Option<Listener>,
     ) -> Result<Self> {
         let config = lab.path().join("volboot.toml");
@@ -59,7 +77,7 @@ impl Daemon {
         let text = format!(
             "[store]\npath = \"{}\"\n\
              [tftp]\nlisten = \"{SERVER}:69\"\n{tftp}\n\
-             [http]\nlisten = \"{SERVER}:8080\"\n\
+             [http]\nlisten = \"{SERVER}:8080\"\n{http}\n\
              [api]\nlisten = \"{API}\"\n\
              {sections}\n",
             store.display()
@@ -75,6 +93,11 @@ impl Daemon {
     /// Waits until its log has `pattern` after what was waited for before.
     pub(crate) fn logs(&mut self, pattern: &str, within: Duration) -> Result<Instant> {
         Ok(self.process.wait_for(&[pattern], within)?.at)
+    }
+
+    /// When its log first had `pattern`, if it had.
+    pub(crate) fn when(&self, pattern: &str) -> Option<Instant> {
+        self.process.when(pattern)
     }
 
     /// Its process, for who ends it from outside.

@@ -1,4 +1,4 @@
-//! The site's DHCP server: dnsmasq, with nothing but DHCP and IPv6 router advertisements.
+//! The site's DHCP server: dnsmasq, with DHCP, IPv6 router advertisements, and a name for volboot.
 //!
 //! It names volboot as the boot server, as a site's own server would:
 //! * firmware gets a file name for its architecture (RFC 4578, option 93) and our TFTP server's address;
@@ -27,6 +27,9 @@ use super::Lab;
 use super::network::{SERVER, SITE_V6, bridge};
 use super::process::Process;
 
+/// volboot's name, which dnsmasq answers to who asks.
+pub(crate) const NAME: &str = "volboot.lab";
+
 const START_LIMIT: Duration = Duration::from_secs(10);
 /// iPXE's encapsulated option "no-pxedhcp": there is no second DHCP server to wait two seconds for.
 const NO_PROXY: &str = "encap:175,176,1b";
@@ -52,14 +55,17 @@ impl Dhcp {
         let mut dnsmasq = Command::new("dnsmasq");
         dnsmasq
             .args(["--no-daemon", "--log-facility=-", "--conf-file=/dev/null", "--pid-file="])
-            .args(["--port=0", "--bind-interfaces", "--no-ping"])
+            .args(["--bind-interfaces", "--no-ping", "--no-resolv", "--no-hosts"])
+            .arg(format!("--host-record={NAME},{SERVER}"))
             .arg(format!("--interface={}", bridge()))
             .arg(format!("--dhcp-leasefile={}", lab.path().join("leases").display()))
             .arg("--dhcp-range=10.99.0.50,10.99.0.99,255.255.255.0,1h")
             .args(["--enable-ra", &format!("--dhcp-range={SITE_V6},ra-only")])
             .arg(format!("--dhcp-option={NO_PROXY}"))
             .args(["--dhcp-match=set:ipxe,175", "--dhcp-match=set:uefi,option:client-arch,7"])
-            .arg(format!("--dhcp-boot=tag:uefi,tag:!ipxe,snponly.efi,,{SERVER}"));
+            .arg("--dhcp-match=set:arm64,option:client-arch,11")
+            .arg(format!("--dhcp-boot=tag:uefi,tag:!ipxe,snponly.efi,,{SERVER}"))
+            .arg(format!("--dhcp-boot=tag:arm64,tag:!ipxe,ipxe-arm64.efi,,{SERVER}"));
         match rom {
             Rom::FetchesScript => dnsmasq.arg(format!("--dhcp-boot=tag:ipxe,{script_url}")),
             Rom::LoadsUndionly => {

@@ -11,6 +11,7 @@
 //! * OVMF of 2024 and later has no network without a source of random numbers.
 //! * OVMF tries PXE before HTTP boot, for minutes, unless PXE is switched off.
 //! * UEFI takes the boot order from `bootindex` and ignores `-boot n`.
+//! * An arm64 machine has no BIOS and no default board or processor: all three are named.
 
 use std::fs;
 use std::process::Command;
@@ -23,8 +24,6 @@ use super::volume::Volume;
 use super::{Lab, network};
 
 const BARE: &str = "-nodefaults -nographic -serial stdio -no-reboot -accel tcg -m 256";
-const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
-const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
 /// What a machine starts with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +32,43 @@ pub(crate) enum Firmware {
     Bios,
     /// OVMF, with its own PXE.
     Uefi,
+    /// The same firmware on an arm64 machine, where it is called AAVMF.
+    UefiArm64,
+}
+
+/// UEFI's two halves: what it is, and what it remembers.
+struct Flash {
+    code: &'static str,
+    variables: &'static str,
+    package: &'static str,
+}
+
+impl Firmware {
+    fn qemu(self) -> Command {
+        let (qemu, board): (_, &[&str]) = match self {
+            Self::Bios | Self::Uefi => ("qemu-system-x86_64", &[]),
+            Self::UefiArm64 => ("qemu-system-aarch64", &["-machine", "virt", "-cpu", "cortex-a57"]),
+        };
+        let mut qemu = Command::new(qemu);
+        qemu.args(board).args(BARE.split(' '));
+        qemu
+    }
+
+    fn flash(self) -> Option<Flash> {
+        match self {
+            Self::Bios => None,
+            Self::Uefi => Some(Flash {
+                code: "/usr/share/OVMF/OVMF_CODE_4M.fd",
+                variables: "/usr/share/OVMF/OVMF_VARS_4M.fd",
+                package: "ovmf",
+            }),
+            Self::UefiArm64 => Some(Flash {
+                code: "/usr/share/AAVMF/AAVMF_CODE.fd",
+                variables: "/usr/share/AAVMF/AAVMF_VARS.fd",
+                package: "qemu-efi-aarch64",
+            }),
+        }
+    }
 }
 
 /// A machine that can be switched on.
@@ -60,17 +96,17 @@ impl<'a> Build<'a> {
         let cable = format!("tap{}", self.mac.replace(':', "").split_off(6));
         network::plug(&cable)?;
 
-        let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.args(BARE.split(' '));
+        let mut qemu = self.firmware.qemu();
         qemu.args(["-netdev", &format!("tap,id=net,ifname={cable},script=no,downscript=no")]);
         let card = format!("virtio-net-pci,netdev=net,bootindex=1,mac={}", self.mac);
-        match self.firmware {
-            Firmware::Bios => qemu.args(["-device", &card]),
-            Firmware::Uefi => {
+        match self.firmware.flash() {
+            None => qemu.args(["-device", &card]),
+            Some(flash) => {
                 let variables = lab.path().join(format!("{cable}.vars"));
-                fs::copy(OVMF_VARS, &variables).context("cannot copy OVMF's variables (package ovmf)")?;
+                fs::copy(flash.variables, &variables)
+                    .with_context(|| format!("cannot copy its variables (package {})", flash.package))?;
                 qemu.args(["-device", &format!("{card},romfile="), "-device", "virtio-rng-pci"]);
-                qemu.args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={OVMF_CODE}")]);
+                qemu.args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={}", flash.code)]);
                 qemu.args(["-drive", &format!("if=pflash,format=raw,file={}", variables.display())])
             }
         };

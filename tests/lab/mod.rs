@@ -13,6 +13,7 @@
 #![allow(dead_code, reason = "each of the programs that include the lab uses its own part of it")]
 
 pub(crate) mod api;
+pub(crate) mod authority;
 pub(crate) mod browser;
 pub(crate) mod cinder;
 pub(crate) mod console;

@@ -20,13 +20,12 @@ use anyhow::{Context, Result, ensure};
 use super::Lab;
 use super::machine::Firmware;
 
-/// Where firmware looks for a boot loader when nothing tells it another name (UEFI specification, §3.5.1.1).
-pub(crate) const DEFAULT_LOADER: &str = r"\EFI\BOOT\BOOTX64.EFI";
-
 /// What a boot loader says before it switches the machine off.
 pub(crate) const LAST_WORDS: &str = "volboot-lab: switching off";
 
 const GRUB: &str = "/usr/lib/grub";
+/// In the build directory, where `tests/lab/install` puts it: Debian has it for arm64 hosts only.
+const GRUB_ARM64: &str = "grub-arm64";
 const MODULES: [&str; 7] = ["cat", "echo", "fat", "halt", "ls", "search", "search_fs_file"];
 const DISK_SIZE: u64 = 48 << 20;
 /// The EFI system partition of a UEFI volume: from 1 MiB on, 32 MiB.
@@ -52,9 +51,14 @@ pub(crate) struct Recipe<'a> {
 }
 
 impl<'a> Recipe<'a> {
-    /// A volume that boots by itself, from the place where firmware looks first.
+    /// A volume that boots by itself, from the place where firmware looks when nothing tells it another name (UEFI
+    /// specification, §3.5.1.1).
     pub(crate) fn new(name: &'a str, firmware: Firmware) -> Self {
-        Self { name, firmware, loader: DEFAULT_LOADER, reads: None }
+        let loader = match firmware {
+            Firmware::Bios | Firmware::Uefi => r"\EFI\BOOT\BOOTX64.EFI",
+            Firmware::UefiArm64 => r"\EFI\BOOT\BOOTAA64.EFI",
+        };
+        Self { name, firmware, loader, reads: None }
     }
 }
 
@@ -73,7 +77,8 @@ impl Volume {
         fs::write(&config, script.join("\n"))?;
         match recipe.firmware {
             Firmware::Bios => volume.install_bios_loader(&config)?,
-            Firmware::Uefi => volume.install_uefi_loader(&config, recipe.loader)?,
+            Firmware::Uefi => volume.install_uefi_loader("x86_64-efi", &config, recipe.loader)?,
+            Firmware::UefiArm64 => volume.install_uefi_loader("arm64-efi", &config, recipe.loader)?,
         }
         Ok(volume)
     }
@@ -125,9 +130,9 @@ impl Volume {
     }
 
     /// A GPT with an EFI system partition, and in it the boot loader at `path`.
-    fn install_uefi_loader(&self, config: &Path, path: &str) -> Result<()> {
+    fn install_uefi_loader(&self, format: &str, config: &Path, path: &str) -> Result<()> {
         let loader = config.with_extension("efi");
-        run(grub_image("x86_64-efi", config, &loader).arg("part_gpt"))?;
+        run(grub_image(format, config, &loader).arg("part_gpt"))?;
 
         let table = config.with_extension("sfdisk");
         fs::write(&table, format!("label: gpt\nstart={ESP_START}, size={ESP_SECTORS}, type=U\n"))?;
@@ -147,12 +152,23 @@ fn grub_image(format: &str, config: &Path, image: &Path) -> Command {
     let mut command = Command::new("grub-mkimage");
     command
         .args(["--format", format, "--prefix", "/"])
+        .arg("--directory")
+        .arg(modules(format))
         .arg("--config")
         .arg(config)
         .arg("--output")
         .arg(image);
     command.args(MODULES);
     command
+}
+
+fn modules(format: &str) -> PathBuf {
+    match format {
+        "arm64-efi" => {
+            Path::new(option_env!("CARGO_TARGET_TMPDIR").unwrap_or("target/tmp")).with_file_name(GRUB_ARM64)
+        }
+        _ => Path::new(GRUB).join(format),
+    }
 }
 
 fn run(command: &mut Command) -> Result<()> {

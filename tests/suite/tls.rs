@@ -86,6 +86,31 @@ fn machines_are_answered_with_tls_and_without_and_people_only_with_it() {
 }
 
 #[test]
+fn who_does_not_trust_the_certificate_is_in_the_log_and_once_if_it_tries_again_and_again() {
+    let site = site("");
+    issue(site.path());
+    secure(site.path(), "http");
+    let mut daemon = Daemon::start(site.path());
+    let another = rcgen::generate_simple_self_signed(vec![NAME.to_owned()]).expect("is made");
+    assert!(ask(daemon.http, another.cert.der(), "/boot.ipxe").is_err());
+    assert_eq!(daemon.line("no TLS came about")["level"], "WARN");
+    for _ in 0..20 {
+        assert!(ask(daemon.http, another.cert.der(), "/boot.ipxe").is_err());
+    }
+    daemon.hang_up();
+    let mut lines = 0;
+    loop {
+        match daemon.next_line()["message"].as_str() {
+            Some("no TLS came about") => lines += 1,
+            Some("reloaded") => break,
+            _ => {}
+        }
+    }
+    assert!(lines < 20, "each of them was told of");
+    daemon.stop();
+}
+
+#[test]
 fn a_door_without_a_certificate_speaks_no_tls() {
     let site = site("");
     let certificate = issue(site.path());
