@@ -1,6 +1,7 @@
 //! What README tells people to type.
 //!
-//! A command begins with a prompt, `$` or `#`, and goes on in the lines after it that have none.
+//! A command begins with a prompt, `$` or `#`. It goes on in the next line as it would in a shell; any other line is what
+//! it prints.
 
 /// The commands of the one console block that has `part` in it.
 pub(crate) fn block(part: &str) -> Vec<String> {
@@ -63,10 +64,17 @@ fn blocks() -> impl Iterator<Item = Vec<String>> {
 fn commands(block: &str) -> Vec<String> {
     let mut commands: Vec<String> = Vec::new();
     for line in block.lines() {
-        match line.strip_prefix("$ ").or_else(|| line.strip_prefix("# ")) {
-            Some(command) => commands.push(command.to_owned()),
-            None => commands.last_mut().into_iter().for_each(|command| *command += &format!("\n{line}")),
+        match commands.last_mut() {
+            Some(command) if goes_on(command) => *command += &format!("\n{line}"),
+            _ => commands
+                .extend(["$ ", "# "].iter().find_map(|prompt| line.strip_prefix(prompt)).map(str::to_owned)),
         }
     }
     commands
+}
+
+/// Whether a shell would ask for more: a line that is to be joined, a text in quotes, a file that has not ended.
+fn goes_on(command: &str) -> bool {
+    let file = command.contains("<<EOF") && !command.ends_with("\nEOF");
+    command.ends_with('\\') || command.matches('\'').count() % 2 == 1 || file
 }

@@ -82,8 +82,16 @@ impl Server {
         let command = command.as_ref();
         self.shell.write_all(format!("{command}\n").as_bytes())?;
         let (output, status) = self.answer(COMMAND_LIMIT).with_context(|| format!("after: {command}"))?;
-        ensure!(status == "0", "{command}\nended with {status}:\n{output}");
+        if status != "0" {
+            bail!("{command}\nended with {status}:\n{output}\n{}", self.journal()?);
+        }
         Ok(output)
+    }
+
+    /// What its services said at last.
+    pub(crate) fn journal(&mut self) -> Result<String> {
+        self.shell.write_all(b"journalctl --boot --no-pager --output=cat --lines=50\n")?;
+        Ok(self.answer(COMMAND_LIMIT)?.0)
     }
 
     /// What the shell prints until it is ready, and the status it tells then.
