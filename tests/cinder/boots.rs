@@ -1,21 +1,28 @@
 //! Machines that really boot from volumes in Cinder: real firmware, real iPXE, and a boot loader that says its name.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::Test;
 use crate::ground::Ground;
 use crate::lab::cinder::Service;
 use crate::lab::dhcp::{Dhcp, Rom};
 use crate::lab::machine::{Build, Firmware};
+use crate::lab::readme::block;
 use crate::lab::volume::{Recipe, Volume};
+use crate::python::program;
 use crate::stand::{MACS, Stand};
 
-pub(crate) const TESTS: &[Test] = &[(
-    "a_machine_boots_its_volume_whatever_happened_since_its_last_boot",
-    whatever_happened_since_its_last_boot,
-)];
+pub(crate) const TESTS: &[Test] = &[
+    ("a_machine_boots_by_the_quick_start", by_the_quick_start),
+    (
+        "a_machine_boots_its_volume_whatever_happened_since_its_last_boot",
+        whatever_happened_since_its_last_boot,
+    ),
+];
 
 /// No step of a boot takes longer than this, even on a busy host.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
@@ -27,6 +34,40 @@ fn boots(stand: &Stand<'_>, image: &Volume, patterns: &[&str]) -> Result<()> {
         machine.shows(&[pattern], BOOT_LIMIT)?;
     }
     machine.shows(&[&image.boot_line()], BOOT_LIMIT)?;
+    Ok(())
+}
+
+/// What README says, typed as it stands, but for the volume's id.
+fn by_the_quick_start(ground: &mut Ground) -> Result<()> {
+    let stand = Stand::new(ground)?;
+    let _dhcp = Dhcp::start(&stand.ground.lab, Rom::FetchesScript)?;
+    let image = Volume::bootable(&stand.ground.lab, &Recipe::new("quick", Firmware::Bios))?;
+    let volume = stand.ground.owner.create_volume("chap")?;
+    stand.ground.cloud.fill(&volume, image.image())?;
+
+    let commands = block("openstack baremetal node create").join("\n");
+    ensure!(commands.contains("--volume-id VOLUME"), "README names the volume otherwise");
+    types(&stand, &commands.replace("VOLUME", &volume))?;
+    boots(&stand, &image, &[])?;
+    stand.is_attached_once(&volume)?;
+    types(
+        &stand,
+        "openstack --os-auth-type none --os-endpoint http://127.0.0.1:6385 baremetal node delete web-1",
+    )?;
+    stand.is_free(&volume)?;
+    stand.ground.owner.delete_volume(&volume)
+}
+
+/// Types commands into a shell that finds OpenStack's client.
+fn types(stand: &Stand<'_>, commands: &str) -> Result<()> {
+    let openstack = program("openstack");
+    let client = Path::new(openstack.get_program()).parent().context("it is in a folder")?;
+    let path = format!("{}:{}", client.display(), std::env::var("PATH")?);
+    let mut shell = Command::new("bash");
+    shell.args(["-euc", commands]).env("PATH", path).env("HOME", stand.ground.lab.path());
+    let output = shell.output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{commands}\nended with {}: {said}", output.status);
     Ok(())
 }
 

@@ -9,7 +9,7 @@
 //! A lab belongs to the thread that made it ([`network`] says why), so a whole test runs on one thread:
 //! [`run`] gives it one.
 //!
-//! Included by `tests/boots`, `tests/cinder` and `tests/demo`, none of which needs every part of it.
+//! Included by `tests/boots`, `tests/cinder`, `tests/quickstart` and `tests/demo`, none of which needs every part of it.
 #![allow(dead_code, reason = "each of the programs that include the lab uses its own part of it")]
 
 pub(crate) mod api;
@@ -25,6 +25,7 @@ pub(crate) mod machine;
 pub(crate) mod network;
 pub(crate) mod probe;
 pub(crate) mod process;
+pub(crate) mod readme;
 pub(crate) mod snippets;
 pub(crate) mod target;
 pub(crate) mod volume;

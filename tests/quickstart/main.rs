@@ -10,7 +10,6 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
-mod readme;
 mod server;
 
 use std::time::Duration;
@@ -19,8 +18,8 @@ use anyhow::{Result, ensure};
 
 use lab::Lab;
 use lab::machine::{Build, Firmware};
+use lab::readme::{block, command, row};
 use lab::volume::{Recipe, Volume};
-use readme::{block, command, row};
 use server::Server;
 
 /// The machine that README enrols.
@@ -57,10 +56,8 @@ fn a_machine_boots_by_each_quick_start() -> Result<()> {
                 server.types(&line.replace("--storage-interface cinder", "--storage-interface external"))?;
             }
         }
-        server.types(
-            &command("openstack baremetal volume target create").replace("target_lun=1", "target_lun=0"),
-        )?;
-        let told = server.types(&command("openstack baremetal node validate"))?;
+        server.types(&command("--property target_portal=").replace("target_lun=1", "target_lun=0"))?;
+        let told = server.types(&command("node validate web-1"))?;
         ensure!(told.contains("| storage    | True"), "the node is not fit: {told}");
         boots(lab, &mut server, Build::bare(Firmware::Bios, MAC), &bios)?;
 
@@ -101,7 +98,7 @@ fn boots(lab: &Lab, server: &mut Server, machine: Build<'_>, volume: &Volume) ->
     if let Err(error) = machine.power_on(lab)?.shows(&[&volume.boot_line()], BOOT_LIMIT) {
         return Err(error.context(format!("the server says:\n{}", server.journal()?)));
     }
-    let told = server.types(&command("volboot show"))?;
+    let told = server.types(&command("volboot show web-1"))?;
     ensure!(told.starts_with("hooked its volume"), "volboot tells of the boot: {told}");
     Ok(())
 }

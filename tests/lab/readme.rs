@@ -13,11 +13,14 @@ pub(crate) fn block(part: &str) -> Vec<String> {
     }
 }
 
-/// The one command that begins with `start`, of the blocks outside of which README does not say it again.
-pub(crate) fn command(start: &str) -> String {
-    let mut found = blocks().flatten().filter(|command| command.starts_with(start));
-    let first = found.next().unwrap_or_else(|| panic!("README has no command {start:?}"));
-    found.last().unwrap_or(first)
+/// The one command with `part` in it.
+pub(crate) fn command(part: &str) -> String {
+    let mut found = blocks().flatten().filter(|command| command.contains(part));
+    match (found.next(), found.next()) {
+        (Some(command), None) => command,
+        (None, _) => panic!("README has no command with {part:?}"),
+        _ => panic!("README has several commands with {part:?}"),
+    }
 }
 
 /// The line of the table of DHCP servers for the one that is called so.
