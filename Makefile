@@ -11,6 +11,7 @@ help:
 	@echo "make build      the release binary, target/release/volboot"
 	@echo "make demo       a BIOS machine boots from a volume, before your eyes (FIRMWARE=uefi: a UEFI machine)"
 	@echo "make test       all tests, with machines that really boot"
+	@echo "make quickstart what README says, typed on a host of its own, after \`make packages\`"
 	@echo "make check      formatting, lints, documents, licences"
 	@echo "make packages   the deb and the rpm, in target/packages"
 	@echo "make static     the binary for any Linux, in target/static; takes some minutes"
@@ -61,6 +62,12 @@ test: setup clients cloud browser
 	$(CARGO) test --locked --test clients -- --test-threads=2
 	$(ROOT_CARGO) test --locked --test boots -- --test-threads=2
 	$(ROOT_CARGO) test --locked --test cinder
+
+# README's quick starts, on a host of their own, with the packages that are there.
+.PHONY: quickstart
+quickstart: setup
+	@tests/quickstart/install
+	$(ROOT_CARGO) test --locked --test quickstart
 
 .PHONY: check
 check:

@@ -15,8 +15,8 @@ const SECTIONS: &str = r#".SH SIGNALS
 Stop: newcomers are refused, running transfers and requests may end, the store is closed.
 .TP
 \fBSIGHUP\fR
-Read the configuration, the level of the log with it, and the iPXE binaries again. Connections stay. A configuration with faults changes nothing, and
-the log tells all of them; keys that need a restart are named there too.
+Read the configuration, the level of the log with it, and the iPXE binaries again. Connections stay. A configuration
+with faults changes nothing, and the log tells all of them; keys that need a restart are named there too.
 .SH "EXIT STATUS"
 .TP
 \fB0\fR
@@ -27,6 +27,9 @@ It failed; standard error says why.
 .TP
 \fB2\fR
 The command line is wrong.
+.TP
+\fB3\fR
+\fBserve\fR: the store is of a newer version, or cannot be migrated to this one; starting again would not help.
 .SH ENVIRONMENT
 .TP
 \fBVOLBOOT_CONFIG\fR

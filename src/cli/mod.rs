@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{App, Passed};
+use crate::app::{App, Passed, StartError};
 use crate::config::{Config, ConfigError, DEFAULT_PATH};
 use crate::keystone::{self, Surroundings};
 use crate::telemetry;
@@ -59,13 +59,20 @@ struct ConfigFile {
     config: Option<PathBuf>,
 }
 
-/// Does what the command line says. Exit code 0: done; 1: it failed; 2: the command line is wrong.
+/// The exit code if the store is one that this version cannot use; the unit file has it.
+const STORE_UNUSABLE: u8 = 3;
+
+/// Does what the command line says. Exit code 0: done; 1: it failed; 2: the command line is wrong; 3: the store is one
+/// that this version cannot use, and starting again would not help.
 pub fn run() -> ExitCode {
     match dispatch(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("volboot: {}", chain(&*error));
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                Some(StartError::Store(error)) if error.stays() => STORE_UNUSABLE.into(),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

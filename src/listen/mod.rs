@@ -175,17 +175,11 @@ struct Conversation {
 impl Conversation {
     async fn hold(self, stream: TcpStream, remote: SocketAddr, watcher: Watcher, stop: CancellationToken) {
         let Self { mut router, limits, tls } = self;
-        let failed = tls.failed();
         // Scripts and answers are small and whole: nothing is won by waiting for more.
         let prepared = stream.set_nodelay(true).and_then(|()| stream.local_addr());
         let Ok(local) = prepared else { return };
-        let opened = tokio::time::timeout(limits.handshake, tls.open(stream, |stream| raw(stream, limits)));
-        let (stream, speech) = match stop.run_until_cancelled(opened).await {
-            Some(Ok(Ok(opened))) => opened,
-            Some(Ok(Err(error))) => return failed.tell(remote, &error),
-            Some(Err(timeout)) => return failed.tell(remote, &timeout),
-            None => return,
-        };
+        let opening = tls.open(stream, remote, limits.handshake, |stream| raw(stream, limits));
+        let Some(Some((stream, speech))) = stop.run_until_cancelled(opening).await else { return };
         if speech == Speech::Refused {
             router = Router::new().fallback(|| async {
                 (StatusCode::BAD_REQUEST, "volboot: this door speaks TLS: come by https://\n")

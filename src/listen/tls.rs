@@ -8,7 +8,6 @@
 //!
 //! Left out on purpose: client certificates, HTTP/2, TLS 1.1 and older.
 
-use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -16,13 +15,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -151,13 +151,14 @@ impl Files {
 pub struct Tls {
     shown: Arc<watch::Sender<Option<Certificate>>>,
     plain: Plain,
-    failed: Arc<Failed>,
+    /// When the log last told of a handshake that failed.
+    told: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Tls {
     /// For a door that shows `certificate`; without one it speaks plain HTTP.
     pub fn new(certificate: Option<Certificate>, plain: Plain) -> Self {
-        Self { shown: Arc::new(watch::Sender::new(certificate)), plain, failed: Arc::default() }
+        Self { shown: Arc::new(watch::Sender::new(certificate)), plain, told: Arc::default() }
     }
 
     /// Shows another certificate, or none, to whoever connects from now on.
@@ -205,39 +206,37 @@ impl Tls {
         }
     }
 
-    /// Where the handshakes are told of that fail.
-    pub(super) fn failed(&self) -> Arc<Failed> {
-        Arc::clone(&self.failed)
-    }
-
-    /// Finds out what a new connection speaks, and has its handshake done. False for who has to be told to use TLS.
+    /// Finds out what a new connection speaks, and has its handshake done. None if nothing comes of it within `limit`,
+    /// which the log tells of.
     pub(super) async fn open(
         &self,
         stream: TcpStream,
+        remote: SocketAddr,
+        limit: Duration,
         raw: impl FnOnce(TcpStream) -> Raw,
-    ) -> io::Result<(Spoken, Speech)> {
+    ) -> Option<(Spoken, Speech)> {
         let config = self.shown.borrow().as_ref().map(|shown| Arc::clone(&shown.config));
-        let Some(config) = config else { return Ok((Either::Left(raw(stream)), Speech::Plain)) };
+        let Some(config) = config else { return Some((Either::Left(raw(stream)), Speech::Plain)) };
+        let deadline = Instant::now() + limit;
         let mut first = [0];
-        if stream.peek(&mut first).await? == 1 && first == [HANDSHAKE] {
-            let stream = TlsAcceptor::from(config).accept(raw(stream)).await?;
-            return Ok((Either::Right(stream), Speech::Tls));
+        // Who says nothing wants no TLS: browsers connect for later, and monitoring for nothing.
+        let said = timeout_at(deadline, stream.peek(&mut first)).await.ok()?.ok()?;
+        if said == 0 || first != [HANDSHAKE] {
+            let speech = if self.plain == Plain::Answered { Speech::Plain } else { Speech::Refused };
+            return Some((Either::Left(raw(stream)), speech));
         }
-        let speech = if self.plain == Plain::Answered { Speech::Plain } else { Speech::Refused };
-        Ok((Either::Left(raw(stream)), speech))
+        let error = match timeout_at(deadline, TlsAcceptor::from(config).accept(raw(stream))).await {
+            Ok(Ok(stream)) => return Some((Either::Right(stream), Speech::Tls)),
+            Ok(Err(error)) => error,
+            Err(elapsed) => elapsed.into(),
+        };
+        self.tell_of_failure(remote, &error);
+        None
     }
-}
 
-/// The handshakes that failed at a door. iPXE says nothing when it does not trust a certificate: it goes, and without a
-/// line of ours nobody would know of that machine.
-#[derive(Default)]
-pub(super) struct Failed {
-    told: Mutex<Option<Instant>>,
-}
-
-impl Failed {
-    /// Has the log tell of one, unless it did so a moment ago.
-    pub(super) fn tell(&self, remote: SocketAddr, error: &dyn Display) {
+    /// iPXE says nothing when it does not trust a certificate: it goes, and without a line of ours nobody would know of
+    /// that machine. One line in a while is enough.
+    fn tell_of_failure(&self, remote: SocketAddr, error: &io::Error) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_none_or(|told| told.elapsed() >= TOLD) {
             *told = Some(Instant::now());

@@ -33,13 +33,6 @@ pub enum LogFilterError {
     Form(String),
 }
 
-impl LogFilter {
-    /// The filter as `EnvFilter` takes it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 impl Default for LogFilter {
     fn default() -> Self {
         Self("info".into())

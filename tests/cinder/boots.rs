@@ -63,8 +63,9 @@ fn types(stand: &Stand<'_>, commands: &str) -> Result<()> {
     let openstack = program("openstack");
     let client = Path::new(openstack.get_program()).parent().context("it is in a folder")?;
     let path = format!("{}:{}", client.display(), std::env::var("PATH")?);
-    let mut shell = Command::new("bash");
-    shell.args(["-euc", commands]).env("PATH", path).env("HOME", stand.ground.lab.path());
+    let mut shell = Command::new("timeout");
+    shell.args([&BOOT_LIMIT.as_secs().to_string(), "bash", "-euc", commands]);
+    shell.env_clear().env("PATH", path).env("HOME", stand.ground.lab.path());
     let output = shell.output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{commands}\nended with {}: {said}", output.status);

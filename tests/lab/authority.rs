@@ -1,5 +1,5 @@
-//! An authority of the site's own: certificates for volboot, and an iPXE that trusts it and nobody else; both made by the
-//! commands that operators are given.
+//! An authority of the site's own: certificates for volboot, and an iPXE that trusts it and nobody else; both made by what
+//! README has operators type, but for the names.
 //!
 //! Traps it copes with:
 //! * iPXE has only the SHA-256 of the authority's certificate, so volboot has to show that certificate, too, behind its
@@ -13,8 +13,11 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 
 use super::Lab;
+use super::readme::command;
 
 const TRUST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/images/trust");
+/// volboot's names in README.
+const NAMES: &str = "DNS:boot.example.org,IP:10.0.0.1";
 
 /// Somebody who issues certificates.
 pub(crate) struct Authority {
@@ -33,22 +36,17 @@ impl Authority {
     /// A new one.
     pub(crate) fn new(lab: &Lab) -> Result<Self> {
         let authority = Self { directory: lab.path().to_owned() };
-        authority
-            .openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=lab -keyout ca.key -out ca.pem")?;
+        authority.types(&command("openssl req -x509"))?;
         Ok(authority)
     }
 
     /// A certificate for a server with these names, such as `DNS:volboot.lab,IP:10.99.0.1`.
     pub(crate) fn certify(&self, names: &str) -> Result<Certificate> {
-        self.openssl(&format!(
-            "req -newkey rsa:2048 -nodes -subj /CN=volboot -addext subjectAltName={names} -keyout http.key -out http.csr"
-        ))?;
-        self.openssl(
-            "x509 -req -in http.csr -CA ca.pem -CAkey ca.key -days 2 -copy_extensions copy -out http.crt",
-        )?;
-        let [certificate, authority, chain, key] =
-            ["http.crt", "ca.pem", "http.pem", "http.key"].map(|file| self.directory.join(file));
-        fs::write(&chain, fs::read_to_string(certificate)? + &fs::read_to_string(authority)?)?;
+        let request = command(NAMES).replace(NAMES, names);
+        for command in [request, command("openssl x509 -req"), command("cat http.crt")] {
+            self.types(&command)?;
+        }
+        let [chain, key] = ["http.pem", "http.key"].map(|file| self.directory.join(file));
         Ok(Certificate { chain, key })
     }
 
@@ -62,8 +60,8 @@ impl Authority {
         Ok(folder)
     }
 
-    fn openssl(&self, words: &str) -> Result<()> {
-        run(Command::new("openssl").args(words.split(' ')).current_dir(&self.directory))
+    fn types(&self, command: &str) -> Result<()> {
+        run(Command::new("bash").args(["-euc", command]).current_dir(&self.directory))
     }
 }
 

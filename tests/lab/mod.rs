@@ -75,7 +75,7 @@ fn keep_in_memory(directory: &Path) -> Result<()> {
 
 /// Runs `test` in a lab of its own and hands on its result, or its panic.
 pub(crate) fn run(test: impl FnOnce(&Lab) -> Result<()> + Send + 'static) -> Result<()> {
-    assert!(network::is_root(), "needs root: run `make test`");
+    assert!(network::is_root(), "needs root: `make` tells how to run it");
     let directory = directory()?;
     let path = directory.path().to_owned();
     let thread = thread::spawn(move || test(&Lab::open(&path)?));

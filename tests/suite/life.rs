@@ -94,8 +94,12 @@ fn a_client_that_says_nothing_does_not_keep_it_from_ending() {
 }
 
 fn fails(arguments: &[&str]) -> String {
+    fails_with(1, arguments)
+}
+
+fn fails_with(code: i32, arguments: &[&str]) -> String {
     let output = volboot(arguments).stdout(Stdio::null()).output().expect("runs");
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(code));
     let text = String::from_utf8(output.stderr).expect("text");
     // The log of what was found on the way is JSON; the error is for a person.
     text.lines().filter(|line| !line.starts_with('{')).collect::<Vec<_>>().join("\n")
@@ -115,6 +119,24 @@ fn a_port_that_is_taken_is_one_clear_error() {
         error,
         format!("volboot: cannot listen on {address} (http): Address already in use (os error 98)")
     );
+}
+
+/// The service manager has to tell it from faults that pass: see `RestartPreventExitStatus=` in the unit.
+#[test]
+fn a_store_of_a_newer_version_is_one_clear_error_with_a_code_of_its_own() {
+    let site = site("");
+    Daemon::start(site.path()).stop();
+    let store = site.path().join("store.redb");
+    let database = redb::Database::open(&store).expect("opens");
+    let write = database.begin_write().expect("begins");
+    let meta = redb::TableDefinition::<&str, u64>::new("meta");
+    write.open_table(meta).expect("is there").insert("schema", 99).expect("is put");
+    write.commit().expect("is written");
+    drop(database);
+    let config = site.path().join("volboot.toml");
+    let error = fails_with(3, &["serve", "--config", config.to_str().expect("text")]);
+    let words = "has schema 99, this volboot knows up to 1: install the newer volboot again";
+    assert_eq!(error, format!("volboot: {} {words}", store.display()));
 }
 
 #[test]

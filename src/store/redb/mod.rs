@@ -112,6 +112,13 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether it stays so until somebody has done something: no later try ends otherwise, and each may copy the file.
+    pub fn stays(&self) -> bool {
+        matches!(self, Self::Newer { .. } | Self::Copy { .. } | Self::Migration { .. })
+    }
+}
+
 /// Records in a redb file.
 pub struct RedbStore {
     database: Arc<Database>,
