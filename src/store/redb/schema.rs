@@ -187,6 +187,14 @@ mod tests {
         assert!(!copy_of(&path).exists());
     }
 
+    async fn is_as_it_was_and_can_be_migrated(path: &Path) {
+        let store = reopen(path).await;
+        assert_eq!(records(&store).await, are("1", "2"));
+        store.close().await.expect("closes");
+        drop(store);
+        assert_eq!(records(&reopen_with(path, TWO).await).await, are("1xy", "2xy"));
+    }
+
     #[tokio::test]
     async fn a_step_that_fails_is_named_and_changes_nothing() {
         let (_kept, path) = site();
@@ -195,11 +203,7 @@ mod tests {
         let words = "stays as it was: bringing it from schema 2 to 3 failed";
         assert_eq!(error.to_string(), format!("{} {words}", path.display()));
         assert_eq!(error.source().expect("why").to_string(), "no room for it");
-        let store = reopen(&path).await;
-        assert_eq!(records(&store).await, are("1", "2"));
-        store.close().await.expect("closes");
-        drop(store);
-        assert_eq!(records(&reopen_with(&path, TWO).await).await, are("1xy", "2xy"));
+        is_as_it_was_and_can_be_migrated(&path).await;
     }
 
     #[tokio::test]
@@ -217,11 +221,7 @@ mod tests {
         let ended = Command::new(this).args(["--exact", name]).env(KILLED, &path).output().expect("runs");
         assert!(ended.status.signal().is_some(), "{ended:?}");
         assert!(copy_of(&path).exists(), "it came to the steps");
-        let store = reopen(&path).await;
-        assert_eq!(records(&store).await, are("1", "2"));
-        store.close().await.expect("closes");
-        drop(store);
-        assert_eq!(records(&reopen_with(&path, TWO).await).await, are("1xy", "2xy"));
+        is_as_it_was_and_can_be_migrated(&path).await;
     }
 
     #[tokio::test]
