@@ -3,8 +3,10 @@
 //! It is our own because a machine's door needs what `axum::serve` lacks: a deadline for headers, a cap on
 //! connections, and a drain that ends. A door with a certificate speaks TLS as well ([`Tls`]).
 
+mod remainder;
 mod tls;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,9 +16,9 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
@@ -26,6 +28,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
+use remainder::Remainder;
 use tls::Speech;
 pub use tls::{Certificate, CertificateError, Plain, Tls};
 
@@ -59,6 +62,8 @@ pub struct Limits {
     pub silence: Duration,
     /// Without a byte from the client. One that follows events says nothing for as long as it does.
     pub quiet: Duration,
+    /// For the rest of a body that was not wanted, before its request is answered.
+    pub remainder: Duration,
     /// Bytes of a request's body.
     pub body: usize,
     /// Bytes of a request's head: its line and all headers.
@@ -74,6 +79,7 @@ impl Default for Limits {
             request: Duration::from_secs(30),
             silence: Duration::from_secs(60),
             quiet: Duration::from_secs(60),
+            remainder: Duration::from_secs(2),
             body: 1 << 20,
             head: 16 << 10,
         }
@@ -186,17 +192,22 @@ impl Conversation {
             });
         }
         let peer = Peer { remote, local, tls: speech == Speech::Tls };
-        let service = router.map_request(move |request: Request<Incoming>| {
-            let mut request = request.map(axum::body::Body::new);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (mut request, remainder) = Remainder::of(request);
             request.extensions_mut().insert(peer);
-            request
+            let answer = router.clone().oneshot(request);
+            async move {
+                let mut answer = answer.await?;
+                remainder.read(limits.remainder, &mut answer).await;
+                Ok::<_, Infallible>(answer)
+            }
         });
         let mut http = hyper::server::conn::http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(limits.headers)
             .max_headers(64)
             .max_buf_size(limits.head);
-        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        let connection = http.serve_connection(TokioIo::new(stream), service);
         if let Err(error) = watcher.watch(connection).await {
             tracing::debug!(%remote, error = %error, "a connection ended early");
         }
