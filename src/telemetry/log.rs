@@ -74,6 +74,9 @@ pub fn set_filter(filter: &LogFilter) -> Result<(), String> {
 pub fn configure(configured: &LogFilter) {
     let Some(log) = LOG.get() else { return };
     let wanted = log.variable.as_ref().unwrap_or(configured);
+    if wanted != configured && *configured != LogFilter::default() {
+        tracing::info!(%configured, "{VARIABLE} has precedence over what is configured to be logged");
+    }
     if *log.now.lock().unwrap_or_else(PoisonError::into_inner) != *wanted
         && let Err(error) = set_filter(wanted)
     {

@@ -169,6 +169,26 @@ fn an_arm64_machine_boots_over_http_with_dnsmasq() -> Result<()> {
     lab::run(|lab| boots_newer(lab, Server::Dnsmasq, &[], Firmware::UefiArm64, true))
 }
 
+#[test]
+fn an_arm64_machine_boots_with_dhcpd() -> Result<()> {
+    lab::run(|lab| boots_newer(lab, Server::Dhcpd, &[], Firmware::UefiArm64, false))
+}
+
+#[test]
+fn an_arm64_machine_boots_over_http_with_dhcpd() -> Result<()> {
+    lab::run(|lab| boots_newer(lab, Server::Dhcpd, &[], Firmware::UefiArm64, true))
+}
+
+#[test]
+fn an_arm64_machine_boots_with_kea() -> Result<()> {
+    lab::run(|lab| boots_newer(lab, Server::Kea, &[], Firmware::UefiArm64, false))
+}
+
+#[test]
+fn an_arm64_machine_boots_over_http_with_kea() -> Result<()> {
+    lab::run(|lab| boots_newer(lab, Server::Kea, &[], Firmware::UefiArm64, true))
+}
+
 /// With the iPXE of Debian 13: the first that asks for `autoexec.ipxe`, and the first for arm64.
 fn boots_newer(
     lab: &Lab,

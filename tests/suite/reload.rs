@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
+use serde_json::Value;
+
 use crate::daemon::{Daemon, LIMIT, site};
 use crate::firmware::{ask, hear, rewrite, tftp};
 
@@ -204,13 +206,16 @@ fn the_configuration_says_from_the_start_what_is_logged_unless_the_environment_d
     });
     babble(&daemon);
     daemon.hang_up();
-    loop {
-        let line = daemon.next_line();
-        assert_ne!(line["level"], "DEBUG", "{line}");
-        if line["message"] == "reloaded" {
-            break;
-        }
+    let mut told = Vec::new();
+    while told.last().is_none_or(|line: &Value| line["message"] != "reloaded") {
+        told.push(daemon.next_line());
     }
+    assert!(told.iter().all(|line| line["level"] != "DEBUG"), "{told:?}");
+    let precedence = "VOLBOOT_LOG has precedence over what is configured to be logged";
+    assert!(
+        told.iter().any(|line| line["message"] == precedence && line["configured"] == "debug"),
+        "{told:?}"
+    );
     daemon.stop();
 
     // What cannot be used is no reason to say nothing.
