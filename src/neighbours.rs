@@ -22,8 +22,8 @@ use rtnetlink::{Handle, new_connection};
 
 use crate::model::{Mac, Seen};
 
-/// How long the kernel may take. It needs microseconds.
-const DEADLINE: Duration = Duration::from_millis(200);
+/// How long the kernel may take. It needs microseconds; a busy host is slower to hand out what it said.
+const DEADLINE: Duration = Duration::from_secs(2);
 
 /// Asks the kernel. Cheap to clone.
 #[derive(Debug, Clone, Default)]

@@ -42,6 +42,8 @@ use tls::{Certificates, DoorsTls};
 
 /// How long running transfers and requests may take to end after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long the ends of those transfers may take to be told.
+const LAST_TRANSFERS: Duration = Duration::from_secs(2);
 /// How long a connection of people may be silent between two requests.
 const PATIENCE_WITH_PEOPLE: Duration = Duration::from_secs(75);
 /// Events of the TFTP door that may wait to be told.
@@ -182,7 +184,7 @@ impl App {
         let mut behind = Doors::new(config, images, fixed);
 
         let (events, transfers) = mpsc::channel(TFTP_EVENTS);
-        tokio::spawn(transfers::tell(transfers, timeline.clone()));
+        let telling = tokio::spawn(transfers::tell(transfers, timeline.clone()));
         let mut doors = JoinSet::new();
         doors.spawn({
             let (files, stop) = (Arc::new(behind.files()), stop.clone());
@@ -195,8 +197,6 @@ impl App {
             // very moment in which they do.
             headers: PATIENCE_WITH_PEOPLE,
             silence: PATIENCE_WITH_PEOPLE,
-            // Between two requests, the patience above ends it; who follows events may do so for a day.
-            quiet: Duration::from_secs(24 * 3600),
             ..Limits::default()
         };
         let served =
@@ -239,6 +239,9 @@ impl App {
         stop.cancel();
         // Each door takes no longer than the grace.
         while doors.join_next().await.is_some() {}
+        if tokio::time::timeout(LAST_TRANSFERS, telling).await.is_err() {
+            tracing::warn!("some transfers' ends are in no timeline");
+        }
         // No machine asks any more; what Cinder is doing for those that did is given its time.
         attach.drain(GRACE).await;
         if !reconciling.is_finished()

@@ -43,13 +43,13 @@ struct Due {
     at: Instant,
     failures: u32,
     running: bool,
-    /// It was changed while somebody worked on it.
-    again: bool,
+    /// It was changed while somebody worked on it, and is to be looked at so long after that.
+    again: Option<Duration>,
 }
 
 impl Due {
     fn after(pause: Duration) -> Self {
-        Self { at: Instant::now() + pause, failures: 0, running: false, again: false }
+        Self { at: Instant::now() + pause, failures: 0, running: false, again: None }
     }
 
     fn failed(self) -> Self {
@@ -100,7 +100,9 @@ impl Attach {
                 Some(ended) = running.join_next() => {
                     if let Ok((key, done)) = ended {
                         match due.remove(&key) {
-                            Some(left) if left.again => drop(due.insert(key, Due::after(Duration::ZERO))),
+                            Some(Due { again: Some(wait), .. }) if done || wait.is_zero() => {
+                                due.insert(key, Due::after(wait));
+                            }
                             Some(left) if !done => drop(due.insert(key, left.failed())),
                             _ => {}
                         }
@@ -165,7 +167,8 @@ fn note(due: &mut HashMap<Key, Due>, record: &Attachment) {
     let key = key(record);
     let wait = if record.state == AttachmentState::Detaching { Duration::ZERO } else { LEAVE_ALONE };
     match due.get_mut(&key) {
-        Some(running) if running.running => running.again |= record.state == AttachmentState::Detaching,
+        // What is done about it may be about what it was before.
+        Some(running) if running.running => running.again = is_open(record).then_some(wait),
         Some(_) if !is_open(record) => drop(due.remove(&key)),
         Some(due) => due.at = due.at.min(Instant::now() + wait),
         None if is_open(record) => drop(due.insert(key, Due::after(wait))),

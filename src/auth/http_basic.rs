@@ -176,15 +176,23 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         write(file.path(), "ann", "one", 10);
         let door = HttpBasic::open(file.path().to_owned()).expect("opens");
-        let timed = async |pair: &str| {
+        let measure = async |pair: &str| {
             let began = Instant::now();
             let _ = door.check(&basic(pair)).await;
             began.elapsed()
         };
-        let first = timed("ann:one").await;
-        let again = timed("ann:one").await;
+        // A busy host may take longer for anything: of several times, the shortest is what it takes.
+        let shortest = async |pair: &str| {
+            let mut times = Vec::new();
+            for _ in 0..5 {
+                times.push(measure(pair).await);
+            }
+            times.into_iter().min().expect("five")
+        };
+        let first = measure("ann:one").await;
+        let again = shortest("ann:one").await;
         assert!(again < first / 4, "{first:?}, then {again:?}");
-        let (wrong, unknown) = (timed("ann:two").await, timed("eve:two").await);
+        let (wrong, unknown) = (shortest("ann:two").await, shortest("eve:two").await);
         assert!(unknown > wrong / 4, "{wrong:?} for a wrong password, {unknown:?} for an unknown name");
     }
 }

@@ -112,13 +112,12 @@ mod tests {
     #[test]
     fn a_burst_goes_and_then_it_is_too_soon() {
         let pacer = Pacer::new(2);
-        for number in 0..30 {
-            assert_eq!(pacer.address(address(1)), Pace::Go, "{number}");
-            // The same card from other addresses is the same machine.
-            assert_eq!(pacer.card(address(number), card(1)), Pace::Go, "{number}");
-        }
-        assert_eq!(pacer.address(address(1)), Pace::TooSoon);
-        assert_eq!(pacer.card(address(31), card(1)), Pace::TooSoon);
+        // The slower the host, the more may go meanwhile.
+        let gone =
+            |ask: &dyn Fn(u32) -> Pace| (0..1000).take_while(|&number| ask(number) == Pace::Go).count();
+        assert!((30..1000).contains(&gone(&|_| pacer.address(address(1)))));
+        // The same card from other addresses is the same machine.
+        assert!((30..1000).contains(&gone(&|number| pacer.card(address(number), card(1)))));
         assert_eq!((pacer.address(address(2)), pacer.card(address(1), card(2))), (Pace::Go, Pace::Go));
     }
 
@@ -137,6 +136,10 @@ mod tests {
         let pacer = Pacer::new(1);
         for number in 0..MANY as u32 {
             assert_eq!(pacer.address(address(number)), Pace::Go);
+        }
+        // On a slow host it may be time to forget some by now.
+        if let Some(counts) = &pacer.0 {
+            *counts.swept.lock().expect("not poisoned") = Instant::now();
         }
         assert_eq!(pacer.address(address(1 << 20)), Pace::TooMany);
         assert!(pacer.0.as_ref().is_some_and(|counts| counts.addresses.len() <= MANY));

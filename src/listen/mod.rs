@@ -9,6 +9,7 @@ mod tls;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,11 +19,11 @@ use axum::http::StatusCode;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
@@ -34,6 +35,8 @@ pub use tls::{Certificate, CertificateError, Plain, Tls};
 
 /// After a failed accept the next one is not tried at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long after a stop connections are served as before: what clients had sent by then may not be read yet.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Both ends of the connection a request came by: an extension of every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,8 +63,6 @@ pub struct Limits {
     pub request: Duration,
     /// Without a byte taken of what is sent.
     pub silence: Duration,
-    /// Without a byte from the client. One that follows events says nothing for as long as it does.
-    pub quiet: Duration,
     /// For the rest of a body that was not wanted, before its request is answered.
     pub remainder: Duration,
     /// Bytes of a request's body.
@@ -78,7 +79,6 @@ impl Default for Limits {
             headers: Duration::from_secs(10),
             request: Duration::from_secs(30),
             silence: Duration::from_secs(60),
-            quiet: Duration::from_secs(60),
             remainder: Duration::from_secs(2),
             body: 1 << 20,
             head: 16 << 10,
@@ -131,7 +131,7 @@ impl Listener {
             .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, limits.request))
             .layer(CatchPanicLayer::new());
         let permits = Arc::new(Semaphore::new(limits.connections));
-        let drain = GracefulShutdown::new();
+        let held = TaskTracker::new();
         let mut failing = false;
         loop {
             let accepted = async {
@@ -140,6 +140,7 @@ impl Listener {
                 (permit, self.socket.accept().await)
             };
             let (permit, (stream, remote)) = tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
                 (permit, accepted) = accepted => match accepted {
                     Ok(accepted) => {
@@ -157,15 +158,16 @@ impl Listener {
                 },
             };
             let conversation = Conversation { router: router.clone(), limits, tls: self.tls.clone() };
-            let (watcher, stop) = (drain.watcher(), stop.clone());
-            tokio::spawn(async move {
-                conversation.hold(stream, remote, watcher, stop).await;
+            let stop = stop.clone();
+            held.spawn(async move {
+                conversation.hold(stream, remote, stop).await;
                 drop(permit);
             });
         }
         // Whoever connects from now on is refused at once.
         drop(self.socket);
-        if tokio::time::timeout(grace, drain.shutdown()).await.is_err() {
+        held.close();
+        if tokio::time::timeout(grace, held.wait()).await.is_err() {
             tracing::warn!(local = %self.local, "requests were still running when time was up");
         }
     }
@@ -179,13 +181,22 @@ struct Conversation {
 }
 
 impl Conversation {
-    async fn hold(self, stream: TcpStream, remote: SocketAddr, watcher: Watcher, stop: CancellationToken) {
+    async fn hold(self, stream: TcpStream, remote: SocketAddr, stop: CancellationToken) {
         let Self { mut router, limits, tls } = self;
         // Scripts and answers are small and whole: nothing is won by waiting for more.
         let prepared = stream.set_nodelay(true).and_then(|()| stream.local_addr());
         let Ok(local) = prepared else { return };
         let opening = tls.open(stream, remote, limits.handshake, |stream| raw(stream, limits));
-        let Some(Some((stream, speech))) = stop.run_until_cancelled(opening).await else { return };
+        let mut stopping = pin!(async move {
+            stop.cancelled().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        });
+        let opened = tokio::select! {
+            biased;
+            opened = opening => opened,
+            () = stopping.as_mut() => None,
+        };
+        let Some((stream, speech)) = opened else { return };
         if speech == Speech::Refused {
             router = Router::new().fallback(|| async {
                 (StatusCode::BAD_REQUEST, "volboot: this door speaks TLS: come by https://\n")
@@ -207,8 +218,16 @@ impl Conversation {
             .header_read_timeout(limits.headers)
             .max_headers(64)
             .max_buf_size(limits.head);
-        let connection = http.serve_connection(TokioIo::new(stream), service);
-        if let Err(error) = watcher.watch(connection).await {
+        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            () = stopping => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
             tracing::debug!(%remote, error = %error, "a connection ended early");
         }
     }
@@ -216,7 +235,6 @@ impl Conversation {
 
 fn raw(stream: TcpStream, limits: Limits) -> tls::Raw {
     let mut stream = TimeoutStream::new(stream);
-    stream.set_read_timeout(Some(limits.quiet));
     stream.set_write_timeout(Some(limits.silence));
     Box::pin(stream)
 }
@@ -265,7 +283,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_connection_too_many_waits_until_another_is_gone() {
-        let (address, _stop) = serve(Limits { connections: 1, quiet: SOON, ..Limits::default() });
+        let (address, _stop) = serve(Limits { connections: 1, headers: SOON, ..Limits::default() });
         let idle = connect(address, "").await;
         let answer = rest(connect(address, "GET / HTTP/1.0\r\n\r\n").await).await;
         assert!(answer.ends_with("ok"), "{answer}");
@@ -287,6 +305,20 @@ mod tests {
         let (address, _stop) = serve(Limits { request: SOON, ..Limits::default() });
         let answer = rest(connect(address, "GET /slow HTTP/1.0\r\n\r\n").await).await;
         assert!(answer.starts_with("HTTP/1.0 408 "), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_before_a_stop_is_answered() {
+        let (address, stop) = serve(Limits::default());
+        let mut stream = connect(address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let mut answer = [0; 1024];
+        let read = timeout(LIMIT, stream.read(&mut answer)).await.expect("in time").expect("is answered");
+        assert!(answer[..read].ends_with(b"ok"));
+        // The door has no chance to look at it between these two.
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("is sent");
+        stop.cancel();
+        let answer = rest(stream).await;
+        assert!(answer.ends_with("ok"), "{answer}");
     }
 
     /// Who says nothing at a door that speaks TLS, and who begins and goes no further.

@@ -16,8 +16,8 @@ use axum::http::{HeaderValue, Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 
-/// Where a body is put by whoever reads no more of it.
-type Place = Arc<Mutex<Option<Incoming>>>;
+/// Where a body is put by whoever reads no more of it, and whether any of it was asked for.
+type Place = Arc<Mutex<Option<(Incoming, bool)>>>;
 
 /// The body of one request, as long as its answer is not sent.
 pub(super) struct Remainder {
@@ -36,27 +36,28 @@ impl Remainder {
             return (Request::from_parts(head, Body::empty()), Self { place: None, waits });
         }
         let place = Place::default();
-        let lent = Lent { body: Some(body), place: Arc::clone(&place) };
+        let lent = Lent { body: Some(body), asked: false, place: Arc::clone(&place) };
         (Request::from_parts(head, Body::new(lent)), Self { place: Some(place), waits })
     }
 
     /// Reads what is left, for at most `limit`; if it does not come to its end, `answer` is the connection's last.
     pub(super) async fn read(self, limit: Duration, answer: &mut Response<Body>) {
-        let Some(mut body) = self.place.and_then(|place| take(&place)) else { return };
+        let Some((mut body, asked)) = self.place.and_then(|place| take(&place)) else { return };
         let rest = async { while let Some(Ok(_)) = body.frame().await {} };
-        if self.waits || tokio::time::timeout(limit, rest).await.is_err() {
+        if self.waits && !asked || tokio::time::timeout(limit, rest).await.is_err() {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
     }
 }
 
-fn take(place: &Place) -> Option<Incoming> {
+fn take(place: &Place) -> Option<(Incoming, bool)> {
     place.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// A body that goes back to its place if it is dropped before its end.
 struct Lent {
     body: Option<Incoming>,
+    asked: bool,
     place: Place,
 }
 
@@ -68,6 +69,7 @@ impl HttpBody for Lent {
         mut self: Pin<&mut Self>,
         task: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.asked = true;
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let polled = Pin::new(body).poll_frame(task);
         if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
@@ -87,7 +89,7 @@ impl HttpBody for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let rest = self.body.take().filter(|body| !body.is_end_stream());
+        let rest = self.body.take().filter(|body| !body.is_end_stream()).map(|body| (body, self.asked));
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = rest;
     }
 }

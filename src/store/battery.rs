@@ -33,7 +33,7 @@ macro_rules! battery {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $test() {
             let (_kept, (one, other)): (Option<tempfile::TempDir>, Pair) = $pair;
-            timeout(Duration::from_secs(20), super::$test(one, other)).await.expect("ends in time");
+            timeout(Duration::from_secs(120), super::$test(one, other)).await.expect("ends in time");
         })*
     };
 }

@@ -50,8 +50,8 @@ impl Keeper {
             };
             match job {
                 Ok(Job::Event(event)) => {
-                    self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
                     self.take(*event);
+                    self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
                 }
                 Ok(Job::Close(done)) => {
                     self.commit();

@@ -12,7 +12,7 @@ use crate::lab;
 use crate::lab::browser::Browser;
 use crate::lab::daemon::{API, Daemon};
 
-const PAGE_LIMIT: Duration = Duration::from_secs(20);
+const PAGE_LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_browser_logs_in_and_one_that_does_not_is_told_how() -> Result<()> {

@@ -19,7 +19,7 @@ use crate::lab::volume::{Recipe, Volume};
 use crate::site::{BOOT_LIMIT, INITIATOR, MAC, Site, storage};
 
 /// What is in the log is on the page so soon.
-const PAGE_LIMIT: Duration = Duration::from_secs(20);
+const PAGE_LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_machine_boots_before_one_s_eyes() -> Result<()> {

@@ -15,9 +15,9 @@ use crate::lab::target::{Export, Target};
 /// The name the machine's initiator has to have.
 pub(crate) const INITIATOR: &str = "iqn.2026-01.lab.volboot:node-1";
 /// No step of a boot takes longer than this, even on a busy host.
-pub(crate) const BOOT_LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const BOOT_LIMIT: Duration = Duration::from_secs(300);
 /// What happened is in volboot's log at once.
-pub(crate) const LOG_LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const LOG_LIMIT: Duration = Duration::from_secs(60);
 /// The machine's network card.
 pub(crate) const MAC: &str = "52:54:00:12:34:56";
 

@@ -172,11 +172,19 @@ impl<'a> Stand<'a> {
 
     /// Sees that a volume is `in-use` by exactly one attachment, and gives its id.
     pub(crate) fn is_attached_once(&self, volume: &str) -> Result<String> {
-        self.ground.owner.await_status(volume, "in-use")?;
-        match self.ground.owner.attachments(volume)?.as_slice() {
-            [one] if one["status"] == "attached" => Ok(one["id"].as_str().unwrap_or_default().to_owned()),
-            other => bail!("not one attachment that is attached: {other:?}"),
-        }
+        // After a boot without Cinder volboot exports it once more, and then it is neither for a moment.
+        let mut attached = String::new();
+        await_until("the volume to be attached once", || {
+            self.ground.owner.await_status(volume, "in-use")?;
+            match self.ground.owner.attachments(volume)?.as_slice() {
+                [one] => {
+                    one["id"].as_str().unwrap_or_default().clone_into(&mut attached);
+                    Ok(one["status"] == "attached")
+                }
+                other => bail!("not one attachment: {other:?}"),
+            }
+        })?;
+        Ok(attached)
     }
 
     fn provision(&self, node: &Node, verb: &str) -> Result<()> {

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::python::program;
 
 /// How long it may take to start.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A running Ironic; killed when it is dropped.

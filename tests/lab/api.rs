@@ -15,7 +15,7 @@ use super::target::{Export, LUN, portal};
 
 /// The first version with everything that boot from volume needs.
 const VERSION: (&str, &str) = ("X-OpenStack-Ironic-API-Version", "1.33");
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A client of volboot's API.
 pub(crate) struct Api {

@@ -23,9 +23,9 @@ use super::daemon::API;
 use super::process::Process;
 
 const PORT: u16 = 9515;
-const START_LIMIT: Duration = Duration::from_secs(30);
+const START_LIMIT: Duration = Duration::from_secs(60);
 /// One step of the driver's.
-const STEP_LIMIT: Duration = Duration::from_secs(30);
+const STEP_LIMIT: Duration = Duration::from_secs(60);
 /// Between two looks at a page.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// What an element is called in answers (WebDriver §12).
@@ -143,15 +143,27 @@ impl Browser {
 
     /// Clicks on it, as a person would.
     pub(crate) fn click(&self, place: &str) -> Result<()> {
-        let element = self.find(place)?;
-        self.send(&format!("/element/{element}/click"), &json!({})).map(drop)
+        self.with(place, |element| self.send(&format!("/element/{element}/click"), &json!({})).map(drop))
     }
 
     /// Writes into it, in the place of what was there.
     pub(crate) fn write(&self, place: &str, text: &str) -> Result<()> {
-        let element = self.find(place)?;
-        self.send(&format!("/element/{element}/clear"), &json!({}))?;
-        self.send(&format!("/element/{element}/value"), &json!({ "text": text })).map(drop)
+        self.with(place, |element| {
+            self.send(&format!("/element/{element}/clear"), &json!({}))?;
+            self.send(&format!("/element/{element}/value"), &json!({ "text": text })).map(drop)
+        })
+    }
+
+    /// Does something with what is at a place, and again if the page has put something new there meanwhile.
+    fn with(&self, place: &str, act: impl Fn(String) -> Result<()>) -> Result<()> {
+        let deadline = Instant::now() + STEP_LIMIT;
+        loop {
+            match act(self.find(place)?) {
+                Err(error) if format!("{error:#}").contains("stale element") && Instant::now() < deadline => {
+                }
+                done => return done,
+            }
+        }
     }
 
     /// Whether it is light or dark where the browser is.

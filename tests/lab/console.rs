@@ -5,6 +5,7 @@
 //!   sequences are dropped, so that text can be matched and shown on any terminal without upsetting it.
 //! * SeaBIOS breaks lines at 80 columns, in the middle of words. So text is searched in what was printed
 //!   *without* its line breaks, and shown with them.
+//! * iPXE adds a dot for each second that it waits. In the text that is searched there are three at most.
 
 use std::mem;
 use std::time::Instant;
@@ -29,7 +30,9 @@ impl Console {
             match self.cleaner.clean(byte) {
                 Some(Stroke::Print(character)) => {
                     self.line.push(character);
-                    self.text.push(character);
+                    if character != '.' || !self.text.ends_with("...") {
+                        self.text.push(character);
+                    }
                 }
                 Some(Stroke::RubOut) if self.line.pop().is_some() => {
                     self.text.pop();

@@ -16,11 +16,11 @@ use super::process::{Listener, Process};
 /// Where its API is; inside the lab only.
 pub(crate) const API: &str = "127.0.0.1:6385";
 
-const START_LIMIT: Duration = Duration::from_secs(10);
+const START_LIMIT: Duration = Duration::from_secs(60);
 /// What ends it may be slow to come.
 const END_LIMIT: Duration = Duration::from_secs(60);
-/// A drain takes 10 s at most; then it must have ended.
-const STOP_LIMIT: Duration = Duration::from_secs(12);
+/// The doors may take 10 s, what Cinder is doing as long, the history 5.
+const STOP_LIMIT: Duration = Duration::from_secs(40);
 
 /// A running `volboot serve`.
 pub(crate) struct Daemon {

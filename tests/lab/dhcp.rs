@@ -30,7 +30,7 @@ use super::process::Process;
 /// volboot's name, which dnsmasq answers to who asks.
 pub(crate) const NAME: &str = "volboot.lab";
 
-const START_LIMIT: Duration = Duration::from_secs(10);
+const START_LIMIT: Duration = Duration::from_secs(60);
 /// iPXE's encapsulated option "no-pxedhcp": there is no second DHCP server to wait two seconds for.
 const NO_PROXY: &str = "encap:175,176,1b";
 

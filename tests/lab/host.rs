@@ -17,7 +17,7 @@ use nix::unistd::gettid;
 
 use super::network::{bridge, ip};
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A computer that is switched on as long as this is kept.
 pub(crate) struct Host {

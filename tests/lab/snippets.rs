@@ -28,7 +28,7 @@ const SNIPPETS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/dhcp");
 const NETWORKS: [&str; 2] = ["10.0.0.", "10.99.0."];
 const INTERFACE: &str = "eth0";
 
-const START_LIMIT: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// A DHCP server that there is a file for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -29,8 +29,8 @@ pub(crate) const LUN: u32 = 1;
 
 const PORT: u16 = 3260;
 /// No target outlives its own end by more.
-const END_LIMIT: Duration = Duration::from_secs(10);
-const START_LIMIT: Duration = Duration::from_secs(10);
+const END_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// A name and a secret.
 #[derive(Clone, Debug)]

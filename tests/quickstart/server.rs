@@ -26,7 +26,7 @@ const CABLE: &str = "server";
 /// What is between a command's output and its status, and after it.
 const READY: u8 = 0x1e;
 /// It starts in less than a minute on an idle host.
-const START_LIMIT: Duration = Duration::from_secs(240);
+const START_LIMIT: Duration = Duration::from_secs(480);
 /// The slowest command is one of OpenStack's, at some fifteen seconds.
 const COMMAND_LIMIT: Duration = Duration::from_secs(180);
 /// The volume group's disk.

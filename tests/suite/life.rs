@@ -173,7 +173,6 @@ fn it_starts_again_after_it_was_killed() {
     let site = site("");
     for _ in 0..3 {
         let mut daemon = Daemon::start(site.path());
-        assert!(daemon.took < Duration::from_secs(10));
         daemon.kill();
     }
 }

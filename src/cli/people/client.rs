@@ -10,6 +10,8 @@ use serde_json::Value;
 /// How long a connection may take to come about, and an answer to come.
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(60);
+/// How long an answer that has begun may pause: where events are followed, a sign of life comes every 15 s.
+const SILENCE: Duration = Duration::from_secs(45);
 /// The last version served, in which all is seen.
 const VERSION: (&str, &str) = ("X-OpenStack-Ironic-API-Version", "1.33");
 /// Pages of a list that are read at most.
@@ -31,7 +33,7 @@ enum Who {
 impl Client {
     pub(super) fn new(base: &str) -> Result<Self, Box<dyn Error>> {
         crate::tls::install_provider();
-        let builder = || reqwest::Client::builder().connect_timeout(CONNECT);
+        let builder = || reqwest::Client::builder().connect_timeout(CONNECT).read_timeout(SILENCE);
         // A host without any certificates is still good for an API without TLS; one with TLS is then not trusted.
         let http = builder().build().or_else(|_| builder().tls_certs_only([]).build())?;
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());

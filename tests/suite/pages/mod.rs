@@ -283,7 +283,8 @@ async fn what_machines_say_is_text_and_nothing_else() {
 async fn one_machine_s_page_tells_all_of_it_but_no_secret() {
     let site = Site::new();
     let node = site.enrol("web-1", mac(1)).await;
-    let ago = |seconds| Timestamp::now() - SignedDuration::from_secs(seconds);
+    let now = Timestamp::now();
+    let ago = |seconds| now - SignedDuration::from_secs(seconds);
     let address = "192.0.2.7".parse().ok();
     site.tell_at(ago(900), Some(mac(1)), address, What::Gathered).await;
     site.tell_at(ago(899), Some(mac(1)), address, answered(None, None, "unknown", "an earlier reason")).await;
