@@ -28,6 +28,17 @@ const LINK_LOCAL: &str = "fe80::ff:fe00:1";
 
 /// volboot at all addresses, and a node with the card [`MAC`] and one volume.
 fn open(lab: &Lab, boot: &str) -> Result<Process> {
+    let volboot = start(lab, boot)?;
+    let api = Api::new()?;
+    let node = api.create_node("node-1")?;
+    api.create_port(&node, MAC)?;
+    api.create_connector(&node, INITIATOR)?;
+    api.create_target(&node, 0, &Export::new(&Volume::data(lab, "alpha")?, INITIATOR), None)?;
+    Ok(volboot)
+}
+
+/// With the records that are there.
+fn start(lab: &Lab, boot: &str) -> Result<Process> {
     let config = lab.path().join("volboot.toml");
     let store = lab.path().join("volboot.redb");
     let text = format!(
@@ -40,11 +51,6 @@ fn open(lab: &Lab, boot: &str) -> Result<Process> {
     command.arg("serve").arg("--config").arg(&config);
     let mut volboot = Process::start("volboot", &mut command, None)?;
     volboot.wait_for(&[r#""message":"ready""#], BOOT_LIMIT)?;
-    let api = Api::new()?;
-    let node = api.create_node("node-1")?;
-    api.create_port(&node, MAC)?;
-    api.create_connector(&node, INITIATOR)?;
-    api.create_target(&node, 0, &Export::new(&Volume::data(lab, "alpha")?, INITIATOR), None)?;
     Ok(volboot)
 }
 
@@ -111,6 +117,22 @@ fn what_was_read_over_tftp_is_of_the_card_that_the_network_shows() -> Result<()>
             // Nothing is waited for by this: it only spares the host.
             std::thread::sleep(LOOK);
         }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_transfer_that_a_stop_cuts_off_is_in_the_timeline() -> Result<()> {
+    lab::run(|lab| {
+        let mut volboot = start(lab, "")?;
+        let machine = Host::plug("machine", OTHER)?;
+        machine.ip("address add 10.99.0.7/24 dev eth0")?;
+        let _unread = machine.leave_unread(SocketAddr::new(SERVER.into(), 69), "boot.ipxe")?;
+        let status = volboot.stop(BOOT_LIMIT)?;
+        ensure!(status.success(), "it ended with {status}");
+        let _volboot = start(lab, "")?;
+        let machine = Api::new()?.show(&format!("machines/{OTHER}"))?.to_string();
+        ensure!(machine.contains(r#""outcome":"stopped""#), "{machine}");
         Ok(())
     })
 }

@@ -97,6 +97,18 @@ impl Host {
         })
     }
 
+    /// Asks for a file over TFTP, hears the first answer and says nothing to it, for as long as the socket is kept.
+    pub(crate) fn leave_unread(&self, server: SocketAddr, file: &str) -> Result<UdpSocket> {
+        let request = format!("\0\u{1}{file}\0octet\0");
+        self.there(move || {
+            let socket = UdpSocket::bind("0.0.0.0:0")?;
+            socket.set_read_timeout(Some(LIMIT))?;
+            socket.send_to(request.as_bytes(), server)?;
+            socket.recv_from(&mut [0; 2000])?;
+            Ok(socket)
+        })
+    }
+
     /// The number by which it knows its card.
     pub(crate) fn card(&self) -> Result<u32> {
         self.there(|| {
