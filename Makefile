@@ -1,23 +1,23 @@
-# `make` alone tells what there is to make.
+# `make` without a target prints this list of targets.
 
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 FIRMWARE ?= bios
 
-# Built by whoever calls; run as root, for the lab's network. With sudo, the environment comes along.
+# Built by the calling user, run as root: the lab creates network namespaces. sudo keeps the environment.
 ROOT_CARGO := $(CARGO) $(if $(filter 0,$(shell id -u)),,--config 'target."cfg(unix)".runner = ["sudo", "-E"]')
 
 .PHONY: help
 help:
 	@echo "make build      the release binary, target/release/volboot"
-	@echo "make demo       a BIOS machine boots from a volume, before your eyes (FIRMWARE=uefi: a UEFI machine)"
-	@echo "make test       all tests, with machines that really boot"
-	@echo "make quickstart what README says, typed on a host of its own, after \`make packages\`"
+	@echo "make demo       boot a BIOS machine from a volume and show its console (FIRMWARE=uefi: a UEFI machine)"
+	@echo "make test       all tests, including virtual machines that boot"
+	@echo "make quickstart the commands of README and the guides, typed on a virtual host; needs \`make packages\`"
 	@echo "make check      formatting, lints, documents, licences"
 	@echo "make packages   the deb and the rpm, in target/packages"
-	@echo "make static     the binary for any Linux, in target/static; takes some minutes"
-	@echo "make setup      the Debian packages that demo and tests need (both install them by themselves)"
-	@echo "make clients    OpenStack's own clients, which the tests need (they install them by themselves)"
-	@echo "make cloud      Keystone and Cinder, likewise"
+	@echo "make static     the static binary, in target/static (about five minutes)"
+	@echo "make setup      install the Debian packages for the tests (make test and make demo install their own)"
+	@echo "make clients    install the OpenStack clients for the tests"
+	@echo "make cloud      install Keystone and Cinder for the tests"
 
 .PHONY: build
 build:
@@ -35,27 +35,29 @@ setup:
 static:
 	@packaging/static
 
-# OpenStack's own clients, in a Python environment under `target`.
+# The OpenStack clients, in a Python environment under `target`.
 .PHONY: clients
 clients:
 	@tests/clients/install
 
-# Keystone and Cinder, which the tests need, and their data bases; under `target` as well.
+# Keystone and Cinder with their databases, in a Python environment under `target`.
 .PHONY: cloud
 cloud: setup
 	@tests/lab/cinder/install
 
-# What looks for faults of accessibility.
+# axe-core, the accessibility checker for the page tests.
 .PHONY: browser
 browser:
 	@tests/browser/install
 
+# Installs fewer packages than `setup`: no cloud, no browser, no other DHCP server, no arm64.
 .PHONY: demo
-demo: setup
+demo:
+	@tests/lab/install demo
 	$(CARGO) build --locked --bin volboot --example demo
 	@$(ROOT_CARGO) run --locked --quiet --example demo -- $(FIRMWARE)
 
-# Four machines at a time: a boot waits about as long as it works.
+# Four machines at a time on two cores: half of a boot is waiting.
 .PHONY: test
 test: setup clients cloud browser
 	$(CARGO) test --locked --lib --bins --test suite
@@ -63,7 +65,7 @@ test: setup clients cloud browser
 	$(ROOT_CARGO) test --locked --test boots -- --test-threads=4
 	$(ROOT_CARGO) test --locked --test cinder
 
-# README's quick starts, on a host of their own, with the packages that are there.
+# The quick starts of README and the guides, on a virtual host, with the packages in target/packages.
 .PHONY: quickstart
 quickstart: setup
 	@tests/quickstart/install

@@ -1,7 +1,7 @@
-//! The iPXE binaries that firmware is given: found on the host at start, served from memory under fixed names.
+//! The iPXE binaries for firmware: read from the host at start, and served from memory under fixed names.
 //!
-//! Two doors serve them, TFTP and (to UEFI HTTP boot) HTTP; neither ever opens a file. The binaries are the
-//! distribution's own packages, so volboot ships none and their licence stays theirs.
+//! The TFTP server and, for UEFI HTTP boot, the boot listener serve them; neither opens a file. The binaries come
+//! from packages of the distribution. volboot ships no iPXE, and iPXE's licence does not apply to volboot.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,44 +10,44 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-/// No iPXE binary comes near this; what does is something else under its name.
-const LARGEST: u64 = 32 << 20;
+/// The largest file that is accepted, in bytes. iPXE binaries are far smaller; a larger file is another program.
+const MAX_BYTES: u64 = 32 << 20;
 
-/// A name under which a binary is served, and where distributions keep it.
-struct Known {
+/// The name of a binary, and its files in the distributions.
+struct ImageSpec {
     name: &'static str,
-    /// What it is for.
+    /// The firmware it is for.
     firmware: &'static str,
-    /// Its file within one of the directories, the best first. Debian's and Ubuntu's names, then those of Fedora
-    /// and its kin.
+    /// Its file names within a directory, in order of preference: those of Debian and Ubuntu, then those of Fedora
+    /// and RHEL.
     files: &'static [&'static str],
-    /// What to install if it is missing.
+    /// The packages that contain it.
     packages: &'static str,
 }
 
 const X86_PACKAGES: &str = "ipxe (Debian, Ubuntu) or ipxe-bootimgs-x86 (Fedora, RHEL)";
 
-const KNOWN: [Known; 5] = [
-    Known { name: "undionly.kpxe", firmware: "BIOS", files: &["undionly.kpxe"], packages: X86_PACKAGES },
-    Known {
+const SPECS: [ImageSpec; 5] = [
+    ImageSpec { name: "undionly.kpxe", firmware: "BIOS", files: &["undionly.kpxe"], packages: X86_PACKAGES },
+    ImageSpec {
         name: "ipxe.pxe",
         firmware: "BIOS, with drivers of its own",
         files: &["ipxe.pxe"],
         packages: X86_PACKAGES,
     },
-    Known {
+    ImageSpec {
         name: "snponly.efi",
         firmware: "UEFI x86_64",
         files: &["snponly.efi", "ipxe-snponly-x86_64.efi"],
         packages: X86_PACKAGES,
     },
-    Known {
+    ImageSpec {
         name: "ipxe.efi",
         firmware: "UEFI x86_64, with drivers of its own",
         files: &["ipxe.efi", "ipxe-amd64.efi", "ipxe-x86_64.efi"],
         packages: X86_PACKAGES,
     },
-    Known {
+    ImageSpec {
         name: "ipxe-arm64.efi",
         firmware: "UEFI arm64",
         files: &["ipxe-arm64.efi", "arm64-efi/snponly.efi"],
@@ -55,107 +55,108 @@ const KNOWN: [Known; 5] = [
     },
 ];
 
-/// One binary that was found.
+/// One iPXE binary of this host.
 #[derive(Debug, Clone)]
 pub struct Image {
     /// The name it is served under.
     pub name: &'static str,
-    /// The machines it is for.
+    /// The firmware it is for.
     pub firmware: &'static str,
-    /// The file it comes from.
+    /// Its file.
     pub path: PathBuf,
-    /// All of it; clones share it.
+    /// The content; clones share it.
     pub content: Bytes,
 }
 
 impl Image {
-    /// The version that iPXE shows when it starts. None in binaries for BIOS: they are compressed.
+    /// The version that iPXE prints when it starts. `None` for BIOS binaries, which are compressed.
     pub fn version(&self) -> Option<String> {
         let texts = self.content.split(|byte| *byte == 0).filter_map(|text| str::from_utf8(text).ok());
         texts.into_iter().find(|text| is_version(text)).map(ToOwned::to_owned)
     }
 
-    /// What tells one build from another, in hexadecimal.
+    /// The SHA-256 of the content, in hexadecimal.
     pub fn sha256(&self) -> String {
         Sha256::digest(&self.content).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
     }
 }
 
-/// `1.0.0+git-20190125.36a4c85-5.1` (Debian), `1.21.1+ (g4bd64)` (iPXE's own): three numbers, then where they
-/// were built from.
+/// Whether the text is a version: three numbers, then the source revision. Examples: `1.0.0+git-20190125.36a4c85-5.1`
+/// (Debian), `1.21.1+ (g4bd64)` (iPXE's own).
 fn is_version(text: &str) -> bool {
     let Some(at) = text.find(['+', ' ']) else { return false };
     let (release, source) = text.split_at(at);
-    let number = |part: &str| (1..=4).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+    let is_number = |part: &str| (1..=4).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
     release.split('.').count() == 3
-        && release.split('.').all(number)
+        && release.split('.').all(is_number)
         && (source.starts_with('+') || source.starts_with(" ("))
         && text.len() < 80
         && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
 }
 
-/// A binary that was not found.
+/// An iPXE binary that this host lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Missing {
-    /// The name it would be served under.
+pub struct MissingImage {
+    /// The name to serve it under.
     pub name: &'static str,
-    /// The machines that need it.
+    /// The firmware that needs it.
     pub firmware: &'static str,
-    /// The packages that bring it.
+    /// The packages that contain it.
     pub packages: &'static str,
 }
 
-/// The binaries of this host.
+/// The iPXE binaries of this host.
 #[derive(Debug, Clone, Default)]
 pub struct Images {
-    found: Vec<Image>,
-    missing: Vec<Missing>,
+    available: Vec<Image>,
+    missing: Vec<MissingImage>,
 }
 
 impl Images {
-    /// Looks through the directories, in their order. A file that cannot be read is passed over with a warning.
+    /// Searches the directories in order. A file that cannot be used is skipped with a warning.
     pub fn find(directories: &[PathBuf]) -> Self {
         let mut images = Self::default();
-        for known in &KNOWN {
+        for spec in &SPECS {
             let candidates =
-                directories.iter().flat_map(|dir| known.files.iter().map(move |file| dir.join(file)));
+                directories.iter().flat_map(|dir| spec.files.iter().map(move |file| dir.join(file)));
             match candidates.into_iter().find_map(|path| read(&path).map(|content| (path, content))) {
                 Some((path, content)) => {
-                    images.found.push(Image { name: known.name, firmware: known.firmware, path, content });
+                    images.available.push(Image { name: spec.name, firmware: spec.firmware, path, content });
                 }
-                None => images.missing.push(Missing {
-                    name: known.name,
-                    firmware: known.firmware,
-                    packages: known.packages,
+                None => images.missing.push(MissingImage {
+                    name: spec.name,
+                    firmware: spec.firmware,
+                    packages: spec.packages,
                 }),
             }
         }
         images
     }
 
-    /// The content served under a name, whatever its case.
+    /// The content of a binary, by its case-insensitive name.
     pub fn get(&self, name: &str) -> Option<Bytes> {
-        let image = self.found.iter().find(|image| image.name.eq_ignore_ascii_case(name))?;
+        let image = self.available.iter().find(|image| image.name.eq_ignore_ascii_case(name))?;
         Some(image.content.clone())
     }
 
-    /// What was found.
-    pub fn found(&self) -> &[Image] {
-        &self.found
+    /// The binaries of this host.
+    pub fn available(&self) -> &[Image] {
+        &self.available
     }
 
-    /// What was not.
-    pub fn missing(&self) -> &[Missing] {
+    /// The binaries that this host lacks.
+    pub fn missing(&self) -> &[MissingImage] {
         &self.missing
     }
 }
 
+/// Reads a binary; logs a file that exists but cannot be used.
 fn read(path: &Path) -> Option<Bytes> {
     match try_read(path) {
         Ok(content) => Some(content),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
-            tracing::warn!(path = %path.display(), error = %error, "an iPXE binary cannot be used");
+            tracing::warn!(path = %path.display(), error = %error, "cannot use iPXE binary");
             None
         }
     }
@@ -164,13 +165,13 @@ fn read(path: &Path) -> Option<Bytes> {
 fn try_read(path: &Path) -> io::Result<Bytes> {
     let file = File::open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no file"));
+        return Err(io::Error::other("not a regular file"));
     }
     let mut content = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut content)?;
+    file.take(MAX_BYTES + 1).read_to_end(&mut content)?;
     match content.len() as u64 {
-        0 => Err(io::Error::other("it is empty")),
-        size if size > LARGEST => Err(io::Error::other("it is too large to be one")),
+        0 => Err(io::Error::other("the file is empty")),
+        size if size > MAX_BYTES => Err(io::Error::other("the file is too large for an iPXE binary")),
         _ => Ok(content.into()),
     }
 }
@@ -180,18 +181,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_directory_wins_and_the_best_file_in_it() {
-        let (one, two) =
+    fn first_directory_and_preferred_file_name_win() {
+        let (first, second) =
             (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
         let write = |dir: &tempfile::TempDir, name: &str, content: &str| {
-            std::fs::write(dir.path().join(name), content).expect("is written");
+            std::fs::write(dir.path().join(name), content).expect("writes");
         };
-        write(&one, "ipxe-x86_64.efi", "fedora");
-        write(&two, "ipxe.efi", "debian");
-        write(&two, "undionly.kpxe", "bios");
-        write(&two, "snponly.efi", "");
-        std::fs::create_dir(one.path().join("ipxe.pxe")).expect("is made");
-        let images = Images::find(&[one.path().into(), two.path().into(), "/nowhere".into()]);
+        write(&first, "ipxe-x86_64.efi", "fedora");
+        write(&second, "ipxe.efi", "debian");
+        write(&second, "undionly.kpxe", "bios");
+        write(&second, "snponly.efi", "");
+        std::fs::create_dir(first.path().join("ipxe.pxe")).expect("creates");
+        let images = Images::find(&[first.path().into(), second.path().into(), "/nowhere".into()]);
         assert_eq!(images.get("ipxe.efi").as_deref(), Some(b"fedora".as_slice()));
         assert_eq!(images.get("UNDIONLY.KPXE").as_deref(), Some(b"bios".as_slice()));
         assert_eq!(images.get("snponly.efi"), None);
@@ -199,8 +200,9 @@ mod tests {
         let missing: Vec<_> = images.missing().iter().map(|missing| missing.name).collect();
         assert_eq!(missing, ["ipxe.pxe", "snponly.efi", "ipxe-arm64.efi"]);
     }
+
     #[test]
-    fn the_version_is_the_one_that_ipxe_shows() {
+    fn version_is_read_from_the_binary() {
         let image = |content: &'static [u8]| Image {
             name: "ipxe.efi",
             firmware: "UEFI",

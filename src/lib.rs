@@ -1,37 +1,74 @@
 //! volboot boots bare machines from block-storage volumes.
 //!
-//! A machine without a disk is switched on. What happens then is what this crate is made of, and its modules are
-//! the stations on the way:
+//! The boot session (*journey*) of a machine without a disk passes through the modules of this crate:
 //!
-//! 1. The firmware asks the site's DHCP server, which sends it here for a boot file.
-//! 2. It reads iPXE from the [`tftp`] door: a binary of the distribution, found by [`images`].
-//! 3. iPXE comes to the machines' door, [`http`], for the script that is the same for everybody. It gathers who
-//!    this is and asks again.
-//! 4. [`boot`], the heart, finds the node in the [`store`], looks at what the node has *now*, and decides: boot
-//!    these volumes, wait, the local disk, or no, and why. Where volumes are Cinder's, [`attach`] holds them for the
-//!    node, and asks [`cinder`] anew where they are.
-//! 5. [`script`] turns that [`model::Answer`] into text; iPXE hooks the volumes over iSCSI and boots.
-//! 6. If that fails, the machine reports the step and the error, and asks anew: every try is resolved afresh.
-//! 7. The [`timeline`] joins what every door saw into what happened to each machine.
+//! 1. The firmware sends a DHCP request. The site's DHCP server names a boot file on volboot.
+//! 2. The firmware reads iPXE from the [`tftp`] server: a binary of the distribution, found by [`images`].
+//! 3. iPXE fetches `/boot.ipxe` from the boot listener, [`http`]. The script is the same for every machine. It collects
+//!    the machine's addresses and sends a *boot request*.
+//! 4. [`boot`] identifies the node in the [`store`], reads its records, and decides: boot from volumes, wait, use the
+//!    local disk, or refuse with a reason. For Cinder volumes, [`attach`] manages the node's *attachments* and gets
+//!    their current connections from [`cinder`].
+//! 5. [`script`] renders the [`model::BootAnswer`] as a *boot script*. iPXE logs in to the iSCSI targets and boots.
+//! 6. After a failure, the machine reports the step and the error, and sends the next boot request. Each request is
+//!    resolved anew.
+//! 7. The [`timeline`] groups the events of all listeners by machine, and derives a *verdict* on each boot.
 //!
-//! People come in by a listener of their own, where the [`api`] speaks OpenStack Ironic's API and the [`web`] page shows
+//! Operators use a listener of their own: the [`api`] implements OpenStack Ironic's API, and the [`web`] page shows
 //! every boot.
 //!
-//! Two rules make it what it is. *Nothing about a volume is frozen*: there is no script on disk, and each boot is
-//! answered from what is true when it asks. *No machine is left without a reason*: every refusal and every failure is a line
-//! on that machine's console and a line in the log.
+//! Two principles shape the design. *No state of a volume is frozen*: no script is stored, and each boot request is
+//! resolved from the current records. *Every failure has a visible reason*: each refusal and each error is a line on the
+//! machine's console and a line in the log.
 //!
-//! Modules use those on floors below their own, never above; `tests/suite/layers.rs` holds the table and the test.
+//! A module uses only modules on floors below its own; `tests/suite/layers.rs` holds the table and the test.
 //!
 //! | floor | modules |
 //! |---|---|
-//! | 0 | [`model`]: nouns with their rules, no I/O |
+//! | 0 | [`model`]: domain types with their validation, no I/O |
 //! | 1 | [`config`], [`images`], [`listen`], [`neighbours`], [`script`], [`telemetry`], [`tls`] |
 //! | 2 | [`cinder`], [`keystone`], [`store`], [`tftp`] |
 //! | 3 | [`attach`], [`boot`], [`timeline`] |
 //! | 4 | [`api`], [`auth`], [`http`], [`web`] |
 //! | 5 | [`app`]: assembly |
 //! | 6 | [`cli`] |
+//!
+//! # Glossary
+//!
+//! | term | meaning | type |
+//! |---|---|---|
+//! | node | the operator's record of a machine | [`model::Node`] |
+//! | machine | hardware that was seen on the network, with or without a node | [`timeline::Machine`] |
+//! | requester | the machine that sends a request | |
+//! | boot request | a machine's request for its boot script | [`model::BootRequest`] |
+//! | boot answer | the decision on a boot request | [`model::BootAnswer`] |
+//! | boot script | the iPXE script that carries a boot answer | [`script::Script`] |
+//! | boot session, *journey* | all requests of a machine from its first file to the end of the boot; its id is in the URL | [`script::Journey`] |
+//! | try, attempt | one boot request of a boot session and the boot that follows | |
+//! | hook | iPXE's connection to a volume (`sanhook`) | [`model::Hook`] |
+//! | report | a step, failed or completed, that a machine sends to `/boot/<mac>/event` | [`telemetry::EventKind::BootReport`] |
+//! | verdict | one line on the result of the last boot | [`timeline::Verdict`] |
+//! | boot loop, loop detector | boot sessions that restart without a hooked volume, and their detection | `timeline::loop_detector` |
+//! | neighbour check | the requester's MAC address in the kernel's neighbour table, compared with the node's ports | [`model::NeighbourCheck`] |
+//! | connector | an initiator name or address of a node (Ironic's volume connector) | [`model::VolumeConnector`] |
+//! | target | a volume of a node (Ironic's volume target) | [`model::VolumeTarget`] |
+//! | connection | portals, target name, LUN and credentials of a volume | [`model::Connection`] |
+//! | attachment | Cinder's reservation of a volume for a node, and our record of it | [`model::Attachment`] |
+//! | export | the PUT by which the backend exports a volume to an initiator | [`cinder::Cinder::export`] |
+//! | pending export | an export whose response was not received | [`model::Attachment::pending_export`] |
+//! | orphan | an attachment in Cinder that an interrupted create left behind | `attach::volume` |
+//! | resolution | attaching and exporting the volumes of a node for one boot request | [`attach::Resolution`] |
+//! | single flight | one resolution, shared by repeated boot requests of a machine | `attach::single_flight` |
+//! | last known connection | the connection that Cinder returned at an earlier boot | [`attach::ConnectionSource::LastKnown`] |
+//! | circuit breaker | stops requests to a Cinder or backend that fails; a probe closes it again | `attach::breaker` |
+//! | reconciler | background task that completes interrupted attachments and detachments | `attach::reconcile` |
+//! | listener | a socket with its protocol: TFTP server, boot listener, operator listener | [`listen::Listener`], [`tftp::Server`] |
+//! | transfer | one TFTP read from request to end | [`tftp::TransferOutcome`] |
+//! | window | DATA blocks sent before an acknowledgement is required (RFC 7440) | [`tftp::NegotiatedOptions`] |
+//! | revision | the version of a record; a conditional write names the revision it read | [`store::Batch`] |
+//! | change feed | the writes after a revision, in order | [`store::ChangeSet`] |
+//! | battery | the tests that every store must pass | `store::battery` |
+//! | microversion | the minor version of Ironic's API that a client requests | `api::version` |
 
 pub mod api;
 pub mod app;

@@ -1,4 +1,4 @@
-//! `volboot`: see the library for how a machine boots.
+//! The `volboot` binary; the library's documentation describes how a machine boots.
 
 use std::process::ExitCode;
 

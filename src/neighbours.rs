@@ -1,10 +1,11 @@
-//! Whose network card has an address, as the kernel's neighbour table says ([rtnetlink(7)], `RTM_GETNEIGH`).
+//! The neighbour check: looks up the MAC address of a requester in the kernel's neighbour table ([rtnetlink(7)],
+//! `RTM_GETNEIGH`).
 //!
-//! A MAC address in a URL is a claim; the one in the neighbour table answered ARP or neighbour discovery a moment ago,
-//! or the connection would not be. That holds on an attached network only: what is beyond a router, on this host, or
-//! on a link without such addresses has none, and nothing can be said of it.
+//! The MAC address in a URL is a claim. The one in the neighbour table has answered ARP or neighbour discovery
+//! recently; without it, the connection would not exist. The check works on an attached network only. A requester
+//! beyond a router, on this host, or on a link without MAC addresses has no entry, and stays unchecked.
 //!
-//! Two small questions for each machine: the route to it, then the one entry. The table is never read as a whole.
+//! Two small netlink requests per machine suffice: the route, then the entry. The table is never dumped.
 //!
 //! [rtnetlink(7)]: https://man7.org/linux/man-pages/man7/rtnetlink.7.html
 
@@ -20,69 +21,71 @@ use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, new_connection};
 
-use crate::model::{Mac, Seen};
+use crate::model::{Mac, NeighbourCheck};
 
-/// How long the kernel may take. It needs microseconds; a busy host is slower to hand out what it said.
-const DEADLINE: Duration = Duration::from_secs(2);
+/// Time-out for the netlink requests. The kernel needs microseconds, but a busy host schedules the reader late.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Asks the kernel. Cheap to clone.
+/// Client for the kernel's neighbour table. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Neighbours(Arc<Mutex<Option<Handle>>>);
 
 impl Neighbours {
-    /// Which card has the address `remote`, to which the answer goes from `local`.
-    pub async fn seen(&self, remote: SocketAddr, local: IpAddr) -> Seen {
-        let at = remote.ip().to_canonical();
-        if at.is_loopback() {
-            return Seen::Nothing;
+    /// Looks up the neighbour entry of `remote`, for responses from the address `local`.
+    pub async fn check(&self, remote: SocketAddr, local: IpAddr) -> NeighbourCheck {
+        let address = remote.ip().to_canonical();
+        if address.is_loopback() {
+            return NeighbourCheck::Unchecked;
         }
-        match tokio::time::timeout(DEADLINE, self.look(remote, local.to_canonical())).await {
-            Ok(Ok(seen)) => seen,
+        match tokio::time::timeout(TIMEOUT, self.find_entry(remote, local.to_canonical())).await {
+            Ok(Ok(check)) => check,
             Ok(Err(error)) => {
-                tracing::error!(remote = %at, error, "the neighbour table cannot be read");
-                self.forget();
-                Seen::Unclear(format!("the network cards of this network cannot be seen: {error}"))
+                tracing::error!(remote = %address, error, "cannot read the neighbour table");
+                self.reset();
+                NeighbourCheck::Inconclusive(format!("the neighbour table cannot be read: {error}"))
             }
             Err(_) => {
-                tracing::error!(remote = %at, "the neighbour table was not read in time");
-                self.forget();
-                Seen::Unclear("the network cards of this network were not seen in time".into())
+                tracing::error!(remote = %address, "cannot read the neighbour table: time-out");
+                self.reset();
+                NeighbourCheck::Inconclusive("reading the neighbour table timed out".into())
             }
         }
     }
 
-    async fn look(&self, remote: SocketAddr, local: IpAddr) -> Result<Seen, String> {
-        let at = remote.ip().to_canonical();
+    async fn find_entry(&self, remote: SocketAddr, local: IpAddr) -> Result<NeighbourCheck, String> {
+        let address = remote.ip().to_canonical();
         let scope = match remote {
-            // A link-local address is one of a link, and needs no route.
+            // A link-local address belongs to a link, and has no route.
             SocketAddr::V6(remote) if remote.scope_id() != 0 => Some(remote.scope_id()),
             _ => None,
         };
         let link = match scope {
             Some(link) => link,
-            None => match self.link_to(at, local).await? {
+            None => match self.find_link(address, local).await? {
                 Some(link) => link,
-                None => return Ok(Seen::Nothing),
+                None => return Ok(NeighbourCheck::Unchecked),
             },
         };
-        match self.card(link, at).await? {
-            Some(mac) => Ok(Seen::Card { mac, at }),
-            None if self.has_no_cards(link).await? => Ok(Seen::Nothing),
-            None => Ok(Seen::Unclear(format!("the network shows no card for the address {at} yet"))),
+        match self.find_mac(link, address).await? {
+            Some(mac) => Ok(NeighbourCheck::Entry { mac, address }),
+            None if self.lacks_mac_addresses(link).await? => Ok(NeighbourCheck::Unchecked),
+            None => Ok(NeighbourCheck::Inconclusive(format!(
+                "the neighbour table has no entry for {address} yet"
+            ))),
         }
     }
 
-    /// The link that an attached address is on; none if there is a router in between, or it is our own.
-    async fn link_to(&self, at: IpAddr, local: IpAddr) -> Result<Option<u32>, String> {
-        let mut question = RouteMessage::default();
-        question.header.address_family = family(at);
-        question.header.destination_prefix_length = whole(at);
-        question.header.source_prefix_length = whole(at);
-        question.attributes.push(RouteAttribute::Destination(at.into()));
-        question.attributes.push(RouteAttribute::Source(local.into()));
-        let answer = self.ask(RouteNetlinkMessage::GetRoute(question)).await?;
-        let Some(RouteNetlinkMessage::NewRoute(route)) = answer else {
-            return Err(format!("no route to {at}"));
+    /// Finds the link of an attached address. `None` if the address is behind a router, or a local one.
+    async fn find_link(&self, address: IpAddr, local: IpAddr) -> Result<Option<u32>, String> {
+        let mut request = RouteMessage::default();
+        request.header.address_family = family(address);
+        request.header.destination_prefix_length = full_prefix_length(address);
+        request.header.source_prefix_length = full_prefix_length(address);
+        request.attributes.push(RouteAttribute::Destination(address.into()));
+        request.attributes.push(RouteAttribute::Source(local.into()));
+        let response = self.send(RouteNetlinkMessage::GetRoute(request)).await?;
+        let Some(RouteNetlinkMessage::NewRoute(route)) = response else {
+            return Err(format!("no route to {address}"));
         };
         let routed = route.attributes.iter().any(|attribute| {
             matches!(
@@ -99,17 +102,18 @@ impl Neighbours {
         }))
     }
 
-    async fn card(&self, link: u32, at: IpAddr) -> Result<Option<Mac>, String> {
-        let mut question = NeighbourMessage::default();
-        question.header.family = family(at);
-        question.header.ifindex = link;
-        question.attributes.push(NeighbourAttribute::Destination(match at {
-            IpAddr::V4(at) => NeighbourAddress::Inet(at),
-            IpAddr::V6(at) => NeighbourAddress::Inet6(at),
+    /// Reads the MAC address of one neighbour entry.
+    async fn find_mac(&self, link: u32, address: IpAddr) -> Result<Option<Mac>, String> {
+        let mut request = NeighbourMessage::default();
+        request.header.family = family(address);
+        request.header.ifindex = link;
+        request.attributes.push(NeighbourAttribute::Destination(match address {
+            IpAddr::V4(address) => NeighbourAddress::Inet(address),
+            IpAddr::V6(address) => NeighbourAddress::Inet6(address),
         }));
-        let answer = self.ask(RouteNetlinkMessage::GetNeighbour(question)).await?;
-        let Some(RouteNetlinkMessage::NewNeighbour(entry)) = answer else { return Ok(None) };
-        // An entry that is incomplete or has failed has no address.
+        let response = self.send(RouteNetlinkMessage::GetNeighbour(request)).await?;
+        let Some(RouteNetlinkMessage::NewNeighbour(entry)) = response else { return Ok(None) };
+        // An incomplete or failed entry has no MAC address.
         Ok(entry.attributes.iter().find_map(|attribute| match attribute {
             NeighbourAttribute::LinkLayerAddress(bytes) => {
                 <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac::new)
@@ -118,44 +122,45 @@ impl Neighbours {
         }))
     }
 
-    /// Whether a link is of a kind on which hosts have no such addresses: a tunnel, say.
-    async fn has_no_cards(&self, link: u32) -> Result<bool, String> {
-        let mut question = LinkMessage::default();
-        question.header.index = link;
-        match self.ask(RouteNetlinkMessage::GetLink(question)).await? {
+    /// Whether hosts on the link have no MAC addresses, as on a tunnel.
+    async fn lacks_mac_addresses(&self, link: u32) -> Result<bool, String> {
+        let mut request = LinkMessage::default();
+        request.header.index = link;
+        match self.send(RouteNetlinkMessage::GetLink(request)).await? {
             Some(RouteNetlinkMessage::NewLink(link)) => Ok(link.header.flags.contains(LinkFlags::Noarp)),
             _ => Ok(false),
         }
     }
 
-    /// The kernel's answer; none if there is no such thing.
-    async fn ask(&self, question: RouteNetlinkMessage) -> Result<Option<RouteNetlinkMessage>, String> {
-        let mut question = NetlinkMessage::from(question);
-        question.header.flags = NLM_F_REQUEST;
-        let mut answers = self.handle()?.request(question).map_err(|error| error.to_string())?;
-        match answers.next().await.map(|answer| answer.payload) {
-            Some(NetlinkPayload::InnerMessage(answer)) => Ok(Some(answer)),
+    /// Sends a netlink request, and returns the first response. `None` if the object does not exist.
+    async fn send(&self, message: RouteNetlinkMessage) -> Result<Option<RouteNetlinkMessage>, String> {
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST;
+        let mut responses = self.handle()?.request(request).map_err(|error| error.to_string())?;
+        match responses.next().await.map(|response| response.payload) {
+            Some(NetlinkPayload::InnerMessage(response)) => Ok(Some(response)),
             Some(NetlinkPayload::Error(error)) => {
                 let error = error.to_io();
                 if error.kind() == std::io::ErrorKind::NotFound { Ok(None) } else { Err(error.to_string()) }
             }
-            _ => Err("the kernel gave no answer".into()),
+            _ => Err("the kernel sent no response".into()),
         }
     }
 
+    /// Returns the open netlink handle, or opens one.
     fn handle(&self) -> Result<Handle, String> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(handle) = &*open {
             return Ok(handle.clone());
         }
         let (connection, handle, _) = new_connection().map_err(|error| error.to_string())?;
-        // It ends when the last handle is dropped.
+        // The task ends when the last handle is dropped.
         tokio::spawn(connection);
         Ok(open.insert(handle).clone())
     }
 
-    /// The next question is asked on a new socket.
-    fn forget(&self) {
+    /// Closes the socket; the next request opens a new one.
+    fn reset(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
@@ -167,8 +172,8 @@ fn family(address: IpAddr) -> AddressFamily {
     }
 }
 
-/// The length of a prefix that is a whole address.
-fn whole(address: IpAddr) -> u8 {
+/// The prefix length of a single address.
+fn full_prefix_length(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
@@ -177,28 +182,28 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn on_this_host_there_is_nothing_to_see() {
+    async fn loopback_is_unchecked() {
         let neighbours = Neighbours::default();
         for (remote, local) in
             [("127.0.0.1:1", "127.0.0.1"), ("[::1]:1", "::1"), ("[::ffff:127.0.0.9]:1", "::1")]
         {
             let (remote, local) = (remote.parse().expect("an address"), local.parse().expect("an address"));
-            assert_eq!(neighbours.seen(remote, local).await, Seen::Nothing, "{remote}");
+            assert_eq!(neighbours.check(remote, local).await, NeighbourCheck::Unchecked, "{remote}");
         }
     }
 
-    /// Loopback's own addresses are asked about as if they were others': the kernel knows better.
+    /// Local addresses are looked up as if they were remote ones; the kernel identifies them as local.
     #[tokio::test]
-    async fn the_kernel_is_asked() {
+    async fn kernel_reports_local_addresses_as_unchecked() {
         let neighbours = Neighbours::default();
         let local = "127.0.0.1".parse().expect("an address");
         assert_eq!(
-            neighbours.look("127.0.0.5:1".parse().expect("an address"), local).await,
-            Ok(Seen::Nothing)
+            neighbours.find_entry("127.0.0.5:1".parse().expect("an address"), local).await,
+            Ok(NeighbourCheck::Unchecked)
         );
-        // Link 1 is loopback, which has no cards.
-        assert_eq!(neighbours.card(1, local).await, Ok(None));
+        // Link 1 is loopback, which has no MAC addresses.
+        assert_eq!(neighbours.find_mac(1, local).await, Ok(None));
         let unspecified = "0.0.0.0".parse().expect("an address");
-        assert_eq!(neighbours.link_to(local, unspecified).await, Ok(None));
+        assert_eq!(neighbours.find_link(local, unspecified).await, Ok(None));
     }
 }

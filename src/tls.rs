@@ -1,14 +1,13 @@
-//! The one global that TLS needs: which cryptography it is made with. *ring* everywhere, so that no second TLS library
-//! finds its way in.
+//! Installs the process-wide TLS crypto provider: *ring*, so that no second TLS library is linked.
 
 use std::sync::Once;
 
 static INSTALLED: Once = Once::new();
 
-/// To be called before anything speaks TLS; calls after the first do nothing.
+/// Installs the provider. Must be called before any use of TLS; later calls have no effect.
 pub fn install_provider() {
     INSTALLED.call_once(|| {
-        // It fails only if somebody else was first, who can only have been another caller of this crate's.
+        // Installation fails only if a provider is installed already, which other code of this crate must have done.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
 }

@@ -1,57 +1,67 @@
-//! `/v1/appliance`: volboot itself: its doors, its iPXE binaries, its files, and how Cinder is.
+//! `/v1/appliance`: volboot's own status: listeners, iPXE binaries, store, history, log filter and Cinder.
 //!
-//! An extension of ours: Ironic has no such path.
+//! A volboot extension; Ironic has no such path.
 
 use serde_json::{Value, json};
 
-use super::call::{Arguments, Call};
 use super::fault::Fault;
-use super::reply::{Answer, Reply};
+use super::reply::{HandlerResult, Reply};
+use super::request::{ApiRequest, Arguments};
 use crate::model::LogFilterError;
 use crate::telemetry::log;
-use crate::timeline::State;
+use crate::timeline::BootState;
 
 /// `GET /v1/appliance`
-pub(super) async fn get(call: Call) -> Answer {
-    call.query.only(&[])?;
-    let watch = &call.state.watch;
-    let reading = watch.reading(&call.state).await;
-    let doors: Vec<_> =
-        watch.doors.iter().map(|(door, address)| json!({"door": door, "address": address})).collect();
-    let found = watch.images.found().iter().map(|image| {
+pub(super) async fn get(request: ApiRequest) -> HandlerResult {
+    request.query.reject_unknown(&[])?;
+    let monitoring = &request.state.monitoring;
+    let reading = monitoring.measure(&request.state).await;
+    let listeners: Vec<_> = monitoring
+        .listeners
+        .iter()
+        .map(|(name, address)| json!({"name": name, "address": address}))
+        .collect();
+    let images = monitoring.images.available().iter().map(|image| {
         json!({
             "name": image.name, "firmware": image.firmware, "path": image.path, "bytes": image.content.len(),
             "version": image.version(),
         })
     });
-    let missing = watch.images.missing().iter().map(
-        |missing| json!({"name": missing.name, "firmware": missing.firmware, "install": missing.packages}),
-    );
-    let states = watch.timeline.count().into_iter().map(|(state, count)| (State::to_string(&state), count));
-    let micros = reading.store.map(|took| took.as_micros() as u64);
-    Ok(Reply::Shown(json!({
+    let missing_images = monitoring
+        .images
+        .missing()
+        .iter()
+        .map(|image| json!({"name": image.name, "firmware": image.firmware, "install": image.packages}));
+    let states = monitoring
+        .timeline
+        .count_by_state()
+        .into_iter()
+        .map(|(state, count)| (BootState::to_string(&state), count));
+    let latency_us = reading.store.map(|latency| latency.as_micros() as u64);
+    Ok(Reply::Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "started_at": watch.started,
-        "doors": doors,
-        "images": found.collect::<Vec<_>>(),
-        "missing_images": missing.collect::<Vec<_>>(),
-        "store": {"path": watch.store, "bytes": reading.store_bytes, "answers_in_micros": micros},
+        "started_at": monitoring.started_at,
+        "listeners": listeners,
+        "images": images.collect::<Vec<_>>(),
+        "missing_images": missing_images.collect::<Vec<_>>(),
+        "store": {"path": monitoring.store_path, "bytes": reading.store_bytes, "latency_us": latency_us},
         "history": {
-            "path": watch.history, "bytes": reading.history_bytes, "kept": watch.timeline.is_kept(),
-            "waiting": reading.queue, "lost": reading.lost,
+            "path": monitoring.history_path, "bytes": reading.history_bytes,
+            "recording": monitoring.timeline.is_recording(),
+            "events_queued": reading.events_queued, "events_dropped": reading.events_dropped,
         },
         "log": log::filter(),
-        "cinder": watch.cinder(),
+        "cinder": monitoring.cinder_status(),
         "machines": states.map(|(state, count)| (state, Value::from(count))).collect::<serde_json::Map<_, _>>(),
     })))
 }
 
-/// `PUT /v1/appliance/log`: holds until the next reload or restart.
-pub(super) async fn set_log(told: Arguments) -> Answer {
-    told.only(&["filter"])?;
-    let filter = told.required_text("filter")?;
+/// `PUT /v1/appliance/log`: sets the log filter until the next reload or restart.
+pub(super) async fn set_log(arguments: Arguments) -> HandlerResult {
+    arguments.reject_unknown(&["filter"])?;
+    let filter = arguments.required_text("filter")?;
     let fault = |error| Fault::Invalid(format!("filter: {error}"));
     let filter = filter.parse().map_err(|error: LogFilterError| fault(error.to_string()))?;
     log::set_filter(&filter).map_err(fault)?;
-    Ok(Reply::Done)
+    Ok(Reply::NoContent)
 }

@@ -1,117 +1,127 @@
-//! `/v1/chassis`: what nodes stand in.
+//! `/v1/chassis`: the enclosures of nodes.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::call::{At, Call, Sent};
-use super::fault::{Fault, unchanged};
-use super::field::{Field, Given, Purpose, Shape, uuid};
-use super::list::{ARGUMENTS, Listing, any};
+use super::fault::{Fault, map_update_error};
+use super::field::{Field, FieldValues, Purpose, Shape, parse_uuid};
+use super::list::{ARGUMENTS, Listing, exists};
 use super::patch::{Patch, document};
-use super::reply::{Answer, Reply};
-use super::shown::{Choice, Shown, maybe_time, show, time};
+use super::reply::{HandlerResult, Reply};
+use super::request::{ApiRequest, JsonBody, PathParam};
+use super::resource::{ApiResource, FieldSelection, format_optional_time, format_time, show};
 use crate::model::{Chassis, Node};
 
-impl Shown for Chassis {
+impl ApiResource for Chassis {
     const PATH: &'static str = "chassis";
 
     const FIELDS: &'static [Field] = &[
-        Field::fixed("uuid", Shape::Uuid).listed(),
-        Field::given("description", Shape::Text(255)).listed(),
-        Field::given("extra", Shape::Object),
-        Field::shown("created_at", Shape::Time),
-        Field::shown("updated_at", Shape::Time),
-        Field::shown("links", Shape::Links),
-        Field::shown("nodes", Shape::Links),
+        Field::create_only("uuid", Shape::Uuid).in_summary(),
+        Field::writable("description", Shape::Text(255)).in_summary(),
+        Field::writable("extra", Shape::Object),
+        Field::read_only("created_at", Shape::Time),
+        Field::read_only("updated_at", Shape::Time),
+        Field::read_only("links", Shape::Links),
+        Field::read_only("nodes", Shape::Links),
     ];
 
-    fn field(&self, name: &str, call: &Call) -> Value {
+    fn field(&self, name: &str, request: &ApiRequest) -> Value {
         match name {
             "uuid" => self.uuid.to_string().into(),
             "description" => self.description.clone().into(),
-            "extra" => self.extra.masked().into(),
-            "created_at" => time(self.created_at),
-            "updated_at" => maybe_time(self.updated_at),
-            // A list within a list: so it is in Ironic, and so clients know it.
-            "nodes" => json!([call.links.pair(&format!("chassis/{}/nodes", self.uuid))]),
+            "extra" => self.extra.to_masked().into(),
+            "created_at" => format_time(self.created_at),
+            "updated_at" => format_optional_time(self.updated_at),
+            // Ironic nests the list in another list; clients expect this.
+            "nodes" => json!([request.links.pair(&format!("chassis/{}/nodes", self.uuid))]),
             _ => Value::Null,
         }
     }
 }
 
-fn written(chassis: Chassis, given: &Given) -> Chassis {
-    Chassis { description: given.text("description"), extra: given.object("extra").into(), ..chassis }
+fn apply_values(chassis: Chassis, values: &FieldValues) -> Chassis {
+    Chassis { description: values.text("description"), extra: values.object("extra").into(), ..chassis }
 }
 
-/// The chassis of a UUID that a client gave.
-pub(super) async fn found(call: &Call, ident: &str) -> Result<Chassis, Fault> {
-    let uuid = uuid("chassis_uuid", ident)?;
-    let found = call.state.inventory.get::<Chassis>(uuid).await?;
-    found.map(|chassis| chassis.value).ok_or_else(|| Fault::missing::<Chassis>(uuid))
+/// Finds a chassis by the UUID that a client sent.
+pub(super) async fn find_chassis(request: &ApiRequest, ident: &str) -> Result<Chassis, Fault> {
+    let uuid = parse_uuid("chassis_uuid", ident)?;
+    let record = request.state.inventory.get::<Chassis>(uuid).await?;
+    record.map(|chassis| chassis.value).ok_or_else(|| Fault::not_found::<Chassis>(uuid))
 }
 
 /// `POST /v1/chassis`
-pub(super) async fn create(call: Call, Sent(body): Sent) -> Answer {
-    let given = Given::checked(Chassis::FIELDS, Purpose::Creation, "chassis", body)?;
+pub(super) async fn create(request: ApiRequest, JsonBody(body): JsonBody) -> HandlerResult {
+    let values = FieldValues::validate(Chassis::FIELDS, Purpose::Creation, "chassis", body)?;
     let chassis = Chassis {
-        uuid: given.uuid("uuid").unwrap_or_else(Uuid::new_v4),
-        created_at: call.now,
+        uuid: values.uuid("uuid").unwrap_or_else(Uuid::new_v4),
+        created_at: request.now,
         updated_at: None,
         description: None,
         extra: crate::model::Properties::default(),
     };
-    let chassis = written(chassis, &given);
-    call.state.inventory.create(&chassis).await?;
-    Ok(Reply::created(&call, &chassis))
+    let chassis = apply_values(chassis, &values);
+    request.state.inventory.create(&chassis).await?;
+    Ok(Reply::for_new_record(&request, &chassis))
 }
 
 /// `GET /v1/chassis`
-pub(super) async fn list(call: Call) -> Answer {
-    call.query.only(&ARGUMENTS)?;
-    let choice = Choice::of_list::<Chassis>(&call, 43)?;
-    page(&call, "chassis", choice).await
+pub(super) async fn list(request: ApiRequest) -> HandlerResult {
+    request.query.reject_unknown(&ARGUMENTS)?;
+    let selection = FieldSelection::for_list::<Chassis>(&request, 43)?;
+    list_page(&request, "chassis", selection).await
 }
 
 /// `GET /v1/chassis/detail`
-pub(super) async fn detail(call: Call) -> Answer {
-    call.query.only(&ARGUMENTS[..4])?;
-    page(&call, "chassis/detail", Choice::All).await
+pub(super) async fn detail(request: ApiRequest) -> HandlerResult {
+    request.query.reject_unknown(&ARGUMENTS[..4])?;
+    list_page(&request, "chassis/detail", FieldSelection::All).await
 }
 
-async fn page(call: &Call, path: &str, choice: Choice) -> Answer {
-    let listing =
-        Listing::<Chassis> { call, path: path.into(), choice, of_node: None, keeps: Box::new(|_| true) };
-    listing.page().await.map(Reply::Shown)
+async fn list_page(request: &ApiRequest, path: &str, selection: FieldSelection) -> HandlerResult {
+    let listing = Listing::<Chassis> {
+        request,
+        path: path.into(),
+        selection,
+        node_uuid: None,
+        filter: Box::new(|_| true),
+    };
+    listing.page().await.map(Reply::Json)
 }
 
 /// `GET /v1/chassis/{chassis}`
-pub(super) async fn get(call: Call, At(ident): At<String>) -> Answer {
-    call.query.only(&["fields"])?;
-    let choice = Choice::of_one::<Chassis>(&call)?;
-    Ok(Reply::Shown(show(&found(&call, &ident).await?, &call, &choice)))
+pub(super) async fn get(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
+    request.query.reject_unknown(&["fields"])?;
+    let selection = FieldSelection::for_record::<Chassis>(&request)?;
+    Ok(Reply::Json(show(&find_chassis(&request, &ident).await?, &request, &selection)))
 }
 
 /// `PATCH /v1/chassis/{chassis}`
-pub(super) async fn update(call: Call, At(ident): At<String>, Sent(body): Sent) -> Answer {
-    let uuid = uuid("chassis_uuid", &ident)?;
-    let patch = Patch::read::<Chassis>(body, &call)?;
+pub(super) async fn update(
+    request: ApiRequest,
+    PathParam(ident): PathParam<String>,
+    JsonBody(body): JsonBody,
+) -> HandlerResult {
+    let uuid = parse_uuid("chassis_uuid", &ident)?;
+    let patch = Patch::parse::<Chassis>(body, &request)?;
     let change = |old: &Chassis, _: Option<&Node>| {
-        let given = patch.applied::<Chassis>(document(old))?;
-        Ok(Chassis { updated_at: Some(call.now), ..written(old.clone(), &given) })
+        let values = patch.apply::<Chassis>(document(old))?;
+        Ok(Chassis { updated_at: Some(request.now), ..apply_values(old.clone(), &values) })
     };
-    let chassis = call.state.inventory.update(uuid, change).await.map_err(unchanged::<Chassis>(uuid))?;
-    Ok(Reply::Shown(show(&chassis, &call, &Choice::All)))
+    let chassis =
+        request.state.inventory.update(uuid, change).await.map_err(map_update_error::<Chassis>(uuid))?;
+    Ok(Reply::Json(show(&chassis, &request, &FieldSelection::All)))
 }
 
 /// `DELETE /v1/chassis/{chassis}`
-pub(super) async fn delete(call: Call, At(ident): At<String>) -> Answer {
-    let uuid = found(&call, &ident).await?.uuid;
-    if any(&call, None, Box::new(move |node: &Node| node.chassis_uuid == Some(uuid))).await? {
+pub(super) async fn delete(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
+    let uuid = find_chassis(&request, &ident).await?.uuid;
+    if exists(&request, None, Box::new(move |node: &Node| node.chassis_uuid == Some(uuid))).await? {
         return Err(Fault::Invalid(format!(
             "Cannot complete the requested action because chassis {uuid} contains nodes."
         )));
     }
-    let allowed = |_: &Chassis, _: Option<&Node>| Ok(());
-    call.state.inventory.delete(uuid, allowed).await.map_err(unchanged::<Chassis>(uuid))?;
-    Ok(Reply::Done)
+    let check = |_: &Chassis, _: Option<&Node>| Ok(());
+    request.state.inventory.delete(uuid, check).await.map_err(map_update_error::<Chassis>(uuid))?;
+    Ok(Reply::NoContent)
 }

@@ -1,26 +1,26 @@
-//! `/v1/drivers`: the drivers there are, and which interfaces each has.
+//! `/v1/drivers`: lists the drivers and their interfaces.
 
 use serde_json::{Map, Value, json};
 
-use super::call::{At, Call};
 use super::fault::Fault;
-use super::interfaces::{DRIVERS, Driver, TYPES, driver};
-use super::reply::{Answer, Reply};
+use super::interfaces::{DRIVERS, Driver, TYPES, find_driver};
+use super::reply::{HandlerResult, Reply};
+use super::request::{ApiRequest, PathParam};
 
 /// `GET /v1/drivers`
-pub(super) async fn list(call: Call) -> Answer {
-    call.query.only(&["type", "detail", "fields"])?;
-    let kind = call.query.text("type")?;
-    let detail = call.query.flag("detail")?;
-    if call.query.has("fields") {
-        return Err(Fault::too_new());
+pub(super) async fn list(request: ApiRequest) -> HandlerResult {
+    request.query.reject_unknown(&["type", "detail", "fields"])?;
+    let kind = request.query.text("type")?;
+    let detail = request.query.flag("detail")?;
+    if request.query.has("fields") {
+        return Err(Fault::needs_newer_version());
     }
     if kind.is_some() || detail.is_some() {
-        call.needs(30)?;
+        request.require_version(30)?;
     }
     let drivers = match kind {
         None | Some("dynamic") => DRIVERS.iter(),
-        // Ironic's drivers of before 2017: there are none any more, there either.
+        // Ironic's drivers before 2017; Ironic itself has removed them.
         Some("classic") => [].iter(),
         Some(_) => {
             return Err(Fault::Invalid(
@@ -28,69 +28,69 @@ pub(super) async fn list(call: Call) -> Answer {
             ));
         }
     };
-    let drivers: Vec<_> = drivers.map(|driver| shown(driver, &call, detail == Some(true))).collect();
-    Ok(Reply::Shown(json!({"drivers": drivers})))
+    let drivers: Vec<_> = drivers.map(|driver| show_driver(driver, &request, detail == Some(true))).collect();
+    Ok(Reply::Json(json!({"drivers": drivers})))
 }
 
 /// `GET /v1/drivers/{driver}`
-pub(super) async fn get(call: Call, At(name): At<String>) -> Answer {
-    if call.query.has("fields") {
-        return Err(Fault::too_new());
+pub(super) async fn get(request: ApiRequest, PathParam(name): PathParam<String>) -> HandlerResult {
+    if request.query.has("fields") {
+        return Err(Fault::needs_newer_version());
     }
-    Ok(Reply::Shown(shown(known(&name)?, &call, true)))
+    Ok(Reply::Json(show_driver(require_driver(&name)?, &request, true)))
 }
 
-/// `GET /v1/drivers/{driver}/properties`: what `driver_info` must hold for it, which is nothing.
-pub(super) async fn properties(At(name): At<String>) -> Answer {
-    known(&name).map(|_| Reply::Shown(json!({})))
+/// `GET /v1/drivers/{driver}/properties`: the required `driver_info`; both drivers require none.
+pub(super) async fn properties(PathParam(name): PathParam<String>) -> HandlerResult {
+    require_driver(&name).map(|_| Reply::Json(json!({})))
 }
 
 /// `GET /v1/drivers/properties?driver_name=`
-pub(super) async fn properties_by_query(call: Call) -> Answer {
-    call.query.only(&["driver_name"])?;
-    match call.query.text("driver_name")? {
-        Some(name) => known(name).map(|_| Reply::Shown(json!({}))),
+pub(super) async fn properties_by_query(request: ApiRequest) -> HandlerResult {
+    request.query.reject_unknown(&["driver_name"])?;
+    match request.query.text("driver_name")? {
+        Some(name) => require_driver(name).map(|_| Reply::Json(json!({}))),
         None => Err(Fault::Invalid("Missing mandatory parameter: driver_name".into())),
     }
 }
 
-/// The driver of a name that a client gave.
-pub(super) fn known(name: &str) -> Result<&'static Driver, Fault> {
-    driver(name).ok_or_else(|| {
+/// Finds the driver that a client named, or returns 404.
+pub(super) fn require_driver(name: &str) -> Result<&'static Driver, Fault> {
+    find_driver(name).ok_or_else(|| {
         Fault::NotFound(format!("Could not find the following driver(s) or hardware type(s): {name}."))
     })
 }
 
-fn shown(driver: &Driver, call: &Call, detail: bool) -> Value {
+fn show_driver(driver: &Driver, request: &ApiRequest, detail: bool) -> Value {
     let name = driver.name;
-    let mut shown = Map::new();
-    shown.insert("name".into(), name.into());
-    // Ironic names the conductors that serve it; clients want at least one.
-    shown.insert("hosts".into(), json!(["volboot"]));
-    shown.insert("links".into(), call.links.pair(&format!("drivers/{name}")));
-    if call.needs(14).is_ok() {
-        shown.insert("properties".into(), call.links.pair(&format!("drivers/{name}/properties")));
+    let mut body = Map::new();
+    body.insert("name".into(), name.into());
+    // In Ironic, the conductors with this driver. Clients expect at least one host.
+    body.insert("hosts".into(), json!(["volboot"]));
+    body.insert("links".into(), request.links.pair(&format!("drivers/{name}")));
+    if request.require_version(14).is_ok() {
+        body.insert("properties".into(), request.links.pair(&format!("drivers/{name}/properties")));
     }
-    if call.needs(30).is_ok() {
-        shown.insert("type".into(), "dynamic".into());
+    if request.require_version(30).is_ok() {
+        body.insert("type".into(), "dynamic".into());
         if detail {
             for (kind, _) in TYPES {
-                interface(&mut shown, kind, driver.enabled(kind).iter().copied());
+                insert_interfaces(&mut body, kind, driver.enabled_interfaces(kind).iter().copied());
             }
         }
     }
-    if call.needs(33).is_ok() && detail {
+    if request.require_version(33).is_ok() && detail {
         let (enabled, default) =
-            (&call.state.enabled_storage_interfaces, &call.state.default_storage_interface);
+            (&request.state.enabled_storage_interfaces, &request.state.default_storage_interface);
         let names = [default].into_iter().chain(enabled.iter().filter(|name| *name != default));
-        interface(&mut shown, "storage", names.map(crate::model::StorageInterface::as_str));
+        insert_interfaces(&mut body, "storage", names.map(crate::model::StorageInterface::as_str));
     }
-    shown.into()
+    body.into()
 }
 
-/// The interfaces of a type, the default first.
-fn interface<'a>(shown: &mut Map<String, Value>, kind: &str, enabled: impl Iterator<Item = &'a str>) {
+/// Inserts the interfaces of a type; the default is the first.
+fn insert_interfaces<'a>(body: &mut Map<String, Value>, kind: &str, enabled: impl Iterator<Item = &'a str>) {
     let enabled: Vec<_> = enabled.collect();
-    shown.insert(format!("default_{kind}_interface"), enabled.first().copied().into());
-    shown.insert(format!("enabled_{kind}_interfaces"), enabled.into());
+    body.insert(format!("default_{kind}_interface"), enabled.first().copied().into());
+    body.insert(format!("enabled_{kind}_interfaces"), enabled.into());
 }

@@ -1,45 +1,45 @@
-//! `POST /v1/enrollments`: a node with its port, its connector and its boot volume, in one step or not at all.
+//! `POST /v1/enrollments`: creates a node with its port, connector and boot volume atomically.
 //!
-//! An extension of ours: Ironic takes four requests, of which any may fail.
+//! A volboot extension; with Ironic's API the same takes four requests, any of which may fail.
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::call::{Arguments, Call};
 use super::fault::Fault;
-use super::field::{Given, Purpose, mac};
-use super::node::{check_name, fresh, written};
-use super::reply::{Answer, Reply};
-use super::shown::{Choice, Shown, show};
-use super::version::Version;
+use super::field::{FieldValues, Purpose, parse_mac};
+use super::node::{apply_values, check_name, new_node};
+use super::reply::{HandlerResult, Reply};
+use super::request::{ApiRequest, Arguments};
+use super::resource::{ApiResource, FieldSelection, show};
+use super::version::Microversion;
 use crate::model::{Iqn, Node, Port, SanUri, VolumeConnector, VolumeTarget};
-use crate::store::Enrolment;
+use crate::store::Enrollment;
 
-/// What it is told.
+/// The arguments in the body.
 pub(super) const ARGUMENTS: [&str; 8] =
     ["name", "mac", "iqn", "volume", "target", "auth_username", "auth_password", "driver"];
-/// A machine that is switched on and off by hand.
+/// The default driver; machines are switched on and off by hand.
 const DRIVER: &str = "manual-management";
 
 /// `POST /v1/enrollments`
-pub(super) async fn create(call: Call, told: Arguments) -> Answer {
-    told.only(&ARGUMENTS)?;
-    let name = told.required_text("name")?;
-    check_name(name, Version::MAX, "Cannot create node with invalid name")?;
-    let address = mac("mac", told.required_text("mac")?)?;
-    let iqn = told.required_text("iqn")?;
+pub(super) async fn create(request: ApiRequest, arguments: Arguments) -> HandlerResult {
+    arguments.reject_unknown(&ARGUMENTS)?;
+    let name = arguments.required_text("name")?;
+    check_name(name, Microversion::MAX, "Cannot create node with invalid name")?;
+    let address = parse_mac("mac", arguments.required_text("mac")?)?;
+    let iqn = arguments.required_text("iqn")?;
     iqn.parse::<Iqn>().map_err(|error| Fault::Invalid(format!("iqn: {error}")))?;
-    let (volume, storage, properties) = volume(&told)?;
-    let given = json!({
+    let (volume, storage, properties) = read_volume(&arguments)?;
+    let values = json!({
         "name": name,
-        "driver": told.text("driver")?.unwrap_or(DRIVER),
+        "driver": arguments.text("driver")?.unwrap_or(DRIVER),
         "storage_interface": storage,
         "properties": {"capabilities": "iscsi_boot:True"},
     });
-    let given = Given::checked(Node::FIELDS, Purpose::Creation, "node", given)?;
-    let node = written(fresh(&given, &call), &given, &call.state)?;
-    let now = call.now;
-    let new = Enrolment {
+    let values = FieldValues::validate(Node::FIELDS, Purpose::Creation, "node", values)?;
+    let node = apply_values(new_node(&values, &request), &values, &request.state)?;
+    let now = request.now;
+    let new = Enrollment {
         port: Port::new(Uuid::new_v4(), node.uuid, address, now),
         connector: VolumeConnector::new(Uuid::new_v4(), node.uuid, "iqn", iqn, now),
         target: VolumeTarget {
@@ -48,52 +48,52 @@ pub(super) async fn create(call: Call, told: Arguments) -> Answer {
         },
         node,
     };
-    call.state.inventory.enrol(&new).await?;
-    let all = &Choice::All;
+    request.state.inventory.enroll(&new).await?;
+    let all = &FieldSelection::All;
     Ok(Reply::Created {
-        location: call.links.to(&format!("{}/{}", Node::PATH, new.node.uuid)),
+        location: request.links.url(&format!("{}/{}", Node::PATH, new.node.uuid)),
         body: json!({
-            "node": show(&new.node, &call, all),
-            "port": show(&new.port, &call, all),
-            "connector": show(&new.connector, &call, all),
-            "target": show(&new.target, &call, all),
+            "node": show(&new.node, &request, all),
+            "port": show(&new.port, &request, all),
+            "connector": show(&new.connector, &request, all),
+            "target": show(&new.target, &request, all),
         }),
     })
 }
 
-/// The volume's id, the storage interface that finds it, and the target's properties.
-fn volume(told: &Arguments) -> Result<(String, &'static str, Map<String, Value>), Fault> {
-    match (told.text("volume")?, told.text("target")?) {
+/// Reads the volume's id, the storage interface that locates it, and the target's properties.
+fn read_volume(arguments: &Arguments) -> Result<(String, &'static str, Map<String, Value>), Fault> {
+    match (arguments.text("volume")?, arguments.text("target")?) {
         (Some(volume), None) => {
             let volume: Uuid =
                 volume.parse().map_err(|_| Fault::Invalid(format!("Expected UUID for volume: {volume}")))?;
             Ok((volume.to_string(), "cinder", Map::new()))
         }
         (None, Some(target)) => {
-            let mut properties = reached(target).ok_or_else(|| {
+            let mut properties = parse_san_path(target).ok_or_else(|| {
                 Fault::Invalid(format!(
                     "target: expected iscsi:ADDRESS::PORT:LUN:IQN (RFC 4173), as in \
                      iscsi:192.0.2.2::3260:1:iqn.2010-10.org.example:root, not {target}"
                 ))
             })?;
             for name in ["auth_username", "auth_password"] {
-                if let Some(text) = told.text(name)? {
+                if let Some(text) = arguments.text(name)? {
                     properties.insert(name.into(), text.into());
                 }
             }
             if properties.contains_key("auth_username") != properties.contains_key("auth_password") {
-                return Err(Fault::Invalid("auth_username and auth_password go together".into()));
+                return Err(Fault::Invalid("auth_username and auth_password must be set together".into()));
             }
             let id = properties["target_iqn"].as_str().unwrap_or_default().to_owned();
             Ok((id, "external", properties))
         }
-        _ => Err(Fault::Invalid("Exactly one of volume and target must be given".into())),
+        _ => Err(Fault::Invalid("Exactly one of volume and target is required".into())),
     }
 }
 
-/// What a path such as `iscsi:192.0.2.2::3260:1:iqn.2010-10.org.example:root` leads to: the inverse of how scripts
-/// write it (RFC 4173 §5). The LUN is hexadecimal there.
-fn reached(text: &str) -> Option<Map<String, Value>> {
+/// Converts an iSCSI SAN URI (RFC 4173 §5) to target properties, such as
+/// `iscsi:192.0.2.2::3260:1:iqn.2010-10.org.example:root`. Boot scripts use the same format; its LUN is hexadecimal.
+fn parse_san_path(text: &str) -> Option<Map<String, Value>> {
     text.parse().ok().map(|path: SanUri| path.properties())
 }
 
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_read_as_scripts_write_it() {
+    fn san_uris_are_parsed_to_target_properties() {
         let iqn = "iqn.2010-10.org.example:root";
         for (text, portal, lun) in [
             ("iscsi:192.0.2.2::3260:1", "192.0.2.2:3260", 1),
@@ -112,7 +112,7 @@ mod tests {
             ("iscsi:san.example.org::1:2", "san.example.org:1", 2),
         ] {
             let expected = json!({"target_portal": portal, "target_iqn": iqn, "target_lun": lun});
-            assert_eq!(reached(&format!("{text}:{iqn}")).map(Value::Object), Some(expected), "{text}");
+            assert_eq!(parse_san_path(&format!("{text}:{iqn}")).map(Value::Object), Some(expected), "{text}");
         }
         for text in [
             "",
@@ -121,7 +121,7 @@ mod tests {
             "iscsi:192.0.2.2::3260:1",
             "iscsi:192.0.2.2::3260:x:iqn.2010-10.org:a",
         ] {
-            assert_eq!(reached(text), None, "{text}");
+            assert_eq!(parse_san_path(text), None, "{text}");
         }
     }
 }

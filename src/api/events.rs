@@ -1,7 +1,8 @@
-//! `/v1/events`: what happens, told while it happens (server-sent events, WHATWG HTML §9.2).
+//! `/v1/events`: the live event stream (server-sent events, WHATWG HTML §9.2).
 //!
-//! An extension of ours: Ironic has no such path. Every message is one object: the machine as it stands by now, and
-//! what happened. Who reads too slowly is told how many it missed, by an event `missed`; a list shows how things are.
+//! A volboot extension; Ironic has no such path. Each message is one object with the machine's present state and the
+//! event. A slow subscriber receives an event `missed` with the number of skipped messages; `/v1/machines` then
+//! provides the present state.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,68 +17,68 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::call::Call;
 use super::fault::Fault;
-use super::node::found;
-use crate::timeline::{Key, Told};
+use super::node::find_node;
+use super::request::ApiRequest;
+use crate::timeline::{MachineId, Update};
 
-/// Programs and people that may follow at once.
-const FOLLOWERS: usize = 64;
-/// Without anything to tell, a sign of life is sent so often: proxies close what is silent for long.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
+/// The maximum number of concurrent subscribers, including those of the UI.
+const MAX_SUBSCRIBERS: usize = 64;
+/// The interval of keep-alive comments on an idle stream; proxies close idle connections.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// What somebody follows, and how.
-struct Following {
-    told: Receiver<Arc<Told>>,
+/// A subscriber's filter and its source of updates.
+struct Subscription {
+    updates: Receiver<Arc<Update>>,
     stop: CancellationToken,
-    machine: Option<Key>,
+    machine: Option<MachineId>,
     node: Option<Uuid>,
-    greeted: bool,
+    retry_sent: bool,
 }
 
 /// `GET /v1/events`
-pub(super) async fn follow(call: Call) -> Result<Response, Fault> {
-    call.query.only(&["machine", "node"])?;
-    let machine = match call.query.text("machine")? {
+pub(super) async fn subscribe(request: ApiRequest) -> Result<Response, Fault> {
+    request.query.reject_unknown(&["machine", "node"])?;
+    let machine = match request.query.text("machine")? {
         Some(text) => Some(text.parse().map_err(|error| Fault::Invalid(format!("\"{text}\": {error}")))?),
         None => None,
     };
-    let node = match call.query.text("node")? {
-        Some(ident) => Some(found(&call, ident).await?.uuid),
+    let node = match request.query.text("node")? {
+        Some(ident) => Some(find_node(&request, ident).await?.uuid),
         None => None,
     };
-    let watch = &call.state.watch;
-    if watch.timeline.followers() >= FOLLOWERS {
+    let monitoring = &request.state.monitoring;
+    if monitoring.timeline.subscriber_count() >= MAX_SUBSCRIBERS {
         return Err(Fault::Unavailable);
     }
-    let (told, stop) = (watch.timeline.follow(), watch.stop.clone());
-    let following = Following { told, stop, machine, node, greeted: false };
-    let messages = stream::unfold(following, |mut following| async move {
-        let message = following.next().await?;
-        Some((Ok::<_, Infallible>(Bytes::from(message)), following))
+    let (updates, stop) = (monitoring.timeline.subscribe(), monitoring.stop.clone());
+    let subscription = Subscription { updates, stop, machine, node, retry_sent: false };
+    let messages = stream::unfold(subscription, |mut subscription| async move {
+        let message = subscription.next().await?;
+        Some((Ok::<_, Infallible>(Bytes::from(message)), subscription))
     });
     let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, Body::from_stream(messages)).into_response())
 }
 
-impl Following {
-    /// The next message; none at the end.
+impl Subscription {
+    /// Waits for the next message; `None` ends the stream.
     async fn next(&mut self) -> Option<String> {
-        if !self.greeted {
-            self.greeted = true;
-            // The client learns at once that it is connected, and when to come back if it is not any more.
+        if !self.retry_sent {
+            self.retry_sent = true;
+            // Confirms the connection at once, and sets the reconnection delay.
             return Some("retry: 2000\n\n".to_owned());
         }
         loop {
-            let told = tokio::select! {
+            let update = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return None,
-                told = tokio::time::timeout(SIGN_OF_LIFE, self.told.recv()) => told,
+                update = tokio::time::timeout(KEEP_ALIVE_INTERVAL, self.updates.recv()) => update,
             };
-            match told {
+            match update {
                 Err(_) => return Some(":\n\n".to_owned()),
-                Ok(Ok(told)) if self.wants(&told) => {
-                    let data = serde_json::to_string(&*told).unwrap_or_default();
+                Ok(Ok(update)) if self.matches(&update) => {
+                    let data = serde_json::to_string(&*update).unwrap_or_default();
                     return Some(format!("data: {data}\n\n"));
                 }
                 Ok(Ok(_)) => {}
@@ -89,8 +90,8 @@ impl Following {
         }
     }
 
-    fn wants(&self, told: &Told) -> bool {
-        self.machine.is_none_or(|machine| told.machine.id == machine)
-            && self.node.is_none_or(|node| told.machine.node == Some(node))
+    fn matches(&self, update: &Update) -> bool {
+        self.machine.is_none_or(|machine| update.machine.id == machine)
+            && self.node.is_none_or(|node| update.machine.node == Some(node))
     }
 }

@@ -1,11 +1,11 @@
-//! [`Fault`]: why a request was not done, and how Ironic's clients are told.
+//! [`Fault`]: the error responses, in Ironic's form.
 //!
-//! The only place where errors have HTTP statuses. The body is Ironic's: an object whose `error_message` is a
-//! *text* that holds JSON again. python-ironicclient takes that text apart and breaks if it is an object; tempest's
-//! patterns count on its escaped quotes. So it is kept for every error, those of routing included.
+//! Only this module maps errors to HTTP statuses. The body is Ironic's: an object whose `error_message` is a *string*
+//! containing JSON. python-ironicclient parses this string and fails on an object; tempest's patterns expect its
+//! escaped quotes. Every error has this form, including routing errors.
 //!
-//! Clients repeat a request that was answered 409 or 503 (python-ironicclient five times, two seconds apart), so
-//! these stay for what may pass by itself or what Ironic itself calls a conflict.
+//! Clients retry after 409 and 503 (python-ironicclient five times, two seconds apart). These statuses are therefore
+//! reserved for transient conditions and for Ironic's own conflicts.
 
 use std::fmt;
 
@@ -13,56 +13,56 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::auth::{Auth, Denied};
+use crate::auth::{Auth, AuthError};
 use crate::model::Properties;
-use crate::store::{InventoryError, Kind, Resource, StoreError, Unique, UpdateError};
+use crate::store::{InventoryError, Resource, ResourceKind, StoreError, UniqueKey, UpdateError};
 
-/// Why a request was not done. The text is for the person at the client.
+/// An error response. The text is for the operator at the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The request makes no sense, or not in the state in which the node is.
+    /// The request is invalid, or invalid in the node's present state.
     Invalid(String),
-    /// Who asks did not say, or not rightly, who they are.
+    /// Missing or invalid credentials.
     Unauthorized {
-        /// Why.
+        /// The reason.
         text: String,
-        /// How to do better (`WWW-Authenticate`).
+        /// The value of `WWW-Authenticate`.
         challenge: Option<HeaderValue>,
     },
-    /// Who asks may not do this.
+    /// The caller lacks the required role.
     Denied(String),
-    /// Nobody may do this.
+    /// The operation is forbidden for every caller.
     Forbidden,
-    /// There is no such thing.
+    /// The record or path does not exist.
     NotFound(String),
-    /// There is, but nothing can be done to it in this way.
+    /// The path exists, but not with this method.
     MethodNotAllowed,
-    /// There is, but not in the version asked for.
+    /// The feature exists, but not in the negotiated microversion.
     NotAcceptable(String),
-    /// It stands against something that is there already.
+    /// The request conflicts with existing records or with the node's state.
     Conflict(String),
-    /// The body is longer than any sensible request.
+    /// The body exceeds the size limit.
     TooLarge,
-    /// The store does not answer, or who could tell whose a token is.
+    /// The store or Keystone is unavailable, or too many requests wait.
     Unavailable,
-    /// The server is at fault.
-    Broken,
+    /// An error inside volboot.
+    Internal,
 }
 
 impl Fault {
-    /// A field, parameter or verb that came with a later version than the one asked for.
-    pub(super) fn too_new() -> Self {
+    /// The fault for a field, parameter or verb that is newer than the negotiated microversion.
+    pub(super) fn needs_newer_version() -> Self {
         Self::NotAcceptable("Request not acceptable.".into())
     }
 
-    /// There is no record of a kind with this UUID (or name, as the client gave it).
-    pub(super) fn missing<R: Resource>(ident: impl fmt::Display) -> Self {
-        let kind = called(R::KIND);
+    /// The fault for a record that does not exist; `ident` is the UUID or name as the client sent it.
+    pub(super) fn not_found<R: Resource>(ident: impl fmt::Display) -> Self {
+        let kind = kind_name(R::KIND);
         let capital = kind[..1].to_uppercase();
         Self::NotFound(format!("{capital}{} {ident} could not be found.", &kind[1..]))
     }
 
-    /// A verb that the node's state does not allow. Ironic answers 400, so that no client repeats it.
+    /// The fault for a verb that the node's state does not allow. Ironic answers 400, so that clients do not retry.
     pub(super) fn wrong_state(action: &str, node: impl fmt::Display, state: &str) -> Self {
         Self::Invalid(format!(
             "The requested action \"{action}\" can not be performed on node \"{node}\" while it is in state \
@@ -70,20 +70,20 @@ impl Fault {
         ))
     }
 
-    /// Something that none of the interfaces of a driver can do.
-    pub(super) fn unsupported(driver: &str, what: &str) -> Self {
-        Self::Invalid(format!("Driver {driver} does not support {what} (disabled or not implemented)."))
+    /// The fault for a feature that no interface of the driver implements.
+    pub(super) fn unsupported(driver: &str, feature: &str) -> Self {
+        Self::Invalid(format!("Driver {driver} does not support {feature} (disabled or not implemented)."))
     }
 
-    /// Somebody may not, or not without saying who they are.
-    pub(super) fn denied(denied: Denied, auth: &Auth) -> Self {
-        match denied {
-            Denied::Missing | Denied::Wrong | Denied::NoToken => {
-                Self::Unauthorized { text: denied.to_string(), challenge: auth.challenge() }
+    /// The fault for a failed authentication or authorization.
+    pub(super) fn from_auth_error(error: AuthError, auth: &Auth) -> Self {
+        match error {
+            AuthError::MissingCredentials | AuthError::InvalidCredentials | AuthError::InvalidToken => {
+                Self::Unauthorized { text: error.to_string(), challenge: auth.challenge() }
             }
-            Denied::Malformed => Self::Invalid(denied.to_string()),
-            Denied::NoRole => Self::Denied(denied.to_string()),
-            Denied::Busy | Denied::Away => Self::Unavailable,
+            AuthError::MalformedCredentials => Self::Invalid(error.to_string()),
+            AuthError::NoRole => Self::Denied(error.to_string()),
+            AuthError::Busy | AuthError::Unavailable => Self::Unavailable,
         }
     }
 
@@ -98,7 +98,7 @@ impl Fault {
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Broken => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }
@@ -116,7 +116,7 @@ impl fmt::Display for Fault {
             Self::MethodNotAllowed => f.write_str("The method is not allowed for this resource."),
             Self::TooLarge => f.write_str("The request body is too large."),
             Self::Unavailable => f.write_str("Resource temporarily unavailable, please retry."),
-            Self::Broken => f.write_str("The server failed; its log says why."),
+            Self::Internal => f.write_str("Internal server error; see volboot's log."),
         }
     }
 }
@@ -137,10 +137,10 @@ impl IntoResponse for Fault {
 
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
-        tracing::error!(%error, "the store failed");
+        tracing::error!(%error, "store operation failed");
         match error {
             StoreError::Unavailable(_) => Self::Unavailable,
-            StoreError::Damaged(_) => Self::Broken,
+            StoreError::Damaged(_) => Self::Internal,
         }
     }
 }
@@ -148,8 +148,8 @@ impl From<StoreError> for Fault {
 impl From<InventoryError> for Fault {
     fn from(error: InventoryError) -> Self {
         match error {
-            InventoryError::Duplicate(unique) => Self::Conflict(taken(&unique)),
-            InventoryError::NoNode(node) => Self::Invalid(format!(
+            InventoryError::Duplicate(unique) => Self::Conflict(duplicate_message(&unique)),
+            InventoryError::NodeNotFound(node) => Self::Invalid(format!(
                 "Invalid input for field/attribute node_uuid. Value: '{node}'. There is no such node."
             )),
             InventoryError::Store(error) => error.into(),
@@ -157,62 +157,64 @@ impl From<InventoryError> for Fault {
     }
 }
 
-/// What a change of the record `R` with this identity came to.
-pub(super) fn unchanged<R: Resource>(ident: impl fmt::Display) -> impl FnOnce(UpdateError<Fault>) -> Fault {
+/// Maps the error of an update or deletion of the record `ident` of kind `R`.
+pub(super) fn map_update_error<R: Resource>(
+    ident: impl fmt::Display,
+) -> impl FnOnce(UpdateError<Fault>) -> Fault {
     move |error| match error {
-        UpdateError::NotFound => Fault::missing::<R>(ident),
+        UpdateError::NotFound => Fault::not_found::<R>(ident),
         UpdateError::Refused(fault) => fault,
         UpdateError::Inventory(error) => error.into(),
     }
 }
 
-/// Ironic's words for something that another has; tempest looks for them.
-fn taken(unique: &Unique) -> String {
+/// Ironic's message for a violated uniqueness constraint; tempest matches it.
+fn duplicate_message(unique: &UniqueKey) -> String {
     match unique {
-        Unique::Uuid(kind, uuid) => format!("A {} with UUID {uuid} already exists.", called(*kind)),
-        Unique::NodeName(name) => format!("A node with name {name} already exists."),
-        Unique::Instance(uuid) => {
+        UniqueKey::Uuid(kind, uuid) => format!("A {} with UUID {uuid} already exists.", kind_name(*kind)),
+        UniqueKey::NodeName(name) => format!("A node with name {name} already exists."),
+        UniqueKey::Instance(uuid) => {
             format!(
                 "Instance {uuid} is already associated with a node, it cannot be associated with this other node."
             )
         }
-        Unique::Address(mac) => format!("A port with MAC address {mac} already exists."),
-        Unique::PortGroupName(name) => format!("A portgroup with name {name} already exists."),
-        Unique::PortGroupAddress(mac) => format!("A portgroup with MAC address {mac} already exists."),
-        Unique::Connector(kind, id) => {
+        UniqueKey::Address(mac) => format!("A port with MAC address {mac} already exists."),
+        UniqueKey::PortGroupName(name) => format!("A portgroup with name {name} already exists."),
+        UniqueKey::PortGroupAddress(mac) => format!("A portgroup with MAC address {mac} already exists."),
+        UniqueKey::Connector(kind, id) => {
             format!("A volume connector with type {kind} and connector ID {id} already exists.")
         }
-        Unique::BootIndex(_, index) => {
+        UniqueKey::BootIndex(_, index) => {
             format!("A volume target with boot index '{index}' for the same node already exists.")
         }
     }
 }
 
-/// Ironic's name for a kind of record, in its sentences.
-pub(super) fn called(kind: Kind) -> &'static str {
+/// The name of a kind of record in Ironic's messages.
+pub(super) fn kind_name(kind: ResourceKind) -> &'static str {
     match kind {
-        Kind::Node => "node",
-        Kind::Chassis => "chassis",
-        Kind::Port => "port",
-        Kind::PortGroup => "portgroup",
-        Kind::VolumeConnector => "volume connector",
-        Kind::VolumeTarget => "volume target",
+        ResourceKind::Node => "node",
+        ResourceKind::Chassis => "chassis",
+        ResourceKind::Port => "port",
+        ResourceKind::PortGroup => "portgroup",
+        ResourceKind::VolumeConnector => "volume connector",
+        ResourceKind::VolumeTarget => "volume target",
     }
 }
 
-/// A value as it may stand in a message: short, and with nothing in it that is secret.
-pub(super) fn quoted(value: &serde_json::Value) -> String {
-    let shown = Properties::from(serde_json::Map::from_iter([(String::new(), value.clone())])).masked();
-    match shown.get("") {
-        Some(serde_json::Value::String(text)) => format!("'{}'", shortened(text)),
-        other => shortened(&other.map(ToString::to_string).unwrap_or_default()),
+/// A value for use in a message: truncated and with secrets redacted.
+pub(super) fn quote(value: &serde_json::Value) -> String {
+    let masked = Properties::from(serde_json::Map::from_iter([(String::new(), value.clone())])).to_masked();
+    match masked.get("") {
+        Some(serde_json::Value::String(text)) => format!("'{}'", truncate(text)),
+        other => truncate(&other.map(ToString::to_string).unwrap_or_default()),
     }
 }
 
-fn shortened(text: &str) -> String {
-    const LONGEST: usize = 200;
-    if text.chars().count() <= LONGEST {
+fn truncate(text: &str) -> String {
+    const MAX_LENGTH: usize = 200;
+    if text.chars().count() <= MAX_LENGTH {
         return text.to_owned();
     }
-    text.chars().take(LONGEST).chain("…".chars()).collect()
+    text.chars().take(MAX_LENGTH).chain("…".chars()).collect()
 }

@@ -1,14 +1,13 @@
-//! [`Field`]: what each attribute of a resource is, said once.
+//! [`Field`]: the schema of a resource's attributes.
 //!
-//! Everything the API knows of an attribute by name is read from these tables: from which version it is shown,
-//! whether it can be given at creation, patched, or sorted by, and what its value must look like. So are the
-//! checks of what clients send, the choice of `?fields=`, and the descriptions in the OpenAPI document.
+//! A field's entry holds its microversion, its shape, whether clients may create, patch or sort by it, and whether
+//! lists include it. Request validation, `?fields=`, sorting and the OpenAPI document all use these tables.
 
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::fault::{Fault, quoted};
-use super::version::Version;
+use super::fault::{Fault, quote};
+use super::version::Microversion;
 use crate::model::Mac;
 
 /// One attribute of a resource.
@@ -16,31 +15,31 @@ use crate::model::Mac;
 pub(super) struct Field {
     pub(super) name: &'static str,
     pub(super) shape: Shape,
-    /// The version it came with.
-    pub(super) since: Version,
-    /// Whether a list shows it that was not asked for details.
-    pub(super) listed: bool,
-    written: Written,
+    /// The first microversion with this field.
+    pub(super) since: Microversion,
+    /// Whether lists without details include the field.
+    pub(super) in_summary: bool,
+    access: Access,
     required: bool,
     sortable: bool,
 }
 
-/// When clients write a field.
+/// When clients may write a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Written {
-    Never,
-    AtCreation,
-    Anytime,
+enum Access {
+    ReadOnly,
+    CreateOnly,
+    ReadWrite,
 }
 
-/// What the value of a field may be.
+/// The type of a field's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// A text of at most so many characters.
+    /// A string with a maximum number of characters.
     Text(usize),
-    /// `true` or `false`; clients also write it as a text.
+    /// A boolean; clients may also send a string.
     Flag,
-    /// A whole number.
+    /// An integer.
     Integer,
     /// A UUID.
     Uuid,
@@ -48,84 +47,84 @@ pub(super) enum Shape {
     Mac,
     /// A free-form object.
     Object,
-    /// A moment, as ISO 8601 text; never given by clients.
+    /// A time as ISO 8601 text; read-only.
     Time,
-    /// Where related things are; never given by clients.
+    /// Links to related resources; read-only.
     Links,
 }
 
-/// What a client sends an object of fields for.
+/// The operation for which a client sends fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// To create a record.
+    /// The creation of a record.
     Creation,
-    /// To change one: what it would be after the patch.
+    /// The change of a record; the fields are the result of the patch.
     Patch,
 }
 
 impl Field {
-    /// A field that is only ever shown.
-    pub(super) const fn shown(name: &'static str, shape: Shape) -> Self {
+    /// A field that clients cannot write.
+    pub(super) const fn read_only(name: &'static str, shape: Shape) -> Self {
         Self {
             name,
             shape,
-            since: Version::MIN,
-            listed: false,
-            written: Written::Never,
+            since: Microversion::MIN,
+            in_summary: false,
+            access: Access::ReadOnly,
             required: false,
             sortable: !matches!(shape, Shape::Object | Shape::Links),
         }
     }
 
-    /// A field that clients give at creation and change by patches.
-    pub(super) const fn given(name: &'static str, shape: Shape) -> Self {
-        Self { written: Written::Anytime, ..Self::shown(name, shape) }
+    /// A field that clients may set at creation and patch later.
+    pub(super) const fn writable(name: &'static str, shape: Shape) -> Self {
+        Self { access: Access::ReadWrite, ..Self::read_only(name, shape) }
     }
 
-    /// A field that clients may give at creation, and that stays then.
-    pub(super) const fn fixed(name: &'static str, shape: Shape) -> Self {
-        Self { written: Written::AtCreation, ..Self::shown(name, shape) }
+    /// A field that clients may set at creation only.
+    pub(super) const fn create_only(name: &'static str, shape: Shape) -> Self {
+        Self { access: Access::CreateOnly, ..Self::read_only(name, shape) }
     }
 
-    /// It came with this version.
+    /// Sets the first microversion with this field.
     pub(super) const fn since(self, minor: u16) -> Self {
-        Self { since: Version(minor), ..self }
+        Self { since: Microversion(minor), ..self }
     }
 
-    /// Lists show it.
-    pub(super) const fn listed(self) -> Self {
-        Self { listed: true, ..self }
+    /// Includes the field in lists.
+    pub(super) const fn in_summary(self) -> Self {
+        Self { in_summary: true, ..self }
     }
 
-    /// It must be given, and stay.
+    /// Makes the field mandatory at creation; a patch cannot remove it.
     pub(super) const fn required(self) -> Self {
         Self { required: true, ..self }
     }
 
-    /// Ironic cannot sort by it.
-    pub(super) const fn unsorted(self) -> Self {
+    /// Excludes the field from sorting, as in Ironic.
+    pub(super) const fn unsortable(self) -> Self {
         Self { sortable: false, ..self }
     }
 
-    /// Whether it is there in a version. Those that came after the last version served never are: they are in the
-    /// tables so that their names are refused as Ironic refuses them.
-    pub(super) fn is_in(&self, version: Version) -> bool {
+    /// Whether the field exists in a microversion. Fields newer than [`Microversion::MAX`] are in the tables so that
+    /// their names are rejected as in Ironic.
+    pub(super) fn is_in(&self, version: Microversion) -> bool {
         self.since <= version
     }
 
-    pub(super) fn is_patched(&self) -> bool {
-        self.written == Written::Anytime
+    pub(super) fn is_patchable(&self) -> bool {
+        self.access == Access::ReadWrite
     }
 
     pub(super) fn is_sortable(&self) -> bool {
         self.sortable
     }
 
-    /// Whether a client may send it.
-    pub(super) fn is_for(&self, purpose: Purpose) -> bool {
+    /// Whether a client may send the field.
+    pub(super) fn is_accepted_for(&self, purpose: Purpose) -> bool {
         match purpose {
-            Purpose::Creation => self.written != Written::Never,
-            Purpose::Patch => self.is_patched(),
+            Purpose::Creation => self.access != Access::ReadOnly,
+            Purpose::Patch => self.is_patchable(),
         }
     }
 
@@ -134,25 +133,26 @@ impl Field {
     }
 }
 
-/// What a client gave, checked: every value is `null` or of its field's shape, in its one spelling.
+/// A client's validated fields: every value is `null` or has its field's shape, in canonical form.
 #[derive(Debug)]
-pub(super) struct Given(Map<String, Value>);
+pub(super) struct FieldValues(Map<String, Value>);
 
-impl Given {
-    /// Checks what was sent for a resource. `subject` is what Ironic's messages call it.
-    pub(super) fn checked(
+impl FieldValues {
+    /// Validates the fields of a body. `subject` is the resource's name in Ironic's messages.
+    pub(super) fn validate(
         fields: &[Field],
         purpose: Purpose,
         subject: &str,
-        sent: Value,
+        body: Value,
     ) -> Result<Self, Fault> {
         let fault = |text: String| Fault::Invalid(format!("Schema error for {subject}: {text}"));
-        let Value::Object(mut sent) = sent else {
-            return Err(fault(format!("{} is not of type 'object'", quoted(&sent))));
+        let Value::Object(mut body) = body else {
+            return Err(fault(format!("{} is not of type 'object'", quote(&body))));
         };
-        let known = |name: &str| fields.iter().find(|field| field.name == name && field.is_for(purpose));
+        let find_field =
+            |name: &str| fields.iter().find(|field| field.name == name && field.is_accepted_for(purpose));
         let unknown: Vec<_> =
-            sent.keys().filter(|name| known(name).is_none()).map(|n| format!("'{n}'")).collect();
+            body.keys().filter(|name| find_field(name).is_none()).map(|n| format!("'{n}'")).collect();
         match unknown.as_slice() {
             [] => {}
             [one] => {
@@ -163,26 +163,26 @@ impl Given {
                 return Err(fault(format!("Additional properties are not allowed ({many} were unexpected)")));
             }
         }
-        if let Some(missing) = fields.iter().find(|f| f.is_required() && !sent.contains_key(f.name)) {
+        if let Some(missing) = fields.iter().find(|f| f.is_required() && !body.contains_key(f.name)) {
             return Err(fault(format!("'{}' is a required property", missing.name)));
         }
-        for (name, value) in &mut sent {
-            if let Some(field) = known(name) {
+        for (name, value) in &mut body {
+            if let Some(field) = find_field(name) {
                 field.check(value, &fault)?;
             }
         }
-        Ok(Self(sent))
+        Ok(Self(body))
     }
 
-    /// Refuses fields that came with a later version than the one in use, unless they are `null`.
-    pub(super) fn in_version(self, fields: &[Field], version: Version) -> Result<Self, Fault> {
-        let given = |name| match self.0.get(name) {
+    /// Rejects fields that are newer than the negotiated microversion, unless they are `null`.
+    pub(super) fn check_version(self, fields: &[Field], version: Microversion) -> Result<Self, Fault> {
+        let is_set = |name| match self.0.get(name) {
             None | Some(Value::Null) => false,
-            // Ironic's own value for none, which clients may write out.
+            // Ironic's default, which clients may send explicitly.
             Some(value) => name != "conductor_group" || value != "",
         };
-        let newer = fields.iter().any(|field| !field.is_in(version) && given(field.name));
-        if newer { Err(Fault::too_new()) } else { Ok(self) }
+        let newer = fields.iter().any(|field| !field.is_in(version) && is_set(field.name));
+        if newer { Err(Fault::needs_newer_version()) } else { Ok(self) }
     }
 
     pub(super) fn text(&self, name: &str) -> Option<String> {
@@ -205,14 +205,14 @@ impl Given {
         self.0.get(name).and_then(Value::as_str).and_then(|text| text.parse().ok())
     }
 
-    /// An object; left out or `null`, it is empty.
+    /// An object; empty if absent or `null`.
     pub(super) fn object(&self, name: &str) -> Map<String, Value> {
         self.0.get(name).and_then(Value::as_object).cloned().unwrap_or_default()
     }
 }
 
 impl Field {
-    /// Checks a value and brings it into its one spelling.
+    /// Checks a value and converts it to canonical form.
     fn check(&self, value: &mut Value, fault: &impl Fn(String) -> Fault) -> Result<(), Fault> {
         let name = self.name;
         if value.is_null() && !self.required {
@@ -220,56 +220,56 @@ impl Field {
         }
         let expected = |types: &str| {
             let null = if self.required { "" } else { ", 'null'" };
-            Err(fault(format!("{} is not of type {types}{null}", quoted(value))))
+            Err(fault(format!("{} is not of type {types}{null}", quote(value))))
         };
         let text = value.as_str();
         match self.shape {
-            Shape::Text(longest) => match text {
+            Shape::Text(max_length) => match text {
                 None => return expected("'string'"),
-                Some(text) if text.chars().count() > longest => {
+                Some(text) if text.chars().count() > max_length => {
                     return Err(fault(format!(
-                        "{} is too long: {name} has at most {longest} characters",
-                        quoted(value)
+                        "{} is too long: {name} has at most {max_length} characters",
+                        quote(value)
                     )));
                 }
                 Some(_) => {}
             },
             Shape::Flag => match (text, &*value) {
                 (_, Value::Bool(_)) => {}
-                (Some(text), _) => *value = flag(name, text)?.into(),
+                (Some(text), _) => *value = parse_flag(name, text)?.into(),
                 _ => return expected("'string', 'boolean'"),
             },
             Shape::Integer => {
-                let Some(number) = value.as_i64().or_else(|| whole(value)) else {
+                let Some(number) = value.as_i64().or_else(|| read_integral_float(value)) else {
                     return expected("'integer'");
                 };
                 *value = number.into();
             }
             Shape::Uuid => {
                 let Some(text) = text else { return expected("'string'") };
-                *value = uuid(name, text)?.to_string().into();
+                *value = parse_uuid(name, text)?.to_string().into();
             }
             Shape::Mac => {
                 let Some(text) = text else { return expected("'string'") };
-                *value = mac(name, text)?.to_string().into();
+                *value = parse_mac(name, text)?.to_string().into();
             }
             Shape::Object if !value.is_object() => return expected("'object'"),
             Shape::Object => {}
-            // No table gives these to clients.
+            // Read-only shapes: clients never send them.
             Shape::Time | Shape::Links => return expected("'null'"),
         }
         Ok(())
     }
 }
 
-/// A whole number in the clothes of a fraction: JSON Schema takes `0.0` for an integer, and so do clients.
-fn whole(value: &Value) -> Option<i64> {
+/// Reads an integer written as a float, such as `1.0`. JSON Schema and clients accept this form.
+fn read_integral_float(value: &Value) -> Option<i64> {
     let number = value.as_f64()?;
     (number.fract() == 0.0 && number.abs() < 9e15).then_some(number as i64)
 }
 
-/// A truth value as OpenStack's clients spell it (oslo.utils `bool_from_string`, strict).
-pub(super) fn flag(name: &str, text: &str) -> Result<bool, Fault> {
+/// Parses a boolean by the rules of oslo.utils `bool_from_string` (strict).
+pub(super) fn parse_flag(name: &str, text: &str) -> Result<bool, Fault> {
     match text.trim().to_ascii_lowercase().as_str() {
         "1" | "t" | "true" | "on" | "y" | "yes" => Ok(true),
         "0" | "f" | "false" | "off" | "n" | "no" => Ok(false),
@@ -280,12 +280,12 @@ pub(super) fn flag(name: &str, text: &str) -> Result<bool, Fault> {
     }
 }
 
-/// A UUID in any of its spellings.
-pub(super) fn uuid(name: &str, text: &str) -> Result<Uuid, Fault> {
+/// Parses a UUID in any notation.
+pub(super) fn parse_uuid(name: &str, text: &str) -> Result<Uuid, Fault> {
     text.parse().map_err(|_| Fault::Invalid(format!("Expected UUID for {name}: {text}")))
 }
 
-/// A MAC address in any of its spellings.
-pub(super) fn mac(name: &str, text: &str) -> Result<Mac, Fault> {
+/// Parses a MAC address in any notation.
+pub(super) fn parse_mac(name: &str, text: &str) -> Result<Mac, Fault> {
     text.parse().map_err(|_| Fault::Invalid(format!("Expected valid MAC address for {name}: {text}")))
 }

@@ -1,9 +1,8 @@
-//! `/healthz` and `/readyz`: whether volboot is alive, and whether it can do its work. Open to everybody, and so they
-//! tell no more than that.
+//! `/healthz` and `/readyz`: liveness and readiness probes, without authentication and therefore without details.
 //!
-//! Alive: whoever is asked can still run tasks. Ready: the store answers and nobody has asked volboot to stop; while it
-//! starts or has failed, nobody listens at all. Cinder's absence does not make it unready, for nodes boot from what is
-//! known, and taking volboot out of service would help nobody; but it is told.
+//! Alive: the runtime still runs tasks. Ready: the store responds and no shutdown has begun. During start-up and after
+//! a failure, nothing listens on the port. An outage of Cinder is reported but does not make volboot unready: nodes
+//! boot from last known connections, and taking volboot out of service would not help.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,42 +13,42 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::ApiState;
-use super::watch::alive;
+use super::monitoring::check_store;
 
-/// How long a task may take to run, and the store to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The deadline for running a task and for the store's response.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// `GET /healthz`
 pub(super) async fn healthz() -> (StatusCode, &'static str) {
-    // On another worker, if there is one: one that is stuck shows.
-    match tokio::time::timeout(PATIENCE, tokio::spawn(tokio::task::yield_now())).await {
+    // The task may run on another worker thread, so a blocked worker shows.
+    match tokio::time::timeout(TIMEOUT, tokio::spawn(tokio::task::yield_now())).await {
         Ok(Ok(())) => (StatusCode::OK, "ok\n"),
-        _ => (StatusCode::SERVICE_UNAVAILABLE, "tasks do not run\n"),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "the runtime does not run tasks\n"),
     }
 }
 
 /// `GET /readyz`
 pub(super) async fn readyz(State(state): State<Arc<ApiState>>) -> (StatusCode, Json<Value>) {
-    let watch = &state.watch;
-    let store = match tokio::time::timeout(PATIENCE, alive(&state)).await {
-        Ok(Ok(())) => "answers",
-        Ok(Err(_)) => "fails",
-        Err(_) => "does not answer",
+    let monitoring = &state.monitoring;
+    let store = match tokio::time::timeout(TIMEOUT, check_store(&state)).await {
+        Ok(Ok(())) => "ok",
+        Ok(Err(_)) => "error",
+        Err(_) => "timeout",
     };
-    let stopping = watch.stop.is_cancelled();
-    let ready = store == "answers" && !stopping;
+    let stopping = monitoring.stop.is_cancelled();
+    let ready = store == "ok" && !stopping;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let cinder = match watch.attach.cinder_is_away() {
-        _ if !watch.attach.is_configured() => "not configured",
-        None => "answers",
-        Some(_) => "is away",
+    let cinder = match monitoring.attach.cinder_outage() {
+        _ if !monitoring.attach.is_configured() => "not configured",
+        None => "ok",
+        Some(_) => "unavailable",
     };
-    let told = json!({
+    let body = json!({
         "ready": ready,
         "stopping": stopping,
         "store": store,
-        "history": if watch.timeline.is_kept() { "is kept" } else { "is not kept" },
+        "history": if monitoring.timeline.is_recording() { "ok" } else { "not recording" },
         "cinder": cinder,
     });
-    (status, Json(told))
+    (status, Json(body))
 }

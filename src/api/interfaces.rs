@@ -1,8 +1,7 @@
-//! Drivers and their interfaces: what Ironic calls hardware types, and what each of them is made of.
+//! The drivers (Ironic's hardware types) and their interfaces.
 //!
-//! volboot has two drivers that do the same. `manual-management` is Ironic's own name for machines that people
-//! switch on and off; `fake-hardware` is what client libraries' test suites ask for, and what its interfaces are
-//! called there.
+//! volboot has two drivers with the same behaviour. `manual-management` is Ironic's name for machines that operators
+//! switch by hand. `fake-hardware`, with Ironic's names for its interfaces, is for client libraries' test suites.
 
 use serde_json::Value;
 
@@ -10,14 +9,14 @@ use super::ApiState;
 use super::fault::Fault;
 use crate::model::{Node, StorageInterface};
 
-/// A driver: its name, and for each type of interface those that a node may have, the default first.
+/// A driver: its name, and for each interface type the enabled interfaces, the default first.
 #[derive(Debug)]
 pub(super) struct Driver {
     pub(super) name: &'static str,
     interfaces: &'static [(&'static str, &'static [&'static str])],
 }
 
-/// The drivers there are.
+/// All drivers.
 pub(super) const DRIVERS: [Driver; 2] = [
     Driver {
         name: "fake-hardware",
@@ -49,7 +48,7 @@ pub(super) const DRIVERS: [Driver; 2] = [
     },
 ];
 
-/// The types of interfaces that a node names, but for `storage`, with the field that holds each.
+/// The interface types other than `storage`, each with the node's field.
 pub(super) const TYPES: [(&str, &str); 9] = [
     ("boot", "boot_interface"),
     ("console", "console_interface"),
@@ -62,35 +61,36 @@ pub(super) const TYPES: [(&str, &str); 9] = [
     ("vendor", "vendor_interface"),
 ];
 
-/// The driver of a name.
-pub(super) fn driver(name: &str) -> Option<&'static Driver> {
+/// Finds a driver by name.
+pub(super) fn find_driver(name: &str) -> Option<&'static Driver> {
     DRIVERS.iter().find(|driver| driver.name == name)
 }
 
 impl Driver {
-    /// What a node may have as its interface of a type, the default first.
-    pub(super) fn enabled(&self, kind: &str) -> &'static [&'static str] {
+    /// The enabled interfaces of a type, the default first.
+    pub(super) fn enabled_interfaces(&self, kind: &str) -> &'static [&'static str] {
         self.interfaces.iter().find(|(own, _)| *own == kind).map_or(&[], |(_, enabled)| enabled)
     }
 }
 
-/// The name of a node's interface of a type: as it was set, else the driver's default.
-pub(super) fn of_node(node: &Node, kind: &str) -> Value {
-    let default = || driver(&node.driver).and_then(|driver| driver.enabled(kind).first()).copied();
+/// The node's interface of a type: the explicit setting or the driver's default.
+pub(super) fn interface_of_node(node: &Node, kind: &str) -> Value {
+    let default =
+        || find_driver(&node.driver).and_then(|driver| driver.enabled_interfaces(kind).first()).copied();
     node.interfaces.text(kind).or_else(default).map_or(Value::Null, Value::from)
 }
 
-/// Whether a node's driver and interfaces are ones that are there. Ironic checks the same when a node is created
-/// and changed, and answers 400.
+/// Checks that a node's driver and interfaces are enabled. Ironic has the same check at creation and update, and
+/// answers 400.
 pub(super) fn check(node: &Node, state: &ApiState) -> Result<(), Fault> {
-    let Some(driver) = driver(&node.driver) else {
+    let Some(driver) = find_driver(&node.driver) else {
         return Err(Fault::Invalid(format!(
             "No valid host was found. Reason: No conductor service registered which supports driver {}.",
             node.driver
         )));
     };
     for (kind, _) in TYPES {
-        let enabled = driver.enabled(kind);
+        let enabled = driver.enabled_interfaces(kind);
         if let Some(name) = node.interfaces.text(kind)
             && !enabled.contains(&name)
         {

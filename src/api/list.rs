@@ -1,8 +1,8 @@
-//! Lists: pages of records, filtered, in the order asked for, with a link to the next page.
+//! [`Listing`]: paginated lists of records with filters and sort order.
 //!
-//! Records are read from the store in chunks, and no more are held than one page and one chunk, whatever the number
-//! of records and the order: a page in another order than the store's is the `limit` smallest of all records
-//! behind the marker, collected in one pass.
+//! Records are read from the store in chunks. Memory holds at most one page and one chunk, whatever the number of
+//! records and the order. A page in an order other than the store's is the `limit` smallest records behind the
+//! marker, collected in one pass over all records.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -10,41 +10,41 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::call::Call;
 use super::fault::Fault;
-use super::shown::{Choice, Shown, show};
+use super::request::ApiRequest;
+use super::resource::{ApiResource, FieldSelection, show};
 
-/// The longest page, and how long it is if the client does not say (Ironic's `[api]max_limit`).
-const LONGEST_PAGE: usize = 1000;
-/// Records read from the store at once.
+/// The maximum and default number of records in a page (Ironic's `[api]max_limit`).
+const MAX_PAGE_LENGTH: usize = 1000;
+/// The number of records read from the store at once.
 const CHUNK: usize = 256;
 
-/// The arguments that every list takes.
+/// The query arguments of every list; the first four also apply to `…/detail`.
 pub(super) const ARGUMENTS: [&str; 6] = ["limit", "marker", "sort_key", "sort_dir", "fields", "detail"];
 
-/// Which records a list shows.
+/// Selects the records of a list.
 pub(super) type Filter<R> = Box<dyn Fn(&R) -> bool + Send + Sync>;
 
-/// A list that was asked for.
+/// A list request.
 pub(super) struct Listing<'a, R> {
     /// The request.
-    pub(super) call: &'a Call,
-    /// Where the list is, behind `/v1/`.
+    pub(super) request: &'a ApiRequest,
+    /// The path of the list below `/v1/`.
     pub(super) path: String,
-    /// The attributes it shows.
-    pub(super) choice: Choice,
-    /// The node whose records it shows, if not all.
-    pub(super) of_node: Option<Uuid>,
-    /// Which of the records it shows.
-    pub(super) keeps: Filter<R>,
+    /// The attributes to include.
+    pub(super) selection: FieldSelection,
+    /// Limits the list to one node's records.
+    pub(super) node_uuid: Option<Uuid>,
+    /// Selects the records to include.
+    pub(super) filter: Filter<R>,
 }
 
-impl<R: Shown> Listing<'_, R> {
-    /// The page asked for.
+impl<R: ApiResource> Listing<'_, R> {
+    /// Builds the requested page.
     pub(super) async fn page(self) -> Result<Value, Fault> {
-        let query = &self.call.query;
-        let limit = limit(query.integer("limit")?)?;
-        let (sort_key, key) = sort_key::<R>(self.call)?;
+        let query = &self.request.query;
+        let limit = parse_limit(query.integer("limit")?)?;
+        let (sort_key, key) = parse_sort_key::<R>(self.request)?;
         let direction = query.text("sort_dir")?.unwrap_or("asc");
         let descending = match direction {
             "asc" => false,
@@ -56,38 +56,38 @@ impl<R: Shown> Listing<'_, R> {
             }
         };
         let order = Order { key, descending };
-        let marker = self.marker(query.uuid("marker")?).await?;
+        let marker = self.find_marker(query.uuid("marker")?).await?;
         let records = match (&order.key, descending) {
-            (None, false) => self.in_store_order(marker, limit).await?,
-            _ => self.in_order(&order, marker, limit).await?,
+            (None, false) => self.collect_in_store_order(marker, limit).await?,
+            _ => self.collect_in_order(&order, marker, limit).await?,
         };
         let last = records.last().map(R::uuid).filter(|_| records.len() == limit);
-        let shown = records.iter().map(|record| show(record, self.call, &self.choice)).collect();
-        let mut page = Map::from_iter([(R::LIST.to_owned(), Value::Array(shown))]);
+        let items = records.iter().map(|record| show(record, self.request, &self.selection)).collect();
+        let mut page = Map::from_iter([(R::LIST.to_owned(), Value::Array(items))]);
         if let Some(last) = last {
-            let rest = query.continued(&[("sort_key", sort_key), ("sort_dir", direction)], limit, last);
-            page.insert("next".into(), format!("{}?{rest}", self.call.links.to(&self.path)).into());
+            let rest = query.next_page(&[("sort_key", sort_key), ("sort_dir", direction)], limit, last);
+            page.insert("next".into(), format!("{}?{rest}", self.request.links.url(&self.path)).into());
         }
         Ok(page.into())
     }
 
-    async fn marker(&self, marker: Option<Uuid>) -> Result<Option<R>, Fault> {
+    async fn find_marker(&self, marker: Option<Uuid>) -> Result<Option<R>, Fault> {
         let Some(marker) = marker else { return Ok(None) };
-        match self.call.state.inventory.get::<R>(marker).await? {
-            Some(found) => Ok(Some(found.value)),
-            None => Err(Fault::missing::<R>(marker)),
+        match self.request.state.inventory.get::<R>(marker).await? {
+            Some(record) => Ok(Some(record.value)),
+            None => Err(Fault::not_found::<R>(marker)),
         }
     }
 
-    /// The records behind `after`, by age: read until the page is full.
-    async fn in_store_order(&self, mut after: Option<R>, limit: usize) -> Result<Vec<R>, Fault> {
+    /// Reads records behind `after` in order of creation until the page is full.
+    async fn collect_in_store_order(&self, mut after: Option<R>, limit: usize) -> Result<Vec<R>, Fault> {
         let mut records = Vec::new();
-        // A page without a filter needs no more than itself; with one, who knows.
-        let mut most = limit.min(CHUNK);
-        while let Some(chunk) = self.chunk(after.as_ref(), most).await? {
-            most = CHUNK;
+        // Without a filter, one page of records is enough. With a filter, the next reads are full chunks.
+        let mut max = limit.min(CHUNK);
+        while let Some(chunk) = self.read_chunk(after.as_ref(), max).await? {
+            max = CHUNK;
             after = chunk.last().cloned();
-            records.extend(chunk.into_iter().filter(|record| (self.keeps)(record)));
+            records.extend(chunk.into_iter().filter(|record| (self.filter)(record)));
             if records.len() >= limit {
                 records.truncate(limit);
                 break;
@@ -96,15 +96,20 @@ impl<R: Shown> Listing<'_, R> {
         Ok(records)
     }
 
-    /// The records behind the marker in any other order: the first of them out of all.
-    async fn in_order(&self, order: &Order, marker: Option<R>, limit: usize) -> Result<Vec<R>, Fault> {
-        let marker = marker.map(|record| order.rank(&record, self.call));
+    /// Collects the first records behind the marker in any other order, out of all records.
+    async fn collect_in_order(
+        &self,
+        order: &Order,
+        marker: Option<R>,
+        limit: usize,
+    ) -> Result<Vec<R>, Fault> {
+        let marker = marker.map(|record| order.rank(&record, self.request));
         let mut first = BTreeMap::new();
         let mut after = None;
-        while let Some(chunk) = self.chunk(after.as_ref(), CHUNK).await? {
+        while let Some(chunk) = self.read_chunk(after.as_ref(), CHUNK).await? {
             after = chunk.last().cloned();
-            for record in chunk.into_iter().filter(|record| (self.keeps)(record)) {
-                let rank = order.rank(&record, self.call);
+            for record in chunk.into_iter().filter(|record| (self.filter)(record)) {
+                let rank = order.rank(&record, self.request);
                 if marker.as_ref().is_some_and(|marker| rank <= *marker) {
                     continue;
                 }
@@ -117,64 +122,69 @@ impl<R: Shown> Listing<'_, R> {
         Ok(first.into_values().collect())
     }
 
-    async fn chunk(&self, after: Option<&R>, most: usize) -> Result<Option<Vec<R>>, Fault> {
-        let inventory = &self.call.state.inventory;
-        let found = match self.of_node {
-            Some(node) => inventory.list_of(node, after, most).await?,
-            None => inventory.list(after, most).await?,
+    async fn read_chunk(&self, after: Option<&R>, max: usize) -> Result<Option<Vec<R>>, Fault> {
+        let inventory = &self.request.state.inventory;
+        let chunk = match self.node_uuid {
+            Some(node) => inventory.list_of(node, after, max).await?,
+            None => inventory.list(after, max).await?,
         };
-        let records: Vec<R> = found.into_iter().map(|record| record.value).collect();
+        let records: Vec<R> = chunk.into_iter().map(|record| record.value).collect();
         Ok(if records.is_empty() { None } else { Some(records) })
     }
 }
 
-/// Whether there is any such record.
-pub(super) async fn any<R: Shown>(
-    call: &Call,
-    of_node: Option<Uuid>,
-    keeps: Filter<R>,
+/// Whether a matching record exists.
+pub(super) async fn exists<R: ApiResource>(
+    request: &ApiRequest,
+    node_uuid: Option<Uuid>,
+    filter: Filter<R>,
 ) -> Result<bool, Fault> {
-    let listing = Listing { call, path: String::new(), choice: Choice::Listed, of_node, keeps };
-    Ok(!listing.in_store_order(None, 1).await?.is_empty())
+    let listing =
+        Listing { request, path: String::new(), selection: FieldSelection::Summary, node_uuid, filter };
+    Ok(!listing.collect_in_store_order(None, 1).await?.is_empty())
 }
 
-fn limit(asked: Option<i64>) -> Result<usize, Fault> {
-    match asked {
-        None => Ok(LONGEST_PAGE),
+fn parse_limit(requested: Option<i64>) -> Result<usize, Fault> {
+    match requested {
+        None => Ok(MAX_PAGE_LENGTH),
         Some(limit) if limit <= 0 => Err(Fault::Invalid("Limit must be positive".into())),
-        Some(limit) => Ok(usize::try_from(limit).unwrap_or(LONGEST_PAGE).min(LONGEST_PAGE)),
+        Some(limit) => Ok(usize::try_from(limit).unwrap_or(MAX_PAGE_LENGTH).min(MAX_PAGE_LENGTH)),
     }
 }
 
-/// The name of what to sort by, and the field; none for `id`, which in Ironic is the order of creation.
-fn sort_key<R: Shown>(call: &Call) -> Result<(&'static str, Option<&'static str>), Fault> {
-    let asked = call.query.text("sort_key")?.unwrap_or("id");
-    if asked == "id" {
+/// Reads `sort_key`: the name, and the field; no field for `id`, which in Ironic is the order of creation.
+fn parse_sort_key<R: ApiResource>(
+    request: &ApiRequest,
+) -> Result<(&'static str, Option<&'static str>), Fault> {
+    let requested = request.query.text("sort_key")?.unwrap_or("id");
+    if requested == "id" {
         return Ok(("id", None));
     }
-    match R::FIELDS.iter().find(|field| field.name == asked) {
-        Some(field) if !field.is_in(call.version) => Err(Fault::too_new()),
+    match R::FIELDS.iter().find(|field| field.name == requested) {
+        Some(field) if !field.is_in(request.version) => Err(Fault::needs_newer_version()),
         Some(field) if field.is_sortable() => Ok((field.name, Some(field.name))),
-        _ => Err(Fault::Invalid(format!("The sort_key value \"{asked}\" is an invalid field for sorting"))),
+        _ => {
+            Err(Fault::Invalid(format!("The sort_key value \"{requested}\" is an invalid field for sorting")))
+        }
     }
 }
 
-/// By what a list is sorted. Records that are alike in it are sorted by age, in the same direction.
+/// The sort order of a list. Records with equal keys are sorted by age, in the same direction.
 struct Order {
     key: Option<&'static str>,
     descending: bool,
 }
 
-/// A record's place in an order.
+/// A record's position in an order.
 struct Rank {
-    key: Key,
+    key: SortKey,
     place: String,
     descending: bool,
 }
 
-/// A value as SQL sorts it: what is not set comes first.
+/// A value in SQL's sort order: unset values come first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Key {
+enum SortKey {
     Unset,
     Flag(bool),
     Number(i64),
@@ -182,14 +192,14 @@ enum Key {
 }
 
 impl Order {
-    fn rank<R: Shown>(&self, record: &R, call: &Call) -> Rank {
-        let key = match self.key.map(|name| record.field(name, call)) {
-            Some(Value::Bool(flag)) => Key::Flag(flag),
-            Some(Value::Number(number)) => Key::Number(number.as_i64().unwrap_or_default()),
-            Some(Value::String(text)) => Key::Text(text),
-            _ => Key::Unset,
+    fn rank<R: ApiResource>(&self, record: &R, request: &ApiRequest) -> Rank {
+        let key = match self.key.map(|name| record.field(name, request)) {
+            Some(Value::Bool(flag)) => SortKey::Flag(flag),
+            Some(Value::Number(number)) => SortKey::Number(number.as_i64().unwrap_or_default()),
+            Some(Value::String(text)) => SortKey::Text(text),
+            _ => SortKey::Unset,
         };
-        Rank { key, place: record.place(), descending: self.descending }
+        Rank { key, place: record.sort_key(), descending: self.descending }
     }
 }
 

@@ -1,43 +1,43 @@
-//! `/v1/machines`, and `boot-history` of a node: what happened to machines, those nobody registered among them.
+//! `/v1/machines` and `boot-history` of a node: machines and their timelines, including machines without a node.
 //!
-//! An extension of ours: Ironic has no such paths.
+//! A volboot extension; Ironic has no such paths.
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::call::{At, Call};
 use super::fault::Fault;
-use super::node::found;
-use super::reply::{Answer, Reply};
+use super::node::find_node;
+use super::reply::{HandlerResult, Reply};
+use super::request::{ApiRequest, PathParam};
 use crate::model::{Node, Port};
 use crate::telemetry::Event;
-use crate::timeline::{Key, Machine, State, words};
+use crate::timeline::{BootState, Machine, MachineId, describe};
 
-/// What a list can be asked for.
+/// The query arguments of the list.
 pub(super) const ARGUMENTS: [&str; 4] = ["state", "q", "limit", "after"];
-/// The longest page.
-const LONGEST_PAGE: usize = 1000;
+/// The maximum and default number of machines in a page.
+const MAX_PAGE_LENGTH: usize = 1000;
 
-/// `GET /v1/machines`: the one last heard of first.
-pub(super) async fn list(call: Call) -> Answer {
-    call.query.only(&ARGUMENTS)?;
-    let state = call.query.text("state")?.map(state).transpose()?;
-    let text = call.query.text("q")?.map(str::to_lowercase);
-    let after = call.query.text("after")?.map(key).transpose()?;
-    let limit = match call.query.integer("limit")? {
-        None => LONGEST_PAGE,
+/// `GET /v1/machines`: the machine with the most recent event first.
+pub(super) async fn list(request: ApiRequest) -> HandlerResult {
+    request.query.reject_unknown(&ARGUMENTS)?;
+    let state = request.query.text("state")?.map(parse_state).transpose()?;
+    let text = request.query.text("q")?.map(str::to_lowercase);
+    let after = request.query.text("after")?.map(parse_machine_id).transpose()?;
+    let limit = match request.query.integer("limit")? {
+        None => MAX_PAGE_LENGTH,
         Some(limit) if limit <= 0 => return Err(Fault::Invalid("Limit must be positive".into())),
-        Some(limit) => usize::try_from(limit).unwrap_or(LONGEST_PAGE).min(LONGEST_PAGE),
+        Some(limit) => usize::try_from(limit).unwrap_or(MAX_PAGE_LENGTH).min(MAX_PAGE_LENGTH),
     };
-    let machines = call.state.watch.timeline.machines(|machine| {
+    let machines = request.state.monitoring.timeline.machines(|machine| {
         state.is_none_or(|state| machine.verdict.state == state)
-            && text.as_deref().is_none_or(|text| machine.mentions(text))
+            && text.as_deref().is_none_or(|text| machine.matches_text(text))
     });
     let from = match after {
         None => 0,
         Some(after) => match machines.iter().position(|machine| machine.id == after) {
             Some(at) => at + 1,
-            None => return Err(missing(after)),
+            None => return Err(machine_not_found(after)),
         },
     };
     let page = machines.get(from..).unwrap_or_default();
@@ -45,91 +45,92 @@ pub(super) async fn list(call: Call) -> Answer {
     if let Some(last) = page.get(..limit).filter(|_| page.len() > limit).and_then(<[_]>::last) {
         let mut rest = format!("limit={limit}&after={}", last.id);
         for name in ["state", "q"] {
-            if let Some(text) = call.query.text(name)? {
-                rest.push_str(&format!("&{name}={}", super::query::encoded(text)));
+            if let Some(text) = request.query.text(name)? {
+                rest.push_str(&format!("&{name}={}", super::query::encode(text)));
             }
         }
-        body.insert("next".into(), format!("{}?{rest}", call.links.to("machines")).into());
+        body.insert("next".into(), format!("{}?{rest}", request.links.url("machines")).into());
     }
-    let mut shown = Vec::new();
+    let mut items = Vec::new();
     for machine in page.iter().take(limit) {
-        shown.push(show(&call, machine).await?);
+        items.push(show_machine(&request, machine).await?);
     }
-    body.insert("machines".into(), shown.into());
-    Ok(Reply::Shown(body.into()))
+    body.insert("machines".into(), items.into());
+    Ok(Reply::Json(body.into()))
 }
 
 /// `GET /v1/machines/{machine}`
-pub(super) async fn get(call: Call, At(ident): At<String>) -> Answer {
-    let key = key(&ident)?;
-    let machine = call.state.watch.timeline.machine(key).ok_or_else(|| missing(key))?;
-    let mut body = show(&call, &machine).await?;
-    body["timeline"] = told(events(&call, vec![key]).await?);
-    Ok(Reply::Shown(body))
+pub(super) async fn get(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
+    let id = parse_machine_id(&ident)?;
+    let machine = request.state.monitoring.timeline.machine(id).ok_or_else(|| machine_not_found(id))?;
+    let mut body = show_machine(&request, &machine).await?;
+    body["timeline"] = describe_events(read_events(&request, vec![id]).await?);
+    Ok(Reply::Json(body))
 }
 
-/// `GET /v1/nodes/{node}/boot-history`: of all machines that are, or were last taken for, this node.
-pub(super) async fn of_node(call: Call, At(ident): At<String>) -> Answer {
-    let node = found(&call, &ident).await?;
-    let machines = machines_of(&call, node.uuid).await?;
-    let keys = machines.iter().map(|machine| machine.id).collect();
-    let mut shown = Vec::new();
+/// `GET /v1/nodes/{node}/boot-history`: the events of all machines with one of the node's ports or last identified as
+/// the node.
+pub(super) async fn boot_history(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
+    let node = find_node(&request, &ident).await?;
+    let machines = list_machines_of_node(&request, node.uuid).await?;
+    let ids = machines.iter().map(|machine| machine.id).collect();
+    let mut items = Vec::new();
     for machine in &machines {
-        shown.push(show(&call, machine).await?);
+        items.push(show_machine(&request, machine).await?);
     }
-    Ok(Reply::Shown(json!({
+    Ok(Reply::Json(json!({
         "node": {"uuid": node.uuid, "name": node.name},
         "verdict": machines.first().map(|machine| &machine.verdict),
-        "machines": shown,
-        "timeline": told(events(&call, keys).await?),
+        "machines": items,
+        "timeline": describe_events(read_events(&request, ids).await?),
     })))
 }
 
-/// The machines of a node, the one last heard of first.
-pub(super) async fn machines_of(call: &Call, node: Uuid) -> Result<Vec<Machine>, Fault> {
-    let ports: Vec<Port> = call.state.inventory.all_of(node).await?;
-    let has = |machine: &Machine| ports.iter().any(|port| machine.id == Key::Mac(port.address));
-    let timeline = &call.state.watch.timeline;
-    Ok(timeline.machines(|machine| machine.node == Some(node) || has(machine)))
+/// Lists the machines of a node, the machine with the most recent event first.
+pub(super) async fn list_machines_of_node(request: &ApiRequest, node: Uuid) -> Result<Vec<Machine>, Fault> {
+    let ports: Vec<Port> = request.state.inventory.list_all_of(node).await?;
+    let has_port = |machine: &Machine| ports.iter().any(|port| machine.id == MachineId::Mac(port.address));
+    let timeline = &request.state.monitoring.timeline;
+    Ok(timeline.machines(|machine| machine.node == Some(node) || has_port(machine)))
 }
 
-/// What happened to machines, the oldest first.
-async fn events(call: &Call, of: Vec<Key>) -> Result<Vec<Event>, Fault> {
-    let timeline = call.state.watch.timeline.clone();
+/// Reads the events of machines, the oldest first.
+async fn read_events(request: &ApiRequest, ids: Vec<MachineId>) -> Result<Vec<Event>, Fault> {
+    let timeline = request.state.monitoring.timeline.clone();
     let read = tokio::task::spawn_blocking(move || {
-        let mut events: Vec<Event> = of.into_iter().flat_map(|key| timeline.events_blocking(key)).collect();
+        let mut events: Vec<Event> = ids.into_iter().flat_map(|id| timeline.events_blocking(id)).collect();
         events.sort_by_key(|event| event.at);
         events
     });
-    read.await.map_err(|_| Fault::Broken)
+    read.await.map_err(|_| Fault::Internal)
 }
 
-fn told(events: Vec<Event>) -> Value {
-    serde_json::to_value(words(events)).unwrap_or_default()
+fn describe_events(events: Vec<Event>) -> Value {
+    serde_json::to_value(describe(events)).unwrap_or_default()
 }
 
-/// A machine, and what its node is called now.
-async fn show(call: &Call, machine: &Machine) -> Result<Value, Fault> {
-    let mut shown = serde_json::to_value(machine).unwrap_or_default();
+/// Builds the JSON form of a machine, with the current name of its node.
+async fn show_machine(request: &ApiRequest, machine: &Machine) -> Result<Value, Fault> {
+    let mut body = serde_json::to_value(machine).unwrap_or_default();
     if let Some(uuid) = machine.node {
-        let node = call.state.inventory.get::<Node>(uuid).await?;
-        shown["name"] = node.and_then(|node| node.value.name).into();
+        let node = request.state.inventory.get::<Node>(uuid).await?;
+        body["name"] = node.and_then(|node| node.value.name).into();
     }
-    Ok(shown)
+    Ok(body)
 }
 
-fn state(text: &str) -> Result<State, Fault> {
-    let known = State::ALL.into_iter().find(|state| state.as_str() == text);
-    known.ok_or_else(|| {
-        let all = State::ALL.map(State::as_str).join(", ");
-        Fault::Invalid(format!("There is no state \"{text}\". The states are {all}"))
+fn parse_state(text: &str) -> Result<BootState, Fault> {
+    let state = BootState::ALL.into_iter().find(|state| state.as_str() == text);
+    state.ok_or_else(|| {
+        let all = BootState::ALL.map(BootState::as_str).join(", ");
+        Fault::Invalid(format!("Invalid state \"{text}\"; valid states are {all}"))
     })
 }
 
-fn key(text: &str) -> Result<Key, Fault> {
+fn parse_machine_id(text: &str) -> Result<MachineId, Fault> {
     text.parse().map_err(|error| Fault::Invalid(format!("\"{text}\": {error}")))
 }
 
-fn missing(key: Key) -> Fault {
-    Fault::NotFound(format!("Machine {key} could not be found."))
+fn machine_not_found(id: MachineId) -> Fault {
+    Fault::NotFound(format!("Machine {id} could not be found."))
 }

@@ -1,17 +1,16 @@
-//! `/metrics`: what Prometheus asks for. Behind the same authentication as the rest: who boots when is nobody's
-//! business.
+//! `/metrics`: the metrics for Prometheus, with the same authentication as the API. Boot times are confidential.
 
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
-use super::call::Call;
+use super::request::ApiRequest;
 
-/// OpenMetrics 1.0 §4.1.
-const KIND: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The content type of OpenMetrics 1.0 §4.1.
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// `GET /v1/metrics`, also `/metrics`
-pub(super) async fn get(call: Call) -> Response {
-    let watch = &call.state.watch;
-    let reading = watch.reading(&call.state).await;
-    ([(header::CONTENT_TYPE, KIND)], watch.metrics.text(&reading)).into_response()
+pub(super) async fn get(request: ApiRequest) -> Response {
+    let monitoring = &request.state.monitoring;
+    let reading = monitoring.measure(&request.state).await;
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], monitoring.metrics.encode(&reading)).into_response()
 }

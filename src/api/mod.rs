@@ -1,19 +1,18 @@
-//! The people's door: Ironic's API, so that its own clients cannot tell the difference.
+//! The REST API on the operator listener: OpenStack Ironic's API plus volboot's extensions.
 //!
-//! The contract is not ours: paths, fields, statuses and even the quirks are those of OpenStack Ironic's API at
-//! microversions 1.1 to 1.33 (its last before Queens), because `openstack baremetal`, openstacksdk and what is
-//! built on them are to work unchanged. Where Ironic answers 500 for something that the client did, 400 with a
-//! reason is given; other deliberate differences are listed beside the differential test.
+//! Paths, fields, statuses and even quirks are Ironic's, at microversions 1.1 to 1.33 (the last before Queens).
+//! `openstack baremetal`, openstacksdk and the tools built on both work unchanged. Where Ironic answers 500 for a
+//! client's error, volboot answers 400 with a reason. `tests/clients/differences.toml` lists the other deliberate
+//! differences.
 //!
-//! What Ironic has no word for, volboot's own, is in `machines`, `preview`, `events`, `appliance` and `metrics`.
+//! The extensions, absent from Ironic, are in `machines`, `preview`, `events`, `appliance`, `enroll`, `metrics` and
+//! `health`; `monitoring` holds their data.
 //!
-//! A request goes through [`front`] (path, version, caller), is found in the table of [`routes`], and ends in a
-//! handler that reads its [`call::Call`] and answers or fails with a [`fault::Fault`]. What the attributes of each
-//! resource are is said once, in tables of [`field::Field`].
+//! A request passes [`middleware`] (path, microversion, authentication) and is matched against the table of
+//! [`routes`]. The handler reads a [`request::ApiRequest`] and returns a [`reply::Reply`] or a [`fault::Fault`]. The
+//! tables of [`field::Field`] define each attribute of each resource once.
 
-mod absent;
 mod appliance;
-mod call;
 mod chassis;
 mod connectors;
 mod drivers;
@@ -21,7 +20,6 @@ mod enroll;
 mod events;
 mod fault;
 mod field;
-mod front;
 mod health;
 mod interfaces;
 mod links;
@@ -29,6 +27,8 @@ mod list;
 mod machines;
 mod management;
 mod metrics;
+mod middleware;
+mod monitoring;
 mod node;
 mod nodes;
 mod openapi;
@@ -39,16 +39,17 @@ mod preview;
 mod provision;
 mod query;
 mod reply;
+mod request;
+mod resource;
 mod root;
 mod route;
 mod routes;
-mod shown;
 mod states;
 mod targets;
+mod unsupported;
 mod validate;
 mod version;
 mod volumes;
-mod watch;
 
 use std::sync::Arc;
 
@@ -61,41 +62,41 @@ use crate::auth::Auth;
 use crate::boot::Boot;
 use crate::model::StorageInterface;
 use crate::store::Inventory;
-pub use watch::Watch;
+pub use monitoring::Monitoring;
 
-/// What the API needs to know and to reach.
+/// The services and settings of the API's handlers.
 #[derive(Debug)]
 pub struct ApiState {
     /// The records.
     pub inventory: Inventory,
-    /// What machines are told.
+    /// Decides boot requests; for previews and validation.
     pub boot: Boot,
-    /// The storage interfaces that nodes may have.
+    /// The storage interfaces that a node may use.
     pub enabled_storage_interfaces: Vec<StorageInterface>,
-    /// The one that a node has if nobody says.
+    /// The storage interface of a node created without one.
     pub default_storage_interface: StorageInterface,
-    /// Who may use it.
+    /// Authentication and authorization of clients.
     pub auth: Auth,
-    /// Whether undeploying a node leaves it its volume targets. Ironic removes them.
+    /// Whether a node keeps its volume targets when it is undeployed. Ironic deletes them.
     pub keep_targets_on_undeploy: bool,
-    /// What happens, and what volboot is.
-    pub watch: Watch,
+    /// The data behind status, metrics and events.
+    pub monitoring: Monitoring,
 }
 
-type Shared = Arc<ApiState>;
+type SharedState = Arc<ApiState>;
 
-/// The whole API, to be served on the people's listener.
+/// Builds the router of the whole API, for the operator listener.
 pub fn router(state: ApiState) -> Router {
     let state = Arc::new(state);
     let table = routes::routes();
-    let document = openapi::document(&table);
-    let described = get(async move || axum::Json(document.clone()));
-    let routes = route::router(table).route("/openapi.json", described).with_state(Arc::clone(&state));
-    // The front changes paths, so it stands before the router, not in it.
-    let front = from_fn_with_state(Arc::clone(&state), front::front).layer(routes);
+    let document = openapi::build_document(&table);
+    let openapi = get(async move || axum::Json(document.clone()));
+    let routes = route::router(table).route("/openapi.json", openapi).with_state(Arc::clone(&state));
+    // The middleware rewrites paths, so it must run before the router matches them.
+    let api = from_fn_with_state(Arc::clone(&state), middleware::handle_request).layer(routes);
     Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .with_state(state)
-        .fallback_service(front)
+        .fallback_service(api)
 }

@@ -1,156 +1,156 @@
-//! How nodes look to clients, and what may be written into them.
+//! The node resource: its fields, their validation, and the lookup by name or UUID.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::ApiState;
-use super::call::Call;
 use super::fault::Fault;
-use super::field::{Field, Given, Shape};
+use super::field::{Field, FieldValues, Shape};
 use super::interfaces;
 use super::patch;
-use super::shown::{Shown, maybe_time, time};
-use super::version::Version;
+use super::request::ApiRequest;
+use super::resource::{ApiResource, format_optional_time, format_time};
+use super::version::Microversion;
 use crate::model::{Node, PowerState, Properties, ProvisionState, RESERVED_NAMES, StorageInterface};
-use crate::store::Unique;
+use crate::store::UniqueKey;
 
 const NAME: Shape = Shape::Text(255);
 
-impl Shown for Node {
+impl ApiResource for Node {
     const PATH: &'static str = "nodes";
 
     const FIELDS: &'static [Field] = &[
-        Field::fixed("uuid", Shape::Uuid).listed(),
-        Field::given("name", NAME).since(5).listed(),
-        Field::given("driver", NAME).required(),
-        Field::given("driver_info", Shape::Object),
-        Field::shown("driver_internal_info", Shape::Object).since(3),
-        Field::given("properties", Shape::Object),
-        Field::given("extra", Shape::Object),
-        Field::given("instance_info", Shape::Object),
-        Field::given("instance_uuid", Shape::Uuid).listed(),
-        Field::given("chassis_uuid", Shape::Uuid).unsorted(),
-        Field::given("resource_class", Shape::Text(80)).since(21),
-        Field::given("network_interface", NAME).since(20),
-        Field::given("boot_interface", NAME).since(31),
-        Field::given("console_interface", NAME).since(31),
-        Field::given("deploy_interface", NAME).since(31),
-        Field::given("inspect_interface", NAME).since(31),
-        Field::given("management_interface", NAME).since(31),
-        Field::given("power_interface", NAME).since(31),
-        Field::given("raid_interface", NAME).since(31),
-        Field::given("vendor_interface", NAME).since(31),
-        Field::given("storage_interface", NAME).since(33),
-        Field::given("maintenance", Shape::Flag).listed(),
-        Field::shown("maintenance_reason", NAME),
-        Field::fixed("console_enabled", Shape::Flag),
-        Field::shown("power_state", NAME).listed(),
-        Field::shown("target_power_state", NAME),
-        Field::shown("provision_state", NAME).listed(),
-        Field::shown("target_provision_state", NAME),
-        Field::shown("provision_updated_at", Shape::Time),
-        Field::shown("last_error", NAME),
-        Field::shown("reservation", NAME),
-        Field::shown("inspection_started_at", Shape::Time).since(6),
-        Field::shown("inspection_finished_at", Shape::Time).since(6),
-        Field::shown("clean_step", Shape::Object).since(7),
-        Field::shown("raid_config", Shape::Object).since(12),
-        Field::shown("target_raid_config", Shape::Object).since(12),
-        Field::shown("created_at", Shape::Time),
-        Field::shown("updated_at", Shape::Time),
-        Field::shown("links", Shape::Links),
-        Field::shown("ports", Shape::Links),
-        Field::shown("states", Shape::Links).since(14),
-        Field::shown("portgroups", Shape::Links).since(24),
-        Field::shown("volume", Shape::Links).since(32),
-        // Later than the last version served.
-        Field::shown("traits", Shape::Object).since(37),
-        Field::given("rescue_interface", NAME).since(38),
-        Field::given("bios_interface", NAME).since(40),
-        Field::shown("fault", NAME).since(42),
-        Field::shown("deploy_step", Shape::Object).since(44),
-        Field::given("conductor_group", NAME).since(46),
-        Field::given("automated_clean", Shape::Flag).since(47),
-        Field::given("protected", Shape::Flag).since(48),
-        Field::given("protected_reason", NAME).since(48),
-        Field::shown("conductor", NAME).since(49),
-        Field::given("owner", NAME).since(50),
-        Field::given("description", Shape::Text(4096)).since(51),
-        Field::shown("allocation_uuid", Shape::Uuid).since(52),
-        Field::given("retired", Shape::Flag).since(61),
-        Field::given("retired_reason", NAME).since(61),
-        Field::given("lessee", NAME).since(65),
-        Field::given("network_data", Shape::Object).since(66),
-        Field::fixed("boot_mode", NAME).since(75),
-        Field::fixed("secure_boot", Shape::Flag).since(75),
-        Field::given("shard", NAME).since(82),
-        Field::given("parent_node", NAME).since(83),
-        Field::given("firmware_interface", NAME).since(86),
-        Field::shown("service_step", Shape::Object).since(87),
-        Field::given("disable_power_off", Shape::Flag).since(95),
-        Field::given("instance_name", NAME).since(104),
-        Field::shown("health", NAME).since(109),
+        Field::create_only("uuid", Shape::Uuid).in_summary(),
+        Field::writable("name", NAME).since(5).in_summary(),
+        Field::writable("driver", NAME).required(),
+        Field::writable("driver_info", Shape::Object),
+        Field::read_only("driver_internal_info", Shape::Object).since(3),
+        Field::writable("properties", Shape::Object),
+        Field::writable("extra", Shape::Object),
+        Field::writable("instance_info", Shape::Object),
+        Field::writable("instance_uuid", Shape::Uuid).in_summary(),
+        Field::writable("chassis_uuid", Shape::Uuid).unsortable(),
+        Field::writable("resource_class", Shape::Text(80)).since(21),
+        Field::writable("network_interface", NAME).since(20),
+        Field::writable("boot_interface", NAME).since(31),
+        Field::writable("console_interface", NAME).since(31),
+        Field::writable("deploy_interface", NAME).since(31),
+        Field::writable("inspect_interface", NAME).since(31),
+        Field::writable("management_interface", NAME).since(31),
+        Field::writable("power_interface", NAME).since(31),
+        Field::writable("raid_interface", NAME).since(31),
+        Field::writable("vendor_interface", NAME).since(31),
+        Field::writable("storage_interface", NAME).since(33),
+        Field::writable("maintenance", Shape::Flag).in_summary(),
+        Field::read_only("maintenance_reason", NAME),
+        Field::create_only("console_enabled", Shape::Flag),
+        Field::read_only("power_state", NAME).in_summary(),
+        Field::read_only("target_power_state", NAME),
+        Field::read_only("provision_state", NAME).in_summary(),
+        Field::read_only("target_provision_state", NAME),
+        Field::read_only("provision_updated_at", Shape::Time),
+        Field::read_only("last_error", NAME),
+        Field::read_only("reservation", NAME),
+        Field::read_only("inspection_started_at", Shape::Time).since(6),
+        Field::read_only("inspection_finished_at", Shape::Time).since(6),
+        Field::read_only("clean_step", Shape::Object).since(7),
+        Field::read_only("raid_config", Shape::Object).since(12),
+        Field::read_only("target_raid_config", Shape::Object).since(12),
+        Field::read_only("created_at", Shape::Time),
+        Field::read_only("updated_at", Shape::Time),
+        Field::read_only("links", Shape::Links),
+        Field::read_only("ports", Shape::Links),
+        Field::read_only("states", Shape::Links).since(14),
+        Field::read_only("portgroups", Shape::Links).since(24),
+        Field::read_only("volume", Shape::Links).since(32),
+        // Newer than the last supported microversion.
+        Field::read_only("traits", Shape::Object).since(37),
+        Field::writable("rescue_interface", NAME).since(38),
+        Field::writable("bios_interface", NAME).since(40),
+        Field::read_only("fault", NAME).since(42),
+        Field::read_only("deploy_step", Shape::Object).since(44),
+        Field::writable("conductor_group", NAME).since(46),
+        Field::writable("automated_clean", Shape::Flag).since(47),
+        Field::writable("protected", Shape::Flag).since(48),
+        Field::writable("protected_reason", NAME).since(48),
+        Field::read_only("conductor", NAME).since(49),
+        Field::writable("owner", NAME).since(50),
+        Field::writable("description", Shape::Text(4096)).since(51),
+        Field::read_only("allocation_uuid", Shape::Uuid).since(52),
+        Field::writable("retired", Shape::Flag).since(61),
+        Field::writable("retired_reason", NAME).since(61),
+        Field::writable("lessee", NAME).since(65),
+        Field::writable("network_data", Shape::Object).since(66),
+        Field::create_only("boot_mode", NAME).since(75),
+        Field::create_only("secure_boot", Shape::Flag).since(75),
+        Field::writable("shard", NAME).since(82),
+        Field::writable("parent_node", NAME).since(83),
+        Field::writable("firmware_interface", NAME).since(86),
+        Field::read_only("service_step", Shape::Object).since(87),
+        Field::writable("disable_power_off", Shape::Flag).since(95),
+        Field::writable("instance_name", NAME).since(104),
+        Field::read_only("health", NAME).since(109),
     ];
 
-    fn field(&self, name: &str, call: &Call) -> Value {
-        let below = |what: &str| call.links.pair(&format!("nodes/{}/{what}", self.uuid));
+    fn field(&self, name: &str, request: &ApiRequest) -> Value {
+        let below = |what: &str| request.links.pair(&format!("nodes/{}/{what}", self.uuid));
         match name {
             "uuid" => self.uuid.to_string().into(),
             "name" => self.name.clone().into(),
             "driver" => self.driver.clone().into(),
-            "driver_info" => self.driver_info.masked().into(),
-            "driver_internal_info" => self.driver_internal_info.masked().into(),
-            "properties" => self.properties.masked().into(),
-            "extra" => self.extra.masked().into(),
-            "instance_info" => instance_info(&self.instance_info),
+            "driver_info" => self.driver_info.to_masked().into(),
+            "driver_internal_info" => self.driver_internal_info.to_masked().into(),
+            "properties" => self.properties.to_masked().into(),
+            "extra" => self.extra.to_masked().into(),
+            "instance_info" => mask_instance_info(&self.instance_info),
             "instance_uuid" => self.instance_uuid.map(|uuid| uuid.to_string()).into(),
             "chassis_uuid" => self.chassis_uuid.map(|uuid| uuid.to_string()).into(),
             "resource_class" => self.resource_class.clone().into(),
             "storage_interface" => self.storage_interface.as_str().into(),
             "maintenance" => self.maintenance.into(),
             "maintenance_reason" => self.maintenance_reason.clone().into(),
-            // No console can be switched on.
+            // No driver has a console.
             "console_enabled" => false.into(),
             "power_state" => self.power_state.map(PowerState::as_str).into(),
-            "provision_state" => provision_state(self.provision_state, call.version),
+            "provision_state" => show_provision_state(self.provision_state, request.version),
             "target_provision_state" => self.target_provision_state.map(ProvisionState::as_str).into(),
-            "provision_updated_at" => maybe_time(self.provision_updated_at),
+            "provision_updated_at" => format_optional_time(self.provision_updated_at),
             "last_error" => self.last_error.clone().into(),
             "clean_step" | "raid_config" | "target_raid_config" => json!({}),
-            "created_at" => time(self.created_at),
-            "updated_at" => maybe_time(self.updated_at),
+            "created_at" => format_time(self.created_at),
+            "updated_at" => format_optional_time(self.updated_at),
             "ports" | "states" | "portgroups" | "volume" => below(name),
             _ => match interfaces::TYPES.iter().find(|(_, field)| *field == name) {
-                Some((kind, _)) => interfaces::of_node(self, kind),
-                // What only Ironic's conductors set.
+                Some((kind, _)) => interfaces::interface_of_node(self, kind),
+                // Fields set only by Ironic's conductors.
                 None => Value::Null,
             },
         }
     }
 }
 
-/// Beside secrets, Ironic hides two values that may have one inside.
-fn instance_info(info: &Properties) -> Value {
-    let mut shown = info.masked();
+/// Masks secrets and, as Ironic does, two values that may contain secrets.
+fn mask_instance_info(info: &Properties) -> Value {
+    let mut masked = info.to_masked();
     for name in ["configdrive", "image_url"] {
-        if let Some(value) = shown.get_mut(name).filter(|value| !value.is_null() && *value != "") {
+        if let Some(value) = masked.get_mut(name).filter(|value| !value.is_null() && *value != "") {
             *value = "******".into();
         }
     }
-    shown.into()
+    masked.into()
 }
 
-/// Before 1.2, a node that can be deployed had no state.
-fn provision_state(state: ProvisionState, version: Version) -> Value {
-    if state == ProvisionState::Available && version < Version(2) {
+/// The provision state at a microversion. Before 1.2, `available` was shown as `null`.
+fn show_provision_state(state: ProvisionState, version: Microversion) -> Value {
+    if state == ProvisionState::Available && version < Microversion(2) {
         Value::Null
     } else {
         state.as_str().into()
     }
 }
 
-/// What a patch of a node applies to.
+/// The document that a patch of a node applies to.
 pub(super) fn document(node: &Node) -> Map<String, Value> {
     let mut document = patch::document(node);
     for (kind, field) in interfaces::TYPES {
@@ -159,34 +159,34 @@ pub(super) fn document(node: &Node) -> Map<String, Value> {
     document
 }
 
-/// A node that stands before its creation.
-pub(super) fn fresh(given: &Given, call: &Call) -> Node {
-    let uuid = given.uuid("uuid").unwrap_or_else(Uuid::new_v4);
-    let mut node = Node::new(uuid, "", call.state.default_storage_interface.clone(), call.now);
-    // Nodes began as `available` until clients knew `enroll`.
-    if call.version < Version(11) {
+/// Builds a new node with its UUID, defaults and initial state.
+pub(super) fn new_node(values: &FieldValues, request: &ApiRequest) -> Node {
+    let uuid = values.uuid("uuid").unwrap_or_else(Uuid::new_v4);
+    let mut node = Node::new(uuid, "", request.state.default_storage_interface.clone(), request.now);
+    // Before 1.11, new nodes were `available`; the initial state `enroll` came with 1.11.
+    if request.version < Microversion(11) {
         node.provision_state = ProvisionState::Available;
     }
     node
 }
 
-/// A node with what was given written into it, as far as a node's own fields tell right from wrong.
-pub(super) fn written(node: Node, given: &Given, state: &ApiState) -> Result<Node, Fault> {
+/// Writes a client's values into a node and checks its interfaces. Checks that need other records are the caller's.
+pub(super) fn apply_values(node: Node, values: &FieldValues, state: &ApiState) -> Result<Node, Fault> {
     let set = interfaces::TYPES
         .iter()
-        .filter_map(|(kind, field)| Some(((*kind).to_owned(), given.text(field)?.into())));
-    let storage = given.text("storage_interface").map(StorageInterface::from);
-    let maintenance = given.flag("maintenance").unwrap_or(false);
+        .filter_map(|(kind, field)| Some(((*kind).to_owned(), values.text(field)?.into())));
+    let storage = values.text("storage_interface").map(StorageInterface::from);
+    let maintenance = values.flag("maintenance").unwrap_or(false);
     let node = Node {
-        name: given.text("name"),
-        driver: given.text("driver").unwrap_or_default(),
-        driver_info: given.object("driver_info").into(),
-        properties: given.object("properties").into(),
-        extra: given.object("extra").into(),
-        instance_info: given.object("instance_info").into(),
-        instance_uuid: given.uuid("instance_uuid"),
-        chassis_uuid: given.uuid("chassis_uuid"),
-        resource_class: given.text("resource_class").filter(|class| !class.is_empty()),
+        name: values.text("name"),
+        driver: values.text("driver").unwrap_or_default(),
+        driver_info: values.object("driver_info").into(),
+        properties: values.object("properties").into(),
+        extra: values.object("extra").into(),
+        instance_info: values.object("instance_info").into(),
+        instance_uuid: values.uuid("instance_uuid"),
+        chassis_uuid: values.uuid("chassis_uuid"),
+        resource_class: values.text("resource_class").filter(|class| !class.is_empty()),
         interfaces: set.collect::<Map<_, _>>().into(),
         storage_interface: storage.unwrap_or_else(|| state.default_storage_interface.clone()),
         maintenance,
@@ -197,40 +197,40 @@ pub(super) fn written(node: Node, given: &Given, state: &ApiState) -> Result<Nod
     Ok(node)
 }
 
-/// When a node was changed last.
-pub(super) fn touched(node: Node, now: Timestamp) -> Node {
+/// Sets the time of a node's last change.
+pub(super) fn set_updated_at(node: Node, now: Timestamp) -> Node {
     Node { updated_at: Some(now), ..node }
 }
 
-/// The node of a name or UUID that a client gave.
-pub(super) async fn found(call: &Call, ident: &str) -> Result<Node, Fault> {
-    match lookup(call, ident).await {
-        // The client may have meant the name that ends so.
-        Err(Fault::NotFound(_)) if call.json_suffix => lookup(call, &format!("{ident}.json")).await,
-        answer => answer,
+/// Finds a node by the name or UUID that a client sent.
+pub(super) async fn find_node(request: &ApiRequest, ident: &str) -> Result<Node, Fault> {
+    match lookup(request, ident).await {
+        // The name itself may end with `.json`.
+        Err(Fault::NotFound(_)) if request.json_suffix => lookup(request, &format!("{ident}.json")).await,
+        result => result,
     }
     .map_err(|fault| match fault {
-        Fault::NotFound(_) => Fault::missing::<Node>(ident),
+        Fault::NotFound(_) => Fault::not_found::<Node>(ident),
         other => other,
     })
 }
 
-async fn lookup(call: &Call, ident: &str) -> Result<Node, Fault> {
-    let inventory = &call.state.inventory;
+async fn lookup(request: &ApiRequest, ident: &str) -> Result<Node, Fault> {
+    let inventory = &request.state.inventory;
     let node = if let Ok(uuid) = ident.parse() {
         inventory.get::<Node>(uuid).await?
-    } else if call.version < Version(5) {
+    } else if request.version < Microversion(5) {
         None
-    } else if is_name(ident, call.version) {
-        inventory.find::<Node>(&Unique::NodeName(ident.into())).await?
+    } else if is_name(ident, request.version) {
+        inventory.find::<Node>(&UniqueKey::NodeName(ident.into())).await?
     } else {
         return Err(Fault::Invalid(format!("Expected a logical name or UUID but received {ident}.")));
     };
-    node.map(|node| node.value).ok_or_else(|| Fault::missing::<Node>(ident))
+    node.map(|node| node.value).ok_or_else(|| Fault::not_found::<Node>(ident))
 }
 
-/// Refuses a name that no node may have. `refusal` is Ironic's sentence without the name.
-pub(super) fn check_name(name: &str, version: Version, refusal: &str) -> Result<(), Fault> {
+/// Rejects invalid and reserved node names. `refusal` is Ironic's message without the name.
+pub(super) fn check_name(name: &str, version: Microversion, refusal: &str) -> Result<(), Fault> {
     if !is_name(name, version) || name.parse::<Uuid>().is_ok() {
         return Err(Fault::Invalid(format!("{refusal} '{name}'")));
     }
@@ -243,12 +243,12 @@ pub(super) fn check_name(name: &str, version: Version, refusal: &str) -> Result<
     Ok(())
 }
 
-/// Whether a text could be a name: what needs no escape in a URL, and before 1.10 only a host name.
-pub(super) fn is_name(name: &str, version: Version) -> bool {
+/// Whether a text is a valid name: unreserved URL characters, or before 1.10 a host name.
+pub(super) fn is_name(name: &str, version: Microversion) -> bool {
     if name.is_empty() || name.len() > 255 {
         return false;
     }
-    if version >= Version(10) {
+    if version >= Microversion(10) {
         return name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b));
     }
     name.split('.').all(|label| {

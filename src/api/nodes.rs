@@ -1,76 +1,89 @@
-//! `/v1/nodes`: nodes are created, listed, shown, changed and deleted.
+//! `/v1/nodes`: creates, lists, shows, updates and deletes nodes.
 
 use uuid::Uuid;
 
-use super::call::{Arguments, At, Call, Sent};
 use super::chassis;
-use super::fault::{Fault, unchanged};
-use super::field::{Given, Purpose};
+use super::fault::{Fault, map_update_error};
+use super::field::{FieldValues, Purpose};
 use super::interfaces;
 use super::list::{ARGUMENTS, Filter, Listing};
-use super::node::{check_name, document, found, fresh, touched, written};
+use super::node::{apply_values, check_name, document, find_node, new_node, set_updated_at};
 use super::patch::Patch;
-use super::reply::{Answer, Reply};
-use super::shown::{Choice, Shown, show};
-use super::version::Version;
+use super::reply::{HandlerResult, Reply};
+use super::request::{ApiRequest, Arguments, JsonBody, PathParam};
+use super::resource::{ApiResource, FieldSelection, show};
+use super::version::Microversion;
 use crate::model::{Chassis, Node, ProvisionState};
 
 /// `POST /v1/nodes`
-pub(super) async fn create(call: Call, Sent(body): Sent) -> Answer {
-    let given = Given::checked(Node::FIELDS, Purpose::Creation, "node", body)?;
-    let given = given.in_version(Node::FIELDS, call.version)?;
-    if let Some(name) = given.text("name") {
-        check_name(&name, call.version, "Cannot create node with invalid name")?;
+pub(super) async fn create(request: ApiRequest, JsonBody(body): JsonBody) -> HandlerResult {
+    let values = FieldValues::validate(Node::FIELDS, Purpose::Creation, "node", body)?;
+    let values = values.check_version(Node::FIELDS, request.version)?;
+    if let Some(name) = values.text("name") {
+        check_name(&name, request.version, "Cannot create node with invalid name")?;
     }
-    let node = written(fresh(&given, &call), &given, &call.state)?;
-    check_chassis(&call, node.chassis_uuid).await?;
-    call.state.inventory.create(&node).await?;
-    Ok(Reply::created(&call, &node))
+    let node = apply_values(new_node(&values, &request), &values, &request.state)?;
+    check_chassis(&request, node.chassis_uuid).await?;
+    request.state.inventory.create(&node).await?;
+    Ok(Reply::for_new_record(&request, &node))
 }
 
 /// `GET /v1/nodes`
-pub(super) async fn list(call: Call) -> Answer {
-    let choice = Choice::of_list::<Node>(&call, 43)?;
-    page(&call, "nodes", choice, &ARGUMENTS, None).await
+pub(super) async fn list(request: ApiRequest) -> HandlerResult {
+    let selection = FieldSelection::for_list::<Node>(&request, 43)?;
+    list_page(&request, "nodes", selection, &ARGUMENTS, None).await
 }
 
 /// `GET /v1/nodes/detail`
-pub(super) async fn detail(call: Call) -> Answer {
-    page(&call, "nodes/detail", Choice::All, &ARGUMENTS[..4], None).await
+pub(super) async fn detail(request: ApiRequest) -> HandlerResult {
+    list_page(&request, "nodes/detail", FieldSelection::All, &ARGUMENTS[..4], None).await
 }
 
 /// `GET /v1/chassis/{chassis}/nodes`
-pub(super) async fn list_of_chassis(call: Call, At(ident): At<String>) -> Answer {
-    let chassis = chassis::found(&call, &ident).await?.uuid;
-    let choice = Choice::of_list::<Node>(&call, 43)?;
-    page(&call, &format!("chassis/{chassis}/nodes"), choice, &ARGUMENTS, Some(chassis)).await
+pub(super) async fn list_of_chassis(
+    request: ApiRequest,
+    PathParam(ident): PathParam<String>,
+) -> HandlerResult {
+    let chassis = chassis::find_chassis(&request, &ident).await?.uuid;
+    let selection = FieldSelection::for_list::<Node>(&request, 43)?;
+    list_page(&request, &format!("chassis/{chassis}/nodes"), selection, &ARGUMENTS, Some(chassis)).await
 }
 
 /// `GET /v1/chassis/{chassis}/nodes/detail`
-pub(super) async fn detail_of_chassis(call: Call, At(ident): At<String>) -> Answer {
-    let chassis = chassis::found(&call, &ident).await?.uuid;
-    page(&call, &format!("chassis/{chassis}/nodes/detail"), Choice::All, &ARGUMENTS[..4], Some(chassis)).await
+pub(super) async fn detail_of_chassis(
+    request: ApiRequest,
+    PathParam(ident): PathParam<String>,
+) -> HandlerResult {
+    let chassis = chassis::find_chassis(&request, &ident).await?.uuid;
+    list_page(
+        &request,
+        &format!("chassis/{chassis}/nodes/detail"),
+        FieldSelection::All,
+        &ARGUMENTS[..4],
+        Some(chassis),
+    )
+    .await
 }
 
-async fn page(
-    call: &Call,
+async fn list_page(
+    request: &ApiRequest,
     path: &str,
-    choice: Choice,
+    selection: FieldSelection,
     arguments: &[&str],
-    of_chassis: Option<Uuid>,
-) -> Answer {
-    let known: Vec<_> = arguments.iter().chain(&FILTERS).chain(&LATER_FILTERS).copied().collect();
-    call.query.only(&known)?;
-    let keeps = filter(call, of_chassis)?;
-    let mut page = Listing { call, path: path.into(), choice, of_node: None, keeps }.page().await?;
-    if call.query.has("instance_uuid") {
-        // There is at most one, so there is no next page.
+    chassis_uuid: Option<Uuid>,
+) -> HandlerResult {
+    let allowed: Vec<_> = arguments.iter().chain(&FILTERS).chain(&LATER_FILTERS).copied().collect();
+    request.query.reject_unknown(&allowed)?;
+    let filter = build_filter(request, chassis_uuid)?;
+    let mut page = Listing { request, path: path.into(), selection, node_uuid: None, filter }.page().await?;
+    if request.query.has("instance_uuid") {
+        // At most one node matches; a next page cannot exist.
         page.as_object_mut().map(|page| page.remove("next"));
     }
-    Ok(Reply::Shown(page))
+    Ok(Reply::Json(page))
 }
 
-/// By what nodes can be chosen up to 1.33.
+/// The filters up to microversion 1.33.
 pub(super) const FILTERS: [&str; 7] = [
     "associated",
     "chassis_uuid",
@@ -81,7 +94,7 @@ pub(super) const FILTERS: [&str; 7] = [
     "resource_class",
 ];
 
-/// By what they can be chosen later on: 406, as for everything that is too new.
+/// The filters of later microversions, rejected with 406.
 const LATER_FILTERS: [&str; 14] = [
     "conductor",
     "conductor_group",
@@ -99,20 +112,20 @@ const LATER_FILTERS: [&str; 14] = [
     "without_interfaces",
 ];
 
-/// Which nodes a list is to have.
-fn filter(call: &Call, of_chassis: Option<Uuid>) -> Result<Filter<Node>, Fault> {
-    let query = &call.query;
+/// Builds the filter of a list from the query.
+fn build_filter(request: &ApiRequest, chassis_uuid: Option<Uuid>) -> Result<Filter<Node>, Fault> {
+    let query = &request.query;
     if LATER_FILTERS.iter().any(|name| query.has(name)) {
-        return Err(Fault::too_new());
+        return Err(Fault::needs_newer_version());
     }
     for (name, since) in [("provision_state", 9), ("driver", 16), ("resource_class", 21)] {
         if query.has(name) {
-            call.needs(since)?;
+            request.require_version(since)?;
         }
     }
     let associated = query.flag("associated")?;
     let maintenance = query.flag("maintenance")?;
-    let chassis = of_chassis.or(query.uuid("chassis_uuid")?);
+    let chassis = chassis_uuid.or(query.uuid("chassis_uuid")?);
     let instance = query.uuid("instance_uuid")?;
     let driver = query.text("driver")?.map(str::to_owned);
     let class = query.text("resource_class")?.map(str::to_owned);
@@ -135,52 +148,57 @@ fn filter(call: &Call, of_chassis: Option<Uuid>) -> Result<Filter<Node>, Fault> 
 }
 
 /// `GET /v1/nodes/{node}`
-pub(super) async fn get(call: Call, At(ident): At<String>) -> Answer {
-    call.query.only(&["fields"])?;
-    let node = found(&call, &ident).await?;
-    let choice = Choice::of_one::<Node>(&call)?;
-    Ok(Reply::Shown(show(&node, &call, &choice)))
+pub(super) async fn get(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
+    request.query.reject_unknown(&["fields"])?;
+    let node = find_node(&request, &ident).await?;
+    let selection = FieldSelection::for_record::<Node>(&request)?;
+    Ok(Reply::Json(show(&node, &request, &selection)))
 }
 
 /// `PATCH /v1/nodes/{node}`
-pub(super) async fn update(call: Call, At(ident): At<String>, Sent(body): Sent) -> Answer {
-    if call.query.has("reset_interfaces") {
-        return Err(Fault::too_new());
+pub(super) async fn update(
+    request: ApiRequest,
+    PathParam(ident): PathParam<String>,
+    JsonBody(body): JsonBody,
+) -> HandlerResult {
+    if request.query.has("reset_interfaces") {
+        return Err(Fault::needs_newer_version());
     }
-    let patch = Patch::read::<Node>(body, &call)?;
-    let node = found(&call, &ident).await?;
+    let patch = Patch::parse::<Node>(body, &request)?;
+    let node = find_node(&request, &ident).await?;
     for name in patch.values("name").filter_map(|name| name.as_str()) {
-        call.needs(5)?;
-        check_name(name, call.version, &format!("Node {ident}: Cannot change name to invalid name"))?;
+        request.require_version(5)?;
+        check_name(name, request.version, &format!("Node {ident}: Cannot change name to invalid name"))?;
     }
     for chassis in patch.values("chassis_uuid").filter_map(|chassis| chassis.as_str()?.parse().ok()) {
-        check_chassis(&call, Some(chassis)).await?;
+        check_chassis(&request, Some(chassis)).await?;
     }
     let change = |old: &Node, _: Option<&Node>| {
         let may_change = !(old.maintenance && patch.only_removes("instance_uuid"));
         if may_change {
-            changeable(old, &ident)?;
+            check_not_in_transition(old, &ident)?;
         }
-        let given = patch.applied::<Node>(document(old))?;
-        let new = written(old.clone(), &given, &call.state)?;
-        allowed(old, &new, call.version)?;
-        Ok(touched(new, call.now))
+        let values = patch.apply::<Node>(document(old))?;
+        let new = apply_values(old.clone(), &values, &request.state)?;
+        check_update(old, &new, request.version)?;
+        Ok(set_updated_at(new, request.now))
     };
-    let node = call.state.inventory.update(node.uuid, change).await.map_err(unchanged::<Node>(&ident))?;
-    Ok(Reply::Shown(show(&node, &call, &Choice::All)))
+    let node =
+        request.state.inventory.update(node.uuid, change).await.map_err(map_update_error::<Node>(&ident))?;
+    Ok(Reply::Json(show(&node, &request, &FieldSelection::All)))
 }
 
-/// The chassis that a node is put into must be there.
-async fn check_chassis(call: &Call, chassis: Option<Uuid>) -> Result<(), Fault> {
+/// Checks that the chassis of a node exists.
+async fn check_chassis(request: &ApiRequest, chassis: Option<Uuid>) -> Result<(), Fault> {
     let Some(chassis) = chassis else { return Ok(()) };
-    match call.state.inventory.get::<Chassis>(chassis).await? {
+    match request.state.inventory.get::<Chassis>(chassis).await? {
         Some(_) => Ok(()),
-        None => Err(Fault::Invalid(Fault::missing::<Chassis>(chassis).to_string())),
+        None => Err(Fault::Invalid(Fault::not_found::<Chassis>(chassis).to_string())),
     }
 }
 
-/// A node on its way from one state to another is left alone, but where the way has ended badly.
-fn changeable(node: &Node, ident: &str) -> Result<(), Fault> {
+/// Rejects updates during a state transition, except in states that follow a failed transition.
+fn check_not_in_transition(node: &Node, ident: &str) -> Result<(), Fault> {
     use ProvisionState::{CleanFailed, DeployFailed, Enroll, Error, InspectFailed, Verifying};
     let tolerated = matches!(
         node.provision_state,
@@ -192,21 +210,21 @@ fn changeable(node: &Node, ident: &str) -> Result<(), Fault> {
     Err(Fault::Conflict(format!("Node {ident} can not be updated while a state transition is in progress.")))
 }
 
-/// Changes that depend on what the node is doing (Ironic's conductor, `update_node`).
-fn allowed(old: &Node, new: &Node, version: Version) -> Result<(), Fault> {
+/// Checks the changes that depend on the node's state (Ironic's conductor, `update_node`).
+fn check_update(old: &Node, new: &Node, version: Microversion) -> Result<(), Fault> {
     use ProvisionState::{Available, Enroll, Manageable};
-    if let (Some(had), Some(_)) = (old.instance_uuid, new.instance_uuid)
+    if let (Some(instance), Some(_)) = (old.instance_uuid, new.instance_uuid)
         && old.instance_uuid != new.instance_uuid
     {
-        return Err(Fault::Conflict(format!("Node {} is associated with instance {had}.", old.uuid)));
+        return Err(Fault::Conflict(format!("Node {} is associated with instance {instance}.", old.uuid)));
     }
-    if old.chassis_uuid.is_some() && new.chassis_uuid.is_none() && version < Version(25) {
-        return Err(Fault::too_new());
+    if old.chassis_uuid.is_some() && new.chassis_uuid.is_none() && version < Microversion(25) {
+        return Err(Fault::needs_newer_version());
     }
     let idle = matches!(old.provision_state, Enroll | Manageable | Available) || old.maintenance;
-    let fields = interfaces::TYPES
-        .iter()
-        .filter(|(kind, _)| interfaces::of_node(old, kind) != interfaces::of_node(new, kind));
+    let fields = interfaces::TYPES.iter().filter(|(kind, _)| {
+        interfaces::interface_of_node(old, kind) != interfaces::interface_of_node(new, kind)
+    });
     let changed = fields.map(|(_, field)| *field).next();
     let changed =
         changed.or_else(|| (old.storage_interface != new.storage_interface).then_some("storage_interface"));
@@ -221,14 +239,14 @@ fn allowed(old: &Node, new: &Node, version: Version) -> Result<(), Fault> {
 }
 
 /// `DELETE /v1/nodes/{node}`
-pub(super) async fn delete(call: Call, At(ident): At<String>) -> Answer {
-    let node = found(&call, &ident).await?;
-    let deleted = call.state.inventory.delete(node.uuid, |node: &Node, _| deletable(node)).await;
-    deleted.map_err(unchanged::<Node>(&ident))?;
-    Ok(Reply::Done)
+pub(super) async fn delete(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
+    let node = find_node(&request, &ident).await?;
+    let deleted = request.state.inventory.delete(node.uuid, |node: &Node, _| check_deletable(node)).await;
+    deleted.map_err(map_update_error::<Node>(&ident))?;
+    Ok(Reply::NoContent)
 }
 
-fn deletable(node: &Node) -> Result<(), Fault> {
+fn check_deletable(node: &Node) -> Result<(), Fault> {
     use ProvisionState::{AdoptFailed, Available, Enroll, Manageable};
     if node.maintenance {
         return Ok(());
@@ -248,23 +266,35 @@ fn deletable(node: &Node) -> Result<(), Fault> {
 }
 
 /// `PUT /v1/nodes/{node}/maintenance`
-pub(super) async fn set_maintenance(call: Call, At(ident): At<String>, arguments: Arguments) -> Answer {
-    arguments.only(&["reason"])?;
+pub(super) async fn set_maintenance(
+    request: ApiRequest,
+    PathParam(ident): PathParam<String>,
+    arguments: Arguments,
+) -> HandlerResult {
+    arguments.reject_unknown(&["reason"])?;
     let reason = arguments.text("reason")?.map(str::to_owned);
-    maintain(&call, &ident, true, reason).await
+    write_maintenance(&request, &ident, true, reason).await
 }
 
 /// `DELETE /v1/nodes/{node}/maintenance`
-pub(super) async fn clear_maintenance(call: Call, At(ident): At<String>) -> Answer {
-    maintain(&call, &ident, false, None).await
+pub(super) async fn clear_maintenance(
+    request: ApiRequest,
+    PathParam(ident): PathParam<String>,
+) -> HandlerResult {
+    write_maintenance(&request, &ident, false, None).await
 }
 
-async fn maintain(call: &Call, ident: &str, maintenance: bool, reason: Option<String>) -> Answer {
-    let node = found(call, ident).await?;
+async fn write_maintenance(
+    request: &ApiRequest,
+    ident: &str,
+    maintenance: bool,
+    reason: Option<String>,
+) -> HandlerResult {
+    let node = find_node(request, ident).await?;
     let change = |old: &Node, _: Option<&Node>| {
         let new = Node { maintenance, maintenance_reason: reason.clone(), ..old.clone() };
-        Ok(touched(new, call.now))
+        Ok(set_updated_at(new, request.now))
     };
-    call.state.inventory.update(node.uuid, change).await.map_err(unchanged::<Node>(ident))?;
+    request.state.inventory.update(node.uuid, change).await.map_err(map_update_error::<Node>(ident))?;
     Ok(Reply::Accepted)
 }

@@ -1,40 +1,44 @@
-//! `/openapi.json`: what is served, for programs that read it (OpenAPI 3.1).
+//! `/openapi.json`: the OpenAPI 3.1 document of the API.
 //!
-//! Made of the very tables that serve it, the routes and the fields, at the last version. Which field, argument or
-//! path came with which version is told in its description, since a document has no word for microversions.
+//! Built from the tables of routes and fields that also serve requests, at the last microversion. OpenAPI cannot
+//! express microversions, so the descriptions state the first version of each field and path.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
 use super::field::{Field, Purpose, Shape};
-use super::route::{Described, Gives, Route, Takes};
-use super::version::Version;
+use super::route::{RecordSchema, RequestBody, Route, SuccessResponse};
+use super::version::Microversion;
 use crate::model::ProvisionState;
-use crate::timeline::State;
+use crate::timeline::BootState;
 
-/// A MAC address as it is shown.
+/// The pattern of a MAC address in responses.
 const MAC: &str = "^([0-9a-f]{2}:){5}[0-9a-f]{2}$";
 
-/// The document of these routes.
-pub(super) fn document(routes: &[Route]) -> Value {
+/// Builds the document from the routes.
+pub(super) fn build_document(routes: &[Route]) -> Value {
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
-    let mut schemas = Map::from_iter([("Fault".to_owned(), fault()), ("Patch".to_owned(), patch())]);
+    let mut schemas =
+        Map::from_iter([("Fault".to_owned(), fault_schema()), ("Patch".to_owned(), patch_schema())]);
     for route in routes {
         let method = route.method.as_str().to_ascii_lowercase();
-        paths.entry(route.path).or_default().insert(method, operation(route));
-        if let Gives::One(record) | Gives::Many(record) | Gives::Created(record) = route.gives {
-            schemas.entry(schema_name(record)).or_insert_with(|| shown(record));
+        paths.entry(route.path).or_default().insert(method, describe_operation(route));
+        if let SuccessResponse::Record(record)
+        | SuccessResponse::Page(record)
+        | SuccessResponse::CreatedRecord(record) = route.response
+        {
+            schemas.entry(schema_name(record)).or_insert_with(|| record_schema(record));
         }
-        if let Takes::Creation(record) = route.takes {
-            schemas.entry(format!("New{}", schema_name(record))).or_insert_with(|| given(record));
+        if let RequestBody::Creation(record) = route.body {
+            schemas.entry(format!("New{}", schema_name(record))).or_insert_with(|| creation_schema(record));
         }
     }
     json!({
         "openapi": "3.1.0",
         "info": {
             "title": "volboot",
-            "version": Version::MAX.to_string(),
+            "version": Microversion::MAX.to_string(),
             "description": "OpenStack Ironic's API, as far as booting from volumes needs it.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
@@ -50,58 +54,59 @@ pub(super) fn document(routes: &[Route]) -> Value {
     })
 }
 
-fn operation(route: &Route) -> Value {
-    let mut description = format!("Takes the role {}.", route.right.role());
-    if route.own {
-        description += " volboot's own: Ironic has nothing of the kind.";
+fn describe_operation(route: &Route) -> Value {
+    let mut description = format!("Requires the role {}.", route.role.as_str());
+    if route.extension {
+        description += " A volboot extension, absent from Ironic.";
     }
-    if route.since > Version::MIN {
+    if route.since > Microversion::MIN {
         description += &format!(" Since {}.", route.since);
     }
     let mut parameters = vec![json!({
         "name": "X-OpenStack-Ironic-API-Version",
         "in": "header",
-        "description": "1.N or latest; 1.1 if there is none",
+        "description": "1.N or latest; 1.1 if absent",
         "schema": {"type": "string"},
-        "example": Version::MAX.to_string(),
+        "example": Microversion::MAX.to_string(),
     })];
     let in_path = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     parameters.extend(in_path.map(|name| {
         json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}})
     }));
     parameters.extend(
-        route.arguments.iter().map(|name| json!({"name": name, "in": "query", "schema": argument(name)})),
+        route.query.iter().map(|name| json!({"name": name, "in": "query", "schema": argument_schema(name)})),
     );
     let mut operation = json!({
-        "summary": route.does,
+        "summary": route.summary,
         "description": description,
         "parameters": parameters,
-        "responses": responses(route.gives),
+        "responses": describe_responses(route.response),
     });
-    if let Some(schema) = body(route.takes) {
+    if let Some(schema) = request_schema(route.body) {
         operation["requestBody"] = json!({"content": {"application/json": {"schema": schema}}});
     }
     operation
 }
 
-fn body(takes: Takes) -> Option<Value> {
-    match takes {
-        Takes::Nothing => None,
-        Takes::Creation(record) => Some(reference(&format!("New{}", schema_name(record)))),
-        Takes::Patch => Some(reference("Patch")),
-        Takes::Arguments(names) => {
-            let known: Map<_, _> = names.iter().map(|name| ((*name).to_owned(), argument(name))).collect();
-            Some(json!({"type": "object", "properties": known}))
+fn request_schema(body: RequestBody) -> Option<Value> {
+    match body {
+        RequestBody::None => None,
+        RequestBody::Creation(record) => Some(reference(&format!("New{}", schema_name(record)))),
+        RequestBody::Patch => Some(reference("Patch")),
+        RequestBody::Arguments(names) => {
+            let properties: Map<_, _> =
+                names.iter().map(|name| ((*name).to_owned(), argument_schema(name))).collect();
+            Some(json!({"type": "object", "properties": properties}))
         }
     }
 }
 
-/// What an argument of a query or a verb may be.
-fn argument(name: &str) -> Value {
+/// The schema of a query or body argument.
+fn argument_schema(name: &str) -> Value {
     match name {
         "limit" | "timeout" => json!({"type": "integer", "minimum": 1}),
         "associated" | "detail" | "maintenance" | "persistent" => json!({"type": "boolean"}),
-        "state" => json!({"type": "string", "enum": State::ALL.map(State::as_str)}),
+        "state" => json!({"type": "string", "enum": BootState::ALL.map(BootState::as_str)}),
         "platform" => json!({"type": "string", "enum": ["pcbios", "efi"]}),
         "sort_dir" => json!({"type": "string", "enum": ["asc", "desc"]}),
         "marker" | "chassis_uuid" | "instance_uuid" | "node_uuid" => {
@@ -117,19 +122,19 @@ fn argument(name: &str) -> Value {
     }
 }
 
-fn responses(gives: Gives) -> Value {
+fn describe_responses(response: SuccessResponse) -> Value {
     let content = |schema: Value| json!({"application/json": {"schema": schema}});
-    let (status, told) = match gives {
-        Gives::Object => {
-            ("200", json!({"description": "Shown", "content": content(json!({"type": "object"}))}))
+    let (status, success) = match response {
+        SuccessResponse::Object => {
+            ("200", json!({"description": "OK", "content": content(json!({"type": "object"}))}))
         }
-        Gives::Text(kind) => {
-            ("200", json!({"description": "Told", "content": {kind: {"schema": {"type": "string"}}}}))
+        SuccessResponse::Text(kind) => {
+            ("200", json!({"description": "Text", "content": {kind: {"schema": {"type": "string"}}}}))
         }
-        Gives::One(record) => {
-            ("200", json!({"description": "Shown", "content": content(reference(&schema_name(record)))}))
+        SuccessResponse::Record(record) => {
+            ("200", json!({"description": "OK", "content": content(reference(&schema_name(record)))}))
         }
-        Gives::Many(record) => {
+        SuccessResponse::Page(record) => {
             let list = json!({"type": "array", "items": reference(&schema_name(record))});
             let page = json!({
                 "type": "object",
@@ -137,62 +142,64 @@ fn responses(gives: Gives) -> Value {
                 "required": [record.list],
                 "additionalProperties": false,
             });
-            ("200", json!({"description": "A page", "content": content(page)}))
+            ("200", json!({"description": "A page of records", "content": content(page)}))
         }
-        Gives::Created(record) => {
+        SuccessResponse::CreatedRecord(record) => {
             let schema = content(reference(&schema_name(record)));
             let location = json!({"Location": {"schema": {"type": "string"}}});
             ("201", json!({"description": "Created", "content": schema, "headers": location}))
         }
-        Gives::Made => {
+        SuccessResponse::CreatedObject => {
             let location = json!({"Location": {"schema": {"type": "string"}}});
             let schema = content(json!({"type": "object"}));
             ("201", json!({"description": "Created", "content": schema, "headers": location}))
         }
-        Gives::Accepted => ("202", json!({"description": "Accepted"})),
-        Gives::Done => ("204", json!({"description": "Done"})),
+        SuccessResponse::Accepted => ("202", json!({"description": "Accepted"})),
+        SuccessResponse::NoContent => ("204", json!({"description": "No content"})),
     };
-    json!({status: told, "default": {"description": "Not done", "content": content(reference("Fault"))}})
+    json!({status: success, "default": {"description": "Error", "content": content(reference("Fault"))}})
 }
 
-/// A record as it is shown. Which fields there are depends on version and choice, so none is required.
-fn shown(record: Described) -> Value {
-    let fields = record.fields.iter().filter(|field| field.is_in(Version::MAX));
-    let properties: Map<_, _> = fields.map(|field| (field.name.to_owned(), value(field))).collect();
+/// The schema of a record in responses. The fields depend on microversion and `?fields=`, so none is required.
+fn record_schema(record: RecordSchema) -> Value {
+    let fields = record.fields.iter().filter(|field| field.is_in(Microversion::MAX));
+    let properties: Map<_, _> = fields.map(|field| (field.name.to_owned(), field_schema(field))).collect();
     json!({"type": "object", "properties": properties, "additionalProperties": false})
 }
 
-/// What creates a record.
-fn given(record: Described) -> Value {
-    let fields = || record.fields.iter().filter(|f| f.is_in(Version::MAX) && f.is_for(Purpose::Creation));
-    let properties: Map<_, _> = fields().map(|field| (field.name.to_owned(), value(field))).collect();
+/// The schema of the body that creates a record.
+fn creation_schema(record: RecordSchema) -> Value {
+    let fields = || {
+        record.fields.iter().filter(|f| f.is_in(Microversion::MAX) && f.is_accepted_for(Purpose::Creation))
+    };
+    let properties: Map<_, _> = fields().map(|field| (field.name.to_owned(), field_schema(field))).collect();
     let required: Vec<_> = fields().filter(|field| field.is_required()).map(|field| field.name).collect();
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }
 
-fn value(field: &Field) -> Value {
+fn field_schema(field: &Field) -> Value {
     let (kind, more) = match field.shape {
-        Shape::Text(longest) => ("string", json!({"maxLength": longest})),
+        Shape::Text(max_length) => ("string", json!({"maxLength": max_length})),
         Shape::Flag => ("boolean", json!({})),
         Shape::Integer => ("integer", json!({})),
         Shape::Uuid => ("string", json!({"format": "uuid"})),
         Shape::Mac => ("string", json!({"pattern": MAC})),
         Shape::Object => ("object", json!({})),
         Shape::Time => ("string", json!({"format": "date-time"})),
-        Shape::Links => return json!({"type": "array", "description": "Where related things are"}),
+        Shape::Links => return json!({"type": "array", "description": "Links to related resources"}),
     };
     let mut schema = more;
     schema["type"] = if field.is_required() { kind.into() } else { json!([kind, "null"]) };
-    if field.since > Version::MIN {
+    if field.since > Microversion::MIN {
         schema["description"] = format!("Since {}.", field.since).into();
     }
     schema
 }
 
-fn patch() -> Value {
+fn patch_schema() -> Value {
     json!({
         "type": "array",
-        "description": "A JSON patch (RFC 6902) of plain paths",
+        "description": "A JSON patch (RFC 6902) with plain paths",
         "items": {
             "type": "object",
             "properties": {
@@ -206,13 +213,13 @@ fn patch() -> Value {
     })
 }
 
-fn fault() -> Value {
+fn fault_schema() -> Value {
     json!({
         "type": "object",
         "properties": {
             "error_message": {
                 "type": "string",
-                "description": "JSON again: an object of faultcode, faultstring and debuginfo",
+                "description": "A string containing a JSON object of faultcode, faultstring and debuginfo",
                 "contentMediaType": "application/json",
             },
         },
@@ -225,8 +232,8 @@ fn reference(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
-/// `VolumeTarget` of `volume target`.
-fn schema_name(record: Described) -> String {
+/// Converts a kind's name to a schema name: `volume target` to `VolumeTarget`.
+fn schema_name(record: RecordSchema) -> String {
     let words = record.name.split(' ');
     words
         .flat_map(|word| word[..1].to_uppercase().chars().chain(word[1..].chars()).collect::<Vec<_>>())

@@ -1,72 +1,72 @@
-//! `/v1/ports`: the network cards by which machines are recognised.
+//! `/v1/ports`: the network cards that identify machines.
 
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::call::{At, Call, Sent};
-use super::fault::{Fault, unchanged};
-use super::field::{Field, Given, Purpose, Shape, mac, uuid};
+use super::fault::{Fault, map_update_error};
+use super::field::{Field, FieldValues, Purpose, Shape, parse_mac, parse_uuid};
 use super::list::{ARGUMENTS, Listing};
-use super::node::found;
+use super::node::find_node;
 use super::patch::{Patch, document};
 use super::portgroups;
-use super::reply::{Answer, Reply};
-use super::shown::{Choice, Shown, maybe_time, show, time};
+use super::reply::{HandlerResult, Reply};
+use super::request::{ApiRequest, JsonBody, PathParam};
+use super::resource::{ApiResource, FieldSelection, format_optional_time, format_time, show};
 use crate::model::{Node, Port, PortGroup, ProvisionState};
 
-impl Shown for Port {
+impl ApiResource for Port {
     const PATH: &'static str = "ports";
 
     const FIELDS: &'static [Field] = &[
-        Field::fixed("uuid", Shape::Uuid).listed(),
-        Field::given("address", Shape::Mac).required().listed(),
-        Field::given("node_uuid", Shape::Uuid).required().unsorted(),
-        Field::given("extra", Shape::Object),
-        Field::shown("internal_info", Shape::Object).since(18),
-        Field::given("local_link_connection", Shape::Object).since(19),
-        Field::given("pxe_enabled", Shape::Flag).since(19),
-        Field::given("portgroup_uuid", Shape::Uuid).since(24).unsorted(),
-        Field::shown("created_at", Shape::Time),
-        Field::shown("updated_at", Shape::Time),
-        Field::shown("links", Shape::Links),
-        // Later than the last version served.
-        Field::given("physical_network", Shape::Text(64)).since(34),
-        Field::given("is_smartnic", Shape::Flag).since(53),
-        Field::given("name", Shape::Text(255)).since(88),
-        Field::given("node_ident", Shape::Text(255)).since(94),
-        Field::given("description", Shape::Text(255)).since(97),
-        Field::given("vendor", Shape::Text(32)).since(100),
-        Field::given("category", Shape::Text(80)).since(101),
-        Field::given("available_for_dynamic_portgroup", Shape::Flag).since(103),
+        Field::create_only("uuid", Shape::Uuid).in_summary(),
+        Field::writable("address", Shape::Mac).required().in_summary(),
+        Field::writable("node_uuid", Shape::Uuid).required().unsortable(),
+        Field::writable("extra", Shape::Object),
+        Field::read_only("internal_info", Shape::Object).since(18),
+        Field::writable("local_link_connection", Shape::Object).since(19),
+        Field::writable("pxe_enabled", Shape::Flag).since(19),
+        Field::writable("portgroup_uuid", Shape::Uuid).since(24).unsortable(),
+        Field::read_only("created_at", Shape::Time),
+        Field::read_only("updated_at", Shape::Time),
+        Field::read_only("links", Shape::Links),
+        // Newer than the last supported microversion.
+        Field::writable("physical_network", Shape::Text(64)).since(34),
+        Field::writable("is_smartnic", Shape::Flag).since(53),
+        Field::writable("name", Shape::Text(255)).since(88),
+        Field::writable("node_ident", Shape::Text(255)).since(94),
+        Field::writable("description", Shape::Text(255)).since(97),
+        Field::writable("vendor", Shape::Text(32)).since(100),
+        Field::writable("category", Shape::Text(80)).since(101),
+        Field::writable("available_for_dynamic_portgroup", Shape::Flag).since(103),
     ];
 
-    fn field(&self, name: &str, _: &Call) -> Value {
+    fn field(&self, name: &str, _: &ApiRequest) -> Value {
         match name {
             "uuid" => self.uuid.to_string().into(),
             "address" => self.address.to_string().into(),
             "node_uuid" => self.node_uuid.to_string().into(),
-            "extra" => self.extra.masked().into(),
-            "internal_info" => self.internal_info.masked().into(),
-            "local_link_connection" => self.local_link_connection.masked().into(),
+            "extra" => self.extra.to_masked().into(),
+            "internal_info" => self.internal_info.to_masked().into(),
+            "local_link_connection" => self.local_link_connection.to_masked().into(),
             "pxe_enabled" => self.pxe_enabled.into(),
             "portgroup_uuid" => self.portgroup_uuid.map(|uuid| uuid.to_string()).into(),
-            "created_at" => time(self.created_at),
-            "updated_at" => maybe_time(self.updated_at),
+            "created_at" => format_time(self.created_at),
+            "updated_at" => format_optional_time(self.updated_at),
             _ => Value::Null,
         }
     }
 }
 
 /// `POST /v1/ports`
-pub(super) async fn create(call: Call, Sent(body): Sent) -> Answer {
-    let given = Given::checked(Port::FIELDS, Purpose::Creation, "port", body)?;
-    let given = given.in_version(Port::FIELDS, call.version)?;
-    let (Some(node), Some(address)) = (given.uuid("node_uuid"), given.mac("address")) else {
-        return Err(Fault::Broken); // both are required
+pub(super) async fn create(request: ApiRequest, JsonBody(body): JsonBody) -> HandlerResult {
+    let values = FieldValues::validate(Port::FIELDS, Purpose::Creation, "port", body)?;
+    let values = values.check_version(Port::FIELDS, request.version)?;
+    let (Some(node), Some(address)) = (values.uuid("node_uuid"), values.mac("address")) else {
+        return Err(Fault::Internal); // both are required
     };
     let port = Port {
-        uuid: given.uuid("uuid").unwrap_or_else(Uuid::new_v4),
-        created_at: call.now,
+        uuid: values.uuid("uuid").unwrap_or_else(Uuid::new_v4),
+        created_at: request.now,
         updated_at: None,
         node_uuid: node,
         address,
@@ -76,143 +76,174 @@ pub(super) async fn create(call: Call, Sent(body): Sent) -> Answer {
         internal_info: crate::model::Properties::default(),
         extra: crate::model::Properties::default(),
     };
-    let port = written(port, &given);
-    check_group(&call, port.portgroup_uuid, node).await?;
-    call.state.inventory.create(&port).await?;
-    Ok(Reply::created(&call, &port))
+    let port = apply_values(port, &values);
+    check_group(&request, port.portgroup_uuid, node).await?;
+    request.state.inventory.create(&port).await?;
+    Ok(Reply::for_new_record(&request, &port))
 }
 
-/// The port group that a port is put into must be there, and be the same node's.
-async fn check_group(call: &Call, group: Option<Uuid>, node: Uuid) -> Result<(), Fault> {
+/// Checks that a port's group exists and belongs to the same node.
+async fn check_group(request: &ApiRequest, group: Option<Uuid>, node: Uuid) -> Result<(), Fault> {
     let Some(group) = group else { return Ok(()) };
-    match call.state.inventory.get::<PortGroup>(group).await? {
-        None => Err(Fault::Invalid(Fault::missing::<PortGroup>(group).to_string())),
-        Some(found) if found.value.node_uuid != node => {
+    match request.state.inventory.get::<PortGroup>(group).await? {
+        None => Err(Fault::Invalid(Fault::not_found::<PortGroup>(group).to_string())),
+        Some(group) if group.value.node_uuid != node => {
             Err(Fault::Invalid("Port can not be attached to a portgroup of another node.".into()))
         }
         Some(_) => Ok(()),
     }
 }
 
-fn written(port: Port, given: &Given) -> Port {
+fn apply_values(port: Port, values: &FieldValues) -> Port {
     Port {
-        node_uuid: given.uuid("node_uuid").unwrap_or(port.node_uuid),
-        address: given.mac("address").unwrap_or(port.address),
-        pxe_enabled: given.flag("pxe_enabled").unwrap_or(true),
-        local_link_connection: given.object("local_link_connection").into(),
-        portgroup_uuid: given.uuid("portgroup_uuid"),
-        extra: given.object("extra").into(),
+        node_uuid: values.uuid("node_uuid").unwrap_or(port.node_uuid),
+        address: values.mac("address").unwrap_or(port.address),
+        pxe_enabled: values.flag("pxe_enabled").unwrap_or(true),
+        local_link_connection: values.object("local_link_connection").into(),
+        portgroup_uuid: values.uuid("portgroup_uuid"),
+        extra: values.object("extra").into(),
         ..port
     }
 }
 
 /// `GET /v1/ports`
-pub(super) async fn list(call: Call) -> Answer {
-    let choice = Choice::of_list::<Port>(&call, 43)?;
-    page(&call, "ports", choice, &ARGUMENTS, Scope::All).await
+pub(super) async fn list(request: ApiRequest) -> HandlerResult {
+    let selection = FieldSelection::for_list::<Port>(&request, 43)?;
+    list_page(&request, "ports", selection, &ARGUMENTS, PortScope::All).await
 }
 
 /// `GET /v1/ports/detail`
-pub(super) async fn detail(call: Call) -> Answer {
-    page(&call, "ports/detail", Choice::All, &ARGUMENTS[..4], Scope::All).await
+pub(super) async fn detail(request: ApiRequest) -> HandlerResult {
+    list_page(&request, "ports/detail", FieldSelection::All, &ARGUMENTS[..4], PortScope::All).await
 }
 
 /// `GET /v1/nodes/{node}/ports`
-pub(super) async fn list_of_node(call: Call, At(ident): At<String>) -> Answer {
-    let node = found(&call, &ident).await?;
-    let choice = Choice::of_list::<Port>(&call, 43)?;
-    page(&call, &format!("nodes/{}/ports", node.uuid), choice, &ARGUMENTS, Scope::Node(node.uuid)).await
+pub(super) async fn list_of_node(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
+    let node = find_node(&request, &ident).await?;
+    let selection = FieldSelection::for_list::<Port>(&request, 43)?;
+    list_page(
+        &request,
+        &format!("nodes/{}/ports", node.uuid),
+        selection,
+        &ARGUMENTS,
+        PortScope::Node(node.uuid),
+    )
+    .await
 }
 
 /// `GET /v1/portgroups/{portgroup}/ports`
-pub(super) async fn list_of_group(call: Call, At(ident): At<String>) -> Answer {
-    let group = portgroups::found(&call, &ident).await?;
-    let choice = Choice::of_list::<Port>(&call, 43)?;
-    page(&call, &format!("portgroups/{}/ports", group.uuid), choice, &ARGUMENTS, Scope::Group(group)).await
+pub(super) async fn list_of_group(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
+    let group = portgroups::find_portgroup(&request, &ident).await?;
+    let selection = FieldSelection::for_list::<Port>(&request, 43)?;
+    list_page(
+        &request,
+        &format!("portgroups/{}/ports", group.uuid),
+        selection,
+        &ARGUMENTS,
+        PortScope::Group(group),
+    )
+    .await
 }
 
 /// `GET /v1/portgroups/{portgroup}/ports/detail`
-pub(super) async fn detail_of_group(call: Call, At(ident): At<String>) -> Answer {
-    let group = portgroups::found(&call, &ident).await?;
+pub(super) async fn detail_of_group(
+    request: ApiRequest,
+    PathParam(ident): PathParam<String>,
+) -> HandlerResult {
+    let group = portgroups::find_portgroup(&request, &ident).await?;
     let path = format!("portgroups/{}/ports/detail", group.uuid);
-    page(&call, &path, Choice::All, &ARGUMENTS[..4], Scope::Group(group)).await
+    list_page(&request, &path, FieldSelection::All, &ARGUMENTS[..4], PortScope::Group(group)).await
 }
 
 /// `GET /v1/nodes/{node}/ports/detail`
-pub(super) async fn detail_of_node(call: Call, At(ident): At<String>) -> Answer {
-    let node = found(&call, &ident).await?;
+pub(super) async fn detail_of_node(
+    request: ApiRequest,
+    PathParam(ident): PathParam<String>,
+) -> HandlerResult {
+    let node = find_node(&request, &ident).await?;
     let path = format!("nodes/{}/ports/detail", node.uuid);
-    page(&call, &path, Choice::All, &ARGUMENTS[..4], Scope::Node(node.uuid)).await
+    list_page(&request, &path, FieldSelection::All, &ARGUMENTS[..4], PortScope::Node(node.uuid)).await
 }
 
-/// By what ports can be chosen.
+/// The filters of port lists.
 pub(super) const FILTERS: [&str; 4] = ["node", "node_uuid", "portgroup", "address"];
 
-/// Whose ports a list shows.
-enum Scope {
+/// The ports included in a list.
+enum PortScope {
     All,
     Node(Uuid),
     Group(PortGroup),
 }
 
-async fn page(call: &Call, path: &str, choice: Choice, arguments: &[&str], scope: Scope) -> Answer {
-    let query = &call.query;
-    let known: Vec<_> = arguments.iter().chain(&FILTERS).copied().collect();
-    query.only(&known)?;
+async fn list_page(
+    request: &ApiRequest,
+    path: &str,
+    selection: FieldSelection,
+    arguments: &[&str],
+    scope: PortScope,
+) -> HandlerResult {
+    let query = &request.query;
+    let allowed: Vec<_> = arguments.iter().chain(&FILTERS).copied().collect();
+    query.reject_unknown(&allowed)?;
     let scope = match (scope, query.text("node")?.or(query.text("node_uuid")?), query.text("portgroup")?) {
-        (Scope::All, Some(_), Some(_)) => return Err(Fault::Forbidden),
-        (Scope::All, Some(node), None) => Scope::Node(found(call, node).await?.uuid),
-        (Scope::All, None, Some(group)) => {
-            call.needs(24)?;
-            Scope::Group(portgroups::found(call, group).await?)
+        (PortScope::All, Some(_), Some(_)) => return Err(Fault::Forbidden),
+        (PortScope::All, Some(node), None) => PortScope::Node(find_node(request, node).await?.uuid),
+        (PortScope::All, None, Some(group)) => {
+            request.require_version(24)?;
+            PortScope::Group(portgroups::find_portgroup(request, group).await?)
         }
         (scope, ..) => scope,
     };
-    let (of_node, group) = match scope {
-        Scope::All => (None, None),
-        Scope::Node(node) => (Some(node), None),
-        Scope::Group(group) => (Some(group.node_uuid), Some(group.uuid)),
+    let (node_uuid, group) = match scope {
+        PortScope::All => (None, None),
+        PortScope::Node(node) => (Some(node), None),
+        PortScope::Group(group) => (Some(group.node_uuid), Some(group.uuid)),
     };
-    let address = query.text("address")?.map(|text| mac("address", text)).transpose()?;
-    let keeps = Box::new(move |port: &Port| {
+    let address = query.text("address")?.map(|text| parse_mac("address", text)).transpose()?;
+    let filter = Box::new(move |port: &Port| {
         address.is_none_or(|address| port.address == address)
             && (group.is_none() || port.portgroup_uuid == group)
     });
-    Listing { call, path: path.into(), choice, of_node, keeps }.page().await.map(Reply::Shown)
+    Listing { request, path: path.into(), selection, node_uuid, filter }.page().await.map(Reply::Json)
 }
 
 /// `GET /v1/ports/{port}`
-pub(super) async fn get(call: Call, At(ident): At<String>) -> Answer {
-    call.query.only(&["fields"])?;
-    let uuid = uuid("port_ident", &ident)?;
-    let choice = Choice::of_one::<Port>(&call)?;
-    let port = call.state.inventory.get::<Port>(uuid).await?.ok_or_else(|| Fault::missing::<Port>(uuid))?;
-    Ok(Reply::Shown(show(&port.value, &call, &choice)))
+pub(super) async fn get(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
+    request.query.reject_unknown(&["fields"])?;
+    let uuid = parse_uuid("port_ident", &ident)?;
+    let selection = FieldSelection::for_record::<Port>(&request)?;
+    let port =
+        request.state.inventory.get::<Port>(uuid).await?.ok_or_else(|| Fault::not_found::<Port>(uuid))?;
+    Ok(Reply::Json(show(&port.value, &request, &selection)))
 }
 
 /// `PATCH /v1/ports/{port}`
-pub(super) async fn update(call: Call, At(ident): At<String>, Sent(body): Sent) -> Answer {
-    let uuid = uuid("port_ident", &ident)?;
-    let patch = Patch::read::<Port>(body, &call)?;
+pub(super) async fn update(
+    request: ApiRequest,
+    PathParam(ident): PathParam<String>,
+    JsonBody(body): JsonBody,
+) -> HandlerResult {
+    let uuid = parse_uuid("port_ident", &ident)?;
+    let patch = Patch::parse::<Port>(body, &request)?;
     for group in patch.values("portgroup_uuid").filter_map(|group| group.as_str()?.parse().ok()) {
         let port =
-            call.state.inventory.get::<Port>(uuid).await?.ok_or_else(|| Fault::missing::<Port>(uuid))?;
-        check_group(&call, Some(group), port.value.node_uuid).await?;
+            request.state.inventory.get::<Port>(uuid).await?.ok_or_else(|| Fault::not_found::<Port>(uuid))?;
+        check_group(&request, Some(group), port.value.node_uuid).await?;
     }
     let change = |old: &Port, node: Option<&Node>| {
-        let given = patch.applied::<Port>(document(old))?;
-        let new = Port { updated_at: Some(call.now), ..written(old.clone(), &given) };
+        let values = patch.apply::<Port>(document(old))?;
+        let new = Port { updated_at: Some(request.now), ..apply_values(old.clone(), &values) };
         if let Some(node) = node {
-            allowed(old, &new, node)?;
+            check_update(old, &new, node)?;
         }
         Ok(new)
     };
-    let port = call.state.inventory.update(uuid, change).await.map_err(unchanged::<Port>(uuid))?;
-    Ok(Reply::Shown(show(&port, &call, &Choice::All)))
+    let port = request.state.inventory.update(uuid, change).await.map_err(map_update_error::<Port>(uuid))?;
+    Ok(Reply::Json(show(&port, &request, &FieldSelection::All)))
 }
 
-/// Changes that depend on what the node is doing (Ironic's conductor, `update_port`).
-fn allowed(old: &Port, new: &Port, node: &Node) -> Result<(), Fault> {
+/// Checks the changes that depend on the node's state (Ironic's conductor, `update_port`).
+fn check_update(old: &Port, new: &Port, node: &Node) -> Result<(), Fault> {
     use ProvisionState::{Enroll, InspectFailed, Inspecting, Manageable};
     if node.maintenance {
         return Ok(());
@@ -238,9 +269,9 @@ fn allowed(old: &Port, new: &Port, node: &Node) -> Result<(), Fault> {
 }
 
 /// `DELETE /v1/ports/{port}`
-pub(super) async fn delete(call: Call, At(ident): At<String>) -> Answer {
-    let uuid = uuid("port_ident", &ident)?;
-    let allowed = |_: &Port, _: Option<&Node>| Ok(());
-    call.state.inventory.delete(uuid, allowed).await.map_err(unchanged::<Port>(uuid))?;
-    Ok(Reply::Done)
+pub(super) async fn delete(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
+    let uuid = parse_uuid("port_ident", &ident)?;
+    let check = |_: &Port, _: Option<&Node>| Ok(());
+    request.state.inventory.delete(uuid, check).await.map_err(map_update_error::<Port>(uuid))?;
+    Ok(Reply::NoContent)
 }

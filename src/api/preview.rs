@@ -1,65 +1,66 @@
-//! `boot-preview` of a node: the script its machine would get now, and why. Asks without touching anything.
+//! `boot-preview` of a node: the boot script that the node's machine would get now, and the reason. Read-only.
 //!
-//! An extension of ours: Ironic has no such path.
+//! A volboot extension; Ironic has no such path.
 
 use serde_json::{Value, json};
 
-use super::call::{At, Call};
 use super::fault::Fault;
-use super::machines::machines_of;
-use super::node::found;
-use super::reply::{Answer, Reply};
-use crate::attach::Source;
-use crate::boot::Resolved;
-use crate::model::{Asker, Node, Platform, Port};
+use super::machines::list_machines_of_node;
+use super::node::find_node;
+use super::reply::{HandlerResult, Reply};
+use super::request::{ApiRequest, PathParam};
+use crate::attach::ConnectionSource;
+use crate::boot::VolumeResolution;
+use crate::model::{BootRequest, Node, Platform, Port};
 use crate::script;
 
 /// `GET /v1/nodes/{node}/boot-preview`
-pub(super) async fn get(call: Call, At(ident): At<String>) -> Answer {
-    call.query.only(&["platform"])?;
-    let node = found(&call, &ident).await?;
-    let Some(asker) = asker(&call, &node).await? else {
-        return Ok(Reply::Shown(json!({
+pub(super) async fn get(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
+    request.query.reject_unknown(&["platform"])?;
+    let node = find_node(&request, &ident).await?;
+    let Some(boot_request) = build_boot_request(&request, &node).await? else {
+        return Ok(Reply::Json(json!({
             "node": {"uuid": node.uuid, "name": node.name},
             "outcome": "unknown",
-            "reason": "the node has no port, so no machine is recognised as it",
-            "asked_as": null,
+            "reason": "the node has no port, so no machine can be identified as this node",
+            "requester": null,
             "volumes": [],
             "script": null,
         })));
     };
-    let decision = call.state.boot.preview(&asker).await;
-    let script = script::preview(&decision.answer, &asker, call.state.watch.scripts);
-    Ok(Reply::Shown(json!({
+    let decision = request.state.boot.preview(&boot_request).await;
+    let script = script::preview(&decision.answer, &boot_request, request.state.monitoring.scripts);
+    Ok(Reply::Json(json!({
         "node": {"uuid": node.uuid, "name": node.name},
         "outcome": decision.answer.outcome(),
         "reason": decision.answer.reason(),
-        "asked_as": {"macs": asker.macs, "platform": asker.platform.map(Platform::as_str)},
-        "volumes": decision.resolved.iter().map(volume).collect::<Vec<_>>(),
+        "requester": {"macs": boot_request.macs, "platform": boot_request.platform.map(Platform::as_str)},
+        "volumes": decision.resolutions.iter().map(show_volume).collect::<Vec<_>>(),
         "script": script.ok(),
     })))
 }
 
-/// The node's machine, as it would ask: through its first port, on the firmware it was last seen with.
-async fn asker(call: &Call, node: &Node) -> Result<Option<Asker>, Fault> {
-    let ports: Vec<Port> = call.state.inventory.all_of(node.uuid).await?;
+/// Builds the boot request of the node's machine: from its first port, with the firmware of its last boot.
+async fn build_boot_request(request: &ApiRequest, node: &Node) -> Result<Option<BootRequest>, Fault> {
+    let ports: Vec<Port> = request.state.inventory.list_all_of(node.uuid).await?;
     let first = ports.iter().find(|port| port.pxe_enabled).or(ports.first());
     let Some(first) = first else { return Ok(None) };
-    let mut asker = Asker::new(first.address).with_macs(ports.iter().map(|port| port.address));
-    asker.platform = if let Some(text) = call.query.text("platform")? {
-        let unknown = |()| Fault::Invalid(format!("platform is pcbios or efi, not \"{text}\""));
-        Some(text.parse().map_err(unknown)?)
+    let mut boot_request = BootRequest::new(first.address).with_macs(ports.iter().map(|port| port.address));
+    boot_request.platform = if let Some(text) = request.query.text("platform")? {
+        let invalid =
+            |()| Fault::Invalid(format!("Invalid platform \"{text}\"; valid platforms are pcbios and efi"));
+        Some(text.parse().map_err(invalid)?)
     } else {
-        let machines = machines_of(call, node.uuid).await?;
+        let machines = list_machines_of_node(request, node.uuid).await?;
         machines.iter().find_map(|machine| machine.platform.as_deref()?.parse().ok())
     };
-    Ok(Some(asker))
+    Ok(Some(boot_request))
 }
 
-fn volume(resolved: &Resolved) -> Value {
-    let learnt_at = match &resolved.source {
-        Source::LastKnown { learnt_at, .. } => Some(learnt_at),
-        Source::Records | Source::Cinder => None,
+fn show_volume(resolved: &VolumeResolution) -> Value {
+    let resolved_at = match &resolved.source {
+        ConnectionSource::LastKnown { resolved_at, .. } => Some(resolved_at),
+        ConnectionSource::Records | ConnectionSource::Cinder => None,
     };
-    json!({"id": resolved.volume, "source": resolved.source.as_str(), "learnt_at": learnt_at})
+    json!({"id": resolved.volume, "source": resolved.source.as_str(), "resolved_at": resolved_at})
 }

@@ -1,14 +1,14 @@
-//! Provision verbs: from which state each leads where. Pure, so that every row of the table is a test.
+//! The provision state machine: the transitions of each verb. Pure, so that every row of the table is a test.
 //!
-//! Ironic has states in between (`verifying`, `deploying`, `cleaning` …), in which its conductors work on the
-//! machine. Here is nothing to be done to a machine, so a verb leads to its end at once, and a client that polls
-//! finds state and target changed together.
+//! Ironic has transient states (`verifying`, `deploying`, `cleaning` …) while its conductors work on the machine.
+//! volboot does nothing to the machine, so a verb leads to its end state at once. A polling client sees state and
+//! target change together.
 
 use super::fault::Fault;
-use super::version::Version;
+use super::version::Microversion;
 use crate::model::{Node, ProvisionState};
 
-/// What a client can ask to be done with a node.
+/// A provision verb, the target of a client's request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
     Manage,
@@ -17,15 +17,15 @@ pub(super) enum Verb {
     Rebuild,
     Deleted,
     Adopt,
-    /// Known to Ironic at these versions, but nothing here can do it.
+    /// `Inspect`, `Clean` and `Abort` exist in Ironic at these microversions, but no driver here supports them.
     Inspect,
     Clean,
     Abort,
 }
 
 impl Verb {
-    /// The verb of a name, if it is one in this version.
-    pub(super) fn named(name: &str, version: Version) -> Result<Option<Self>, Fault> {
+    /// Parses a verb; `None` for an unknown name.
+    pub(super) fn parse(name: &str, version: Microversion) -> Result<Option<Self>, Fault> {
         let (verb, since) = match name {
             "active" => (Some(Self::Active), 1),
             "rebuild" => (Some(Self::Rebuild), 1),
@@ -36,18 +36,18 @@ impl Verb {
             "abort" => (Some(Self::Abort), 13),
             "clean" => (Some(Self::Clean), 15),
             "adopt" => (Some(Self::Adopt), 17),
-            // Later than the last version served.
+            // Newer than the last supported microversion.
             "rescue" | "unrescue" => (None, 38),
             "deploy" | "undeploy" => (None, 73),
             "unhold" => (None, 85),
             "service" => (None, 87),
             _ => return Ok(None),
         };
-        if version < Version(since) { Err(Fault::too_new()) } else { Ok(verb) }
+        if version < Microversion(since) { Err(Fault::needs_newer_version()) } else { Ok(verb) }
     }
 
-    /// The state in which a node ends by this verb; `None` if it cannot be asked for in the state it is in.
-    pub(super) const fn leads(self, from: ProvisionState) -> Option<ProvisionState> {
+    /// The end state of the verb; `None` if the verb is invalid in the state `from`.
+    pub(super) const fn end_state(self, from: ProvisionState) -> Option<ProvisionState> {
         use ProvisionState::{
             Active, AdoptFailed, Available, CleanFailed, DeployFailed, DeployWait, Enroll, Error,
             InspectFailed, Manageable,
@@ -65,23 +65,27 @@ impl Verb {
         }
     }
 
-    /// Whether the machine is given its volumes by it.
+    /// Whether the verb deploys the node's volumes.
     pub(super) const fn deploys(self) -> bool {
         matches!(self, Self::Active | Self::Rebuild)
     }
 }
 
-/// The state to which a request leads, or why it does not.
-pub(super) fn end(node: &Node, name: &str, version: Version) -> Result<(Verb, ProvisionState), Fault> {
+/// Resolves a request to its verb and end state, or returns the fault.
+pub(super) fn resolve_verb(
+    node: &Node,
+    name: &str,
+    version: Microversion,
+) -> Result<(Verb, ProvisionState), Fault> {
     let wrong_state = || Fault::wrong_state(name, node.uuid, node.provision_state.as_str());
-    let verb = Verb::named(name, version)?.ok_or_else(wrong_state)?;
+    let verb = Verb::parse(name, version)?.ok_or_else(wrong_state)?;
     if verb.deploys() && node.maintenance {
         return Err(Fault::Invalid(format!(
             "The provisioning operation can't be performed on node {} because it's in maintenance mode.",
             node.uuid
         )));
     }
-    Ok((verb, verb.leads(node.provision_state).ok_or_else(wrong_state)?))
+    Ok((verb, verb.end_state(node.provision_state).ok_or_else(wrong_state)?))
 }
 
 #[cfg(test)]
@@ -89,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_verb_is_taken_in_these_states_and_leads_there() {
+    fn each_verb_has_its_start_states_and_end_state() {
         for (verb, from, to) in [
             (Verb::Manage, "enroll, available, clean failed, inspect failed, adopt failed", "manageable"),
             (Verb::Provide, "manageable", "available"),
@@ -101,23 +105,25 @@ mod tests {
             (Verb::Clean, "manageable", "manageable"),
             (Verb::Abort, "", ""),
         ] {
-            let taken: Vec<_> =
-                ProvisionState::ALL.into_iter().filter(|from| verb.leads(*from).is_some()).collect();
-            let names: Vec<_> = taken.iter().map(|state| state.as_str()).collect();
+            let duplicate_message: Vec<_> =
+                ProvisionState::ALL.into_iter().filter(|from| verb.end_state(*from).is_some()).collect();
+            let names: Vec<_> = duplicate_message.iter().map(|state| state.as_str()).collect();
             assert_eq!(names.join(", "), from, "{verb:?}");
             assert!(
-                taken.iter().all(|from| verb.leads(*from).is_some_and(|end| end.as_str() == to)),
+                duplicate_message
+                    .iter()
+                    .all(|from| verb.end_state(*from).is_some_and(|end| end.as_str() == to)),
                 "{verb:?}"
             );
         }
     }
 
     #[test]
-    fn a_verb_is_there_from_its_version_on() {
-        assert_eq!(Verb::named("active", Version::MIN), Ok(Some(Verb::Active)));
-        assert_eq!(Verb::named("manage", Version(3)), Err(Fault::too_new()));
-        assert_eq!(Verb::named("manage", Version(4)), Ok(Some(Verb::Manage)));
-        assert_eq!(Verb::named("deploy", Version::MAX), Err(Fault::too_new()));
-        assert_eq!(Verb::named("nonsense", Version::MAX), Ok(None));
+    fn a_verb_exists_from_its_microversion() {
+        assert_eq!(Verb::parse("active", Microversion::MIN), Ok(Some(Verb::Active)));
+        assert_eq!(Verb::parse("manage", Microversion(3)), Err(Fault::needs_newer_version()));
+        assert_eq!(Verb::parse("manage", Microversion(4)), Ok(Some(Verb::Manage)));
+        assert_eq!(Verb::parse("deploy", Microversion::MAX), Err(Fault::needs_newer_version()));
+        assert_eq!(Verb::parse("unknown", Microversion::MAX), Ok(None));
     }
 }

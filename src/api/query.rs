@@ -1,4 +1,4 @@
-//! [`Query`]: the arguments behind the `?` of a URL, each checked when it is asked for.
+//! [`Query`]: the query arguments of a URL, each validated on access.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use uuid::Uuid;
@@ -6,27 +6,28 @@ use uuid::Uuid;
 use super::fault::Fault;
 use super::field;
 
-/// What may stand unescaped in a query (RFC 3986 §2.3, and the comma for lists).
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b',');
+/// The unreserved characters of RFC 3986 §2.3, plus the comma for lists; all others are percent-encoded.
+const UNRESERVED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b',');
 
-/// The arguments in the order in which they came.
+/// The arguments in their original order.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Takes a query apart (application/x-www-form-urlencoded).
-    pub(super) fn read(text: &str) -> Result<Self, Fault> {
+    /// Parses a query (application/x-www-form-urlencoded).
+    pub(super) fn parse(text: &str) -> Result<Self, Fault> {
         let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Ok((decoded(name)?, decoded(value)?))
+            Ok((decode(name)?, decode(value)?))
         });
         Ok(Self(pairs.collect::<Result<_, Fault>>()?))
     }
 
-    /// Refuses arguments that are not among these.
-    pub(super) fn only(&self, known: &[&str]) -> Result<(), Fault> {
+    /// Rejects arguments outside `known`.
+    pub(super) fn reject_unknown(&self, allowed: &[&str]) -> Result<(), Fault> {
         let mut unknown: Vec<&str> = self.0.iter().map(|(name, _)| name.as_str()).collect();
-        unknown.retain(|name| !known.contains(name));
+        unknown.retain(|name| !allowed.contains(name));
         unknown.dedup();
         if unknown.is_empty() {
             return Ok(());
@@ -34,26 +35,26 @@ impl Query {
         Err(Fault::Invalid(format!("Unexpected arguments: {}", unknown.join(", "))))
     }
 
-    /// Whether an argument is there.
+    /// Whether an argument is present.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(given, _)| given == name)
+        self.0.iter().any(|(key, _)| key == name)
     }
 
-    /// An argument that may be given once.
+    /// The value of an argument that may occur once.
     pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Fault> {
-        let mut values = self.0.iter().filter(|(given, _)| given == name).map(|(_, value)| value.as_str());
+        let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
         match (values.next(), values.next()) {
             (value, None) => Ok(value),
-            _ => Err(Fault::Invalid(format!("Expected string for {name}: it was given more than once"))),
+            _ => Err(Fault::Invalid(format!("Expected string for {name}: the argument is repeated"))),
         }
     }
 
     pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, Fault> {
-        self.text(name)?.map(|text| field::flag(name, text)).transpose()
+        self.text(name)?.map(|text| field::parse_flag(name, text)).transpose()
     }
 
     pub(super) fn uuid(&self, name: &str) -> Result<Option<Uuid>, Fault> {
-        self.text(name)?.map(|text| field::uuid(name, text)).transpose()
+        self.text(name)?.map(|text| field::parse_uuid(name, text)).transpose()
     }
 
     pub(super) fn integer(&self, name: &str) -> Result<Option<i64>, Fault> {
@@ -61,7 +62,7 @@ impl Query {
         let digits = text.trim();
         match digits.parse() {
             Ok(number) => Ok(Some(number)),
-            // Longer than any number we need, but a number all the same.
+            // Out of range for `i64`, but still a number: saturate.
             Err(_) if is_number(digits) => {
                 Ok(Some(if digits.starts_with('-') { i64::MIN } else { i64::MAX }))
             }
@@ -69,12 +70,12 @@ impl Query {
         }
     }
 
-    /// A list of names, joined by commas or given one by one: lower case, each once.
+    /// A list of names, comma-separated or from repeated arguments: in lower case, without duplicates.
     pub(super) fn names(&self, name: &str) -> Option<Vec<String>> {
-        let given = || self.0.iter().filter(|(given, _)| given == name);
-        given().next()?;
+        let key = || self.0.iter().filter(|(key, _)| key == name);
+        key().next()?;
         let mut names: Vec<String> = Vec::new();
-        for item in given().flat_map(|(_, value)| value.split(',')) {
+        for item in key().flat_map(|(_, value)| value.split(',')) {
             let item = item.trim().to_lowercase();
             if !item.is_empty() && !names.contains(&item) {
                 names.push(item);
@@ -83,28 +84,28 @@ impl Query {
         Some(names)
     }
 
-    /// The same query for the next page: all that it asked for, and where to go on.
-    pub(super) fn continued(&self, sort: &[(&str, &str)], limit: usize, marker: Uuid) -> String {
+    /// Builds the query of the next page: the same arguments with the new marker.
+    pub(super) fn next_page(&self, sort: &[(&str, &str)], limit: usize, marker: Uuid) -> String {
         let replaced =
             |name: &str| name == "limit" || name == "marker" || sort.iter().any(|(key, _)| *key == name);
-        let kept = self.0.iter().filter(|(name, _)| !replaced(name)).map(|(n, v)| (n.as_str(), v.as_str()));
+        let others = self.0.iter().filter(|(name, _)| !replaced(name)).map(|(n, v)| (n.as_str(), v.as_str()));
         let (limit, marker) = (limit.to_string(), marker.to_string());
-        let ours = [("limit", limit.as_str()), ("marker", marker.as_str())];
-        let pairs = sort.iter().copied().chain(kept).chain(ours);
-        let pairs = pairs.map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
+        let position = [("limit", limit.as_str()), ("marker", marker.as_str())];
+        let pairs = sort.iter().copied().chain(others).chain(position);
+        let pairs = pairs.map(|(name, value)| format!("{}={}", encode(name), encode(value)));
         pairs.collect::<Vec<_>>().join("&")
     }
 }
 
-fn decoded(text: &str) -> Result<String, Fault> {
+fn decode(text: &str) -> Result<String, Fault> {
     let spaced = text.replace('+', " ");
-    let decoded = percent_decode_str(&spaced).decode_utf8();
-    decoded.map(std::borrow::Cow::into_owned).map_err(|_| Fault::Invalid("Malformed request URI.".into()))
+    let decode = percent_decode_str(&spaced).decode_utf8();
+    decode.map(std::borrow::Cow::into_owned).map_err(|_| Fault::Invalid("Malformed request URI.".into()))
 }
 
-/// A text as it may stand in a query.
-pub(super) fn encoded(text: &str) -> String {
-    utf8_percent_encode(text, PLAIN).to_string()
+/// Percent-encodes a text for use in a query.
+pub(super) fn encode(text: &str) -> String {
+    utf8_percent_encode(text, UNRESERVED).to_string()
 }
 
 fn is_number(text: &str) -> bool {
@@ -117,37 +118,37 @@ mod tests {
     use super::*;
 
     fn query(text: &str) -> Query {
-        Query::read(text).expect("a query")
+        Query::parse(text).expect("a query")
     }
 
     #[test]
     fn arguments_are_decoded_and_typed() {
-        let given = query("a=1&name=a%20b+c&flag=Yes&fields=UUID,name&fields=name, extra&uuid=");
-        assert_eq!(given.integer("a"), Ok(Some(1)));
-        assert_eq!(given.text("name"), Ok(Some("a b c")));
-        assert_eq!(given.flag("flag"), Ok(Some(true)));
-        assert_eq!(given.names("fields"), Some(vec!["uuid".into(), "name".into(), "extra".into()]));
-        assert_eq!(given.uuid("uuid"), Err(Fault::Invalid("Expected UUID for uuid: ".into())));
-        assert_eq!(given.uuid("none"), Ok(None));
-        assert_eq!(given.names("none"), None);
+        let key = query("a=1&name=a%20b+c&flag=Yes&fields=UUID,name&fields=name, extra&uuid=");
+        assert_eq!(key.integer("a"), Ok(Some(1)));
+        assert_eq!(key.text("name"), Ok(Some("a b c")));
+        assert_eq!(key.flag("flag"), Ok(Some(true)));
+        assert_eq!(key.names("fields"), Some(vec!["uuid".into(), "name".into(), "extra".into()]));
+        assert_eq!(key.uuid("uuid"), Err(Fault::Invalid("Expected UUID for uuid: ".into())));
+        assert_eq!(key.uuid("none"), Ok(None));
+        assert_eq!(key.names("none"), None);
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_by_name() {
+    fn invalid_arguments_are_rejected_by_name() {
         assert!(query("a=1&a=2").text("a").is_err());
         assert!(query("a=1.5").integer("a").is_err());
         assert_eq!(query("a=99999999999999999999").integer("a"), Ok(Some(i64::MAX)));
         assert!(query("a=maybe").flag("a").is_err());
-        assert!(Query::read("a=%ff").is_err());
+        assert!(Query::parse("a=%ff").is_err());
         assert_eq!(
-            query("limit=1&x=1&y=2").only(&["limit"]),
+            query("limit=1&x=1&y=2").reject_unknown(&["limit"]),
             Err(Fault::Invalid("Unexpected arguments: x, y".into()))
         );
     }
 
     #[test]
-    fn the_next_page_keeps_what_was_asked_for() {
-        let next = query("marker=old&driver=a%26b&limit=5&sort_dir=desc").continued(
+    fn the_next_page_keeps_filters_and_order() {
+        let next = query("marker=old&driver=a%26b&limit=5&sort_dir=desc").next_page(
             &[("sort_key", "id"), ("sort_dir", "desc")],
             7,
             Uuid::from_u128(1),

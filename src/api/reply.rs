@@ -1,48 +1,48 @@
-//! [`Reply`]: the answers that succeed, as Ironic gives them.
+//! [`Reply`]: the successful responses, in Ironic's form.
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
-use super::call::Call;
 use super::fault::Fault;
-use super::shown::{Choice, Shown, show};
+use super::request::ApiRequest;
+use super::resource::{ApiResource, FieldSelection, show};
 
-/// What a handler comes to.
-pub(super) type Answer = Result<Reply, Fault>;
+/// The result of every handler.
+pub(super) type HandlerResult = Result<Reply, Fault>;
 
-/// What was asked for was done.
+/// A successful response.
 #[derive(Debug)]
 pub(super) enum Reply {
     /// 200 with a body.
-    Shown(Value),
-    /// 201 with the new record and where it is.
+    Json(Value),
+    /// 201 with the new record and its URL.
     Created {
-        /// Where it is.
+        /// The URL of the new record.
         location: String,
-        /// What it is.
+        /// The new record.
         body: Value,
     },
-    /// 202, with where to see how it goes.
+    /// 202 with the URL for polling the progress.
     AcceptedAt(String),
-    /// 202: on its way. Without a body and without a content type, or clients try to read one.
+    /// 202 without a body or a content type; with a content type, clients try to read a body.
     Accepted,
     /// 204.
-    Done,
+    NoContent,
 }
 
 impl Reply {
-    /// The answer to a record's creation.
-    pub(super) fn created<R: Shown>(call: &Call, record: &R) -> Self {
-        let location = call.links.to(&format!("{}/{}", R::PATH, record.uuid()));
-        Self::Created { location, body: show(record, call, &Choice::All) }
+    /// Builds the response to the creation of a record.
+    pub(super) fn for_new_record<R: ApiResource>(request: &ApiRequest, record: &R) -> Self {
+        let location = request.links.url(&format!("{}/{}", R::PATH, record.uuid()));
+        Self::Created { location, body: show(record, request, &FieldSelection::All) }
     }
 }
 
 impl IntoResponse for Reply {
     fn into_response(self) -> Response {
         match self {
-            Self::Shown(body) => axum::Json(body).into_response(),
+            Self::Json(body) => axum::Json(body).into_response(),
             Self::Created { location, body } => {
                 (StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(body)).into_response()
             }
@@ -50,7 +50,7 @@ impl IntoResponse for Reply {
                 (StatusCode::ACCEPTED, [(header::LOCATION, location)]).into_response()
             }
             Self::Accepted => StatusCode::ACCEPTED.into_response(),
-            Self::Done => StatusCode::NO_CONTENT.into_response(),
+            Self::NoContent => StatusCode::NO_CONTENT.into_response(),
         }
     }
 }

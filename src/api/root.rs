@@ -1,31 +1,31 @@
-//! `/` and `/v1`: where clients begin, and learn the versions and what there is.
+//! `/` and `/v1`: API discovery, the supported microversions and the resources.
 
 use serde_json::{Map, Value, json};
 
-use super::call::Call;
-use super::reply::{Answer, Reply};
-use super::version::Version;
+use super::reply::{HandlerResult, Reply};
+use super::request::ApiRequest;
+use super::version::Microversion;
 
 /// `GET /`
-pub(super) async fn versions(call: Call) -> Answer {
-    let version = version(&call);
-    Ok(Reply::Shown(json!({
+pub(super) async fn get_versions(request: ApiRequest) -> HandlerResult {
+    let version = version(&request);
+    Ok(Reply::Json(json!({
         "name": "OpenStack Ironic API",
-        "description": "volboot: bare machines that boot from volumes, by the API of OpenStack's bare metal service.",
+        "description": "volboot: boots bare-metal machines from volumes, with the API of OpenStack's bare metal service.",
         "default_version": version,
         "versions": [version],
     })))
 }
 
 /// `GET /v1`
-pub(super) async fn v1(call: Call) -> Answer {
+pub(super) async fn get_v1(request: ApiRequest) -> HandlerResult {
     let mut body = Map::new();
     body.insert("id".into(), "v1".into());
-    body.insert("version".into(), version(&call));
+    body.insert("version".into(), version(&request));
     body.insert(
         "links".into(),
         json!([
-            {"rel": "self", "href": call.links.to("")},
+            {"rel": "self", "href": request.links.url("")},
             {
                 "rel": "describedby",
                 "href": "https://docs.openstack.org/ironic/latest/contributor/webapi.html",
@@ -40,19 +40,19 @@ pub(super) async fn v1(call: Call) -> Answer {
     let resources =
         [("nodes", 1), ("ports", 1), ("chassis", 1), ("drivers", 1), ("portgroups", 23), ("volume", 32)];
     for (name, since) in resources {
-        if call.needs(since).is_ok() {
-            body.insert(name.into(), call.links.pair(&format!("{name}/")));
+        if request.require_version(since).is_ok() {
+            body.insert(name.into(), request.links.pair(&format!("{name}/")));
         }
     }
-    Ok(Reply::Shown(body.into()))
+    Ok(Reply::Json(body.into()))
 }
 
-fn version(call: &Call) -> Value {
+fn version(request: &ApiRequest) -> Value {
     json!({
         "id": "v1",
         "status": "CURRENT",
-        "min_version": Version::MIN.to_string(),
-        "version": Version::MAX.to_string(),
-        "links": [{"rel": "self", "href": call.links.to("")}],
+        "min_version": Microversion::MIN.to_string(),
+        "version": Microversion::MAX.to_string(),
+        "links": [{"rel": "self", "href": request.links.url("")}],
     })
 }

@@ -1,4 +1,4 @@
-//! [`Route`]: one operation of the API, from which both the router and the OpenAPI document are made.
+//! [`Route`]: the description of one operation, from which the router and the OpenAPI document are built.
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -8,222 +8,227 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 
-use super::Shared;
-use super::call::Facts;
-use super::fault::{Fault, called};
+use super::SharedState;
+use super::fault::{Fault, kind_name};
 use super::field::Field;
 use super::list;
-use super::shown::Shown;
-use super::version::Version;
-use crate::auth::Right;
+use super::request::RequestContext;
+use super::resource::ApiResource;
+use super::version::Microversion;
+use crate::auth::AccessRole;
 
-/// A method on a path, what it does, and who does it.
+/// A method on a path with its description and its handler.
 pub(super) struct Route {
     pub(super) method: Method,
     pub(super) path: &'static str,
-    /// What it does, in a few words.
-    pub(super) does: &'static str,
-    pub(super) since: Version,
-    pub(super) takes: Takes,
-    pub(super) gives: Gives,
-    /// The arguments it may be given behind a `?`.
-    pub(super) arguments: Vec<&'static str>,
-    /// What who asks must be allowed to do.
-    pub(super) right: Right,
-    /// Whether it is volboot's own, and not in Ironic.
-    pub(super) own: bool,
-    serves: MethodRouter<Shared>,
+    /// A short summary for the OpenAPI document.
+    pub(super) summary: &'static str,
+    pub(super) since: Microversion,
+    pub(super) body: RequestBody,
+    pub(super) response: SuccessResponse,
+    /// The query arguments.
+    pub(super) query: Vec<&'static str>,
+    /// The role that the caller must have.
+    pub(super) role: AccessRole,
+    /// Whether the operation is volboot's extension, absent from Ironic.
+    pub(super) extension: bool,
+    handler: MethodRouter<SharedState>,
 }
 
-/// A kind of record, as the document that describes the API knows it.
+/// A kind of record, as described in the OpenAPI document.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Described {
-    /// What the record is called.
+pub(super) struct RecordSchema {
+    /// The name of the kind.
     pub(super) name: &'static str,
-    /// The key of its lists.
+    /// The key of the array in list responses.
     pub(super) list: &'static str,
     pub(super) fields: &'static [Field],
 }
 
-/// What a request brings.
+/// The content of a request's body.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Takes {
-    Nothing,
+pub(super) enum RequestBody {
+    None,
     /// The fields of a new record.
-    Creation(Described),
+    Creation(RecordSchema),
     /// A JSON patch.
     Patch,
-    /// The arguments of a verb.
+    /// The arguments of an action.
     Arguments(&'static [&'static str]),
 }
 
-/// What is answered if all is well.
+/// The successful response of an operation.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Gives {
-    /// 200 and some object.
+pub(super) enum SuccessResponse {
+    /// 200 with an object.
     Object,
-    /// 200 and a record.
-    One(Described),
-    /// 200 and a page of records.
-    Many(Described),
-    /// 201 and the new record.
-    Created(Described),
-    /// 200 and a text of this kind.
+    /// 200 with a record.
+    Record(RecordSchema),
+    /// 200 with a page of records.
+    Page(RecordSchema),
+    /// 201 with the new record.
+    CreatedRecord(RecordSchema),
+    /// 200 with a text of this content type.
     Text(&'static str),
-    /// 201 and some object.
-    Made,
-    /// 202, and nothing.
+    /// 201 with an object.
+    CreatedObject,
+    /// 202 without a body.
     Accepted,
-    /// 204, and nothing.
-    Done,
+    /// 204.
+    NoContent,
 }
 
 impl Route {
-    pub(super) fn get<T: 'static, H: Handler<T, Shared>>(
+    pub(super) fn get<T: 'static, H: Handler<T, SharedState>>(
         path: &'static str,
-        does: &'static str,
+        summary: &'static str,
         handler: H,
     ) -> Self {
-        Self::new(Method::GET, MethodFilter::GET, path, does, handler)
+        Self::new(Method::GET, MethodFilter::GET, path, summary, handler)
     }
 
-    pub(super) fn post<T: 'static, H: Handler<T, Shared>>(
+    pub(super) fn post<T: 'static, H: Handler<T, SharedState>>(
         path: &'static str,
-        does: &'static str,
+        summary: &'static str,
         handler: H,
     ) -> Self {
-        Self::new(Method::POST, MethodFilter::POST, path, does, handler)
+        Self::new(Method::POST, MethodFilter::POST, path, summary, handler)
     }
 
-    pub(super) fn put<T: 'static, H: Handler<T, Shared>>(
+    pub(super) fn put<T: 'static, H: Handler<T, SharedState>>(
         path: &'static str,
-        does: &'static str,
+        summary: &'static str,
         handler: H,
     ) -> Self {
-        Self::new(Method::PUT, MethodFilter::PUT, path, does, handler)
+        Self::new(Method::PUT, MethodFilter::PUT, path, summary, handler)
     }
 
-    pub(super) fn patch<T: 'static, H: Handler<T, Shared>>(
+    pub(super) fn patch<T: 'static, H: Handler<T, SharedState>>(
         path: &'static str,
-        does: &'static str,
+        summary: &'static str,
         handler: H,
     ) -> Self {
-        Self::new(Method::PATCH, MethodFilter::PATCH, path, does, handler)
+        Self::new(Method::PATCH, MethodFilter::PATCH, path, summary, handler)
     }
 
-    pub(super) fn delete<T: 'static, H: Handler<T, Shared>>(
+    pub(super) fn delete<T: 'static, H: Handler<T, SharedState>>(
         path: &'static str,
-        does: &'static str,
+        summary: &'static str,
         handler: H,
     ) -> Self {
-        Self::new(Method::DELETE, MethodFilter::DELETE, path, does, handler)
+        Self::new(Method::DELETE, MethodFilter::DELETE, path, summary, handler)
     }
 
-    fn new<T: 'static, H: Handler<T, Shared>>(
+    fn new<T: 'static, H: Handler<T, SharedState>>(
         method: Method,
         filter: MethodFilter,
         path: &'static str,
-        does: &'static str,
+        summary: &'static str,
         handler: H,
     ) -> Self {
-        let (takes, gives, arguments) = (Takes::Nothing, Gives::Object, Vec::new());
-        let right = if method.is_safe() { Right::See } else { Right::Use };
-        let serves = on(filter, handler);
-        let (since, own) = (Version::MIN, false);
-        Self { method, path, does, since, takes, gives, arguments, right, own, serves }
+        let (body, response, query) = (RequestBody::None, SuccessResponse::Object, Vec::new());
+        let role = if method.is_safe() { AccessRole::Reader } else { AccessRole::Member };
+        let handler = on(filter, handler);
+        let (since, extension) = (Microversion::MIN, false);
+        Self { method, path, summary, since, body, response, query, role, extension, handler }
     }
 
-    /// It answers with a record.
-    pub(super) fn shows<R: Shown>(self) -> Self {
-        Self { gives: Gives::One(Described::of::<R>()), ..self }.asked(&["fields"])
+    /// Declares that the response is a record.
+    pub(super) fn returns_record<R: ApiResource>(self) -> Self {
+        Self { response: SuccessResponse::Record(RecordSchema::of::<R>()), ..self }.query(&["fields"])
     }
 
-    /// It answers with a page of records, which can be chosen by these arguments.
-    pub(super) fn lists<R: Shown>(self, filters: &[&'static str]) -> Self {
-        let arguments =
-            if self.path.ends_with("/detail") { &list::ARGUMENTS[..4] } else { &list::ARGUMENTS[..] };
-        Self { gives: Gives::Many(Described::of::<R>()), ..self }.asked(arguments).asked(filters)
+    /// Declares that the response is a page of records, with query arguments for filters.
+    pub(super) fn returns_page<R: ApiResource>(self, filters: &[&'static str]) -> Self {
+        let query = if self.path.ends_with("/detail") { &list::ARGUMENTS[..4] } else { &list::ARGUMENTS[..] };
+        Self { response: SuccessResponse::Page(RecordSchema::of::<R>()), ..self }.query(query).query(filters)
     }
 
-    /// It takes a new record, and answers with it.
-    pub(super) fn creates<R: Shown>(self) -> Self {
-        let described = Described::of::<R>();
-        Self { takes: Takes::Creation(described), gives: Gives::Created(described), ..self }
+    /// Declares that the body is a new record and the response the created record.
+    pub(super) fn creates<R: ApiResource>(self) -> Self {
+        let schema = RecordSchema::of::<R>();
+        Self { body: RequestBody::Creation(schema), response: SuccessResponse::CreatedRecord(schema), ..self }
     }
 
-    /// It takes a patch, and answers with what the record has become.
-    pub(super) fn changes<R: Shown>(self) -> Self {
-        Self { takes: Takes::Patch, gives: Gives::One(Described::of::<R>()), ..self }
+    /// Declares that the body is a patch and the response the changed record.
+    pub(super) fn patches<R: ApiResource>(self) -> Self {
+        Self { body: RequestBody::Patch, response: SuccessResponse::Record(RecordSchema::of::<R>()), ..self }
     }
 
-    /// It answers with what it has made.
-    pub(super) fn made(self) -> Self {
-        Self { gives: Gives::Made, ..self }
+    /// Declares that the response is 201 with an object.
+    pub(super) fn returns_created(self) -> Self {
+        Self { response: SuccessResponse::CreatedObject, ..self }
     }
 
-    /// It answers with a text of this kind.
-    pub(super) fn gives(self, kind: &'static str) -> Self {
-        Self { gives: Gives::Text(kind), ..self }
+    /// Declares that the response is text of a content type.
+    pub(super) fn content_type(self, kind: &'static str) -> Self {
+        Self { response: SuccessResponse::Text(kind), ..self }
     }
 
-    /// It is volboot's own.
-    pub(super) fn own(self) -> Self {
-        Self { own: true, ..self }
+    /// Marks the operation as an extension.
+    pub(super) fn extension(self) -> Self {
+        Self { extension: true, ..self }
     }
 
-    /// It answers with nothing, and all is done.
-    pub(super) fn done(self) -> Self {
-        Self { gives: Gives::Done, ..self }
+    /// Declares that the response is 204.
+    pub(super) fn returns_no_content(self) -> Self {
+        Self { response: SuccessResponse::NoContent, ..self }
     }
 
-    /// It answers with nothing, and all is on its way.
-    pub(super) fn accepted(self) -> Self {
-        Self { gives: Gives::Accepted, ..self }
+    /// Declares that the response is 202 without a body.
+    pub(super) fn returns_accepted(self) -> Self {
+        Self { response: SuccessResponse::Accepted, ..self }
     }
 
-    /// It takes these arguments in its body.
-    pub(super) fn told(self, arguments: &'static [&'static str]) -> Self {
-        Self { takes: Takes::Arguments(arguments), ..self }
+    /// Declares the arguments in the body.
+    pub(super) fn body(self, arguments: &'static [&'static str]) -> Self {
+        Self { body: RequestBody::Arguments(arguments), ..self }
     }
 
-    /// It takes these arguments behind a `?`.
-    pub(super) fn asked(mut self, arguments: &[&'static str]) -> Self {
-        self.arguments.extend_from_slice(arguments);
+    /// Declares query arguments.
+    pub(super) fn query(mut self, arguments: &[&'static str]) -> Self {
+        self.query.extend_from_slice(arguments);
         self
     }
 
-    /// It takes another right than others of its method do.
-    pub(super) fn right(self, right: Right) -> Self {
-        Self { right, ..self }
+    /// Requires a role other than the default of the method.
+    pub(super) fn role(self, role: AccessRole) -> Self {
+        Self { role, ..self }
     }
 
-    /// It came with this version; before, there was no such path.
+    /// Sets the first microversion with this path; below it, the path does not exist.
     pub(super) fn since(self, minor: u16) -> Self {
-        Self { since: Version(minor), ..self }
+        Self { since: Microversion(minor), ..self }
     }
 }
 
-impl Described {
-    fn of<R: Shown>() -> Self {
-        Self { name: called(R::KIND), list: R::LIST, fields: R::FIELDS }
+impl RecordSchema {
+    fn of<R: ApiResource>() -> Self {
+        Self { name: kind_name(R::KIND), list: R::LIST, fields: R::FIELDS }
     }
 }
 
-/// The router of all routes, with Ironic's answers where there is none.
-pub(super) fn router(routes: Vec<Route>) -> Router<Shared> {
-    let served = routes.into_iter().fold(Router::new(), |router, route| {
-        router.route(route.path, route.serves.layer(from_fn_with_state((route.since, route.right), gate)))
-    });
-    served.fallback(no_route).method_not_allowed_fallback(no_method)
+/// Builds the router, with Ironic's errors for unknown paths and methods.
+pub(super) fn router(table: Vec<Route>) -> Router<SharedState> {
+    let mut router = Router::new();
+    for Route { path, handler, since, role, .. } in table {
+        router = router.route(path, handler.layer(from_fn_with_state((since, role), check_access)));
+    }
+    router.fallback(no_route).method_not_allowed_fallback(no_method)
 }
 
-/// A path that came later does not exist yet; and not everybody may do everything.
-async fn gate(State((since, right)): State<(Version, Right)>, request: Request, next: Next) -> Response {
-    match request.extensions().get::<Facts>() {
-        Some(facts) if facts.version >= since && facts.right >= right => next.run(request).await,
-        Some(facts) if facts.version >= since => {
+/// Checks the path's microversion and the caller's role.
+async fn check_access(
+    State((since, role)): State<(Microversion, AccessRole)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match request.extensions().get::<RequestContext>() {
+        Some(context) if context.version >= since && context.role >= role => next.run(request).await,
+        Some(context) if context.version >= since => {
             let (method, path) = (request.method(), request.uri().path());
-            let text = format!("Access was denied to {method} {path}: it takes the role {}.", right.role());
+            let text =
+                format!("Access was denied to {method} {path}: the role {} is required.", role.as_str());
             Fault::Denied(text).into_response()
         }
         _ => no_route().await,

@@ -1,34 +1,34 @@
-//! The table of all that is served.
+//! The table of all routes.
 
 use super::route::Route;
 use super::{
-    absent, appliance, chassis, drivers, enroll, events, machines, management, metrics, nodes, portgroups,
-    ports, preview, root, states, validate, volumes,
+    appliance, chassis, drivers, enroll, events, machines, management, metrics, nodes, portgroups, ports,
+    preview, root, states, unsupported, validate, volumes,
 };
-use crate::auth::Right::{Manage, Use};
+use crate::auth::AccessRole::{Admin, Member};
 use crate::model::{Chassis, Node, Port, PortGroup, VolumeConnector, VolumeTarget};
 
-/// Everything that is served.
+/// All routes, in the order of the table.
 pub(super) fn routes() -> Vec<Route> {
     let tables = [
-        roots(),
+        discovery(),
         nodes(),
-        node_parts(),
+        node_subresources(),
         ports(),
         port_groups(),
         volumes(),
         drivers(),
         chassis(),
-        absent(),
-        own(),
+        unsupported(),
+        extensions(),
     ];
     tables.into_iter().flatten().collect()
 }
 
-fn roots() -> Vec<Route> {
+fn discovery() -> Vec<Route> {
     vec![
-        Route::get("/", "Tell the versions of the API", root::versions),
-        Route::get("/v1", "Tell what the API has", root::v1),
+        Route::get("/", "List API versions", root::get_versions),
+        Route::get("/v1", "List the API's resources", root::get_v1),
     ]
 }
 
@@ -36,52 +36,57 @@ fn nodes() -> Vec<Route> {
     const NODE: &str = "/v1/nodes/{node}";
     const MAINTENANCE: &str = "/v1/nodes/{node}/maintenance";
     vec![
-        Route::get("/v1/nodes", "List nodes", nodes::list).lists::<Node>(&nodes::FILTERS),
-        Route::post("/v1/nodes", "Create a node", nodes::create).creates::<Node>().right(Manage),
+        Route::get("/v1/nodes", "List nodes", nodes::list).returns_page::<Node>(&nodes::FILTERS),
+        Route::post("/v1/nodes", "Create a node", nodes::create).creates::<Node>().role(Admin),
         Route::get("/v1/nodes/detail", "List nodes with all their fields", nodes::detail)
-            .lists::<Node>(&nodes::FILTERS),
-        Route::get("/v1/nodes/validate", "Tell what a node lacks", validate::get_by_query)
-            .asked(&["node", "node_uuid"])
-            .right(Use),
-        Route::get(NODE, "Show a node", nodes::get).shows::<Node>(),
-        Route::patch(NODE, "Change a node", nodes::update).changes::<Node>(),
-        Route::delete(NODE, "Delete a node", nodes::delete).done().right(Manage),
-        Route::put(MAINTENANCE, "Take a node into maintenance", nodes::set_maintenance)
-            .told(&["reason"])
-            .accepted(),
-        Route::delete(MAINTENANCE, "End a node's maintenance", nodes::clear_maintenance).accepted(),
+            .returns_page::<Node>(&nodes::FILTERS),
+        Route::get("/v1/nodes/validate", "Validate a node's interfaces", validate::get_by_query)
+            .query(&["node", "node_uuid"])
+            .role(Member),
+        Route::get(NODE, "Show a node", nodes::get).returns_record::<Node>(),
+        Route::patch(NODE, "Change a node", nodes::update).patches::<Node>(),
+        Route::delete(NODE, "Delete a node", nodes::delete).returns_no_content().role(Admin),
+        Route::put(MAINTENANCE, "Set a node's maintenance flag", nodes::set_maintenance)
+            .body(&["reason"])
+            .returns_accepted(),
+        Route::delete(MAINTENANCE, "Clear a node's maintenance flag", nodes::clear_maintenance)
+            .returns_accepted(),
     ]
 }
 
-fn node_parts() -> Vec<Route> {
+fn node_subresources() -> Vec<Route> {
     const DEVICE: &str = "/v1/nodes/{node}/management/boot_device";
     const VIFS: &str = "/v1/nodes/{node}/vifs";
     vec![
-        Route::get("/v1/nodes/{node}/validate", "Tell what a node lacks", validate::get).right(Use),
+        Route::get("/v1/nodes/{node}/validate", "Validate a node's interfaces", validate::get).role(Member),
         Route::get("/v1/nodes/{node}/states", "Show a node's states", states::get),
-        Route::put("/v1/nodes/{node}/states/power", "Record that a node is on or off", states::power)
-            .told(&["target", "timeout"])
-            .accepted(),
-        Route::put("/v1/nodes/{node}/states/provision", "Take a node to another state", states::provision)
-            .told(&["target", "configdrive", "clean_steps"])
-            .accepted(),
-        Route::get(DEVICE, "Show from what a node boots", management::boot_device).right(Use),
-        Route::put(DEVICE, "Set from what a node boots", management::set_boot_device)
-            .told(&["boot_device", "persistent"])
-            .done(),
+        Route::put("/v1/nodes/{node}/states/power", "Record a node's power state", states::set_power)
+            .body(&["target", "timeout"])
+            .returns_accepted(),
+        Route::put(
+            "/v1/nodes/{node}/states/provision",
+            "Change a node's provision state",
+            states::set_provision,
+        )
+        .body(&["target", "configdrive", "clean_steps"])
+        .returns_accepted(),
+        Route::get(DEVICE, "Show a node's boot device", management::get_boot_device).role(Member),
+        Route::put(DEVICE, "Set a node's boot device", management::set_boot_device)
+            .body(&["boot_device", "persistent"])
+            .returns_no_content(),
         Route::get(
             "/v1/nodes/{node}/management/boot_device/supported",
-            "List from what a node can boot",
-            management::supported_boot_devices,
+            "List a node's supported boot devices",
+            management::list_boot_devices,
         )
-        .right(Use),
-        Route::get(VIFS, "List a node's virtual interfaces", management::vifs).since(28),
+        .role(Member),
+        Route::get(VIFS, "List a node's virtual interfaces", management::list_vifs).since(28),
         Route::post(VIFS, "Attach a virtual interface", management::attach_vif)
-            .told(&["id"])
-            .done()
+            .body(&["id"])
+            .returns_no_content()
             .since(28),
         Route::delete("/v1/nodes/{node}/vifs/{vif}", "Detach a virtual interface", management::detach_vif)
-            .done()
+            .returns_no_content()
             .since(28),
     ]
 }
@@ -90,21 +95,21 @@ fn ports() -> Vec<Route> {
     const PORT: &str = "/v1/ports/{port}";
     const OF_NODE: &str = "/v1/nodes/{node}/ports";
     vec![
-        Route::get("/v1/ports", "List ports", ports::list).lists::<Port>(&ports::FILTERS),
-        Route::post("/v1/ports", "Create a port", ports::create).creates::<Port>().right(Manage),
+        Route::get("/v1/ports", "List ports", ports::list).returns_page::<Port>(&ports::FILTERS),
+        Route::post("/v1/ports", "Create a port", ports::create).creates::<Port>().role(Admin),
         Route::get("/v1/ports/detail", "List ports with all their fields", ports::detail)
-            .lists::<Port>(&ports::FILTERS),
-        Route::get(PORT, "Show a port", ports::get).shows::<Port>(),
-        Route::patch(PORT, "Change a port", ports::update).changes::<Port>(),
-        Route::delete(PORT, "Delete a port", ports::delete).done().right(Manage),
-        Route::get(OF_NODE, "List a node's ports", ports::list_of_node).lists::<Port>(&[]),
-        Route::post(OF_NODE, "Nothing: ports are created elsewhere", volumes::malformed),
+            .returns_page::<Port>(&ports::FILTERS),
+        Route::get(PORT, "Show a port", ports::get).returns_record::<Port>(),
+        Route::patch(PORT, "Change a port", ports::update).patches::<Port>(),
+        Route::delete(PORT, "Delete a port", ports::delete).returns_no_content().role(Admin),
+        Route::get(OF_NODE, "List a node's ports", ports::list_of_node).returns_page::<Port>(&[]),
+        Route::post(OF_NODE, "Not supported: create ports at /v1/ports", volumes::reject_malformed_uri),
         Route::get(
             "/v1/nodes/{node}/ports/detail",
             "List a node's ports with all their fields",
             ports::detail_of_node,
         )
-        .lists::<Port>(&[]),
+        .returns_page::<Port>(&[]),
     ]
 }
 
@@ -113,37 +118,40 @@ fn port_groups() -> Vec<Route> {
     const OF_NODE: &str = "/v1/nodes/{node}/portgroups";
     vec![
         Route::get("/v1/portgroups", "List port groups", portgroups::list)
-            .lists::<PortGroup>(&portgroups::FILTERS)
+            .returns_page::<PortGroup>(&portgroups::FILTERS)
             .since(23),
         Route::post("/v1/portgroups", "Create a port group", portgroups::create)
             .creates::<PortGroup>()
-            .right(Manage)
+            .role(Admin)
             .since(23),
         Route::get("/v1/portgroups/detail", "List port groups with all their fields", portgroups::detail)
-            .lists::<PortGroup>(&portgroups::FILTERS)
+            .returns_page::<PortGroup>(&portgroups::FILTERS)
             .since(23),
-        Route::get(GROUP, "Show a port group", portgroups::get).shows::<PortGroup>().since(23),
-        Route::patch(GROUP, "Change a port group", portgroups::update).changes::<PortGroup>().since(23),
-        Route::delete(GROUP, "Delete a port group", portgroups::delete).done().right(Manage).since(23),
+        Route::get(GROUP, "Show a port group", portgroups::get).returns_record::<PortGroup>().since(23),
+        Route::patch(GROUP, "Change a port group", portgroups::update).patches::<PortGroup>().since(23),
+        Route::delete(GROUP, "Delete a port group", portgroups::delete)
+            .returns_no_content()
+            .role(Admin)
+            .since(23),
         Route::get("/v1/portgroups/{portgroup}/ports", "List a group's ports", ports::list_of_group)
-            .lists::<Port>(&[])
+            .returns_page::<Port>(&[])
             .since(24),
         Route::get(
             "/v1/portgroups/{portgroup}/ports/detail",
             "List a group's ports with all their fields",
             ports::detail_of_group,
         )
-        .lists::<Port>(&[])
+        .returns_page::<Port>(&[])
         .since(24),
         Route::get(OF_NODE, "List a node's port groups", portgroups::list_of_node)
-            .lists::<PortGroup>(&[])
+            .returns_page::<PortGroup>(&[])
             .since(24),
         Route::get(
             "/v1/nodes/{node}/portgroups/detail",
             "List a node's port groups with all their fields",
             portgroups::detail_of_node,
         )
-        .lists::<PortGroup>(&[])
+        .returns_page::<PortGroup>(&[])
         .since(24),
     ]
 }
@@ -156,131 +164,153 @@ fn volumes() -> Vec<Route> {
     const TARGET: &str = "/v1/volume/targets/{target}";
     const TARGETS_OF_NODE: &str = "/v1/nodes/{node}/volume/targets";
     let routes = vec![
-        Route::get("/v1/volume", "Tell where volume records are", volumes::index),
+        Route::get("/v1/volume", "Show links to volume records", volumes::index),
         Route::get(
             "/v1/nodes/{node}/volume",
-            "Tell where a node's volume records are",
+            "Show links to a node's volume records",
             volumes::index_of_node,
         ),
         Route::get(CONNECTORS, "List volume connectors", volumes::list::<VolumeConnector>)
-            .lists::<VolumeConnector>(&["node"]),
+            .returns_page::<VolumeConnector>(&["node"]),
         Route::post(CONNECTORS, "Create a volume connector", volumes::create::<VolumeConnector>)
             .creates::<VolumeConnector>(),
         Route::get(CONNECTOR, "Show a volume connector", volumes::get::<VolumeConnector>)
-            .shows::<VolumeConnector>(),
+            .returns_record::<VolumeConnector>(),
         Route::patch(CONNECTOR, "Change a volume connector", volumes::update::<VolumeConnector>)
-            .changes::<VolumeConnector>(),
-        Route::delete(CONNECTOR, "Delete a volume connector", volumes::delete::<VolumeConnector>).done(),
+            .patches::<VolumeConnector>(),
+        Route::delete(CONNECTOR, "Delete a volume connector", volumes::delete::<VolumeConnector>)
+            .returns_no_content(),
         Route::get(CONNECTORS_OF_NODE, "List a node's connectors", volumes::list_of_node::<VolumeConnector>)
-            .lists::<VolumeConnector>(&[]),
-        Route::post(CONNECTORS_OF_NODE, "Nothing: connectors are created elsewhere", volumes::malformed),
+            .returns_page::<VolumeConnector>(&[]),
+        Route::post(
+            CONNECTORS_OF_NODE,
+            "Not supported: create connectors at /v1/volume/connectors",
+            volumes::reject_malformed_uri,
+        ),
         Route::get(TARGETS, "List volume targets", volumes::list::<VolumeTarget>)
-            .lists::<VolumeTarget>(&["node"]),
+            .returns_page::<VolumeTarget>(&["node"]),
         Route::post(TARGETS, "Create a volume target", volumes::create::<VolumeTarget>)
             .creates::<VolumeTarget>(),
-        Route::get(TARGET, "Show a volume target", volumes::get::<VolumeTarget>).shows::<VolumeTarget>(),
+        Route::get(TARGET, "Show a volume target", volumes::get::<VolumeTarget>)
+            .returns_record::<VolumeTarget>(),
         Route::patch(TARGET, "Change a volume target", volumes::update::<VolumeTarget>)
-            .changes::<VolumeTarget>(),
-        Route::delete(TARGET, "Delete a volume target", volumes::delete::<VolumeTarget>).done(),
+            .patches::<VolumeTarget>(),
+        Route::delete(TARGET, "Delete a volume target", volumes::delete::<VolumeTarget>).returns_no_content(),
         Route::get(TARGETS_OF_NODE, "List a node's targets", volumes::list_of_node::<VolumeTarget>)
-            .lists::<VolumeTarget>(&[]),
-        Route::post(TARGETS_OF_NODE, "Nothing: targets are created elsewhere", volumes::malformed),
+            .returns_page::<VolumeTarget>(&[]),
+        Route::post(
+            TARGETS_OF_NODE,
+            "Not supported: create targets at /v1/volume/targets",
+            volumes::reject_malformed_uri,
+        ),
     ];
     routes.into_iter().map(|route| route.since(32)).collect()
 }
 
 fn drivers() -> Vec<Route> {
     vec![
-        Route::get("/v1/drivers", "List drivers", drivers::list).asked(&["type", "detail"]),
-        Route::get("/v1/drivers/properties", "Tell what a driver must be told", drivers::properties_by_query)
-            .asked(&["driver_name"]),
+        Route::get("/v1/drivers", "List drivers", drivers::list).query(&["type", "detail"]),
+        Route::get("/v1/drivers/properties", "List a driver's properties", drivers::properties_by_query)
+            .query(&["driver_name"]),
         Route::get("/v1/drivers/{driver}", "Show a driver", drivers::get),
-        Route::get("/v1/drivers/{driver}/properties", "Tell what a driver must be told", drivers::properties),
+        Route::get("/v1/drivers/{driver}/properties", "List a driver's properties", drivers::properties),
     ]
 }
 
 fn chassis() -> Vec<Route> {
     const CHASSIS: &str = "/v1/chassis/{chassis}";
     vec![
-        Route::get("/v1/chassis", "List chassis", chassis::list).lists::<Chassis>(&[]),
-        Route::post("/v1/chassis", "Create a chassis", chassis::create).creates::<Chassis>().right(Manage),
+        Route::get("/v1/chassis", "List chassis", chassis::list).returns_page::<Chassis>(&[]),
+        Route::post("/v1/chassis", "Create a chassis", chassis::create).creates::<Chassis>().role(Admin),
         Route::get("/v1/chassis/detail", "List chassis with all their fields", chassis::detail)
-            .lists::<Chassis>(&[]),
-        Route::get(CHASSIS, "Show a chassis", chassis::get).shows::<Chassis>(),
-        Route::patch(CHASSIS, "Change a chassis", chassis::update).changes::<Chassis>(),
-        Route::delete(CHASSIS, "Delete a chassis", chassis::delete).done().right(Manage),
+            .returns_page::<Chassis>(&[]),
+        Route::get(CHASSIS, "Show a chassis", chassis::get).returns_record::<Chassis>(),
+        Route::patch(CHASSIS, "Change a chassis", chassis::update).patches::<Chassis>(),
+        Route::delete(CHASSIS, "Delete a chassis", chassis::delete).returns_no_content().role(Admin),
         Route::get("/v1/chassis/{chassis}/nodes", "List a chassis's nodes", nodes::list_of_chassis)
-            .lists::<Node>(&nodes::FILTERS),
+            .returns_page::<Node>(&nodes::FILTERS),
         Route::get(
             "/v1/chassis/{chassis}/nodes/detail",
             "List a chassis's nodes with all their fields",
             nodes::detail_of_chassis,
         )
-        .lists::<Node>(&nodes::FILTERS),
+        .returns_page::<Node>(&nodes::FILTERS),
     ]
 }
 
-fn absent() -> Vec<Route> {
+fn unsupported() -> Vec<Route> {
     const CONSOLE: &str = "/v1/nodes/{node}/states/console";
     const NODE_METHOD: &str = "/v1/nodes/{node}/vendor_passthru/{method}";
     const DRIVER_METHOD: &str = "/v1/drivers/{driver}/vendor_passthru/{method}";
-    let nothing = "Nothing: there are no vendor methods";
+    let summary = "Not supported: no vendor methods";
     vec![
-        Route::get(CONSOLE, "Tell that there is no console", absent::console).right(Use),
-        Route::put(CONSOLE, "Nothing: there is no console", absent::set_console),
-        Route::put("/v1/nodes/{node}/states/raid", "Nothing: there is no RAID", absent::set_raid),
-        Route::put("/v1/nodes/{node}/management/inject_nmi", "Nothing: no interrupts", absent::inject_nmi)
-            .since(29),
-        Route::get("/v1/nodes/{node}/vendor_passthru/methods", "List vendor methods", absent::node_methods)
-            .right(Manage),
-        Route::get(NODE_METHOD, nothing, absent::node_method).right(Manage),
-        Route::post(NODE_METHOD, nothing, absent::node_method).right(Manage),
-        Route::put(NODE_METHOD, nothing, absent::node_method).right(Manage),
-        Route::delete(NODE_METHOD, nothing, absent::node_method).right(Manage),
+        Route::get(CONSOLE, "Show the console state: always disabled", unsupported::get_console).role(Member),
+        Route::put(CONSOLE, "Not supported: no console", unsupported::set_console),
+        Route::put("/v1/nodes/{node}/states/raid", "Not supported: no RAID", unsupported::set_raid),
+        Route::put(
+            "/v1/nodes/{node}/management/inject_nmi",
+            "Not supported: no NMI",
+            unsupported::inject_nmi,
+        )
+        .since(29),
+        Route::get(
+            "/v1/nodes/{node}/vendor_passthru/methods",
+            "List vendor methods",
+            unsupported::list_node_methods,
+        )
+        .role(Admin),
+        Route::get(NODE_METHOD, summary, unsupported::call_node_method).role(Admin),
+        Route::post(NODE_METHOD, summary, unsupported::call_node_method).role(Admin),
+        Route::put(NODE_METHOD, summary, unsupported::call_node_method).role(Admin),
+        Route::delete(NODE_METHOD, summary, unsupported::call_node_method).role(Admin),
         Route::get(
             "/v1/drivers/{driver}/vendor_passthru/methods",
             "List vendor methods",
-            absent::driver_methods,
+            unsupported::list_driver_methods,
         )
-        .right(Manage),
-        Route::get(DRIVER_METHOD, nothing, absent::driver_method).right(Manage),
-        Route::post(DRIVER_METHOD, nothing, absent::driver_method).right(Manage),
-        Route::put(DRIVER_METHOD, nothing, absent::driver_method).right(Manage),
-        Route::delete(DRIVER_METHOD, nothing, absent::driver_method).right(Manage),
+        .role(Admin),
+        Route::get(DRIVER_METHOD, summary, unsupported::call_driver_method).role(Admin),
+        Route::post(DRIVER_METHOD, summary, unsupported::call_driver_method).role(Admin),
+        Route::put(DRIVER_METHOD, summary, unsupported::call_driver_method).role(Admin),
+        Route::delete(DRIVER_METHOD, summary, unsupported::call_driver_method).role(Admin),
         Route::get(
             "/v1/drivers/{driver}/raid/logical_disk_properties",
-            "Nothing: there is no RAID",
-            absent::logical_disk_properties,
+            "Not supported: no RAID",
+            unsupported::get_logical_disk_properties,
         ),
-        Route::get("/v1/lookup", "Nothing: no agent runs on machines", absent::lookup).since(22),
-        Route::post("/v1/heartbeat/{node}", "Nothing: no agent runs on machines", absent::heartbeat)
+        Route::get("/v1/lookup", "Not supported: no deploy agent", unsupported::lookup).since(22),
+        Route::post("/v1/heartbeat/{node}", "Not supported: no deploy agent", unsupported::heartbeat)
             .since(22),
     ]
 }
 
-/// What Ironic does not have.
-fn own() -> Vec<Route> {
+/// volboot's extensions, absent from Ironic.
+fn extensions() -> Vec<Route> {
     let routes = vec![
-        Route::get("/v1/machines", "List machines by their last boots", machines::list)
-            .asked(&machines::ARGUMENTS),
-        Route::get("/v1/machines/{machine}", "Tell what happened to a machine", machines::get),
-        Route::get("/v1/nodes/{node}/boot-history", "Tell how a node's machine booted", machines::of_node),
-        Route::get("/v1/nodes/{node}/boot-preview", "Show what a node's machine would be told", preview::get)
-            .asked(&["platform"]),
-        Route::get("/v1/events", "Follow what happens", events::follow)
-            .asked(&["machine", "node"])
-            .gives("text/event-stream"),
-        Route::get("/v1/appliance", "Tell how volboot itself is", appliance::get),
-        Route::put("/v1/appliance/log", "Log something else until the next reload", appliance::set_log)
-            .told(&["filter"])
-            .right(Manage)
-            .done(),
-        Route::post("/v1/enrollments", "Create a node with all it needs to boot, or nothing", enroll::create)
-            .told(&enroll::ARGUMENTS)
-            .right(Manage)
-            .made(),
-        Route::get("/v1/metrics", "Tell what is counted, also at /metrics", metrics::get)
-            .gives("application/openmetrics-text"),
+        Route::get("/v1/machines", "List machines, the most recent event first", machines::list)
+            .query(&machines::ARGUMENTS),
+        Route::get("/v1/machines/{machine}", "Show a machine and its timeline", machines::get),
+        Route::get("/v1/nodes/{node}/boot-history", "Show a node's boot history", machines::boot_history),
+        Route::get("/v1/nodes/{node}/boot-preview", "Preview a node's boot script", preview::get)
+            .query(&["platform"]),
+        Route::get("/v1/events", "Stream events", events::subscribe)
+            .query(&["machine", "node"])
+            .content_type("text/event-stream"),
+        Route::get("/v1/appliance", "Show volboot's status", appliance::get),
+        Route::put("/v1/appliance/log", "Change the log filter until the next reload", appliance::set_log)
+            .body(&["filter"])
+            .role(Admin)
+            .returns_no_content(),
+        Route::post(
+            "/v1/enrollments",
+            "Create a node with port, connector and target atomically",
+            enroll::create,
+        )
+        .body(&enroll::ARGUMENTS)
+        .role(Admin)
+        .returns_created(),
+        Route::get("/v1/metrics", "Export metrics, also at /metrics", metrics::get)
+            .content_type("application/openmetrics-text"),
     ];
-    routes.into_iter().map(Route::own).collect()
+    routes.into_iter().map(Route::extension).collect()
 }

@@ -1,16 +1,16 @@
-//! `/v1/nodes/{node}/states`: a node's states, shown and changed.
+//! `/v1/nodes/{node}/states`: shows and changes a node's power and provision state.
 
 use serde_json::{Map, Value};
 
-use super::call::{Arguments, At, Call};
-use super::fault::{Fault, unchanged};
-use super::node::{found, touched};
+use super::fault::{Fault, map_update_error};
+use super::node::{find_node, set_updated_at};
 use super::provision::{self, Verb};
-use super::reply::{Answer, Reply};
-use super::shown::Shown;
+use super::reply::{HandlerResult, Reply};
+use super::request::{ApiRequest, Arguments, PathParam};
+use super::resource::ApiResource;
 use crate::model::{Node, PowerState, Properties, ProvisionState, VolumeConnector, VolumeTarget};
 
-/// The fields of a node that are its states, and the version with which each came.
+/// The node's fields in the states resource, each with its first microversion.
 const STATES: [(&str, u16); 9] = [
     ("console_enabled", 1),
     ("last_error", 1),
@@ -24,21 +24,25 @@ const STATES: [(&str, u16); 9] = [
 ];
 
 /// `GET /v1/nodes/{node}/states`
-pub(super) async fn get(call: Call, At(ident): At<String>) -> Answer {
-    let node = found(&call, &ident).await?;
-    let states = STATES.iter().filter(|(_, since)| call.needs(*since).is_ok());
-    let states = states.map(|(name, _)| ((*name).to_owned(), node.field(name, &call)));
-    Ok(Reply::Shown(Value::Object(states.collect::<Map<_, _>>())))
+pub(super) async fn get(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
+    let node = find_node(&request, &ident).await?;
+    let states = STATES.iter().filter(|(_, since)| request.require_version(*since).is_ok());
+    let states = states.map(|(name, _)| ((*name).to_owned(), node.field(name, &request)));
+    Ok(Reply::Json(Value::Object(states.collect::<Map<_, _>>())))
 }
 
-/// `PUT /v1/nodes/{node}/states/power`: recorded, since people switch these machines.
-pub(super) async fn power(call: Call, At(ident): At<String>, arguments: Arguments) -> Answer {
-    arguments.only(&["target", "timeout"])?;
+/// `PUT /v1/nodes/{node}/states/power`: records the state; operators switch these machines by hand.
+pub(super) async fn set_power(
+    request: ApiRequest,
+    PathParam(ident): PathParam<String>,
+    arguments: Arguments,
+) -> HandlerResult {
+    arguments.reject_unknown(&["target", "timeout"])?;
     let target = arguments.required_text("target")?;
     let timeout = arguments.integer("timeout")?;
-    let node = found(&call, &ident).await?;
+    let node = find_node(&request, &ident).await?;
     if target.starts_with("soft ") || timeout.is_some_and(|timeout| timeout != 0) {
-        call.needs(27)?;
+        request.require_version(27)?;
     }
     if timeout.is_some_and(|timeout| timeout < 1) {
         return Err(Fault::Invalid("timeout has to be positive integer".into()));
@@ -55,15 +59,19 @@ pub(super) async fn power(call: Call, At(ident): At<String>, arguments: Argument
         if matches!(old.provision_state, ProvisionState::Cleaning | ProvisionState::CleanWait) {
             return Err(Fault::wrong_state(target, &ident, old.provision_state.as_str()));
         }
-        Ok(touched(Node { power_state: Some(power), last_error: None, ..old.clone() }, call.now))
+        Ok(set_updated_at(Node { power_state: Some(power), last_error: None, ..old.clone() }, request.now))
     };
-    call.state.inventory.update(node.uuid, change).await.map_err(unchanged::<Node>(&ident))?;
-    Ok(Reply::AcceptedAt(call.links.to(&format!("nodes/{ident}/states"))))
+    request.state.inventory.update(node.uuid, change).await.map_err(map_update_error::<Node>(&ident))?;
+    Ok(Reply::AcceptedAt(request.links.url(&format!("nodes/{ident}/states"))))
 }
 
 /// `PUT /v1/nodes/{node}/states/provision`
-pub(super) async fn provision(call: Call, At(ident): At<String>, arguments: Arguments) -> Answer {
-    arguments.only(&[
+pub(super) async fn set_provision(
+    request: ApiRequest,
+    PathParam(ident): PathParam<String>,
+    arguments: Arguments,
+) -> HandlerResult {
+    arguments.reject_unknown(&[
         "target",
         "configdrive",
         "clean_steps",
@@ -74,40 +82,41 @@ pub(super) async fn provision(call: Call, At(ident): At<String>, arguments: Argu
         "runbook",
     ])?;
     let target = arguments.required_text("target")?;
-    let node = found(&call, &ident).await?;
-    let (verb, _) = provision::end(&node, target, call.version)?;
-    possible(verb, target, &node, &arguments)?;
+    let node = find_node(&request, &ident).await?;
+    let (verb, _) = provision::resolve_verb(&node, target, request.version)?;
+    check_arguments(verb, target, &node, &arguments)?;
     if verb.deploys() {
-        deployable(&call, &node).await?;
+        check_deployable(&request, &node).await?;
     }
-    let keep_targets = call.state.keep_targets_on_undeploy;
+    let keep_targets = request.state.keep_targets_on_undeploy;
     let change = |old: &Node| {
-        let (verb, end) = provision::end(old, target, call.version)?;
-        Ok(provisioned(old.clone(), verb, end, keep_targets, &call))
+        let (verb, end) = provision::resolve_verb(old, target, request.version)?;
+        Ok(finish_verb(old.clone(), verb, end, keep_targets, &request))
     };
-    let inventory = &call.state.inventory;
+    let inventory = &request.state.inventory;
     let changed = if verb == Verb::Deleted && !keep_targets {
         inventory.update_without::<VolumeTarget, _>(node.uuid, change).await
     } else {
         inventory.update(node.uuid, |old: &Node, _| change(old)).await
     };
-    changed.map_err(unchanged::<Node>(&ident))?;
-    Ok(Reply::AcceptedAt(call.links.to(&format!("nodes/{ident}/states"))))
+    changed.map_err(map_update_error::<Node>(&ident))?;
+    Ok(Reply::AcceptedAt(request.links.url(&format!("nodes/{ident}/states"))))
 }
 
-/// Refuses what comes with a verb that has no use for it, and verbs that nothing here can carry out.
-fn possible(verb: Verb, target: &str, node: &Node, arguments: &Arguments) -> Result<(), Fault> {
-    for (name, its) in [("clean_steps", "clean"), ("rescue_password", "rescue"), ("service_steps", "service")]
+/// Rejects arguments that the verb does not accept, and verbs that no driver here supports.
+fn check_arguments(verb: Verb, target: &str, node: &Node, arguments: &Arguments) -> Result<(), Fault> {
+    for (name, verb_name) in
+        [("clean_steps", "clean"), ("rescue_password", "rescue"), ("service_steps", "service")]
     {
-        if arguments.has(name) && target != its {
+        if arguments.has(name) && target != verb_name {
             return Err(Fault::Invalid(format!(
-                "\"{name}\" is only valid when setting target provision state to {its}"
+                "\"{name}\" is only valid when setting target provision state to {verb_name}"
             )));
         }
     }
-    for too_new in ["deploy_steps", "disable_ramdisk", "runbook"] {
-        if arguments.has(too_new) {
-            return Err(Fault::too_new());
+    for needs_newer_version in ["deploy_steps", "disable_ramdisk", "runbook"] {
+        if arguments.has(needs_newer_version) {
+            return Err(Fault::needs_newer_version());
         }
     }
     match verb {
@@ -118,17 +127,17 @@ fn possible(verb: Verb, target: &str, node: &Node, arguments: &Arguments) -> Res
         Verb::Clean if !arguments.has("clean_steps") => Err(Fault::Invalid(
             "\"clean_steps\" is required when setting target provision state to clean".into(),
         )),
-        // Ironic takes them and finds out later; a node would stand in `clean failed` then.
+        // Ironic accepts the request and fails later, leaving the node in `clean failed`.
         Verb::Clean => Err(Fault::unsupported(&node.driver, "these clean_steps")),
         _ => Ok(()),
     }
 }
 
-/// Whether the node's records are such that it can boot from its volumes.
-async fn deployable(call: &Call, node: &Node) -> Result<(), Fault> {
-    let connectors: Vec<VolumeConnector> = call.state.inventory.all_of(node.uuid).await?;
-    let targets: Vec<VolumeTarget> = call.state.inventory.all_of(node.uuid).await?;
-    let missing = call.state.boot.faults(node, &connectors, &targets).await;
+/// Checks that the node's records allow a boot from its volumes.
+async fn check_deployable(request: &ApiRequest, node: &Node) -> Result<(), Fault> {
+    let connectors: Vec<VolumeConnector> = request.state.inventory.list_all_of(node.uuid).await?;
+    let targets: Vec<VolumeTarget> = request.state.inventory.list_all_of(node.uuid).await?;
+    let missing = request.state.boot.find_faults(node, &connectors, &targets).await;
     if missing.is_empty() {
         return Ok(());
     }
@@ -139,14 +148,20 @@ async fn deployable(call: &Call, node: &Node) -> Result<(), Fault> {
     )))
 }
 
-/// A node at the end of a verb.
-fn provisioned(node: Node, verb: Verb, end: ProvisionState, keep_targets: bool, call: &Call) -> Node {
+/// Builds the node at the end of a verb.
+fn finish_verb(
+    node: Node,
+    verb: Verb,
+    end: ProvisionState,
+    keep_targets: bool,
+    request: &ApiRequest,
+) -> Node {
     let node = Node {
         provision_state: end,
         target_provision_state: None,
-        provision_updated_at: Some(call.now),
+        provision_updated_at: Some(request.now),
         last_error: None,
-        ..touched(node, call.now)
+        ..set_updated_at(node, request.now)
     };
     match verb {
         Verb::Deleted => Node {

@@ -1,52 +1,54 @@
-//! `/v1/nodes/{node}/validate`: whether each of a node's interfaces has what it needs, and if not, what is missing.
+//! `/v1/nodes/{node}/validate`: validates each of a node's interfaces and reports what is missing.
 //!
-//! What is asked about storage is what a boot will ask ([`Boot::faults`](crate::boot::Boot::faults)): Ironic's rules
-//! for its `cinder` interface, that there is a volume to boot from, and that nothing is in the way of having it.
+//! The storage check is the same as at boot ([`Boot::find_faults`](crate::boot::Boot::faults)): Ironic's rules for its
+//! `cinder` interface, a boot volume, and no obstacle to attaching it.
 
 use serde_json::{Map, Value, json};
 
-use super::call::{At, Call};
 use super::fault::Fault;
-use super::node::found;
-use super::reply::{Answer, Reply};
-use crate::boot::fitness;
+use super::node::find_node;
+use super::reply::{HandlerResult, Reply};
+use super::request::{ApiRequest, PathParam};
+use crate::boot::validate;
 use crate::model::{Node, StorageInterface, VolumeConnector, VolumeTarget};
 
-/// Interfaces that do what there is to do.
-const PRESENT: [&str; 5] = ["boot", "deploy", "management", "network", "power"];
-/// Interfaces that no driver here has.
-const ABSENT: [&str; 6] = ["bios", "console", "firmware", "inspect", "raid", "rescue"];
+/// The interfaces of both drivers; they always validate.
+const SUPPORTED: [&str; 5] = ["boot", "deploy", "management", "network", "power"];
+/// The interfaces that no driver here supports.
+const UNSUPPORTED: [&str; 6] = ["bios", "console", "firmware", "inspect", "raid", "rescue"];
 
 /// `GET /v1/nodes/{node}/validate`
-pub(super) async fn get(call: Call, At(ident): At<String>) -> Answer {
-    report(&call, &ident).await
+pub(super) async fn get(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
+    build_report(&request, &ident).await
 }
 
 /// `GET /v1/nodes/validate?node=`
-pub(super) async fn get_by_query(call: Call) -> Answer {
-    call.query.only(&["node", "node_uuid"])?;
-    match call.query.text("node_uuid")?.or(call.query.text("node")?) {
-        Some(ident) => report(&call, ident).await,
+pub(super) async fn get_by_query(request: ApiRequest) -> HandlerResult {
+    request.query.reject_unknown(&["node", "node_uuid"])?;
+    match request.query.text("node_uuid")?.or(request.query.text("node")?) {
+        Some(ident) => build_report(&request, ident).await,
         None => Err(Fault::Invalid("Missing mandatory parameter: node".into())),
     }
 }
 
-async fn report(call: &Call, ident: &str) -> Answer {
-    let node = found(call, ident).await?;
-    let connectors: Vec<VolumeConnector> = call.state.inventory.all_of(node.uuid).await?;
-    let targets: Vec<VolumeTarget> = call.state.inventory.all_of(node.uuid).await?;
+async fn build_report(request: &ApiRequest, ident: &str) -> HandlerResult {
+    let node = find_node(request, ident).await?;
+    let connectors: Vec<VolumeConnector> = request.state.inventory.list_all_of(node.uuid).await?;
+    let targets: Vec<VolumeTarget> = request.state.inventory.list_all_of(node.uuid).await?;
     let mut report = Map::new();
-    for kind in PRESENT {
+    for kind in SUPPORTED {
         report.insert(kind.into(), json!({"result": true}));
     }
-    for kind in ABSENT {
+    for kind in UNSUPPORTED {
         let reason = Fault::unsupported(&node.driver, kind).to_string();
         report.insert(kind.into(), json!({"result": false, "reason": reason}));
     }
-    let missing = call.state.boot.faults(&node, &connectors, &targets).await;
-    report
-        .insert("storage".into(), storage_report(&node, &missing, &fitness::warnings(&connectors, &targets)));
-    Ok(Reply::Shown(report.into()))
+    let missing = request.state.boot.find_faults(&node, &connectors, &targets).await;
+    report.insert(
+        "storage".into(),
+        storage_report(&node, &missing, &validate::find_warnings(&connectors, &targets)),
+    );
+    Ok(Reply::Json(report.into()))
 }
 
 fn storage_report(node: &Node, missing: &[String], warnings: &[String]) -> Value {
@@ -70,13 +72,13 @@ mod tests {
     use super::*;
 
     fn report(storage: StorageInterface, missing: &[&str], warnings: &[&str]) -> Value {
-        let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let to_strings = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
         let node = Node::new(Uuid::nil(), "fake-hardware", storage, Timestamp::UNIX_EPOCH);
-        storage_report(&node, &owned(missing), &owned(warnings))
+        storage_report(&node, &to_strings(missing), &to_strings(warnings))
     }
 
     #[test]
-    fn all_that_is_missing_is_named_at_once() {
+    fn all_missing_records_are_reported_at_once() {
         let reason = "Failed to validate external storage interface for node \
                       00000000-0000-0000-0000-000000000000: lacks this; has that";
         let got = report(StorageInterface::External, &["lacks this", "has that"], &["beware"]);
@@ -84,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_to_be_known_is_told_where_volumes_are_booted() {
+    fn warnings_are_reported_only_for_nodes_with_volumes() {
         assert_eq!(report(StorageInterface::Cinder, &[], &[]), json!({"result": true}));
         let got = report(StorageInterface::Cinder, &[], &["one", "two"]);
         assert_eq!(got, json!({"result": true, "reason": "one; two"}));

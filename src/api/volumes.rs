@@ -1,147 +1,166 @@
-//! `/v1/volume`: volume connectors and volume targets, which are handled alike.
+//! `/v1/volume`: the shared handlers of volume connectors and volume targets.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::call::{At, Call, Sent};
-use super::fault::{Fault, quoted, unchanged};
-use super::field::{self, Given, Purpose};
+use super::fault::{Fault, map_update_error, quote};
+use super::field::{self, FieldValues, Purpose};
 use super::list::{ARGUMENTS, Listing};
-use super::node::found;
+use super::node::find_node;
 use super::patch::{Patch, document};
-use super::reply::{Answer, Reply};
-use super::shown::{Choice, Shown, show};
+use super::reply::{HandlerResult, Reply};
+use super::request::{ApiRequest, JsonBody, PathParam};
+use super::resource::{ApiResource, FieldSelection, show};
 use crate::model::{Node, PowerState, ProvisionState};
 
-/// A connector or a target.
-pub(super) trait Volume: Shown {
-    /// What it is called behind `volume`.
+/// A volume connector or a volume target.
+pub(super) trait VolumeRecord: ApiResource {
+    /// The kind's name without `volume`.
     const NOUN: &'static str;
 
-    /// The record of what was given. What it cannot do without has been checked to be there.
-    fn made(identity: Identity, given: &Given) -> Self;
+    /// Builds the record from validated values; required fields are present.
+    fn from_values(identity: RecordIdentity, values: &FieldValues) -> Self;
 }
 
-/// What of a record no client writes.
+/// The fields of a record that clients cannot write.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Identity {
+pub(super) struct RecordIdentity {
     pub(super) uuid: Uuid,
     pub(super) created_at: Timestamp,
     pub(super) updated_at: Option<Timestamp>,
 }
 
 /// `GET /v1/volume`
-pub(super) async fn index(call: Call) -> Answer {
-    Ok(Reply::Shown(contents(&call, "volume")))
+pub(super) async fn index(request: ApiRequest) -> HandlerResult {
+    Ok(Reply::Json(build_index(&request, "volume")))
 }
 
 /// `GET /v1/nodes/{node}/volume`
-pub(super) async fn index_of_node(call: Call, At(ident): At<String>) -> Answer {
-    let node = found(&call, &ident).await?;
-    Ok(Reply::Shown(contents(&call, &format!("nodes/{}/volume", node.uuid))))
+pub(super) async fn index_of_node(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
+    let node = find_node(&request, &ident).await?;
+    Ok(Reply::Json(build_index(&request, &format!("nodes/{}/volume", node.uuid))))
 }
 
-fn contents(call: &Call, path: &str) -> Value {
+fn build_index(request: &ApiRequest, path: &str) -> Value {
     json!({
-        "links": call.links.pair(&format!("{path}/")),
-        "connectors": call.links.pair(&format!("{path}/connectors")),
-        "targets": call.links.pair(&format!("{path}/targets")),
+        "links": request.links.pair(&format!("{path}/")),
+        "connectors": request.links.pair(&format!("{path}/connectors")),
+        "targets": request.links.pair(&format!("{path}/targets")),
     })
 }
 
 /// `POST /v1/volume/connectors` and `…/targets`
-pub(super) async fn create<R: Volume>(call: Call, Sent(body): Sent) -> Answer {
-    let given = Given::checked(R::FIELDS, Purpose::Creation, R::NOUN, body)?;
-    let uuid = given.uuid("uuid").unwrap_or_else(Uuid::new_v4);
-    let record = R::made(Identity { uuid, created_at: call.now, updated_at: None }, &given);
-    call.state.inventory.create(&record).await?;
-    Ok(Reply::created(&call, &record))
+pub(super) async fn create<R: VolumeRecord>(request: ApiRequest, JsonBody(body): JsonBody) -> HandlerResult {
+    let values = FieldValues::validate(R::FIELDS, Purpose::Creation, R::NOUN, body)?;
+    let uuid = values.uuid("uuid").unwrap_or_else(Uuid::new_v4);
+    let record = R::from_values(RecordIdentity { uuid, created_at: request.now, updated_at: None }, &values);
+    request.state.inventory.create(&record).await?;
+    Ok(Reply::for_new_record(&request, &record))
 }
 
 /// `GET /v1/volume/connectors` and `…/targets`
-pub(super) async fn list<R: Volume>(call: Call) -> Answer {
-    let of_node = match call.query.text("node")? {
-        Some(ident) => Some(found(&call, ident).await?.uuid),
+pub(super) async fn list<R: VolumeRecord>(request: ApiRequest) -> HandlerResult {
+    let node_uuid = match request.query.text("node")? {
+        Some(ident) => Some(find_node(&request, ident).await?.uuid),
         None => None,
     };
-    page::<R>(&call, R::PATH.to_owned(), of_node).await
+    list_page::<R>(&request, R::PATH.to_owned(), node_uuid).await
 }
 
 /// `GET /v1/nodes/{node}/volume/connectors` and `…/targets`
-pub(super) async fn list_of_node<R: Volume>(call: Call, At(ident): At<String>) -> Answer {
-    let node = found(&call, &ident).await?.uuid;
-    page::<R>(&call, format!("nodes/{node}/{}", R::PATH), Some(node)).await
+pub(super) async fn list_of_node<R: VolumeRecord>(
+    request: ApiRequest,
+    PathParam(ident): PathParam<String>,
+) -> HandlerResult {
+    let node = find_node(&request, &ident).await?.uuid;
+    list_page::<R>(&request, format!("nodes/{node}/{}", R::PATH), Some(node)).await
 }
 
-async fn page<R: Volume>(call: &Call, path: String, of_node: Option<Uuid>) -> Answer {
-    let known: Vec<_> = ARGUMENTS.iter().chain(&["node"]).copied().collect();
-    call.query.only(&known)?;
-    let choice = Choice::of_list::<R>(call, 32)?;
-    Ok(Reply::Shown(Listing::<R> { call, path, choice, of_node, keeps: Box::new(|_| true) }.page().await?))
+async fn list_page<R: VolumeRecord>(
+    request: &ApiRequest,
+    path: String,
+    node_uuid: Option<Uuid>,
+) -> HandlerResult {
+    let allowed: Vec<_> = ARGUMENTS.iter().chain(&["node"]).copied().collect();
+    request.query.reject_unknown(&allowed)?;
+    let selection = FieldSelection::for_list::<R>(request, 32)?;
+    Ok(Reply::Json(
+        Listing::<R> { request, path, selection, node_uuid, filter: Box::new(|_| true) }.page().await?,
+    ))
 }
 
 /// `GET /v1/volume/connectors/{uuid}` and `…/targets/{uuid}`
-pub(super) async fn get<R: Volume>(call: Call, At(ident): At<String>) -> Answer {
-    call.query.only(&["fields"])?;
-    let uuid = identity::<R>(&ident)?;
-    let choice = Choice::of_one::<R>(&call)?;
-    let found = call.state.inventory.get::<R>(uuid).await?.ok_or_else(|| Fault::missing::<R>(uuid))?;
-    Ok(Reply::Shown(show(&found.value, &call, &choice)))
+pub(super) async fn get<R: VolumeRecord>(
+    request: ApiRequest,
+    PathParam(ident): PathParam<String>,
+) -> HandlerResult {
+    request.query.reject_unknown(&["fields"])?;
+    let uuid = parse_identity::<R>(&ident)?;
+    let selection = FieldSelection::for_record::<R>(&request)?;
+    let record = request.state.inventory.get::<R>(uuid).await?.ok_or_else(|| Fault::not_found::<R>(uuid))?;
+    Ok(Reply::Json(show(&record.value, &request, &selection)))
 }
 
 /// `PATCH /v1/volume/connectors/{uuid}` and `…/targets/{uuid}`
-pub(super) async fn update<R: Volume>(call: Call, At(ident): At<String>, Sent(body): Sent) -> Answer {
-    let uuid = identity::<R>(&ident)?;
-    let patch = Patch::read::<R>(body, &call)?;
+pub(super) async fn update<R: VolumeRecord>(
+    request: ApiRequest,
+    PathParam(ident): PathParam<String>,
+    JsonBody(body): JsonBody,
+) -> HandlerResult {
+    let uuid = parse_identity::<R>(&ident)?;
+    let patch = Patch::parse::<R>(body, &request)?;
     let action = format!("volume {} update", R::NOUN);
     for node in patch.values("node_uuid") {
-        // It goes to another machine, which must be off as well.
-        updatable(&action, Some(&new_node(&call, node).await?))?;
+        // The new node's machine must be off as well.
+        check_power_off(&action, Some(&find_new_node(&request, node).await?))?;
     }
     let change = |old: &R, node: Option<&Node>| {
-        let given = patch.applied::<R>(document(old))?;
-        updatable(&action, node)?;
-        let identity = Identity { uuid, created_at: old.created_at(), updated_at: Some(call.now) };
-        Ok(R::made(identity, &given))
+        let values = patch.apply::<R>(document(old))?;
+        check_power_off(&action, node)?;
+        let identity = RecordIdentity { uuid, created_at: old.created_at(), updated_at: Some(request.now) };
+        Ok(R::from_values(identity, &values))
     };
-    let record = call.state.inventory.update(uuid, change).await.map_err(unchanged::<R>(uuid))?;
-    Ok(Reply::Shown(show(&record, &call, &Choice::All)))
+    let record = request.state.inventory.update(uuid, change).await.map_err(map_update_error::<R>(uuid))?;
+    Ok(Reply::Json(show(&record, &request, &FieldSelection::All)))
 }
 
 /// `DELETE /v1/volume/connectors/{uuid}` and `…/targets/{uuid}`
-pub(super) async fn delete<R: Volume>(call: Call, At(ident): At<String>) -> Answer {
-    let uuid = identity::<R>(&ident)?;
-    let allowed = |_: &R, node: Option<&Node>| deletable(&format!("volume {} deletion", R::NOUN), node);
-    call.state.inventory.delete(uuid, allowed).await.map_err(unchanged::<R>(uuid))?;
-    Ok(Reply::Done)
+pub(super) async fn delete<R: VolumeRecord>(
+    request: ApiRequest,
+    PathParam(ident): PathParam<String>,
+) -> HandlerResult {
+    let uuid = parse_identity::<R>(&ident)?;
+    let check = |_: &R, node: Option<&Node>| check_deletable(&format!("volume {} deletion", R::NOUN), node);
+    request.state.inventory.delete(uuid, check).await.map_err(map_update_error::<R>(uuid))?;
+    Ok(Reply::NoContent)
 }
 
-/// What is under a node's path can be listed there, and nothing else (Ironic answers the same).
-pub(super) async fn malformed() -> Answer {
+/// Rejects writes below a node's path, which only serves lists, as in Ironic.
+pub(super) async fn reject_malformed_uri() -> HandlerResult {
     Err(Fault::Invalid("Malformed request URI.".into()))
 }
 
-fn identity<R: Volume>(ident: &str) -> Result<Uuid, Fault> {
-    field::uuid(&format!("{}_uuid", R::NOUN), ident)
+fn parse_identity<R: VolumeRecord>(ident: &str) -> Result<Uuid, Fault> {
+    field::parse_uuid(&format!("{}_uuid", R::NOUN), ident)
 }
 
-/// The node to which a patch gives a volume.
-async fn new_node(call: &Call, node: &Value) -> Result<Node, Fault> {
+/// Finds the node that a patch assigns a volume to.
+async fn find_new_node(request: &ApiRequest, node: &Value) -> Result<Node, Fault> {
     let uuid = node.as_str().and_then(|text| text.parse().ok());
-    let fault = || Fault::Invalid(format!("Expected a UUID for node_uuid, but received {}.", quoted(node)));
-    let found = call.state.inventory.get::<Node>(uuid.ok_or_else(fault)?).await?;
+    let fault = || Fault::Invalid(format!("Expected a UUID for node_uuid, but received {}.", quote(node)));
+    let record = request.state.inventory.get::<Node>(uuid.ok_or_else(fault)?).await?;
     let fault = || {
         Fault::Invalid(format!(
             "Unable to apply the requested node_uuid {}. Requested value was invalid.",
-            quoted(node)
+            quote(node)
         ))
     };
-    found.map(|node| node.value).ok_or_else(fault)
+    record.map(|node| node.value).ok_or_else(fault)
 }
 
-/// What a node's volumes are may change while the machine is off; not knowing whether it is, is not enough.
-fn updatable(action: &str, node: Option<&Node>) -> Result<(), Fault> {
+/// Rejects changes of a node's volumes unless its power state is `power off`; an unknown state is not enough.
+fn check_power_off(action: &str, node: Option<&Node>) -> Result<(), Fault> {
     match node {
         Some(node) if node.power_state != Some(PowerState::Off) => {
             let state = node.power_state.map_or("None", PowerState::as_str);
@@ -151,11 +170,11 @@ fn updatable(action: &str, node: Option<&Node>) -> Result<(), Fault> {
     }
 }
 
-/// Taking a volume away is also allowed where the machine cannot be using it.
-fn deletable(action: &str, node: Option<&Node>) -> Result<(), Fault> {
+/// Rejects deletions unless the machine is off or its provision state rules out that the volume is in use.
+fn check_deletable(action: &str, node: Option<&Node>) -> Result<(), Fault> {
     use ProvisionState::{AdoptFailed, Enroll, Manageable};
     match node {
         Some(node) if matches!(node.provision_state, Enroll | Manageable | AdoptFailed) => Ok(()),
-        node => updatable(action, node),
+        node => check_power_off(action, node),
     }
 }

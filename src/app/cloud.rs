@@ -1,28 +1,28 @@
-//! Which Cinder volumes come from, and what is done without it, as a configuration says.
+//! Builds the Cinder client and the outage policy from the configuration.
 
 use crate::attach::Policy;
-use crate::cinder::{Cinder, Endpoint, Patience};
-use crate::config::{CloudConfig, Config, Fault, WhenAway};
-use crate::keystone::{Cloud, Surroundings};
+use crate::cinder::{Cinder, CinderEndpoint, Timeouts};
+use crate::config::{CloudConfig, Config, Diagnostic, OutagePolicy};
+use crate::keystone::{Cloud, Environment};
 use crate::telemetry::Metrics;
 
-/// The cloud that a configuration leads to; none if it names none. Reads files.
-pub(super) fn resolved(config: &CloudConfig) -> Result<Option<Cloud>, Vec<Fault>> {
-    Cloud::resolve(config, &Surroundings::here())
+/// Resolves the configured cloud; `None` if no cloud is configured. Reads files.
+pub(super) fn resolve(config: &CloudConfig) -> Result<Option<Cloud>, Vec<Diagnostic>> {
+    Cloud::resolve(config, &Environment::from_process())
 }
 
-/// The Cinder of a cloud.
-pub(super) fn cinder(cloud: Cloud, metrics: Metrics) -> Cinder {
+/// Builds the Cinder client of a cloud.
+pub(super) fn build_cinder(cloud: Cloud, metrics: Metrics) -> Cinder {
     let session = cloud.session();
     let Cloud { http, endpoint_override: url, region, interface, .. } = cloud;
-    Cinder::new(session, http, Endpoint { url, region, interface }, Patience::default(), metrics)
+    Cinder::new(session, http, CinderEndpoint { url, region, interface }, Timeouts::default(), metrics)
 }
 
-/// What may be done while Cinder is away, and how much is asked of it at once.
-pub(super) fn policy(config: &Config) -> Policy {
+/// Builds the policy for Cinder outages, with the limit of concurrent resolutions.
+pub(super) fn build_policy(config: &Config) -> Policy {
     let last_known = match config.boot.when_cinder_is_away {
-        WhenAway::LastKnown => Some(config.boot.last_known_max_age),
-        WhenAway::Wait => None,
+        OutagePolicy::LastKnown => Some(config.boot.last_known_max_age),
+        OutagePolicy::Wait => None,
     };
-    Policy { last_known, resolutions: config.cinder.resolutions as usize }
+    Policy { last_known_max_age: last_known, resolutions: config.cinder.resolutions as usize }
 }

@@ -1,4 +1,4 @@
-//! What firmware and iPXE can read over TFTP: the binaries, and the script that leads to the machines' door.
+//! Files that the TFTP server serves: iPXE binaries and the first boot script.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,59 +7,60 @@ use bytes::Bytes;
 use crate::config::{TftpConfig, TransferPorts};
 use crate::images::Images;
 use crate::script::{self, Journey};
-use crate::tftp::{self, Files, Limits, Ports, ReadRequest};
+use crate::tftp::{self, FileSource, Ports, ReadRequest, TransferLimits};
 
-/// The names of the generated script: what DHCP may name, and what newer iPXE asks for by itself in the directory
-/// it came from and in those above.
-const SCRIPTS: [&str; 2] = ["boot.ipxe", "autoexec.ipxe"];
+/// Names of the generated script. DHCP may name the first. Newer iPXE requests the second by itself, in the directory
+/// of its own binary and in the parent directories.
+const SCRIPT_NAMES: [&str; 2] = ["boot.ipxe", "autoexec.ipxe"];
 
-/// The TFTP door as the operator wants it.
-pub(super) fn door(config: &TftpConfig) -> tftp::Config {
+/// Converts `[tftp]` into the configuration of the TFTP server.
+pub(super) fn server_config(config: &TftpConfig) -> tftp::ServerConfig {
     let ports = match &config.ports {
         TransferPorts::Ephemeral => Ports::Ephemeral,
         TransferPorts::Single => Ports::Single,
         TransferPorts::Range(range) => Ports::Range(range.clone()),
     };
-    let limits = Limits {
+    let limits = TransferLimits {
         block_size: config.block_size as u16,
-        window: config.window as u16,
+        window_size: config.window as u16,
         transfers: config.transfers as usize,
         transfers_per_client: config.transfers_per_client as usize,
-        ..Limits::default()
+        ..TransferLimits::default()
     };
-    tftp::Config { ports, limits, ..tftp::Config::new(config.listen.iter().copied()) }
+    tftp::ServerConfig { ports, limits, ..tftp::ServerConfig::new(config.listen.iter().copied()) }
 }
 
-/// The files behind the TFTP door.
+/// File source of the TFTP server.
 pub(super) struct MachineFiles {
     images: Images,
-    /// What machines are told, if the operator said it.
+    /// Base URL from the configuration.
     url: Option<String>,
-    http: SocketAddr,
+    /// Bound address of the boot listener.
+    boot_listener: SocketAddr,
 }
 
 impl MachineFiles {
-    /// `http`: where the machines' door is bound.
-    pub(super) fn new(images: Images, url: Option<String>, http: SocketAddr) -> Self {
-        Self { images, url, http }
+    /// `boot_listener` is the bound address of the boot listener.
+    pub(super) fn new(images: Images, url: Option<String>, boot_listener: SocketAddr) -> Self {
+        Self { images, url, boot_listener }
     }
 
-    /// Where the machines' door is, for a machine that reached us at `local`.
-    fn base(&self, local: Option<IpAddr>) -> Option<String> {
+    /// Base URL of the boot listener, for a machine that used the server's address `local_ip`.
+    fn base_url(&self, local_ip: Option<IpAddr>) -> Option<String> {
         if let Some(url) = &self.url {
             return Some(format!("{url}/"));
         }
-        let bound = Some(self.http.ip()).filter(|ip| !ip.is_unspecified());
-        Some(format!("http://{}/", SocketAddr::new(bound.or(local)?, self.http.port())))
+        let bound_ip = Some(self.boot_listener.ip()).filter(|ip| !ip.is_unspecified());
+        Some(format!("http://{}/", SocketAddr::new(bound_ip.or(local_ip)?, self.boot_listener.port())))
     }
 }
 
-impl Files for MachineFiles {
+impl FileSource for MachineFiles {
     fn read(&self, request: ReadRequest<'_>) -> Option<Bytes> {
         let name = str::from_utf8(request.name).ok()?;
-        let last = name.rsplit('/').next()?;
-        if SCRIPTS.iter().any(|script| last.eq_ignore_ascii_case(script)) {
-            let script = script::gather(&self.base(request.local)?, Journey::new()).ok()?;
+        let file_name = name.rsplit('/').next()?;
+        if SCRIPT_NAMES.iter().any(|script| file_name.eq_ignore_ascii_case(script)) {
+            let script = script::build_gather(&self.base_url(request.local_ip)?, Journey::new()).ok()?;
             return Some(script.into_text().into());
         }
         self.images.get(name)
@@ -74,27 +75,32 @@ mod tests {
         let request = ReadRequest {
             name: name.as_bytes(),
             client: "192.0.2.7:1024".parse().expect("an address"),
-            local: "192.0.2.1".parse().ok(),
+            local_ip: "192.0.2.1".parse().ok(),
         };
         files.read(request).map(|content| String::from_utf8(content.to_vec()).expect("text"))
     }
 
     #[test]
-    fn the_script_names_the_address_at_which_the_machine_reached_us() {
-        let any = MachineFiles::new(Images::default(), None, "0.0.0.0:8080".parse().expect("an address"));
+    fn the_script_contains_the_address_that_the_machine_used() {
+        let unspecified =
+            MachineFiles::new(Images::default(), None, "0.0.0.0:8080".parse().expect("an address"));
         for name in ["boot.ipxe", "autoexec.ipxe", "x86_64/AUTOEXEC.IPXE", "a/b/boot.ipxe"] {
-            let script = read(&any, name).expect("is served");
+            let script = read(&unspecified, name).expect("a script");
             assert!(script.contains(" http://192.0.2.1:8080/boot/${netX/mac:hexhyp}?"), "{script}");
         }
-        let one = MachineFiles::new(Images::default(), None, "[2001:db8::1]:80".parse().expect("an address"));
-        assert!(read(&one, "boot.ipxe").expect("is served").contains(" http://[2001:db8::1]:80/boot/"));
+        let bound =
+            MachineFiles::new(Images::default(), None, "[2001:db8::1]:80".parse().expect("an address"));
+        assert!(read(&bound, "boot.ipxe").expect("a script").contains(" http://[2001:db8::1]:80/boot/"));
         let url = Some("https://boot.example.org/pxe".to_owned());
-        let told = MachineFiles::new(Images::default(), url, "0.0.0.0:8080".parse().expect("an address"));
-        assert!(read(&told, "boot.ipxe").expect("is served").contains(" https://boot.example.org/pxe/boot/"));
+        let configured =
+            MachineFiles::new(Images::default(), url, "0.0.0.0:8080".parse().expect("an address"));
+        assert!(
+            read(&configured, "boot.ipxe").expect("a script").contains(" https://boot.example.org/pxe/boot/")
+        );
     }
 
     #[test]
-    fn nothing_else_is_served() {
+    fn other_names_are_not_found() {
         let files = MachineFiles::new(Images::default(), None, "0.0.0.0:8080".parse().expect("an address"));
         for name in ["etc/passwd", "boot.ipxe/x", "undionly.kpxe", ""] {
             assert_eq!(read(&files, name), None, "{name}");

@@ -1,16 +1,16 @@
-//! Assembly: configuration → parts → listeners → drain. The only module that sees all others.
+//! Assembly: builds all parts from the configuration, serves, reloads, and shuts down. The only module that uses all
+//! others.
 //!
-//! [`App::new`] opens the store and binds every socket, so that what can fail fails before anything is served;
-//! [`App::run`] serves until it is told to stop, and ends in order. Between the two it may be given another
-//! configuration, as often as its operator likes.
+//! [`App::new`] opens the store and binds every socket, so that start-up errors surface before anything is served.
+//! [`App::run`] serves until the stop signal, applies reloads meanwhile, and ends with a graceful shutdown.
 
 mod cloud;
-mod doors;
 mod files;
-mod manager;
+mod reload;
 mod sockets;
+mod systemd;
+mod tftp_events;
 mod tls;
-mod transfers;
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,76 +23,76 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::Watch;
+use crate::api::Monitoring;
 use crate::attach::Attach;
 use crate::auth::{Auth, HtpasswdError};
 use crate::cinder::Cinder;
-use crate::config::{self, Config, ConfigError, Fault, HISTORY};
+use crate::config::{self, Config, ConfigError, Diagnostic, HISTORY_FILE};
 use crate::images::Images;
 use crate::keystone::Validator;
-use crate::listen::{CertificateError, Limits, Listener};
+use crate::listen::{CertificateError, HttpLimits, Listener};
 use crate::store::{Attachments, Inventory, OpenError, RedbStore, Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::tftp;
 use crate::timeline::Timeline;
-use doors::{Doors, Fixed};
+use reload::{Reloadable, Static};
 use sockets::Sockets;
-pub use sockets::{Passed, PassedError};
-use tls::{Certificates, DoorsTls};
+pub use sockets::{PassedSocketError, PassedSockets};
+use tls::{Certificates, ListenerTls};
 
-/// How long running transfers and requests may take to end after a stop was asked for.
-const GRACE: Duration = Duration::from_secs(10);
-/// How long the ends of those transfers may take to be told.
-const LAST_TRANSFERS: Duration = Duration::from_secs(2);
-/// How long a connection of people may be silent between two requests.
-const PATIENCE_WITH_PEOPLE: Duration = Duration::from_secs(75);
-/// Events of the TFTP door that may wait to be told.
-const TFTP_EVENTS: usize = 1024;
+/// The deadline for running transfers and requests after the stop signal.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+/// The time-out for recording the events of those transfers.
+const EVENT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// The idle time-out of connections to the operator listener.
+const OPERATOR_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// Length of the queue of TFTP events.
+const TFTP_EVENT_QUEUE: usize = 1024;
 
-/// volboot could not start.
+/// volboot cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The store cannot be used.
+    /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
-    /// The password file cannot be used.
+    /// The password file cannot be read.
     #[error(transparent)]
     Passwords(#[from] HtpasswdError),
-    /// The cloud cannot be used that the configuration leads to.
-    #[error("{}", config::all(.0))]
-    Cloud(Vec<Fault>),
-    /// A certificate cannot be used.
+    /// The configured cloud cannot be used.
+    #[error("{}", config::format_diagnostics(.0))]
+    Cloud(Vec<Diagnostic>),
+    /// A certificate cannot be loaded.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    /// The API's socket was passed by a service manager, others can reach it, and nobody is asked who they are.
+    /// The service manager passed a non-loopback API socket, but authentication is off.
     #[error(
-        "without authentication the API may listen on loopback only, but the socket passed as 'api' is {0}; \
-         [api] allow_unauthenticated = true if everybody who reaches it may do everything"
+        "the API without authentication may listen on loopback only, but the socket passed as 'api' is {0}; \
+         set [api] allow_unauthenticated = true to give every client full access"
     )]
     Unauthenticated(SocketAddr),
-    /// A socket cannot be had.
-    #[error("cannot listen on {address} ({door})")]
+    /// A socket cannot be bound.
+    #[error("cannot listen on {address} ({listener})")]
     Bind {
-        /// Which listener it is for: `tftp`, `http` or `api`.
-        door: &'static str,
+        /// The listener: `tftp`, `http` or `api`.
+        listener: &'static str,
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
 }
 
-/// volboot could not go on.
+/// volboot failed while serving.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The TFTP door failed.
-    #[error("the TFTP door failed")]
+    /// The TFTP server failed.
+    #[error("the TFTP server failed")]
     Tftp(#[source] io::Error),
-    /// Another door failed.
-    #[error("a door failed: {0}")]
-    Door(String),
-    /// The store failed. It has to be opened anew.
+    /// A listener or the reconciler exited unexpectedly or panicked.
+    #[error("{0}")]
+    Task(String),
+    /// The store failed and must be reopened.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -106,33 +106,33 @@ pub struct App {
     metrics: Metrics,
     timeline: Timeline,
     images: Images,
-    tftp: tftp::Listener,
+    tftp: tftp::Server,
     http: Listener,
     api: Listener,
-    tls: DoorsTls,
+    tls: ListenerTls,
 }
 
 impl App {
-    /// Opens the store and binds every socket that was not `passed`. Must be called within a runtime.
-    pub fn new(config: Config, passed: Passed) -> Result<Self, StartError> {
+    /// Opens the store, takes the `passed` sockets and binds the others. Must be called within a runtime.
+    pub fn new(config: Config, passed: PassedSockets) -> Result<Self, StartError> {
         let Sockets { tftp, http, api } = Sockets::open(&config, passed)?;
-        let cloud = cloud::resolved(&config.cinder.cloud).map_err(StartError::Cloud)?;
+        let cloud = cloud::resolve(&config.cinder.cloud).map_err(StartError::Cloud)?;
         let auth = match config.api.auth {
-            config::Auth::None => Auth::Anybody,
-            config::Auth::HttpBasic => Auth::http_basic(&config.api.htpasswd_file)?,
-            config::Auth::Keystone => {
+            config::AuthStrategy::None => Auth::NoAuth,
+            config::AuthStrategy::HttpBasic => Auth::http_basic(&config.api.htpasswd_file)?,
+            config::AuthStrategy::Keystone => {
                 let validator =
                     Validator::resolve(&config.keystone, cloud.as_ref()).map_err(StartError::Cloud)?;
                 Auth::keystone(validator, config.api.projects.clone())
             }
         };
         let metrics = Metrics::new();
-        let cinder = cloud.map(|cloud| cloud::cinder(cloud, metrics.clone()));
+        let cinder = cloud.map(|cloud| cloud::build_cinder(cloud, metrics.clone()));
         let store = RedbStore::open(&config.store.path)?;
-        // Beside the store, which has made the directory and let nobody else in.
-        let timeline = Timeline::open(Some(&history(&config)), metrics.clone());
+        // In the store's directory, which exists by now and has restricted permissions.
+        let timeline = Timeline::open(Some(&history_path(&config)), metrics.clone());
         let images = find_images(&config.tftp.images);
-        let tls = DoorsTls::new(Certificates::read_blocking(&config)?);
+        let tls = ListenerTls::new(Certificates::read_blocking(&config)?);
         Ok(Self {
             config,
             auth,
@@ -148,8 +148,8 @@ impl App {
         })
     }
 
-    /// Serves until `stop`; then refuses newcomers, lets what runs end, and closes the store. What comes by
-    /// `reloads` takes the place of the configuration it was made with.
+    /// Serves until `stop`, then drains running transfers and requests and closes the store. Each configuration from
+    /// `reloads` replaces the current one.
     pub async fn run(
         self,
         stop: CancellationToken,
@@ -157,117 +157,130 @@ impl App {
     ) -> Result<(), RunError> {
         let Self { config, auth, cinder, store, metrics, timeline, images, tftp, http, api, tls } = self;
         let http_address = http.local_addr();
-        let firmware = tftp.local_addrs().into_iter().map(|address| ("tftp", address));
-        let addresses: Vec<_> = firmware.chain([("http", http_address), ("api", api.local_addr())]).collect();
-        for (door, address) in &addresses {
-            tracing::info!(door, %address, "listening");
+        let tftp_addresses = tftp.local_addrs().into_iter().map(|address| ("tftp", address));
+        let addresses: Vec<_> =
+            tftp_addresses.chain([("http", http_address), ("api", api.local_addr())]).collect();
+        for (listener, address) in &addresses {
+            tracing::info!(listener, %address, "listening");
         }
 
         let inventory = Inventory::new(Arc::clone(&store));
         let attachments = Attachments::new(Arc::clone(&store));
-        let attach = Attach::new(attachments, cinder, cloud::policy(&config));
-        let watch = Watch {
+        let attach = Attach::new(attachments, cinder, cloud::build_policy(&config));
+        let monitoring = Monitoring {
             timeline: timeline.clone(),
             metrics,
             scripts: config.boot,
             attach: attach.clone(),
             images: images.clone(),
-            doors: addresses,
-            store: config.store.path.clone(),
-            history: history(&config),
-            transfers: tftp.counters(),
-            started: Timestamp::now(),
+            listeners: addresses,
+            store_path: config.store.path.clone(),
+            history_path: history_path(&config),
+            tftp_counters: tftp.counters(),
+            started_at: Timestamp::now(),
             stop: stop.clone(),
         };
-        let fixed =
-            Fixed { auth, inventory, attach: attach.clone(), http: http_address, tls: tls.clone(), watch };
-        let mut behind = Doors::new(config, images, fixed);
-
-        let (events, transfers) = mpsc::channel(TFTP_EVENTS);
-        let telling = tokio::spawn(transfers::tell(transfers, timeline.clone()));
-        let mut doors = JoinSet::new();
-        doors.spawn({
-            let (files, stop) = (Arc::new(behind.files()), stop.clone());
-            async move { tftp.serve(files, events, stop, GRACE).await.map_err(RunError::Tftp) }
-        });
-        // The API has a limit of its own, and answers in its own form who exceeds it.
-        let people = Limits {
-            body: 2 * Limits::default().body,
-            // Clients that wait for a node ask every ten seconds, over one connection: it must not be closed in the
-            // very moment in which they do.
-            headers: PATIENCE_WITH_PEOPLE,
-            silence: PATIENCE_WITH_PEOPLE,
-            ..Limits::default()
+        let static_parts = Static {
+            auth,
+            inventory,
+            attach: attach.clone(),
+            http: http_address,
+            tls: tls.clone(),
+            monitoring,
         };
-        let served =
-            [(http, behind.machines(), Limits::default(), tls.http), (api, behind.people(), people, tls.api)];
-        for (listener, router, limits, tls) in served {
-            tokio::spawn(tls.clone().renew(stop.clone()));
-            let served = listener.with_tls(tls).serve(router, limits, stop.clone(), GRACE);
-            doors.spawn(async move {
-                served.await;
+        let mut reloadable = Reloadable::new(config, images, static_parts);
+
+        let (events, transfers) = mpsc::channel(TFTP_EVENT_QUEUE);
+        let event_task = tokio::spawn(tftp_events::record_transfers(transfers, timeline.clone()));
+        let mut listeners = JoinSet::new();
+        listeners.spawn({
+            let (files, stop) = (Arc::new(reloadable.files()), stop.clone());
+            async move { tftp.serve(files, events, stop, SHUTDOWN_GRACE).await.map_err(RunError::Tftp) }
+        });
+        let http_listeners = [
+            (http, reloadable.boot_router(), HttpLimits::default(), tls.http),
+            (api, reloadable.operator_router(), operator_limits(), tls.api),
+        ];
+        for (listener, router, limits, tls) in http_listeners {
+            tokio::spawn(tls.clone().watch_files(stop.clone()));
+            let serve = listener.with_tls(tls).serve(router, limits, stop.clone(), SHUTDOWN_GRACE);
+            listeners.spawn(async move {
+                serve.await;
                 Ok(())
             });
         }
-        let mut reconciling = tokio::spawn(attach.clone().reconcile(stop.clone()));
-        tokio::spawn(manager::keep_alive(stop.clone()));
-        manager::ready();
+        let mut reconciler = tokio::spawn(attach.clone().reconcile(stop.clone()));
+        tokio::spawn(systemd::run_watchdog(stop.clone()));
+        systemd::notify_ready();
         tracing::info!("ready");
 
-        // Whatever ends before it was told to has failed, and the rest is of no use without it: a service manager
-        // that starts all anew is.
+        // A task that exits before the stop signal has failed. volboot then stops as a whole, and the service manager
+        // restarts it.
         let failure = loop {
             tokio::select! {
-                // Asked first: a door that was told to stop may have ended by now.
+                // Polled first: after the stop signal, a listener that has exited is not a failure.
                 biased;
                 () = stop.cancelled() => break None,
-                Some(ended) = doors.join_next() => break Some(match ended {
+                Some(result) = listeners.join_next() => break Some(match result {
                     Ok(Err(error)) => error,
-                    Ok(Ok(())) => RunError::Door("it ended by itself".into()),
-                    Err(panicked) => RunError::Door(panicked.to_string()),
+                    Ok(Ok(())) => RunError::Task("a listener exited unexpectedly".into()),
+                    Err(error) => RunError::Task(format!("a listener failed: {error}")),
                 }),
-                ended = &mut reconciling => break Some(match ended {
-                    Ok(()) => RunError::Door("the reconciler ended by itself".into()),
-                    Err(panicked) => RunError::Door(panicked.to_string()),
+                result = &mut reconciler => break Some(match result {
+                    Ok(()) => RunError::Task("the reconciler exited unexpectedly".into()),
+                    Err(error) => RunError::Task(format!("the reconciler failed: {error}")),
                 }),
-                error = store.failed() => break Some(RunError::Store(error)),
-                Some(read) = reloads.recv() => behind.reload(read).await,
+                error = store.wait_for_failure() => break Some(RunError::Store(error)),
+                Some(config) = reloads.recv() => reloadable.reload(config).await,
             }
         };
-        manager::stopping();
+        systemd::notify_stopping();
         tracing::info!("stopping");
         stop.cancel();
-        // Each door takes no longer than the grace.
-        while doors.join_next().await.is_some() {}
-        if tokio::time::timeout(LAST_TRANSFERS, telling).await.is_err() {
-            tracing::warn!("some transfers' ends are in no timeline");
+        // Each listener keeps the deadline itself.
+        while listeners.join_next().await.is_some() {}
+        if tokio::time::timeout(EVENT_DRAIN_TIMEOUT, event_task).await.is_err() {
+            tracing::warn!("cannot record all TFTP transfers in the timeline: time-out");
         }
-        // No machine asks any more; what Cinder is doing for those that did is given its time.
-        attach.drain(GRACE).await;
-        if !reconciling.is_finished()
-            && let Err(panicked) = reconciling.await
+        // No more boot requests arrive. Calls to Cinder in flight may still complete.
+        attach.drain(SHUTDOWN_GRACE).await;
+        if !reconciler.is_finished()
+            && let Err(error) = reconciler.await
         {
-            tracing::error!(error = %panicked, "the reconciler failed");
+            tracing::error!(error = %error, "the reconciler failed");
         }
-        // It has limits of its own, and a history that is not written is no reason to fail.
+        // The close has its own time-out, and an unwritten history is not a failure.
         let _ = tokio::task::spawn_blocking(move || timeline.close_blocking()).await;
         match (failure, store.close().await) {
             (Some(failure), _) => return Err(failure),
-            (None, closed) => closed?,
+            (None, result) => result?,
         }
         tracing::info!("stopped");
         Ok(())
     }
 }
 
-/// The file of the timelines, beside the store's.
-fn history(config: &Config) -> PathBuf {
-    config.store.path.with_file_name(HISTORY)
+/// The limits of the operator listener.
+fn operator_limits() -> HttpLimits {
+    HttpLimits {
+        // Above the API's own limit, so that the API rejects longer bodies in Ironic's error format.
+        body: 2 * HttpLimits::default().body,
+        // Clients that wait for a node poll every ten seconds over one connection. With a time-out of ten seconds the
+        // server could close it just as the next request arrives.
+        headers: OPERATOR_IDLE_TIMEOUT,
+        write: OPERATOR_IDLE_TIMEOUT,
+        ..HttpLimits::default()
+    }
+}
+
+/// The history file's path, in the store's directory.
+fn history_path(config: &Config) -> PathBuf {
+    config.store.path.with_file_name(HISTORY_FILE)
 }
 
 fn find_images(directories: &[PathBuf]) -> Images {
     let images = Images::find(directories);
-    for image in images.found() {
+    for image in images.available() {
         let (name, path, size) = (image.name, image.path.display(), image.content.len());
         tracing::info!(name, %path, size, "iPXE binary");
     }

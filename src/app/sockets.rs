@@ -1,11 +1,11 @@
-//! The doors' sockets: those that a service manager passed (sd_listen_fds(3)), and for the rest what the configuration
-//! says.
+//! Socket activation: takes the sockets that the service manager passed (sd_listen_fds(3)), and binds the others by
+//! the configuration.
 //!
-//! With sockets of its own making, systemd holds the ports while volboot is restarted, so that nobody is refused, and
-//! volboot needs no capability for a port below 1024. A socket is known by its name: `tftp` (datagrams; several may be
-//! passed), `http`, `api`.
+//! With passed sockets, systemd keeps the ports open while volboot restarts, so that no connection is refused. And
+//! volboot needs no capability for ports below 1024. A socket's name selects its listener: `tftp` (datagram sockets,
+//! one or more), `http`, `api`.
 //!
-//! Invariant: what a configuration must not do by `listen` cannot be done by passing a socket either.
+//! Invariant: the limits on `listen` in the configuration hold for passed sockets too.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -14,141 +14,143 @@ use listenfd::ListenFd;
 
 use super::StartError;
 use super::files;
-use crate::config::{Auth, Config};
+use crate::config::{AuthStrategy, Config};
 use crate::listen::Listener;
 use crate::tftp;
 
-/// What was passed, by the names of the doors.
+/// The passed sockets, by listener.
 #[derive(Debug, Default)]
-pub struct Passed {
+pub struct PassedSockets {
     tftp: Vec<UdpSocket>,
     http: Option<TcpListener>,
     api: Option<TcpListener>,
 }
 
-/// Sockets were passed that volboot can do nothing with.
+/// A passed socket cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum PassedError {
-    /// One has a name that is no door's, or that another has too.
-    #[error("a socket was passed as '{0}': there may be tftp, one http and one api (FileDescriptorName=)")]
+pub enum PassedSocketError {
+    /// The name belongs to no listener, or is a duplicate.
+    #[error("unexpected passed socket '{0}': expected tftp, one http and one api (FileDescriptorName=)")]
     Name(String),
-    /// One is not of the kind that its door needs.
-    #[error("the socket passed as '{name}' cannot be used")]
-    Kind {
-        /// Its name.
+    /// The socket has the wrong type for its listener.
+    #[error("cannot use the passed socket '{name}'")]
+    Type {
+        /// The socket's name.
         name: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
 }
 
-impl Passed {
-    /// Takes what was passed to this process, if anything was. To be called once, while there is one thread only: the
-    /// environment is cleared of it.
-    pub fn take() -> Result<Self, PassedError> {
+impl PassedSockets {
+    /// Takes the sockets that were passed to this process. Call it once, before any other thread starts: it changes
+    /// the environment.
+    pub fn take() -> Result<Self, PassedSocketError> {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
-        let mut passed = ListenFd::from_env();
+        let mut descriptors = ListenFd::from_env();
         let mut names = names.split(':');
-        let mut doors = Self::default();
-        for index in 0..passed.len() {
+        let mut sockets = Self::default();
+        for index in 0..descriptors.len() {
             let name = names.next().unwrap_or_default().to_owned();
-            let kind = |source| PassedError::Kind { name: name.clone(), source };
+            let type_error = |source| PassedSocketError::Type { name: name.clone(), source };
             match name.as_str() {
-                "tftp" => doors.tftp.extend(passed.take_udp_socket(index).map_err(kind)?),
-                "http" if doors.http.is_none() => {
-                    doors.http = passed.take_tcp_listener(index).map_err(kind)?;
+                "tftp" => sockets.tftp.extend(descriptors.take_udp_socket(index).map_err(type_error)?),
+                "http" if sockets.http.is_none() => {
+                    sockets.http = descriptors.take_tcp_listener(index).map_err(type_error)?;
                 }
-                "api" if doors.api.is_none() => {
-                    doors.api = passed.take_tcp_listener(index).map_err(kind)?;
+                "api" if sockets.api.is_none() => {
+                    sockets.api = descriptors.take_tcp_listener(index).map_err(type_error)?;
                 }
-                _ => return Err(PassedError::Name(name)),
+                _ => return Err(PassedSocketError::Name(name)),
             }
         }
-        Ok(doors)
+        Ok(sockets)
     }
 }
 
-/// All doors' sockets, to be served.
+/// The sockets of all listeners.
 pub(super) struct Sockets {
-    pub(super) tftp: tftp::Listener,
+    pub(super) tftp: tftp::Server,
     pub(super) http: Listener,
     pub(super) api: Listener,
 }
 
 impl Sockets {
-    /// Takes what was passed, and binds the rest. Must be called within a runtime.
-    pub(super) fn open(config: &Config, passed: Passed) -> Result<Self, StartError> {
+    /// Takes the passed sockets, and binds the others. Must be called within a runtime.
+    pub(super) fn open(config: &Config, passed: PassedSockets) -> Result<Self, StartError> {
         let tftp = if passed.tftp.is_empty() {
-            tftp::Listener::bind(&files::door(&config.tftp))
+            tftp::Server::bind(&files::server_config(&config.tftp))
         } else {
-            tftp::Listener::adopt(passed.tftp, &files::door(&config.tftp))
+            tftp::Server::adopt(passed.tftp, &files::server_config(&config.tftp))
         };
         let tftp = tftp.map_err(|tftp::BindError { address, source }| StartError::Bind {
-            door: "tftp",
+            listener: "tftp",
             address,
             source,
         })?;
-        let http = open("http", config.http.listen, passed.http)?;
-        let api = open("api", config.api.listen, passed.api)?;
-        let open_to_all = config.api.auth == Auth::None && !config.api.allow_unauthenticated;
-        if open_to_all && !api.local_addr().ip().to_canonical().is_loopback() {
+        let http = open_listener("http", config.http.listen, passed.http)?;
+        let api = open_listener("api", config.api.listen, passed.api)?;
+        let is_unauthenticated = config.api.auth == AuthStrategy::None && !config.api.allow_unauthenticated;
+        if is_unauthenticated && !api.local_addr().ip().to_canonical().is_loopback() {
             return Err(StartError::Unauthenticated(api.local_addr()));
         }
         Ok(Self { tftp, http, api })
     }
 }
 
-fn open(
-    door: &'static str,
+fn open_listener(
+    listener: &'static str,
     address: SocketAddr,
     passed: Option<TcpListener>,
 ) -> Result<Listener, StartError> {
-    let opened = match passed {
+    let socket = match passed {
         Some(socket) => Listener::adopt(socket),
         None => Listener::bind(address),
     };
-    opened.map_err(|source| StartError::Bind { door, address, source })
+    socket.map_err(|source| StartError::Bind { listener, address, source })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn passed_api(address: &str) -> Passed {
-        let api = TcpListener::bind(address).expect("binds");
-        Passed { api: Some(api), ..Passed::default() }
+    fn passed_api(address: &str) -> PassedSockets {
+        let api = TcpListener::bind(address).expect("the socket binds");
+        PassedSockets { api: Some(api), ..PassedSockets::default() }
     }
 
-    fn config(more: &str) -> Config {
+    fn config(api_keys: &str) -> Config {
         let text =
-            format!("[tftp]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n[api]\n{more}");
-        Config::parse(&text).expect("is right")
+            format!("[tftp]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n[api]\n{api_keys}");
+        Config::parse(&text).expect("the configuration is valid")
     }
 
     #[tokio::test]
-    async fn a_passed_socket_is_served_in_the_place_of_the_configured_one() {
+    async fn passed_socket_replaces_the_configured_address() {
         let passed = passed_api("127.0.0.1:0");
         let address = passed.api.as_ref().and_then(|api| api.local_addr().ok()).expect("an address");
-        let sockets = Sockets::open(&config("listen = \"127.0.0.1:1\""), passed).expect("opens");
+        let sockets = Sockets::open(&config("listen = \"127.0.0.1:1\""), passed).expect("the sockets open");
         assert_eq!(sockets.api.local_addr(), address);
     }
 
     #[tokio::test]
-    async fn a_passed_socket_that_others_reach_needs_authentication_too() {
-        let refused = Sockets::open(&config(""), passed_api("0.0.0.0:0"));
-        assert!(matches!(refused, Err(StartError::Unauthenticated(_))));
+    async fn passed_socket_beyond_loopback_needs_authentication() {
+        let result = Sockets::open(&config(""), passed_api("0.0.0.0:0"));
+        assert!(matches!(result, Err(StartError::Unauthenticated(_))));
         assert!(Sockets::open(&config("allow_unauthenticated = true"), passed_api("0.0.0.0:0")).is_ok());
     }
 
     #[tokio::test]
-    async fn several_passed_sockets_serve_tftp_but_none_for_both_kinds_of_addresses() {
-        let socket = |address: &str| UdpSocket::bind(address).expect("binds");
+    async fn several_passed_tftp_sockets_but_no_dual_stack() {
+        let socket = |address: &str| UdpSocket::bind(address).expect("the socket binds");
         let tftp = vec![socket("127.0.0.1:0"), socket("127.0.0.1:0")];
-        let sockets = Sockets::open(&config(""), Passed { tftp, ..Passed::default() }).expect("opens");
+        let sockets = Sockets::open(&config(""), PassedSockets { tftp, ..PassedSockets::default() })
+            .expect("the sockets open");
         assert_eq!(sockets.tftp.local_addrs().len(), 2);
-        let both = vec![socket("[::]:0")];
-        let refused = Sockets::open(&config(""), Passed { tftp: both, ..Passed::default() });
-        assert!(matches!(refused, Err(StartError::Bind { door: "tftp", .. })));
+        let dual_stack = vec![socket("[::]:0")];
+        let result =
+            Sockets::open(&config(""), PassedSockets { tftp: dual_stack, ..PassedSockets::default() });
+        assert!(matches!(result, Err(StartError::Bind { listener: "tftp", .. })));
     }
 }

@@ -1,41 +1,42 @@
-//! The certificates of both HTTP doors: read with a configuration, shown with it, renewed by themselves.
+//! Certificates of both HTTP listeners: loaded at start and at each reload.
 
 use crate::config::{Config, TlsConfig};
-use crate::listen::{Certificate, CertificateError, Plain, Tls};
+use crate::listen::{Certificate, CertificateError, PlainHttp, Tls};
 
-/// What a configuration names, read.
+/// The configured certificates, loaded.
 pub(super) struct Certificates {
     http: Option<Certificate>,
     api: Option<Certificate>,
 }
 
 impl Certificates {
-    /// Reads the files that a configuration names.
+    /// Reads the configured files.
     pub(super) fn read_blocking(config: &Config) -> Result<Self, CertificateError> {
-        let read = |tls: &TlsConfig| match (&tls.certificate, &tls.key) {
+        let load = |tls: &TlsConfig| match (&tls.certificate, &tls.key) {
             (Some(certificate), Some(key)) => Certificate::read_blocking(certificate, key).map(Some),
             _ => Ok(None),
         };
-        Ok(Self { http: read(&config.http.tls)?, api: read(&config.api.tls)? })
+        Ok(Self { http: load(&config.http.tls)?, api: load(&config.api.tls)? })
     }
 }
 
-/// What both doors show now.
+/// TLS of both listeners, with their current certificates.
 #[derive(Clone)]
-pub(super) struct DoorsTls {
+pub(super) struct ListenerTls {
     pub(super) http: Tls,
     pub(super) api: Tls,
 }
 
-impl DoorsTls {
-    /// Machines are answered with and without TLS. People bring passwords, and come with TLS where there is any.
+impl ListenerTls {
+    /// The boot listener accepts plain HTTP beside TLS. The operator listener carries passwords, so a certificate
+    /// makes TLS mandatory there.
     pub(super) fn new(Certificates { http, api }: Certificates) -> Self {
-        Self { http: Tls::new(http, Plain::Answered), api: Tls::new(api, Plain::Refused) }
+        Self { http: Tls::new(http, PlainHttp::Allowed), api: Tls::new(api, PlainHttp::Refused) }
     }
 
-    /// Shows others to whoever connects from now on.
-    pub(super) fn show(&self, Certificates { http, api }: Certificates) {
-        self.http.show(http);
-        self.api.show(api);
+    /// Replaces the certificates; new connections use them.
+    pub(super) fn set_certificates(&self, Certificates { http, api }: Certificates) {
+        self.http.set_certificate(http);
+        self.api.set_certificate(api);
     }
 }

@@ -1,9 +1,9 @@
-//! [`Breaker`]: who does not answer is not asked by everybody, one after another, for nothing.
+//! [`Breaker`]: circuit breaker for Cinder's API and for each volume backend.
 //!
-//! Counted apart: Cinder itself, and each kind of backend (volumes of one type), since one array that is dead must not
-//! take the others with it. After [`FAILURES`] in a row it opens: who asks is told at once. A backend has failed only
-//! if it did so for as many volumes: one that is broken by itself must not close the door to its siblings. Somebody in
-//! the background goes on asking (`reconcile`), and the first answer closes it.
+//! Cinder and each backend (the volumes of one type) have separate circuits, so that one dead array does not affect
+//! the others. A circuit opens after [`FAILURE_THRESHOLD`] failures in a row; requests then fail at once. Failures of
+//! a backend count only for different volumes, so a single broken volume does not block its siblings. A background
+//! task (`reconcile`) probes an open circuit, and the first response closes it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,181 +12,187 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// So many failures in a row are no accident.
-const FAILURES: usize = 3;
-/// Failures that are further apart than this have nothing to do with one another.
-const APART: Duration = Duration::from_secs(120);
-/// Who answered somebody else within this time is slow, not away.
-const LIVES: Duration = Duration::from_secs(3);
-/// How long nobody finds out anew after somebody did.
-const BETWEEN_PROBES: Duration = Duration::from_secs(5);
-/// Kinds of backends that are remembered. A cloud has a dozen.
-const MOST_SCOPES: usize = 256;
+/// Failures in a row that open a circuit.
+const FAILURE_THRESHOLD: usize = 3;
+/// Failures further apart than this are unrelated.
+const FAILURE_WINDOW: Duration = Duration::from_secs(120);
+/// After a response to any caller, Cinder counts as slow rather than unavailable for this long.
+const RECENT_SUCCESS: Duration = Duration::from_secs(3);
+/// The pause between the end of a probe and the next probe.
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// The limit of circuits. A cloud has about a dozen backends.
+const MAX_CIRCUITS: usize = 256;
 
-/// What can be away by itself.
+/// What a circuit protects.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Scope {
-    /// Cinder's API, or Keystone, without which it cannot be asked.
+pub(super) enum CircuitScope {
+    /// Cinder's API, and Keystone, which provides the tokens for Cinder.
     Endpoint,
-    /// What is behind volumes of this type.
+    /// The backend of a volume type.
     Backend(String),
 }
 
+/// A circuit with recent failures. A circuit without failures has no entry.
 #[derive(Debug)]
-struct Failing {
-    in_a_row: usize,
-    /// The volumes it failed for; at most [`FAILURES`].
+struct Circuit {
+    consecutive_failures: usize,
+    /// The volumes that failed, at most [`FAILURE_THRESHOLD`].
     volumes: HashSet<String>,
-    open: bool,
+    is_open: bool,
     reason: String,
-    last: Instant,
-    /// Somebody is finding out whether it answers again, or did at that time.
-    probed: (bool, Instant),
+    last_failure: Instant,
+    /// Whether a probe is running, and when the last one started or ended.
+    probe: (bool, Instant),
 }
 
-impl Failing {
+impl Circuit {
     fn new() -> Self {
         let now = Instant::now();
-        let (volumes, reason) = Default::default();
-        Self { in_a_row: 0, volumes, open: false, reason, last: now, probed: (false, now) }
+        Self {
+            consecutive_failures: 0,
+            volumes: HashSet::new(),
+            is_open: false,
+            reason: String::new(),
+            last_failure: now,
+            probe: (false, now),
+        }
     }
 }
 
-/// Whether Cinder and what is behind it answer.
+/// The circuits of Cinder and its backends.
 #[derive(Debug)]
 pub(super) struct Breaker {
-    failing: Mutex<HashMap<Scope, Failing>>,
-    /// When Cinder last answered anybody.
-    answered: Mutex<Option<Instant>>,
-    /// Why Cinder is not asked at all, for those who stand in a queue for it.
-    closed_to_all: watch::Sender<Option<String>>,
+    circuits: Mutex<HashMap<CircuitScope, Circuit>>,
+    /// When Cinder last responded to any caller.
+    last_response: Mutex<Option<Instant>>,
+    /// Why the endpoint circuit is open; queued resolutions watch this.
+    outage: watch::Sender<Option<String>>,
 }
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self {
-            failing: Mutex::default(),
-            answered: Mutex::default(),
-            closed_to_all: watch::Sender::new(None),
-        }
+        Self { circuits: Mutex::default(), last_response: Mutex::default(), outage: watch::Sender::new(None) }
     }
 }
 
 impl Breaker {
-    /// Whether it makes sense to ask; else why not.
-    pub(super) fn check(&self, scope: &Scope) -> Result<(), String> {
-        match self.failing().get(scope) {
-            Some(failing) if failing.open => Err(failing.reason.clone()),
+    /// Fails with the reason if the circuit is open.
+    pub(super) fn check(&self, scope: &CircuitScope) -> Result<(), String> {
+        match self.lock_circuits().get(scope) {
+            Some(circuit) if circuit.is_open => Err(circuit.reason.clone()),
             _ => Ok(()),
         }
     }
 
-    /// The same, but now and then one is let through to find out: nobody else is while it holds the probe.
-    pub(super) fn ask(&self, scope: &Scope) -> Result<Option<Probe<'_>>, String> {
-        let mut all = self.failing();
-        match all.get_mut(scope) {
-            Some(failing) if failing.open => match failing.probed {
-                (false, last) if last.elapsed() >= BETWEEN_PROBES => {
-                    failing.probed = (true, Instant::now());
-                    Ok(Some(Probe { breaker: self, scope: scope.clone() }))
+    /// Like [`check`](Self::check), but lets one caller per interval through an open circuit as a probe. No other
+    /// caller passes while the probe is held.
+    pub(super) fn try_probe(&self, scope: &CircuitScope) -> Result<Option<CircuitProbe<'_>>, String> {
+        let mut circuits = self.lock_circuits();
+        match circuits.get_mut(scope) {
+            Some(circuit) if circuit.is_open => match circuit.probe {
+                (false, last_probe) if last_probe.elapsed() >= PROBE_INTERVAL => {
+                    circuit.probe = (true, Instant::now());
+                    Ok(Some(CircuitProbe { breaker: self, scope: scope.clone() }))
                 }
-                _ => Err(failing.reason.clone()),
+                _ => Err(circuit.reason.clone()),
             },
             _ => Ok(None),
         }
     }
 
-    /// Whether some backend is not asked: then it matters on which a volume is.
-    pub(super) fn some_backend_is_away(&self) -> bool {
-        self.failing().iter().any(|(scope, failing)| failing.open && *scope != Scope::Endpoint)
+    /// Whether the circuit of any backend is open. Only then does the type of a volume matter.
+    pub(super) fn has_open_backend(&self) -> bool {
+        self.lock_circuits()
+            .iter()
+            .any(|(scope, circuit)| circuit.is_open && *scope != CircuitScope::Endpoint)
     }
 
-    /// Cinder did not answer.
-    pub(super) fn failed(&self, reason: &str) {
-        self.count(Scope::Endpoint, None, reason);
+    /// Counts a failure of Cinder.
+    pub(super) fn record_failure(&self, reason: &str) {
+        self.count_failure(CircuitScope::Endpoint, None, reason);
     }
 
-    /// Cinder did not answer within a moment: that counts unless it answers others.
-    pub(super) fn silent(&self, reason: &str) {
-        let answered = *self.answered.lock().unwrap_or_else(PoisonError::into_inner);
-        if answered.is_none_or(|answered| answered.elapsed() > LIVES) {
-            self.failed(reason);
+    /// Counts a time-out of Cinder, unless Cinder responded to another caller recently.
+    pub(super) fn record_timeout(&self, reason: &str) {
+        let last_response = *self.last_response.lock().unwrap_or_else(PoisonError::into_inner);
+        if last_response.is_none_or(|at| at.elapsed() > RECENT_SUCCESS) {
+            self.record_failure(reason);
         }
     }
 
-    /// What is behind volumes of a type did not, for one of them.
-    pub(super) fn failed_for(&self, kind: &str, volume: &str, reason: &str) {
-        self.count(Scope::Backend(kind.to_owned()), Some(volume), reason);
+    /// Counts a failure of the backend of a volume type, for one volume.
+    pub(super) fn record_backend_failure(&self, volume_type: &str, volume: &str, reason: &str) {
+        self.count_failure(CircuitScope::Backend(volume_type.to_owned()), Some(volume), reason);
     }
 
-    fn count(&self, scope: Scope, volume: Option<&str>, reason: &str) {
-        let mut all = self.failing();
-        if all.len() >= MOST_SCOPES && !all.contains_key(&scope) {
+    fn count_failure(&self, scope: CircuitScope, volume: Option<&str>, reason: &str) {
+        let mut circuits = self.lock_circuits();
+        if circuits.len() >= MAX_CIRCUITS && !circuits.contains_key(&scope) {
             return;
         }
-        let failing = all.entry(scope.clone()).or_insert_with(Failing::new);
-        if !failing.open && failing.last.elapsed() > APART {
-            *failing = Failing::new();
+        let circuit = circuits.entry(scope.clone()).or_insert_with(Circuit::new);
+        if !circuit.is_open && circuit.last_failure.elapsed() > FAILURE_WINDOW {
+            *circuit = Circuit::new();
         }
-        failing.last = Instant::now();
-        failing.in_a_row = failing.in_a_row.saturating_add(1);
-        reason.clone_into(&mut failing.reason);
-        if let Some(volume) = volume.filter(|_| failing.volumes.len() < FAILURES) {
-            failing.volumes.insert(volume.to_owned());
+        circuit.last_failure = Instant::now();
+        circuit.consecutive_failures = circuit.consecutive_failures.saturating_add(1);
+        reason.clone_into(&mut circuit.reason);
+        if let Some(volume) = volume.filter(|_| circuit.volumes.len() < FAILURE_THRESHOLD) {
+            circuit.volumes.insert(volume.to_owned());
         }
-        let enough = volume.map_or(failing.in_a_row, |_| failing.volumes.len()) >= FAILURES;
-        if failing.open || !enough {
+        let failures = volume.map_or(circuit.consecutive_failures, |_| circuit.volumes.len());
+        if circuit.is_open || failures < FAILURE_THRESHOLD {
             return;
         }
-        (failing.open, failing.probed) = (true, (false, Instant::now()));
-        tracing::warn!(?scope, reason, "does not answer: nobody is made to wait for it until it does");
-        if scope == Scope::Endpoint {
-            self.closed_to_all.send_replace(Some(reason.to_owned()));
+        (circuit.is_open, circuit.probe) = (true, (false, Instant::now()));
+        tracing::warn!(?scope, reason, "circuit breaker opened");
+        if scope == CircuitScope::Endpoint {
+            self.outage.send_replace(Some(reason.to_owned()));
         }
     }
 
-    /// It answered, whatever it said.
-    pub(super) fn answered(&self, scope: &Scope) {
-        if *scope == Scope::Endpoint {
-            *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    /// Closes the circuit after any response, errors included.
+    pub(super) fn record_success(&self, scope: &CircuitScope) {
+        if *scope == CircuitScope::Endpoint {
+            *self.last_response.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
-        if self.failing().remove(scope).is_some_and(|failing| failing.open) {
-            tracing::info!(?scope, "answers again");
-            if *scope == Scope::Endpoint {
-                self.closed_to_all.send_replace(None);
+        if self.lock_circuits().remove(scope).is_some_and(|circuit| circuit.is_open) {
+            tracing::info!(?scope, "circuit breaker closed");
+            if *scope == CircuitScope::Endpoint {
+                self.outage.send_replace(None);
             }
         }
     }
 
-    /// Forgets everything: it is another Cinder from now on.
+    /// Closes all circuits, for a new Cinder configuration.
     pub(super) fn reset(&self) {
-        self.failing().clear();
-        self.closed_to_all.send_replace(None);
+        self.lock_circuits().clear();
+        self.outage.send_replace(None);
     }
 
-    /// Waits until Cinder is not asked at all; returns why.
-    pub(super) async fn opened(&self) -> String {
-        let mut closed = self.closed_to_all.subscribe();
-        let opened = closed.wait_for(Option::is_some).await;
-        opened.ok().and_then(|reason| reason.clone()).unwrap_or_default()
+    /// Waits until the endpoint circuit is open; returns the reason.
+    pub(super) async fn wait_until_open(&self) -> String {
+        let mut outage = self.outage.subscribe();
+        let reason = outage.wait_for(Option::is_some).await;
+        reason.ok().and_then(|reason| reason.clone()).unwrap_or_default()
     }
 
-    fn failing(&self) -> MutexGuard<'_, HashMap<Scope, Failing>> {
-        // What is in it is whole between any two statements.
-        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_circuits(&self) -> MutexGuard<'_, HashMap<CircuitScope, Circuit>> {
+        // A panic cannot leave the map inconsistent: each statement keeps it valid.
+        self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Somebody is asking in the background; until this is dropped, nobody else does.
-pub(super) struct Probe<'a> {
+/// A running probe of an open circuit. Dropping the probe permits the next.
+pub(super) struct CircuitProbe<'a> {
     breaker: &'a Breaker,
-    scope: Scope,
+    scope: CircuitScope,
 }
 
-impl Drop for Probe<'_> {
+impl Drop for CircuitProbe<'_> {
     fn drop(&mut self) {
-        if let Some(failing) = self.breaker.failing().get_mut(&self.scope) {
-            failing.probed = (false, Instant::now());
+        if let Some(circuit) = self.breaker.lock_circuits().get_mut(&self.scope) {
+            circuit.probe = (false, Instant::now());
         }
     }
 }
@@ -196,94 +202,94 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_opens_after_failures_in_a_row_and_the_first_answer_closes_it() {
+    fn opens_after_consecutive_failures_and_closes_on_the_first_response() {
         let breaker = Breaker::default();
-        for _ in 1..FAILURES {
-            breaker.failed("no answer");
-            assert_eq!(breaker.check(&Scope::Endpoint), Ok(()));
+        for _ in 1..FAILURE_THRESHOLD {
+            breaker.record_failure("no answer");
+            assert_eq!(breaker.check(&CircuitScope::Endpoint), Ok(()));
         }
-        breaker.failed("no answer");
-        assert_eq!(breaker.check(&Scope::Endpoint), Err("no answer".into()));
-        breaker.answered(&Scope::Endpoint);
-        breaker.failed("no answer");
-        assert_eq!(breaker.check(&Scope::Endpoint), Ok(()), "it counts from the beginning");
+        breaker.record_failure("no answer");
+        assert_eq!(breaker.check(&CircuitScope::Endpoint), Err("no answer".into()));
+        breaker.record_success(&CircuitScope::Endpoint);
+        breaker.record_failure("no answer");
+        assert_eq!(breaker.check(&CircuitScope::Endpoint), Ok(()), "the count starts again");
     }
 
     #[test]
-    fn one_backend_does_not_take_the_others_with_it() {
+    fn a_dead_backend_does_not_affect_the_others() {
         let breaker = Breaker::default();
         for volume in ["a", "b", "c"] {
-            assert!(!breaker.some_backend_is_away());
-            breaker.failed_for("dead", volume, "no answer");
+            assert!(!breaker.has_open_backend());
+            breaker.record_backend_failure("dead", volume, "no answer");
         }
-        assert!(breaker.check(&Scope::Backend("dead".into())).is_err());
-        assert!(breaker.some_backend_is_away());
-        assert_eq!(breaker.check(&Scope::Backend("alive".into())), Ok(()));
-        assert_eq!(breaker.check(&Scope::Endpoint), Ok(()));
+        assert!(breaker.check(&CircuitScope::Backend("dead".into())).is_err());
+        assert!(breaker.has_open_backend());
+        assert_eq!(breaker.check(&CircuitScope::Backend("alive".into())), Ok(()));
+        assert_eq!(breaker.check(&CircuitScope::Endpoint), Ok(()));
     }
 
     #[test]
-    fn one_volume_that_is_broken_does_not_take_its_siblings_with_it() {
+    fn a_broken_volume_does_not_open_the_circuit_of_its_backend() {
         let breaker = Breaker::default();
         for _ in 0..20 {
-            breaker.failed_for("chap", "broken", "Cinder answers 500");
+            breaker.record_backend_failure("chap", "broken", "Cinder returned 500");
         }
-        assert_eq!(breaker.check(&Scope::Backend("chap".into())), Ok(()));
+        assert_eq!(breaker.check(&CircuitScope::Backend("chap".into())), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_at_a_time_finds_out_whether_it_answers_again() {
+    async fn probes_run_one_at_a_time() {
         let breaker = Breaker::default();
-        assert!(matches!(breaker.ask(&Scope::Endpoint), Ok(None)), "it answers");
-        for _ in 0..FAILURES {
-            breaker.failed("no answer");
+        assert!(matches!(breaker.try_probe(&CircuitScope::Endpoint), Ok(None)), "the circuit is closed");
+        for _ in 0..FAILURE_THRESHOLD {
+            breaker.record_failure("no answer");
         }
-        assert!(breaker.ask(&Scope::Endpoint).is_err(), "everybody has just found out");
-        tokio::time::advance(BETWEEN_PROBES).await;
-        let probe = breaker.ask(&Scope::Endpoint);
+        assert!(breaker.try_probe(&CircuitScope::Endpoint).is_err(), "the circuit has just opened");
+        tokio::time::advance(PROBE_INTERVAL).await;
+        let probe = breaker.try_probe(&CircuitScope::Endpoint);
         assert!(matches!(probe, Ok(Some(_))));
-        tokio::time::advance(BETWEEN_PROBES).await;
-        assert!(breaker.ask(&Scope::Endpoint).is_err(), "one at a time");
+        tokio::time::advance(PROBE_INTERVAL).await;
+        assert!(breaker.try_probe(&CircuitScope::Endpoint).is_err(), "a probe is running");
         drop(probe);
-        tokio::time::advance(BETWEEN_PROBES).await;
-        assert!(matches!(breaker.ask(&Scope::Endpoint), Ok(Some(_))));
+        tokio::time::advance(PROBE_INTERVAL).await;
+        assert!(matches!(breaker.try_probe(&CircuitScope::Endpoint), Ok(Some(_))));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failures_that_are_far_apart_are_no_sign_of_anything() {
+    async fn failures_far_apart_do_not_open_the_circuit() {
         let breaker = Breaker::default();
         for volume in ["a", "b", "c", "d"] {
-            breaker.failed_for("chap", volume, "no answer");
-            tokio::time::advance(APART * 2).await;
+            breaker.record_backend_failure("chap", volume, "no answer");
+            tokio::time::advance(FAILURE_WINDOW * 2).await;
         }
-        assert_eq!(breaker.check(&Scope::Backend("chap".into())), Ok(()));
+        assert_eq!(breaker.check(&CircuitScope::Backend("chap".into())), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_answers_others_is_slow_and_not_away() {
+    async fn a_timeout_soon_after_a_response_does_not_count() {
         let breaker = Breaker::default();
-        breaker.answered(&Scope::Endpoint);
-        for _ in 0..FAILURES {
-            breaker.silent("no answer");
+        breaker.record_success(&CircuitScope::Endpoint);
+        for _ in 0..FAILURE_THRESHOLD {
+            breaker.record_timeout("no answer");
         }
-        assert_eq!(breaker.check(&Scope::Endpoint), Ok(()));
-        tokio::time::advance(LIVES * 2).await;
-        for _ in 0..FAILURES {
-            breaker.silent("no answer");
+        assert_eq!(breaker.check(&CircuitScope::Endpoint), Ok(()));
+        tokio::time::advance(RECENT_SUCCESS * 2).await;
+        for _ in 0..FAILURE_THRESHOLD {
+            breaker.record_timeout("no answer");
         }
-        assert!(breaker.check(&Scope::Endpoint).is_err());
+        assert!(breaker.check(&CircuitScope::Endpoint).is_err());
     }
 
     #[tokio::test]
-    async fn who_stands_in_the_queue_is_told() {
+    async fn waiters_are_notified_when_the_circuit_opens() {
         let breaker = std::sync::Arc::new(Breaker::default());
-        let waiting = tokio::spawn({
+        let waiter = tokio::spawn({
             let breaker = breaker.clone();
-            async move { breaker.opened().await }
+            async move { breaker.wait_until_open().await }
         });
-        for _ in 0..FAILURES {
-            breaker.failed("no answer");
+        for _ in 0..FAILURE_THRESHOLD {
+            breaker.record_failure("no answer");
         }
-        assert_eq!(waiting.await.expect("runs"), "no answer");
+        assert_eq!(waiter.await.expect("the waiter does not panic"), "no answer");
     }
 }

@@ -1,30 +1,34 @@
-//! The volumes of nodes, held in Cinder: attached on the first boot request, resolved on each (step 7).
+//! Attaches the Cinder volumes of nodes on their first boot request, and resolves their connections on every boot
+//! request (step 7).
 //!
-//! | file | what it is |
+//! | file | content |
 //! |---|---|
-//! | `volume` | one volume, step by step: the calls, and what is written down between them |
-//! | `obstacle` | what is in the way of having a volume, in words |
-//! | `question` | a machine's question: the same one asked again is not asked of Cinder again |
-//! | `answer` | what came of it, for the machine that asked: its volumes, those of last time, or why not |
-//! | `reconcile` | what is left to be done when nobody asks: detach, finish what was broken off, look whether Cinder is back |
-//! | `breaker` | who does not answer is not asked by everybody |
-//! | `silence` | who does not answer, and since when |
-//! | `locks` | one worker at a time on one volume |
+//! | `volume` | the steps for one volume: Cinder calls, and the records written between them |
+//! | `create` | creation of attachments, and recovery of orphans |
+//! | `error` | why a volume cannot be attached |
+//! | `single_flight` | one resolution per boot session, shared by all retries |
+//! | `outcome` | the response to a boot request, and its preview |
+//! | `reconcile` | the reconciler: detaches, completes interrupted work, probes Cinder |
+//! | `breaker` | circuit breaker for Cinder and its backends |
+//! | `health` | reports call results to the breaker |
+//! | `keyed_mutex` | one lock per volume of a node |
 //!
-//! A machine is never held for longer than [`PATIENCE`]: what takes longer goes on without it, and its next question
-//! finds it. It boots from a connection that was just asked for, or, if Cinder is *away*, from the last one known,
-//! provided that it surely still is its own. If Cinder *says no*, it never does: two writers destroy a disk.
+//! A boot request is held for at most [`RESPONSE_TIMEOUT`]. A longer resolution continues in the background, and the
+//! machine's retry picks up the result. A machine boots from a fresh connection. If Cinder is *unavailable*, it boots
+//! from the last known connection, provided that the volume is certainly still its own. After a *refusal* it never
+//! boots: two writers destroy a disk.
 //!
-//! The one invariant: a record is written before Cinder is asked for what it speaks of, and forgotten only after Cinder
-//! has agreed. So whatever is interrupted, somebody who reads the records can finish it.
+//! Invariant: a record is written before the Cinder call that it describes, and deleted only after Cinder has agreed.
+//! Hence any interrupted work can be completed from the records.
 
-mod answer;
 mod breaker;
-mod locks;
-mod obstacle;
-mod question;
+mod create;
+mod error;
+mod health;
+mod keyed_mutex;
+mod outcome;
 mod reconcile;
-mod silence;
+mod single_flight;
 mod volume;
 
 use std::collections::HashMap;
@@ -38,327 +42,331 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::cinder::Cinder;
-use crate::model::{Attachment, Connection, Connector, Iqn, Node, Properties, VolumeConnector, VolumeTarget};
+use crate::model::{
+    Attachment, Connection, ConnectorProperties, Iqn, Node, Properties, VolumeConnector, VolumeTarget,
+};
 use crate::store::Attachments;
 use breaker::Breaker;
-use locks::Locks;
-use obstacle::Trouble;
-use question::{Asked, Stage};
-use volume::{Want, Worker};
+use error::AttachError;
+use keyed_mutex::KeyedMutex;
+use single_flight::{InFlight, Phase};
+use volume::{AttachmentWorker, DesiredAttachment};
 
-/// How long a machine waits for an answer before it is told to ask again.
-pub const PATIENCE: Duration = Duration::from_secs(3);
-/// How long Cinder may take before a machine boots from what is known, if anything is.
-const SLOW: Duration = Duration::from_secs(5);
-/// How long a machine is told to wait in all, by the clock here.
-const LONGEST_WAIT: Duration = Duration::from_secs(30 * 60);
-/// How long an answer that nobody came for is kept, and how long a machine may stay away between two questions of one
-/// boot.
-const KEPT: Duration = Duration::from_secs(120);
-/// Volumes that are looked at at the same time without being attached.
-const EXAMINED_AT_ONCE: usize = 16;
-/// Machines that may be waited for at once. The next is told to come again.
-const MOST_RESOLVING: usize = 20_000;
-/// The pauses between two questions of a machine that waits, in seconds.
-const SHORT_PAUSE: u32 = 2;
-const LONG_PAUSE: u32 = 6;
+/// How long a boot request waits for its resolution before the machine is asked to retry.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long Cinder may be silent before a machine boots from a last known connection.
+const CINDER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a boot session may wait in total.
+const MAX_WAIT: Duration = Duration::from_secs(30 * 60);
+/// How long a boot session lives without a request, and an undelivered result with it.
+const IDLE_TTL: Duration = Duration::from_secs(120);
+/// Volumes that are checked concurrently.
+const MAX_CONCURRENT_CHECKS: usize = 16;
+/// Boot sessions in flight. Further machines have to retry.
+const MAX_IN_FLIGHT: usize = 20_000;
+/// The shortest and the longest retry delay of a waiting machine, in seconds.
+const MIN_RETRY_SECONDS: u32 = 2;
+const MAX_RETRY_SECONDS: u32 = 6;
 
-/// What may be done without Cinder, and how much with it.
+/// The use of Cinder and of last known connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
-    /// How old a connection may be from which a node boots while Cinder is away; `None`: it waits.
-    pub last_known: Option<Duration>,
-    /// Nodes whose volumes are resolved at the same time.
+    /// The maximum age of a last known connection while Cinder is unavailable. `None`: the node waits instead.
+    pub last_known_max_age: Option<Duration>,
+    /// Nodes that are resolved concurrently.
     pub resolutions: usize,
 }
 
-/// What a node is to have, and as whom.
+/// The volumes that a node should have, and its identity as an initiator.
 #[derive(Debug, Clone)]
-pub struct Wanted<'a> {
+pub struct VolumeRequest<'a> {
     /// The node.
     pub node: &'a Node,
-    /// The name it logs in with.
+    /// The node's initiator name.
     pub initiator: &'a Iqn,
-    /// All its connectors.
+    /// All volume connectors of the node.
     pub connectors: &'a [VolumeConnector],
-    /// Its volumes.
+    /// The volume targets of the node.
     pub targets: &'a [VolumeTarget],
-    /// The journey its machine is on, and the try.
+    /// The journey (boot session) and the try.
     pub journey: Option<(&'a str, u32)>,
 }
 
-/// How far it is.
+/// The state of a volume request.
 #[derive(Debug)]
-pub enum Progress {
-    /// All volumes, by their ids.
-    Ready(HashMap<String, Found>),
-    /// Not yet.
+pub enum Resolution {
+    /// All volumes, by id.
+    Ready(HashMap<String, ResolvedVolume>),
+    /// The machine has to retry.
     Wait {
-        /// What it waits for.
+        /// Why.
         reason: String,
-        /// When it should ask again, in seconds.
+        /// The delay before the retry, in seconds.
         seconds: u32,
     },
-    /// No.
+    /// The machine cannot boot, with the reason.
     Refused(String),
 }
 
-/// Where a volume was found.
+/// A volume with its connection.
 #[derive(Debug, Clone)]
-pub struct Found {
-    /// How it is reached.
+pub struct ResolvedVolume {
+    /// How the volume is reached.
     pub connection: Connection,
-    /// Who said so.
-    pub source: Source,
-    /// How long that took.
-    pub took: Duration,
-    /// The record by which the node holds it, if it was asked for at this boot.
-    pub held_by: Option<Uuid>,
+    /// Where the connection is from.
+    pub source: ConnectionSource,
+    /// How long the resolution took.
+    pub duration: Duration,
+    /// The id of the attachment record, if Cinder was called for this boot.
+    pub attachment: Option<Uuid>,
 }
 
-/// Who said where a volume is.
+/// Where a connection is from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum ConnectionSource {
     /// The node's own records.
     Records,
     /// Cinder, for this boot.
     Cinder,
     /// Cinder, at an earlier boot.
     LastKnown {
-        /// When it said so.
-        learnt_at: Timestamp,
-        /// Why it is not asked now; nothing where nobody meant to.
-        away: Option<String>,
+        /// When Cinder returned the connection.
+        resolved_at: Timestamp,
+        /// Why Cinder is unavailable; `None` in a preview that did not need Cinder.
+        outage: Option<String>,
     },
 }
 
-impl Source {
-    /// The word for logs and metrics: a closed set.
+impl ConnectionSource {
+    /// The word for logs and metrics, from a closed set.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Records => "records",
             Self::Cinder => "cinder",
-            Self::LastKnown { .. } => "last known",
+            Self::LastKnown { .. } => "last_known",
         }
     }
 }
 
-/// Holds volumes in Cinder for nodes. Cheap to clone; every clone is the same.
+/// Attaches Cinder volumes to nodes. Cheap to clone; clones share their state.
 #[derive(Debug, Clone)]
-pub struct Attach(Arc<Shared>);
+pub struct Attach(Arc<State>);
 
 #[derive(Debug)]
-struct Shared {
+struct State {
     records: Attachments,
-    /// Exchanged when the configuration is read again.
-    present: std::sync::RwLock<Present>,
+    /// Replaced on reload.
+    settings: std::sync::RwLock<Settings>,
     breaker: Arc<Breaker>,
-    locks: Locks,
-    reserving: Arc<RwLock<()>>,
-    /// How many volumes are looked at at once without being attached.
-    examining: Semaphore,
-    asked: Mutex<HashMap<Uuid, Asked>>,
+    locks: KeyedMutex,
+    create_lock: Arc<RwLock<()>>,
+    check_permits: Semaphore,
+    in_flight: Mutex<HashMap<Uuid, InFlight>>,
     tasks: TaskTracker,
 }
 
 #[derive(Debug, Clone)]
-struct Present {
+struct Settings {
     cinder: Option<Cinder>,
     policy: Policy,
-    turns: Arc<Turns>,
+    queue: Arc<ResolutionQueue>,
 }
 
-/// Who may ask Cinder now; first come, first served.
+/// Limits concurrent resolutions, first come, first served.
 #[derive(Debug)]
-struct Turns {
+struct ResolutionQueue {
     permits: Arc<Semaphore>,
-    /// How many have come, and how many have had their turn.
-    come: std::sync::atomic::AtomicU64,
-    served: std::sync::atomic::AtomicU64,
+    /// Counters of all resolutions that entered and left the queue.
+    enqueued: std::sync::atomic::AtomicU64,
+    dequeued: std::sync::atomic::AtomicU64,
 }
 
-impl Turns {
-    fn new(at_once: usize) -> Self {
-        let (come, served) = Default::default();
-        Self { permits: Arc::new(Semaphore::new(at_once)), come, served }
+impl ResolutionQueue {
+    fn new(permits: usize) -> Self {
+        let (enqueued, dequeued) = Default::default();
+        Self { permits: Arc::new(Semaphore::new(permits)), enqueued, dequeued }
     }
 }
 
 impl Attach {
-    /// Over these records; without a Cinder, nothing can be attached.
+    /// Works on these records. Without a Cinder, no volume can be attached.
     pub fn new(records: Attachments, cinder: Option<Cinder>, policy: Policy) -> Self {
-        let turns = Arc::new(Turns::new(policy.resolutions));
-        Self(Arc::new(Shared {
+        let queue = Arc::new(ResolutionQueue::new(policy.resolutions));
+        Self(Arc::new(State {
             records,
-            present: std::sync::RwLock::new(Present { cinder, policy, turns }),
+            settings: std::sync::RwLock::new(Settings { cinder, policy, queue }),
             breaker: Arc::default(),
-            locks: Locks::default(),
-            reserving: Arc::default(),
-            examining: Semaphore::new(EXAMINED_AT_ONCE),
-            asked: Mutex::default(),
+            locks: KeyedMutex::default(),
+            create_lock: Arc::default(),
+            check_permits: Semaphore::new(MAX_CONCURRENT_CHECKS),
+            in_flight: Mutex::default(),
             tasks: TaskTracker::new(),
         }))
     }
 
-    /// From now on, another Cinder or another policy. What runs ends as it began.
+    /// Replaces Cinder and policy, for a reload. Running resolutions keep the old ones.
     pub fn configure(&self, cinder: Option<Cinder>, policy: Policy) {
-        let mut present = self.0.present.write().unwrap_or_else(PoisonError::into_inner);
-        if present.policy.resolutions != policy.resolutions {
-            present.turns = Arc::new(Turns::new(policy.resolutions));
+        let mut settings = self.0.settings.write().unwrap_or_else(PoisonError::into_inner);
+        if settings.policy.resolutions != policy.resolutions {
+            settings.queue = Arc::new(ResolutionQueue::new(policy.resolutions));
         }
-        present.cinder = cinder;
-        present.policy = policy;
-        // It may be another one, which has not failed yet.
+        settings.cinder = cinder;
+        settings.policy = policy;
+        // Failures of the old Cinder do not count for the new one.
         self.0.breaker.reset();
     }
 
-    fn present(&self) -> Present {
-        self.0.present.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn settings(&self) -> Settings {
+        self.0.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn worker(&self) -> Option<Worker> {
-        let cinder = self.present().cinder?;
-        let shared = &self.0;
-        Some(Worker {
+    fn worker(&self) -> Option<AttachmentWorker> {
+        let cinder = self.settings().cinder?;
+        let state = &self.0;
+        Some(AttachmentWorker {
             cinder,
-            records: shared.records.clone(),
-            breaker: Arc::clone(&shared.breaker),
-            reserving: Arc::clone(&shared.reserving),
-            heard: Arc::new(Mutex::new(Instant::now())),
+            records: state.records.clone(),
+            breaker: Arc::clone(&state.breaker),
+            create_lock: Arc::clone(&state.create_lock),
+            last_response: Arc::new(Mutex::new(Instant::now())),
         })
     }
 
-    /// Whether there is a Cinder to ask.
+    /// Whether a Cinder is configured.
     pub fn is_configured(&self) -> bool {
-        self.present().cinder.is_some()
+        self.settings().cinder.is_some()
     }
 
-    /// Whether Cinder answers, as far as is known: why not, if not.
-    pub fn cinder_is_away(&self) -> Option<String> {
-        self.0.breaker.check(&breaker::Scope::Endpoint).err()
+    /// Why Cinder is unavailable, if the endpoint circuit is open.
+    pub fn cinder_outage(&self) -> Option<String> {
+        self.0.breaker.check(&breaker::CircuitScope::Endpoint).err()
     }
 
-    /// Waits until what runs has ended, but no longer than this. What stands in the queue is not begun any more.
-    pub async fn drain(&self, within: Duration) {
-        self.present().turns.permits.close();
+    /// Drains running resolutions for at most `time_limit`. Queued resolutions do not start any more.
+    pub async fn drain(&self, time_limit: Duration) {
+        self.settings().queue.permits.close();
         self.0.tasks.close();
-        if timeout(within, self.0.tasks.wait()).await.is_err() {
-            let left = self.0.tasks.len();
+        if timeout(time_limit, self.0.tasks.wait()).await.is_err() {
+            let tasks = self.0.tasks.len();
             tracing::warn!(
-                left,
-                "stopped while volumes were being attached: they are seen to at the next start"
+                tasks,
+                "shutdown interrupts attachments; the reconciler completes them after the restart"
             );
         }
     }
 
-    /// Where a node's volumes are. Asks Cinder, once for each question that a machine asks, however often it repeats
-    /// it; and goes on asking when the machine is gone.
-    pub async fn resolve(&self, wanted: Wanted<'_>) -> Progress {
+    /// Resolves a node's volumes. Calls Cinder once per boot session and try, however often the machine retries, and
+    /// continues if the machine disconnects.
+    pub async fn resolve(&self, request: VolumeRequest<'_>) -> Resolution {
         let Some(worker) = self.worker() else {
-            return Progress::Refused("has storage interface cinder, but Cinder is not configured".into());
+            let reason = "storage interface cinder is set, but Cinder is not configured";
+            return Resolution::Refused(reason.into());
         };
-        let wants = wants(&wanted);
-        let Some(mut resolving) = self.question(&worker, &wanted, wants) else {
-            let reason = "too many machines ask at once";
-            return Progress::Wait { reason: reason.into(), seconds: LONG_PAUSE };
+        let desired = desired_attachments(&request);
+        let Some(mut resolution) = self.join_or_start(&worker, &request, desired) else {
+            let reason = "too many boot requests are in flight";
+            return Resolution::Wait { reason: reason.into(), seconds: MAX_RETRY_SECONDS };
         };
-        let ended = resolving.wait_for(|stage| matches!(stage, Stage::Ended(_)));
-        let outcome = match timeout(PATIENCE, ended).await {
-            Ok(Ok(stage)) => match &*stage {
-                Stage::Ended(outcome) => Some(Arc::clone(outcome)),
-                Stage::Queued(_) | Stage::Asking => None,
+        let done = resolution.wait_for(|phase| matches!(phase, Phase::Done(_)));
+        let results = match timeout(RESPONSE_TIMEOUT, done).await {
+            Ok(Ok(phase)) => match &*phase {
+                Phase::Done(results) => Some(Arc::clone(results)),
+                Phase::Queued(_) | Phase::Running => None,
             },
             Ok(Err(_)) | Err(_) => None,
         };
-        match outcome {
-            Some(outcome) => self.delivered(&wanted, &resolving, &outcome).await,
-            None => self.not_yet(wanted.node.uuid, &resolving),
+        match results {
+            Some(results) => self.respond_done(&request, &resolution, &results).await,
+            None => self.respond_pending(request.node.uuid, &resolution),
         }
     }
 
-    /// What is held of a node's volumes in Cinder.
-    pub async fn held(&self, node: Uuid) -> Vec<Attachment> {
-        self.0.records.of_node(node).await.unwrap_or_default()
+    /// The attachment records of a node.
+    pub async fn attachments(&self, node: Uuid) -> Vec<Attachment> {
+        self.0.records.list_by_node(node).await.unwrap_or_default()
     }
 
-    /// What is in the way of attaching a node's volumes, asked of Cinder without touching them.
-    pub async fn examine(&self, node: Uuid, targets: &[VolumeTarget]) -> Examined {
+    /// Checks with Cinder whether a node's volumes can be attached, without changing anything.
+    pub async fn check(&self, node: Uuid, targets: &[VolumeTarget]) -> VolumeCheck {
         let Some(worker) = self.worker() else {
-            return Examined::Faults(vec!["Cinder is not configured".into()]);
+            return VolumeCheck::Faults(vec!["Cinder is not configured".into()]);
         };
-        if let Some(reason) = self.cinder_is_away() {
-            return Examined::Away(reason);
+        if let Some(reason) = self.cinder_outage() {
+            return VolumeCheck::Unavailable(reason);
         }
-        let known = self.held(node).await;
+        let records = self.attachments(node).await;
         let mut faults = Vec::new();
         for target in targets {
-            let ours = known.iter().find(|record| record.volume == target.volume_id);
-            let ours = ours.and_then(|record| record.cinder_id.as_deref());
-            let looked = async {
-                let _turn = self.0.examining.acquire().await;
-                worker.examine(&target.volume_id, ours).await
+            let record = records.iter().find(|record| record.volume == target.volume_id);
+            let own_attachment = record.and_then(|record| record.cinder_id.as_deref());
+            let check = async {
+                let _permit = self.0.check_permits.acquire().await;
+                worker.check(&target.volume_id, own_attachment).await
             };
-            match timeout(SLOW, looked).await {
+            match timeout(CINDER_TIMEOUT, check).await {
                 Ok(Ok(())) => {}
-                Ok(Err(Trouble::Refused(reason) | Trouble::Passing(reason))) => faults.push(reason),
-                Ok(Err(Trouble::Away(reason))) => return Examined::Away(reason),
-                Err(_) => return Examined::Away(format!("no answer within {} s", SLOW.as_secs())),
+                Ok(Err(AttachError::Refused(reason) | AttachError::Transient(reason))) => faults.push(reason),
+                Ok(Err(AttachError::Unavailable(reason))) => return VolumeCheck::Unavailable(reason),
+                Err(_) => {
+                    let reason = format!("no answer within {} s", CINDER_TIMEOUT.as_secs());
+                    return VolumeCheck::Unavailable(reason);
+                }
             }
         }
-        Examined::Faults(faults)
+        VolumeCheck::Faults(faults)
     }
 }
 
-/// What looking at volumes without touching them brought.
+/// The result of a check of a node's volumes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Examined {
-    /// What is in the way. Nothing, if nothing is.
+pub enum VolumeCheck {
+    /// The faults that prevent attachments; empty if there are none.
     Faults(Vec<String>),
-    /// Nobody could say, and why.
-    Away(String),
+    /// Cinder is unavailable, with the reason.
+    Unavailable(String),
 }
 
-impl Examined {
-    /// In words for people.
-    pub fn faults(self) -> Vec<String> {
+impl VolumeCheck {
+    /// The faults, for operators. An outage counts as a fault.
+    pub fn into_faults(self) -> Vec<String> {
         match self {
             Self::Faults(faults) => faults,
-            Self::Away(reason) => vec![format!("Cinder is away: {reason}")],
+            Self::Unavailable(reason) => vec![format!("Cinder is unavailable: {reason}")],
         }
     }
 }
 
-/// What is wanted of each volume. One that two targets name is wanted once.
-fn wants(wanted: &Wanted<'_>) -> Vec<Want> {
-    let node = wanted.node;
-    let ip = wanted.connectors.iter().find(|connector| connector.kind == "ip");
-    // Ironic's rule of thumb: a node with an `iqn` and an `ip` connector has several paths. Who means it says so.
+/// The attachments for a request. A volume with two targets counts once.
+fn desired_attachments(request: &VolumeRequest<'_>) -> Vec<DesiredAttachment> {
+    let node = request.node;
+    let ip = request.connectors.iter().find(|connector| connector.kind == "ip");
+    // Ironic's heuristic: a node with an `iqn` and an `ip` connector has several paths. The capability overrides it.
     let multipath = match node.capabilities().get("multipath") {
         Some(_) => node.capabilities().is_true("multipath"),
         None => ip.is_some(),
     };
-    let connector = Connector {
-        initiator: wanted.initiator.as_str().to_owned(),
+    let connector = ConnectorProperties {
+        initiator: request.initiator.as_str().to_owned(),
         host: node.uuid.to_string(),
         ip: ip.map(|connector| connector.connector_id.clone()),
         multipath,
     };
-    let mut wants: Vec<Want> = Vec::new();
-    for target in wanted.targets {
-        if wants.iter().all(|want| want.volume != target.volume_id) {
-            wants.push(Want {
+    let mut attachments: Vec<DesiredAttachment> = Vec::new();
+    for target in request.targets {
+        if attachments.iter().all(|attachment| attachment.volume != target.volume_id) {
+            attachments.push(DesiredAttachment {
                 node: node.uuid,
                 volume: target.volume_id.clone(),
                 target: target.uuid,
-                read_only: read_only(&target.properties),
+                read_only: is_read_only(&target.properties),
                 connector: connector.clone(),
             });
         }
     }
-    wants
+    attachments
 }
 
-/// `properties.access_mode` of a volume target, in Cinder's own words: `ro` or `rw`.
-fn read_only(properties: &Properties) -> bool {
+/// Whether `properties.access_mode` of a volume target is `ro`; Cinder knows `ro` and `rw`.
+fn is_read_only(properties: &Properties) -> bool {
     properties.text("access_mode") == Some("ro")
 }

@@ -1,12 +1,12 @@
-//! What is left to be done when nobody asks: one task that reads the records and drives each to its end.
+//! The reconciler: a background task that drives attachment records to completion without a boot request.
 //!
-//! * A volume that is no longer wanted is detached, tried again until Cinder agrees, across restarts.
-//! * An export that was never answered is looked after: if it happened, it is completed; if not, it is asked for again,
-//!   which also finds out whether a backend that did not answer is back.
-//! * An attachment whose creation was broken off is adopted, or forgotten if there is none.
-//! * While Cinder is away, one question after another finds out when it is back.
+//! * It detaches volumes that are no longer wanted, and retries until Cinder agrees, across restarts.
+//! * It follows up pending exports: an export that happened is completed, and in any case repeated. That also shows
+//!   whether an unavailable backend has recovered.
+//! * It adopts the orphan of an interrupted create, or deletes the record if there is none.
+//! * It probes Cinder while the circuit breaker is open.
 //!
-//! It learns of work from the store's change feed, so whoever writes a record need not know it.
+//! Work arrives through the store's change feed, so writers of records need not know the reconciler.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,144 +16,146 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::breaker::Scope;
-use super::obstacle::{Trouble, refusal};
-use super::volume::Worker;
-use super::{Attach, Shared};
+use super::breaker::CircuitScope;
+use super::error::{AttachError, classify};
+use super::volume::AttachmentWorker;
+use super::{Attach, State};
 use crate::cinder::CinderError;
 use crate::model::{Attachment, AttachmentState};
 
-/// Records that are worked on at the same time.
-const AT_ONCE: usize = 8;
-/// The pauses after failures: the first, which doubles, and the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(2);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// What a boot request has under way is its own for so long.
-const LEAVE_ALONE: Duration = Duration::from_secs(10);
-/// How often Cinder is asked whether it is back.
-const PROBE_EVERY: Duration = Duration::from_secs(3);
-/// How long the store is left alone after it failed.
-const STORE_PAUSE: Duration = Duration::from_secs(5);
+/// Records that are reconciled concurrently.
+const MAX_CONCURRENT_RECORDS: usize = 8;
+/// The back-off after failures: the first delay, which doubles, and the longest.
+const INITIAL_BACKOFF: Duration = Duration::from_secs(2);
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
+/// How long a boot request keeps its record to itself.
+const GRACE_PERIOD: Duration = Duration::from_secs(10);
+/// The interval of housekeeping, which includes probes of Cinder.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(3);
+/// The delay after a failure of the store.
+const STORE_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 type Key = (Uuid, String);
 
-/// When a record is looked at again.
+/// A record in the work queue.
 #[derive(Debug, Clone, Copy)]
-struct Due {
-    at: Instant,
+struct WorkItem {
+    due_at: Instant,
     failures: u32,
-    running: bool,
-    /// It was changed while somebody worked on it, and is to be looked at so long after that.
-    again: Option<Duration>,
+    is_running: bool,
+    /// The delay before the next run, if the record changed during this run.
+    requeue_after: Option<Duration>,
 }
 
-impl Due {
-    fn after(pause: Duration) -> Self {
-        Self { at: Instant::now() + pause, failures: 0, running: false, again: None }
+impl WorkItem {
+    fn after(delay: Duration) -> Self {
+        Self { due_at: Instant::now() + delay, failures: 0, is_running: false, requeue_after: None }
     }
 
-    fn failed(self) -> Self {
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10)).min(LONGEST_PAUSE);
-        Self { at: Instant::now() + pause, failures: self.failures.saturating_add(1), ..Self::after(pause) }
+    fn after_failure(self) -> Self {
+        let delay = INITIAL_BACKOFF.saturating_mul(1 << self.failures.min(10)).min(MAX_BACKOFF);
+        Self { failures: self.failures.saturating_add(1), ..Self::after(delay) }
     }
 }
 
-/// Whether anything is left to be done about a record.
-fn is_open(record: &Attachment) -> bool {
+/// Whether a record needs the reconciler.
+fn has_pending_work(record: &Attachment) -> bool {
     record.state == AttachmentState::Detaching
         || record.state == AttachmentState::Intended
-        || record.unanswered
+        || record.pending_export
 }
 
 impl Attach {
-    /// Works until it is told to stop.
+    /// Runs the reconciler until `stop` is cancelled.
     pub async fn reconcile(self, stop: CancellationToken) {
-        stop.run_until_cancelled(self.work()).await;
+        stop.run_until_cancelled(self.run_loop()).await;
     }
 
-    async fn work(&self) {
-        let mut due: HashMap<Key, Due> = HashMap::new();
-        // From the beginning, which is all there is.
-        let mut seen = 0;
+    async fn run_loop(&self) {
+        let mut queue: HashMap<Key, WorkItem> = HashMap::new();
+        // Revision 0 precedes all records, so the first read returns them all.
+        let mut revision = 0;
         let mut running: JoinSet<(Key, bool)> = JoinSet::new();
-        let mut housekeeping = tokio::time::interval(PROBE_EVERY);
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING_INTERVAL);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut probes: JoinSet<()> = JoinSet::new();
-        let mut was_away = false;
+        let mut outage_before = false;
         loop {
-            self.start(&mut due, &mut running);
-            let next = due.values().filter(|due| !due.running).map(|due| due.at).min();
-            let next = next.filter(|_| running.len() < AT_ONCE && self.is_configured());
+            self.start_due(&mut queue, &mut running);
+            let next_due = queue.values().filter(|item| !item.is_running).map(|item| item.due_at).min();
+            let next_due =
+                next_due.filter(|_| running.len() < MAX_CONCURRENT_RECORDS && self.is_configured());
             tokio::select! {
-                changed = self.0.records.changed(seen) => match changed {
-                    Ok((records, revision)) => {
-                        seen = revision;
+                changes = self.0.records.wait_for_change(revision) => match changes {
+                    Ok((records, new_revision)) => {
+                        revision = new_revision;
                         for record in records {
-                            note(&mut due, &record);
+                            enqueue(&mut queue, &record);
                         }
                     }
                     Err(error) => {
-                        tracing::error!(error = %error, "attachments cannot be read");
-                        tokio::time::sleep(STORE_PAUSE).await;
+                        tracing::error!(error = %error, "cannot read attachment records");
+                        tokio::time::sleep(STORE_RETRY_DELAY).await;
                     }
                 },
-                Some(ended) = running.join_next() => {
-                    if let Ok((key, done)) = ended {
-                        match due.remove(&key) {
-                            Some(Due { again: Some(wait), .. }) if done || wait.is_zero() => {
-                                due.insert(key, Due::after(wait));
+                Some(result) = running.join_next() => {
+                    if let Ok((key, is_done)) = result {
+                        match queue.remove(&key) {
+                            Some(WorkItem { requeue_after: Some(delay), .. }) if is_done || delay.is_zero() => {
+                                queue.insert(key, WorkItem::after(delay));
                             }
-                            Some(left) if !done => drop(due.insert(key, left.failed())),
+                            Some(item) if !is_done => drop(queue.insert(key, item.after_failure())),
                             _ => {}
                         }
                     }
                 },
-                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+                () = sleep_until(next_due.unwrap_or_else(Instant::now)), if next_due.is_some() => {}
                 _ = housekeeping.tick() => {
-                    self.sweep();
-                    let is_away = self.cinder_is_away().is_some();
-                    if was_away && !is_away {
-                        // Whoever was put off because of that need not wait any longer.
-                        for due in due.values_mut() {
-                            (due.at, due.failures) = (Instant::now(), 0);
+                    self.evict_idle();
+                    let outage_now = self.cinder_outage().is_some();
+                    if outage_before && !outage_now {
+                        // The outage ended: back-off delays caused by it are void.
+                        for item in queue.values_mut() {
+                            (item.due_at, item.failures) = (Instant::now(), 0);
                         }
                     }
-                    was_away = is_away;
+                    outage_before = outage_now;
                     while probes.try_join_next().is_some() {}
                     if probes.is_empty() {
-                        probes.spawn(self.clone().look_for_cinder());
+                        probes.spawn(self.clone().probe_endpoint());
                     }
                 }
             }
         }
     }
 
-    fn start(&self, due: &mut HashMap<Key, Due>, running: &mut JoinSet<(Key, bool)>) {
+    fn start_due(&self, queue: &mut HashMap<Key, WorkItem>, running: &mut JoinSet<(Key, bool)>) {
         let Some(worker) = self.worker() else { return };
         let now = Instant::now();
-        let mut ready: Vec<_> = due.iter_mut().filter(|(_, due)| !due.running && due.at <= now).collect();
-        // Who has waited longest comes first, so that nobody waits for ever.
-        ready.sort_by_key(|(_, due)| due.at);
-        for (key, due) in ready.into_iter().take(AT_ONCE.saturating_sub(running.len())) {
-            due.running = true;
-            let (shared, worker, key) = (self.0.clone(), worker.clone(), key.clone());
+        let mut ready: Vec<_> =
+            queue.iter_mut().filter(|(_, item)| !item.is_running && item.due_at <= now).collect();
+        // The longest overdue item comes first, so that no item starves.
+        ready.sort_by_key(|(_, item)| item.due_at);
+        for (key, item) in ready.into_iter().take(MAX_CONCURRENT_RECORDS.saturating_sub(running.len())) {
+            item.is_running = true;
+            let (state, worker, key) = (self.0.clone(), worker.clone(), key.clone());
             running.spawn(async move {
-                // In a task of its own: should it panic, its record is tried again.
-                let work = tokio::spawn({
+                // A separate task: after a panic, the record is retried.
+                let task = tokio::spawn({
                     let key = key.clone();
-                    async move { finish(&shared, &worker, &key).await }
+                    async move { reconcile_record(&state, &worker, &key).await }
                 });
-                (key, work.await.unwrap_or(false))
+                (key, task.await.unwrap_or(false))
             });
         }
     }
 
-    /// While Cinder is away, asks it something that costs it little.
-    async fn look_for_cinder(self) {
+    /// Sends Cinder a cheap request while the endpoint circuit is open.
+    async fn probe_endpoint(self) {
         let Some(worker) = self.worker() else { return };
-        if let Ok(Some(_probe)) = self.0.breaker.ask(&Scope::Endpoint) {
-            // The breaker is told by `told`; what was said does not matter.
-            drop(worker.told(worker.cinder.ping().await));
+        if let Ok(Some(_probe)) = self.0.breaker.try_probe(&CircuitScope::Endpoint) {
+            // `report` informs the breaker; the response itself does not matter.
+            drop(worker.report(worker.cinder.ping().await));
         }
     }
 }
@@ -162,86 +164,91 @@ fn key(record: &Attachment) -> Key {
     (record.node, record.volume.clone())
 }
 
-/// A record has changed: it is looked at when it is time, or no more.
-fn note(due: &mut HashMap<Key, Due>, record: &Attachment) {
+/// Queues a changed record, or removes it from the queue.
+fn enqueue(queue: &mut HashMap<Key, WorkItem>, record: &Attachment) {
     let key = key(record);
-    let wait = if record.state == AttachmentState::Detaching { Duration::ZERO } else { LEAVE_ALONE };
-    match due.get_mut(&key) {
-        // What is done about it may be about what it was before.
-        Some(running) if running.running => running.again = is_open(record).then_some(wait),
-        Some(_) if !is_open(record) => drop(due.remove(&key)),
-        Some(due) => due.at = due.at.min(Instant::now() + wait),
-        None if is_open(record) => drop(due.insert(key, Due::after(wait))),
+    let delay = if record.state == AttachmentState::Detaching { Duration::ZERO } else { GRACE_PERIOD };
+    match queue.get_mut(&key) {
+        // The running task may be acting on the previous revision.
+        Some(item) if item.is_running => item.requeue_after = has_pending_work(record).then_some(delay),
+        Some(_) if !has_pending_work(record) => drop(queue.remove(&key)),
+        Some(item) => item.due_at = item.due_at.min(Instant::now() + delay),
+        None if has_pending_work(record) => drop(queue.insert(key, WorkItem::after(delay))),
         None => {}
     }
 }
 
-/// Does what is left to be done about a record. Returns whether nothing is left.
-async fn finish(shared: &Shared, worker: &Worker, key: &Key) -> bool {
+/// Does the pending work of a record. Returns whether none is left.
+async fn reconcile_record(state: &State, worker: &AttachmentWorker, key: &Key) -> bool {
     let (node, volume) = key;
-    // Whoever works on it does what is to be done, or leaves it to the next look.
-    let Some(_held) = shared.locks.try_hold(*node, volume) else { return false };
+    // Another task holds the lock: it finishes the work, or the next run does.
+    let Some(_guard) = state.locks.try_lock(*node, volume) else { return false };
     let record = match worker.records.get(*node, volume).await {
-        Ok(Some(record)) if is_open(&record) => record,
+        Ok(Some(record)) if has_pending_work(&record) => record,
         Ok(_) => return true,
         Err(error) => {
-            tracing::error!(error = %error, "an attachment cannot be read");
+            tracing::error!(error = %error, "cannot read attachment record");
             return false;
         }
     };
-    if worker.breaker.check(&Scope::Endpoint).is_err() {
+    if worker.breaker.check(&CircuitScope::Endpoint).is_err() {
         return false;
     }
-    let ended = match record.state {
+    let result = match record.state {
         AttachmentState::Detaching => worker.detach(&record).await.map(|()| true),
-        AttachmentState::Intended => worker.adopt(&record).await,
-        AttachmentState::Reserved | AttachmentState::Attached => follow_up(worker, &record).await,
+        AttachmentState::Intended => worker.adopt_orphan(&record).await,
+        AttachmentState::Reserved | AttachmentState::Attached => repeat_export(worker, &record).await,
     };
-    match ended {
-        Ok(done) => done,
-        Err(Trouble::Away(reason) | Trouble::Passing(reason) | Trouble::Refused(reason)) => {
-            tracing::warn!(%node, volume, reason, state = ?record.state, "an attachment is not settled yet");
+    match result {
+        Ok(is_done) => is_done,
+        Err(
+            AttachError::Unavailable(reason) | AttachError::Transient(reason) | AttachError::Refused(reason),
+        ) => {
+            tracing::warn!(%node, volume, reason, state = ?record.state, "cannot reconcile attachment yet");
             false
         }
     }
 }
 
-/// An export was not answered: finds out whether it happened, and has it happen again in any case, because only an
-/// export that is answered tells what is true now. It comes after whatever is still under way.
-async fn follow_up(worker: &Worker, record: &Attachment) -> Result<bool, Trouble> {
+/// Follows up a pending export: completes the attachment if the export happened, then exports again in any case. Only
+/// a response to an export holds the current connection. The new export follows any earlier one still in progress.
+async fn repeat_export(worker: &AttachmentWorker, record: &Attachment) -> Result<bool, AttachError> {
     let Some(id) = &record.cinder_id else { return Ok(true) };
-    let attachment = match worker.told(worker.cinder.attachment(id).await) {
+    let attachment = match worker.report(worker.cinder.attachment(id).await) {
         Ok(attachment) => attachment,
-        Err(error) => return given_up(worker, record, error).await,
+        Err(error) => return handle_error(worker, record, error).await,
     };
     if attachment.status == "attaching" {
-        // It happened: the machine may be running on it by now.
-        if let Err(error) = worker.told(worker.cinder.complete(id).await) {
-            return given_up(worker, record, error).await;
+        // The export happened: the machine may be using the volume already.
+        if let Err(error) = worker.report(worker.cinder.complete(id).await) {
+            return handle_error(worker, record, error).await;
         }
     }
     let Some(connector) = &record.connector else { return Ok(true) };
-    // If the backend is known not to answer, one of its volumes is enough to find out whether it does again.
-    let scope = record.volume_type.clone().map(Scope::Backend);
+    // An unavailable backend needs only one of its volumes as a probe.
+    let scope = record.volume_type.clone().map(CircuitScope::Backend);
     let _probe = match &scope {
-        Some(scope) => worker.breaker.ask(scope).map_err(Trouble::Away)?,
+        Some(scope) => worker.breaker.try_probe(scope).map_err(AttachError::Unavailable)?,
         None => None,
     };
     if worker.export(record, connector).await?.is_none() {
-        worker.forget_removed(record).await?;
+        worker.delete_stale(record).await?;
     }
     Ok(true)
 }
 
-/// What is left of an attachment of which Cinder does not speak as it should: if it said no, nobody boots from it, and
-/// if it is gone, so is its record.
-async fn given_up(worker: &Worker, record: &Attachment, error: CinderError) -> Result<bool, Trouble> {
-    if let CinderError::Away(reason) = error {
-        return Err(Trouble::Away(reason));
+/// On an error from Cinder other than an outage: drops the cached connection; on 404 also deletes a stale record.
+async fn handle_error(
+    worker: &AttachmentWorker,
+    record: &Attachment,
+    error: CinderError,
+) -> Result<bool, AttachError> {
+    if let CinderError::Unavailable(reason) = error {
+        return Err(AttachError::Unavailable(reason));
     }
-    worker.disown(record, record.unanswered).await?;
+    worker.clear_connection(record, record.pending_export).await?;
     match error {
-        CinderError::Missing(_) => worker.forget_removed(record).await.map(|()| true),
-        said_no => Err(refusal(&record.volume, said_no)),
+        CinderError::NotFound(_) => worker.delete_stale(record).await.map(|()| true),
+        refusal => Err(classify(&record.volume, refusal)),
     }
 }

@@ -1,7 +1,7 @@
-//! [`HttpBasic`]: names and passwords in the `Authorization` header (RFC 7617).
+//! [`HttpBasic`]: HTTP Basic authentication (RFC 7617) against an htpasswd file.
 //!
-//! bcrypt is slow on purpose, so that is bounded here: at most so many checks at once, a limit on how long one waits
-//! for its turn, and a memory of those that were right.
+//! bcrypt is slow on purpose, so its load is bounded: a limit on concurrent checks, a time-out in the queue, and a
+//! cache of verified credentials.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -14,108 +14,112 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::sync::Semaphore;
 
-use super::Denied;
+use super::AuthError;
 use super::htpasswd::{Htpasswd, HtpasswdError};
 
-/// Checks at once: more would take the time of those who boot.
-const CHECKS: usize = 2;
-/// How long a check waits for its turn.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Pairs that are remembered to be right (as many as Ironic remembers).
-const REMEMBERED: usize = 256;
+/// Concurrent bcrypt checks: more would take CPU time from booting machines.
+const MAX_CONCURRENT_CHECKS: usize = 2;
+/// How long a check waits in the queue.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Entries in the cache of verified credentials (as many as Ironic caches).
+const CACHE_SIZE: usize = 256;
 
-/// The file, what was read from it, and who has shown to be in it.
+/// Verifies names and passwords against the htpasswd file.
 #[derive(Debug)]
 pub(super) struct HttpBasic {
     file: PathBuf,
     state: Arc<Mutex<State>>,
-    turns: Semaphore,
+    permits: Semaphore,
 }
 
 #[derive(Debug)]
 struct State {
-    known: Arc<Htpasswd>,
-    right: HashSet<Digest>,
-    /// Two keys, so that a chance collision is out of the question.
+    htpasswd: Arc<Htpasswd>,
+    /// The cache of verified credentials.
+    verified: HashSet<Digest>,
+    /// Two random keys: 128 bits make an accidental collision negligible.
     keys: [RandomState; 2],
 }
 
-/// What stands for a pair of name and password. It says nothing of them to who does not know this process's keys.
+/// Keyed hash of a name and a password. Without this process's keys it reveals neither.
 type Digest = [u64; 2];
 
 impl State {
-    fn digest(&self, pair: (&str, &str)) -> Digest {
-        self.keys.each_ref().map(|key| key.hash_one(pair))
+    fn digest(&self, credentials: (&str, &str)) -> Digest {
+        self.keys.each_ref().map(|key| key.hash_one(credentials))
     }
 }
 
 impl HttpBasic {
     /// Reads the file for the first time.
     pub(super) fn open(file: PathBuf) -> Result<Self, HtpasswdError> {
-        let known = Htpasswd::read_blocking(&file, None)?.unwrap_or_default();
+        let htpasswd = Htpasswd::read_blocking(&file, None)?.unwrap_or_default();
         let keys = [RandomState::new(), RandomState::new()];
-        let state = State { known: Arc::new(known), right: HashSet::new(), keys };
-        Ok(Self { file, state: Arc::new(Mutex::new(state)), turns: Semaphore::new(CHECKS) })
+        let state = State { htpasswd: Arc::new(htpasswd), verified: HashSet::new(), keys };
+        Ok(Self { file, state: Arc::new(Mutex::new(state)), permits: Semaphore::new(MAX_CONCURRENT_CHECKS) })
     }
 
-    /// Whose name and password these headers have.
-    pub(super) async fn check(&self, headers: &HeaderMap) -> Result<String, Denied> {
-        let header = headers.get(header::AUTHORIZATION).ok_or(Denied::Missing)?;
-        let (name, password) = header.to_str().ok().and_then(pair).ok_or(Denied::Malformed)?;
-        self.refresh().await;
-        let (known, digest) = {
+    /// Authenticates the `Authorization` header and returns the name.
+    pub(super) async fn check(&self, headers: &HeaderMap) -> Result<String, AuthError> {
+        let header = headers.get(header::AUTHORIZATION).ok_or(AuthError::MissingCredentials)?;
+        let (name, password) =
+            header.to_str().ok().and_then(parse_credentials).ok_or(AuthError::MalformedCredentials)?;
+        self.reload_if_changed().await;
+        let (htpasswd, digest) = {
             let state = lock(&self.state);
             let digest = state.digest((&name, &password));
-            if state.right.contains(&digest) {
+            if state.verified.contains(&digest) {
                 return Ok(name);
             }
-            (Arc::clone(&state.known), digest)
+            (Arc::clone(&state.htpasswd), digest)
         };
-        let turn = tokio::time::timeout(PATIENCE, self.turns.acquire()).await;
-        let Ok(Ok(_turn)) = turn else { return Err(Denied::Busy) };
-        let checked = Arc::clone(&known);
-        let checking = move || checked.verify_blocking(&name, &password).then_some(name);
-        let Ok(Some(name)) = tokio::task::spawn_blocking(checking).await else { return Err(Denied::Wrong) };
+        let permit = tokio::time::timeout(QUEUE_TIMEOUT, self.permits.acquire()).await;
+        let Ok(Ok(_permit)) = permit else { return Err(AuthError::Busy) };
+        let current = Arc::clone(&htpasswd);
+        let verify = move || current.verify_blocking(&name, &password).then_some(name);
+        let Ok(Some(name)) = tokio::task::spawn_blocking(verify).await else {
+            return Err(AuthError::InvalidCredentials);
+        };
         let mut state = lock(&self.state);
-        // Not if the file has changed in the meantime.
-        if Arc::ptr_eq(&state.known, &known) {
-            if state.right.len() >= REMEMBERED {
-                state.right.clear();
+        // A result is cached only if the file was not reloaded meanwhile.
+        if Arc::ptr_eq(&state.htpasswd, &htpasswd) {
+            if state.verified.len() >= CACHE_SIZE {
+                state.verified.clear();
             }
-            state.right.insert(digest);
+            state.verified.insert(digest);
         }
         Ok(name)
     }
 
-    /// Reads the file again if it changed. One that cannot be used changes nothing: who is in stays in.
-    async fn refresh(&self) {
-        let version = lock(&self.state).known.version();
+    /// Reloads the file if it changed. On an error the previous content stays in effect.
+    async fn reload_if_changed(&self) {
+        let version = lock(&self.state).htpasswd.version();
         let (file, state) = (self.file.clone(), Arc::clone(&self.state));
-        let read = tokio::task::spawn_blocking(move || match Htpasswd::read_blocking(&file, version) {
+        let task = tokio::task::spawn_blocking(move || match Htpasswd::read_blocking(&file, version) {
             Ok(None) => {}
-            Ok(Some(new)) => {
-                tracing::info!(file = %file.display(), "the password file was read again");
+            Ok(Some(htpasswd)) => {
+                tracing::info!(file = %file.display(), "htpasswd file reloaded");
                 let mut state = lock(&state);
-                state.known = Arc::new(new);
-                state.right.clear();
+                state.htpasswd = Arc::new(htpasswd);
+                state.verified.clear();
             }
             Err(error) => {
-                tracing::warn!(%error, "the password file cannot be used; what was in it still counts");
+                tracing::warn!(%error, "cannot reload the htpasswd file; the previous content stays in effect");
             }
         });
-        if let Err(error) = read.await {
-            tracing::error!(%error, "the password file was not looked at");
+        if let Err(error) = task.await {
+            tracing::error!(%error, "cannot check the htpasswd file for changes");
         }
     }
 }
 
-/// Nobody panics with the lock held, and if they did, what it guards would still be whole.
+/// Ignores poison: no code panics while holding the lock, and the state would be consistent even then.
 fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
     state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Name and password in an `Authorization` header.
-fn pair(header: &str) -> Option<(String, String)> {
+/// Name and password from an `Authorization` header.
+fn parse_credentials(header: &str) -> Option<(String, String)> {
     let (scheme, encoded) = header.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
@@ -132,66 +136,70 @@ mod tests {
     use super::*;
 
     fn headers(authorization: &str) -> HeaderMap {
-        HeaderMap::from_iter([(header::AUTHORIZATION, authorization.parse().expect("a value"))])
+        HeaderMap::from_iter([(header::AUTHORIZATION, authorization.parse().expect("header value"))])
     }
 
-    fn basic(pair: &str) -> HeaderMap {
-        headers(&format!("Basic {}", STANDARD.encode(pair)))
+    fn basic(credentials: &str) -> HeaderMap {
+        headers(&format!("Basic {}", STANDARD.encode(credentials)))
     }
 
     fn write(file: &std::path::Path, name: &str, password: &str, cost: u32) {
-        let hash = bcrypt::hash(password, cost).expect("hashes");
-        std::fs::write(file, format!("{name}:{hash}\n")).expect("is written");
+        let hash = bcrypt::hash(password, cost).expect("bcrypt hash");
+        std::fs::write(file, format!("{name}:{hash}\n")).expect("write succeeds");
     }
 
     #[tokio::test]
-    async fn who_is_in_the_file_is_let_in() {
-        let file = tempfile::NamedTempFile::new().expect("a file");
+    async fn names_in_the_file_are_accepted_with_their_password() {
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
         write(file.path(), "ann", "pass:word", 4);
-        let door = HttpBasic::open(file.path().to_owned()).expect("opens");
-        assert_eq!(door.check(&basic("ann:pass:word")).await.as_deref(), Ok("ann"));
-        assert_eq!(door.check(&basic("ann:wrong")).await, Err(Denied::Wrong));
-        assert_eq!(door.check(&basic("eve:pass:word")).await, Err(Denied::Wrong));
-        assert_eq!(door.check(&HeaderMap::new()).await, Err(Denied::Missing));
+        let auth = HttpBasic::open(file.path().to_owned()).expect("valid file");
+        assert_eq!(auth.check(&basic("ann:pass:word")).await.as_deref(), Ok("ann"));
+        assert_eq!(auth.check(&basic("ann:wrong")).await, Err(AuthError::InvalidCredentials));
+        assert_eq!(auth.check(&basic("eve:pass:word")).await, Err(AuthError::InvalidCredentials));
+        assert_eq!(auth.check(&HeaderMap::new()).await, Err(AuthError::MissingCredentials));
         for malformed in ["Basic", "Basic !", "Bearer abc", "Basic YW5u", "basic /w=="] {
-            assert_eq!(door.check(&headers(malformed)).await, Err(Denied::Malformed), "{malformed}");
+            assert_eq!(
+                auth.check(&headers(malformed)).await,
+                Err(AuthError::MalformedCredentials),
+                "{malformed}"
+            );
         }
     }
 
     #[tokio::test]
-    async fn a_file_that_changes_counts_at_once_and_one_that_breaks_does_not() {
-        let file = tempfile::NamedTempFile::new().expect("a file");
+    async fn a_changed_file_is_reloaded_at_once_and_a_broken_file_is_ignored() {
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
         write(file.path(), "ann", "one", 4);
-        let door = HttpBasic::open(file.path().to_owned()).expect("opens");
-        assert_eq!(door.check(&basic("ann:one")).await.as_deref(), Ok("ann"));
+        let auth = HttpBasic::open(file.path().to_owned()).expect("valid file");
+        assert_eq!(auth.check(&basic("ann:one")).await.as_deref(), Ok("ann"));
         write(file.path(), "annabel", "two", 4);
-        assert_eq!(door.check(&basic("ann:one")).await, Err(Denied::Wrong));
-        assert_eq!(door.check(&basic("annabel:two")).await.as_deref(), Ok("annabel"));
-        std::fs::write(file.path(), "nonsense").expect("is written");
-        assert_eq!(door.check(&basic("annabel:two")).await.as_deref(), Ok("annabel"));
+        assert_eq!(auth.check(&basic("ann:one")).await, Err(AuthError::InvalidCredentials));
+        assert_eq!(auth.check(&basic("annabel:two")).await.as_deref(), Ok("annabel"));
+        std::fs::write(file.path(), "nonsense").expect("write succeeds");
+        assert_eq!(auth.check(&basic("annabel:two")).await.as_deref(), Ok("annabel"));
     }
 
     #[tokio::test]
-    async fn a_right_password_is_checked_once_and_an_unknown_name_takes_as_long_as_a_wrong_password() {
-        let file = tempfile::NamedTempFile::new().expect("a file");
+    async fn verified_credentials_are_cached_and_timing_does_not_reveal_names() {
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
         write(file.path(), "ann", "one", 10);
-        let door = HttpBasic::open(file.path().to_owned()).expect("opens");
-        let measure = async |pair: &str| {
-            let began = Instant::now();
-            let _ = door.check(&basic(pair)).await;
-            began.elapsed()
+        let auth = HttpBasic::open(file.path().to_owned()).expect("valid file");
+        let measure = async |credentials: &str| {
+            let start = Instant::now();
+            let _ = auth.check(&basic(credentials)).await;
+            start.elapsed()
         };
-        // A busy host may take longer for anything: of several times, the shortest is what it takes.
-        let shortest = async |pair: &str| {
+        // A busy host adds noise: the shortest of several measurements is the most accurate.
+        let shortest = async |credentials: &str| {
             let mut times = Vec::new();
             for _ in 0..5 {
-                times.push(measure(pair).await);
+                times.push(measure(credentials).await);
             }
-            times.into_iter().min().expect("five")
+            times.into_iter().min().expect("five samples")
         };
         let first = measure("ann:one").await;
-        let again = shortest("ann:one").await;
-        assert!(again < first / 4, "{first:?}, then {again:?}");
+        let cached = shortest("ann:one").await;
+        assert!(cached < first / 4, "{first:?} uncached, {cached:?} cached");
         let (wrong, unknown) = (shortest("ann:two").await, shortest("eve:two").await);
         assert!(unknown > wrong / 4, "{wrong:?} for a wrong password, {unknown:?} for an unknown name");
     }

@@ -1,10 +1,10 @@
-//! [`Tokens`]: Keystone's tokens in the `X-Auth-Token` header, as every OpenStack client sends them.
+//! [`TokenCache`]: authentication with Keystone tokens from the `X-Auth-Token` header.
 //!
-//! What a role allows is Ironic's: *reader* sees, *member* works with what is there, *admin* creates and deletes nodes
-//! and ports. A role counts if it is one for the whole system, or in a project that the operator listed (as Ironic's
-//! `rbac_service_project_name` does); owners and lessees of single nodes are not known here.
+//! Roles grant access as in Ironic: *reader* reads, *member* also updates, *admin* also creates and deletes nodes and
+//! ports. A role counts if the token has system scope, or the scope of a project that the operator listed (as with
+//! Ironic's `rbac_service_project_name`). Owners and lessees of single nodes are not supported.
 //!
-//! What Keystone said of a token is remembered for a minute, so a token that is revoked works on for as long.
+//! A validation is cached for one minute, so a revoked token keeps working for at most as long.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,106 +15,114 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::{Caller, Denied, Right};
-use crate::keystone::{Bearer, Reach, Validator};
+use super::{AccessRole, AuthError, Caller};
+use crate::keystone::{Bearer, TokenScope, Validator};
 
-/// How long what Keystone said is remembered.
-const REMEMBERED: Duration = Duration::from_secs(60);
-/// Of how many tokens.
-const MANY: usize = 1024;
-/// Questions to Keystone at once: whoever sends nonsense shall not keep it from those who do not.
-const QUESTIONS: usize = 8;
-/// How long a question waits for its turn.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// The domain in which a project may be listed by its name. In others it must be its id, or whoever may create projects
-/// in some domain could make one of that name.
+/// How long a validated token is cached.
+const CACHE_TTL: Duration = Duration::from_secs(60);
+/// Tokens in the cache.
+const CACHE_SIZE: usize = 1024;
+/// Concurrent validations: a client that sends invalid tokens must not overload Keystone.
+const MAX_CONCURRENT_VALIDATIONS: usize = 8;
+/// How long a validation waits in the queue.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The domain whose projects may be listed by name. Projects of other domains need their id. Otherwise the
+/// administrator of any domain could gain access with a new project of the same name.
 const DEFAULT_DOMAIN: &str = "default";
 
-/// Whose tokens open the door, and what Keystone said of those shown lately.
+/// Validates tokens with Keystone and caches the results.
 #[derive(Debug)]
-pub(super) struct Tokens {
+pub(super) struct TokenCache {
     validator: Validator,
     projects: Vec<String>,
-    known: Mutex<HashMap<Hash, (Known, Instant)>>,
-    turns: Semaphore,
+    /// Results with the end of their life.
+    entries: Mutex<HashMap<TokenHash, (CachedCaller, Instant)>>,
+    permits: Semaphore,
 }
 
-/// What stands for a token: nobody can get in with it.
-type Hash = [u8; 32];
-/// Who it is; none if nothing they have counts here.
-type Known = Option<Arc<Caller>>;
+/// SHA-256 of a token: the cache holds no usable credentials.
+type TokenHash = [u8; 32];
+/// The caller; `None` if no role of the token grants access.
+type CachedCaller = Option<Arc<Caller>>;
 
-impl Tokens {
+impl TokenCache {
     pub(super) fn new(validator: Validator, projects: Vec<String>) -> Self {
-        Self { validator, projects, known: Mutex::default(), turns: Semaphore::new(QUESTIONS) }
+        Self {
+            validator,
+            projects,
+            entries: Mutex::default(),
+            permits: Semaphore::new(MAX_CONCURRENT_VALIDATIONS),
+        }
     }
 
-    /// What a client that may not is told to do: get a token there.
+    /// The `WWW-Authenticate` header: the Keystone that issues tokens.
     pub(super) fn challenge(&self) -> Option<HeaderValue> {
         format!("Keystone uri=\"{}\"", self.validator.auth_url()).parse().ok()
     }
 
-    /// Who sends a request with these headers.
-    pub(super) async fn check(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Denied> {
-        let token = headers.get("x-auth-token").filter(|token| !token.is_empty()).ok_or(Denied::NoToken)?;
-        let hash: Hash = Sha256::digest(token).into();
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&hash).cloned();
-        let known = match known {
-            Some((known, until)) if Instant::now() < until => known,
-            _ => self.ask(token, hash).await?,
+    /// Authenticates the `X-Auth-Token` header.
+    pub(super) async fn check(&self, headers: &HeaderMap) -> Result<Arc<Caller>, AuthError> {
+        let token =
+            headers.get("x-auth-token").filter(|token| !token.is_empty()).ok_or(AuthError::InvalidToken)?;
+        let hash: TokenHash = Sha256::digest(token).into();
+        let cached = self.entries.lock().unwrap_or_else(PoisonError::into_inner).get(&hash).cloned();
+        let caller = match cached {
+            Some((caller, expires_at)) if Instant::now() < expires_at => caller,
+            _ => self.validate(token, hash).await?,
         };
-        known.ok_or(Denied::NoRole)
+        caller.ok_or(AuthError::NoRole)
     }
 
-    async fn ask(&self, token: &HeaderValue, hash: Hash) -> Result<Known, Denied> {
-        let turn = tokio::time::timeout(PATIENCE, self.turns.acquire()).await;
-        let Ok(Ok(_turn)) = turn else { return Err(Denied::Busy) };
-        let asked = Instant::now();
+    async fn validate(&self, token: &HeaderValue, hash: TokenHash) -> Result<CachedCaller, AuthError> {
+        let permit = tokio::time::timeout(QUEUE_TIMEOUT, self.permits.acquire()).await;
+        let Ok(Ok(_permit)) = permit else { return Err(AuthError::Busy) };
+        let started_at = Instant::now();
         let bearer = self.validator.validate(token).await.map_err(|error| {
-            tracing::error!(error = %error, "a token could not be checked");
-            Denied::Away
+            tracing::error!(%error, "cannot validate a token");
+            AuthError::Unavailable
         })?;
-        let bearer = bearer.ok_or(Denied::NoToken)?;
-        let until = asked + REMEMBERED.min(bearer.life);
-        let known = self.right(&bearer).map(|right| Arc::new(Caller { right, name: Some(bearer.user) }));
-        self.remember(hash, known.clone(), until);
-        Ok(known)
+        let bearer = bearer.ok_or(AuthError::InvalidToken)?;
+        let expires_at = started_at + CACHE_TTL.min(bearer.lifetime);
+        let role = self.access_role(&bearer);
+        let caller = role.map(|role| Arc::new(Caller { role, name: Some(bearer.user) }));
+        self.insert(hash, caller.clone(), expires_at);
+        Ok(caller)
     }
 
-    fn remember(&self, hash: Hash, known: Known, until: Instant) {
-        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= MANY {
+    fn insert(&self, hash: TokenHash, caller: CachedCaller, expires_at: Instant) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.len() >= CACHE_SIZE {
             let now = Instant::now();
-            all.retain(|_, (_, until)| now < *until);
+            entries.retain(|_, (_, expires_at)| now < *expires_at);
         }
-        if all.len() >= MANY {
-            all.clear();
+        if entries.len() >= CACHE_SIZE {
+            entries.clear();
         }
-        all.insert(hash, (known, until));
+        entries.insert(hash, (caller, expires_at));
     }
 
     #[cfg(test)]
-    pub(super) fn remembered(&self) -> usize {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).len()
+    pub(super) fn len(&self) -> usize {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// The most that the bearer of a token may.
-    fn right(&self, bearer: &Bearer) -> Option<Right> {
-        let counts = match &bearer.reach {
-            Reach::System => true,
-            Reach::Project { id, name, domain } => self
+    /// The highest role of a token that grants access.
+    fn access_role(&self, bearer: &Bearer) -> Option<AccessRole> {
+        let is_in_scope = match &bearer.scope {
+            TokenScope::System => true,
+            TokenScope::Project { id, name, domain } => self
                 .projects
                 .iter()
                 .any(|project| project == id || (project == name && domain == DEFAULT_DOMAIN)),
-            Reach::Elsewhere => false,
+            TokenScope::Other => false,
         };
-        let rights = bearer.roles.iter().filter_map(|role| match role.to_ascii_lowercase().as_str() {
-            "admin" => Some(Right::Manage),
-            // `service` is what Nova and its like have.
-            "manager" | "member" | "service" => Some(Right::Use),
-            "reader" => Some(Right::See),
+        let roles = bearer.roles.iter().filter_map(|role| match role.to_ascii_lowercase().as_str() {
+            "admin" => Some(AccessRole::Admin),
+            // `service` is the role of Nova and other OpenStack services.
+            "manager" | "member" | "service" => Some(AccessRole::Member),
+            "reader" => Some(AccessRole::Reader),
             _ => None,
         });
-        rights.max().filter(|_| counts)
+        roles.max().filter(|_| is_in_scope)
     }
 }

@@ -1,10 +1,10 @@
-//! Who may use the people's doors.
+//! Authentication and authorization of operators, for the API and the web pages.
 //!
-//! Three ways, as in Ironic (`[DEFAULT]auth_strategy`): nobody is asked; a name and a password are (RFC 7617), that
-//! stand in an htpasswd file; or a token of Keystone's is. With the first two, whoever is let in may do everything; a
-//! token has roles. Before all of them stand the rules for [`Browsers`], which are made to ask by strangers' pages.
+//! Three strategies, as in Ironic (`[DEFAULT]auth_strategy`): `noauth`; `http_basic` (RFC 7617) against an htpasswd
+//! file; and `keystone` tokens. The first two grant every caller the admin role. With Keystone, the token's roles
+//! decide. [`BrowserGuard`] stands in front of all three and protects browsers against cross-site requests.
 
-mod browsers;
+mod browser_guard;
 mod htpasswd;
 mod http_basic;
 mod keystone;
@@ -16,119 +16,119 @@ use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderValue};
 
-pub use browsers::{Browsers, Strange};
+pub use browser_guard::{BrowserGuard, BrowserRejection};
 pub use htpasswd::HtpasswdError;
 use http_basic::HttpBasic;
-use keystone::Tokens;
+use keystone::TokenCache;
 
 use crate::keystone::Validator;
 
-/// What Ironic asks a name and a password for.
+/// The `WWW-Authenticate` challenge for HTTP Basic, with Ironic's realm.
 const REALM: &str = "Basic realm=\"Baremetal API\"";
 
-/// Decides who may. Cheap to clone.
+/// The authentication strategy. Cheap to clone.
 #[derive(Debug, Clone)]
 pub enum Auth {
-    /// Whoever reaches the door.
-    Anybody,
-    /// Whose name and password are in the file. Made by [`Auth::http_basic`].
-    HttpBasic(Passwords),
-    /// Whose token has a role that counts. Made by [`Auth::keystone`].
-    Keystone(Bearers),
+    /// No authentication: every client has the admin role.
+    NoAuth,
+    /// Name and password from an htpasswd file. Created by [`Auth::http_basic`].
+    HttpBasic(PasswordAuth),
+    /// Keystone tokens. Created by [`Auth::keystone`].
+    Keystone(TokenAuth),
 }
 
-/// The names and passwords that open the door, and what was found out about them.
+/// The htpasswd file and the cache of verified credentials.
 #[derive(Debug, Clone)]
-pub struct Passwords(Arc<HttpBasic>);
+pub struct PasswordAuth(Arc<HttpBasic>);
 
-/// Those whose tokens open the door, and what was found out about them.
+/// The Keystone validator and the cache of validated tokens.
 #[derive(Debug, Clone)]
-pub struct Bearers(Arc<Tokens>);
+pub struct TokenAuth(Arc<TokenCache>);
 
-/// Somebody who may.
+/// An authenticated client.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// What they may.
-    pub right: Right,
-    /// Who they are, for the log: a user's id, or a name; none if nobody asked.
+    /// The highest role of the client.
+    pub role: AccessRole,
+    /// User id or name for the log; `None` without authentication.
     pub name: Option<String>,
 }
 
-/// What somebody may; each includes those before it.
+/// Roles as in Ironic's default policy; each includes the roles before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Right {
-    /// See what is there.
-    See,
-    /// Work with it: change it, take nodes from state to state, give them volumes.
-    Use,
-    /// Create and delete nodes and what they are made of.
-    Manage,
+pub enum AccessRole {
+    /// Read only.
+    Reader,
+    /// Reads and updates: attributes, states, volumes.
+    Member,
+    /// Also creates and deletes nodes, ports and port groups.
+    Admin,
 }
 
-/// Why somebody may not.
+/// Why a request is not authorized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
-    /// They did not say who they are.
+pub enum AuthError {
+    /// The request has no `Authorization` header. The text is Ironic's.
     #[error("Authorization required")]
-    Missing,
-    /// What they said is no name and password.
+    MissingCredentials,
+    /// The `Authorization` header is not HTTP Basic. The text is Ironic's.
     #[error("Could not parse Authorization header")]
-    Malformed,
-    /// There is no such name, or it has another password.
+    MalformedCredentials,
+    /// Unknown name or wrong password. The text is Ironic's.
     #[error("Incorrect username or password")]
-    Wrong,
-    /// There is no token, or none that Keystone knows.
+    InvalidCredentials,
+    /// No token, or a token that Keystone rejects. The text is keystonemiddleware's.
     #[error("The request you have made requires authentication.")]
-    NoToken,
-    /// Their token has no role that counts here.
+    InvalidToken,
+    /// The token has no role that grants access.
     #[error("Access was denied: the token has no role for the system, nor in one of [api] projects.")]
     NoRole,
-    /// So many are being checked that this one cannot be.
-    #[error("Too many are being checked")]
+    /// The queue for password or token checks is full.
+    #[error("too many credentials are being checked")]
     Busy,
-    /// Keystone cannot say.
-    #[error("Keystone does not answer")]
-    Away,
+    /// Keystone cannot be reached.
+    #[error("Keystone is unavailable")]
+    Unavailable,
 }
 
 impl Auth {
-    /// Names and passwords from an htpasswd file, which is read now and again whenever it changes.
+    /// HTTP Basic against an htpasswd file. The file is read now, and again whenever it changes.
     pub fn http_basic(file: impl Into<PathBuf>) -> Result<Self, HtpasswdError> {
-        Ok(Self::HttpBasic(Passwords(Arc::new(HttpBasic::open(file.into())?))))
+        Ok(Self::HttpBasic(PasswordAuth(Arc::new(HttpBasic::open(file.into())?))))
     }
 
-    /// Tokens of this Keystone's. `projects`: ids, or names in the default domain, of those in which a role counts.
+    /// Keystone tokens. `projects`: ids, or names in the default domain, of the projects whose roles grant access.
     pub fn keystone(validator: Validator, projects: Vec<String>) -> Self {
-        Self::Keystone(Bearers(Arc::new(Tokens::new(validator, projects))))
+        Self::Keystone(TokenAuth(Arc::new(TokenCache::new(validator, projects))))
     }
 
-    /// Who sends a request with these headers, if they may.
-    pub async fn check(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Denied> {
+    /// Authenticates a request by its headers.
+    pub async fn check(&self, headers: &HeaderMap) -> Result<Arc<Caller>, AuthError> {
         let name = match self {
-            Self::Anybody => None,
-            Self::HttpBasic(Passwords(known)) => Some(known.check(headers).await?),
-            Self::Keystone(Bearers(tokens)) => return tokens.check(headers).await,
+            Self::NoAuth => None,
+            Self::HttpBasic(PasswordAuth(passwords)) => Some(passwords.check(headers).await?),
+            Self::Keystone(TokenAuth(tokens)) => return tokens.check(headers).await,
         };
-        Ok(Arc::new(Caller { right: Right::Manage, name }))
+        Ok(Arc::new(Caller { role: AccessRole::Admin, name }))
     }
 
-    /// What somebody is told who may not (`WWW-Authenticate`).
+    /// The `WWW-Authenticate` header of a 401 response.
     pub fn challenge(&self) -> Option<HeaderValue> {
         match self {
-            Self::Anybody => None,
+            Self::NoAuth => None,
             Self::HttpBasic(_) => Some(HeaderValue::from_static(REALM)),
-            Self::Keystone(Bearers(tokens)) => tokens.challenge(),
+            Self::Keystone(TokenAuth(tokens)) => tokens.challenge(),
         }
     }
 }
 
-impl Right {
-    /// The role that gives it.
-    pub fn role(self) -> &'static str {
+impl AccessRole {
+    /// The name of the role in Keystone.
+    pub fn as_str(self) -> &'static str {
         match self {
-            Self::See => "reader",
-            Self::Use => "member",
-            Self::Manage => "admin",
+            Self::Reader => "reader",
+            Self::Member => "member",
+            Self::Admin => "admin",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Tokens at the door, against a Keystone that the test plays.
+//! Authentication with tokens, against a fake Keystone.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,159 +12,162 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::keystone::Tokens;
-use super::{Auth, Denied, Right};
+use super::keystone::TokenCache;
+use super::{AccessRole, Auth, AuthError};
 use crate::config::KeystoneConfig;
 use crate::keystone::Validator;
-use crate::listen::{Limits, Listener};
+use crate::listen::{HttpLimits, Listener};
 
-/// A Keystone to which a token says itself what it stands for: `role,role@reach`, where a reach is `system`,
-/// `nothing`, or a project's `name:domain`. `away` is answered by 503, anything else is not known.
-struct Fake {
+/// A fake Keystone. A token spells its own content: `role,role@scope`, where the scope is `system`, `nothing`, or a
+/// project's `name:domain`. The token `unavailable` gets a 503, any other token a 401.
+struct FakeKeystone {
     url: String,
-    asked: Arc<AtomicUsize>,
-    /// The most that were being answered at once.
-    most: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
+    /// The highest number of concurrent requests.
+    peak: Arc<AtomicUsize>,
 }
 
-impl Fake {
+impl FakeKeystone {
     fn start() -> Self {
-        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("binds");
+        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("bind succeeds");
         let url = format!("http://{}", listener.local_addr());
-        let asked = Arc::new(AtomicUsize::new(0));
-        let most = Arc::new(AtomicUsize::new(0));
-        let (counted, now, highest) = (Arc::clone(&asked), AtomicUsize::new(0), Arc::clone(&most));
-        let now = Arc::new(now);
+        let (requests, peak) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (counter, highest, current) =
+            (Arc::clone(&requests), Arc::clone(&peak), Arc::new(AtomicUsize::new(0)));
         let router = Router::new().fallback(async move |headers: HeaderMap| {
-            counted.fetch_add(1, Ordering::SeqCst);
-            highest.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            counter.fetch_add(1, Ordering::SeqCst);
+            highest.fetch_max(current.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             for _ in 0..20 {
                 tokio::task::yield_now().await;
             }
-            now.fetch_sub(1, Ordering::SeqCst);
+            current.fetch_sub(1, Ordering::SeqCst);
             let token = headers["x-subject-token"].to_str().expect("text");
-            let Some((roles, reach)) = token.split_once('@') else {
-                let away = token == "away";
-                let status = if away { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::UNAUTHORIZED };
+            let Some((roles, scope)) = token.split_once('@') else {
+                let is_unavailable = token == "unavailable";
+                let status =
+                    if is_unavailable { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::UNAUTHORIZED };
                 return status.into_response();
             };
             let roles: Vec<_> = roles.split(',').map(|role| json!({ "id": "0", "name": role })).collect();
-            let life = jiff::SignedDuration::from_secs(30);
+            let lifetime = jiff::SignedDuration::from_secs(30);
             let mut body = json!({
                 "user": { "id": "u1", "name": "ann" },
-                "expires_at": jiff::Timestamp::now() + life,
+                "expires_at": jiff::Timestamp::now() + lifetime,
                 "roles": roles,
             });
-            match reach.split_once(':') {
+            match scope.split_once(':') {
                 Some((name, domain)) => {
                     body["project"] = json!({ "id": "p1", "name": name, "domain": { "id": domain } });
                 }
-                None if reach == "system" => body["system"] = json!({ "all": true }),
+                None if scope == "system" => body["system"] = json!({ "all": true }),
                 None => {}
             }
             axum::Json(json!({ "token": body })).into_response()
         });
-        tokio::spawn(listener.serve(router, Limits::default(), CancellationToken::new(), Duration::ZERO));
-        Self { url, asked, most }
+        tokio::spawn(listener.serve(router, HttpLimits::default(), CancellationToken::new(), Duration::ZERO));
+        Self { url, requests, peak }
     }
 
     fn validator(&self) -> Validator {
         let config = KeystoneConfig { auth_url: Some(self.url.clone()), cacert: None, verify: true };
-        Validator::resolve(&config, None).expect("is right")
+        Validator::resolve(&config, None).expect("valid configuration")
     }
 
-    fn tokens(&self, projects: &[&str]) -> Tokens {
-        Tokens::new(self.validator(), projects.iter().map(ToString::to_string).collect())
+    fn tokens(&self, projects: &[&str]) -> TokenCache {
+        TokenCache::new(self.validator(), projects.iter().map(ToString::to_string).collect())
     }
 
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+    fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
     }
 }
 
 fn headers(token: &str) -> HeaderMap {
-    HeaderMap::from_iter([("x-auth-token".parse().expect("a name"), token.parse().expect("a value"))])
+    HeaderMap::from_iter([(
+        "x-auth-token".parse().expect("header name"),
+        token.parse().expect("header value"),
+    )])
 }
 
 #[tokio::test]
-async fn a_role_counts_for_the_system_and_in_the_listed_projects() {
-    use Right::{Manage, See, Use};
-    let keystone = Fake::start();
-    for (token, projects, right) in [
-        ("admin,member,reader@system", &[][..], Some(Manage)),
-        ("member,reader@system", &[], Some(Use)),
-        ("reader@system", &[], Some(See)),
-        ("Reader@system", &[], Some(See)),
-        ("manager@system", &[], Some(Use)),
-        ("service@system", &[], Some(Use)),
+async fn roles_grant_access_with_system_scope_and_in_listed_projects() {
+    use AccessRole::{Admin, Member, Reader};
+    let keystone = FakeKeystone::start();
+    for (token, projects, role) in [
+        ("admin,member,reader@system", &[][..], Some(Admin)),
+        ("member,reader@system", &[], Some(Member)),
+        ("reader@system", &[], Some(Reader)),
+        ("Reader@system", &[], Some(Reader)),
+        ("manager@system", &[], Some(Member)),
+        ("service@system", &[], Some(Member)),
         ("swiftoperator@system", &[], None),
-        ("admin@service:default", &["service"], Some(Manage)),
-        ("service@service:default", &["service"], Some(Use)),
-        ("reader@service:default", &["boot", "service"], Some(See)),
+        ("admin@service:default", &["service"], Some(Admin)),
+        ("service@service:default", &["service"], Some(Member)),
+        ("reader@service:default", &["boot", "service"], Some(Reader)),
         ("admin@boot:default", &["service"], None),
-        // Whoever manages a domain can make a project of any name in it.
+        // The administrator of a domain can create a project of any name in it.
         ("admin@service:theirs", &["service"], None),
-        ("admin@service:theirs", &["p1"], Some(Manage)),
+        ("admin@service:theirs", &["p1"], Some(Admin)),
         ("admin@nothing", &["service"], None),
     ] {
-        let found = keystone.tokens(projects).check(&headers(token)).await;
-        let found = found.map(|caller| (caller.right, caller.name.clone()));
-        assert_eq!(found, right.map(|right| (right, Some("u1".into()))).ok_or(Denied::NoRole), "{token}");
+        let result = keystone.tokens(projects).check(&headers(token)).await;
+        let result = result.map(|caller| (caller.role, caller.name.clone()));
+        assert_eq!(result, role.map(|role| (role, Some("u1".into()))).ok_or(AuthError::NoRole), "{token}");
     }
 }
 
 #[tokio::test]
-async fn what_keystone_said_is_remembered_for_a_while_but_not_that_it_knew_nothing() {
-    let keystone = Fake::start();
+async fn validations_are_cached_but_failures_are_not() {
+    let keystone = FakeKeystone::start();
     let tokens = keystone.tokens(&["service"]);
     for _ in 0..3 {
         assert!(tokens.check(&headers("reader@system")).await.is_ok());
-        assert_eq!(tokens.check(&headers("admin@boot:default")).await, Err(Denied::NoRole));
+        assert_eq!(tokens.check(&headers("admin@boot:default")).await, Err(AuthError::NoRole));
     }
-    assert_eq!(keystone.asked(), 2);
+    assert_eq!(keystone.requests(), 2);
     for _ in 0..2 {
-        assert_eq!(tokens.check(&headers("nonsense")).await, Err(Denied::NoToken));
-        assert_eq!(tokens.check(&headers("away")).await, Err(Denied::Away));
+        assert_eq!(tokens.check(&headers("nonsense")).await, Err(AuthError::InvalidToken));
+        assert_eq!(tokens.check(&headers("unavailable")).await, Err(AuthError::Unavailable));
     }
-    assert_eq!(keystone.asked(), 6);
-    // No longer than the token lives, which here is half a minute.
+    assert_eq!(keystone.requests(), 6);
+    // An entry expires no later than its token, after 30 s here.
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(31)).await;
     tokio::time::resume();
     assert!(tokens.check(&headers("reader@system")).await.is_ok());
-    assert_eq!(keystone.asked(), 7);
+    assert_eq!(keystone.requests(), 7);
 }
 
 #[tokio::test]
-async fn so_many_tokens_are_remembered_and_no_more() {
-    let keystone = Fake::start();
+async fn the_cache_is_bounded() {
+    let keystone = FakeKeystone::start();
     let tokens = keystone.tokens(&[]);
-    for some in 0..1030 {
-        assert!(tokens.check(&headers(&format!("reader,{some}@system"))).await.is_ok());
+    for n in 0..1030 {
+        assert!(tokens.check(&headers(&format!("reader,{n}@system"))).await.is_ok());
     }
-    assert!(tokens.remembered() <= 1024, "{}", tokens.remembered());
+    assert!(tokens.len() <= 1024, "{}", tokens.len());
 }
 
 #[tokio::test]
-async fn who_sends_no_token_is_told_where_to_get_one() {
-    let keystone = Fake::start();
+async fn a_request_without_a_token_is_challenged_with_keystone_s_url() {
+    let keystone = FakeKeystone::start();
     let auth = Auth::keystone(keystone.validator(), vec![]);
-    for none in [HeaderMap::new(), headers("")] {
-        assert_eq!(auth.check(&none).await, Err(Denied::NoToken));
+    for headers in [HeaderMap::new(), headers("")] {
+        assert_eq!(auth.check(&headers).await, Err(AuthError::InvalidToken));
     }
     let challenge = format!("Keystone uri=\"{}/v3\"", keystone.url);
     assert_eq!(auth.challenge(), HeaderValue::from_str(&challenge).ok());
-    assert_eq!(keystone.asked(), 0);
+    assert_eq!(keystone.requests(), 0);
 }
 
 #[tokio::test]
-async fn many_at_once_do_not_storm_keystone() {
-    let keystone = Fake::start();
+async fn concurrent_validations_are_limited() {
+    let keystone = FakeKeystone::start();
     let tokens = keystone.tokens(&[]);
-    let all: Vec<_> = (0..50).map(|some| headers(&format!("reader,{some}@system"))).collect();
-    let all = join_all(all.iter().map(|headers| tokens.check(headers))).await;
-    assert!(all.iter().all(Result::is_ok));
-    assert_eq!(keystone.asked(), 50);
-    let most = keystone.most.load(Ordering::SeqCst);
-    assert!((2..=8).contains(&most), "{most} at once");
+    let requests: Vec<_> = (0..50).map(|n| headers(&format!("reader,{n}@system"))).collect();
+    let results = join_all(requests.iter().map(|headers| tokens.check(headers))).await;
+    assert!(results.iter().all(Result::is_ok));
+    assert_eq!(keystone.requests(), 50);
+    let peak = keystone.peak.load(Ordering::SeqCst);
+    assert!((2..=8).contains(&peak), "{peak} concurrent requests");
 }

@@ -1,82 +1,95 @@
-//! May it boot? A pure function of the records; each row of its table is a test below.
+//! Decides whether a node may boot: a pure function of its records, with a test for each rule.
 
-use crate::attach::{Found, Progress, Source};
-use crate::model::{Answer, BootPlan, Iqn, Node, StorageInterface, Volume, VolumeConnector, VolumeTarget};
+use crate::attach::{ConnectionSource, Resolution, ResolvedVolume};
+use crate::model::{
+    BootAnswer, BootPlan, BootVolume, Iqn, Node, StorageInterface, VolumeConnector, VolumeTarget,
+};
 
-use super::{fitness, name};
+use super::{node_reason, validate};
 
-/// What a node's records say of it.
+/// The records of a node.
 #[derive(Debug)]
-pub(super) struct Records {
+pub(super) struct NodeRecords {
     pub(super) node: Node,
     /// The oldest first.
     pub(super) connectors: Vec<VolumeConnector>,
     pub(super) targets: Vec<VolumeTarget>,
 }
 
-/// What follows from it.
+/// The next step of a boot request.
 #[derive(Debug, PartialEq)]
-pub(super) enum Verdict {
-    /// This.
-    Answer(Answer),
-    /// Cinder knows more: it is to be asked for the volumes of whoever logs in with this name.
-    AskCinder(Iqn),
+pub(super) enum NextStep {
+    /// Send this answer.
+    Answer(BootAnswer),
+    /// Resolve the node's volumes with Cinder, for this initiator name.
+    ResolveVolumes(Iqn),
 }
 
-/// Decides what a node may do. `cinder`: what came of asking for its volumes, if that was done.
-pub(super) fn decide(records: &Records, enabled: &[StorageInterface], cinder: Option<Progress>) -> Verdict {
-    let Records { node, connectors, targets } = records;
-    let refuse =
-        |reason: String| Verdict::Answer(Answer::Refuse { reason: format!("{} {reason}", name(node)) });
+/// Decides from the records alone.
+pub(super) fn decide(records: &NodeRecords, enabled: &[StorageInterface]) -> NextStep {
+    let NodeRecords { node, connectors, targets } = records;
     if node.storage_interface == StorageInterface::Noop {
-        let reason = format!("{}: storage interface is noop", name(node));
-        return Verdict::Answer(Answer::LocalDisk { reason });
+        let reason = node_reason(node, "storage interface is noop");
+        return NextStep::Answer(BootAnswer::LocalDisk { reason });
     }
-    if let Err(reason) = may(node, enabled) {
-        return refuse(reason);
+    if let Err(reason) = check_permission(node, enabled) {
+        return NextStep::Answer(BootAnswer::Refused { reason: node_reason(node, reason) });
     }
-    let plan = match (&node.storage_interface, cinder) {
-        (StorageInterface::Cinder, None) => {
-            return match fitness::initiator_of(node, connectors, targets) {
-                Ok(initiator) => Verdict::AskCinder(initiator),
-                Err(faults) => refuse(faults.join("; ")),
-            };
+    if node.storage_interface == StorageInterface::Cinder {
+        return match validate::find_initiator(node, connectors, targets) {
+            Ok(initiator) => NextStep::ResolveVolumes(initiator),
+            Err(faults) => NextStep::Answer(refuse(node, &faults)),
+        };
+    }
+    NextStep::Answer(boot(node, validate::plan(node, connectors, targets, validate::read_volume)))
+}
+
+/// Decides after Cinder has resolved the volumes, or has failed to.
+pub(super) fn answer_with_volumes(records: &NodeRecords, resolution: Resolution) -> BootAnswer {
+    let NodeRecords { node, connectors, targets } = records;
+    match resolution {
+        Resolution::Wait { reason, seconds } => {
+            BootAnswer::Wait { reason: node_reason(node, reason), seconds }
         }
-        (StorageInterface::Cinder, Some(Progress::Wait { reason, seconds })) => {
-            return Verdict::Answer(Answer::Wait { reason: format!("{}: {reason}", name(node)), seconds });
+        Resolution::Refused(reason) => BootAnswer::Refused { reason: node_reason(node, reason) },
+        Resolution::Ready(volumes) => {
+            let plan = validate::plan(node, connectors, targets, |target| {
+                take_volume(target, volumes.get(&target.volume_id))
+            });
+            boot(node, plan.map(|plan| BootPlan { notes: collect_notes(volumes.values()), ..plan }))
         }
-        (StorageInterface::Cinder, Some(Progress::Refused(reason))) => {
-            let reason = format!("{}: {reason}", name(node));
-            return Verdict::Answer(Answer::Refuse { reason });
-        }
-        (StorageInterface::Cinder, Some(Progress::Ready(found))) => {
-            fitness::plan(node, connectors, targets, |target| located(target, found.get(&target.volume_id)))
-                .map(|plan| BootPlan { notes: notes(found.values()), ..plan })
-        }
-        _ => fitness::plan(node, connectors, targets, fitness::recorded),
-    };
+    }
+}
+
+fn boot(node: &Node, plan: Result<BootPlan, Vec<String>>) -> BootAnswer {
     match plan {
-        Ok(plan) => Verdict::Answer(Answer::Boot(Box::new(plan))),
-        Err(faults) => refuse(faults.join("; ")),
+        Ok(plan) => BootAnswer::Boot(Box::new(plan)),
+        Err(faults) => refuse(node, &faults),
     }
 }
 
-/// A volume where Cinder found it.
-fn located(target: &VolumeTarget, found: Option<&Found>) -> Result<Volume, String> {
-    let id = &target.volume_id;
-    let Some(found) = found else { return Err(format!("has volume {id}, which Cinder was not asked for")) };
-    let connection = found.connection.clone();
-    Ok(Volume { id: id.clone(), paths: connection.paths, chap: connection.chap })
+fn refuse(node: &Node, faults: &[String]) -> BootAnswer {
+    BootAnswer::Refused { reason: node_reason(node, faults.join("; ")) }
 }
 
-/// What was not asked anew, and why.
-fn notes<'a>(found: impl Iterator<Item = &'a Found>) -> Vec<String> {
-    let mut notes: Vec<_> = found
-        .filter_map(|found| match &found.source {
-            Source::LastKnown { learnt_at, away: Some(reason) } => {
-                Some(format!("booting from the connection of {learnt_at:.0}: Cinder is away: {reason}"))
-            }
-            Source::LastKnown { away: None, .. } | Source::Records | Source::Cinder => None,
+/// The volume of a target, as Cinder resolved it.
+fn take_volume(target: &VolumeTarget, volume: Option<&ResolvedVolume>) -> Result<BootVolume, String> {
+    let id = &target.volume_id;
+    let Some(volume) = volume else { return Err(format!("volume {id} was not resolved")) };
+    let connection = volume.connection.clone();
+    Ok(BootVolume { id: id.clone(), paths: connection.paths, chap: connection.chap })
+}
+
+/// Collects a note for each last known connection that stands in for Cinder.
+fn collect_notes<'a>(volumes: impl Iterator<Item = &'a ResolvedVolume>) -> Vec<String> {
+    let mut notes: Vec<_> = volumes
+        .filter_map(|volume| match &volume.source {
+            ConnectionSource::LastKnown { resolved_at, outage: Some(reason) } => Some(format!(
+                "booting from the last known connection of {resolved_at:.0}: Cinder is unavailable: {reason}"
+            )),
+            ConnectionSource::LastKnown { outage: None, .. }
+            | ConnectionSource::Records
+            | ConnectionSource::Cinder => None,
         })
         .collect();
     notes.sort();
@@ -84,25 +97,24 @@ fn notes<'a>(found: impl Iterator<Item = &'a Found>) -> Vec<String> {
     notes
 }
 
-/// Whether the node may boot at all, whatever its volumes. The reason goes on after its name.
-fn may(node: &Node, enabled: &[StorageInterface]) -> Result<(), String> {
+/// Checks whether the node may boot at all, whatever its volumes.
+fn check_permission(node: &Node, enabled: &[StorageInterface]) -> Result<(), String> {
     if node.maintenance {
         let reason = node.maintenance_reason.as_deref().filter(|reason| !reason.is_empty());
-        return Err(format!(
-            "is in maintenance{}",
-            reason.map(|reason| format!(": {reason}")).unwrap_or_default()
-        ));
+        let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+        return Err(format!("maintenance is set{reason}"));
     }
-    if !node.provision_state.may_boot() {
-        return Err(format!("may not boot in provision state \"{}\"", node.provision_state.as_str()));
+    if !node.provision_state.is_bootable() {
+        let state = node.provision_state.as_str();
+        return Err(format!("provision state \"{state}\" does not allow booting"));
     }
     if node.undeployed {
-        return Err("was undeployed: it may not boot before it is deployed again".into());
+        return Err("booting is not allowed after an undeployment; deploy the node again".into());
     }
     match &node.storage_interface {
-        StorageInterface::Other(other) => Err(fitness::unknown_interface(other)),
-        known if !enabled.contains(known) => {
-            Err(format!("has storage interface {known}, which is not enabled"))
+        StorageInterface::Other(other) => Err(validate::unknown_interface(other)),
+        interface if !enabled.contains(interface) => {
+            Err(format!("storage interface {interface} is not enabled"))
         }
         StorageInterface::Cinder | StorageInterface::External | StorageInterface::Noop => Ok(()),
     }
@@ -156,55 +168,49 @@ mod tests {
         }
     }
 
-    fn with(mut target: VolumeTarget, key: &str, value: Value) -> VolumeTarget {
-        let mut all = target.properties.reveal().clone();
-        all.insert(key.into(), value);
-        target.properties = all.into();
+    fn with_property(mut target: VolumeTarget, key: &str, value: Value) -> VolumeTarget {
+        let mut properties = target.properties.reveal().clone();
+        properties.insert(key.into(), value);
+        target.properties = properties.into();
         target
     }
 
-    /// Decides where Cinder has no say.
-    fn decide(
+    /// The answer for a node whose volumes are not Cinder's.
+    fn answer(
         node: &Node,
         connectors: &[VolumeConnector],
         targets: &[VolumeTarget],
         enabled: &[StorageInterface],
-    ) -> Answer {
-        match decided(node, connectors, targets, enabled, None) {
-            Verdict::Answer(answer) => answer,
-            Verdict::AskCinder(_) => panic!("Cinder has no say here"),
+    ) -> BootAnswer {
+        match decide(&records(node, connectors, targets), enabled) {
+            NextStep::Answer(answer) => answer,
+            NextStep::ResolveVolumes(_) => panic!("expected an answer"),
         }
     }
 
-    fn decided(
-        node: &Node,
-        connectors: &[VolumeConnector],
-        targets: &[VolumeTarget],
-        enabled: &[StorageInterface],
-        cinder: Option<Progress>,
-    ) -> Verdict {
+    fn records(node: &Node, connectors: &[VolumeConnector], targets: &[VolumeTarget]) -> NodeRecords {
         let (node, connectors, targets) = (node.clone(), connectors.to_vec(), targets.to_vec());
-        super::decide(&Records { node, connectors, targets }, enabled, cinder)
+        NodeRecords { node, connectors, targets }
     }
 
-    fn booted(answer: Answer) -> BootPlan {
+    fn expect_boot(answer: BootAnswer) -> BootPlan {
         match answer {
-            Answer::Boot(plan) => *plan,
+            BootAnswer::Boot(plan) => *plan,
             other => panic!("expected a boot, got {other:?}"),
         }
     }
 
-    fn refused(answer: Answer) -> String {
+    fn expect_refusal(answer: BootAnswer) -> String {
         match answer {
-            Answer::Refuse { reason } => reason,
+            BootAnswer::Refused { reason } => reason,
             other => panic!("expected a refusal, got {other:?}"),
         }
     }
 
     #[test]
-    fn a_node_that_fits_boots_as_its_oldest_initiator_with_its_volumes_in_order() {
+    fn valid_node_boots_with_oldest_initiator_and_ordered_volumes() {
         let targets = vec![target(5, "logs"), target(0, "root"), target(2, "data")];
-        let plan = booted(decide(&node(), &connectors(), &targets, &ALL));
+        let plan = expect_boot(answer(&node(), &connectors(), &targets, &ALL));
         assert_eq!(plan.initiator.as_str(), "iqn.2017-08.org.openstack.oldest");
         assert_eq!(plan.label, "web-1");
         assert_eq!(plan.boot.id, "root");
@@ -213,168 +219,183 @@ mod tests {
     }
 
     #[test]
-    fn the_boot_targets_loader_goes_before_the_nodes() {
+    fn loader_of_the_boot_target_overrides_the_nodes() {
         let mut with_loader = node();
         with_loader.properties =
             properties(json!({"capabilities": "iscsi_boot:1", "uefi_loader": "/EFI/node.efi"}));
-        let plan = booted(decide(&with_loader, &connectors(), &[target(0, "root")], &ALL));
+        let plan = expect_boot(answer(&with_loader, &connectors(), &[target(0, "root")], &ALL));
         assert_eq!(plan.loader.map(|loader| loader.to_string()), Some(r"\EFI\node.efi".to_owned()));
-        let own = with(target(0, "root"), "uefi_loader", json!(r"\EFI\target.efi"));
-        let plan = booted(decide(&with_loader, &connectors(), &[own], &ALL));
+        let own = with_property(target(0, "root"), "uefi_loader", json!(r"\EFI\target.efi"));
+        let plan = expect_boot(answer(&with_loader, &connectors(), &[own], &ALL));
         assert_eq!(plan.loader.map(|loader| loader.to_string()), Some(r"\EFI\target.efi".to_owned()));
     }
 
     #[test]
-    fn noop_means_the_local_disk_whatever_else_is_recorded() {
+    fn noop_boots_the_local_disk() {
         let node = Node { storage_interface: StorageInterface::Noop, maintenance: true, ..node() };
-        let answer = decide(&node, &connectors(), &[target(0, "root")], &ALL);
-        assert_eq!(answer, Answer::LocalDisk { reason: "node web-1: storage interface is noop".into() });
+        let answer = answer(&node, &connectors(), &[target(0, "root")], &ALL);
+        assert_eq!(answer, BootAnswer::LocalDisk { reason: "node web-1: storage interface is noop".into() });
     }
 
     #[test]
-    fn every_refusal_names_what_is_in_the_way() {
+    fn every_refusal_states_its_reason() {
         let maintenance = Node { maintenance: true, ..node() };
         let explained = Node { maintenance_reason: Some("new disk".into()), ..maintenance.clone() };
         let state = |provision_state| Node { provision_state, ..node() };
         let storage = |storage_interface| Node { storage_interface, ..node() };
-        let incapable = Node { properties: properties(json!({"capabilities": "boot_mode:uefi"})), ..node() };
+        let without_capability =
+            Node { properties: properties(json!({"capabilities": "boot_mode:uefi"})), ..node() };
         let root = || vec![target(0, "root")];
         let fibre = VolumeTarget { volume_type: "fibre_channel".into(), ..target(1, "fc") };
         let uuid = Uuid::nil();
         let undeployed = Node { undeployed: true, ..state(ProvisionState::Available) };
         let cases = [
-            (undeployed, connectors(), root(), "was undeployed: it may not boot before it is deployed again".to_owned()),
-            (maintenance, connectors(), root(), "is in maintenance".into()),
-            (explained, connectors(), root(), "is in maintenance: new disk".into()),
+            (undeployed, connectors(), root(), "booting is not allowed after an undeployment; deploy the node again".to_owned()),
+            (maintenance, connectors(), root(), "maintenance is set".into()),
+            (explained, connectors(), root(), "maintenance is set (new disk)".into()),
             (
                 state(ProvisionState::Cleaning),
                 connectors(),
                 root(),
-                "may not boot in provision state \"cleaning\"".into(),
+                "provision state \"cleaning\" does not allow booting".into(),
             ),
             (
                 state(ProvisionState::Error),
                 connectors(),
                 root(),
-                "may not boot in provision state \"error\"".into(),
+                "provision state \"error\" does not allow booting".into(),
             ),
             (
                 storage(StorageInterface::Other("ceph".into())),
                 connectors(),
                 root(),
-                "has the unknown storage interface \"ceph\"".into(),
+                "storage interface \"ceph\" is unknown".into(),
             ),
             (
                 storage(StorageInterface::Cinder),
                 vec![],
                 root(),
-                "has no initiator name: no volume connector of type iqn".into(),
+                "there is no initiator name: no volume connector has type iqn".into(),
             ),
             (
-                incapable.clone(),
+                without_capability.clone(),
                 vec![],
                 vec![],
-                "has no boot volume: no volume target with boot index 0; lacks the capability iscsi_boot: set \
-                 properties/capabilities to iscsi_boot:True; has no initiator name: no volume connector of type iqn"
+                "there is no boot volume: no volume target has boot index 0; capability iscsi_boot is missing: set \
+                 properties/capabilities to iscsi_boot:True; there is no initiator name: no volume connector has type iqn"
                     .into(),
             ),
-            (node(), connectors(), vec![], "has no boot volume: no volume target with boot index 0".into()),
+            (node(), connectors(), vec![], "there is no boot volume: no volume target has boot index 0".into()),
             (
                 node(),
                 connectors(),
                 vec![target(1, "data")],
-                "has no boot volume: no volume target with boot index 0".into(),
+                "there is no boot volume: no volume target has boot index 0".into(),
             ),
             (
                 node(),
                 connectors(),
                 vec![target(0, "root"), fibre],
-                "has volume fc of type \"fibre_channel\": only iscsi can be booted".into(),
+                "volume fc has type \"fibre_channel\": only iscsi can be booted".into(),
             ),
             (
-                incapable,
+                without_capability,
                 connectors(),
                 root(),
-                "lacks the capability iscsi_boot: set properties/capabilities to iscsi_boot:True".into(),
+                "capability iscsi_boot is missing: set properties/capabilities to iscsi_boot:True".into(),
             ),
             (
                 node(),
                 vec![connector("ip", "192.0.2.7")],
                 root(),
-                "has no initiator name: no volume connector of type iqn".into(),
+                "there is no initiator name: no volume connector has type iqn".into(),
             ),
             (
                 node(),
                 vec![connector("iqn", "iqn.2017-08.org x")],
                 root(),
                 format!(
-                    "has volume connector {uuid} whose connector_id is wrong: an iSCSI name may not contain ' '"
+                    "volume connector {uuid} has an invalid connector_id: an iSCSI name may not contain ' '"
                 ),
             ),
             (
                 node(),
                 connectors(),
-                vec![with(target(0, "root"), "target_portal", Value::Null)],
-                format!("has volume target {uuid} (boot index 0) with properties/target_portal: missing"),
+                vec![with_property(target(0, "root"), "target_portal", Value::Null)],
+                format!("volume target {uuid} (boot index 0): properties/target_portal: missing"),
             ),
             (
                 node(),
                 connectors(),
-                vec![with(target(0, "root"), "uefi_loader", json!("a b"))],
+                vec![with_property(target(0, "root"), "uefi_loader", json!("a b"))],
                 format!(
-                    "has volume target {uuid} (boot index 0) with properties/uefi_loader: \
+                    "volume target {uuid} (boot index 0): properties/uefi_loader: \
                      expected the path of an EFI program without spaces, such as \\EFI\\debian\\shimx64.efi"
                 ),
             ),
         ];
         for (node, connectors, targets, reason) in cases {
-            let got = refused(decide(&node, &connectors, &targets, &ALL));
-            assert_eq!(got, format!("node web-1 {reason}"));
+            let actual = expect_refusal(answer(&node, &connectors, &targets, &ALL));
+            assert_eq!(actual, format!("node web-1: {reason}"));
         }
     }
 
     #[test]
-    fn what_cinder_says_decides_for_a_node_that_fits() {
+    fn resolution_decides_for_a_valid_node() {
         let node = Node { storage_interface: StorageInterface::Cinder, ..node() };
-        let bare = |index, id| VolumeTarget { properties: Properties::default(), ..target(index, id) };
-        let targets = [bare(0, "root"), bare(1, "data")];
-        let decided = |cinder| decided(&node, &connectors(), &targets, &ALL, cinder);
+        let without_connection =
+            |index, id| VolumeTarget { properties: Properties::default(), ..target(index, id) };
+        let targets = [without_connection(0, "root"), without_connection(1, "data")];
+        let records = records(&node, &connectors(), &targets);
         let initiator = "iqn.2017-08.org.openstack.oldest".parse().expect("a name");
-        assert_eq!(decided(None), Verdict::AskCinder(initiator));
-        let waits = decided(Some(Progress::Wait { reason: "asking".into(), seconds: 2 }));
-        assert_eq!(waits, Verdict::Answer(Answer::Wait { reason: "node web-1: asking".into(), seconds: 2 }));
-        let refused = decided(Some(Progress::Refused("volume root is in use by server 7".into())));
+        assert_eq!(decide(&records, &ALL), NextStep::ResolveVolumes(initiator));
+        let answer = |resolution| answer_with_volumes(&records, resolution);
+        let wait = answer(Resolution::Wait { reason: "Cinder is attaching volume root".into(), seconds: 2 });
+        let reason = "node web-1: Cinder is attaching volume root".into();
+        assert_eq!(wait, BootAnswer::Wait { reason, seconds: 2 });
+        let refusal = answer(Resolution::Refused("volume root is in use by server 7".into()));
         let reason = "node web-1: volume root is in use by server 7".into();
-        assert_eq!(refused, Verdict::Answer(Answer::Refuse { reason }));
+        assert_eq!(refusal, BootAnswer::Refused { reason });
 
-        let found = |id: &str, source| {
+        let volume = |id: &str, source| {
             let connection = Connection::try_from(&target(0, id).properties).expect("a connection");
-            (id.to_owned(), Found { connection, source, took: std::time::Duration::ZERO, held_by: None })
+            let duration = std::time::Duration::ZERO;
+            (id.to_owned(), ResolvedVolume { connection, source, duration, attachment: None })
         };
-        let last = Source::LastKnown { learnt_at: Timestamp::UNIX_EPOCH, away: Some("no answer".into()) };
-        let ready = Progress::Ready([found("root", Source::Cinder), found("data", last)].into());
-        let Verdict::Answer(answer) = decided(Some(ready)) else { panic!("it was asked") };
-        let plan = booted(answer);
+        let last_known = ConnectionSource::LastKnown {
+            resolved_at: Timestamp::UNIX_EPOCH,
+            outage: Some("no answer".into()),
+        };
+        let volumes = [volume("root", ConnectionSource::Cinder), volume("data", last_known)];
+        let answer = answer(Resolution::Ready(volumes.into()));
+        let plan = expect_boot(answer);
         assert_eq!(plan.boot.paths[0].target.as_str(), "iqn.2010-10.org.openstack:root");
         assert_eq!(plan.data[0].paths[0].target.as_str(), "iqn.2010-10.org.openstack:data");
         assert_eq!(
             plan.notes,
-            ["booting from the connection of 1970-01-01T00:00:00Z: Cinder is away: no answer"]
+            [
+                "booting from the last known connection of 1970-01-01T00:00:00Z: Cinder is unavailable: no answer"
+            ]
         );
     }
 
     #[test]
-    fn a_storage_interface_that_is_not_enabled_is_refused() {
-        let got = refused(decide(&node(), &connectors(), &[target(0, "root")], &[StorageInterface::Noop]));
-        assert_eq!(got, "node web-1 has storage interface external, which is not enabled");
+    fn disabled_storage_interface_is_refused() {
+        let actual =
+            expect_refusal(answer(&node(), &connectors(), &[target(0, "root")], &[StorageInterface::Noop]));
+        assert_eq!(actual, "node web-1: storage interface external is not enabled");
     }
 
     #[test]
-    fn a_node_boots_in_every_state_in_which_its_volumes_are_its_own() {
+    fn node_boots_in_every_bootable_state() {
         for provision_state in ProvisionState::ALL {
             let node = Node { provision_state, ..node() };
-            let answer = decide(&node, &connectors(), &[target(0, "root")], &ALL);
-            assert_eq!(matches!(answer, Answer::Boot(_)), provision_state.may_boot(), "{provision_state:?}");
+            let answer = answer(&node, &connectors(), &[target(0, "root")], &ALL);
+            assert_eq!(
+                matches!(answer, BootAnswer::Boot(_)),
+                provision_state.is_bootable(),
+                "{provision_state:?}"
+            );
         }
     }
 }

@@ -1,48 +1,49 @@
-//! Which node is this? By the MAC addresses of the machine's cards, and by nothing else: UUIDs are shared by whole
-//! batches of boards in the field.
+//! Identifies the node of a boot request by the machine's MAC addresses.
+//!
+//! The SMBIOS UUID is not used: in the field, whole batches of boards share one UUID.
 
-use crate::model::{Answer, Asker, Mac, Node, Port};
+use crate::model::{BootAnswer, BootRequest, Mac, Node, Port};
 use crate::store::{Inventory, StoreError, Versioned};
 
-use super::name;
+use super::node_reason;
 
-/// Who a machine is.
+/// The result of the identification.
 #[derive(Debug)]
-pub(super) enum Identity {
-    /// This one.
-    Node(Box<Node>),
-    /// None that could be answered for; this is what it is told.
-    Nobody(Answer),
+pub(super) enum NodeMatch {
+    /// Exactly one node matches.
+    Unique(Box<Node>),
+    /// No node, or several; with the answer for the machine.
+    None(BootAnswer),
 }
 
-/// A machine is the node that has a port with one of its addresses, if the node may boot through that port.
-pub(super) async fn identify(inventory: &Inventory, asker: &Asker) -> Result<Identity, StoreError> {
-    let ports = inventory.ports(&asker.macs).await?;
-    let mut found: Vec<(Node, Mac)> = Vec::new();
+/// Finds the node that has a port with one of the machine's MAC addresses. The port must have `pxe_enabled`.
+pub(super) async fn identify(inventory: &Inventory, request: &BootRequest) -> Result<NodeMatch, StoreError> {
+    let ports = inventory.find_ports(&request.macs).await?;
+    let mut matches: Vec<(Node, Mac)> = Vec::new();
     for port in ports.iter().filter(|port| port.pxe_enabled) {
-        if found.iter().all(|(node, _)| node.uuid != port.node_uuid)
+        if matches.iter().all(|(node, _)| node.uuid != port.node_uuid)
             && let Some(node) = node_of(inventory, port).await?
         {
-            found.push((node, port.address));
+            matches.push((node, port.address));
         }
     }
-    Ok(match (found.len(), ports.first()) {
-        (1, _) => Identity::Node(Box::new(found.remove(0).0)),
-        (0, None) => Identity::Nobody(unknown(asker)),
-        (0, Some(port)) => Identity::Nobody(match node_of(inventory, port).await? {
-            Some(node) => Answer::Refuse {
-                reason: format!(
-                    "{} may not boot through port {}: pxe_enabled is false",
-                    name(&node),
-                    port.address
-                ),
-            },
-            None => unknown(asker),
+    Ok(match (matches.len(), ports.first()) {
+        (1, _) => NodeMatch::Unique(Box::new(matches.remove(0).0)),
+        (0, None) => NodeMatch::None(unknown(request)),
+        (0, Some(port)) => NodeMatch::None(match node_of(inventory, port).await? {
+            Some(node) => {
+                let sentence =
+                    format!("port {} is not enabled for booting (pxe_enabled is false)", port.address);
+                BootAnswer::Refused { reason: node_reason(&node, sentence) }
+            }
+            None => unknown(request),
         }),
         _ => {
-            let nodes: Vec<_> = found.iter().map(|(node, mac)| format!("{} ({mac})", name(node))).collect();
-            Identity::Nobody(Answer::Refuse {
-                reason: format!("this machine's network cards belong to several nodes: {}", nodes.join(", ")),
+            let nodes: Vec<_> =
+                matches.iter().map(|(node, mac)| format!("node {} ({mac})", node.label())).collect();
+            let nodes = nodes.join(", ");
+            NodeMatch::None(BootAnswer::Refused {
+                reason: format!("this machine's network cards belong to several nodes: {nodes}"),
             })
         }
     })
@@ -53,7 +54,7 @@ async fn node_of(inventory: &Inventory, port: &Port) -> Result<Option<Node>, Sto
     Ok(node.map(|node| node.value))
 }
 
-fn unknown(asker: &Asker) -> Answer {
-    let macs: Vec<_> = asker.macs.iter().map(ToString::to_string).collect();
-    Answer::Unknown { reason: format!("no node has a port with the address {}", macs.join(" or ")) }
+fn unknown(request: &BootRequest) -> BootAnswer {
+    let macs: Vec<_> = request.macs.iter().map(ToString::to_string).collect();
+    BootAnswer::Unknown { reason: format!("no node has a port with the address {}", macs.join(" or ")) }
 }

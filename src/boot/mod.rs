@@ -1,36 +1,38 @@
-//! The heart: a machine asks, and gets an [`Answer`] (steps 6 to 8). Knows no socket and no script.
+//! The decision on a boot request: the [`BootAnswer`] for the machine (steps 6 to 8). No sockets, no script text.
 //!
-//! Told as a story: *who is it?* ([`mod@identify`]: by its cards, of which all must belong to one node) — *what has it
-//! got?* (its connectors and targets, read now) — *may it?* ([`mod@decide`], a pure function, so that every row of its
-//! table is a test) — *can it?* ([`fitness`], which the API asks too).
+//! | step | module |
+//! |---|---|
+//! | identify the node by the machine's MAC addresses | [`mod@identify`] |
+//! | read its connectors and targets from the store | here |
+//! | decide whether the node may boot: a pure function, with a test per rule | [`mod@decide`] |
+//! | validate the records of the node; the API does the same | [`mod@validate`] |
+//! | verify the requester's MAC address, before it gets volumes | [`mod@verify`] |
+//! | resolve the volumes, with storage interface `cinder` | [`crate::attach`] |
 //!
-//! Before a machine is given volumes: *is it really the one?* ([`mod@doubt`], as far as the network shows it.)
-//!
-//! With storage interface `cinder` there is one more question, asked of `attach`: *where are its volumes now?*
-//!
-//! The one invariant: each request is decided by what is true when it comes. Only where Cinder cannot say it, what it
-//! said last may do, and then the answer says so.
+//! Invariant: every boot request is decided from the current records. Only while Cinder is unavailable may a last
+//! known connection be used, and then the answer has a note.
 
 mod decide;
-mod doubt;
-pub mod fitness;
 mod identify;
+pub mod validate;
+mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::attach::{Attach, Found, Progress, Source, Wanted};
-use crate::model::{Answer, Asker, Mac, Node, StorageInterface, VolumeConnector, VolumeTarget};
+use crate::attach::{Attach, ConnectionSource, Resolution, ResolvedVolume, VolumeRequest};
+use crate::model::{BootAnswer, BootRequest, Mac, Node, StorageInterface, VolumeConnector, VolumeTarget};
 use crate::store::{Inventory, StoreError};
-use decide::{Records, Verdict, decide};
-use identify::{Identity, identify};
+use decide::{NextStep, NodeRecords, answer_with_volumes, decide};
+use identify::{NodeMatch, identify};
+use verify::verify_requester;
 
-/// How long a machine waits when the store cannot be read, in seconds.
-const STORE_PAUSE: u32 = 10;
+/// The delay before a machine retries when the store cannot be read, in seconds.
+const STORE_RETRY_SECONDS: u32 = 10;
 
-/// Answers machines. Cheap to clone.
+/// Decides boot requests. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Boot {
     inventory: Inventory,
@@ -38,28 +40,28 @@ pub struct Boot {
     enabled: Arc<[StorageInterface]>,
 }
 
-/// An answer, and whose it is.
+/// The answer to a boot request, with the node that it is about.
 #[derive(Debug)]
 pub struct Decision {
-    /// What the machine may do.
-    pub answer: Answer,
-    /// The node it was recognised as.
+    /// The answer.
+    pub answer: BootAnswer,
+    /// The node's UUID, if the machine matches a node.
     pub node: Option<Uuid>,
-    /// What people call that node.
+    /// The node's name, else its UUID as text.
     pub name: Option<String>,
-    /// Where its volumes were found, if they were.
-    pub resolved: Vec<Resolved>,
+    /// The resolution of each volume, if the volumes were resolved.
+    pub resolutions: Vec<VolumeResolution>,
 }
 
-/// Where one volume was found.
+/// The resolution of one volume.
 #[derive(Debug, Clone)]
-pub struct Resolved {
-    /// Its id.
+pub struct VolumeResolution {
+    /// The volume's id.
     pub volume: String,
-    /// Who said so.
-    pub source: Source,
-    /// How long that took.
-    pub took: Duration,
+    /// The source of the connection.
+    pub source: ConnectionSource,
+    /// The duration of the resolution.
+    pub duration: Duration,
 }
 
 impl Boot {
@@ -68,99 +70,103 @@ impl Boot {
         Self { inventory, attach, enabled: enabled.into() }
     }
 
-    /// What this machine may do now. Attaches its volumes, if they are Cinder's.
-    pub async fn answer(&self, asker: &Asker) -> Decision {
-        or_wait(asker, self.decision(asker, false).await)
+    /// Answers a boot request. Attaches the node's volumes with storage interface `cinder`.
+    pub async fn answer(&self, request: &BootRequest) -> Decision {
+        wait_on_store_error(request, self.decide_request(request, false).await)
     }
 
-    /// What this machine would be told, as far as that can be known without changing anything.
-    pub async fn preview(&self, asker: &Asker) -> Decision {
-        or_wait(asker, self.decision(asker, true).await)
+    /// Returns the likely answer to a boot request, without attaching volumes.
+    pub async fn preview(&self, request: &BootRequest) -> Decision {
+        wait_on_store_error(request, self.decide_request(request, true).await)
     }
 
-    /// All that keeps a node from booting from its volumes: what its records lack and, with storage interface
-    /// `cinder`, what Cinder says against it.
-    pub async fn faults(
+    /// Returns all faults that prevent a node from booting from its volumes. With storage interface `cinder`,
+    /// Cinder's faults are included if the records have none.
+    pub async fn find_faults(
         &self,
         node: &Node,
         connectors: &[VolumeConnector],
         targets: &[VolumeTarget],
     ) -> Vec<String> {
-        let faults = fitness::faults(node, connectors, targets);
+        let faults = validate::find_faults(node, connectors, targets);
         if faults.is_empty() && node.storage_interface == StorageInterface::Cinder {
-            return self.attach.examine(node.uuid, targets).await.faults();
+            return self.attach.check(node.uuid, targets).await.into_faults();
         }
         faults
     }
 
-    /// Whether what comes from a card may be a report of this machine's: the card is the machine's, or of the same node.
-    /// Of a machine that nobody registered nothing is known but its card; while the store fails nobody is believed.
-    pub async fn speaks_for(&self, card: Mac, machine: Mac) -> bool {
+    /// Whether a report from `card` may concern `machine`: both are the same MAC address, or ports of the same node.
+    /// For an unregistered machine, only the same MAC address counts. It does too while the store fails.
+    pub async fn is_same_machine(&self, card: Mac, machine: Mac) -> bool {
         if card == machine {
             return true;
         }
-        let ports = self.inventory.ports(&[card, machine]).await.unwrap_or_default();
+        let ports = self.inventory.find_ports(&[card, machine]).await.unwrap_or_default();
         let node_of = |mac| ports.iter().find(|port| port.address == mac).map(|port| port.node_uuid);
         node_of(card).is_some_and(|node| node_of(machine) == Some(node))
     }
 
-    async fn decision(&self, asker: &Asker, preview: bool) -> Result<Decision, StoreError> {
-        let node = match identify(&self.inventory, asker).await? {
-            Identity::Node(node) => *node,
-            Identity::Nobody(answer) => return Ok(Decision::about_nobody(answer)),
+    async fn decide_request(&self, request: &BootRequest, preview: bool) -> Result<Decision, StoreError> {
+        let node = match identify(&self.inventory, request).await? {
+            NodeMatch::Unique(node) => *node,
+            NodeMatch::None(answer) => return Ok(Decision::without_node(answer)),
         };
-        let connectors = self.inventory.all_of(node.uuid).await?;
-        let targets = self.inventory.all_of(node.uuid).await?;
-        let records = Records { node, connectors, targets };
-        let mut resolved = Vec::new();
-        let mut verdict = decide(&records, &self.enabled, None);
-        if matches!(verdict, Verdict::AskCinder(_) | Verdict::Answer(Answer::Boot(_)))
-            && let Some(answer) = doubt::doubt(&self.inventory, &records.node, asker).await?
-        {
-            let (node, name) = (Some(records.node.uuid), Some(records.node.label()));
-            return Ok(Decision { answer, node, name, resolved });
-        }
-        if let Verdict::AskCinder(initiator) = &verdict {
-            let Records { node, connectors, targets } = &records;
-            let journey = asker.journey.as_deref().map(|journey| (journey, asker.attempt));
-            let wanted = Wanted { node, initiator, connectors, targets, journey };
-            let progress =
-                if preview { self.attach.foresee(wanted).await } else { self.attach.resolve(wanted).await };
-            if let Progress::Ready(found) = &progress {
-                resolved = found.iter().map(|(volume, found)| Resolved::new(volume, found)).collect();
+        let connectors = self.inventory.list_all_of(node.uuid).await?;
+        let targets = self.inventory.list_all_of(node.uuid).await?;
+        let records = NodeRecords { node, connectors, targets };
+        let step = decide(&records, &self.enabled);
+        let mut resolutions = Vec::new();
+        let rejection = match &step {
+            NextStep::ResolveVolumes(_) | NextStep::Answer(BootAnswer::Boot(_)) => {
+                verify_requester(&self.inventory, &records.node, request).await?
             }
-            verdict = decide(&records, &self.enabled, Some(progress));
-        }
+            NextStep::Answer(_) => None,
+        };
+        let answer = match (rejection, step) {
+            (Some(answer), _) | (None, NextStep::Answer(answer)) => answer,
+            (None, NextStep::ResolveVolumes(initiator)) => {
+                let NodeRecords { node, connectors, targets } = &records;
+                let journey = request.journey.as_deref().map(|journey| (journey, request.attempt));
+                let volumes = VolumeRequest { node, initiator: &initiator, connectors, targets, journey };
+                let resolution = if preview {
+                    self.attach.preview(volumes).await
+                } else {
+                    self.attach.resolve(volumes).await
+                };
+                if let Resolution::Ready(volumes) = &resolution {
+                    let volumes = volumes.iter();
+                    resolutions = volumes.map(|(id, volume)| VolumeResolution::new(id, volume)).collect();
+                }
+                answer_with_volumes(&records, resolution)
+            }
+        };
         let (node, name) = (Some(records.node.uuid), Some(records.node.label()));
-        match verdict {
-            Verdict::Answer(answer) => Ok(Decision { answer, node, name, resolved }),
-            Verdict::AskCinder(_) => Err(StoreError::Damaged("a decision was not made".into())),
-        }
+        Ok(Decision { answer, node, name, resolutions })
     }
 }
 
 impl Decision {
-    fn about_nobody(answer: Answer) -> Self {
-        Self { answer, node: None, name: None, resolved: Vec::new() }
+    fn without_node(answer: BootAnswer) -> Self {
+        Self { answer, node: None, name: None, resolutions: Vec::new() }
     }
 }
 
-impl Resolved {
-    fn new(volume: &str, found: &Found) -> Self {
-        Self { volume: volume.to_owned(), source: found.source.clone(), took: found.took }
+impl VolumeResolution {
+    fn new(id: &str, volume: &ResolvedVolume) -> Self {
+        Self { volume: id.to_owned(), source: volume.source.clone(), duration: volume.duration }
     }
 }
 
-/// A machine whose records cannot be read waits.
-fn or_wait(asker: &Asker, decision: Result<Decision, StoreError>) -> Decision {
+/// Turns a store error into an answer: the machine waits and retries.
+fn wait_on_store_error(request: &BootRequest, decision: Result<Decision, StoreError>) -> Decision {
     decision.unwrap_or_else(|error| {
-        tracing::error!(error = %error, mac = %asker.mac(), "the store failed a boot request");
-        let reason = "volboot cannot read its store; its log says why".to_owned();
-        Decision::about_nobody(Answer::Wait { reason, seconds: STORE_PAUSE })
+        tracing::error!(error = %error, mac = %request.mac(), "boot request failed: cannot read the store");
+        let reason = "the store cannot be read; see the log of volboot".to_owned();
+        Decision::without_node(BootAnswer::Wait { reason, seconds: STORE_RETRY_SECONDS })
     })
 }
 
-/// What people call a node in a reason.
-fn name(node: &Node) -> String {
-    format!("node {}", node.label())
+/// A reason about a node: `node web-1: <sentence>`.
+fn node_reason(node: &Node, sentence: impl std::fmt::Display) -> String {
+    format!("node {}: {sentence}", node.label())
 }

@@ -1,4 +1,4 @@
-//! One call: its address, its token, its deadline, and what its answer means.
+//! One API call: URL, token, deadline, and the classification of its response.
 
 use std::time::{Duration, Instant};
 
@@ -10,42 +10,42 @@ use serde_json::Value;
 use super::{Cinder, CinderError};
 use crate::keystone::{Authorization, Interface, KeystoneError};
 
-/// The names under which a catalogue has Cinder, the present ones first
+/// The service types of Cinder in a catalogue, the current ones first
 /// (<https://service-types.openstack.org/>, `block-storage` and its aliases).
 const SERVICE_TYPES: [&str; 4] = ["block-storage", "block-store", "volumev3", "volume"];
-/// An answer longer than this is not Cinder's.
-const LONGEST_ANSWER: usize = 4 << 20;
-/// Of a message that is passed on to people.
-const LONGEST_MESSAGE: usize = 300;
+/// A longer response cannot be Cinder's.
+const MAX_RESPONSE_BYTES: usize = 4 << 20;
+/// The limit for a message that is passed on to operators.
+const MAX_MESSAGE_CHARS: usize = 300;
 
-/// Where Cinder is.
+/// Where Cinder is: an explicit URL, or a selection from the catalogue.
 #[derive(Debug, Clone, Default)]
-pub struct Endpoint {
-    /// There, whatever the catalogue says.
+pub struct CinderEndpoint {
+    /// The URL; overrides the catalogue.
     pub url: Option<String>,
-    /// In the catalogue: the region, if there are several.
+    /// The region in the catalogue, if there are several.
     pub region: Option<String>,
-    /// In the catalogue: the interface.
+    /// The interface in the catalogue.
     pub interface: Interface,
 }
 
-/// How long an answer may take.
+/// Time-outs of calls.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// What Cinder does by itself.
+pub struct Timeouts {
+    /// For calls that Cinder answers by itself.
     pub read: Duration,
-    /// What it has a backend do. Cinder itself gives a backend 60 s by default (`rpc_response_timeout`).
-    pub work: Duration,
+    /// For calls that need a backend. Cinder gives a backend 60 s by default (`rpc_response_timeout`).
+    pub backend: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
-        Self { read: Duration::from_secs(10), work: Duration::from_secs(75) }
+        Self { read: Duration::from_secs(10), backend: Duration::from_secs(75) }
     }
 }
 
 impl Cinder {
-    /// Makes a call, and counts it under its `kind`. An answer without content is [`Value::Null`].
+    /// Makes a call and counts it under its `kind`. A response without content is [`Value::Null`].
     pub(super) async fn call(
         &self,
         kind: &'static str,
@@ -54,81 +54,81 @@ impl Cinder {
         version: &str,
         body: Option<Value>,
     ) -> Result<Value, CinderError> {
-        let within = match method {
-            // What a backend does.
-            Method::PUT | Method::DELETE => self.patience.work,
-            _ => self.patience.read,
+        let time_limit = match method {
+            // Calls that need a backend.
+            Method::PUT | Method::DELETE => self.timeouts.backend,
+            _ => self.timeouts.read,
         };
-        let began = Instant::now();
-        let answer = self.answered(method, path, version, body, within).await;
-        let result = match &answer {
+        let started_at = Instant::now();
+        let response = self.send_authorized(method, path, version, body, time_limit).await;
+        let result = match &response {
             Ok(_) => "ok",
-            Err(CinderError::Away(_)) => "away",
-            Err(CinderError::Missing(_)) => "missing",
+            Err(CinderError::Unavailable(_)) => "unavailable",
+            Err(CinderError::NotFound(_)) => "not_found",
             Err(CinderError::Refused { .. }) => "refused",
         };
-        self.metrics.cinder_call(kind, result, began.elapsed());
-        answer
+        self.metrics.count_cinder_call(kind, result, started_at.elapsed());
+        response
     }
 
-    /// A token that is not taken any more is renewed, once.
-    async fn answered(
+    /// Sends the request with the session's token; on 401 it renews the token once and retries.
+    async fn send_authorized(
         &self,
         method: Method,
         path: &str,
         version: &str,
         body: Option<Value>,
-        within: Duration,
+        time_limit: Duration,
     ) -> Result<Value, CinderError> {
         let authorization = self.session.authorization().await?;
-        let answer = self.ask(&authorization, &method, path, version, body.as_ref(), within).await?;
-        if answer.status() != StatusCode::UNAUTHORIZED {
-            return meaning(answer).await;
+        let response = self.send(&authorization, &method, path, version, body.as_ref(), time_limit).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return read_response(response).await;
         }
-        let authorization = self.session.renewed(&authorization).await?;
-        let answer = self.ask(&authorization, &method, path, version, body.as_ref(), within).await?;
-        if answer.status() == StatusCode::UNAUTHORIZED {
-            return Err(CinderError::Away("Cinder does not accept Keystone's tokens (401)".into()));
+        let authorization = self.session.reauthorize(&authorization).await?;
+        let response = self.send(&authorization, &method, path, version, body.as_ref(), time_limit).await?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            return Err(CinderError::Unavailable("Cinder rejected a new token (401)".into()));
         }
-        meaning(answer).await
+        read_response(response).await
     }
 
-    async fn ask(
+    async fn send(
         &self,
         authorization: &Authorization,
         method: &Method,
         path: &str,
         version: &str,
         body: Option<&Value>,
-        within: Duration,
+        time_limit: Duration,
     ) -> Result<Response, CinderError> {
-        let base = self.endpoint.base(authorization)?;
+        let base_url = self.endpoint.base_url(authorization)?;
         let mut request = self
             .http
-            .request(method.clone(), format!("{base}/{path}"))
-            .timeout(within)
+            .request(method.clone(), format!("{base_url}/{path}"))
+            .timeout(time_limit)
             .header(ACCEPT, "application/json")
             .header("OpenStack-API-Version", format!("volume {version}"))
             .header("X-Auth-Token", authorization.header());
         if let Some(body) = body {
             request = request.json(body);
         }
-        request.send().await.map_err(|error| unreached(&error))
+        request.send().await.map_err(|error| transport_error(&error))
     }
 }
 
-impl Endpoint {
-    /// The URL before a path: without a slash, and with the project's id as its last segment, which Cinder wants below
-    /// microversion 3.67.
-    fn base(&self, authorization: &Authorization) -> Result<String, CinderError> {
-        let found = match &self.url {
+impl CinderEndpoint {
+    /// The URL in front of a path, without a trailing slash. The last segment is the project id, which Cinder
+    /// requires below microversion 3.67.
+    fn base_url(&self, authorization: &Authorization) -> Result<String, CinderError> {
+        let url = match &self.url {
             Some(url) => Some(url.clone()),
             None => authorization.endpoint(&SERVICE_TYPES, self.region.as_deref(), self.interface),
         };
-        let Some(url) = found else {
-            let region = self.region.as_deref().map(|region| format!(" of region {region}"));
-            return Err(CinderError::Away(format!(
-                "Keystone's catalogue{} names no block storage",
+        let Some(url) = url else {
+            let region = self.region.as_deref().map(|region| format!(" in region {region}"));
+            return Err(CinderError::Unavailable(format!(
+                "Keystone's catalogue has no block-storage endpoint{}",
                 region.unwrap_or_default()
             )));
         };
@@ -141,63 +141,66 @@ impl Endpoint {
 }
 
 impl From<KeystoneError> for CinderError {
-    /// Whatever Keystone's reason, Cinder cannot be asked; a volume is not refused by it.
+    /// Every Keystone error means that Cinder is unavailable. None of them refuses a volume.
     fn from(error: KeystoneError) -> Self {
-        Self::Away(error.to_string())
+        Self::Unavailable(error.to_string())
     }
 }
 
-async fn meaning(mut answer: Response) -> Result<Value, CinderError> {
-    let status = answer.status();
+async fn read_response(mut response: Response) -> Result<Value, CinderError> {
+    let status = response.status();
     let mut bytes = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|error| unreached(&error))? {
-        if bytes.len() + chunk.len() > LONGEST_ANSWER {
-            return Err(unreadable());
+    while let Some(chunk) = response.chunk().await.map_err(|error| transport_error(&error))? {
+        if bytes.len() + chunk.len() > MAX_RESPONSE_BYTES {
+            return Err(invalid_response());
         }
         bytes.extend_from_slice(&chunk);
     }
     let body = serde_json::from_slice::<Value>(&bytes);
     match status {
         _ if status.is_success() && bytes.is_empty() => Ok(Value::Null),
-        _ if status.is_success() => body.map_err(|_| unreadable()),
+        _ if status.is_success() => body.map_err(|_| invalid_response()),
         StatusCode::NOT_FOUND => match body {
-            // A path that is not Cinder's own is no word about a volume.
-            Ok(body) if body.get("itemNotFound").is_some() => Err(CinderError::Missing(message(&body))),
-            _ => Err(CinderError::Away("what answers at Cinder's address is not Cinder (404)".into())),
+            // Only Cinder's own 404 concerns a volume; an unknown path does not.
+            Ok(body) if body.get("itemNotFound").is_some() => {
+                Err(CinderError::NotFound(extract_message(&body)))
+            }
+            _ => Err(CinderError::Unavailable("the server at Cinder's endpoint is not Cinder (404)".into())),
         },
-        // No word about a volume either, but about how it was asked.
+        // These concern the request, not the volume.
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-            Err(CinderError::Away(format!("Cinder answers {status}")))
+            Err(CinderError::Unavailable(format!("Cinder returned {status}")))
         }
         _ if status.is_client_error() => Err(CinderError::Refused {
             status: status.as_u16(),
-            message: body.map(|body| message(&body)).unwrap_or_default(),
+            message: body.map(|body| extract_message(&body)).unwrap_or_default(),
         }),
-        _ => Err(CinderError::Away(format!("Cinder answers {status}"))),
+        _ => Err(CinderError::Unavailable(format!("Cinder returned {status}"))),
     }
 }
 
-pub(super) fn parsed<T: DeserializeOwned>(answer: Value) -> Result<T, CinderError> {
-    serde_json::from_value(answer).map_err(|_| unreadable())
+pub(super) fn parse<T: DeserializeOwned>(response: Value) -> Result<T, CinderError> {
+    serde_json::from_value(response).map_err(|_| invalid_response())
 }
 
-fn unreadable() -> CinderError {
-    CinderError::Away("what answers at Cinder's address is not Cinder".into())
+fn invalid_response() -> CinderError {
+    CinderError::Unavailable("the server at Cinder's endpoint is not Cinder".into())
 }
 
-/// Cinder's own words: `{"badRequest": {"message": …}}`, or `{"message": …}` from what stands before it. One line.
-fn message(body: &Value) -> String {
+/// The message of an error response, on one line. Cinder sends `{"badRequest": {"message": …}}`, middleware in front
+/// of it `{"message": …}`.
+fn extract_message(body: &Value) -> String {
     let inner = body.as_object().and_then(|body| body.values().find_map(|value| value.get("message")));
     let text = inner.or(body.get("message")).and_then(Value::as_str).unwrap_or("no reason was given");
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.trim_end_matches('.').chars().take(LONGEST_MESSAGE).collect()
+    line.trim_end_matches('.').chars().take(MAX_MESSAGE_CHARS).collect()
 }
 
-/// The error's own text holds the URL, which may hold what its writer would not want on a console.
-fn unreached(error: &reqwest::Error) -> CinderError {
-    CinderError::Away(
+/// Describes an error without its own text: that contains the URL, which may contain secrets.
+fn transport_error(error: &reqwest::Error) -> CinderError {
+    CinderError::Unavailable(
         if error.is_timeout() {
-            "Cinder does not answer in time"
+            "Cinder did not answer in time"
         } else if error.is_connect() {
             "Cinder cannot be reached"
         } else {

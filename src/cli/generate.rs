@@ -1,5 +1,5 @@
-//! What packages hold beside the binary: man pages and completions, made from the command line itself, so that they
-//! cannot tell anything else.
+//! `volboot generate`: writes man pages and shell completions for packages, generated from the command line's
+//! definition.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -8,64 +8,65 @@ use std::path::Path;
 use clap::Command;
 use clap_complete::Shell;
 
-/// What the man page says beyond the command line.
+/// The sections of the man page that clap does not generate.
 const SECTIONS: &str = r#".SH SIGNALS
 .TP
 \fBSIGTERM\fR, \fBSIGINT\fR
-Stop: newcomers are refused, running transfers and requests may end, the store is closed.
+Graceful shutdown: new connections are refused, running transfers and requests may complete, the store is closed.
 .TP
 \fBSIGHUP\fR
-Read the configuration, the level of the log with it, and the iPXE binaries again. Connections stay. A configuration
-with faults changes nothing, and the log tells all of them; keys that need a restart are named there too.
+Reload the configuration (including the log filter), the certificates and the iPXE binaries. Connections stay open. An
+invalid configuration changes nothing; all errors are logged. Changed keys that need a restart are logged too.
 .SH "EXIT STATUS"
 .TP
 \fB0\fR
-It was done, or \fBserve\fR was told to stop and ended in order.
+Success. \fBserve\fR: graceful shutdown after a signal.
 .TP
 \fB1\fR
-It failed; standard error says why.
+Failure; the error is on standard error.
 .TP
 \fB2\fR
-The command line is wrong.
+Invalid command line.
 .TP
 \fB3\fR
-\fBserve\fR: the store is of a newer version, or cannot be migrated to this one; starting again would not help.
+\fBserve\fR: the store belongs to a newer version or cannot be migrated to this one. A restart would not help.
 .SH ENVIRONMENT
 .TP
 \fBVOLBOOT_CONFIG\fR
-The configuration file.
+Configuration file.
 .TP
 \fBVOLBOOT_API\fR
-Where the API of the running volboot is.
+URL of volboot's API.
 .TP
 \fBVOLBOOT_USER\fR, \fBVOLBOOT_PASSWORD\fR
-Who asks it, where it wants a name and a password.
+User name and password for an API with HTTP basic authentication.
 .TP
 \fBOS_TOKEN\fR
-Who asks it, where it wants a token of Keystone's.
+Keystone token for an API with Keystone authentication.
 .TP
 \fBVOLBOOT_CHAP_PASSWORD\fR
-The password for \fBenroll \-\-chap\-user\fR.
+Password for \fBenroll \-\-chap\-user\fR.
 .TP
 \fBVOLBOOT_LOG\fR
-What is logged, whatever the configuration says: a level (\fBinfo\fR, \fBdebug\fR), or levels of parts, such as
+Log filter; overrides the configuration. A level (\fBinfo\fR, \fBdebug\fR), or levels by module, such as
 \fBvolboot::boot=trace,info\fR.
 .TP
 \fBNOTIFY_SOCKET\fR, \fBWATCHDOG_USEC\fR
-Set by the service manager, which is told of readiness, reloads, the end, and life; see \fBsd_notify\fR(3).
+Set by the service manager for notifications of readiness, reload and shutdown, and for the watchdog; see
+\fBsd_notify\fR(3).
 .SH FILES
 .TP
 \fI/etc/volboot/volboot.toml\fR
-The configuration. Without it, every default holds.
+Configuration. Without the file, all defaults apply.
 .TP
 \fI/var/lib/volboot/\fR
-The records. A version that writes them differently migrates them at its first start, and leaves the file as it was
-beside them, for the older version: \fIvolboot.redb.schema\-1\fR, by the number of its schema.
+Records and history. A version with a newer schema migrates the records at its first start. It keeps a copy of the old
+file for a downgrade, named after the old schema: \fIvolboot.redb.schema\-1\fR.
 .SH "SEE ALSO"
 \fBvolboot.toml\fR(5), \fBsystemctl\fR(1)
 "#;
 
-/// Writes `volboot.1`, a page for each command, and the completions of bash, fish and zsh.
+/// Writes `volboot.1`, a man page for each subcommand, and completions for bash, fish and zsh.
 pub(super) fn write(mut command: Command, directory: &Path) -> io::Result<()> {
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
         clap_complete::generate_to(shell, &mut command, "volboot", directory)?;

@@ -1,4 +1,4 @@
-//! `volboot images`: which iPXE binaries this host has, and which machines have none.
+//! `volboot images`: lists the iPXE binaries of this host, and the missing ones.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -16,25 +16,25 @@ use crate::images::{Image, Images};
 pub(super) struct Options {
     #[command(flatten)]
     file: ConfigFile,
-    /// For programs
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Looks where `serve` would look, and prints what is there.
-pub(super) fn show(options: &Options) -> Result<(), Box<dyn Error>> {
+/// Searches the same directories as `serve`, and prints the result.
+pub(super) fn list(options: &Options) -> Result<(), Box<dyn Error>> {
     let config = Config::load(options.file.config.as_deref(), |_| Vec::new())?;
     let images = Images::find(&config.tftp.images);
     if options.json {
-        println!("{:#}", as_json(&images));
+        println!("{:#}", to_json(&images));
     } else {
-        print!("{}", as_text(&images, &config.tftp.images));
+        print!("{}", to_text(&images, &config.tftp.images));
     }
     Ok(())
 }
 
-fn as_json(images: &Images) -> serde_json::Value {
-    let found = images.found().iter().map(|image| {
+fn to_json(images: &Images) -> serde_json::Value {
+    let available = images.available().iter().map(|image| {
         json!({
             "name": image.name,
             "firmware": image.firmware,
@@ -47,12 +47,12 @@ fn as_json(images: &Images) -> serde_json::Value {
     let missing = images.missing().iter().map(
         |missing| json!({ "name": missing.name, "firmware": missing.firmware, "packages": missing.packages }),
     );
-    json!({ "found": found.collect::<Vec<_>>(), "missing": missing.collect::<Vec<_>>() })
+    json!({ "available": available.collect::<Vec<_>>(), "missing": missing.collect::<Vec<_>>() })
 }
 
-fn as_text(images: &Images, directories: &[PathBuf]) -> String {
+fn to_text(images: &Images, directories: &[PathBuf]) -> String {
     let mut text = String::new();
-    if !images.found().is_empty() {
+    if !images.available().is_empty() {
         let row = |image: &Image| {
             [
                 image.name.to_owned(),
@@ -63,22 +63,22 @@ fn as_text(images: &Images, directories: &[PathBuf]) -> String {
                 image.sha256(),
             ]
         };
-        let header = ["name", "for", "version", "bytes", "file", "sha256"];
-        text += &table(&header, images.found().iter().map(row));
+        let header = ["name", "firmware", "version", "bytes", "file", "sha256"];
+        text += &format_table(&header, images.available().iter().map(row));
     }
     if !images.missing().is_empty() {
-        let searched: Vec<_> = directories.iter().map(|dir| dir.display().to_string()).collect();
-        text += &format!("\nNot found in {}:\n", searched.join(", "));
-        let header = ["name", "for", "comes with"];
-        let row = |missing: &crate::images::Missing| {
+        let directories: Vec<_> = directories.iter().map(|dir| dir.display().to_string()).collect();
+        text += &format!("\nNot found in {}:\n", directories.join(", "));
+        let header = ["name", "firmware", "packages"];
+        let row = |missing: &crate::images::MissingImage| {
             [missing.name, missing.firmware, missing.packages].map(str::to_owned)
         };
-        text += &table(&header, images.missing().iter().map(row));
+        text += &format_table(&header, images.missing().iter().map(row));
     }
     text
 }
 
-fn table<const N: usize>(header: &[&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+fn format_table<const N: usize>(header: &[&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header).add_rows(rows);
     for column in table.column_iter_mut() {

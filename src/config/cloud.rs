@@ -1,14 +1,14 @@
-//! The keys with which a cloud is named: `[cinder] cloud`, `auth_url`, `username` and so on, as clouds.yaml has them.
+//! The keys that describe a cloud: `[cinder] cloud`, `auth_url`, `username` and so on, named as in clouds.yaml.
 //!
-//! They are kept as they were said. What they mean, together with clouds.yaml and the environment, is found out where
-//! the cloud is spoken to ([`crate::keystone`]'s side); what is wrong with them is told under the names given here.
+//! This module stores the values uninterpreted. [`crate::keystone`] combines them with clouds.yaml and the
+//! environment, and reports errors under these key names.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use super::read::Section;
 
-/// The keys. Those of secrets can be said as `<key>_file` as well: a file that holds the secret alone.
+/// The keys. A secret has a second key, `<key>_file`: the path of a file that holds only the secret.
 pub const CLOUD_KEYS: [&str; 22] = [
     "cloud",
     "auth_type",
@@ -34,31 +34,31 @@ pub const CLOUD_KEYS: [&str; 22] = [
     "verify",
 ];
 
-/// What was said about a cloud. Shows the keys only: some of the values are secrets.
+/// The values that are set. `Debug` prints only the keys: some values are secrets.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct CloudConfig(BTreeMap<&'static str, String>);
 
 impl CloudConfig {
     pub(super) fn from_section(section: &mut Section) -> Self {
-        let said = |key| {
+        let read = |key| {
             let text = match key {
                 "verify" => (!section.flag(key, true)).then(|| "false".to_owned()),
                 _ => section.value(key, None, |text| {
                     let text = Some(text.to_owned()).filter(|text| !text.is_empty());
-                    text.map(Some).ok_or_else(|| "expected a text that is not empty".to_owned())
+                    text.map(Some).ok_or_else(|| "expected a non-empty string".to_owned())
                 }),
             };
             text.map(|text| (key, text))
         };
-        Self(CLOUD_KEYS.into_iter().filter_map(said).collect())
+        Self(CLOUD_KEYS.into_iter().filter_map(read).collect())
     }
 
-    /// What was said for one of [`CLOUD_KEYS`].
+    /// The value of one of [`CLOUD_KEYS`].
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str)
     }
 
-    /// All that was said.
+    /// All keys that are set, with their values.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.0.iter().map(|(key, text)| (*key, text.as_str()))
     }
@@ -75,11 +75,11 @@ mod tests {
     use super::super::Config;
 
     #[test]
-    fn a_secret_is_not_shown() {
-        let config = Config::parse("[cinder]\npassword = \"rabbit\"\nverify = false").expect("is right");
+    fn debug_output_redacts_secrets() {
+        let config = Config::parse("[cinder]\npassword = \"rabbit\"\nverify = false").expect("is valid");
         assert_eq!(config.cinder.cloud.get("password"), Some("rabbit"));
         assert_eq!(config.cinder.cloud.get("verify"), Some("false"));
-        let shown = format!("{config:?}");
-        assert!(shown.contains("password") && !shown.contains("rabbit"), "{shown}");
+        let debug = format!("{config:?}");
+        assert!(debug.contains("password") && !debug.contains("rabbit"), "{debug}");
     }
 }

@@ -1,10 +1,10 @@
-//! What the operator said: the configuration file, checked, with every default stated once.
+//! The configuration file: its keys, their defaults, and its validation.
 //!
-//! A file is read whole: all its faults are told at once, each with its key, and a key that is not known comes
-//! with the nearest one that is.
+//! Reading a file reports all errors together, each with its key. The error for an unknown key suggests the most
+//! similar known key.
 
 mod cloud;
-mod fault;
+mod error;
 mod host;
 mod read;
 #[cfg(test)]
@@ -19,28 +19,28 @@ use ipnet::IpNet;
 
 use crate::model::{LogFilter, LogFilterError, StorageInterface};
 pub use cloud::{CLOUD_KEYS, CloudConfig};
-pub(crate) use fault::all;
-pub use fault::{ConfigError, Fault};
-use host::host;
+pub(crate) use error::format_diagnostics;
+pub use error::{ConfigError, Diagnostic};
+use host::parse_host;
 use read::Section;
 pub use tftp::{TftpConfig, TransferPorts};
 
-/// Where the file is when nobody names another.
+/// The default path of the file.
 pub const DEFAULT_PATH: &str = "/etc/volboot/volboot.toml";
 
-/// The name of the file beside the store in which timelines are kept.
-pub const HISTORY: &str = "history.redb";
+/// The name of the history file, in the same directory as the store. It holds the timelines.
+pub const HISTORY_FILE: &str = "history.redb";
 
-/// All that can be configured. [`Config::default`] is what holds with no file at all.
+/// The configuration. [`Config::default`] has the default of every key.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// `enabled_storage_interfaces`: the storage interfaces that nodes may have.
+    /// `enabled_storage_interfaces`: the storage interfaces that a node may have.
     pub enabled_storage_interfaces: Vec<StorageInterface>,
-    /// `default_storage_interface`: the one a node gets that was created without.
+    /// `default_storage_interface`: the storage interface of a node that is created without one.
     pub default_storage_interface: StorageInterface,
-    /// `keep_targets_on_undeploy`: whether an undeployed node keeps its volume targets; Ironic removes them.
+    /// `keep_targets_on_undeploy`: keep the volume targets of a node that is undeployed. Ironic removes them.
     pub keep_targets_on_undeploy: bool,
-    /// `log`: how much is logged, where the environment does not say it.
+    /// `log`: the log filter, unless the environment sets one.
     pub log: LogFilter,
     /// `[store]`
     pub store: StoreConfig,
@@ -58,123 +58,123 @@ pub struct Config {
     pub keystone: KeystoneConfig,
 }
 
-/// `[store]`: where records live.
+/// `[store]`: the record store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreConfig {
-    /// `path`: the file.
+    /// `path`: its file.
     pub path: PathBuf,
 }
 
-/// `[http]`: what machines talk to.
+/// `[http]`: the boot listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpConfig {
     /// `listen`: address and TCP port.
     pub listen: SocketAddr,
-    /// `url`: what machines are told; unset: the address at which they reached us.
+    /// `url`: the base URL in boot scripts; unset: the local address of the request.
     pub url: Option<String>,
-    /// `allow`: the networks whose machines may ask at all.
+    /// `allow`: the networks whose machines get a response.
     pub allow: Vec<IpNet>,
-    /// `requests_per_second`: how often one address and one card may ask, on the long run; 0: without limit.
+    /// `requests_per_second`: the rate limit of one IP address, and of one network card; 0: no limit.
     pub requests_per_second: u32,
-    /// `certificate` and `key`: what makes it speak TLS as well.
+    /// `certificate` and `key`: enable TLS in addition to plain HTTP.
     pub tls: TlsConfig,
 }
 
-/// `[api]`: what people talk to.
+/// `[api]`: the operator listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiConfig {
     /// `listen`: address and TCP port.
     pub listen: SocketAddr,
-    /// `certificate` and `key`: what makes it speak TLS, and nothing else.
+    /// `certificate` and `key`: enable TLS, and refuse plain HTTP.
     pub tls: TlsConfig,
-    /// `auth`: who may.
-    pub auth: Auth,
-    /// `htpasswd_file`: names and bcrypt hashes, as `htpasswd -B` writes them.
+    /// `auth`: the authentication of clients.
+    pub auth: AuthStrategy,
+    /// `htpasswd_file`: user names and bcrypt hashes, as written by `htpasswd -B`.
     pub htpasswd_file: PathBuf,
-    /// `hosts`: further names by which browsers may call.
+    /// `hosts`: additional host names that browsers may use.
     pub hosts: Vec<String>,
-    /// `projects`: where a role of Keystone's counts as one for the whole system does; ids, or names in the default
-    /// domain.
+    /// `projects`: the projects in which a Keystone role counts like a role for the whole system. Ids, or names in
+    /// the default domain.
     pub projects: Vec<String>,
-    /// `allow_unauthenticated`: whether `auth = "none"` is meant even where others can reach it.
+    /// `allow_unauthenticated`: permit `auth = "none"` on an address other than loopback.
     pub allow_unauthenticated: bool,
 }
 
-/// `certificate` and `key`, within a section: both or neither, read again when they change.
+/// `certificate` and `key` within a section: both or neither. The files are watched for changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsConfig {
-    /// `certificate`: a PEM file with a chain, the door's own first.
+    /// `certificate`: a PEM file with the certificate chain, the listener's own certificate first.
     pub certificate: Option<PathBuf>,
-    /// `key`: a PEM file with its key.
+    /// `key`: a PEM file with the private key.
     pub key: Option<PathBuf>,
 }
 
-/// Who may use the API.
+/// The authentication of API clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Auth {
-    /// `none`: whoever reaches it.
+pub enum AuthStrategy {
+    /// `none`: every client is authorized.
     None,
-    /// `http_basic`: whoever is in `htpasswd_file`.
+    /// `http_basic`: users in `htpasswd_file`.
     HttpBasic,
-    /// `keystone`: whose token has a role that counts.
+    /// `keystone`: bearers of a Keystone token with a sufficient role.
     Keystone,
 }
 
-/// `[boot]`: what machines are told.
+/// `[boot]`: the answers to boot requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BootConfig {
-    /// `unknown`: what a machine nobody registered does after it was told so.
-    pub unknown: Afterwards,
-    /// `refused`: what a machine does that is known but may not or cannot boot.
-    pub refused: Afterwards,
-    /// `tries`: how often a machine tries to boot from its volumes before it gives up.
+    /// `unknown`: the action of a machine that has no node, after the message.
+    pub unknown: FailureAction,
+    /// `refused`: the action of a machine whose node may not or cannot boot.
+    pub refused: FailureAction,
+    /// `tries`: the number of boot attempts before a machine gives up.
     pub tries: u32,
-    /// `verify_mac`: whether a machine on an attached network must have a card of its node's (`neighbour`), or may say
-    /// it has (`off`).
+    /// `verify_mac`: the neighbour check. With `neighbour`, a requester on an attached network must have a MAC
+    /// address of its node; with `off`, its claim is trusted.
     pub verify_mac: bool,
-    /// `when_cinder_is_away`: what a machine gets while Cinder does not answer.
-    pub when_cinder_is_away: WhenAway,
-    /// `last_known_max_age`: how old a connection may be that is given out meanwhile.
+    /// `when_cinder_is_away`: the answer while Cinder is unavailable.
+    pub when_cinder_is_away: OutagePolicy,
+    /// `last_known_max_age`: the maximum age of a last known connection.
     pub last_known_max_age: Duration,
 }
 
-/// What a machine gets while Cinder does not answer.
+/// The answer to a boot request while Cinder is unavailable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenAway {
-    /// The connection it had last, if that is surely still its own.
+pub enum OutagePolicy {
+    /// The last known connection, if it is provably still the node's.
     LastKnown,
-    /// It waits until Cinder answers.
+    /// The machine waits until Cinder answers.
     Wait,
 }
 
-/// `[cinder]`: where volumes come from.
+/// `[cinder]`: the cloud with the volumes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CinderConfig {
-    /// Which cloud, and who we are there.
+    /// The cloud, and volboot's credentials there.
     pub cloud: CloudConfig,
-    /// `resolutions`: how many machines' volumes are looked up at once; the others queue.
+    /// `resolutions`: the number of machines whose volumes are resolved concurrently; others queue.
     pub resolutions: u32,
 }
 
-/// `[keystone]`: who tells whose the tokens are that the API is shown.
+/// `[keystone]`: the Keystone that validates API tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeystoneConfig {
-    /// `auth_url`: where it is; unset: where `[cinder]` finds it.
+    /// `auth_url`: its URL; unset: the Keystone of `[cinder]`.
     pub auth_url: Option<String>,
-    /// `cacert`: the authorities to trust, and no others; unset: the system's.
+    /// `cacert`: a CA bundle that replaces the authorities of the system.
     pub cacert: Option<PathBuf>,
-    /// `verify`: whether certificates are looked at.
+    /// `verify`: whether server certificates are verified.
     pub verify: bool,
 }
 
-/// What a machine does after it was told why it does not boot.
+/// The action of a machine that does not boot, after its console has shown the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Afterwards {
-    /// Goes on to the firmware's next boot device.
+pub enum FailureAction {
+    /// Exit to the next boot device of the firmware.
     Exit,
-    /// Asks again after a while.
+    /// Send another boot request after a delay.
     Retry,
-    /// Opens iPXE's command line.
+    /// Open iPXE's command line.
     Shell,
 }
 
@@ -185,36 +185,43 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads a file; without a name the one at [`DEFAULT_PATH`], if there is one, else every default holds. `further`
-    /// tells what is wrong beyond the file itself, so that all faults are told together.
-    pub fn load(path: Option<&Path>, further: impl FnOnce(&Self) -> Vec<Fault>) -> Result<Self, ConfigError> {
-        let chosen = path.unwrap_or(Path::new(DEFAULT_PATH));
-        let text = match std::fs::read_to_string(chosen) {
+    /// Reads the file at `path`. Without a path, reads [`DEFAULT_PATH`] if it exists, else returns the defaults.
+    /// `check_sources` checks other files that the configuration refers to, so that all errors are reported together.
+    pub fn load(
+        path: Option<&Path>,
+        check_sources: impl FnOnce(&Self) -> Vec<Diagnostic>,
+    ) -> Result<Self, ConfigError> {
+        let file = path.unwrap_or(Path::new(DEFAULT_PATH));
+        let text = match std::fs::read_to_string(file) {
             Ok(text) => text,
             Err(error) if path.is_none() && error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(source) => return Err(ConfigError::Read { path: chosen.to_owned(), source }),
+            Err(source) => return Err(ConfigError::Read { path: file.to_owned(), source }),
         };
-        Self::read(&text, further).map_err(|faults| ConfigError::Faults { path: chosen.to_owned(), faults })
+        Self::read(&text, check_sources)
+            .map_err(|diagnostics| ConfigError::Invalid { path: file.to_owned(), diagnostics })
     }
 
-    /// Reads the text of a file.
-    pub fn parse(text: &str) -> Result<Self, Vec<Fault>> {
+    /// Parses the text of a file.
+    pub fn parse(text: &str) -> Result<Self, Vec<Diagnostic>> {
         Self::read(text, |_| Vec::new())
     }
 
-    fn read(text: &str, further: impl FnOnce(&Self) -> Vec<Fault>) -> Result<Self, Vec<Fault>> {
-        let table = text
-            .parse::<toml::Table>()
-            .map_err(|error| vec![Fault { key: None, message: error.to_string().trim_end().to_owned() }])?;
+    fn read(
+        text: &str,
+        check_sources: impl FnOnce(&Self) -> Vec<Diagnostic>,
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let table = text.parse::<toml::Table>().map_err(|error| {
+            vec![Diagnostic { key: None, message: error.to_string().trim_end().to_owned() }]
+        })?;
         let mut root = Section::new(table);
         let config = Self::from_sections(&mut root);
-        let mut faults = root.finish();
-        config.check(&mut faults);
-        faults.extend(further(&config));
-        if faults.is_empty() { Ok(config) } else { Err(faults) }
+        let mut diagnostics = root.finish();
+        config.check(&mut diagnostics);
+        diagnostics.extend(check_sources(&config));
+        if diagnostics.is_empty() { Ok(config) } else { Err(diagnostics) }
     }
 
-    /// Every key there is, as `http.listen`: what the documents have to tell of.
+    /// All keys, as `http.listen`. The documents must describe each of them.
     pub fn keys() -> Vec<String> {
         let mut root = Section::new(toml::Table::new());
         Self::from_sections(&mut root);
@@ -227,48 +234,52 @@ impl Config {
             enabled_storage_interfaces: root.list(
                 "enabled_storage_interfaces",
                 vec![Noop, External, Cinder],
-                storage_interface,
+                parse_storage_interface,
             ),
-            default_storage_interface: root.value("default_storage_interface", Noop, storage_interface),
+            default_storage_interface: root.value("default_storage_interface", Noop, parse_storage_interface),
             keep_targets_on_undeploy: root.flag("keep_targets_on_undeploy", false),
             log: root.value("log", LogFilter::default(), |text| {
                 text.parse().map_err(|error: LogFilterError| error.to_string())
             }),
             store: root.section("store", |section| StoreConfig {
-                path: section.value("path", "/var/lib/volboot/volboot.redb".into(), path),
+                path: section.value("path", "/var/lib/volboot/volboot.redb".into(), parse_path),
             }),
             tftp: root.section("tftp", TftpConfig::from_section),
             http: root.section("http", |section| HttpConfig {
-                listen: section.parsed("listen", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080))),
-                url: section.value("url", None, |text| base_url(text).map(Some)),
-                allow: section.list("allow", machine_networks(), |text| {
+                listen: section.address("listen", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080))),
+                url: section.value("url", None, |text| parse_base_url(text).map(Some)),
+                allow: section.list("allow", default_networks(), |text| {
                     text.parse().map_err(|_| "expected a network such as 10.0.0.0/8".to_owned())
                 }),
                 requests_per_second: section.number("requests_per_second", 2, 0..=10_000),
-                tls: tls(section),
+                tls: read_tls(section),
             }),
             api: root.section("api", |section| ApiConfig {
-                listen: section.parsed("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 6385))),
-                tls: tls(section),
+                listen: section.address("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 6385))),
+                tls: read_tls(section),
                 auth: section.choice(
                     "auth",
-                    Auth::None,
-                    &[("none", Auth::None), ("http_basic", Auth::HttpBasic), ("keystone", Auth::Keystone)],
+                    AuthStrategy::None,
+                    &[
+                        ("none", AuthStrategy::None),
+                        ("http_basic", AuthStrategy::HttpBasic),
+                        ("keystone", AuthStrategy::Keystone),
+                    ],
                 ),
-                hosts: section.list("hosts", Vec::new(), host),
+                hosts: section.list("hosts", Vec::new(), parse_host),
                 projects: section.list("projects", vec!["service".into()], |text| Ok(text.to_owned())),
-                htpasswd_file: section.value("htpasswd_file", "/etc/volboot/htpasswd".into(), path),
+                htpasswd_file: section.value("htpasswd_file", "/etc/volboot/htpasswd".into(), parse_path),
                 allow_unauthenticated: section.flag("allow_unauthenticated", false),
             }),
             boot: root.section("boot", |section| BootConfig {
-                unknown: section.choice("unknown", Afterwards::Exit, &AFTERWARDS),
-                refused: section.choice("refused", Afterwards::Exit, &AFTERWARDS),
+                unknown: section.choice("unknown", FailureAction::Exit, &FAILURE_ACTIONS),
+                refused: section.choice("refused", FailureAction::Exit, &FAILURE_ACTIONS),
                 tries: section.number("tries", 10, 1..=1000),
                 verify_mac: section.choice("verify_mac", true, &[("neighbour", true), ("off", false)]),
                 when_cinder_is_away: section.choice(
                     "when_cinder_is_away",
-                    WhenAway::LastKnown,
-                    &[("last-known", WhenAway::LastKnown), ("wait", WhenAway::Wait)],
+                    OutagePolicy::LastKnown,
+                    &[("last-known", OutagePolicy::LastKnown), ("wait", OutagePolicy::Wait)],
                 ),
                 last_known_max_age: section.duration("last_known_max_age", Duration::from_secs(24 * 60 * 60)),
             }),
@@ -278,15 +289,14 @@ impl Config {
             }),
             keystone: root.section("keystone", |section| KeystoneConfig {
                 auth_url: section.value("auth_url", None, |text| Ok(Some(text.to_owned()))),
-                cacert: section.value("cacert", None, |text| path(text).map(Some)),
+                cacert: section.value("cacert", None, |text| parse_path(text).map(Some)),
                 verify: section.flag("verify", true),
             }),
         }
     }
 
-    /// The keys that differ in `other` and are looked at only when volboot starts: those of sockets and files that
-    /// are open already.
-    pub fn fixed_keys_that_differ(&self, other: &Self) -> Vec<&'static str> {
+    /// The keys that differ in `other` and take effect only at a restart: those of open sockets and files.
+    pub fn changed_restart_keys(&self, other: &Self) -> Vec<&'static str> {
         let keys = [
             ("store.path", self.store.path != other.store.path),
             ("http.listen", self.http.listen != other.http.listen),
@@ -300,48 +310,48 @@ impl Config {
         keys.chain(self.tftp.fixed_keys_that_differ(&other.tftp)).collect()
     }
 
-    /// What no single key can show to be wrong.
-    fn check(&self, faults: &mut Vec<Fault>) {
-        let mut fault =
-            |key: &str, message: String| faults.push(Fault { key: Some(key.to_owned()), message });
+    /// Checks the rules that span several keys.
+    fn check(&self, diagnostics: &mut Vec<Diagnostic>) {
+        let mut report =
+            |key: &str, message: String| diagnostics.push(Diagnostic { key: Some(key.to_owned()), message });
         if !self.enabled_storage_interfaces.contains(&self.default_storage_interface) {
             let message =
                 format!("\"{}\" is not among enabled_storage_interfaces", self.default_storage_interface);
-            fault("default_storage_interface", message);
+            report("default_storage_interface", message);
         }
-        if self.store.path.file_name().is_some_and(|name| name == HISTORY) {
-            let message = format!("{HISTORY} is the name of the file beside it in which timelines are kept");
-            fault("store.path", message);
+        if self.store.path.file_name().is_some_and(|name| name == HISTORY_FILE) {
+            let message = format!("{HISTORY_FILE} is the name of the history file in the same directory");
+            report("store.path", message);
         }
         if self.api.listen == self.http.listen && self.api.listen.port() != 0 {
-            fault(
+            report(
                 "api.listen",
-                "machines and people need listeners of their own, but http.listen is the same".into(),
+                "equals http.listen; the operator listener needs an address or a port of its own".into(),
             );
         }
         for (section, tls) in [("http", &self.http.tls), ("api", &self.api.tls)] {
             if tls.certificate.is_some() != tls.key.is_some() {
-                let message = "a certificate and its key are both needed, or neither";
-                fault(&format!("{section}.certificate"), message.into());
+                let message = "certificate and key must be set together";
+                report(&format!("{section}.certificate"), message.into());
             }
         }
-        if self.api.auth == Auth::None
+        if self.api.auth == AuthStrategy::None
             && !self.api.allow_unauthenticated
             && !self.api.listen.ip().to_canonical().is_loopback()
         {
-            let message = "without authentication the API may listen on loopback only; \
-                           allow_unauthenticated = true if everybody who reaches it may do everything";
-            fault("api.auth", message.into());
+            let message = "\"none\" requires a loopback address in api.listen; \
+                           allow_unauthenticated = true permits other addresses";
+            report("api.auth", message.into());
         }
     }
 }
 
-const AFTERWARDS: [(&str, Afterwards); 3] =
-    [("exit", Afterwards::Exit), ("retry", Afterwards::Retry), ("shell", Afterwards::Shell)];
+const FAILURE_ACTIONS: [(&str, FailureAction); 3] =
+    [("exit", FailureAction::Exit), ("retry", FailureAction::Retry), ("shell", FailureAction::Shell)];
 
-/// Private, link-local and loopback networks (RFC 1918, 3927, 4193, 4291): where bare machines are. A script may
-/// hold a secret, so nobody else gets one unless the operator says so.
-fn machine_networks() -> Vec<IpNet> {
+/// The default of `[http] allow`: private, link-local and loopback networks (RFC 1918, 3927, 4193, 4291). A script
+/// may hold a secret, so other networks need the operator's permission.
+fn default_networks() -> Vec<IpNet> {
     let networks = [
         "10.0.0.0/8",
         "172.16.0.0/12",
@@ -355,34 +365,37 @@ fn machine_networks() -> Vec<IpNet> {
     networks.into_iter().filter_map(|network| network.parse().ok()).collect()
 }
 
-fn storage_interface(text: &str) -> Result<StorageInterface, String> {
+fn parse_storage_interface(text: &str) -> Result<StorageInterface, String> {
     match StorageInterface::from(text.to_owned()) {
-        StorageInterface::Other(_) => Err(format!("\"{text}\" is none of noop, external, cinder")),
-        known => Ok(known),
+        StorageInterface::Other(_) => Err(format!("\"{text}\" is not \"noop\", \"external\" or \"cinder\"")),
+        interface => Ok(interface),
     }
 }
 
-fn tls(section: &mut Section) -> TlsConfig {
+fn read_tls(section: &mut Section) -> TlsConfig {
     TlsConfig {
-        certificate: section.value("certificate", None, |text| path(text).map(Some)),
-        key: section.value("key", None, |text| path(text).map(Some)),
+        certificate: section.value("certificate", None, |text| parse_path(text).map(Some)),
+        key: section.value("key", None, |text| parse_path(text).map(Some)),
     }
 }
 
-fn path(text: &str) -> Result<PathBuf, String> {
+fn parse_path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("expected a path".into()) } else { Ok(text.into()) }
 }
 
-/// A URL that goes into scripts, so it may hold no more than a base: scheme, authority, and a path without query.
-fn base_url(text: &str) -> Result<String, String> {
-    let fault = || "expected a URL such as http://192.0.2.1:8080".to_owned();
-    let uri: axum::http::Uri = text.parse().map_err(|_| fault())?;
-    let plain = |text: &str| {
+/// Parses the base URL of boot scripts: scheme, authority, and a path without query. The character set is restricted
+/// because the URL becomes part of a script.
+fn parse_base_url(text: &str) -> Result<String, String> {
+    let error = || "expected a URL such as http://192.0.2.1:8080".to_owned();
+    let uri: axum::http::Uri = text.parse().map_err(|_| error())?;
+    let is_plain = |text: &str| {
         text.chars()
             .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '[' | ']' | '/' | '-' | '_'))
     };
     match (uri.scheme_str(), uri.authority(), uri.query()) {
-        (Some("http" | "https"), Some(_), None) if plain(text) => Ok(text.trim_end_matches('/').to_owned()),
-        _ => Err(fault()),
+        (Some("http" | "https"), Some(_), None) if is_plain(text) => {
+            Ok(text.trim_end_matches('/').to_owned())
+        }
+        _ => Err(error()),
     }
 }

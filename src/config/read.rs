@@ -1,7 +1,7 @@
-//! Reading a TOML table key by key: a default for what is not said, a fault for what cannot be meant.
+//! Reads a TOML table key by key, with a default for a missing key and a diagnostic for an invalid value.
 //!
-//! The keys that are asked for are the keys there are: what is left over at the end is a typing error, and the
-//! nearest key that was asked for is most likely what was meant.
+//! The keys that the caller reads are the known keys. A key that remains at the end is a typing error; the diagnostic
+//! suggests the most similar known key.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -10,63 +10,70 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
-use super::Fault;
+use super::Diagnostic;
 
-/// A table of the file, while it is read.
+/// A table of the file while it is being read.
 pub(super) struct Section {
     /// `http.` within `[http]`.
     prefix: String,
-    left: Table,
-    known: Vec<&'static str>,
-    /// All keys that were asked for, those of tables within this one included.
+    remaining: Table,
+    known_keys: Vec<&'static str>,
+    /// All keys that the caller has read, those of nested tables included.
     keys: Vec<String>,
-    faults: Vec<Fault>,
+    diagnostics: Vec<Diagnostic>,
 }
 
 impl Section {
     pub(super) fn new(table: Table) -> Self {
-        Self { prefix: String::new(), left: table, known: Vec::new(), keys: Vec::new(), faults: Vec::new() }
+        Self {
+            prefix: String::new(),
+            remaining: table,
+            known_keys: Vec::new(),
+            keys: Vec::new(),
+            diagnostics: Vec::new(),
+        }
     }
 
-    /// All keys that were asked for, as `http.listen`.
+    /// All keys that the caller has read, as `http.listen`.
     pub(super) fn keys(self) -> Vec<String> {
         self.keys
     }
 
-    /// All that was found to be wrong, the keys nobody asked for included.
-    pub(super) fn finish(mut self) -> Vec<Fault> {
-        for key in std::mem::take(&mut self.left).keys() {
-            let near = self.known.iter().map(|known| (strsim::damerau_levenshtein(key, known), known)).min();
-            let hint = match near {
+    /// Returns all diagnostics, those for unknown keys included.
+    pub(super) fn finish(mut self) -> Vec<Diagnostic> {
+        for key in std::mem::take(&mut self.remaining).keys() {
+            let nearest =
+                self.known_keys.iter().map(|known| (strsim::damerau_levenshtein(key, known), known)).min();
+            let hint = match nearest {
                 Some((distance, known)) if distance <= 1 + known.len() / 4 => {
                     format!("; did you mean {}{known}?", self.prefix)
                 }
                 _ => String::new(),
             };
-            self.fault(key, format!("there is no such key{hint}"));
+            self.report(key, format!("unknown key{hint}"));
         }
-        self.faults
+        self.diagnostics
     }
 
-    /// A table within this one. One that is not there is an empty one.
+    /// Reads a nested table; a missing table is read as an empty one.
     pub(super) fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Self) -> T) -> T {
-        self.known.push(key);
-        let table = match self.left.remove(key) {
+        self.known_keys.push(key);
+        let table = match self.remaining.remove(key) {
             None => Table::new(),
             Some(Value::Table(table)) => table,
             Some(_) => {
-                self.fault(key, "expected a table".into());
+                self.report(key, "expected a table".into());
                 Table::new()
             }
         };
         let mut section = Self { prefix: format!("{}{key}.", self.prefix), ..Self::new(table) };
         let value = read(&mut section);
         self.keys.append(&mut section.keys);
-        self.faults.extend(section.finish());
+        self.diagnostics.extend(section.finish());
         value
     }
 
-    /// A text that means something.
+    /// Reads a string and parses it.
     pub(super) fn value<T>(
         &mut self,
         key: &'static str,
@@ -76,39 +83,39 @@ impl Section {
         match self.take(key) {
             None => default,
             Some(Value::String(text)) => {
-                parse(&text).unwrap_or_else(|message| self.instead(key, message, default))
+                parse(&text).unwrap_or_else(|message| self.reject(key, message, default))
             }
-            Some(_) => self.instead(key, "expected a text".into(), default),
+            Some(_) => self.reject(key, "expected a string".into(), default),
         }
     }
 
-    /// An address and a port.
-    pub(super) fn parsed(&mut self, key: &'static str, default: SocketAddr) -> SocketAddr {
+    /// Reads an address with a port.
+    pub(super) fn address(&mut self, key: &'static str, default: SocketAddr) -> SocketAddr {
         self.value(key, default, |text| {
             text.parse().map_err(|_| format!("expected an address and a port such as {default}"))
         })
     }
 
-    /// Addresses and ports: a text, or a list of texts.
+    /// Reads addresses with ports: a string, or a list of strings.
     pub(super) fn addresses(&mut self, key: &'static str, default: SocketAddr) -> Vec<SocketAddr> {
-        match self.left.get_mut(key) {
-            Some(Value::Array(none)) if none.is_empty() => {
-                self.fault(key, "expected at least one address and port".into());
+        match self.remaining.get_mut(key) {
+            Some(Value::Array(items)) if items.is_empty() => {
+                self.report(key, "expected at least one address and port".into());
             }
-            Some(text @ Value::String(_)) => *text = Value::Array(vec![text.clone()]),
+            Some(item @ Value::String(_)) => *item = Value::Array(vec![item.clone()]),
             _ => {}
         }
         let addresses = self.list(key, vec![default], |text| {
             text.parse().map_err(|_| format!("expected an address and a port such as {default}"))
         });
-        let twice = (1..addresses.len()).find(|&at| addresses[..at].contains(&addresses[at]));
-        if let Some(at) = twice.filter(|&at| addresses[at].port() != 0) {
-            self.fault(key, format!("{} is listed twice", addresses[at]));
+        let duplicate = (1..addresses.len()).find(|&at| addresses[..at].contains(&addresses[at]));
+        if let Some(at) = duplicate.filter(|&at| addresses[at].port() != 0) {
+            self.report(key, format!("{} is listed twice", addresses[at]));
         }
         addresses
     }
 
-    /// A list of texts that mean something.
+    /// Reads a list of strings and parses each.
     pub(super) fn list<T>(
         &mut self,
         key: &'static str,
@@ -118,82 +125,83 @@ impl Section {
         let items = match self.take(key) {
             None => return default,
             Some(Value::Array(items)) => items,
-            Some(_) => return self.instead(key, "expected a list of texts".into(), default),
+            Some(_) => return self.reject(key, "expected a list of strings".into(), default),
         };
         let mut values = Vec::new();
         for item in items {
             match item.as_str().map(&parse) {
                 Some(Ok(value)) => values.push(value),
-                Some(Err(message)) => self.fault(key, message),
-                None => self.fault(key, "expected a list of texts".into()),
+                Some(Err(message)) => self.report(key, message),
+                None => self.report(key, "expected a list of strings".into()),
             }
         }
         values
     }
 
-    /// One of several words.
+    /// Reads one of several keywords.
     pub(super) fn choice<T: Copy>(&mut self, key: &'static str, default: T, choices: &[(&str, T)]) -> T {
-        let words = words(choices.iter().map(|(word, _)| word));
+        let expected = join_choices(choices.iter().map(|(word, _)| word));
         match self.take(key) {
             None => default,
             Some(Value::String(text)) => match choices.iter().find(|(word, _)| *word == text) {
                 Some((_, value)) => *value,
-                None => self.instead(key, format!("\"{text}\" is not {words}"), default),
+                None => self.reject(key, format!("\"{text}\" is not {expected}"), default),
             },
-            Some(_) => self.instead(key, format!("expected a text: {words}"), default),
+            Some(_) => self.reject(key, format!("expected a string: {expected}"), default),
         }
     }
 
-    /// Yes or no.
+    /// Reads a boolean.
     pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
         match self.take(key) {
             None => default,
             Some(Value::Boolean(value)) => value,
-            Some(_) => self.instead(key, "expected true or false".into(), default),
+            Some(_) => self.reject(key, "expected true or false".into(), default),
         }
     }
 
-    /// A time: number and unit, such as `24h`.
+    /// Reads a duration of number and unit, such as `24h`.
     pub(super) fn duration(&mut self, key: &'static str, default: Duration) -> Duration {
         self.value(key, default, |text| {
-            let time: Option<jiff::SignedDuration> = text.parse().ok();
+            let duration: Option<jiff::SignedDuration> = text.parse().ok();
             let positive =
-                time.filter(jiff::SignedDuration::is_positive).and_then(|time| time.try_into().ok());
-            positive.ok_or_else(|| "expected a time such as \"24h\", \"30min\" or \"90s\"".to_owned())
+                duration.filter(jiff::SignedDuration::is_positive).and_then(|span| span.try_into().ok());
+            positive.ok_or_else(|| "expected a duration such as \"24h\", \"30min\" or \"90s\"".to_owned())
         })
     }
 
-    /// A whole number within bounds.
+    /// Reads an integer within a range.
     pub(super) fn number(&mut self, key: &'static str, default: u32, range: RangeInclusive<u32>) -> u32 {
         let number = match self.take(key) {
             None => return default,
             Some(value) => value.as_integer().and_then(|number| u32::try_from(number).ok()),
         };
         number.filter(|number| range.contains(number)).unwrap_or_else(|| {
-            let message = format!("expected a whole number from {} to {}", range.start(), range.end());
-            self.instead(key, message, default)
+            let message = format!("expected an integer from {} to {}", range.start(), range.end());
+            self.reject(key, message, default)
         })
     }
 
     fn take(&mut self, key: &'static str) -> Option<Value> {
-        self.known.push(key);
+        self.known_keys.push(key);
         self.keys.push(format!("{}{key}", self.prefix));
-        self.left.remove(key)
+        self.remaining.remove(key)
     }
 
-    fn fault(&mut self, key: &str, message: String) {
-        self.faults.push(Fault { key: Some(format!("{}{key}", self.prefix)), message });
+    fn report(&mut self, key: &str, message: String) {
+        self.diagnostics.push(Diagnostic { key: Some(format!("{}{key}", self.prefix)), message });
     }
 
-    fn instead<T>(&mut self, key: &str, message: String, default: T) -> T {
-        self.fault(key, message);
+    /// Reports an error and returns the default.
+    fn reject<T>(&mut self, key: &str, message: String, default: T) -> T {
+        self.report(key, message);
         default
     }
 }
 
-/// `"a"`, `"a" or "b"`, `"a", "b" or "c"`.
-fn words(words: impl Iterator<Item = impl Display>) -> String {
-    let mut words: Vec<_> = words.map(|word| format!("\"{word}\"")).collect();
-    let last = words.pop().unwrap_or_default();
-    if words.is_empty() { last } else { format!("{} or {last}", words.join(", ")) }
+/// Joins keywords: `"a"`, `"a" or "b"`, `"a", "b" or "c"`.
+fn join_choices(choices: impl Iterator<Item = impl Display>) -> String {
+    let mut quoted: Vec<_> = choices.map(|choice| format!("\"{choice}\"")).collect();
+    let last = quoted.pop().unwrap_or_default();
+    if quoted.is_empty() { last } else { format!("{} or {last}", quoted.join(", ")) }
 }

@@ -1,14 +1,14 @@
-//! What a file says is read, what it does not say has its default, and what it cannot mean is told with its key.
+//! Tests of the configuration: values, defaults, and the diagnostics of invalid files.
 
 use super::*;
 
-fn faults_of(text: &str) -> Vec<String> {
-    Config::parse(text).expect_err("a fault").iter().map(ToString::to_string).collect()
+fn errors_of(text: &str) -> Vec<String> {
+    Config::parse(text).expect_err("is invalid").iter().map(ToString::to_string).collect()
 }
 
 #[test]
-fn with_no_file_at_all_the_defaults_hold() {
-    let config = Config::parse("").expect("is complete");
+fn empty_file_has_the_defaults() {
+    let config = Config::parse("").expect("is valid");
     assert_eq!(config, Config::default());
     assert_eq!(config.tftp.listen, ["0.0.0.0:69".parse().expect("an address")]);
     assert_eq!(config.http.listen.to_string(), "0.0.0.0:8080");
@@ -18,7 +18,7 @@ fn with_no_file_at_all_the_defaults_hold() {
 }
 
 #[test]
-fn what_is_said_is_read() {
+fn values_are_read() {
     let config = Config::parse(
         r#"
         enabled_storage_interfaces = ["external"]
@@ -49,7 +49,7 @@ fn what_is_said_is_read() {
         cloud = "site"
         "#,
     )
-    .expect("is right");
+    .expect("is valid");
     assert_eq!(config.default_storage_interface, StorageInterface::External);
     assert_eq!(config.log.to_string(), "hyper::proto=trace,info");
     assert_eq!(config.store.path, PathBuf::from("/srv/volboot.redb"));
@@ -69,9 +69,9 @@ fn what_is_said_is_read() {
     assert_eq!(
         config.boot,
         BootConfig {
-            unknown: Afterwards::Shell,
+            unknown: FailureAction::Shell,
             tries: 3,
-            when_cinder_is_away: WhenAway::Wait,
+            when_cinder_is_away: OutagePolicy::Wait,
             last_known_max_age: Duration::from_secs(90 * 60),
             ..Config::default().boot
         }
@@ -79,8 +79,8 @@ fn what_is_said_is_read() {
 }
 
 #[test]
-fn all_faults_are_told_at_once_each_with_its_key() {
-    let found = faults_of(
+fn all_errors_are_reported_with_their_keys() {
+    let errors = errors_of(
         r#"
         default_storage_interface = "ceph"
         log = "inof"
@@ -112,47 +112,47 @@ fn all_faults_are_told_at_once_each_with_its_key() {
         "#,
     );
     let expected = [
-        "default_storage_interface: \"ceph\" is none of noop, external, cinder",
-        "log: \"inof\" is no level: expected off, error, warn, info, debug or trace, or, for parts, hyper=warn,info",
+        "default_storage_interface: \"ceph\" is not \"noop\", \"external\" or \"cinder\"",
+        "log: \"inof\" is not a level: expected off, error, warn, info, debug or trace; per target: hyper=warn,info",
         "tftp.listen: expected an address and a port such as 0.0.0.0:69",
         "tftp.ports: \"69\" is not \"ephemeral\", \"single\" or a range such as \"40000-40100\"",
-        "tftp.window: expected a whole number from 1 to 64",
+        "tftp.window: expected an integer from 1 to 64",
         "http.url: expected a URL such as http://192.0.2.1:8080",
         "http.allow: expected a network such as 10.0.0.0/8",
-        "http.allow: expected a list of texts",
-        "http.lisen: there is no such key; did you mean http.listen?",
+        "http.allow: expected a list of strings",
+        "http.lisen: unknown key; did you mean http.listen?",
         "api.auth: \"none \" is not \"none\", \"http_basic\" or \"keystone\"",
         "api.hosts: expected a name such as boot.example",
         "api.hosts: expected a name such as boot.example",
         "api.hosts: expected a name such as boot.example",
         "api.hosts: expected a name such as boot.example",
-        "boot.unknown: expected a text: \"exit\", \"retry\" or \"shell\"",
-        "boot.tries: expected a whole number from 1 to 1000",
-        "boot.last_known_max_age: expected a time such as \"24h\", \"30min\" or \"90s\"",
-        "cinder.auth_url: expected a text that is not empty",
+        "boot.unknown: expected a string: \"exit\", \"retry\" or \"shell\"",
+        "boot.tries: expected an integer from 1 to 1000",
+        "boot.last_known_max_age: expected a duration such as \"24h\", \"30min\" or \"90s\"",
+        "cinder.auth_url: expected a non-empty string",
         "cinder.verify: expected true or false",
-        "cinder.resolutions: expected a whole number from 1 to 1024",
-        "cinder.clod: there is no such key; did you mean cinder.cloud?",
-        "colour: there is no such key",
-        "stores: there is no such key; did you mean store?",
-        "api.certificate: a certificate and its key are both needed, or neither",
-        "api.auth: without authentication the API may listen on loopback only; \
-         allow_unauthenticated = true if everybody who reaches it may do everything",
+        "cinder.resolutions: expected an integer from 1 to 1024",
+        "cinder.clod: unknown key; did you mean cinder.cloud?",
+        "colour: unknown key",
+        "stores: unknown key; did you mean store?",
+        "api.certificate: certificate and key must be set together",
+        "api.auth: \"none\" requires a loopback address in api.listen; \
+         allow_unauthenticated = true permits other addresses",
     ];
-    assert_eq!(found, expected);
+    assert_eq!(errors, expected);
 }
 
 #[test]
-fn what_is_no_toml_is_told_with_its_place() {
-    let found = faults_of("[http\nlisten = 1");
-    assert!(found[0].contains("line 1"), "{found:?}");
+fn toml_syntax_error_has_its_line() {
+    let errors = errors_of("[http\nlisten = 1");
+    assert!(errors[0].contains("line 1"), "{errors:?}");
 }
 
 #[test]
-fn a_base_url_can_hold_nothing_that_a_script_would_misread() {
+fn base_url_rejects_characters_with_a_meaning_in_scripts() {
     for text in
         ["http://a b", "http://a/${x}", "http://a/?x", "http://a/#x", "//a", "a", "http://a/\n", "http://u@a"]
     {
-        assert!(base_url(text).is_err(), "{text}");
+        assert!(parse_base_url(text).is_err(), "{text}");
     }
 }

@@ -1,39 +1,39 @@
-//! `[tftp]`: what firmware talks to.
+//! `[tftp]`: the TFTP server for firmware.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use super::path;
+use super::parse_path;
 use super::read::Section;
 
-/// `[tftp]`: what firmware talks to.
+/// `[tftp]`: the TFTP server for firmware.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TftpConfig {
-    /// `listen`: addresses and UDP ports, at least one. An IPv6 one takes no IPv4.
+    /// `listen`: addresses and UDP ports, at least one. An IPv6 address accepts no IPv4.
     pub listen: Vec<SocketAddr>,
-    /// `images`: directories that are searched for iPXE binaries, in this order.
+    /// `images`: the directories to search for iPXE binaries, in order.
     pub images: Vec<PathBuf>,
-    /// `ports`: from which ports transfers are served.
+    /// `ports`: the UDP ports of transfers.
     pub ports: TransferPorts,
-    /// `block_size`: the largest block, if the interface's MTU has room for it.
+    /// `block_size`: the largest block in bytes. A smaller MTU of the interface lowers it.
     pub block_size: u32,
-    /// `window`: most blocks in flight.
+    /// `window`: the largest number of blocks in flight.
     pub window: u32,
-    /// `transfers`: most at once.
+    /// `transfers`: the largest number of concurrent transfers.
     pub transfers: u32,
-    /// `transfers_per_client`: most at once from one IP address.
+    /// `transfers_per_client`: the same for one IP address.
     pub transfers_per_client: u32,
 }
 
-/// From which ports transfers are served.
+/// The UDP ports of transfers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransferPorts {
-    /// `ephemeral`: whatever the system gives.
+    /// `ephemeral`: ports that the kernel assigns.
     Ephemeral,
-    /// `single`: the one that was asked.
+    /// `single`: the port of the server.
     Single,
-    /// `40000-40100`: some of these.
+    /// `40000-40100`: ports of this range.
     Range(RangeInclusive<u16>),
 }
 
@@ -44,9 +44,9 @@ impl TftpConfig {
             images: section.list(
                 "images",
                 ["/usr/lib/ipxe", "/boot", "/usr/share/ipxe"].map(PathBuf::from).to_vec(),
-                path,
+                parse_path,
             ),
-            ports: section.value("ports", TransferPorts::Ephemeral, ports),
+            ports: section.value("ports", TransferPorts::Ephemeral, parse_ports),
             block_size: section.number("block_size", 1468, 512..=65464),
             window: section.number("window", 16, 1..=64),
             transfers: section.number("transfers", 4096, 1..=100_000),
@@ -54,7 +54,7 @@ impl TftpConfig {
         }
     }
 
-    /// The keys that differ in `other` and are looked at only when volboot starts.
+    /// The keys that differ in `other` and take effect only at a restart.
     pub(super) fn fixed_keys_that_differ(&self, other: &Self) -> Vec<&'static str> {
         let keys = [
             ("tftp.listen", self.listen != other.listen),
@@ -68,7 +68,7 @@ impl TftpConfig {
     }
 }
 
-fn ports(text: &str) -> Result<TransferPorts, String> {
+fn parse_ports(text: &str) -> Result<TransferPorts, String> {
     let range = || {
         let (first, last) = text.split_once('-')?;
         let (first, last) = (first.parse::<u16>().ok()?, last.parse::<u16>().ok()?);
@@ -88,35 +88,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_address_or_several_but_not_the_same_twice() {
+    fn listen_accepts_one_or_several_distinct_addresses() {
         let read = |text: &str| {
             let mut section = Section::new(toml::from_str(text).expect("is TOML"));
             let listen = TftpConfig::from_section(&mut section).listen;
             (listen, section.finish().iter().map(ToString::to_string).collect::<Vec<_>>())
         };
-        let (everywhere, other) = ("0.0.0.0:69".parse().expect("one"), "[::]:69".parse().expect("one"));
+        let (everywhere, other) =
+            ("0.0.0.0:69".parse().expect("an address"), "[::]:69".parse().expect("an address"));
         assert_eq!(read("").0, [everywhere]);
         assert_eq!(read("listen = \"[::]:69\""), (vec![other], vec![]));
         assert_eq!(read("listen = [\"0.0.0.0:69\", \"[::]:69\"]"), (vec![everywhere, other], vec![]));
-        for (wrong, fault) in [
+        for (invalid, expected) in [
             ("listen = []", "listen: expected at least one address and port"),
             ("listen = [\"[::]:69\", \"[::]:69\"]", "listen: [::]:69 is listed twice"),
-            ("listen = [69]", "listen: expected a list of texts"),
+            ("listen = [69]", "listen: expected a list of strings"),
             ("listen = \"everywhere\"", "listen: expected an address and a port such as 0.0.0.0:69"),
         ] {
-            assert!(read(wrong).1.iter().any(|found| found == fault), "{wrong}: {:?}", read(wrong).1);
+            let errors = read(invalid).1;
+            assert!(errors.iter().any(|error| error == expected), "{invalid}: {errors:?}");
         }
     }
 
     #[test]
-    fn ports_are_a_word_or_a_range() {
-        assert_eq!(ports("ephemeral"), Ok(TransferPorts::Ephemeral));
-        assert_eq!(ports("single"), Ok(TransferPorts::Single));
-        assert_eq!(ports("40000-40100"), Ok(TransferPorts::Range(40000..=40100)));
-        assert_eq!(ports("69-69"), Ok(TransferPorts::Range(69..=69)));
-        for wrong in ["", "any", "40000", "0-10", "200-100", "1-70000", "1 - 2"] {
-            let fault = ports(wrong).expect_err("no ports");
-            assert!(fault.contains("40000-40100"), "{fault}");
+    fn ports_are_a_keyword_or_a_range() {
+        assert_eq!(parse_ports("ephemeral"), Ok(TransferPorts::Ephemeral));
+        assert_eq!(parse_ports("single"), Ok(TransferPorts::Single));
+        assert_eq!(parse_ports("40000-40100"), Ok(TransferPorts::Range(40000..=40100)));
+        assert_eq!(parse_ports("69-69"), Ok(TransferPorts::Range(69..=69)));
+        for invalid in ["", "any", "40000", "0-10", "200-100", "1-70000", "1 - 2"] {
+            let error = parse_ports(invalid).expect_err("is invalid");
+            assert!(error.contains("40000-40100"), "{error}");
         }
     }
 }

@@ -1,12 +1,11 @@
-//! The machines' door (steps 4, 5 and 10): the script for everybody, the script for one machine, and what a machine
-//! reports of its tries.
+//! The boot listener: serves `/boot.ipxe`, the boot script of each machine and iPXE binaries, and takes boot reports.
 //!
-//! Never the listener that people talk to: there is nothing here to log in to, and a script may hold a secret. Who
-//! may ask at all is a matter of networks.
+//! Always a listener of its own, apart from the operator listener: firmware cannot log in, and a script may hold a
+//! secret. Access is limited by network (`[http] allow`), by rate, and by the neighbour check (`[boot] verify_mac`).
 
-mod pace;
-mod question;
-mod seen;
+mod events;
+mod rate_limit;
+mod request;
 
 #[cfg(test)]
 mod tests;
@@ -23,37 +22,37 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use ipnet::IpNet;
 
-use crate::boot::{Boot, Decision, Resolved};
+use crate::boot::{Boot, Decision, VolumeResolution};
 use crate::config::{BootConfig, HttpConfig};
 use crate::images::Images;
 use crate::listen::Peer;
-use crate::model::{Answer, Asker, Mac, Seen};
+use crate::model::{BootAnswer, BootRequest, Mac, NeighbourCheck};
 use crate::neighbours::Neighbours;
 use crate::script::{self, Journey, Script};
 use crate::timeline::Timeline;
-use pace::{Pace, Pacer};
-use question::{Event, Malformed, asker};
+use rate_limit::{RateDecision, RateLimiter};
+use request::{BootReport, RequestError, parse_boot_request};
 
-/// How long a machine waits that asks too often, in seconds.
-const PACED_PAUSE: u32 = 15;
+/// The wait of a machine over the rate limit, in seconds.
+const RATE_LIMIT_WAIT: u32 = 15;
 
-/// What machines are answered from.
+/// The state behind all handlers.
 #[derive(Debug)]
-pub struct Machines {
+pub struct HttpState {
     boot: Boot,
     config: BootConfig,
     images: Images,
     allow: Vec<IpNet>,
-    /// What machines are told, if the operator said it.
+    /// The listener's external URL, if configured.
     url: Option<String>,
-    pacer: Pacer,
-    /// None if cards are not to be looked for.
+    rate_limiter: RateLimiter,
+    /// `None` if `verify_mac` is off.
     neighbours: Option<Neighbours>,
     timeline: Timeline,
 }
 
-impl Machines {
-    /// All that the door needs.
+impl HttpState {
+    /// Takes the parts; reads the networks, the URL and the rate limit from `http`.
     pub fn new(
         boot: Boot,
         config: BootConfig,
@@ -67,21 +66,21 @@ impl Machines {
             images,
             allow: http.allow.clone(),
             url: http.url.clone(),
-            pacer: Pacer::new(http.requests_per_second),
+            rate_limiter: RateLimiter::new(http.requests_per_second),
             neighbours: config.verify_mac.then(Neighbours::default),
             timeline,
         }
     }
 
-    /// The card that the network shows for who asks; none if there is none to be seen, or none is to be looked for.
-    async fn card(&self, peer: Peer) -> Option<Mac> {
-        self.neighbours.as_ref()?.seen(peer.remote, peer.local.ip()).await.card()
+    /// The requester's MAC address in the neighbour table, if the check is on and finds one.
+    async fn find_mac(&self, peer: Peer) -> Option<Mac> {
+        self.neighbours.as_ref()?.check(peer.remote, peer.local.ip()).await.mac()
     }
 }
 
-/// The routes of the machines' listener.
-pub fn router(machines: Machines) -> Router {
-    let machines = Arc::new(machines);
+/// The routes of the boot listener.
+pub fn router(state: HttpState) -> Router {
+    let state = Arc::new(state);
     Router::new()
         .route("/boot.ipxe", get(gather))
         .route("/autoexec.ipxe", get(autoexec))
@@ -90,180 +89,210 @@ pub fn router(machines: Machines) -> Router {
         .route("/boot/{mac}", get(boot))
         .route("/boot/{mac}/event", get(event))
         .route("/images/{name}", get(image))
-        .layer(middleware::from_fn_with_state(Arc::clone(&machines), allowed))
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), check_network))
         .route("/healthz", get(|| async { "ok\n" }))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "volboot: there is nothing here\n") })
-        .with_state(machines)
+        .fallback(|| async { (StatusCode::NOT_FOUND, "volboot: no such path\n") })
+        .with_state(state)
 }
 
-/// Turns away who asks from a network that is not allowed. A connection without a peer is not one of ours.
-async fn allowed(State(machines): State<Arc<Machines>>, request: Request, next: Next) -> Response {
+/// Rejects requesters outside the networks of `[http] allow`, and requests without a [`Peer`].
+async fn check_network(State(state): State<Arc<HttpState>>, request: Request, next: Next) -> Response {
     let remote = request.extensions().get::<Peer>().map(|peer| peer.remote.ip().to_canonical());
     match remote {
-        Some(remote) if machines.allow.iter().any(|network| network.contains(&remote)) => {
+        Some(remote) if state.allow.iter().any(|network| network.contains(&remote)) => {
             next.run(request).await
         }
         _ => {
             let remote = remote.map(|remote| remote.to_string()).unwrap_or_default();
-            tracing::warn!(remote, "a request from a network that [http] allow does not name");
-            // A machine is told so on its console, by a script; whoever else asks can read it too.
-            let reason = format!("the address {remote} is in no network of [http] allow");
-            match script::refusal(&reason) {
-                Ok(script) if request.uri().path().starts_with("/boot") => send(script),
+            tracing::warn!(remote, "request rejected: address not in [http] allow");
+            // A script shows the reason on the machine's console, and is plain text for any other client.
+            let reason = format!("address {remote} is in no network of [http] allow");
+            match script::build_refusal(&reason) {
+                Ok(script) if request.uri().path().starts_with("/boot") => respond_script(script),
                 _ => (StatusCode::FORBIDDEN, format!("volboot: {reason}\n")).into_response(),
             }
         }
     }
 }
 
-async fn gather(method: Method, machines: State<Arc<Machines>>, peer: Extension<Peer>) -> Response {
-    gather_from("", &method, &machines, *peer).await
+async fn gather(method: Method, state: State<Arc<HttpState>>, peer: Extension<Peer>) -> Response {
+    respond_gather("", &method, &state, *peer).await
 }
 
-/// What an iPXE that UEFI firmware fetched over HTTP asks for before it asks DHCP: where it came from, then in the root.
+/// `autoexec.ipxe`: an iPXE that UEFI firmware fetched over HTTP requests it before DHCP, first beside its own
+/// binary, then in the root.
 ///
-/// It forgets the script's own URL once it has asked DHCP after all, so relative URLs would lead elsewhere.
-async fn autoexec(method: Method, machines: State<Arc<Machines>>, peer: Extension<Peer>) -> Response {
-    let reached = || {
+/// After a later DHCP exchange iPXE has lost the script's own URL, so the script must not contain relative URLs.
+async fn autoexec(method: Method, state: State<Arc<HttpState>>, peer: Extension<Peer>) -> Response {
+    let local_url = || {
         let scheme = if peer.tls { "https" } else { "http" };
         format!("{scheme}://{}", SocketAddr::new(peer.local.ip().to_canonical(), peer.local.port()))
     };
-    let url = machines.url.clone().unwrap_or_else(reached);
-    gather_from(&format!("{url}/"), &method, &machines, *peer).await
+    let url = state.url.clone().unwrap_or_else(local_url);
+    respond_gather(&format!("{url}/"), &method, &state, *peer).await
 }
 
-async fn gather_from(base: &str, method: &Method, machines: &Machines, peer: Peer) -> Response {
+async fn respond_gather(base: &str, method: &Method, state: &HttpState, peer: Peer) -> Response {
     if method == Method::GET {
-        machines.timeline.tell(seen::gathered(peer, machines.card(peer).await));
+        state.timeline.record(events::session_started(peer, state.find_mac(peer).await));
     }
-    match script::gather(base, Journey::new()) {
-        Ok(script) => send(script),
-        Err(error) => unwritten(&error),
+    match script::build_gather(base, Journey::new()) {
+        Ok(script) => respond_script(script),
+        Err(error) => respond_script_error(&error),
     }
 }
 
-/// A machine that could not name the card it booted through names its others.
+/// `/boot/`: the path lacks the MAC address if iPXE has none for the boot card; the query lists the other cards.
 async fn boot_by_query(
     method: Method,
-    state: State<Arc<Machines>>,
+    state: State<Arc<HttpState>>,
     peer: Extension<Peer>,
     query: RawQuery,
-) -> Result<Response, Malformed> {
+) -> Result<Response, RequestError> {
     boot(method, state, peer, Path(String::new()), query).await
 }
 
 async fn boot(
     method: Method,
-    State(machines): State<Arc<Machines>>,
+    State(state): State<Arc<HttpState>>,
     Extension(peer): Extension<Peer>,
     Path(mac): Path<String>,
     RawQuery(query): RawQuery,
-) -> Result<Response, Malformed> {
-    let began = Instant::now();
-    let mut asker = asker(&mac, query.as_deref().unwrap_or_default())?;
+) -> Result<Response, RequestError> {
+    let started_at = Instant::now();
+    let mut request = parse_boot_request(&mac, query.as_deref().unwrap_or_default())?;
     let remote = peer.remote.ip().to_canonical();
-    if let Some(slowly) = paced(machines.pacer.address(remote), &asker, remote, machines.config) {
-        return Ok(slowly);
+    let decision = state.rate_limiter.check_address(remote);
+    if let Some(response) = respond_rate_limited(decision, &request, remote, state.config) {
+        return Ok(response);
     }
-    if let Some(neighbours) = &machines.neighbours {
-        asker.seen = neighbours.seen(peer.remote, peer.local.ip()).await;
+    if let Some(neighbours) = &state.neighbours {
+        request.neighbour_check = neighbours.check(peer.remote, peer.local.ip()).await;
     }
-    let card = if let Seen::Card { mac, .. } = asker.seen { mac } else { asker.mac() };
-    if let Some(slowly) = paced(machines.pacer.card(remote, card), &asker, remote, machines.config) {
-        return Ok(slowly);
+    let mac =
+        if let NeighbourCheck::Entry { mac, .. } = request.neighbour_check { mac } else { request.mac() };
+    let decision = state.rate_limiter.check_mac(remote, mac);
+    if let Some(response) = respond_rate_limited(decision, &request, remote, state.config) {
+        return Ok(response);
     }
-    // Who only asks for the headers does not boot: nothing is attached for it.
+    // HEAD is safe: the script is previewed, and no volume is attached.
     let boots = method != Method::HEAD;
     let mut decision =
-        if boots { machines.boot.answer(&asker).await } else { machines.boot.preview(&asker).await };
-    if boots && let Some(wait) = looping(&machines, &asker, peer, &decision.answer) {
+        if boots { state.boot.answer(&request).await } else { state.boot.preview(&request).await };
+    if boots && let Some(wait) = check_loop(&state, &request, peer, &decision.answer) {
         decision.answer = wait;
     }
-    let mut script = script::answer(&decision.answer, &asker, machines.config);
+    let mut script = script::build_script(&decision.answer, &request, state.config);
     if script.is_err() {
-        // The types should have stopped it. The machine is told, and so is whoever reads the log line below.
-        decision.answer = Answer::Refuse {
-            reason: "a value in this node's records cannot be written into a script".into(),
+        // The types of `model` should have prevented this. The console and the log line below say so.
+        decision.answer = BootAnswer::Refused {
+            reason: "a value in this node's records cannot be written into an iPXE script".into(),
         };
-        script = script::answer(&decision.answer, &asker, machines.config);
+        script = script::build_script(&decision.answer, &request, state.config);
     }
     if boots {
-        machines.timeline.tell(seen::answered(peer, &asker, &decision, machines.config.tries, began));
+        state.timeline.record(events::boot_request(
+            peer,
+            &request,
+            &decision,
+            state.config.tries,
+            started_at,
+        ));
     }
-    let Decision { answer, node, resolved, .. } = decision;
-    for Resolved { volume, source, took } in &resolved {
-        tracing::info!(mac = %asker.mac(), volume, source = source.as_str(), millis = took.as_millis() as u64, "volume");
+    let Decision { answer, node, resolutions: resolved, .. } = decision;
+    for VolumeResolution { volume, source, duration: took } in &resolved {
+        let duration_ms = took.as_millis() as u64;
+        tracing::info!(mac = %request.mac(), volume, source = source.as_str(), duration_ms, "volume resolved");
     }
     tracing::info!(
-        mac = %asker.mac(),
+        mac = %request.mac(),
         node = node.map(tracing::field::display),
-        attempt = asker.attempt,
+        attempt = request.attempt,
         tls = peer.tls,
         outcome = answer.outcome(),
         reason = answer.reason(),
-        micros = began.elapsed().as_micros() as u64,
+        duration_us = started_at.elapsed().as_micros() as u64,
         "boot request"
     );
-    Ok(script.map_or_else(|error| unwritten(&error), send))
+    Ok(script.map_or_else(|error| respond_script_error(&error), respond_script))
 }
 
-/// What a machine is told that begins journey after journey and never hooks its volume: to wait, and why. Nothing for
-/// any other, and for whoever asks without having begun.
-fn looping(machines: &Machines, asker: &Asker, peer: Peer, answer: &Answer) -> Option<Answer> {
-    let (Answer::Boot(_), Some(journey), 1) = (answer, &asker.journey, asker.attempt) else { return None };
-    let paced = machines.timeline.begins(asker.mac(), journey)?;
-    if paced.first {
-        machines.timeline.tell(seen::paced(peer, asker, paced));
+/// The delay for a machine in a boot loop; `None` without a loop, and for requests outside a boot session.
+///
+/// Only the first request of a session is checked: a retry is within the same session.
+fn check_loop(
+    state: &HttpState,
+    request: &BootRequest,
+    peer: Peer,
+    answer: &BootAnswer,
+) -> Option<BootAnswer> {
+    let (BootAnswer::Boot(_), Some(journey), 1) = (answer, &request.journey, request.attempt) else {
+        return None;
+    };
+    let delay = state.timeline.check_loop(request.mac(), journey)?;
+    if delay.is_first {
+        state.timeline.record(events::loop_delay(peer, request, delay));
     }
     let reason = format!(
-        "it began {} times without ever hooking its volume, and waits before it tries again; its timeline tells why",
-        paced.journeys
+        "boot loop: {} boot sessions in a row without a hooked volume; the machine's timeline shows why",
+        delay.journeys
     );
-    Some(Answer::Wait { reason, seconds: paced.seconds })
+    Some(BootAnswer::Wait { reason, seconds: delay.seconds })
 }
 
 async fn event(
     method: Method,
-    State(machines): State<Arc<Machines>>,
+    State(state): State<Arc<HttpState>>,
     Extension(peer): Extension<Peer>,
     Path(mac): Path<String>,
     RawQuery(query): RawQuery,
-) -> Result<Response, Malformed> {
-    let event = Event::read(&mac, query.as_deref().unwrap_or_default())?;
-    if machines.pacer.address(peer.remote.ip().to_canonical()) != Pace::Go {
-        // Without Retry-After, on which iPXE would ask again.
-        return Ok((StatusCode::TOO_MANY_REQUESTS, "volboot: too many events\n").into_response());
+) -> Result<Response, RequestError> {
+    let report = BootReport::parse(&mac, query.as_deref().unwrap_or_default())?;
+    if state.rate_limiter.check_address(peer.remote.ip().to_canonical()) != RateDecision::Allowed {
+        // Without Retry-After: iPXE would honour it and hold up the boot.
+        return Ok((StatusCode::TOO_MANY_REQUESTS, "volboot: rate limit exceeded\n").into_response());
     }
-    let Event { mac, step, rc, attempt } = &event;
-    if let Some(card) = machines.card(peer).await
-        && !machines.boot.speaks_for(card, *mac).await
+    let BootReport { mac, step, rc, attempt } = &report;
+    if let Some(sender) = state.find_mac(peer).await
+        && !state.boot.is_same_machine(sender, *mac).await
     {
-        tracing::info!(%mac, %card, step, rc, attempt, "boot event of another machine");
-        let text = format!("volboot: {mac} and {card} are not of one machine ([boot] verify_mac)\n");
+        tracing::info!(%mac, %sender, step, rc, attempt, "boot report rejected: sender is another machine");
+        let text =
+            format!("volboot: {mac} and {sender} do not belong to the same machine ([boot] verify_mac)\n");
         return Ok((StatusCode::FORBIDDEN, text).into_response());
     }
-    tracing::info!(%mac, step, rc, attempt, tls = peer.tls, "boot event");
+    tracing::info!(%mac, step, rc, attempt, tls = peer.tls, "boot report");
     if method == Method::GET {
-        machines.timeline.tell(seen::reported(peer, event));
+        state.timeline.record(events::boot_report(peer, report));
     }
-    // A body with its length: on a 204, iPXE would wait for the connection to close.
+    // A body with its length: after a 204, iPXE would wait for the connection to close.
     Ok((NO_STORE, "noted\n").into_response())
 }
 
-/// What a machine is told that asks too often. Not in the log: there it would drown what else is told.
-fn paced(pace: Pace, asker: &Asker, remote: IpAddr, config: BootConfig) -> Option<Response> {
-    match pace {
-        Pace::Go => None,
-        Pace::TooSoon => {
-            tracing::debug!(mac = %asker.mac(), %remote, "a machine asks too often");
-            let reason = format!("{} or {remote} asks too often", asker.mac());
-            let answer = Answer::Wait { reason, seconds: PACED_PAUSE };
-            let script = script::answer(&answer, asker, config);
-            Some(script.map_or_else(|error| unwritten(&error), send))
+/// The response to a request over the rate limit; `None` for allowed requests.
+///
+/// Logged at debug level only: at any other, one broken machine would flood the log.
+fn respond_rate_limited(
+    decision: RateDecision,
+    request: &BootRequest,
+    remote: IpAddr,
+    config: BootConfig,
+) -> Option<Response> {
+    match decision {
+        RateDecision::Allowed => None,
+        RateDecision::OverLimit => {
+            tracing::debug!(mac = %request.mac(), %remote, "rate limit exceeded");
+            let reason = format!(
+                "requests from {} or {remote} exceed the rate limit ([http] requests_per_second)",
+                request.mac()
+            );
+            let answer = BootAnswer::Wait { reason, seconds: RATE_LIMIT_WAIT };
+            let script = script::build_script(&answer, request, config);
+            Some(script.map_or_else(|error| respond_script_error(&error), respond_script))
         }
-        // iPXE honours this by itself, without a word on the console.
-        Pace::TooMany => {
-            let headers = [(header::RETRY_AFTER, PACED_PAUSE.to_string())];
+        // iPXE honours Retry-After by itself, without a line on the console.
+        RateDecision::TableFull => {
+            let headers = [(header::RETRY_AFTER, RATE_LIMIT_WAIT.to_string())];
             Some((StatusCode::SERVICE_UNAVAILABLE, headers, "volboot: too many requests\n").into_response())
         }
     }
@@ -271,38 +300,38 @@ fn paced(pace: Pace, asker: &Asker, remote: IpAddr, config: BootConfig) -> Optio
 
 async fn image(
     method: Method,
-    State(machines): State<Arc<Machines>>,
+    State(state): State<Arc<HttpState>>,
     Extension(peer): Extension<Peer>,
     Path(name): Path<String>,
 ) -> Response {
-    let found = machines.images.get(&name);
+    let image = state.images.get(&name);
     if method == Method::GET {
-        let (card, size) = (machines.card(peer).await, found.as_ref().map(|content| content.len() as u64));
-        machines.timeline.tell(seen::fetched(peer, card, name.clone(), size));
+        let (mac, size) = (state.find_mac(peer).await, image.as_ref().map(|content| content.len() as u64));
+        state.timeline.record(events::http_fetch(peer, mac, name.clone(), size));
     }
-    match found {
-        // UEFI HTTP boot takes the kind of file from the type, or from the name's ending.
+    match image {
+        // UEFI HTTP boot derives the file type from the media type, or from the extension.
         Some(content) if name.to_ascii_lowercase().ends_with(".efi") => {
             ([(header::CONTENT_TYPE, "application/efi")], content).into_response()
         }
         Some(content) => ([(header::CONTENT_TYPE, "application/octet-stream")], content).into_response(),
-        None => (StatusCode::NOT_FOUND, "volboot: there is no such image\n").into_response(),
+        None => (StatusCode::NOT_FOUND, "volboot: no such image\n").into_response(),
     }
 }
 
 const NO_STORE: [(HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
 
-fn send(script: Script) -> Response {
+fn respond_script(script: Script) -> Response {
     (NO_STORE, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], script.into_text()).into_response()
 }
 
-fn unwritten(error: &script::ScriptError) -> Response {
-    tracing::error!(error = %error, "no script could be written");
-    (StatusCode::INTERNAL_SERVER_ERROR, "volboot: no script could be written; its log says more\n")
+fn respond_script_error(error: &script::ScriptError) -> Response {
+    tracing::error!(error = %error, "cannot write a boot script");
+    (StatusCode::INTERNAL_SERVER_ERROR, "volboot: cannot write the boot script; see volboot's log\n")
         .into_response()
 }
 
-impl IntoResponse for Malformed {
+impl IntoResponse for RequestError {
     fn into_response(self) -> Response {
         (StatusCode::BAD_REQUEST, format!("volboot: {self}\n")).into_response()
     }

@@ -1,4 +1,4 @@
-//! [`Authorization`]: a token, how long it lives, for which project, and the catalogue that came with it.
+//! [`Authorization`]: a token with lifetime, project and service catalogue.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,94 +9,97 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 
 use super::catalogue::{Catalogue, Interface};
-use super::exchange::TokenBody;
+use super::tokens::TokenBody;
 
-/// A token is renewed this long before its end, or at a fifth of its life if that is less.
-const AHEAD: Duration = Duration::from_secs(120);
-/// It is not used any more this long before its end, since it has to arrive; or at a twentieth of its life.
-const TOO_LATE: Duration = Duration::from_secs(5);
+/// A token is renewed this long before it expires, or at a fifth of its lifetime before, whichever is shorter.
+const RENEWAL_MARGIN: Duration = Duration::from_secs(120);
+/// A token is not sent any more this long before it expires, because a request takes time to arrive. For short-lived
+/// tokens, a twentieth of the lifetime.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(5);
 
-/// What a service is shown.
+/// The authorization that a request to an OpenStack service carries.
 pub struct Authorization {
-    /// None where nobody asks.
+    /// `None` without Keystone.
     token: Option<SecretString>,
     header: HeaderValue,
-    /// By our clock; none if it has no end.
-    life: Option<Life>,
+    /// `None` if it never expires.
+    lifetime: Option<Lifetime>,
     project_id: Option<String>,
     catalogue: Catalogue,
 }
 
-/// When a token ends. By the time that passes here since it came: the clocks of two hosts may differ.
+/// The validity of a token, measured with the local monotonic clock: the clocks of two hosts may differ.
 #[derive(Debug, Clone, Copy)]
-struct Life {
-    from: Instant,
-    whole: Duration,
+struct Lifetime {
+    start: Instant,
+    duration: Duration,
 }
 
 impl Authorization {
-    /// What Keystone answered to a request that was sent at `asked`.
-    pub(super) fn new(token: &HeaderValue, body: TokenBody, asked: Instant) -> Option<Self> {
+    /// Reads Keystone's response to a request that was sent at `sent_at`.
+    pub(super) fn new(token: &HeaderValue, body: TokenBody, sent_at: Instant) -> Option<Self> {
         let text = token.to_str().ok()?;
         let mut header = token.clone();
         header.set_sensitive(true);
-        let life = body.expires_at.duration_since(body.issued_at.unwrap_or_else(Timestamp::now));
+        let duration = body.expires_at.duration_since(body.issued_at.unwrap_or_else(Timestamp::now));
+        let duration = duration.max(SignedDuration::ZERO).unsigned_abs();
         Some(Self {
             token: Some(text.into()),
             header,
-            life: Some(Life { from: asked, whole: life.max(SignedDuration::ZERO).unsigned_abs() }),
+            lifetime: Some(Lifetime { start: sent_at, duration }),
             project_id: body.project.map(|project| project.id),
             catalogue: body.catalog,
         })
     }
 
-    /// For a Cinder that asks nobody, and still wants to hear a user and a project.
-    pub(super) fn unasked(user: &str, project: &str) -> Option<Self> {
+    /// For a Cinder without Keystone (`auth_strategy = noauth`), which still expects a user and a project.
+    pub(super) fn without_keystone(user: &str, project: &str) -> Option<Self> {
         let mut header = HeaderValue::from_str(&format!("{user}:{project}")).ok()?;
         header.set_sensitive(true);
         Some(Self {
             token: None,
             header,
-            life: None,
+            lifetime: None,
             project_id: Some(project.to_owned()),
             catalogue: Catalogue::default(),
         })
     }
 
-    /// The token; none where nobody asks.
+    /// The token; `None` without Keystone.
     pub fn token(&self) -> Option<&SecretString> {
         self.token.as_ref()
     }
 
-    /// The value of `X-Auth-Token`. Marked as sensitive.
+    /// The value of `X-Auth-Token`, marked as sensitive.
     pub fn header(&self) -> HeaderValue {
         self.header.clone()
     }
 
-    /// The project that it is for.
+    /// The project that the token is scoped to.
     pub fn project_id(&self) -> Option<&str> {
         self.project_id.as_deref()
     }
 
-    /// Where the first of these service types is that the catalogue has, at this interface and, if one is named, in
-    /// this region. Without a slash at its end.
+    /// The URL of the first of these service types that the catalogue has, at this interface and, if given, in this
+    /// region. It has no trailing slash.
     pub fn endpoint(&self, types: &[&str], region: Option<&str>, interface: Interface) -> Option<String> {
         self.catalogue.endpoint(types, region, interface).map(str::to_owned)
     }
 
-    /// Whether it may still be used.
-    pub(super) fn lives(&self, now: Instant) -> bool {
-        self.has_more_than(now, |whole| TOO_LATE.min(whole / 20))
+    /// Whether a request may still use it.
+    pub(super) fn is_valid(&self, now: Instant) -> bool {
+        self.has_left(now, |lifetime| EXPIRY_MARGIN.min(lifetime / 20))
     }
 
-    /// Whether it is not yet time to renew it.
-    pub(super) fn is_fresh(&self, now: Instant) -> bool {
-        self.has_more_than(now, |whole| AHEAD.min(whole / 5))
+    /// Whether it is time to renew it.
+    pub(super) fn needs_renewal(&self, now: Instant) -> bool {
+        !self.has_left(now, |lifetime| RENEWAL_MARGIN.min(lifetime / 5))
     }
 
-    fn has_more_than(&self, now: Instant, ahead: impl FnOnce(Duration) -> Duration) -> bool {
-        self.life.is_none_or(|Life { from, whole }| {
-            now.saturating_duration_since(from) < whole.saturating_sub(ahead(whole))
+    /// Whether more than `margin` of the lifetime is left.
+    fn has_left(&self, now: Instant, margin: impl FnOnce(Duration) -> Duration) -> bool {
+        self.lifetime.is_none_or(|Lifetime { start, duration }| {
+            now.saturating_duration_since(start) < duration.saturating_sub(margin(duration))
         })
     }
 }
@@ -104,7 +107,7 @@ impl Authorization {
 impl fmt::Debug for Authorization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authorization")
-            .field("life", &self.life)
+            .field("lifetime", &self.lifetime)
             .field("project_id", &self.project_id)
             .finish_non_exhaustive()
     }

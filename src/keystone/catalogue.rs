@@ -1,23 +1,23 @@
-//! The catalogue that comes with a token: which service is where.
+//! The service catalogue that Keystone returns with a token: the endpoints of each OpenStack service.
 
 use std::str::FromStr;
 
 use serde::Deserialize;
 
-/// Which of a service's doors is used: the operator's network decides.
+/// The endpoint interface of a service. The site's network decides which one volboot can reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Interface {
-    /// For everybody.
+    /// For all clients.
     #[default]
     Public,
-    /// For what belongs to the cloud.
+    /// For services of the cloud.
     Internal,
-    /// For its operators.
+    /// For operators of the cloud.
     Admin,
 }
 
 impl Interface {
-    fn name(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Public => "public",
             Self::Internal => "internal",
@@ -29,7 +29,7 @@ impl Interface {
 impl FromStr for Interface {
     type Err = String;
 
-    /// Also the spelling of Keystone v2, `publicURL`.
+    /// Accepts the spelling of Keystone v2 too: `publicURL`.
     fn from_str(text: &str) -> Result<Self, String> {
         match text.strip_suffix("URL").unwrap_or(text) {
             "public" => Ok(Self::Public),
@@ -40,7 +40,7 @@ impl FromStr for Interface {
     }
 }
 
-/// All services that a token leads to.
+/// All services that a token gives access to.
 #[derive(Debug, Default, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Catalogue(Vec<Service>);
@@ -50,26 +50,27 @@ struct Service {
     #[serde(rename = "type")]
     kind: String,
     #[serde(default)]
-    endpoints: Vec<Endpoint>,
+    endpoints: Vec<CatalogueEndpoint>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Endpoint {
+struct CatalogueEndpoint {
     interface: String,
     region_id: Option<String>,
-    /// What the region was called in Keystone's first days: the same, and still sent.
+    /// The older name of `region_id`; Keystone still sends it.
     region: Option<String>,
     url: String,
 }
 
-impl Endpoint {
+impl CatalogueEndpoint {
     fn is_in(&self, region: &str) -> bool {
         self.region_id.as_deref().or(self.region.as_deref()) == Some(region)
     }
 }
 
 impl Catalogue {
-    /// The first of these types that is there, at this interface, in this region if one is named. No slash at its end.
+    /// The URL of the first of these types that exists at this interface and, if given, in this region. It has no
+    /// trailing slash.
     pub(super) fn endpoint(
         &self,
         types: &[&str],
@@ -79,7 +80,7 @@ impl Catalogue {
         types.iter().find_map(|kind| {
             let services = self.0.iter().filter(|service| service.kind == *kind);
             let endpoint = services.flat_map(|service| &service.endpoints).find(|endpoint| {
-                endpoint.interface.strip_suffix("URL").unwrap_or(&endpoint.interface) == interface.name()
+                endpoint.interface.strip_suffix("URL").unwrap_or(&endpoint.interface) == interface.as_str()
                     && region.is_none_or(|region| endpoint.is_in(region))
             });
             endpoint.map(|endpoint| endpoint.url.trim_end_matches('/'))

@@ -1,87 +1,87 @@
-//! [`Cloud`]: one cloud and who we are in it, made of what was said in the configuration, clouds.yaml, or `OS_*`.
+//! [`Cloud`]: one OpenStack cloud and volboot's credentials there, from the configuration, clouds.yaml, or `OS_*`.
 //!
-//! A cloud that is named (`cloud`, else `OS_CLOUD`) is read from clouds.yaml. Without a name, our own keys say it all,
-//! or, if they do not say who we are, the environment does. Our own keys win over what is said elsewhere, and a secret
-//! that is missing among them is taken from the environment.
+//! With a cloud name (`cloud`, else `OS_CLOUD`), clouds.yaml supplies the settings. Without a name, the keys in
+//! `[cinder]` do; if they identify no user, the environment variables do. A key in `[cinder]` overrides the other
+//! source. A secret that `[cinder]` lacks comes from the environment.
 
 use std::path::PathBuf;
 
 use axum::http::HeaderValue;
 use secrecy::SecretString;
 
-use super::said::{Said, Surroundings};
-use super::{Credentials, Identity, Interface, Qualified, Session, clouds_yaml, reach};
-use crate::config::{CloudConfig, Fault};
+use super::sources::{CloudSource, Environment};
+use super::{Credentials, IdOrName, Interface, Qualified, Session, client, clouds_yaml};
+use crate::config::{CloudConfig, Diagnostic};
 
-/// The project of a Cinder without Keystone, where none is named. It sees all volumes whatever the project.
-const NO_PROJECT: &str = "00000000000000000000000000000000";
+/// The default project of a Cinder without Keystone. volboot sees all volumes there, whatever the project.
+const DEFAULT_NOAUTH_PROJECT: &str = "00000000000000000000000000000000";
 
-/// One cloud, and who we are in it.
+/// One cloud, and volboot's credentials there.
 #[derive(Debug, Clone)]
 pub struct Cloud {
-    /// Who we are.
+    /// The credentials.
     pub credentials: Credentials,
-    /// Which of its regions; none: any.
+    /// The region; `None`: any.
     pub region: Option<String>,
-    /// Which of its services' doors.
+    /// The endpoint interface.
     pub interface: Interface,
-    /// Where the service is, whatever the catalogue says. Without a slash at its end.
+    /// The URL of the service, in place of the catalogue's. It has no trailing slash.
     pub endpoint_override: Option<String>,
-    /// Speaks to it: it knows the certificates to trust, follows no redirection, goes through no proxy.
+    /// The HTTP client for this cloud. It has the CA bundle, follows no redirects, and uses no proxy.
     pub http: reqwest::Client,
 }
 
 impl Cloud {
-    /// The cloud that `[cinder]` means; none if nothing was said anywhere. Reads files.
-    pub fn resolve(config: &CloudConfig, surroundings: &Surroundings) -> Result<Option<Self>, Vec<Fault>> {
-        let own = Said::in_configuration("cinder", config);
+    /// Resolves the cloud of `[cinder]`; `None` if no source has settings. Reads files.
+    pub fn resolve(config: &CloudConfig, environment: &Environment) -> Result<Option<Self>, Vec<Diagnostic>> {
+        let own = CloudSource::from_configuration("cinder", config);
         let name = match own.get("cloud") {
             Some(name) => Some(name),
-            None if own.says_who() => None,
-            None => surroundings.variable("OS_CLOUD"),
+            None if own.identifies_user() => None,
+            None => environment.variable("OS_CLOUD"),
         };
-        let elsewhere = match name {
-            Some(name) => clouds_yaml::read(name, surroundings).map_err(|fault| {
-                let key = fault.key.or_else(|| Some("cinder.cloud".into()));
-                vec![Fault { key, ..fault }]
+        let fallback = match name {
+            Some(name) => clouds_yaml::read(name, environment).map_err(|error| {
+                let key = error.key.or_else(|| Some("cinder.cloud".into()));
+                vec![Diagnostic { key, ..error }]
             })?,
-            None => Said::in_environment(surroundings, own.says_who()),
+            None => CloudSource::from_environment(environment, own.identifies_user()),
         };
-        if own.values.keys().all(|key| *key == "verify") && !elsewhere.says_who() {
+        if own.values.keys().all(|key| *key == "verify") && !fallback.identifies_user() {
             return Ok(None);
         }
-        let mut reader = Reader { own, elsewhere, surroundings, faults: Vec::new() };
-        let cloud = reader.cloud();
-        match cloud.filter(|_| reader.faults.is_empty()) {
+        let mut builder = CloudBuilder { own, fallback, environment, errors: Vec::new() };
+        let cloud = builder.build();
+        match cloud.filter(|_| builder.errors.is_empty()) {
             Some(cloud) => Ok(Some(cloud)),
-            None => Err(reader.faults),
+            None => Err(builder.errors),
         }
     }
 
-    /// A session in it.
+    /// Creates a session in this cloud.
     pub fn session(&self) -> Session {
         Session::new(self.credentials.clone(), self.http.clone())
     }
 }
 
-/// Makes sense of what was said, and collects what makes none.
-struct Reader<'a> {
-    own: Said,
-    elsewhere: Said,
-    surroundings: &'a Surroundings,
-    faults: Vec<Fault>,
+/// Builds a cloud from two sources, and collects the errors in them.
+struct CloudBuilder<'a> {
+    own: CloudSource,
+    fallback: CloudSource,
+    environment: &'a Environment,
+    errors: Vec<Diagnostic>,
 }
 
-impl Reader<'_> {
-    /// None only if there are faults.
-    fn cloud(&mut self) -> Option<Cloud> {
+impl CloudBuilder<'_> {
+    /// `None` only if there are errors.
+    fn build(&mut self) -> Option<Cloud> {
         let credentials = self.credentials();
-        let endpoint_override = self.url("endpoint_override", reach::url);
+        let endpoint_override = self.url("endpoint_override", client::parse_url);
         if endpoint_override.is_none() && matches!(credentials, Some(Credentials::None { .. })) {
-            self.fault("endpoint_override", "is needed, since without Keystone there is no catalogue");
+            self.report("endpoint_override", "is required: without Keystone there is no service catalogue");
         }
         let interface = self.get("interface").unwrap_or("public").parse();
-        let interface = interface.map_err(|message: String| self.fault("interface", message)).ok();
+        let interface = interface.map_err(|message: String| self.report("interface", message)).ok();
         let http = self.http_client();
         Some(Cloud {
             credentials: credentials?,
@@ -94,19 +94,19 @@ impl Reader<'_> {
 
     fn credentials(&mut self) -> Option<Credentials> {
         let of_application = ["application_credential_secret", "application_credential_secret_file"];
-        let implied = if of_application.iter().any(|key| self.get(key).is_some()) {
+        let default = if of_application.iter().any(|key| self.get(key).is_some()) {
             "v3applicationcredential"
         } else {
             "password"
         };
-        match self.get("auth_type").unwrap_or(implied) {
+        match self.get("auth_type").unwrap_or(default) {
             "password" | "v3password" => {
                 let auth_url = self.auth_url();
-                let user = self.named("username", "user_id", "user");
-                let user = self.needed("username", user);
+                let user = self.qualified("username", "user_id", "user");
+                let user = self.require("username", user);
                 let password = self.secret("password", "password_file");
-                let project = self.named("project_name", "project_id", "project");
-                let project = self.needed("project_name", project);
+                let project = self.qualified("project_name", "project_id", "project");
+                let project = self.require("project_name", project);
                 Some(Credentials::Password {
                     auth_url: auth_url?,
                     user: user?,
@@ -129,127 +129,138 @@ impl Reader<'_> {
                 let user =
                     self.get("user_id").or_else(|| self.get("username")).unwrap_or("volboot").to_owned();
                 let project = self.get("project_id").map(str::to_owned);
-                let project = project.or_else(|| self.project_in_endpoint()).unwrap_or(NO_PROJECT.into());
+                let project =
+                    project.or_else(|| self.project_in_endpoint()).unwrap_or(DEFAULT_NOAUTH_PROJECT.into());
                 if HeaderValue::from_str(&format!("{user}:{project}")).is_err() {
-                    self.fault("username", "cannot be sent, nor can the project_id with it");
+                    self.report(
+                        "username",
+                        "username and project_id may contain only characters that an HTTP header allows",
+                    );
                 }
                 Some(Credentials::None { user, project })
             }
             other => {
                 let message = format!(
-                    "\"{other}\" is not \"password\", \"v3applicationcredential\" or \"none\" (or another spelling \
-                     of these)"
+                    "\"{other}\" is not \"password\", \"v3applicationcredential\" or \"none\" (or an alias of \
+                     these)"
                 );
-                self.fault("auth_type", message);
+                self.report("auth_type", message);
                 None
             }
         }
     }
 
-    /// An id, or a name with the user whose it is.
-    fn application_credential(&mut self) -> Option<(Identity, Option<Qualified>)> {
+    /// An id, or a name together with its user.
+    fn application_credential(&mut self) -> Option<(IdOrName, Option<Qualified>)> {
         if let Some(id) = self.get("application_credential_id") {
-            return Some((Identity::Id(id.to_owned()), None));
+            return Some((IdOrName::Id(id.to_owned()), None));
         }
         let name = self.get("application_credential_name").map(str::to_owned);
-        let name = self.needed("application_credential_id", name)?;
-        let user = self.named("username", "user_id", "user");
-        Some((Identity::Name(name), Some(self.needed("username", user)?)))
+        let name = self.require("application_credential_id", name)?;
+        let user = self.qualified("username", "user_id", "user");
+        Some((IdOrName::Name(name), Some(self.require("username", user)?)))
     }
 
     fn auth_url(&mut self) -> Option<String> {
         match self.get("auth_url") {
-            Some(_) => self.url("auth_url", reach::keystone),
-            None => self.needed("auth_url", None),
+            Some(_) => self.url("auth_url", client::parse_auth_url),
+            None => self.require("auth_url", None),
         }
     }
 
-    /// A user or a project, by id or by name within its domain.
-    fn named(&self, name: &str, id: &str, whose: &str) -> Option<Qualified> {
+    /// A user or a project (`prefix`), by id, or by name within its domain.
+    fn qualified(&self, name: &str, id: &str, prefix: &str) -> Option<Qualified> {
         let domain = self
-            .identity(&format!("{whose}_domain_name"), &format!("{whose}_domain_id"))
-            .or_else(|| self.identity("domain_name", "domain_id"))
-            .or_else(|| self.identity("default_domain_name", "default_domain_id"))
-            .or_else(|| self.identity("default_domain_name", "default_domain"))
-            .unwrap_or_else(|| Identity::Id("default".into()));
-        self.identity(name, id).map(|identity| Qualified { identity, domain })
+            .id_or_name(&format!("{prefix}_domain_name"), &format!("{prefix}_domain_id"))
+            .or_else(|| self.id_or_name("domain_name", "domain_id"))
+            .or_else(|| self.id_or_name("default_domain_name", "default_domain_id"))
+            .or_else(|| self.id_or_name("default_domain_name", "default_domain"))
+            .unwrap_or_else(|| IdOrName::Id("default".into()));
+        self.id_or_name(name, id).map(|identity| Qualified { identity, domain })
     }
 
-    /// An id, else a name; but a name of our own keys rather than an id from elsewhere.
-    fn identity(&self, name: &str, id: &str) -> Option<Identity> {
-        [&self.own, &self.elsewhere].into_iter().find_map(|said| {
-            let id = said.get(id).map(|id| Identity::Id(id.to_owned()));
-            id.or_else(|| said.get(name).map(|name| Identity::Name(name.to_owned())))
+    /// The id, else the name. A name in `[cinder]` takes precedence over an id of the other source.
+    fn id_or_name(&self, name: &str, id: &str) -> Option<IdOrName> {
+        [&self.own, &self.fallback].into_iter().find_map(|source| {
+            let id = source.get(id).map(|id| IdOrName::Id(id.to_owned()));
+            id.or_else(|| source.get(name).map(|name| IdOrName::Name(name.to_owned())))
         })
     }
 
-    fn secret(&mut self, key: &str, file: &str) -> Option<SecretString> {
-        match (self.own.get(key), self.own.get(file)) {
+    fn secret(&mut self, key: &str, file_key: &str) -> Option<SecretString> {
+        match (self.own.get(key), self.own.get(file_key)) {
             (Some(_), Some(_)) => {
-                self.fault(file, format!("{key} is set as well"));
+                self.report(file_key, format!("conflicts with {key}; set only one of them"));
                 None
             }
             (None, Some(path)) => {
-                let path = self.path(path);
+                let path = self.expand_home(path);
                 match std::fs::read_to_string(&path)
                     .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
                 {
-                    Ok(text) if text.is_empty() => self.fault(file, format!("{} is empty", path.display())),
+                    Ok(text) if text.is_empty() => {
+                        self.report(file_key, format!("{} is empty", path.display()));
+                    }
                     Ok(text) => return Some(text.into()),
-                    Err(error) => self.fault(file, format!("cannot read {}: {error}", path.display())),
+                    Err(error) => {
+                        self.report(file_key, format!("cannot read {}: {error}", path.display()));
+                    }
                 }
                 None
             }
             _ => {
                 let secret = self.get(key).map(SecretString::from);
-                self.needed(key, secret)
+                self.require(key, secret)
             }
         }
     }
 
-    /// `…/v3/PROJECT`, as some write it.
+    /// The project in a URL of the form `…/v3/PROJECT`, which some sites write.
     fn project_in_endpoint(&self) -> Option<String> {
         let (_, project) = self.get("endpoint_override")?.trim_end_matches('/').split_once("/v3/")?;
         Some(project.to_owned()).filter(|project| project.chars().all(|c| c.is_ascii_hexdigit() || c == '-'))
     }
 
     fn http_client(&mut self) -> Option<reqwest::Client> {
-        let cacert = self.get("cacert").map(|path| self.path(path));
+        let cacert = self.get("cacert").map(|path| self.expand_home(path));
         let verify = self.get("verify") != Some("false");
-        reach::client(cacert.as_deref(), verify).map_err(|message| self.fault("cacert", message)).ok()
+        client::build(cacert.as_deref(), verify).map_err(|message| self.report("cacert", message)).ok()
     }
 
-    fn url(&mut self, key: &str, read: fn(&str) -> Option<String>) -> Option<String> {
-        let url = read(self.get(key)?);
+    fn url(&mut self, key: &str, parse: fn(&str) -> Option<String>) -> Option<String> {
+        let url = parse(self.get(key)?);
         if url.is_none() {
-            self.fault(key, reach::NO_URL);
+            self.report(key, client::URL_EXPECTED);
         }
         url
     }
 
-    fn path(&self, text: &str) -> PathBuf {
-        match (text.strip_prefix("~/"), &self.surroundings.home) {
+    /// Replaces a leading `~/` with the home directory.
+    fn expand_home(&self, path: &str) -> PathBuf {
+        match (path.strip_prefix("~/"), &self.environment.home) {
             (Some(rest), Some(home)) => home.join(rest),
-            _ => text.into(),
+            _ => path.into(),
         }
     }
 
     fn get(&self, key: &str) -> Option<&str> {
-        self.own.get(key).or_else(|| self.elsewhere.get(key))
+        self.own.get(key).or_else(|| self.fallback.get(key))
     }
 
-    fn needed<T>(&mut self, key: &str, value: Option<T>) -> Option<T> {
+    fn require<T>(&mut self, key: &str, value: Option<T>) -> Option<T> {
         if value.is_none() {
-            self.fault(key, "is needed, and not said");
+            self.report(key, "is required but not set");
         }
         value
     }
 
-    /// Under the name of where it was said; of what was said nowhere, of where the rest was.
-    fn fault(&mut self, key: &str, message: impl Into<String>) {
-        let here = self.own.get(key).is_some()
-            || (self.elsewhere.get(key).is_none() && (self.own.says_who() || !self.elsewhere.says_who()));
-        let said = if here { &self.own } else { &self.elsewhere };
-        self.faults.push(said.fault(key, message));
+    /// Reports an error under the key's name in its own source. A missing key belongs to the source that identifies
+    /// the user.
+    fn report(&mut self, key: &str, message: impl Into<String>) {
+        let is_own = self.own.get(key).is_some()
+            || (self.fallback.get(key).is_none()
+                && (self.own.identifies_user() || !self.fallback.identifies_user()));
+        let source = if is_own { &self.own } else { &self.fallback };
+        self.errors.push(source.error(key, message));
     }
 }

@@ -1,20 +1,22 @@
-//! clouds.yaml, as openstacksdk reads it: the cloud of a name, from the first file that is there, under it the profile
-//! it names (clouds-public.yaml), over it what secure.yaml adds.
+//! Reads clouds.yaml as openstacksdk does.
 //!
-//! Left out on purpose: the profiles that come with openstacksdk, and lists of regions and interfaces.
+//! The first file that exists has the named cloud. The profile that it names (clouds-public.yaml) supplies defaults;
+//! secure.yaml overrides.
+//!
+//! Left out on purpose: the profiles that openstacksdk ships, and lists of regions and interfaces.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::said::{Place, Said, Surroundings};
-use crate::config::Fault;
+use super::sources::{CloudSource, Environment, Origin};
+use crate::config::Diagnostic;
 
-/// One cloud of a file. Scalars are taken as the texts they are written as: a password of digits is no number.
+/// One cloud of a file. Scalars are read as text: a password of digits is not a number.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Cloud {
+struct CloudEntry {
     profile: Option<String>,
     auth: BTreeMap<String, Option<String>>,
     auth_type: Option<String>,
@@ -30,13 +32,13 @@ struct Cloud {
 }
 
 #[derive(Default, Deserialize)]
-struct File {
+struct CloudsFile {
     #[serde(default, alias = "public-clouds")]
-    clouds: BTreeMap<String, Cloud>,
+    clouds: BTreeMap<String, CloudEntry>,
 }
 
-/// The keys of `auth` that mean something here.
-const AUTH: [&str; 20] = [
+/// The supported keys of `auth`.
+const AUTH_KEYS: [&str; 20] = [
     "auth_url",
     "username",
     "user_id",
@@ -55,77 +57,82 @@ const AUTH: [&str; 20] = [
     "application_credential_id",
     "application_credential_name",
     "application_credential_secret",
-    // The older spellings of projects, and the endpoint of `auth_type: none`.
+    // The older name of a project, and the endpoint of `auth_type: none`.
     "tenant_name",
     "endpoint",
 ];
 
-/// What clouds.yaml and the files beside it say of a cloud.
-pub(super) fn read(name: &str, surroundings: &Surroundings) -> Result<Said, Fault> {
-    let fault = |path: &Path, message: String| Fault { key: Some(path.display().to_string()), message };
-    let Some((path, mut file)) = find("clouds", "OS_CLIENT_CONFIG_FILE", surroundings)? else {
-        let places: Vec<_> =
-            surroundings.directories.iter().map(|directory| directory.display().to_string()).collect();
-        let message = format!(
-            "there is no clouds.yaml that could tell of cloud \"{name}\": not in {}",
-            places.join(", ")
-        );
-        return Err(Fault { key: None, message });
+/// Reads a cloud from clouds.yaml, clouds-public.yaml and secure.yaml.
+pub(super) fn read(name: &str, environment: &Environment) -> Result<CloudSource, Diagnostic> {
+    let error = |path: &Path, message: String| Diagnostic { key: Some(path.display().to_string()), message };
+    let Some((path, mut file)) = find_file("clouds", "OS_CLIENT_CONFIG_FILE", environment)? else {
+        let directories: Vec<_> =
+            environment.directories.iter().map(|directory| directory.display().to_string()).collect();
+        let message =
+            format!("cannot find a clouds.yaml for cloud \"{name}\"; searched in {}", directories.join(", "));
+        return Err(Diagnostic { key: None, message });
     };
     let Some(cloud) = file.clouds.remove(name) else {
-        let there: Vec<_> = file.clouds.keys().map(|name| format!("\"{name}\"")).collect();
-        return Err(fault(&path, format!("there is no cloud \"{name}\", but {}", list(&there))));
+        let names: Vec<_> = file.clouds.keys().map(|name| format!("\"{name}\"")).collect();
+        let message = format!("has no cloud \"{name}\"; its clouds are {}", join_names(&names));
+        return Err(error(&path, message));
     };
     let mut values = BTreeMap::new();
     if let Some(profile) = &cloud.profile {
-        let found = find("clouds-public", "OS_CLIENT_VENDOR_FILE", surroundings)?;
-        match found.and_then(|(_, mut file)| file.clouds.remove(profile)) {
-            Some(profile) => values.extend(profile.values()),
-            None => return Err(fault(&path, format!("no clouds-public.yaml has the profile \"{profile}\""))),
-        }
+        let public = find_file("clouds-public", "OS_CLIENT_VENDOR_FILE", environment)?;
+        let Some(entry) = public.and_then(|(_, mut file)| file.clouds.remove(profile)) else {
+            let message = format!("cannot find profile \"{profile}\" in a clouds-public.yaml");
+            return Err(error(&path, message));
+        };
+        values.extend(entry.into_values());
     }
-    values.extend(cloud.values());
-    if let Some((_, mut secure)) = find("secure", "OS_CLIENT_SECURE_FILE", surroundings)? {
-        values.extend(secure.clouds.remove(name).unwrap_or_default().values());
+    values.extend(cloud.into_values());
+    if let Some((_, mut secure)) = find_file("secure", "OS_CLIENT_SECURE_FILE", environment)? {
+        values.extend(secure.clouds.remove(name).unwrap_or_default().into_values());
     }
-    Ok(Said { place: Place::File(path, name.to_owned()), values })
+    Ok(CloudSource { origin: Origin::File(path, name.to_owned()), values })
 }
 
-fn list(names: &[String]) -> String {
-    if names.is_empty() { "none at all".into() } else { names.join(", ") }
+fn join_names(names: &[String]) -> String {
+    if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
-/// The first file of that name, or the one that a variable names.
-fn find(stem: &str, variable: &str, surroundings: &Surroundings) -> Result<Option<(PathBuf, File)>, Fault> {
-    let named = surroundings.variable(variable).map(PathBuf::from);
-    let places = surroundings.directories.iter().flat_map(|directory| {
-        ["yaml", "yml", "json"].map(|ending| directory.join(format!("{stem}.{ending}")))
+/// The file that `variable` names, else the first `stem` with a suffix in the directories.
+fn find_file(
+    stem: &str,
+    variable: &str,
+    environment: &Environment,
+) -> Result<Option<(PathBuf, CloudsFile)>, Diagnostic> {
+    let from_variable = environment.variable(variable).map(PathBuf::from);
+    let candidates = environment.directories.iter().flat_map(|directory| {
+        ["yaml", "yml", "json"].map(|suffix| directory.join(format!("{stem}.{suffix}")))
     });
-    for path in named.into_iter().chain(places) {
-        let fault = |message| Fault { key: Some(path.display().to_string()), message };
+    for path in from_variable.into_iter().chain(candidates) {
+        let error = |message| Diagnostic { key: Some(path.display().to_string()), message };
         match std::fs::read_to_string(&path) {
             Ok(text) => {
-                let file = parse(&text).map_err(fault)?;
+                let file = parse(&text).map_err(error)?;
                 return Ok(Some((path, file)));
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(fault(format!("cannot be read: {error}"))),
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {}
+            Err(cause) => return Err(error(format!("cannot read the file: {cause}"))),
         }
     }
     Ok(None)
 }
 
-/// The fault tells the place only: the parser's own words come with lines of the file, and those hold secrets.
-fn parse(text: &str) -> Result<File, String> {
-    let file: Result<Option<File>, _> = serde_saphyr::from_str(text);
+/// The error has only the position: the parser's own message quotes lines of the file, which may hold secrets.
+fn parse(text: &str) -> Result<CloudsFile, String> {
+    let file: Result<Option<CloudsFile>, _> = serde_saphyr::from_str(text);
     file.map(Option::unwrap_or_default).map_err(|error| match error.location() {
-        Some(place) => format!("is no clouds.yaml: see line {}, column {}", place.line(), place.column()),
-        None => "is no clouds.yaml".into(),
+        Some(at) => format!("is not a valid clouds.yaml: line {}, column {}", at.line(), at.column()),
+        None => "is not a valid clouds.yaml".into(),
     })
 }
 
-impl Cloud {
-    fn values(mut self) -> Vec<(&'static str, String)> {
+impl CloudEntry {
+    /// The values under the keys of [`CLOUD_KEYS`](crate::config::CLOUD_KEYS).
+    fn into_values(mut self) -> Vec<(&'static str, String)> {
         let verify = self.verify.or(self.insecure.map(|insecure| !insecure));
         let mut values = vec![
             ("auth_type", self.auth_type),
@@ -140,15 +147,15 @@ impl Cloud {
                     .or(self.volume_endpoint_override),
             ),
         ];
-        for key in AUTH {
-            let own = match key {
+        for key in AUTH_KEYS {
+            let own_key = match key {
                 "tenant_name" => "project_name",
                 "endpoint" => "endpoint_override",
                 _ => key,
             };
-            values.push((own, self.auth.remove(key).flatten()));
+            values.push((own_key, self.auth.remove(key).flatten()));
         }
-        let said = values.into_iter().filter_map(|(key, value)| Some((key, value?)));
-        said.filter(|(_, value)| !value.is_empty()).collect()
+        let set = values.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        set.filter(|(_, value)| !value.is_empty()).collect()
     }
 }

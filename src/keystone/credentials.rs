@@ -1,60 +1,60 @@
-//! [`Credentials`]: how we prove who we are, and the request that does
-//! ([Identity API v3, "Password authentication with scoped authorization"](https://docs.openstack.org/api-ref/identity/v3/)).
+//! [`Credentials`]: volboot's identity in a cloud, and the authentication request ([Identity API v3, "Password
+//! authentication with scoped authorization"](https://docs.openstack.org/api-ref/identity/v3/)).
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-/// How we prove who we are.
+/// The credentials for one cloud.
 #[derive(Debug, Clone)]
 pub enum Credentials {
     /// A user's password, for a project (clouds.yaml: `password`, `v3password`).
     Password {
         /// Keystone, up to and including `/v3`.
         auth_url: String,
-        /// Who.
+        /// The user.
         user: Qualified,
-        /// Their password.
+        /// The user's password.
         password: SecretString,
-        /// For which project.
+        /// The project to scope the token to.
         project: Qualified,
     },
     /// An application credential, which brings its own project (`v3applicationcredential`).
     ApplicationCredential {
         /// Keystone, up to and including `/v3`.
         auth_url: String,
-        /// Which; a name is one of the user's.
-        credential: (Identity, Option<Qualified>),
+        /// The credential; a name comes with its user.
+        credential: (IdOrName, Option<Qualified>),
         /// Its secret.
         secret: SecretString,
     },
-    /// Nobody asks (`none`, `noauth`): a Cinder by itself, with `auth_strategy = noauth`.
+    /// A Cinder without Keystone, with `auth_strategy = noauth` (`none`, `noauth`).
     None {
-        /// What it is told about the user.
+        /// The user to send.
         user: String,
-        /// What it is told about the project.
+        /// The project to send.
         project: String,
     },
 }
 
 /// An id, or a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Identity {
+pub enum IdOrName {
     /// Unique by itself.
     Id(String),
-    /// Unique within something.
+    /// Unique within its domain or its user.
     Name(String),
 }
 
 /// A user or a project: an id, or a name within a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Qualified {
-    /// Which.
-    pub identity: Identity,
-    /// The domain of a name.
-    pub domain: Identity,
+    /// The id or name.
+    pub identity: IdOrName,
+    /// The domain of a name; unused with an id.
+    pub domain: IdOrName,
 }
 
-impl Identity {
+impl IdOrName {
     fn to_json(&self) -> Value {
         match self {
             Self::Id(id) => json!({ "id": id }),
@@ -66,7 +66,7 @@ impl Identity {
 impl Qualified {
     fn to_json(&self) -> Value {
         let mut value = self.identity.to_json();
-        if matches!(self.identity, Identity::Name(_)) {
+        if matches!(self.identity, IdOrName::Name(_)) {
             value["domain"] = self.domain.to_json();
         }
         value
@@ -74,7 +74,7 @@ impl Qualified {
 }
 
 impl Credentials {
-    /// Keystone; none if nobody asks.
+    /// The URL of Keystone; `None` without Keystone.
     pub(super) fn auth_url(&self) -> Option<&str> {
         match self {
             Self::Password { auth_url, .. } | Self::ApplicationCredential { auth_url, .. } => Some(auth_url),
@@ -82,7 +82,7 @@ impl Credentials {
         }
     }
 
-    /// The secret among them, so that it can be kept out of what others repeat.
+    /// The secret, for redaction of error messages.
     pub(super) fn secret(&self) -> Option<&SecretString> {
         match self {
             Self::Password { password: secret, .. } | Self::ApplicationCredential { secret, .. } => {
@@ -93,7 +93,7 @@ impl Credentials {
     }
 
     /// The body of `POST /v3/auth/tokens`.
-    pub(super) fn request(&self) -> Value {
+    pub(super) fn to_request_body(&self) -> Value {
         match self {
             Self::Password { user, password, project, .. } => {
                 let mut user = user.to_json();

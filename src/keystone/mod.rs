@@ -1,41 +1,41 @@
-//! Who we are towards OpenStack: Keystone v3 sessions, and which cloud they are for.
+//! Client for OpenStack Keystone v3: credentials, sessions, and validation of tokens.
 //!
-//! [`Cloud::resolve`] makes a cloud of what was said in the configuration, in clouds.yaml or in `OS_*` variables; its
-//! [`Session`] has the token with which Cinder is asked, and the catalogue that tells where Cinder is. A token is
-//! renewed before it expires, by one request at a time, however many machines boot. A [`Validator`] finds out whose the
-//! tokens are that people show to our own API.
+//! [`Cloud::resolve`] builds a cloud from the configuration, clouds.yaml or `OS_*` variables. Its [`Session`] holds
+//! the token for requests to Cinder, and the service catalogue with Cinder's endpoint. Before a token expires, a
+//! single request renews it, however many machines boot. A [`Validator`] validates the tokens of the clients of
+//! volboot's API.
 //!
-//! Left out on purpose: discovery of versions (there is only v3, below any path), and identity providers that need a
-//! person (federation, TOTP).
+//! Left out on purpose: version discovery (only v3 is supported, below any path), and interactive identity providers
+//! (federation, TOTP).
 
 mod authorization;
 mod catalogue;
+mod client;
 mod cloud;
 mod clouds_yaml;
 mod credentials;
-mod exchange;
-mod reach;
-mod said;
 mod session;
+mod sources;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod validator;
 
-use crate::config::{Auth, Config, Fault};
+use crate::config::{AuthStrategy, Config, Diagnostic};
 pub use authorization::Authorization;
 pub use catalogue::Interface;
 pub use cloud::Cloud;
-pub use credentials::{Credentials, Identity, Qualified};
-pub use said::Surroundings;
+pub use credentials::{Credentials, IdOrName, Qualified};
 pub use session::Session;
-pub use validator::{Bearer, Reach, Validator};
+pub use sources::Environment;
+pub use validator::{Bearer, TokenScope, Validator};
 
-/// All that is wrong with what the configuration leads to: clouds.yaml, variables, files of secrets.
-pub fn faults(config: &Config, surroundings: &Surroundings) -> Vec<Fault> {
-    let cloud = Cloud::resolve(&config.cinder.cloud, surroundings);
+/// Checks the sources that the configuration refers to: clouds.yaml, environment variables, files of secrets.
+pub fn check(config: &Config, environment: &Environment) -> Vec<Diagnostic> {
+    let cloud = Cloud::resolve(&config.cinder.cloud, environment);
     let depends_on_cloud = config.keystone.auth_url.is_none();
     let validator = match &cloud {
-        _ if config.api.auth != Auth::Keystone => Ok(()),
+        _ if config.api.auth != AuthStrategy::Keystone => Ok(()),
         Err(_) if depends_on_cloud => Ok(()),
         cloud => {
             Validator::resolve(&config.keystone, cloud.as_ref().ok().and_then(Option::as_ref)).map(|_| ())
@@ -44,16 +44,16 @@ pub fn faults(config: &Config, surroundings: &Surroundings) -> Vec<Fault> {
     [cloud.map(|_| ()), validator].into_iter().filter_map(Result::err).flatten().collect()
 }
 
-/// There is no authorization to be had. Tells no secret.
+/// The reason that there is no authorization. It holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeystoneError {
-    /// Keystone does not answer: no connection, a timeout, 5xx. It may again.
-    #[error("Keystone does not answer: {0}")]
-    Away(String),
-    /// Keystone answers, and says no: to the user, the application credential or the project.
-    #[error("Keystone refuses: {0}")]
+    /// No connection, a time-out, or a temporary HTTP status such as 5xx. A later request may succeed.
+    #[error("Keystone is unavailable: {0}")]
+    Unavailable(String),
+    /// Keystone rejects the user, the application credential or the project.
+    #[error("authorization refused: {0}")]
     Refused(String),
-    /// What answers is no Keystone, or one that speaks in another way.
-    #[error("Keystone's answer makes no sense: {0}")]
-    Unreadable(String),
+    /// The response is not one of Keystone v3.
+    #[error("invalid response from Keystone: {0}")]
+    InvalidResponse(String),
 }

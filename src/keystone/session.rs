@@ -1,7 +1,7 @@
-//! [`Session`]: one authorization at a time, renewed by one request at a time.
+//! [`Session`]: holds one authorization, and renews it by single flight.
 //!
-//! The request runs in a task of its own, so a caller that leaves halves nothing, and all who need a token while it
-//! runs get its answer. A token that is about to end is renewed while it is still used; if that fails, it is used on.
+//! The request runs in a task of its own: a cancelled caller does not abort it, and all concurrent callers share its
+//! result. A token is renewed while it is still valid. If the renewal fails, the old token stays in use.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,17 +11,18 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use tokio::time::Instant;
 
-use super::exchange::authenticate;
+use super::tokens::authenticate;
 use super::{Authorization, Credentials, KeystoneError};
 
-/// How long a no from Keystone stands before it is asked again: it counts wrong passwords, and locks users out.
-const NO_STANDS: Duration = Duration::from_secs(10);
-/// How long an early renewal that failed is not tried again.
-const PAUSE: Duration = Duration::from_secs(5);
+/// How long a refusal is cached. Keystone counts failed logins, and locks the user out after too many.
+const REFUSAL_TTL: Duration = Duration::from_secs(10);
+/// Back-off after an early renewal that failed.
+const RENEWAL_BACKOFF: Duration = Duration::from_secs(5);
 
-type Outcome = Result<Arc<Authorization>, KeystoneError>;
+type AuthorizationResult = Result<Arc<Authorization>, KeystoneError>;
+type Renewal = Shared<BoxFuture<'static, AuthorizationResult>>;
 
-/// Who we are, with a token when there is need of one. Cheap to clone; made without a request.
+/// A Keystone session. It requests a token when the first caller needs one. Cheap to clone.
 #[derive(Clone)]
 pub struct Session(Arc<Inner>);
 
@@ -34,88 +35,90 @@ struct Inner {
 #[derive(Default)]
 struct State {
     current: Option<Arc<Authorization>>,
-    /// The request that runs.
-    renewal: Option<Shared<BoxFuture<'static, Outcome>>>,
-    /// How the last request failed, and when.
-    failed: Option<(Instant, KeystoneError)>,
+    /// The request in flight.
+    renewal: Option<Renewal>,
+    /// The time and the error of the last request, if it failed.
+    last_failure: Option<(Instant, KeystoneError)>,
 }
 
 impl Session {
-    /// `http` knows the certificates to trust, and follows no redirections: they would carry the secret elsewhere.
+    /// `http` has the CA bundle, and must follow no redirects: a redirect would send the secret to another server.
     pub fn new(credentials: Credentials, http: reqwest::Client) -> Self {
         let current = match &credentials {
-            Credentials::None { user, project } => Authorization::unasked(user, project).map(Arc::new),
+            Credentials::None { user, project } => {
+                Authorization::without_keystone(user, project).map(Arc::new)
+            }
             _ => None,
         };
         let state = Mutex::new(State { current, ..State::default() });
         Self(Arc::new(Inner { credentials, http, state }))
     }
 
-    /// The authorization to be used now: the one there is, or a new one.
-    pub async fn authorization(&self) -> Outcome {
+    /// Returns the current authorization if it is valid, else a new one.
+    pub async fn authorization(&self) -> AuthorizationResult {
         let renewal = {
             let mut state = self.state();
             let now = Instant::now();
-            if let Some(current) = state.current.clone().filter(|current| current.lives(now)) {
-                let failed = state.failed.as_ref().is_some_and(|(at, _)| now < *at + PAUSE);
-                if !current.is_fresh(now) && !failed {
-                    // It runs by itself.
-                    drop(self.renew(&mut state));
+            if let Some(current) = state.current.clone().filter(|current| current.is_valid(now)) {
+                let backs_off =
+                    state.last_failure.as_ref().is_some_and(|(at, _)| now < *at + RENEWAL_BACKOFF);
+                if current.needs_renewal(now) && !backs_off {
+                    // The task runs without a caller.
+                    drop(self.start_or_join_renewal(&mut state));
                 }
                 return Ok(current);
             }
-            state.no_of_late(now)?;
-            self.renew(&mut state)
+            state.check_recent_refusal(now)?;
+            self.start_or_join_renewal(&mut state)
         };
         renewal.await
     }
 
-    /// After a service did not accept `rejected`: a new authorization, unless there is one already that somebody else
-    /// got in the meantime.
-    pub async fn renewed(&self, rejected: &Authorization) -> Outcome {
+    /// Returns a new authorization after a service has rejected `rejected`. If another caller has replaced it
+    /// already, that replacement is returned.
+    pub async fn reauthorize(&self, rejected: &Authorization) -> AuthorizationResult {
         let renewal = {
             let mut state = self.state();
             let now = Instant::now();
             match &state.current {
-                Some(current) if !std::ptr::eq(&raw const **current, rejected) && current.lives(now) => {
+                Some(current) if !std::ptr::eq(&raw const **current, rejected) && current.is_valid(now) => {
                     return Ok(Arc::clone(current));
                 }
                 _ => {}
             }
             if self.0.credentials.auth_url().is_none() {
                 return Err(KeystoneError::Refused(
-                    "the service wants a token, but auth_type is none".into(),
+                    "the service requires a token, but auth_type is none".into(),
                 ));
             }
             state.current = None;
-            state.no_of_late(now)?;
-            self.renew(&mut state)
+            state.check_recent_refusal(now)?;
+            self.start_or_join_renewal(&mut state)
         };
         renewal.await
     }
 
-    /// The request that runs, or a new one.
-    fn renew(&self, state: &mut State) -> Shared<BoxFuture<'static, Outcome>> {
+    fn start_or_join_renewal(&self, state: &mut State) -> Renewal {
         if let Some(renewal) = &state.renewal {
             return renewal.clone();
         }
         let session = self.clone();
         let task = tokio::spawn(async move {
-            let outcome = authenticate(&session.0.http, &session.0.credentials).await.map(Arc::new);
-            session.state().done(&outcome);
-            outcome
+            let result = authenticate(&session.0.http, &session.0.credentials).await.map(Arc::new);
+            session.state().record(&result);
+            result
         });
         let renewal = async move {
-            task.await.unwrap_or_else(|_| Err(KeystoneError::Away("volboot is about to stop".into())))
+            task.await.unwrap_or_else(|_| Err(KeystoneError::Unavailable("volboot is shutting down".into())))
         };
         let renewal = renewal.boxed().shared();
         state.renewal = Some(renewal.clone());
         renewal
     }
 
-    /// The request that runs.
+    /// The request in flight.
     #[cfg(test)]
-    pub(super) fn running(&self) -> Option<Shared<BoxFuture<'static, Outcome>>> {
+    pub(super) fn renewal(&self) -> Option<Renewal> {
         self.state().renewal.clone()
     }
 
@@ -125,24 +128,25 @@ impl Session {
 }
 
 impl State {
-    fn done(&mut self, outcome: &Outcome) {
+    /// Records the result of the request in flight.
+    fn record(&mut self, result: &AuthorizationResult) {
         self.renewal = None;
-        match outcome {
+        match result {
             Ok(authorization) => {
                 self.current = Some(Arc::clone(authorization));
-                self.failed = None;
+                self.last_failure = None;
             }
             Err(error) => {
-                tracing::warn!(error = %error, "no authorization by Keystone");
-                self.failed = Some((Instant::now(), error.clone()));
+                tracing::warn!(error = %error, "Keystone authentication failed");
+                self.last_failure = Some((Instant::now(), error.clone()));
             }
         }
     }
 
-    /// A no that came a moment ago, as an error.
-    fn no_of_late(&self, now: Instant) -> Result<(), KeystoneError> {
-        match &self.failed {
-            Some((at, error @ KeystoneError::Refused(_))) if now < *at + NO_STANDS => Err(error.clone()),
+    /// Returns the refusal that is still cached, as an error.
+    fn check_recent_refusal(&self, now: Instant) -> Result<(), KeystoneError> {
+        match &self.last_failure {
+            Some((at, error @ KeystoneError::Refused(_))) if now < *at + REFUSAL_TTL => Err(error.clone()),
             _ => Ok(()),
         }
     }

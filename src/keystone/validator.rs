@@ -1,41 +1,41 @@
-//! [`Validator`]: asks Keystone whose a token is that somebody shows us.
+//! [`Validator`]: validates the tokens of API clients with Keystone.
 //!
-//! The token vouches for the request itself: Keystone's policy lets whoever holds a token ask about it
-//! (`identity:validate_token`, `token_subject`). So no user of our own is needed, and no role for it. A token that an
-//! application credential with access rules gave is refused by Keystone then, which is right: such rules are not
-//! looked at here.
+//! A token authorizes its own validation: Keystone's policy permits it to the holder of a token
+//! (`identity:validate_token`, `token_subject`). volboot therefore needs no user and no role of its own. Keystone
+//! refuses the validation of a token from an application credential with access rules. This is intended, because
+//! volboot does not evaluate such rules.
 
 use std::time::Duration;
 
 use axum::http::HeaderValue;
 use jiff::Timestamp;
 
-use super::{Cloud, KeystoneError, exchange, reach};
-use crate::config::{Fault, KeystoneConfig};
+use super::{Cloud, KeystoneError, client, tokens};
+use crate::config::{Diagnostic, KeystoneConfig};
 
-/// Asks Keystone about other people's tokens. Cheap to clone.
+/// Validates tokens. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Validator {
     auth_url: String,
     http: reqwest::Client,
 }
 
-/// What a token stands for.
+/// The bearer of a token: its user and roles.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bearer {
     /// The user's id.
     pub user: String,
-    /// The names of their roles.
+    /// The names of the user's roles.
     pub roles: Vec<String>,
-    /// Where they have them.
-    pub reach: Reach,
-    /// How long the token will live.
-    pub life: Duration,
+    /// The scope in which the user has these roles.
+    pub scope: TokenScope,
+    /// The remaining lifetime of the token.
+    pub lifetime: Duration,
 }
 
-/// What a token's roles are for.
+/// The scope of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reach {
+pub enum TokenScope {
     /// The whole cloud.
     System,
     /// A project.
@@ -47,52 +47,53 @@ pub enum Reach {
         /// The domain's id.
         domain: String,
     },
-    /// A domain, or nothing.
-    Elsewhere,
+    /// A domain, or no scope.
+    Other,
 }
 
 impl Validator {
-    /// Keystone as `[keystone]` names it, or else the one of `[cinder]`'s cloud. Reads files.
-    pub fn resolve(config: &KeystoneConfig, cinder: Option<&Cloud>) -> Result<Self, Vec<Fault>> {
-        let fault =
-            |key: &str, message: String| vec![Fault { key: Some(format!("keystone.{key}")), message }];
+    /// Uses the Keystone of `[keystone]`, else the one of `[cinder]`'s cloud. Reads files.
+    pub fn resolve(config: &KeystoneConfig, cinder: Option<&Cloud>) -> Result<Self, Vec<Diagnostic>> {
+        let error =
+            |key: &str, message: String| vec![Diagnostic { key: Some(format!("keystone.{key}")), message }];
         let Some(url) = &config.auth_url else {
-            let found = cinder.and_then(|cloud| Some((cloud.credentials.auth_url()?, &cloud.http)));
-            let (auth_url, http) = found.ok_or_else(|| {
+            let from_cinder = cinder.and_then(|cloud| Some((cloud.credentials.auth_url()?, &cloud.http)));
+            let (auth_url, http) = from_cinder.ok_or_else(|| {
                 let message =
-                    "is needed, since api.auth is \"keystone\" and [cinder] leads to no Keystone".into();
-                fault("auth_url", message)
+                    "is required: api.auth is \"keystone\", and [cinder] configures no Keystone".into();
+                error("auth_url", message)
             })?;
             return Ok(Self { auth_url: auth_url.to_owned(), http: http.clone() });
         };
-        let auth_url = reach::keystone(url).ok_or_else(|| fault("auth_url", reach::NO_URL.into()))?;
-        let http = reach::client(config.cacert.as_deref(), config.verify)
-            .map_err(|message| fault("cacert", message))?;
+        let auth_url =
+            client::parse_auth_url(url).ok_or_else(|| error("auth_url", client::URL_EXPECTED.into()))?;
+        let http = client::build(config.cacert.as_deref(), config.verify)
+            .map_err(|message| error("cacert", message))?;
         Ok(Self { auth_url, http })
     }
 
-    /// Keystone, up to `/v3`.
+    /// The URL of Keystone, up to and including `/v3`.
     pub fn auth_url(&self) -> &str {
         &self.auth_url
     }
 
-    /// What a token stands for; none if Keystone knows no such token, or not any more.
+    /// Validates a token; `None` if Keystone does not know it, or if it has expired.
     pub async fn validate(&self, token: &HeaderValue) -> Result<Option<Bearer>, KeystoneError> {
-        let Some(body) = exchange::validate(&self.http, &self.auth_url, token).await? else {
+        let Some(body) = tokens::validate(&self.http, &self.auth_url, token).await? else {
             return Ok(None);
         };
-        let reach = match (body.system, body.project) {
-            (Some(system), _) if system.all => Reach::System,
+        let scope = match (body.system, body.project) {
+            (Some(system), _) if system.all => TokenScope::System,
             (_, Some(project)) => {
-                Reach::Project { id: project.id, name: project.name, domain: project.domain.id }
+                TokenScope::Project { id: project.id, name: project.name, domain: project.domain.id }
             }
-            _ => Reach::Elsewhere,
+            _ => TokenScope::Other,
         };
         Ok(Some(Bearer {
             user: body.user.id,
             roles: body.roles.into_iter().map(|role| role.name).collect(),
-            reach,
-            life: body.expires_at.duration_since(Timestamp::now()).try_into().unwrap_or_default(),
+            scope,
+            lifetime: body.expires_at.duration_since(Timestamp::now()).try_into().unwrap_or_default(),
         }))
     }
 }

@@ -1,9 +1,9 @@
-//! The accept loop that every HTTP door stands behind: limits, deadlines, and an end that waits for what runs.
+//! The accept loop of the HTTP listeners: limits, time-outs, and graceful shutdown.
 //!
-//! It is our own because a machine's door needs what `axum::serve` lacks: a deadline for headers, a cap on
-//! connections, and a drain that ends. A door with a certificate speaks TLS as well ([`Tls`]).
+//! It replaces `axum::serve`, which has no header time-out, no connection limit, and no deadline for its graceful
+//! shutdown. A listener with a certificate accepts TLS as well ([`Tls`]).
 
-mod remainder;
+mod body_drain;
 mod tls;
 
 use std::convert::Infallible;
@@ -29,67 +29,68 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
-use remainder::Remainder;
-use tls::Speech;
-pub use tls::{Certificate, CertificateError, Plain, Tls};
+use body_drain::BodyDrain;
+use tls::Protocol;
+pub use tls::{Certificate, CertificateError, PlainHttp, Tls};
 
-/// After a failed accept the next one is not tried at once.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long after a stop connections are served as before: what clients had sent by then may not be read yet.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+/// Back-off after a failed `accept`.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// Delay between the stop and the graceful shutdown of connections: requests that clients had sent by then may still
+/// be unread.
+const SHUTDOWN_DELAY: Duration = Duration::from_millis(100);
 
-/// Both ends of the connection a request came by: an extension of every request.
+/// Both ends of a request's connection: an extension of every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
-    /// Who asks.
+    /// The client's address.
     pub remote: SocketAddr,
-    /// The address of ours that they reached.
+    /// The local address.
     pub local: SocketAddr,
-    /// Whether they speak TLS.
+    /// Whether the connection uses TLS.
     pub tls: bool,
 }
 
-/// What one listener bears.
+/// Limits and time-outs of one listener.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Connections at once. More wait in the kernel's queue.
+pub struct HttpLimits {
+    /// Concurrent connections. Further ones wait in the kernel's backlog.
     pub connections: usize,
-    /// From the beginning to the end of TLS's handshake.
+    /// Time-out of the TLS handshake.
     pub handshake: Duration,
-    /// From the end of one answer (or the beginning) to the last header of the next request: hyper counts the time in
-    /// which a kept connection is idle, too.
+    /// Time-out for the headers of a request. It starts with the connection or at the end of the previous response:
+    /// hyper includes the idle time of a keep-alive connection.
     pub headers: Duration,
-    /// From the last header to the last byte of the answer's head.
+    /// Time-out from the last header of the request to the head of the response.
     pub request: Duration,
-    /// Without a byte taken of what is sent.
-    pub silence: Duration,
-    /// For the rest of a body that was not wanted, before its request is answered.
-    pub remainder: Duration,
-    /// Bytes of a request's body.
+    /// Time-out of a write: how long a client may accept no byte.
+    pub write: Duration,
+    /// Time-out for draining an unread request body before the response is sent.
+    pub body_drain: Duration,
+    /// The largest request body, in bytes.
     pub body: usize,
-    /// Bytes of a request's head: its line and all headers.
+    /// The largest request head in bytes: the request line and all headers.
     pub head: usize,
 }
 
-impl Default for Limits {
+impl Default for HttpLimits {
     fn default() -> Self {
         Self {
             connections: 1024,
             handshake: Duration::from_secs(10),
             headers: Duration::from_secs(10),
             request: Duration::from_secs(30),
-            silence: Duration::from_secs(60),
-            remainder: Duration::from_secs(2),
+            write: Duration::from_secs(60),
+            body_drain: Duration::from_secs(2),
             body: 1 << 20,
             head: 16 << 10,
         }
     }
 }
 
-/// Connections that may wait to be accepted, as far as the kernel allows (`net.core.somaxconn`).
+/// The length of the queue for `accept`. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
 
-/// A TCP socket that is bound and not yet served.
+/// A bound TCP socket that does not accept connections yet.
 pub struct Listener {
     socket: TcpListener,
     local: SocketAddr,
@@ -97,120 +98,121 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds. Must be called within a runtime.
+    /// Binds an address. Must be called within a runtime.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = std::net::TcpListener::bind(address)?;
-        // Said again, it is changed: the standard library asks for 128, which a boot storm fills.
+        // A second `listen` changes the backlog. The standard library requests 128, which a boot storm fills.
         rustix::net::listen(&socket, BACKLOG)?;
         Self::adopt(socket)
     }
 
-    /// Takes a socket that listens already. Must be called within a runtime.
+    /// Adopts a listening socket. Must be called within a runtime.
     pub fn adopt(socket: std::net::TcpListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let local = socket.local_addr()?;
-        let tls = Tls::new(None, Plain::Answered);
+        let tls = Tls::new(None, PlainHttp::Allowed);
         Ok(Self { socket: TcpListener::from_std(socket)?, local, tls })
     }
 
-    /// The same, speaking TLS as `tls` says.
+    /// Sets the TLS configuration.
     pub fn with_tls(self, tls: Tls) -> Self {
         Self { tls, ..self }
     }
 
-    /// The address it is bound to, with the port that port 0 became.
+    /// The local address, with the actual port if port 0 was requested.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
 
-    /// Serves until `stop`, then lets running requests end, for at most `grace`.
-    pub async fn serve(self, router: Router, limits: Limits, stop: CancellationToken, grace: Duration) {
+    /// Serves until `stop`, then waits at most `grace` for running requests.
+    pub async fn serve(self, router: Router, limits: HttpLimits, stop: CancellationToken, grace: Duration) {
         // The last layer is the outermost.
         let router = router
             .layer(RequestBodyLimitLayer::new(limits.body))
             .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, limits.request))
             .layer(CatchPanicLayer::new());
         let permits = Arc::new(Semaphore::new(limits.connections));
-        let held = TaskTracker::new();
+        let connections = TaskTracker::new();
         let mut failing = false;
         loop {
-            let accepted = async {
-                // The permit comes first, so that what is too much waits where it costs nothing.
+            let accept = async {
+                // The permit comes before `accept`: excess connections wait in the backlog, where they cost nothing.
                 let permit = Arc::clone(&permits).acquire_owned().await;
                 (permit, self.socket.accept().await)
             };
             let (permit, (stream, remote)) = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                (permit, accepted) = accepted => match accepted {
-                    Ok(accepted) => {
+                (permit, result) = accept => match result {
+                    Ok(connection) => {
                         failing = false;
-                        (permit, accepted)
+                        (permit, connection)
                     }
                     Err(error) => {
-                        // Out of descriptors, say: one line when it begins, not ten a second.
+                        // Such as running out of file descriptors: one line at the start, not ten per second.
                         if !std::mem::replace(&mut failing, true) {
                             tracing::warn!(local = %self.local, error = %error, "cannot accept connections");
                         }
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        tokio::time::sleep(ACCEPT_BACKOFF).await;
                         continue;
                     }
                 },
             };
-            let conversation = Conversation { router: router.clone(), limits, tls: self.tls.clone() };
+            let connection = HttpConnection { router: router.clone(), limits, tls: self.tls.clone() };
             let stop = stop.clone();
-            held.spawn(async move {
-                conversation.hold(stream, remote, stop).await;
+            connections.spawn(async move {
+                connection.serve(stream, remote, stop).await;
                 drop(permit);
             });
         }
-        // Whoever connects from now on is refused at once.
+        // From here on, the kernel refuses new connections.
         drop(self.socket);
-        held.close();
-        if tokio::time::timeout(grace, held.wait()).await.is_err() {
-            tracing::warn!(local = %self.local, "requests were still running when time was up");
+        connections.close();
+        if tokio::time::timeout(grace, connections.wait()).await.is_err() {
+            tracing::warn!(local = %self.local, "graceful shutdown timed out: running requests are aborted");
         }
     }
 }
 
-/// What is done with one connection.
-struct Conversation {
+/// One accepted connection.
+struct HttpConnection {
     router: Router,
-    limits: Limits,
+    limits: HttpLimits,
     tls: Tls,
 }
 
-impl Conversation {
-    async fn hold(self, stream: TcpStream, remote: SocketAddr, stop: CancellationToken) {
+impl HttpConnection {
+    /// Serves all requests of the connection.
+    async fn serve(self, stream: TcpStream, remote: SocketAddr, stop: CancellationToken) {
         let Self { mut router, limits, tls } = self;
-        // Scripts and answers are small and whole: nothing is won by waiting for more.
-        let prepared = stream.set_nodelay(true).and_then(|()| stream.local_addr());
-        let Ok(local) = prepared else { return };
-        let opening = tls.open(stream, remote, limits.handshake, |stream| raw(stream, limits));
+        // Responses are small and written at once, so Nagle's algorithm only delays them.
+        let Ok(local) = stream.set_nodelay(true).and_then(|()| stream.local_addr()) else { return };
+        let handshake =
+            tls.accept(stream, remote, limits.handshake, |stream| with_write_timeout(stream, limits));
         let mut stopping = pin!(async move {
             stop.cancelled().await;
-            tokio::time::sleep(LAST_WORDS).await;
+            tokio::time::sleep(SHUTDOWN_DELAY).await;
         });
-        let opened = tokio::select! {
+        let connection = tokio::select! {
             biased;
-            opened = opening => opened,
+            connection = handshake => connection,
             () = stopping.as_mut() => None,
         };
-        let Some((stream, speech)) = opened else { return };
-        if speech == Speech::Refused {
+        let Some((stream, protocol)) = connection else { return };
+        if protocol == Protocol::HttpRefused {
             router = Router::new().fallback(|| async {
-                (StatusCode::BAD_REQUEST, "volboot: this door speaks TLS: come by https://\n")
+                (StatusCode::BAD_REQUEST, "volboot: this listener requires TLS; use https://\n")
             });
         }
-        let peer = Peer { remote, local, tls: speech == Speech::Tls };
+        let peer = Peer { remote, local, tls: protocol == Protocol::Https };
         let service = service_fn(move |request: Request<Incoming>| {
-            let (mut request, remainder) = Remainder::of(request);
+            let (mut request, drain) = BodyDrain::wrap(request);
             request.extensions_mut().insert(peer);
-            let answer = router.clone().oneshot(request);
+            let response = router.clone().oneshot(request);
             async move {
-                let mut answer = answer.await?;
-                remainder.read(limits.remainder, &mut answer).await;
-                Ok::<_, Infallible>(answer)
+                let mut response = response.await?;
+                drain.drain(limits.body_drain, &mut response).await;
+                Ok::<_, Infallible>(response)
             }
         });
         let mut http = hyper::server::conn::http1::Builder::new();
@@ -219,23 +221,23 @@ impl Conversation {
             .max_headers(64)
             .max_buf_size(limits.head);
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
-        let ended = tokio::select! {
+        let result = tokio::select! {
             biased;
-            ended = connection.as_mut() => ended,
+            result = connection.as_mut() => result,
             () = stopping => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
         };
-        if let Err(error) = ended {
-            tracing::debug!(%remote, error = %error, "a connection ended early");
+        if let Err(error) = result {
+            tracing::debug!(%remote, error = %error, "connection failed");
         }
     }
 }
 
-fn raw(stream: TcpStream, limits: Limits) -> tls::Raw {
+fn with_write_timeout(stream: TcpStream, limits: HttpLimits) -> tls::RawStream {
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(limits.silence));
+    stream.set_write_timeout(Some(limits.write));
     Box::pin(stream)
 }
 
@@ -250,16 +252,16 @@ mod tests {
     const SOON: Duration = Duration::from_millis(100);
     const LIMIT: Duration = Duration::from_secs(20);
 
-    async fn fails() {
+    async fn panic_handler() {
         panic!("on purpose")
     }
 
-    /// Serves a large file and a route that panics, with deadlines that a test can wait for.
-    fn serve(limits: Limits) -> (SocketAddr, CancellationToken) {
+    /// Starts a listener with a large file, a slow route and a route that panics.
+    fn start(limits: HttpLimits) -> (SocketAddr, CancellationToken) {
         let router = Router::new()
             .route("/large", get(|| async { vec![0u8; 64 << 20] }))
             .route("/slow", get(|| async { tokio::time::sleep(LIMIT).await }))
-            .route("/panic", get(fails))
+            .route("/panic", get(panic_handler))
             .route("/", get(|| async { "ok" }));
         let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("binds");
         let (address, stop) = (listener.local_addr(), CancellationToken::new());
@@ -269,83 +271,83 @@ mod tests {
 
     async fn connect(address: SocketAddr, request: &str) -> TcpStream {
         let mut stream = TcpStream::connect(address).await.expect("connects");
-        stream.write_all(request.as_bytes()).await.expect("is sent");
+        stream.write_all(request.as_bytes()).await.expect("sends");
         stream
     }
 
-    /// All that comes until the connection is closed.
-    async fn rest(mut stream: TcpStream) -> String {
-        let mut answer = Vec::new();
-        // A connection that is reset is closed too.
-        let _ = timeout(LIMIT, stream.read_to_end(&mut answer)).await.expect("is closed in time");
-        String::from_utf8_lossy(&answer).into_owned()
+    /// Reads until the connection is closed.
+    async fn read_to_end(mut stream: TcpStream) -> String {
+        let mut response = Vec::new();
+        // A reset closes the connection too.
+        let _ = timeout(LIMIT, stream.read_to_end(&mut response)).await.expect("closes in time");
+        String::from_utf8_lossy(&response).into_owned()
     }
 
     #[tokio::test]
-    async fn one_connection_too_many_waits_until_another_is_gone() {
-        let (address, _stop) = serve(Limits { connections: 1, headers: SOON, ..Limits::default() });
+    async fn connection_beyond_the_limit_waits_for_a_free_place() {
+        let (address, _stop) = start(HttpLimits { connections: 1, headers: SOON, ..HttpLimits::default() });
         let idle = connect(address, "").await;
-        let answer = rest(connect(address, "GET / HTTP/1.0\r\n\r\n").await).await;
-        assert!(answer.ends_with("ok"), "{answer}");
+        let response = read_to_end(connect(address, "GET / HTTP/1.0\r\n\r\n").await).await;
+        assert!(response.ends_with("ok"), "{response}");
         drop(idle);
     }
 
     #[tokio::test]
-    async fn who_takes_nothing_of_the_answer_is_cut_off() {
-        let (address, _stop) = serve(Limits { connections: 1, silence: SOON, ..Limits::default() });
-        let greedy = connect(address, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await;
-        // Its place is free again although it is still connected.
-        let answer = rest(connect(address, "GET / HTTP/1.0\r\n\r\n").await).await;
-        assert!(answer.ends_with("ok"), "{answer}");
-        drop(greedy);
+    async fn client_that_does_not_read_is_disconnected() {
+        let (address, _stop) = start(HttpLimits { connections: 1, write: SOON, ..HttpLimits::default() });
+        let stalled = connect(address, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        // Its permit is free again although the client is still connected.
+        let response = read_to_end(connect(address, "GET / HTTP/1.0\r\n\r\n").await).await;
+        assert!(response.ends_with("ok"), "{response}");
+        drop(stalled);
     }
 
     #[tokio::test]
-    async fn a_request_that_takes_too_long_is_answered_so() {
-        let (address, _stop) = serve(Limits { request: SOON, ..Limits::default() });
-        let answer = rest(connect(address, "GET /slow HTTP/1.0\r\n\r\n").await).await;
-        assert!(answer.starts_with("HTTP/1.0 408 "), "{answer}");
+    async fn request_timeout_is_answered_with_408() {
+        let (address, _stop) = start(HttpLimits { request: SOON, ..HttpLimits::default() });
+        let response = read_to_end(connect(address, "GET /slow HTTP/1.0\r\n\r\n").await).await;
+        assert!(response.starts_with("HTTP/1.0 408 "), "{response}");
     }
 
     #[tokio::test]
-    async fn what_was_sent_before_a_stop_is_answered() {
-        let (address, stop) = serve(Limits::default());
+    async fn request_sent_before_the_stop_is_answered() {
+        let (address, stop) = start(HttpLimits::default());
         let mut stream = connect(address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
-        let mut answer = [0; 1024];
-        let read = timeout(LIMIT, stream.read(&mut answer)).await.expect("in time").expect("is answered");
-        assert!(answer[..read].ends_with(b"ok"));
-        // The door has no chance to look at it between these two.
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("is sent");
+        let mut response = [0; 1024];
+        let read = timeout(LIMIT, stream.read(&mut response)).await.expect("in time").expect("responds");
+        assert!(response[..read].ends_with(b"ok"));
+        // The listener cannot read the request between these two calls.
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sends");
         stop.cancel();
-        let answer = rest(stream).await;
-        assert!(answer.ends_with("ok"), "{answer}");
+        let response = read_to_end(stream).await;
+        assert!(response.ends_with("ok"), "{response}");
     }
 
-    /// Who says nothing at a door that speaks TLS, and who begins and goes no further.
+    /// One client sends nothing, the other begins a handshake and stops.
     #[tokio::test]
-    async fn a_handshake_that_takes_too_long_is_ended() {
-        let issued = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("is made");
-        let files = tempfile::tempdir().expect("a directory");
+    async fn handshake_timeout_closes_the_connection() {
+        let issued = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("generates");
+        let files = tempfile::tempdir().expect("creates a directory");
         let (certificate, key) = (files.path().join("certificate"), files.path().join("key"));
-        std::fs::write(&certificate, issued.cert.pem()).expect("is written");
-        std::fs::write(&key, issued.signing_key.serialize_pem()).expect("is written");
-        let certificate = Certificate::read_blocking(&certificate, &key).expect("is right");
+        std::fs::write(&certificate, issued.cert.pem()).expect("writes");
+        std::fs::write(&key, issued.signing_key.serialize_pem()).expect("writes");
+        let certificate = Certificate::read_blocking(&certificate, &key).expect("is valid");
 
         let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("binds");
-        let listener = listener.with_tls(Tls::new(Some(certificate), Plain::Refused));
+        let listener = listener.with_tls(Tls::new(Some(certificate), PlainHttp::Refused));
         let address = listener.local_addr();
-        let limits = Limits { handshake: SOON, ..Limits::default() };
+        let limits = HttpLimits { handshake: SOON, ..HttpLimits::default() };
         tokio::spawn(listener.serve(Router::new(), limits, CancellationToken::new(), SOON));
         for beginning in ["", "\u{16}\u{3}\u{1}"] {
-            assert_eq!(rest(connect(address, beginning).await).await, "", "{beginning:?}");
+            assert_eq!(read_to_end(connect(address, beginning).await).await, "", "{beginning:?}");
         }
     }
 
     #[tokio::test]
-    async fn a_panic_is_one_request_that_failed() {
-        let (address, _stop) = serve(Limits::default());
-        let answer = rest(connect(address, "GET /panic HTTP/1.0\r\n\r\n").await).await;
-        assert!(answer.starts_with("HTTP/1.0 500 "), "{answer}");
-        assert!(rest(connect(address, "GET / HTTP/1.0\r\n\r\n").await).await.ends_with("ok"));
+    async fn panic_fails_one_request_only() {
+        let (address, _stop) = start(HttpLimits::default());
+        let response = read_to_end(connect(address, "GET /panic HTTP/1.0\r\n\r\n").await).await;
+        assert!(response.starts_with("HTTP/1.0 500 "), "{response}");
+        assert!(read_to_end(connect(address, "GET / HTTP/1.0\r\n\r\n").await).await.ends_with("ok"));
     }
 }

@@ -1,10 +1,12 @@
-//! TLS for a door: the certificate it shows, exchanged while it is open, and what becomes of who speaks none.
+//! TLS for a listener: hot-reloaded certificates, and the handling of plain HTTP.
 //!
-//! A certificate is renewed by programs that know nothing of volboot, so its files are looked at again and again. What
-//! cannot be used never takes the place of what can: a log line says why, and the old one stays.
+//! The files are polled, because ACME clients and other programs renew certificates without notifying volboot. An
+//! invalid certificate never replaces a valid one: the log states the cause, and the previous certificate stays in
+//! use.
 //!
-//! Both doors tell TLS from plain HTTP by the first byte. Machines are answered either way, since few builds of iPXE speak
-//! TLS and a site has all sorts of them; people, who bring passwords, are told to come by https.
+//! The first byte of a connection distinguishes TLS from plain HTTP. The boot listener serves both, because only some
+//! builds of iPXE support TLS and a site may have several builds. The operator listener refuses plain HTTP, because
+//! its clients send passwords.
 //!
 //! Left out on purpose: client certificates, HTTP/2, TLS 1.1 and older.
 
@@ -29,109 +31,111 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
-/// How often the files are looked at. They count once they are the same twice, so that nothing is read half written.
-const LOOK: Duration = Duration::from_secs(2);
-/// How often the log tells of a handshake that failed. Who wants to fill it is not helped to.
-const TOLD: Duration = Duration::from_secs(1);
-/// The first byte of TLS, a handshake record (RFC 8446, §5.1), which no HTTP request begins with.
+/// The interval of polling the files. A change is read once two polls see the same state, so that a file is not read
+/// while it is being written.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// Rate limit of the warning about a failed handshake: a client must not be able to fill the log.
+const WARNING_INTERVAL: Duration = Duration::from_secs(1);
+/// The first byte of a TLS connection: a handshake record (RFC 8446, §5.1). No HTTP request begins with this byte.
 const HANDSHAKE: u8 = 22;
 
-/// A connection's bytes, with the limits of silence.
-pub(super) type Raw = Pin<Box<TimeoutStream<TcpStream>>>;
-/// A connection on which HTTP is spoken, within TLS or without.
-pub(super) type Spoken = Either<Raw, TlsStream<Raw>>;
+/// A TCP connection with a write time-out.
+pub(super) type RawStream = Pin<Box<TimeoutStream<TcpStream>>>;
+/// A connection for HTTP, with or without TLS.
+pub(super) type HttpStream = Either<RawStream, TlsStream<RawStream>>;
 
-/// What a door does with plain HTTP when it has a certificate.
+/// The handling of plain HTTP by a listener with a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plain {
-    /// Answers it like TLS.
-    Answered,
-    /// Answers every request by saying that it has to come by TLS.
+pub enum PlainHttp {
+    /// Plain HTTP is served like HTTPS.
+    Allowed,
+    /// Every request is answered with a message that TLS is required.
     Refused,
 }
 
-/// A certificate and its key, read and found to belong together.
+/// A certificate with its matching key.
 #[derive(Clone)]
 pub struct Certificate {
-    files: Files,
-    version: Version,
+    files: CertificateFiles,
+    state: FileState,
     config: Arc<ServerConfig>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Files {
+struct CertificateFiles {
     certificate: PathBuf,
     key: PathBuf,
 }
 
-/// What changes when one of the files does.
-type Version = [(u64, i64, i64, u64); 2];
+/// The metadata of both files; a change of a file changes it.
+type FileState = [(u64, i64, i64, u64); 2];
 
-/// Why a certificate cannot be used.
+/// The reason that a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// A file cannot be read.
+    /// Reading a file failed.
     #[error("cannot read {}: {error}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         error: io::Error,
     },
-    /// A file holds something else.
-    #[error("{}: there is no {what} in it ({error})", path.display())]
+    /// A file does not have the expected PEM section.
+    #[error("cannot find a {section} in {}: {error}", path.display())]
     Pem {
         /// The file.
         path: PathBuf,
-        /// What is looked for.
-        what: &'static str,
-        /// Why not.
+        /// The expected section.
+        section: &'static str,
+        /// The cause.
         error: pem::Error,
     },
-    /// The two do not belong together, or are of a kind that is not known.
-    #[error("{} and {} cannot be used: {error}", certificate.display(), key.display())]
+    /// Certificate and key do not match, or their algorithm is not supported.
+    #[error("cannot use certificate {} with key {}: {error}", certificate.display(), key.display())]
     Pair {
         /// The certificate's file.
         certificate: PathBuf,
         /// The key's file.
         key: PathBuf,
-        /// Why.
+        /// The cause.
         error: rustls::Error,
     },
 }
 
 impl Certificate {
-    /// Reads both files, PEM: a chain of certificates, the door's own first, and its key.
+    /// Reads both PEM files: the certificate chain, the listener's own certificate first, and its key.
     pub fn read_blocking(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
-        let files = Files { certificate: certificate.to_owned(), key: key.to_owned() };
-        // Before they are read: what changes meanwhile is seen at the next look.
-        let version = files.version()?;
-        files.read(version)
+        let files = CertificateFiles { certificate: certificate.to_owned(), key: key.to_owned() };
+        // The state is taken before the files are read, so that the next poll detects a change in between.
+        let state = files.state()?;
+        files.read(state)
     }
 }
 
-impl Files {
-    fn version(&self) -> Result<Version, CertificateError> {
-        let of = |path: &Path| {
+impl CertificateFiles {
+    fn state(&self) -> Result<FileState, CertificateError> {
+        let state_of = |path: &Path| {
             let metadata = fs::metadata(path);
             metadata
                 .map(|file| (file.ino(), file.mtime(), file.mtime_nsec(), file.len()))
                 .map_err(|error| CertificateError::Read { path: path.to_owned(), error })
         };
-        Ok([of(&self.certificate)?, of(&self.key)?])
+        Ok([state_of(&self.certificate)?, state_of(&self.key)?])
     }
 
-    fn read(&self, version: Version) -> Result<Certificate, CertificateError> {
-        let bytes = |path: &Path| {
+    fn read(&self, state: FileState) -> Result<Certificate, CertificateError> {
+        let read_file = |path: &Path| {
             fs::read(path).map_err(|error| CertificateError::Read { path: path.to_owned(), error })
         };
-        let pem = |path: &Path, what, error| CertificateError::Pem { path: path.to_owned(), what, error };
-        let chain = CertificateDer::pem_slice_iter(&bytes(&self.certificate)?)
+        let pem_error =
+            |path: &Path, section, error| CertificateError::Pem { path: path.to_owned(), section, error };
+        let chain = CertificateDer::pem_slice_iter(&read_file(&self.certificate)?)
             .collect::<Result<Vec<_>, _>>()
             .and_then(|chain| if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) })
-            .map_err(|error| pem(&self.certificate, "certificate", error))?;
-        let key = PrivateKeyDer::from_pem_slice(&bytes(&self.key)?)
-            .map_err(|error| pem(&self.key, "private key", error))?;
+            .map_err(|error| pem_error(&self.certificate, "certificate", error))?;
+        let key = PrivateKeyDer::from_pem_slice(&read_file(&self.key)?)
+            .map_err(|error| pem_error(&self.key, "private key", error))?;
         let mut config =
             ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
                 .with_safe_default_protocol_versions()
@@ -142,47 +146,49 @@ impl Files {
                     error,
                 })?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Certificate { files: self.clone(), version, config: Arc::new(config) })
+        Ok(Certificate { files: self.clone(), state, config: Arc::new(config) })
     }
 }
 
-/// Whether a door speaks TLS, and with which certificate at the moment. Clones are of the same door.
+/// The TLS configuration of one listener, with its current certificate. Clones share it.
 #[derive(Clone)]
 pub struct Tls {
-    shown: Arc<watch::Sender<Option<Certificate>>>,
-    plain: Plain,
-    /// When the log last told of a handshake that failed.
-    told: Arc<Mutex<Option<Instant>>>,
+    certificate: Arc<watch::Sender<Option<Certificate>>>,
+    plain_http: PlainHttp,
+    /// The time of the last warning about a failed handshake.
+    last_warning: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Tls {
-    /// For a door that shows `certificate`; without one it speaks plain HTTP.
-    pub fn new(certificate: Option<Certificate>, plain: Plain) -> Self {
-        Self { shown: Arc::new(watch::Sender::new(certificate)), plain, told: Arc::default() }
+    /// For a listener with this certificate; without one, the listener serves plain HTTP only.
+    pub fn new(certificate: Option<Certificate>, plain_http: PlainHttp) -> Self {
+        let certificate = Arc::new(watch::Sender::new(certificate));
+        Self { certificate, plain_http, last_warning: Arc::default() }
     }
 
-    /// Shows another certificate, or none, to whoever connects from now on.
-    pub fn show(&self, certificate: Option<Certificate>) {
-        self.shown.send_replace(certificate);
+    /// Sets or removes the certificate for new connections.
+    pub fn set_certificate(&self, certificate: Option<Certificate>) {
+        self.certificate.send_replace(certificate);
     }
 
-    /// Looks until `stop` whether the files have been renewed, and shows what they hold then.
-    pub async fn renew(self, stop: CancellationToken) {
-        let mut looks = tokio::time::interval(LOOK);
-        let mut look = Look::default();
+    /// Polls the files until `stop`, and reloads the certificate when they change.
+    pub async fn watch_files(self, stop: CancellationToken) {
+        let mut interval = tokio::time::interval(POLL_INTERVAL);
+        let mut watcher = FileWatcher::default();
         let watching = async {
             loop {
-                looks.tick().await;
-                let Some(shown) = self.shown.borrow().clone() else { continue };
-                let mut again = std::mem::take(&mut look);
-                let looked = tokio::task::spawn_blocking(move || (again.again_blocking(&shown), again)).await;
-                let Ok((renewed, after)) = looked else { continue };
-                look = after;
-                match renewed {
+                interval.tick().await;
+                let Some(current) = self.certificate.borrow().clone() else { continue };
+                let mut task_watcher = std::mem::take(&mut watcher);
+                let poll =
+                    tokio::task::spawn_blocking(move || (task_watcher.poll_blocking(&current), task_watcher));
+                let Ok((change, task_watcher)) = poll.await else { continue };
+                watcher = task_watcher;
+                match change {
                     Some(Ok(certificate)) => self.replace(certificate),
                     Some(Err(error)) => tracing::error!(
                         error = %error,
-                        "the certificate has changed and cannot be used: the one before it is still shown"
+                        "cannot reload the certificate: the previous certificate stays in use"
                     ),
                     None => {}
                 }
@@ -191,92 +197,98 @@ impl Tls {
         stop.run_until_cancelled(watching).await;
     }
 
-    /// Shows what the same files hold now, unless the configuration names others meanwhile.
-    fn replace(&self, renewed: Certificate) {
-        let path = renewed.files.certificate.display().to_string();
-        let replaced = self.shown.send_if_modified(|shown| match shown {
-            Some(shown) if shown.files == renewed.files => {
-                *shown = renewed;
+    /// Replaces the certificate, unless the configuration has named other files in the meantime.
+    fn replace(&self, certificate: Certificate) {
+        let path = certificate.files.certificate.display().to_string();
+        let was_replaced = self.certificate.send_if_modified(|current| match current {
+            Some(current) if current.files == certificate.files => {
+                *current = certificate;
                 true
             }
             _ => false,
         });
-        if replaced {
-            tracing::info!(path, "a renewed certificate is shown");
+        if was_replaced {
+            tracing::info!(path, "certificate reloaded");
         }
     }
 
-    /// Finds out what a new connection speaks, and has its handshake done. None if nothing comes of it within `limit`,
-    /// which the log tells of.
-    pub(super) async fn open(
+    /// Detects the protocol of a new connection, and performs the TLS handshake. `None` if the handshake fails or
+    /// exceeds `limit`; a failure is logged.
+    pub(super) async fn accept(
         &self,
         stream: TcpStream,
         remote: SocketAddr,
         limit: Duration,
-        raw: impl FnOnce(TcpStream) -> Raw,
-    ) -> Option<(Spoken, Speech)> {
-        let config = self.shown.borrow().as_ref().map(|shown| Arc::clone(&shown.config));
-        let Some(config) = config else { return Some((Either::Left(raw(stream)), Speech::Plain)) };
+        raw: impl FnOnce(TcpStream) -> RawStream,
+    ) -> Option<(HttpStream, Protocol)> {
+        let config = self.certificate.borrow().as_ref().map(|current| Arc::clone(&current.config));
+        let Some(config) = config else { return Some((Either::Left(raw(stream)), Protocol::Http)) };
         let deadline = Instant::now() + limit;
         let mut first = [0];
-        // Who says nothing wants no TLS: browsers connect for later, and monitoring for nothing.
-        let said = timeout_at(deadline, stream.peek(&mut first)).await.ok()?.ok()?;
-        if said == 0 || first != [HANDSHAKE] {
-            let speech = if self.plain == Plain::Answered { Speech::Plain } else { Speech::Refused };
-            return Some((Either::Left(raw(stream)), speech));
+        // A silent connection is no failed handshake: browsers open spare connections, and monitoring probes the
+        // port.
+        let length = timeout_at(deadline, stream.peek(&mut first)).await.ok()?.ok()?;
+        if length == 0 || first != [HANDSHAKE] {
+            let protocol = match self.plain_http {
+                PlainHttp::Allowed => Protocol::Http,
+                PlainHttp::Refused => Protocol::HttpRefused,
+            };
+            return Some((Either::Left(raw(stream)), protocol));
         }
         let error = match timeout_at(deadline, TlsAcceptor::from(config).accept(raw(stream))).await {
-            Ok(Ok(stream)) => return Some((Either::Right(stream), Speech::Tls)),
+            Ok(Ok(stream)) => return Some((Either::Right(stream), Protocol::Https)),
             Ok(Err(error)) => error,
             Err(elapsed) => elapsed.into(),
         };
-        self.tell_of_failure(remote, &error);
+        self.log_handshake_failure(remote, &error);
         None
     }
 
-    /// iPXE says nothing when it does not trust a certificate: it goes, and without a line of ours nobody would know of
-    /// that machine. One line in a while is enough.
-    fn tell_of_failure(&self, remote: SocketAddr, error: &io::Error) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_none_or(|told| told.elapsed() >= TOLD) {
-            *told = Some(Instant::now());
-            tracing::warn!(%remote, %error, "no TLS came about");
+    /// Logs a failed handshake. iPXE closes the connection without a message if it does not trust the certificate, so
+    /// this line is the only trace of the machine. The warning is rate limited.
+    fn log_handshake_failure(&self, remote: SocketAddr, error: &io::Error) {
+        let mut last_warning = self.last_warning.lock().unwrap_or_else(PoisonError::into_inner);
+        if last_warning.is_none_or(|last| last.elapsed() >= WARNING_INTERVAL) {
+            *last_warning = Some(Instant::now());
+            tracing::warn!(%remote, %error, "TLS handshake failed");
         } else {
-            tracing::debug!(%remote, %error, "no TLS came about");
+            tracing::debug!(%remote, %error, "TLS handshake failed");
         }
     }
 }
 
-/// What is spoken on a connection.
+/// The protocol of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Speech {
-    /// HTTP.
-    Plain,
-    /// HTTP in TLS.
-    Tls,
-    /// HTTP where it has to be TLS.
-    Refused,
+pub(super) enum Protocol {
+    /// Plain HTTP.
+    Http,
+    /// HTTP over TLS.
+    Https,
+    /// Plain HTTP on a listener that requires TLS.
+    HttpRefused,
 }
 
-/// What the files were at the last look, or why that could not be told.
+/// Detects changes of the certificate files.
 #[derive(Default)]
-struct Look {
-    last: Option<Result<Version, String>>,
-    judged: bool,
+struct FileWatcher {
+    /// The result of the last poll.
+    last: Option<Result<FileState, String>>,
+    /// The state of the last poll has been read already.
+    processed: bool,
 }
 
-impl Look {
-    /// Looks again: what the files hold, if they are others than those that are shown. Each state of theirs is judged
-    /// once, at the second look at it.
-    fn again_blocking(&mut self, shown: &Certificate) -> Option<Result<Certificate, CertificateError>> {
-        let now = shown.files.version();
-        let state = now.as_ref().copied().map_err(ToString::to_string);
-        if state == Ok(shown.version) {
+impl FileWatcher {
+    /// Polls the files, and reads them if they differ from `current`. Each state is read once, at the second poll
+    /// that sees it.
+    fn poll_blocking(&mut self, current: &Certificate) -> Option<Result<Certificate, CertificateError>> {
+        let result = current.files.state();
+        let state = result.as_ref().copied().map_err(ToString::to_string);
+        if state == Ok(current.state) {
             *self = Self::default();
         } else if self.last.as_ref() != Some(&state) {
-            *self = Self { last: Some(state), judged: false };
-        } else if !std::mem::replace(&mut self.judged, true) {
-            return Some(now.and_then(|version| shown.files.read(version)));
+            *self = Self { last: Some(state), processed: false };
+        } else if !std::mem::replace(&mut self.processed, true) {
+            return Some(result.and_then(|state| current.files.read(state)));
         }
         None
     }

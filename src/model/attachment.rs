@@ -1,7 +1,7 @@
-//! [`Attachment`]: what volboot holds of a volume in Cinder, and what it still owes.
+//! [`Attachment`]: volboot's record of a volume's attachment in Cinder.
 //!
-//! A record by itself, of one node and one volume: it outlives the target and the node it was made for, until
-//! Cinder was told that the volume is let go.
+//! An attachment belongs to one node and one volume, and is a record of its own: it outlives its target and its node.
+//! The record stays until Cinder has deleted the attachment.
 
 use std::fmt;
 
@@ -11,32 +11,32 @@ use uuid::Uuid;
 
 use super::Properties;
 
-/// How far an attachment has come. What a crash leaves at each state is said there.
+/// The progress of an attachment. Each state says what a crash leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttachmentState {
-    /// It is about to be created in Cinder. After a crash Cinder may have one whose id nobody wrote down: it is
-    /// reserved, has no instance and no connection, and is none of [`Attachment::others`].
+    /// The attachment is about to be created in Cinder. After a crash, Cinder may hold an orphan whose id was not
+    /// recorded: in state reserved, without instance and connection, and not among [`Attachment::foreign_ids`].
     Intended,
-    /// Cinder has it; nothing was ever exported through it, as far as is known.
+    /// Cinder has the attachment; no export through it is known.
     Reserved,
-    /// Cinder has exported the volume and was told that it is in use.
+    /// Cinder has exported the volume, and the attachment is marked complete ("in-use").
     Attached,
-    /// It is no longer wanted. Cinder has to be told until it agrees.
+    /// The attachment is to be deleted. The reconciler retries until Cinder confirms.
     Detaching,
 }
 
-/// What a backend is told of the machine that is to be let in (os-brick's *connector properties*).
+/// The initiator's properties for an export (os-brick's *connector properties*).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Connector {
-    /// The name it logs in with.
+pub struct ConnectorProperties {
+    /// The initiator name.
     pub initiator: String,
-    /// Names the machine among the backend's hosts.
+    /// The machine's name among the backend's hosts.
     pub host: String,
-    /// Its address in the storage network, where it is known.
+    /// The machine's address in the storage network, from the node's `ip` connector.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<String>,
-    /// Whether it can use several paths.
+    /// Whether the machine can use several paths.
     pub multipath: bool,
 }
 
@@ -44,48 +44,48 @@ pub struct Connector {
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Attachment {
-    /// Its own identity: a node may get a volume, lose it and get it again.
+    /// The record's identity: a node may get a volume, lose it and get it again.
     pub id: Uuid,
-    /// The node, which may be gone by now.
+    /// The node, which may be deleted by now.
     pub node: Uuid,
     /// The volume's id in Cinder.
     pub volume: String,
-    /// The volume target it was made for, which may be gone by now.
+    /// The volume target that asked for the attachment, which may be deleted by now.
     pub target: Uuid,
-    /// When somebody last set out to create it in Cinder.
+    /// When the last attempt to create the attachment in Cinder began.
     pub begun_at: Timestamp,
-    /// How far it has come.
+    /// The attachment's progress.
     pub state: AttachmentState,
-    /// Its id in Cinder, once that is known.
+    /// The attachment's id in Cinder, once known.
     #[serde(default)]
     pub cinder_id: Option<String>,
-    /// The ids of the attachments that the volume had before this one was created: others', never touched.
+    /// The volume's attachments before this one was created: foreign ones, never touched.
+    #[serde(default, rename = "others")]
+    pub foreign_ids: Vec<String>,
+    /// An export was requested and its response was not received. The export may have happened, or may happen yet;
+    /// then the attachment still has to be completed.
+    #[serde(default, alias = "unanswered")]
+    pub pending_export: bool,
+    /// The connector properties of the last export request.
     #[serde(default)]
-    pub others: Vec<String>,
-    /// An export was asked for and its end is not known: it may have happened, or may happen yet, and then somebody
-    /// has to say that it is complete.
-    #[serde(default)]
-    pub unanswered: bool,
-    /// What the last export asked for, answered or not.
-    #[serde(default)]
-    pub connector: Option<Connector>,
-    /// How the volume is reached, as Cinder said it last. Holds a secret.
+    pub connector: Option<ConnectorProperties>,
+    /// The last known connection to the volume, from Cinder. Holds a secret.
     #[serde(default)]
     pub connection: Option<Properties>,
-    /// The initiator name that was let in then.
+    /// The initiator name that the backend admitted with this connection.
     #[serde(default)]
     pub initiator: Option<String>,
-    /// When it said so.
-    #[serde(default)]
-    pub learnt_at: Option<Timestamp>,
-    /// The volume's type, which stands for the backend it is on.
+    /// When Cinder returned the connection.
+    #[serde(default, alias = "learnt_at")]
+    pub resolved_at: Option<Timestamp>,
+    /// The volume's type, which stands for the volume's backend.
     #[serde(default)]
     pub volume_type: Option<String>,
 }
 
 impl Attachment {
-    /// One that is about to be created, of a volume that has these attachments already.
-    pub fn intended(node: Uuid, volume: &str, target: Uuid, others: Vec<String>, now: Timestamp) -> Self {
+    /// An attachment about to be created; `foreign_ids` are the volume's present attachments.
+    pub fn new(node: Uuid, volume: &str, target: Uuid, foreign_ids: Vec<String>, now: Timestamp) -> Self {
         Self {
             id: Uuid::new_v4(),
             node,
@@ -94,26 +94,26 @@ impl Attachment {
             begun_at: now,
             state: AttachmentState::Intended,
             cinder_id: None,
-            others,
-            unanswered: false,
+            foreign_ids,
+            pending_export: false,
             connector: None,
             connection: None,
             initiator: None,
-            learnt_at: None,
+            resolved_at: None,
             volume_type: None,
         }
     }
 }
 
 impl fmt::Debug for Attachment {
-    /// Leaves the connection out: it holds a secret, and a log wants to know other things.
+    /// Leaves out the connection, which holds a secret, and fields that no log needs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Attachment")
             .field("node", &self.node)
             .field("volume", &self.volume)
             .field("state", &self.state)
             .field("cinder_id", &self.cinder_id)
-            .field("unanswered", &self.unanswered)
+            .field("pending_export", &self.pending_export)
             .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! [`Chassis`]: what several nodes stand in.
+//! [`Chassis`]: an enclosure that holds several nodes.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,21 +6,21 @@ use uuid::Uuid;
 
 use super::Properties;
 
-/// A chassis; kept for clients, who may group nodes by it.
+/// A chassis, stored for Ironic's clients: they may group nodes by chassis.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Chassis {
-    /// Its identity in the API.
+    /// The chassis' identity in the API.
     pub uuid: Uuid,
-    /// When it was created.
+    /// When the chassis was created.
     pub created_at: Timestamp,
-    /// When it was last changed by the API.
+    /// When the API last changed the chassis.
     #[serde(default)]
     pub updated_at: Option<Timestamp>,
-    /// What people call it.
+    /// A name for display.
     #[serde(default)]
     pub description: Option<String>,
-    /// Kept for clients.
+    /// Stored for clients.
     #[serde(default)]
     pub extra: Properties,
 }

@@ -1,8 +1,8 @@
-//! [`Connection`]: how an initiator reaches one volume, read from the properties that describe it.
+//! [`Connection`]: the iSCSI paths to one volume, parsed from connection properties.
 //!
-//! The keys are those of Cinder's `connection_info.data` for iSCSI (os-brick's `connection_properties`). An operator
-//! who uses the `external` storage interface writes the same keys into a volume target by hand, so one reader
-//! serves both. It is strict: what it cannot make sense of is a fault with the key's name, never a guess.
+//! The keys are those of Cinder's `connection_info.data` for iSCSI (os-brick's `connection_properties`). With the
+//! `external` storage interface, operators write the same keys into a volume target by hand, so one parser serves
+//! both. The parser is strict: an invalid value is an error with the key's name, never a guess.
 
 use std::str::FromStr;
 
@@ -11,24 +11,24 @@ use serde_json::{Map, Value};
 
 use super::{Iqn, Lun, Portal, Properties, SanUri};
 
-/// The most paths that one volume may have here: beyond it, somebody is not describing a volume.
+/// The most paths of one volume: a longer list describes no real volume.
 const MAX_PATHS: usize = 32;
 
-/// The paths to one volume, and the credentials they share.
+/// The paths to one volume, and their common credentials.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    /// At least one; in the order in which they were given.
+    /// At least one path, in the order of the properties.
     pub paths: Vec<SanUri>,
-    /// What the target asks of the initiator, if it asks.
+    /// The target's CHAP credentials, if any.
     pub chap: Option<Chap>,
 }
 
 /// One-way CHAP credentials (RFC 7143 §12.1.3): the initiator proves itself to the target.
 #[derive(Debug, Clone)]
 pub struct Chap {
-    /// The name the target knows.
+    /// The CHAP name.
     pub username: String,
-    /// The secret it shares; shown by no `Debug`.
+    /// The shared secret; `Debug` does not print it.
     pub password: SecretString,
 }
 
@@ -38,13 +38,13 @@ impl PartialEq for Chap {
     }
 }
 
-/// A property of a volume target that is missing or makes no sense. Never holds the value: it may be a secret.
+/// A missing or invalid connection property. The error never holds the value, which may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {fault}")]
 pub struct PropertyError {
-    /// The key at fault, such as `target_portal`.
+    /// The property's key, such as `target_portal`.
     pub key: &'static str,
-    /// What is wrong with it.
+    /// Why the value is invalid.
     pub fault: String,
 }
 
@@ -57,26 +57,26 @@ impl PropertyError {
 impl TryFrom<&Properties> for Connection {
     type Error = PropertyError;
 
-    /// Reads the plural keys if `target_portals` is there, else the singular ones. A plural `target_iqns` or
-    /// `target_luns` has one entry per portal; if it is left out, all portals share the singular value.
+    /// Reads the plural keys if present, else the singular ones. `target_iqns` and `target_luns` have one entry per
+    /// portal; without them, all portals share the singular value.
     fn try_from(properties: &Properties) -> Result<Self, PropertyError> {
-        let portals: Vec<Portal> = several(properties, "target_portals", "target_portal")?;
-        let targets: Vec<Iqn> = several(properties, "target_iqns", "target_iqn")?;
-        let luns: Vec<Lun> = several(properties, "target_luns", "target_lun")?;
-        let targets = one_per_portal(targets, portals.len(), "target_iqns")?;
-        let luns = one_per_portal(luns, portals.len(), "target_luns")?;
+        let portals: Vec<Portal> = read_list(properties, "target_portals", "target_portal")?;
+        let targets: Vec<Iqn> = read_list(properties, "target_iqns", "target_iqn")?;
+        let luns: Vec<Lun> = read_list(properties, "target_luns", "target_lun")?;
+        let targets = expand_per_portal(targets, portals.len(), "target_iqns")?;
+        let luns = expand_per_portal(luns, portals.len(), "target_luns")?;
         let paths = portals
             .into_iter()
             .zip(targets)
             .zip(luns)
             .map(|((portal, target), lun)| SanUri { portal, lun, target })
             .collect();
-        Ok(Self { paths, chap: chap(properties)? })
+        Ok(Self { paths, chap: read_chap(properties)? })
     }
 }
 
 impl SanUri {
-    /// The properties of a connection by this one path, without credentials.
+    /// The connection properties of this single path, without credentials.
     pub fn properties(&self) -> Map<String, Value> {
         Map::from_iter([
             ("target_portal".to_owned(), self.portal.to_string().into()),
@@ -86,8 +86,8 @@ impl SanUri {
     }
 }
 
-/// The list under `plural`, or the one value under `singular` as a list of one.
-fn several<T>(
+/// Reads the list under `plural`, or the value under `singular` as a list with one entry.
+fn read_list<T>(
     properties: &Properties,
     plural: &'static str,
     singular: &'static str,
@@ -101,17 +101,17 @@ where
         Some(Value::Array(items)) if items.len() > MAX_PATHS => {
             Err(PropertyError::new(plural, format!("more than {MAX_PATHS} entries")))
         }
-        Some(Value::Array(items)) => items.iter().map(|item| scalar(plural, item)).collect(),
+        Some(Value::Array(items)) => items.iter().map(|item| parse_scalar(plural, item)).collect(),
         Some(_) => Err(PropertyError::new(plural, "expected a list")),
         None => match properties.get(singular) {
-            Some(value) => Ok(vec![scalar(singular, value)?]),
+            Some(value) => Ok(vec![parse_scalar(singular, value)?]),
             None => Err(PropertyError::new(singular, "missing")),
         },
     }
 }
 
-/// A text or a number: the command line of Ironic's client turns `target_lun=1` into a number, scripts quote it.
-fn scalar<T>(key: &'static str, value: &Value) -> Result<T, PropertyError>
+/// Parses a text or a number: the CLI of Ironic's client turns `target_lun=1` into a number, scripts quote the value.
+fn parse_scalar<T>(key: &'static str, value: &Value) -> Result<T, PropertyError>
 where
     T: FromStr,
     T::Err: ToString,
@@ -124,19 +124,20 @@ where
     text.trim().parse().map_err(|error: T::Err| PropertyError::new(key, error))
 }
 
-fn one_per_portal<T: Clone>(
+/// Repeats a single value for each portal; a list must have one entry per portal.
+fn expand_per_portal<T: Clone>(
     values: Vec<T>,
     portals: usize,
     key: &'static str,
 ) -> Result<Vec<T>, PropertyError> {
     match values.as_slice() {
-        [one] => Ok(vec![one.clone(); portals]),
-        many if many.len() == portals => Ok(values),
-        many => Err(PropertyError::new(key, format!("{} entries for {portals} portals", many.len()))),
+        [value] => Ok(vec![value.clone(); portals]),
+        list if list.len() == portals => Ok(values),
+        list => Err(PropertyError::new(key, format!("{} entries for {portals} portals", list.len()))),
     }
 }
 
-fn chap(properties: &Properties) -> Result<Option<Chap>, PropertyError> {
+fn read_chap(properties: &Properties) -> Result<Option<Chap>, PropertyError> {
     let method = match properties.get("auth_method") {
         None => None,
         Some(Value::String(method)) => Some(method.as_str()),
@@ -148,8 +149,8 @@ fn chap(properties: &Properties) -> Result<Option<Chap>, PropertyError> {
         Some(method) if method.is_empty() || method.eq_ignore_ascii_case("none") => return Ok(None),
         Some(_) => return Err(PropertyError::new("auth_method", "only CHAP is known")),
     }
-    let username = credential(properties, "auth_username")?;
-    let password = credential(properties, "auth_password")?;
+    let username = read_credential(properties, "auth_username")?;
+    let password = read_credential(properties, "auth_password")?;
     match (username, password) {
         (Some(username), Some(password)) => Ok(Some(Chap { username, password: password.into() })),
         (None, None) if method.is_none() => Ok(None),
@@ -158,9 +159,9 @@ fn chap(properties: &Properties) -> Result<Option<Chap>, PropertyError> {
     }
 }
 
-/// A CHAP name or secret: any text without a NUL, at which iPXE would cut it, of at most 255 bytes
-/// (RFC 7143 §12.1.3 bounds a name at that; a secret is shorter).
-fn credential(properties: &Properties, key: &'static str) -> Result<Option<String>, PropertyError> {
+/// Reads a CHAP name or secret: text of at most 255 bytes (the limit of RFC 7143 §12.1.3 for names; secrets are
+/// shorter). A NUL is refused, because iPXE would cut the text there.
+fn read_credential(properties: &Properties, key: &'static str) -> Result<Option<String>, PropertyError> {
     match properties.get(key) {
         None => Ok(None),
         Some(Value::String(text)) if text.is_empty() => Ok(None),
@@ -169,7 +170,7 @@ fn credential(properties: &Properties, key: &'static str) -> Result<Option<Strin
         }
         Some(Value::String(text)) if text.contains('\0') => Err(PropertyError::new(key, "contains a NUL")),
         Some(Value::String(text)) => Ok(Some(text.clone())),
-        // The command line of Ironic's client turns `auth_password=123456789012` into a number.
+        // The CLI of Ironic's client turns `auth_password=123456789012` into a number.
         Some(Value::Number(number)) => Ok(Some(number.to_string())),
         Some(_) => Err(PropertyError::new(key, "expected a text")),
     }
@@ -180,15 +181,15 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read(value: Value) -> Result<Connection, PropertyError> {
+    fn parse(value: Value) -> Result<Connection, PropertyError> {
         Connection::try_from(&serde_json::from_value::<Properties>(value).expect("an object"))
     }
 
     fn paths(value: Value) -> Vec<String> {
-        read(value).expect("a connection").paths.iter().map(ToString::to_string).collect()
+        parse(value).expect("a connection").paths.iter().map(ToString::to_string).collect()
     }
 
-    fn with(extra: Value) -> Value {
+    fn with_properties(extra: Value) -> Value {
         let mut all = json!({"target_portal": "192.0.2.1:3260", "target_iqn": "iqn.2010-10.org.openstack:a", "target_lun": 1});
         for (key, value) in extra.as_object().expect("an object") {
             all[key] = value.clone();
@@ -197,17 +198,20 @@ mod tests {
     }
 
     #[test]
-    fn one_path() {
-        assert_eq!(paths(with(json!({}))), ["iscsi:192.0.2.1::3260:1:iqn.2010-10.org.openstack:a"]);
+    fn parses_a_single_path() {
         assert_eq!(
-            paths(with(json!({"target_lun": "10"}))),
+            paths(with_properties(json!({}))),
+            ["iscsi:192.0.2.1::3260:1:iqn.2010-10.org.openstack:a"]
+        );
+        assert_eq!(
+            paths(with_properties(json!({"target_lun": "10"}))),
             ["iscsi:192.0.2.1::3260:a:iqn.2010-10.org.openstack:a"]
         );
     }
 
     #[test]
-    fn several_paths_each_with_its_own_name_and_unit() {
-        let given = with(json!({
+    fn parses_several_paths_with_separate_names_and_luns() {
+        let properties = with_properties(json!({
             "target_portals": ["192.0.2.1:3260", "[2001:db8::1]:3260"],
             "target_iqns": ["iqn.2010-10.org.openstack:a", "iqn.2010-10.org.openstack:b"],
             "target_luns": [1, 2],
@@ -216,36 +220,39 @@ mod tests {
             "iscsi:192.0.2.1::3260:1:iqn.2010-10.org.openstack:a",
             "iscsi:[2001:db8::1]::3260:2:iqn.2010-10.org.openstack:b",
         ];
-        assert_eq!(paths(given), expected);
+        assert_eq!(paths(properties), expected);
     }
 
     #[test]
-    fn several_paths_that_share_name_and_unit() {
-        let given = with(json!({"target_portals": ["192.0.2.1:3260", "192.0.2.2:3260"]}));
+    fn parses_several_paths_with_common_name_and_lun() {
+        let properties = with_properties(json!({"target_portals": ["192.0.2.1:3260", "192.0.2.2:3260"]}));
         let expected = [
             "iscsi:192.0.2.1::3260:1:iqn.2010-10.org.openstack:a",
             "iscsi:192.0.2.2::3260:1:iqn.2010-10.org.openstack:a",
         ];
-        assert_eq!(paths(given), expected);
+        assert_eq!(paths(properties), expected);
     }
 
     #[test]
-    fn chap_is_read_when_both_halves_are_there() {
-        let given = with(json!({"auth_method": "CHAP", "auth_username": "u", "auth_password": "p#${x} \\"}));
+    fn parses_chap_if_name_and_secret_are_present() {
+        let properties = with_properties(
+            json!({"auth_method": "CHAP", "auth_username": "u", "auth_password": "p#${x} \\"}),
+        );
         let expected = Chap { username: "u".into(), password: "p#${x} \\".into() };
-        assert_eq!(read(given).expect("a connection").chap, Some(expected));
-        let none = with(json!({"auth_method": "None", "auth_username": null, "auth_password": null}));
-        assert_eq!(read(none).expect("a connection").chap, None);
-        let number = with(json!({"auth_username": "u", "auth_password": 123_456_789_012_u64}));
+        assert_eq!(parse(properties).expect("a connection").chap, Some(expected));
+        let none =
+            with_properties(json!({"auth_method": "None", "auth_username": null, "auth_password": null}));
+        assert_eq!(parse(none).expect("a connection").chap, None);
+        let number = with_properties(json!({"auth_username": "u", "auth_password": 123_456_789_012_u64}));
         assert_eq!(
-            read(number).expect("a connection").chap,
+            parse(number).expect("a connection").chap,
             Some(Chap { username: "u".into(), password: "123456789012".into() })
         );
     }
 
     #[test]
-    fn a_fault_names_its_key() {
-        for (given, key) in [
+    fn an_error_names_its_key() {
+        for (properties, key) in [
             (json!({"target_portal": null}), "target_portal"),
             (json!({"target_portal": "nowhere:"}), "target_portal"),
             (json!({"target_iqn": "disk 1"}), "target_iqn"),
@@ -268,7 +275,11 @@ mod tests {
             (json!({"auth_username": "u\0", "auth_password": "p"}), "auth_username"),
             (json!({"auth_username": "u", "auth_password": "p".repeat(256)}), "auth_password"),
         ] {
-            assert_eq!(read(with(given.clone())).expect_err("a fault").key, key, "{given}");
+            assert_eq!(
+                parse(with_properties(properties.clone())).expect_err("an error").key,
+                key,
+                "{properties}"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! [`Iqn`]: an iSCSI name, of an initiator or of a target.
+//! [`Iqn`]: the iSCSI name of an initiator or target.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,29 +7,29 @@ use serde::{Deserialize, Serialize};
 
 /// An iSCSI name in one of the three forms of RFC 7143 §4.2.7: `iqn.`, `eui.` or `naa.`.
 ///
-/// At most 223 bytes (§4.2.7.2) of ASCII letters, digits, `-`, `.`, `:`, and `_`, which the standard leaves out
-/// but arrays in the field use. International names (RFC 3722) are refused: iPXE would send their UTF-8 bytes
-/// without the preparation that a target expects. So no name can hold what means something in an iPXE script.
+/// At most 223 bytes (§4.2.7.2) of ASCII letters, digits, `-`, `.`, `:` and `_`. The standard does not list `_`, but
+/// arrays in the field use it. International names (RFC 3722) are refused: iPXE would send their UTF-8 bytes without
+/// the preparation that a target expects. So a name contains no characters that are special in an iPXE script.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Iqn(String);
 
-/// Why a text is no iSCSI name.
+/// A text is not a valid iSCSI name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IqnError {
-    /// Longer than RFC 7143 allows.
+    /// The text is longer than RFC 7143 allows.
     #[error("an iSCSI name has at most 223 bytes")]
     TooLong,
-    /// None of the three forms.
+    /// The text has none of the three forms.
     #[error("an iSCSI name looks like iqn.2017-08.org.example:disk-1 (or eui.… or naa.…)")]
     Form,
-    /// A character that no target and no script can take.
+    /// The text contains a character that targets or iPXE scripts do not accept.
     #[error("an iSCSI name may not contain {0:?}")]
     Character(char),
 }
 
 impl Iqn {
-    /// The name as it goes on the wire.
+    /// The name as sent on the wire.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -58,7 +58,7 @@ impl FromStr for Iqn {
     }
 }
 
-/// `yyyy-mm.` and the reversed domain of whoever gives the names (RFC 7143 §4.2.7.4).
+/// `yyyy-mm.` and the reversed domain of the naming authority (RFC 7143 §4.2.7.4).
 fn is_dated_authority(rest: &str) -> bool {
     let Some((date, authority)) = rest.split_once('.') else { return false };
     let Some((year, month)) = date.split_once('-') else { return false };
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_the_field_are_read() {
+    fn parses_names_from_the_field() {
         for text in [
             "iqn.2010-10.org.openstack:volume-2f1dcbe7-6e5a-4b2c-8e0c-000000000001",
             "iqn.1992-08.com.netapp:sn.66f15e9b:vs.3",
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused_with_the_reason() {
+    fn refuses_invalid_names_with_the_reason() {
         assert_eq!("".parse::<Iqn>(), Err(IqnError::Form));
         assert_eq!("iqn.2017-13.org.example".parse::<Iqn>(), Err(IqnError::Form));
         assert_eq!("iqn.17-08.org.example".parse::<Iqn>(), Err(IqnError::Form));

@@ -1,4 +1,4 @@
-//! [`LogFilter`]: how much of what happens is logged.
+//! [`LogFilter`]: the log level, overall or per target.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,30 +6,31 @@ use std::str::FromStr;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-/// The longest filter that is taken.
-const LONGEST: usize = 500;
+/// The most bytes of a filter.
+const MAX_LENGTH: usize = 500;
 
-/// A level (`debug`), or levels of parts (`volboot::boot=trace,info`), as
-/// [`EnvFilter`] reads them.
+/// A level (`debug`), or levels per target (`volboot::boot=trace,info`), in the syntax of [`EnvFilter`].
 ///
-/// Stricter than that in one point: a part is given with its level. To `EnvFilter`, `inof` is a part of which all is
-/// logged, and nothing of any other: one wrong letter would silence the log.
+/// Stricter than `EnvFilter` in one point: a target needs a level. `EnvFilter` reads `inof` as a target at level
+/// trace, with all other targets off: one typing error would silence the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFilter(String);
 
-/// Why a text is no filter.
+/// A text is not a valid filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LogFilterError {
-    /// Nothing, or too much.
-    #[error("expected a level, or levels of parts, such as debug, or hyper=warn,info")]
+    /// The text is empty or too long.
+    #[error("expected a level or levels per target, such as debug or hyper=warn,info")]
     Size,
-    /// What stands where a level should.
+    /// A level is missing or unknown.
     #[error(
-        "\"{0}\" is no level: expected off, error, warn, info, debug or trace, or, for parts, hyper=warn,info"
+        "\"{0}\" is not a level: expected off, error, warn, info, debug or trace; per target: hyper=warn,info"
     )]
     Level(String),
-    /// Parts that cannot be told from one another.
-    #[error("\"{0}\" is no filter: expected a level, or levels of parts, such as debug, or hyper=warn,info")]
+    /// The text is not in `EnvFilter`'s syntax.
+    #[error(
+        "\"{0}\" is not a log filter: expected a level or levels per target, such as debug or hyper=warn,info"
+    )]
     Form(String),
 }
 
@@ -43,14 +44,14 @@ impl FromStr for LogFilter {
     type Err = LogFilterError;
 
     fn from_str(text: &str) -> Result<Self, LogFilterError> {
-        // `EnvFilter` would take a blank after a comma for a part of the name.
+        // `EnvFilter` would read a blank after a comma as part of the target's name.
         let parts: Vec<_> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
-        if parts.is_empty() || text.len() > LONGEST {
+        if parts.is_empty() || text.len() > MAX_LENGTH {
             return Err(LogFilterError::Size);
         }
         for part in &parts {
             let level = part.rsplit('=').next().unwrap_or_default();
-            // A span, `[boot{mac}]`, may go without: all of it is logged.
+            // A span, `[boot{mac}]`, needs no level: the default is trace.
             if !level.ends_with(']') && (level.is_empty() || level.parse::<LevelFilter>().is_err()) {
                 return Err(LogFilterError::Level(level.to_owned()));
             }
@@ -70,12 +71,12 @@ impl fmt::Display for LogFilter {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<String, String> {
+    fn parse(text: &str) -> Result<String, String> {
         text.parse::<LogFilter>().map(|filter| filter.to_string()).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn a_level_or_levels_of_parts() {
+    fn parses_a_level_or_levels_per_target() {
         for (text, filter) in [
             ("debug", "debug"),
             ("INFO", "info"),
@@ -85,17 +86,17 @@ mod tests {
             ("[boot{mac}]=debug,warn", "warn,[boot{mac}]=debug"),
             ("volboot[boot],warn", "warn,volboot[boot]=trace"),
         ] {
-            assert_eq!(read(text), Ok(filter.to_owned()));
-            assert_eq!(read(filter), Ok(filter.to_owned()), "it is read as it is shown");
+            assert_eq!(parse(text), Ok(filter.to_owned()));
+            assert_eq!(parse(filter), Ok(filter.to_owned()), "a displayed filter parses to itself");
         }
-        assert_eq!(read("info"), Ok(LogFilter::default().to_string()));
+        assert_eq!(parse("info"), Ok(LogFilter::default().to_string()));
     }
 
     #[test]
-    fn what_would_silence_the_log_by_mistake_is_refused() {
-        let size = "expected a level, or levels of parts, such as debug, or hyper=warn,info";
+    fn refuses_typing_errors_that_would_silence_the_log() {
+        let size = "expected a level or levels per target, such as debug or hyper=warn,info";
         for text in ["", " ", ",", &"hyper=warn,".repeat(100)] {
-            assert_eq!(read(text), Err(size.into()));
+            assert_eq!(parse(text), Err(size.into()));
         }
         for (text, level) in [
             ("inof", "inof"),
@@ -103,12 +104,15 @@ mod tests {
             ("hyper::proto", "hyper::proto"),
             ("volboot=", ""),
         ] {
-            let fault = read(text).expect_err("no filter");
-            assert!(fault.starts_with(&format!("\"{level}\" is no level: expected off, error, ")), "{fault}");
+            let error = parse(text).expect_err("is refused");
+            assert!(
+                error.starts_with(&format!("\"{level}\" is not a level: expected off, error, ")),
+                "{error}"
+            );
         }
         for text in ["/boot=info", "[boot=info"] {
-            let fault = read(text).expect_err("no filter");
-            assert!(fault.starts_with(&format!("\"{text}\" is no filter: ")), "{fault}");
+            let error = parse(text).expect_err("is refused");
+            assert!(error.starts_with(&format!("\"{text}\" is not a log filter: ")), "{error}");
         }
     }
 }

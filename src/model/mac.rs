@@ -1,4 +1,4 @@
-//! [`Mac`]: the address by which a machine is known, in every spelling that firmware, iPXE and people use.
+//! [`Mac`]: an Ethernet MAC address, in the spellings of firmware, iPXE and operators.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 /// An Ethernet MAC address (48 bits).
 ///
-/// Reads `52:54:00:12:34:56`, `52-54-00-12-34-56` (iPXE's `:hexhyp`), `525400123456` (iPXE's `:hexraw`) and
-/// `5254.0012.3456` in upper or lower case; prints lower case with colons, as Ironic stores it.
+/// Parses `52:54:00:12:34:56`, `52-54-00-12-34-56` (iPXE's `:hexhyp`), `525400123456` (iPXE's `:hexraw`) and
+/// `5254.0012.3456`, in upper or lower case. Prints lower case with colons, as Ironic stores addresses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Mac([u8; 6]);
 
-/// The text is no MAC address.
+/// The text is not a MAC address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected a MAC address such as 52:54:00:12:34:56")]
 pub struct MacError;
@@ -26,11 +26,11 @@ impl Mac {
 
     /// The spelling used in URLs (`52-54-00-12-34-56`): unlike a colon, a hyphen can never make the first segment
     /// of a relative URI look like a scheme (RFC 3986 §4.2).
-    pub fn hyphenated(self) -> String {
-        self.joined("-")
+    pub fn to_hyphenated(self) -> String {
+        self.join("-")
     }
 
-    fn joined(self, separator: &str) -> String {
+    fn join(self, separator: &str) -> String {
         self.0.map(|byte| format!("{byte:02x}")).join(separator)
     }
 }
@@ -39,7 +39,7 @@ impl FromStr for Mac {
     type Err = MacError;
 
     fn from_str(text: &str) -> Result<Self, MacError> {
-        // One separator, at one distance, throughout: `5254.00:123456` is a typing error, not an address.
+        // The separator and the group size must not vary: `5254.00:123456` is a typing error.
         let group = match text.len() {
             12 => 12,
             14 => 4,
@@ -75,7 +75,7 @@ impl FromStr for Mac {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.joined(":"))
+        f.write_str(&self.join(":"))
     }
 }
 
@@ -106,7 +106,7 @@ mod tests {
     const MAC: Mac = Mac::new([0x52, 0x54, 0x00, 0xab, 0xcd, 0xef]);
 
     #[test]
-    fn every_spelling_is_the_same_address() {
+    fn parses_every_spelling_to_the_same_address() {
         for text in [
             "52:54:00:ab:cd:ef",
             "52:54:00:AB:CD:EF",
@@ -119,11 +119,11 @@ mod tests {
             assert_eq!(text.parse(), Ok(MAC), "{text}");
         }
         assert_eq!(MAC.to_string(), "52:54:00:ab:cd:ef");
-        assert_eq!(MAC.hyphenated(), "52-54-00-ab-cd-ef");
+        assert_eq!(MAC.to_hyphenated(), "52-54-00-ab-cd-ef");
     }
 
     #[test]
-    fn what_is_not_an_address_is_refused() {
+    fn refuses_invalid_addresses() {
         for text in [
             "",
             "52:54:00:ab:cd",

@@ -1,15 +1,15 @@
-//! The nouns of the house and their rules: what a MAC address, an iSCSI name, a node or a volume target *is*.
+//! The vocabulary of the crate and its rules: MAC addresses, iSCSI names, nodes, ports, volume targets, attachments.
 //!
-//! Floor 0: nothing here does I/O, reads a clock or knows another module. Every value that comes from outside
-//! (firmware, iPXE, an API client, Cinder) is parsed into one of these types at the door where it enters; behind
-//! the door there are no strings that mean something.
+//! Floor 0: nothing here does I/O, reads a clock or knows another module. Every value from outside (firmware, iPXE,
+//! an API client, Cinder) is parsed into one of these types where it enters. Behind that point, no string carries a
+//! meaning.
 //!
-//! Fields and meanings of [`Node`], [`Port`], [`VolumeConnector`] and [`VolumeTarget`] are Ironic's, because its
+//! Fields and meanings of [`Node`], [`Port`], [`VolumeConnector`] and [`VolumeTarget`] are Ironic's, because Ironic's
 //! clients read and write them.
 
-mod answer;
-mod asker;
 mod attachment;
+mod boot_answer;
+mod boot_request;
 mod chassis;
 mod connection;
 mod iqn;
@@ -24,9 +24,9 @@ mod san_table;
 mod states;
 mod volume;
 
-pub use answer::{Answer, BootPlan, Platform, Volume};
-pub use asker::{Asker, MAX_MACS, Seen};
-pub use attachment::{Attachment, AttachmentState, Connector};
+pub use attachment::{Attachment, AttachmentState, ConnectorProperties};
+pub use boot_answer::{BootAnswer, BootPlan, BootVolume, Platform};
+pub use boot_request::{BootRequest, MAX_MACS, NeighbourCheck};
 pub use chassis::Chassis;
 pub use connection::{Chap, Connection, PropertyError};
 pub use iqn::{Iqn, IqnError};

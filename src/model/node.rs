@@ -1,4 +1,4 @@
-//! [`Node`]: a bare machine, with the fields Ironic gives it up to API 1.33.
+//! [`Node`]: a bare-metal node, with Ironic's fields up to API 1.33.
 
 use std::fmt;
 
@@ -8,12 +8,12 @@ use uuid::Uuid;
 
 use super::{PowerState, Properties, ProvisionState};
 
-/// A machine: what it is, what has been done with it, and by which interfaces.
+/// A node: the record that an operator made for a machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(
     missing_docs,
-    reason = "the fields are Ironic's (its API reference, node); only what is ours is explained"
+    reason = "the fields are Ironic's (API reference, node); only volboot's own fields are documented"
 )]
 pub struct Node {
     pub uuid: Uuid,
@@ -40,8 +40,8 @@ pub struct Node {
     #[serde(default)]
     pub resource_class: Option<String>,
     pub storage_interface: StorageInterface,
-    /// The other interfaces by type (`boot`, `deploy`, …), as their names were set; unset ones take the driver's
-    /// default when they are shown.
+    /// The names of the other interfaces by type (`boot`, `deploy`, …), where set. The API shows the driver's default
+    /// for the rest.
     #[serde(default)]
     pub interfaces: Properties,
     pub provision_state: ProvisionState,
@@ -49,7 +49,7 @@ pub struct Node {
     pub target_provision_state: Option<ProvisionState>,
     #[serde(default)]
     pub provision_updated_at: Option<Timestamp>,
-    /// Undeployed, with its volume targets left to it: it does not boot from them until it is deployed again.
+    /// The node was undeployed, but still has its volume targets: no boot from them until the next deployment.
     #[serde(default)]
     pub undeployed: bool,
     #[serde(default)]
@@ -63,7 +63,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node as it stands right after it was enrolled.
+    /// A node right after its creation, in state `enroll`.
     pub fn new(uuid: Uuid, driver: impl Into<String>, storage: StorageInterface, now: Timestamp) -> Self {
         Self {
             uuid,
@@ -92,7 +92,7 @@ impl Node {
         }
     }
 
-    /// Whether a node may be called so: what needs no escape in an address, and is no UUID and no word of the API's.
+    /// Whether a text is a valid node name: no characters that need an escape in a URL, no UUID, no reserved name.
     pub fn is_name(text: &str) -> bool {
         (1..=255).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
@@ -100,7 +100,7 @@ impl Node {
             && !RESERVED_NAMES.contains(&text)
     }
 
-    /// What people call it: its name, else its UUID.
+    /// The node's name, else its UUID.
     pub fn label(&self) -> String {
         self.name.clone().unwrap_or_else(|| self.uuid.to_string())
     }
@@ -111,19 +111,19 @@ impl Node {
     }
 }
 
-/// `properties.capabilities`: one text of `key:value` pairs, joined by commas.
+/// `properties.capabilities`: `key:value` pairs, separated by commas.
 #[derive(Debug, Clone, Copy)]
 pub struct Capabilities<'a>(&'a str);
 
 impl<'a> Capabilities<'a> {
-    /// Whether a capability is set to something true (Ironic's `strutils.bool_from_string`).
+    /// Whether a capability has a true value (as in Ironic's `strutils.bool_from_string`).
     pub fn is_true(self, key: &str) -> bool {
         self.get(key).is_some_and(|value| {
             ["1", "t", "true", "on", "y", "yes"].iter().any(|yes| value.eq_ignore_ascii_case(yes))
         })
     }
 
-    /// The value of a capability. An entry without a colon says nothing, as in Ironic.
+    /// The value of a capability. Entries without a colon are ignored, as in Ironic.
     pub fn get(self, key: &str) -> Option<&'a str> {
         self.0
             .split(',')
@@ -133,26 +133,26 @@ impl<'a> Capabilities<'a> {
     }
 }
 
-/// Words that stand where a node's name could, in the paths of the API.
+/// Path segments of the API that stand in the place of a node's name.
 pub const RESERVED_NAMES: [&str; 6] =
     ["detail", "maintenance", "management", "states", "validate", "vendor_passthru"];
 
-/// How a node's volumes are found: Ironic's storage interfaces.
+/// Ironic's storage interfaces: where the connections of a node's volumes come from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum StorageInterface {
-    /// It has none: it boots from its own disk.
+    /// No volumes: the node boots from its own disk.
     Noop,
-    /// The operator wrote the connection into each volume target.
+    /// From the volume targets: the operator wrote the connection into each.
     External,
-    /// Cinder is asked at every boot.
+    /// From Cinder, at every boot.
     Cinder,
-    /// A name from elsewhere (an import, a later version): kept, shown, and refused when the machine boots.
+    /// An unknown name (from an import or a later version): stored and displayed, but the node's boot is refused.
     Other(String),
 }
 
 impl StorageInterface {
-    /// Ironic's name for it.
+    /// Ironic's name for the interface.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Noop => "noop",
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn capabilities_are_read_as_ironic_reads_them() {
+    fn parses_capabilities_like_ironic() {
         let capabilities = Capabilities("boot_mode:uefi, iscsi_boot:True,broken,x:");
         assert!(capabilities.is_true("iscsi_boot"));
         assert_eq!(capabilities.get("boot_mode"), Some("uefi"));

@@ -1,4 +1,4 @@
-//! [`Port`]: one of a node's network cards.
+//! [`Port`]: a network card of a node.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,39 +6,39 @@ use uuid::Uuid;
 
 use super::{Mac, Properties};
 
-/// A network card, known by its MAC address; by it a machine that boots is recognised.
+/// A network card. Its MAC address identifies the node of a boot request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Port {
-    /// Its identity in the API.
+    /// The port's identity in the API.
     pub uuid: Uuid,
-    /// When it was created.
+    /// When the port was created.
     pub created_at: Timestamp,
-    /// When it was last changed by the API.
+    /// When the API last changed the port.
     #[serde(default)]
     pub updated_at: Option<Timestamp>,
-    /// The node it belongs to.
+    /// The port's node.
     pub node_uuid: Uuid,
-    /// Its MAC address; no two ports share one.
+    /// The MAC address; unique among all ports.
     pub address: Mac,
-    /// Whether the machine may boot through it. A port on which it may not does not identify its node.
+    /// Whether the machine may boot through this port. A port with `false` does not identify its node.
     pub pxe_enabled: bool,
-    /// Switch and port it is wired to, as Neutron would want it; kept for clients.
+    /// The switch and switch port behind the card, in Neutron's format; stored for clients.
     #[serde(default)]
     pub local_link_connection: Properties,
-    /// The port group it is part of.
+    /// The card's port group.
     #[serde(default)]
     pub portgroup_uuid: Option<Uuid>,
-    /// Kept for clients.
+    /// Stored for clients.
     #[serde(default)]
     pub internal_info: Properties,
-    /// Kept for clients.
+    /// Stored for clients.
     #[serde(default)]
     pub extra: Properties,
 }
 
 impl Port {
-    /// A port through which its node may boot, and no more than that.
+    /// A port with `pxe_enabled` and without optional fields.
     pub fn new(uuid: Uuid, node_uuid: Uuid, address: Mac, now: Timestamp) -> Self {
         Self {
             uuid,

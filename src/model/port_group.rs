@@ -1,4 +1,4 @@
-//! [`PortGroup`]: several of a node's network cards that work as one.
+//! [`PortGroup`]: a bond of several network cards of a node.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,36 +6,36 @@ use uuid::Uuid;
 
 use super::{Mac, Properties};
 
-/// A port group; kept for clients. A machine boots through one of its cards, never through the group.
+/// A port group, stored for clients. A machine boots through a single card, never through the group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PortGroup {
-    /// Its identity in the API.
+    /// The group's identity in the API.
     pub uuid: Uuid,
-    /// When it was created.
+    /// When the group was created.
     pub created_at: Timestamp,
-    /// When it was last changed by the API.
+    /// When the API last changed the group.
     #[serde(default)]
     pub updated_at: Option<Timestamp>,
-    /// The node it belongs to.
+    /// The group's node.
     pub node_uuid: Uuid,
-    /// What people call it; no two groups share one.
+    /// The group's name; unique among all groups.
     #[serde(default)]
     pub name: Option<String>,
-    /// The address the group shows; no two groups share one.
+    /// The group's MAC address; unique among all groups.
     #[serde(default)]
     pub address: Option<Mac>,
-    /// How the operating system is to bond the cards, in Linux's words.
+    /// The bonding mode for the operating system, by Linux's name.
     pub mode: String,
-    /// Options of the bond.
+    /// Bonding options.
     #[serde(default)]
     pub properties: Properties,
-    /// Whether the cards can be used alone.
+    /// Whether the cards also work without the bond.
     pub standalone_ports_supported: bool,
-    /// Kept for clients.
+    /// Stored for clients.
     #[serde(default)]
     pub internal_info: Properties,
-    /// Kept for clients.
+    /// Stored for clients.
     #[serde(default)]
     pub extra: Properties,
 }

@@ -1,15 +1,15 @@
-//! [`Properties`]: the free-form JSON objects of Ironic's records, which may hold secrets.
+//! [`Properties`]: free-form JSON objects in Ironic's records, which may hold secrets.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// What a masked value looks like, to Ironic's clients too (oslo.utils `mask_dict_password`, Ironic LP 2154564).
+/// The replacement for a secret, as in Ironic (oslo.utils `mask_dict_password`, Ironic LP 2154564).
 const MASK: &str = "******";
 
-/// Words that make a key's value a secret wherever they stand in the key, in any case (after oslo.utils
-/// `_SANITIZE_KEYS`, so that the same keys are hidden here as in Ironic).
+/// A key that contains one of these words, in any case, holds a secret. The list follows oslo.utils'
+/// `_SANITIZE_KEYS`, so volboot and Ironic redact the same keys.
 const SECRET_WORDS: [&str; 10] = [
     "password",
     "passwd",
@@ -25,19 +25,19 @@ const SECRET_WORDS: [&str; 10] = [
 
 /// A JSON object such as `properties`, `driver_info`, `instance_info` or `extra`.
 ///
-/// Serialising gives everything, because the store must keep it; [`Properties::masked`] is what may leave by an
-/// API answer or a page, and `Debug` shows no more than that.
+/// Serialization includes the secrets, for the store. API responses and pages must use [`Properties::to_masked`], as
+/// `Debug` does.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Properties(Map<String, Value>);
 
 impl Properties {
-    /// The value under a key, if there is one that says something: `null` counts as absent.
+    /// The value under a key; `null` counts as absent.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.0.get(key).filter(|value| !value.is_null())
     }
 
-    /// The text under a key; `None` if there is none or it is no text.
+    /// The string under a key; `None` if the key is absent or holds another type.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.get(key).and_then(Value::as_str)
     }
@@ -48,13 +48,13 @@ impl Properties {
     }
 
     /// The object with every secret replaced by `******`, at any depth.
-    pub fn masked(&self) -> Map<String, Value> {
+    pub fn to_masked(&self) -> Map<String, Value> {
         self.0.iter().map(|(key, value)| (key.clone(), mask(key, value))).collect()
     }
 
-    /// The object, but with the secrets of `old` wherever `******` stands in their place: whoever writes back what
-    /// [`Properties::masked`] showed has not changed it.
-    pub fn keeping_secrets_of(mut self, old: &Self) -> Self {
+    /// Replaces each `******` by the secret of `old` in the same place: a client that writes back the output of
+    /// [`Properties::to_masked`] changes nothing.
+    pub fn restore_secrets(mut self, old: &Self) -> Self {
         for (key, value) in &mut self.0 {
             unmask(key, value, old.0.get(key));
         }
@@ -85,7 +85,7 @@ fn mask(key: &str, value: &Value) -> Value {
         Value::Null => Value::Null,
         Value::Object(inner) => inner.iter().map(|(key, value)| (key.clone(), mask(key, value))).collect(),
         _ if is_secret(key) => MASK.into(),
-        // A list keeps its key's meaning, and may hold objects with keys of their own.
+        // List items inherit the key of the list; objects among them have keys of their own.
         Value::Array(items) => items.iter().map(|item| mask(key, item)).collect(),
         _ => value.clone(),
     }
@@ -99,7 +99,7 @@ impl From<Map<String, Value>> for Properties {
 
 impl fmt::Debug for Properties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.masked()).finish()
+        f.debug_map().entries(self.to_masked()).finish()
     }
 }
 
@@ -113,8 +113,8 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_masked_at_any_depth_and_the_rest_is_left() {
-        let given = properties(json!({
+    fn masks_secrets_at_any_depth_and_nothing_else() {
+        let object = properties(json!({
             "target_iqn": "iqn.2010-10.org.openstack:volume-1",
             "target_lun": 1,
             "auth_username": "boot",
@@ -136,23 +136,23 @@ mod tests {
             "tokens": "******",
             "password": null,
         });
-        assert_eq!(Value::from(given.masked()), expected);
-        assert!(!format!("{given:?}").contains("hunter"));
+        assert_eq!(Value::from(object.to_masked()), expected);
+        assert!(!format!("{object:?}").contains("hunter"));
     }
 
     #[test]
-    fn a_secret_that_is_written_back_masked_stays_what_it_was() {
+    fn restores_secrets_that_a_client_writes_back_masked() {
         let old = properties(json!({
             "auth_password": "hunter2",
             "deep": {"list": [{"token": "hunter3"}, {"token": "hunter4"}]},
             "tokens": ["hunter5"],
             "gone": {"password": "hunter6"},
         }));
-        let mut written = Value::from(old.masked());
-        written["deep"]["list"][1]["token"] = "new".into();
-        written["gone"] = Value::Null;
-        written["note"] = MASK.into();
-        written["other_password"] = MASK.into();
+        let mut update = Value::from(old.to_masked());
+        update["deep"]["list"][1]["token"] = "new".into();
+        update["gone"] = Value::Null;
+        update["note"] = MASK.into();
+        update["other_password"] = MASK.into();
         let expected = json!({
             "auth_password": "hunter2",
             "deep": {"list": [{"token": "hunter3"}, {"token": "new"}]},
@@ -161,12 +161,12 @@ mod tests {
             "note": MASK,
             "other_password": MASK,
         });
-        assert_eq!(properties(written).keeping_secrets_of(&old), properties(expected));
+        assert_eq!(properties(update).restore_secrets(&old), properties(expected));
     }
 
     #[test]
-    fn what_is_stored_is_whole() {
-        let given = json!({"auth_password": "hunter2"});
-        assert_eq!(serde_json::to_value(properties(given.clone())).expect("JSON"), given);
+    fn serialization_includes_secrets() {
+        let object = json!({"auth_password": "hunter2"});
+        assert_eq!(serde_json::to_value(properties(object.clone())).expect("JSON"), object);
     }
 }

@@ -1,4 +1,4 @@
-//! Where a volume is found: [`Portal`], [`Lun`], [`SanUri`]; and [`LoaderPath`], the file to start on it.
+//! The location of a volume in the storage network: [`Portal`], [`Lun`], [`SanUri`], and [`LoaderPath`].
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -6,12 +6,12 @@ use std::str::FromStr;
 
 use super::Iqn;
 
-/// The TCP port of iSCSI targets when nobody says otherwise (RFC 7143 §13.1).
+/// The default TCP port of iSCSI targets (RFC 7143 §13.1).
 const ISCSI_PORT: u16 = 3260;
 
-/// A target's network portal: an address or a DNS name (which iPXE resolves) and a TCP port.
+/// A target's network portal: a TCP port on an address, or on a DNS name that iPXE resolves.
 ///
-/// Reads `192.0.2.1:3260`, `192.0.2.1`, `san.example.org:3260`, `[2001:db8::1]:3260` and the bare `2001:db8::1`.
+/// Parses `192.0.2.1:3260`, `192.0.2.1`, `san.example.org:3260`, `[2001:db8::1]:3260` and the bare `2001:db8::1`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Portal {
     host: Host,
@@ -24,13 +24,13 @@ enum Host {
     Name(String),
 }
 
-/// The text names no portal.
+/// The text is not a portal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected ADDRESS:PORT, such as 192.0.2.1:3260 or [2001:db8::1]:3260")]
 pub struct PortalError;
 
 impl Portal {
-    /// Whether the address is IPv6. The iBFT that iPXE leaves for the operating system holds only IPv4 portals.
+    /// Whether the address is IPv6. iPXE's iBFT for the operating system holds IPv4 portals only.
     pub fn is_ipv6(&self) -> bool {
         matches!(self.host, Host::Ip(IpAddr::V6(_)))
     }
@@ -73,8 +73,8 @@ fn parse_port(text: &str) -> Result<u16, PortalError> {
     text.parse().ok().filter(|port| *port != 0).ok_or(PortalError)
 }
 
-/// Labels of letters, digits and hyphens (RFC 1123 §2.1). The last may not be all digits: `10.0.0` is a mistyped
-/// address, not a name.
+/// Labels of letters, digits and hyphens (RFC 1123 §2.1). The last label must not be all digits: `10.0.0` is a
+/// mistyped address, not a name.
 fn is_dns_name(text: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -96,14 +96,14 @@ impl fmt::Display for Portal {
     }
 }
 
-/// A logical unit number, as an integer in the sense of Cinder and Linux.
+/// A logical unit number, an integer as in Cinder and Linux.
 ///
-/// Prints as iPXE wants it: hexadecimal 16-bit groups, the low one first, joined by `-` (RFC 4173 §5; a decimal
-/// number there was Ironic's LP 2055355: every LUN above 9 failed).
+/// Prints in iPXE's format: hexadecimal 16-bit groups, the low group first, joined by `-` (RFC 4173 §5). Ironic once
+/// printed a decimal number, and every LUN above 9 failed (LP 2055355).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lun(u64);
 
-/// The value is no LUN.
+/// The text is not a LUN.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected a LUN: a whole number of zero or more")]
 pub struct LunError;
@@ -114,12 +114,12 @@ impl Lun {
         Self(number)
     }
 
-    /// Its number.
+    /// The LUN's number.
     pub const fn number(self) -> u64 {
         self.0
     }
 
-    /// Reads what iPXE would write.
+    /// Parses iPXE's format.
     fn from_groups(text: &str) -> Option<Self> {
         let mut number = 0;
         for (at, group) in text.split('-').enumerate() {
@@ -155,20 +155,20 @@ impl fmt::Display for Lun {
     }
 }
 
-/// One path to one volume, in iPXE's form `iscsi:<server>::<port>:<LUN>:<target name>` (after RFC 4173 §5).
+/// A path to a volume, in iPXE's form `iscsi:<server>::<port>:<LUN>:<target name>` (after RFC 4173 §5).
 ///
 /// The protocol field stays empty: iPXE ignores it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SanUri {
-    /// Where the target listens.
+    /// The target's portal.
     pub portal: Portal,
-    /// Which of the target's units.
+    /// The volume's LUN at the target.
     pub lun: Lun,
     /// The target's name.
     pub target: Iqn,
 }
 
-/// The text names no path to a volume.
+/// The text is not an iSCSI path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected iscsi:SERVER::PORT:LUN:NAME, such as iscsi:192.0.2.1::3260:1:iqn.2010-10.org.example:disk-1"
@@ -178,10 +178,10 @@ pub struct SanUriError;
 impl FromStr for SanUri {
     type Err = SanUriError;
 
-    /// Protocol, port and LUN may be left out, as in iPXE.
+    /// Protocol, port and LUN are optional, as in iPXE.
     fn from_str(text: &str) -> Result<Self, SanUriError> {
         let rest = text.strip_prefix("iscsi:").ok_or(SanUriError)?;
-        // An IPv6 address has colons of its own.
+        // An IPv6 address contains colons itself.
         let (server, rest) = match rest.find(']') {
             Some(end) if rest.starts_with('[') => rest.split_at(end + 1),
             _ => rest.split_at(rest.find(':').ok_or(SanUriError)?),
@@ -209,7 +209,7 @@ impl fmt::Display for SanUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let port = self.portal.port;
         match &self.portal.host {
-            // Without the brackets iPXE splits the address at its colons.
+            // Without the brackets, iPXE splits the address at the colons.
             Host::Ip(IpAddr::V6(address)) => {
                 write!(f, "iscsi:[{address}]::{port}:{}:{}", self.lun, self.target)
             }
@@ -221,11 +221,11 @@ impl fmt::Display for SanUri {
 
 /// The boot loader's file on the volume's EFI system partition, such as `\EFI\debian\shimx64.efi`.
 ///
-/// Slashes are taken for backslashes. No spaces: iPXE has no quoting, so an argument cannot hold one.
+/// Slashes become backslashes. Spaces are refused: iPXE has no quoting, so an argument cannot contain a space.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LoaderPath(String);
 
-/// The text names no file that iPXE could be told to start.
+/// The text is not the path of a file that iPXE can start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(r"expected the path of an EFI program without spaces, such as \EFI\debian\shimx64.efi")]
 pub struct LoaderPathError;
@@ -241,7 +241,7 @@ impl FromStr for LoaderPath {
                 && name != ".."
                 && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'+'))
         };
-        // FAT's own limit for a whole path (Microsoft's FAT specification) bounds what a script may grow to.
+        // The length limit of a FAT path (Microsoft's FAT specification) also limits the script's size.
         if path.len() <= 260 && path.split('\\').skip(1).all(name) {
             Ok(Self(path))
         } else {
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_written_as_ipxe_reads_it() {
+    fn prints_a_path_in_ipxe_syntax() {
         assert_eq!(uri("192.0.2.1:3261", 1), "iscsi:192.0.2.1::3261:1:iqn.2010-10.org.openstack:volume-1");
         assert_eq!(uri("192.0.2.1", 0), "iscsi:192.0.2.1::3260:0:iqn.2010-10.org.openstack:volume-1");
         assert_eq!(
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_portal_keeps_its_brackets() {
+    fn prints_an_ipv6_portal_in_brackets() {
         for portal in ["[2001:db8::1]:3260", "[2001:db8::1]", "2001:db8::1"] {
             assert_eq!(
                 uri(portal, 1),
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_read_as_it_is_written() {
+    fn parses_its_own_output() {
         for text in [
             "iscsi:192.0.2.1::3261:1:iqn.2010-10.org.openstack:volume-1",
             "iscsi:san.example.org::1:4000-1:iqn.2010-10.org.openstack:a:b",
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lun_is_hexadecimal_in_groups_of_16_bits_low_first() {
+    fn prints_a_lun_as_hexadecimal_16_bit_groups_low_first() {
         for (number, text) in [(0, "0"), (10, "a"), (255, "ff"), (256, "100"), (0x1_4000, "4000-1")] {
             assert_eq!(Lun::new(number).to_string(), text);
         }
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_portal_is_refused() {
+    fn refuses_invalid_portals() {
         for text in [
             "",
             ":3260",
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loader_path_is_absolute_and_of_plain_names() {
+    fn a_loader_path_is_absolute_with_plain_names() {
         for text in [r"\EFI\debian\shimx64.efi", "/EFI/debian/shimx64.efi", "EFI/debian/shimx64.efi"] {
             assert_eq!(
                 text.parse::<LoaderPath>().map(|p| p.to_string()),

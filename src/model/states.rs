@@ -1,15 +1,12 @@
-//! The states Ironic gives a node: what has been done with it, and whether it is powered.
+//! Ironic's states of a node: [`ProvisionState`] and [`PowerState`].
 
 use serde::{Deserialize, Serialize};
 
 /// Ironic's provision states up to API 1.33 (`ironic/common/states.py`).
 ///
-/// Serialised under Ironic's names.
+/// Serialized under Ironic's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[allow(
-    missing_docs,
-    reason = "the names are Ironic's; the table of transitions is where they are explained"
-)]
+#[allow(missing_docs, reason = "the names are Ironic's; the table of transitions explains them")]
 pub enum ProvisionState {
     #[serde(rename = "enroll")]
     Enroll,
@@ -54,7 +51,7 @@ pub enum ProvisionState {
 }
 
 impl ProvisionState {
-    /// Every state, in the order of a node's life.
+    /// All states, in the order of a node's life cycle.
     pub const ALL: [Self; 20] = [
         Self::Enroll,
         Self::Verifying,
@@ -78,7 +75,7 @@ impl ProvisionState {
         Self::AdoptFailed,
     ];
 
-    /// Ironic's name for it.
+    /// Ironic's name for the state.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Enroll => "enroll",
@@ -104,11 +101,11 @@ impl ProvisionState {
         }
     }
 
-    /// Whether a machine in this state may be given its volumes.
+    /// Whether a node in this state may boot from its volumes.
     ///
-    /// Not while they are being taken away, nor where something went wrong and nobody has looked: a machine that
-    /// boots then would write to a volume that may be somebody else's by now.
-    pub const fn may_boot(self) -> bool {
+    /// Refused while the node loses its volumes, and after a failure until an operator has intervened. A boot then
+    /// could write to a volume that belongs to another node by now.
+    pub const fn is_bootable(self) -> bool {
         !matches!(
             self,
             Self::Deleting
@@ -121,7 +118,7 @@ impl ProvisionState {
     }
 }
 
-/// Whether a machine is on. volboot records it and switches nothing: its machines are switched by hand.
+/// A machine's power state, as recorded by clients. volboot switches no power: operators do so by hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum PowerState {
     /// `power on`
@@ -133,7 +130,7 @@ pub enum PowerState {
 }
 
 impl PowerState {
-    /// Ironic's name for it.
+    /// Ironic's name for the state.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::On => "power on",
@@ -147,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_is_stored_under_the_name_it_is_shown_by() {
+    fn serializes_a_state_under_its_ironic_name() {
         for state in ProvisionState::ALL {
             assert_eq!(serde_json::to_value(state).expect("a name"), state.as_str());
         }

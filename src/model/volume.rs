@@ -1,4 +1,4 @@
-//! [`VolumeConnector`] and [`VolumeTarget`]: what a node shows to a storage network, and what it wants from it.
+//! [`VolumeConnector`] and [`VolumeTarget`]: a node's identities in a storage network, and its volumes.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,31 +8,31 @@ use super::Properties;
 
 /// An identity of a node in a storage network: for iSCSI its initiator name (`type` `iqn`).
 ///
-/// Type and id are free texts, as in Ironic: what of it can be used is decided when the machine boots.
+/// Type and id are free text, as in Ironic: each boot request decides which connectors are usable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VolumeConnector {
-    /// Its identity in the API.
+    /// The record's identity in the API.
     pub uuid: Uuid,
-    /// When it was created.
+    /// When the record was created.
     pub created_at: Timestamp,
-    /// When it was last changed by the API.
+    /// When the API last changed the record.
     #[serde(default)]
     pub updated_at: Option<Timestamp>,
-    /// The node it belongs to.
+    /// The record's node.
     pub node_uuid: Uuid,
-    /// `iqn`, `ip`, `mac`, `wwnn`, `wwpn`, `port`, `portgroup`, or what a client made up.
+    /// `iqn`, `ip`, `mac`, `wwnn`, `wwpn`, `port`, `portgroup`, or any other word of a client.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The name itself. No two connectors of one type share one, on any node.
+    /// The identity, such as an initiator name; unique among all connectors of one type, on all nodes.
     pub connector_id: String,
-    /// Kept for clients.
+    /// Stored for clients.
     #[serde(default)]
     pub extra: Properties,
 }
 
 impl VolumeConnector {
-    /// A connector with nothing extra.
+    /// A connector with empty `extra`.
     pub fn new(uuid: Uuid, node_uuid: Uuid, kind: &str, connector_id: &str, now: Timestamp) -> Self {
         Self {
             uuid,
@@ -45,42 +45,42 @@ impl VolumeConnector {
         }
     }
 
-    /// Whether it names an iSCSI initiator.
+    /// Whether the connector is an iSCSI initiator name.
     pub fn is_iqn(&self) -> bool {
         self.kind == "iqn"
     }
 }
 
-/// A volume that a node is to have.
+/// A volume assigned to a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VolumeTarget {
-    /// Its identity in the API.
+    /// The record's identity in the API.
     pub uuid: Uuid,
-    /// When it was created.
+    /// When the record was created.
     pub created_at: Timestamp,
-    /// When it was last changed by the API.
+    /// When the API last changed the record.
     #[serde(default)]
     pub updated_at: Option<Timestamp>,
-    /// The node it belongs to.
+    /// The record's node.
     pub node_uuid: Uuid,
-    /// `iscsi`, or another transport, which volboot refuses when the machine boots.
+    /// `iscsi`, or another transport, with which volboot refuses the node's boot.
     pub volume_type: String,
-    /// The volume's id in Cinder, or any text with the `external` storage interface.
+    /// The volume's id in Cinder; any text with the `external` storage interface.
     pub volume_id: String,
-    /// Its place among the node's volumes: 0 is booted from. No two targets of a node share one.
+    /// The volume's position, unique among the node's targets: 0 is the boot volume.
     pub boot_index: i64,
-    /// With `external`: how it is reached (see [`Connection`](super::Connection)). `uefi_loader` names the boot
-    /// loader's file.
+    /// With `external`: the connection properties (see [`Connection`](super::Connection)). `uefi_loader` names the
+    /// boot loader's file.
     #[serde(default)]
     pub properties: Properties,
-    /// Kept for clients.
+    /// Stored for clients.
     #[serde(default)]
     pub extra: Properties,
 }
 
 impl VolumeTarget {
-    /// An iSCSI target of which no more is known.
+    /// An iSCSI target without properties.
     pub fn new(uuid: Uuid, node_uuid: Uuid, boot_index: i64, volume_id: &str, now: Timestamp) -> Self {
         Self {
             uuid,

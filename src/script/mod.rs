@@ -1,11 +1,11 @@
-//! Meaning becomes text: one function turns an [`Answer`] into the iPXE script that carries it out (step 9).
+//! Writes iPXE scripts: [`build_script`] renders a [`BootAnswer`] as the script that carries it out.
 //!
-//! The scripts themselves are in `templates/*.ipxe`. Whatever the answer, a script says on the console what it
-//! does and why, and it ends by booting, by asking again, or with status 1, on which UEFI goes on to the next boot
-//! device (status 0 would open the firmware's menu).
+//! The templates are in `templates/*.ipxe`. Each script shows its action and the reason on the console. It ends by
+//! booting, by another boot request, or with status 1, on which UEFI tries the next boot device. Status 0 would open
+//! the firmware's menu.
 //!
-//! The one invariant: no value can add a word, a comment or a line to a script. The types in `model` allow no
-//! such value, the escaper lets none through, and a test reads random scripts by iPXE's rules.
+//! Invariant: no value can add a word, a comment or a line to a script. The types of `model` allow no such value, the
+//! escaper rejects any, and a property test parses random scripts by iPXE's rules.
 
 mod escape;
 mod preview;
@@ -20,28 +20,28 @@ use askama::Template;
 use secrecy::ExposeSecret;
 use uuid::Uuid;
 
-use crate::config::{Afterwards, BootConfig};
+use crate::config::{BootConfig, FailureAction};
 use crate::model::{
-    Answer, Asker, BootPlan, Chap, Hook, Iqn, LoaderPath, MAX_MACS, Platform, SanTable, SanUri,
+    BootAnswer, BootPlan, BootRequest, Chap, Hook, Iqn, LoaderPath, MAX_MACS, Platform, SanTable, SanUri,
 };
 use escape::filters;
 pub use preview::preview;
 
-/// How long a reason stays on the console before the firmware goes on and clears it, in seconds.
+/// How long a reason stays on the console before the firmware clears it, in seconds.
 const READING_TIME: u32 = 5;
-/// How long a machine that is to ask again without a plan waits, in seconds.
+/// The wait before the next boot request where a failed one is to be retried, in seconds.
 const RETRY_PAUSE: u32 = 30;
-/// The longest pause between two tries to boot, in seconds.
-const LONGEST_PAUSE: u32 = 20;
-/// How often a server that does not answer is asked, with pauses of 0, 1, 2, … seconds in between.
-const ASKED: u32 = 10;
+/// The longest pause between two tries, in seconds.
+const MAX_PAUSE: u32 = 20;
+/// Requests for a script before the machine gives up, with pauses of 1, 2, 3, … seconds in between.
+const MAX_REQUESTS: u32 = 10;
 
-/// A script, which may hold secrets: it can be sent, and shows itself to no log.
+/// An iPXE script. `Debug` shows only the length, since the text may hold secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Script(String);
 
 impl Script {
-    /// The text, secrets included: for the one machine that is to run it.
+    /// The text with secrets, only for the machine that runs it.
     pub fn into_text(self) -> String {
         self.0
     }
@@ -53,27 +53,29 @@ impl fmt::Debug for Script {
     }
 }
 
-/// A value got so far that would change the meaning of a script. The types of `model` should have stopped it.
+/// A value would change the meaning of the script. The types of `model` should have prevented it.
 #[derive(Debug, thiserror::Error)]
 #[error("a value cannot be written into an iPXE script")]
 pub struct ScriptError;
 
-/// `/boot.ipxe`, the same for every machine: gathers who this is, and asks.
+/// Builds `/boot.ipxe`, the same for every machine: it collects the machine's facts and sends the first boot request.
 ///
-/// `base` is put before relative URLs: empty where the script is fetched over HTTP, since iPXE resolves them by
-/// the script's own; else a URL that ends in `/`. `journey` is given along: whoever asks with it again is on the same
-/// one.
-pub fn gather(base: &str, journey: Journey) -> Result<Script, ScriptError> {
-    written(Gather { ask: Ask { url: Url::gathering(base, journey), tries: ASKED, dhcp: true } })
+/// `base` goes before relative URLs. It is empty if the script is fetched over HTTP, since iPXE resolves URLs against
+/// the script's own; otherwise it is a URL that ends in `/`. All requests with one `journey` are one boot session.
+pub fn build_gather(base: &str, journey: Journey) -> Result<Script, ScriptError> {
+    render(GatherTemplate {
+        chain: ChainTemplate { url: Url::for_first_request(base, journey), tries: MAX_REQUESTS, dhcp: true },
+    })
 }
 
-/// What tells one journey of a machine from another: 16 hexadecimal digits, always as many, so that a file is as long
-/// when it is read as it was when its size was asked for.
+/// The id of a boot session: 16 hexadecimal digits.
+///
+/// Of constant length, so that the script's size is the same in a TFTP size request and in the transfer after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Journey(u64);
 
 impl Journey {
-    /// One that no other machine is on.
+    /// Creates a random id.
     pub fn new() -> Self {
         Self(Uuid::new_v4().as_u64_pair().1)
     }
@@ -91,66 +93,71 @@ impl fmt::Display for Journey {
     }
 }
 
-/// The script that carries out an answer.
-pub fn answer(answer: &Answer, asker: &Asker, config: BootConfig) -> Result<Script, ScriptError> {
+/// Builds the script that carries out an answer.
+pub fn build_script(
+    answer: &BootAnswer,
+    request: &BootRequest,
+    config: BootConfig,
+) -> Result<Script, ScriptError> {
     match answer {
-        Answer::Boot(plan) => boot(plan, asker, config),
-        Answer::Wait { reason, seconds } => wait(reason, *seconds, asker),
-        Answer::LocalDisk { reason } => exit(reason, 0),
-        Answer::Unknown { reason } => afterwards(reason, config.unknown, asker),
-        Answer::Refuse { reason } => afterwards(reason, config.refused, asker),
+        BootAnswer::Boot(plan) => build_boot(plan, request, config),
+        BootAnswer::Wait { reason, seconds } => build_wait(reason, *seconds, request),
+        BootAnswer::LocalDisk { reason } => build_exit(reason, 0),
+        BootAnswer::Unknown { reason } => build_failure(reason, config.unknown, request),
+        BootAnswer::Refused { reason } => build_failure(reason, config.refused, request),
     }
 }
 
-/// The script for a machine that is refused before anybody looked who it is.
-pub fn refusal(reason: &str) -> Result<Script, ScriptError> {
-    exit(reason, READING_TIME)
+/// Builds the script for a requester that is rejected before identification.
+pub fn build_refusal(reason: &str) -> Result<Script, ScriptError> {
+    build_exit(reason, READING_TIME)
 }
 
-fn afterwards(reason: &str, then: Afterwards, asker: &Asker) -> Result<Script, ScriptError> {
-    match then {
-        Afterwards::Exit => exit(reason, READING_TIME),
-        Afterwards::Retry => wait(reason, RETRY_PAUSE, asker),
-        Afterwards::Shell => written(ShellTemplate { reason }),
+fn build_failure(reason: &str, action: FailureAction, request: &BootRequest) -> Result<Script, ScriptError> {
+    match action {
+        FailureAction::Exit => build_exit(reason, READING_TIME),
+        FailureAction::Retry => build_wait(reason, RETRY_PAUSE, request),
+        FailureAction::Shell => render(ShellTemplate { reason }),
     }
 }
 
-fn exit(reason: &str, pause: u32) -> Result<Script, ScriptError> {
-    written(ExitTemplate { reason, pause })
+fn build_exit(reason: &str, pause: u32) -> Result<Script, ScriptError> {
+    render(ExitTemplate { reason, pause })
 }
 
-/// A machine that waits has not failed: it asks again as the same try.
-fn wait(reason: &str, pause: u32, asker: &Asker) -> Result<Script, ScriptError> {
-    written(WaitTemplate { reason, pause, again: Ask::again(asker, asker.attempt) })
+/// A wait is not a failure: the next boot request has the same attempt number.
+fn build_wait(reason: &str, pause: u32, request: &BootRequest) -> Result<Script, ScriptError> {
+    render(WaitTemplate { reason, pause, chain: ChainTemplate::for_retry(request, request.attempt) })
 }
 
-fn boot(plan: &BootPlan, asker: &Asker, config: BootConfig) -> Result<Script, ScriptError> {
-    // Where iPXE did not say what it runs on, the smaller table is the one that fits both.
-    let table = SanTable::new(plan, asker.platform.unwrap_or(Platform::Bios));
-    let again = (asker.attempt < config.tries).then(|| Ask::again(asker, asker.attempt + 1));
-    written(BootTemplate {
+fn build_boot(plan: &BootPlan, request: &BootRequest, config: BootConfig) -> Result<Script, ScriptError> {
+    // Without a known platform the BIOS layout is used: it is the smaller one, and fits UEFI too.
+    let table = SanTable::new(plan, request.platform.unwrap_or(Platform::Bios));
+    let retry =
+        (request.attempt < config.tries).then(|| ChainTemplate::for_retry(request, request.attempt + 1));
+    render(BootTemplate {
         label: &plan.label,
-        attempt: asker.attempt,
+        attempt: request.attempt,
         tries: config.tries,
         warnings: plan.notes.iter().chain(&table.warnings).map(String::as_str).collect(),
         initiator: &plan.initiator,
         hooks: table.hooks.iter().map(HookView::from).collect(),
         loader: plan.loader.as_ref(),
-        here: asker.mac().hyphenated(),
-        pause: asker.attempt.saturating_mul(2).min(LONGEST_PAUSE),
-        again,
+        base: request.mac().to_hyphenated(),
+        pause: request.attempt.saturating_mul(2).min(MAX_PAUSE),
+        retry,
     })
 }
 
-fn written(template: impl Template) -> Result<Script, ScriptError> {
-    // askama drops a template's last line feed, and iPXE wants none; people do.
+fn render(template: impl Template) -> Result<Script, ScriptError> {
+    // askama drops the template's last line feed. iPXE does not need it, a terminal does.
     template.render().map(|text| Script(text + "\n")).map_err(|_| ScriptError)
 }
 
 #[derive(Template)]
 #[template(path = "gather.ipxe", config = "templates/askama.toml")]
-struct Gather {
-    ask: Ask,
+struct GatherTemplate {
+    chain: ChainTemplate,
 }
 
 #[derive(Template)]
@@ -164,11 +171,11 @@ struct BootTemplate<'a> {
     /// The boot volume first.
     hooks: Vec<HookView<'a>>,
     loader: Option<&'a LoaderPath>,
-    /// Relative to the script's own URL, `/boot/<mac>`: so a proxy may put a path before all of it.
-    here: String,
+    /// Relative to the script's own URL, `/boot/<mac>`, so that a proxy may add a path prefix.
+    base: String,
     pause: u32,
-    /// Nothing on the last try.
-    again: Option<Ask>,
+    /// `None` on the last try.
+    retry: Option<ChainTemplate>,
 }
 
 #[derive(Template)]
@@ -176,7 +183,7 @@ struct BootTemplate<'a> {
 struct WaitTemplate<'a> {
     reason: &'a str,
     pause: u32,
-    again: Ask,
+    chain: ChainTemplate,
 }
 
 #[derive(Template)]
@@ -192,27 +199,27 @@ struct ShellTemplate<'a> {
     reason: &'a str,
 }
 
-/// The lines that ask for a script, and go on asking if nobody answers.
+/// The lines that fetch the next script, with retries while the boot listener does not respond.
 #[derive(Template)]
-#[template(path = "ask.ipxe", config = "templates/askama.toml")]
-struct Ask {
+#[template(path = "chain.ipxe", config = "templates/askama.toml")]
+struct ChainTemplate {
     url: Url,
     tries: u32,
-    /// Whether no card may have been opened yet, or have no address: a machine that has asked before has one. An iPXE that
-    /// took over the firmware's lease knows `ip` and still has opened none; `netX` is a card that is open.
+    /// Whether to run DHCP if the open card has no address. A machine that has sent a boot request has one. An iPXE
+    /// that took over the firmware's lease knows `ip` but has no open card; `netX` is the open card.
     dhcp: bool,
 }
 
-impl Ask {
-    fn again(asker: &Asker, attempt: u32) -> Self {
-        Self { url: Url::again(asker, attempt), tries: ASKED, dhcp: false }
+impl ChainTemplate {
+    fn for_retry(request: &BootRequest, attempt: u32) -> Self {
+        Self { url: Url::for_retry(request, attempt), tries: MAX_REQUESTS, dhcp: false }
     }
 }
 
 /// The lines that set or clear the credentials for the next login.
 #[derive(Template)]
 #[template(path = "credentials.ipxe", config = "templates/askama.toml")]
-struct Credentials {
+struct CredentialsTemplate {
     chap: Option<HexChap>,
 }
 
@@ -221,7 +228,7 @@ struct HexChap {
     password: Hex,
 }
 
-impl From<Option<&Chap>> for Credentials {
+impl From<Option<&Chap>> for CredentialsTemplate {
     fn from(chap: Option<&Chap>) -> Self {
         Self {
             chap: chap.map(|chap| HexChap {
@@ -236,8 +243,8 @@ struct HookView<'a> {
     volume: &'a str,
     drive: String,
     paths: &'a [SanUri],
-    described: bool,
-    credentials: Credentials,
+    in_ibft: bool,
+    credentials: CredentialsTemplate,
 }
 
 impl<'a> From<&Hook<'a>> for HookView<'a> {
@@ -246,32 +253,33 @@ impl<'a> From<&Hook<'a>> for HookView<'a> {
             volume: &hook.volume.id,
             drive: format!("{:#x}", hook.drive),
             paths: hook.paths,
-            described: hook.described,
+            in_ibft: hook.in_ibft,
             credentials: hook.volume.chap.as_ref().into(),
         }
     }
 }
 
-/// Bytes as iPXE's `:hex` settings want them, which can say what no plain word can: `61:62:63`.
+/// Bytes for iPXE's `:hex` settings, such as `61:62:63`: any byte can be written that way.
 struct Hex(String);
 
 impl fmt::Display for Hex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, byte) in self.0.bytes().enumerate() {
-            let separator = if at == 0 { "" } else { ":" };
+        for (index, byte) in self.0.bytes().enumerate() {
+            let separator = if index == 0 { "" } else { ":" };
             write!(f, "{separator}{byte:02x}")?;
         }
         Ok(())
     }
 }
 
-/// The URL that a machine asks, which it writes past the escaper: `${…}`, `?` and `&` are meant. It is built here
-/// alone, of literals, a checked base, and values of types that hold nothing else than their kind.
+/// The URL of the next boot request. It bypasses the escaper, since its `${…}`, `?` and `&` are intended.
+///
+/// Built here only: from literals, a checked base URL, and values whose types allow no special characters.
 struct Url(String);
 
 impl Url {
-    /// iPXE fills in who it is. `netX` is the card it booted through.
-    fn gathering(base: &str, journey: Journey) -> Self {
+    /// The first boot request: iPXE expands the facts. `netX` is the boot card.
+    fn for_first_request(base: &str, journey: Journey) -> Self {
         let macs: Vec<_> = (0..MAX_MACS).map(|card| format!("${{net{card}/mac:hexhyp}}")).collect();
         Self(format!(
             "{base}boot/${{netX/mac:hexhyp}}?macs={}&uuid=${{uuid}}&platform=${{platform}}&arch=${{buildarch}}&journey={journey}&try=1",
@@ -279,20 +287,20 @@ impl Url {
         ))
     }
 
-    /// What the machine said of itself, said again.
-    fn again(asker: &Asker, attempt: u32) -> Self {
-        let macs: Vec<_> = asker.macs.iter().map(|mac| mac.hyphenated()).collect();
-        let mut url = format!("{}?macs={}", asker.mac().hyphenated(), macs.join(","));
-        if let Some(uuid) = asker.uuid {
+    /// A later boot request: repeats the facts of the first one.
+    fn for_retry(request: &BootRequest, attempt: u32) -> Self {
+        let macs: Vec<_> = request.macs.iter().map(|mac| mac.to_hyphenated()).collect();
+        let mut url = format!("{}?macs={}", request.mac().to_hyphenated(), macs.join(","));
+        if let Some(uuid) = request.uuid {
             url.push_str(&format!("&uuid={uuid}"));
         }
-        if let Some(platform) = asker.platform {
+        if let Some(platform) = request.platform {
             url.push_str(&format!("&platform={}", platform.as_str()));
         }
-        if let Some(arch) = &asker.arch {
+        if let Some(arch) = &request.arch {
             url.push_str(&format!("&arch={arch}"));
         }
-        if let Some(journey) = &asker.journey {
+        if let Some(journey) = &request.journey {
             url.push_str(&format!("&journey={journey}"));
         }
         Self(format!("{url}&try={attempt}"))

@@ -1,40 +1,47 @@
-//! The script that a machine would get, for people: without the secrets it would hold.
+//! Builds the boot script for display, with secrets masked.
 
 use secrecy::SecretString;
 
-use super::{ScriptError, answer};
+use super::{ScriptError, build_script};
 use crate::config::BootConfig;
-use crate::model::{Answer, Asker, BootPlan, Chap, Volume};
+use crate::model::{BootAnswer, BootPlan, BootRequest, BootVolume, Chap};
 
-/// How a line that sets a secret begins.
-const SECRETS: [&str; 2] = ["set password:hex ", "set reverse-password:hex "];
-/// What stands in the place of a secret, as in Ironic's API.
+/// The prefixes of lines that set a secret.
+const SECRET_PREFIXES: [&str; 2] = ["set password:hex ", "set reverse-password:hex "];
+/// Replaces a secret, as in Ironic's API.
 const MASK: &str = "******";
 
-/// The text of an answer's script. No secret is in it at any time: what is written is a plan that has none.
-pub fn preview(decided: &Answer, asker: &Asker, config: BootConfig) -> Result<String, ScriptError> {
-    let script = match decided {
-        Answer::Boot(plan) => answer(&Answer::Boot(Box::new(masked(plan))), asker, config)?,
-        other => answer(other, asker, config)?,
+/// Builds the text of an answer's script. Masks the plan before rendering, so no secret is ever in the text.
+pub fn preview(
+    answer: &BootAnswer,
+    request: &BootRequest,
+    config: BootConfig,
+) -> Result<String, ScriptError> {
+    let script = match answer {
+        BootAnswer::Boot(plan) => {
+            build_script(&BootAnswer::Boot(Box::new(mask_plan(plan))), request, config)?
+        }
+        other => build_script(other, request, config)?,
     };
     let lines = script.into_text();
-    let lines = lines.lines().map(|line| match SECRETS.iter().find(|begin| line.starts_with(**begin)) {
-        Some(begin) => format!("{begin}{MASK}\n"),
-        None => format!("{line}\n"),
-    });
+    let lines =
+        lines.lines().map(|line| match SECRET_PREFIXES.iter().find(|prefix| line.starts_with(**prefix)) {
+            Some(prefix) => format!("{prefix}{MASK}\n"),
+            None => format!("{line}\n"),
+        });
     Ok(lines.collect())
 }
 
-fn masked(plan: &BootPlan) -> BootPlan {
+fn mask_plan(plan: &BootPlan) -> BootPlan {
     let mut plan = plan.clone();
     for volume in std::iter::once(&mut plan.boot).chain(&mut plan.data) {
-        mask(volume);
+        mask_volume(volume);
     }
     plan
 }
 
-/// How much room there is for volumes depends on how long their secrets are.
-fn mask(volume: &mut Volume) {
+/// Keeps the length of the secret, since the layout of the iBFT depends on it.
+fn mask_volume(volume: &mut BootVolume) {
     use secrecy::ExposeSecret as _;
     if let Some(Chap { password, .. }) = &mut volume.chap {
         let stars = "*".repeat(password.expose_secret().len());
@@ -51,8 +58,8 @@ mod tests {
     use crate::model::{Mac, SanUri};
 
     #[test]
-    fn a_preview_is_the_script_without_its_secrets() {
-        let volume = |id: &str, password: &str| Volume {
+    fn preview_is_the_script_with_masked_secrets() {
+        let volume = |id: &str, password: &str| BootVolume {
             id: id.to_owned(),
             paths: vec![SanUri {
                 portal: "192.0.2.1:3260".parse().expect("a portal"),
@@ -70,15 +77,15 @@ mod tests {
             loader: None,
             notes: Vec::new(),
         };
-        let (asker, config) = (Asker::new(Mac::new([2, 0, 0, 0, 0, 1])), Config::default().boot);
-        let decided = Answer::Boot(Box::new(plan));
-        let sent = answer(&decided, &asker, config).expect("is written").into_text();
-        let shown = preview(&decided, &asker, config).expect("is written");
+        let (request, config) = (BootRequest::new(Mac::new([2, 0, 0, 0, 0, 1])), Config::default().boot);
+        let answer = BootAnswer::Boot(Box::new(plan));
+        let sent = build_script(&answer, &request, config).expect("the script is built").into_text();
+        let preview = preview(&answer, &request, config).expect("the script is built");
         let hex =
             |secret: &str| secret.bytes().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":");
         let expected = sent.replace(&hex("hunter2"), MASK).replace(&hex("swordfish"), MASK);
-        assert_eq!(shown, expected);
-        assert_eq!(shown.matches(MASK).count(), sent.matches("set password:hex").count());
-        assert!(shown.contains("set username:hex 75:73:65:72\n"));
+        assert_eq!(preview, expected);
+        assert_eq!(preview.matches(MASK).count(), sent.matches("set password:hex").count());
+        assert!(preview.contains("set username:hex 75:73:65:72\n"));
     }
 }

@@ -1,4 +1,4 @@
-//! Golden files for every kind of script, and the proof that no value can change what a script means.
+//! Golden files for every kind of script, and property tests that no value can change a script's meaning.
 
 use std::time::Duration;
 
@@ -6,26 +6,26 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::config::WhenAway;
-use crate::model::{Lun, Mac, Volume};
+use crate::config::OutagePolicy;
+use crate::model::{BootVolume, Lun, Mac};
 
 const CONFIG: BootConfig = BootConfig {
-    unknown: Afterwards::Exit,
-    refused: Afterwards::Exit,
+    unknown: FailureAction::Exit,
+    refused: FailureAction::Exit,
     tries: 10,
     verify_mac: false,
-    when_cinder_is_away: WhenAway::LastKnown,
+    when_cinder_is_away: OutagePolicy::LastKnown,
     last_known_max_age: Duration::from_secs(60),
 };
 
-fn asker() -> Asker {
-    Asker {
+fn boot_request() -> BootRequest {
+    BootRequest {
         platform: Some(Platform::Uefi),
         arch: Some("x86_64".into()),
         uuid: Some(Uuid::from_u128(0x2f1d_cbe7)),
         journey: Some("5ca1ab1e5ca1ab1e".into()),
         attempt: 2,
-        ..Asker::new(mac(1)).with_macs([mac(1), mac(2)])
+        ..BootRequest::new(mac(1)).with_macs([mac(1), mac(2)])
     }
 }
 
@@ -45,11 +45,11 @@ fn chap(username: &str, password: &str) -> Chap {
     Chap { username: username.into(), password: password.into() }
 }
 
-fn volume(id: &str, paths: Vec<SanUri>, chap: Option<Chap>) -> Volume {
-    Volume { id: id.into(), paths, chap }
+fn volume(id: &str, paths: Vec<SanUri>, chap: Option<Chap>) -> BootVolume {
+    BootVolume { id: id.into(), paths, chap }
 }
 
-fn plan(boot: Volume, data: Vec<Volume>) -> BootPlan {
+fn plan(boot: BootVolume, data: Vec<BootVolume>) -> BootPlan {
     BootPlan {
         node: Uuid::nil(),
         label: "web-1".into(),
@@ -65,33 +65,38 @@ fn simple() -> BootPlan {
     plan(volume("root", vec![path("192.0.2.1", 1, "root")], Some(chap("u", "p#${x} \\"))), vec![])
 }
 
-fn rendered(given: &Answer, asker: &Asker, config: BootConfig) -> String {
-    answer(given, asker, config).expect("is written").into_text()
+fn render_text(answer: &BootAnswer, request: &BootRequest, config: BootConfig) -> String {
+    build_script(answer, request, config).expect("the script is built").into_text()
 }
 
 /// Compares with `tests/golden/scripts/NAME`; with `BLESS=1` in the environment, writes it.
 fn golden(name: &str, text: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/scripts").join(name);
     if std::env::var_os("BLESS").is_some() {
-        std::fs::create_dir_all(path.parent().expect("a directory")).expect("is made");
-        std::fs::write(&path, text).expect("is written");
+        std::fs::create_dir_all(path.parent().expect("a directory")).expect("the directory is created");
+        std::fs::write(&path, text).expect("the golden file is written");
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(text == expected, "{name} differs; BLESS=1 accepts this:\n{text}");
 }
 
 #[test]
-fn the_script_for_everybody() {
-    golden("gather.ipxe", &gather("", Journey(0x5ca1_ab1e_5ca1_ab1e)).expect("is written").into_text());
+fn gather_script() {
+    golden(
+        "gather.ipxe",
+        &build_gather("", Journey(0x5ca1_ab1e_5ca1_ab1e)).expect("the script is built").into_text(),
+    );
     golden(
         "gather-over-tftp.ipxe",
-        &gather("http://192.0.2.1:8080/", Journey(0x5ca1_ab1e_5ca1_ab1e)).expect("is written").into_text(),
+        &build_gather("http://192.0.2.1:8080/", Journey(0x5ca1_ab1e_5ca1_ab1e))
+            .expect("the script is built")
+            .into_text(),
     );
 }
 
 #[test]
 fn boot_from_one_volume() {
-    golden("boot.ipxe", &rendered(&Answer::Boot(Box::new(simple())), &asker(), CONFIG));
+    golden("boot.ipxe", &render_text(&BootAnswer::Boot(Box::new(simple())), &boot_request(), CONFIG));
 }
 
 #[test]
@@ -105,39 +110,48 @@ fn boot_from_one_of_several_volumes_with_several_paths_and_a_loader() {
     let data = volume("data", vec![path("192.0.2.3", 2, "data")], Some(chap("v", "other")));
     let loader = Some(r"\EFI\debian\shimx64.efi".parse().expect("a path"));
     let plan = BootPlan { loader, ..plan(boot, vec![open, data]) };
-    let answer = Answer::Boot(Box::new(plan));
-    golden("boot-several.ipxe", &rendered(&answer, &asker(), CONFIG));
-    let bios = Asker { platform: Some(Platform::Bios), ..asker() };
-    golden("boot-several-bios.ipxe", &rendered(&answer, &bios, CONFIG));
+    let answer = BootAnswer::Boot(Box::new(plan));
+    golden("boot-several.ipxe", &render_text(&answer, &boot_request(), CONFIG));
+    let bios = BootRequest { platform: Some(Platform::Bios), ..boot_request() };
+    golden("boot-several-bios.ipxe", &render_text(&answer, &bios, CONFIG));
 }
 
 #[test]
-fn the_last_try() {
-    let last = Asker { attempt: 10, ..asker() };
-    golden("boot-last-try.ipxe", &rendered(&Answer::Boot(Box::new(simple())), &last, CONFIG));
+fn boot_script_of_the_last_try() {
+    let last = BootRequest { attempt: 10, ..boot_request() };
+    golden("boot-last-try.ipxe", &render_text(&BootAnswer::Boot(Box::new(simple())), &last, CONFIG));
 }
 
 #[test]
-fn every_other_answer() {
-    let reason = String::from("node web-1 is in maintenance: new disk");
-    golden("wait.ipxe", &rendered(&Answer::Wait { reason: reason.clone(), seconds: 7 }, &asker(), CONFIG));
-    golden("local-disk.ipxe", &rendered(&Answer::LocalDisk { reason: reason.clone() }, &asker(), CONFIG));
-    golden("refuse.ipxe", &rendered(&Answer::Refuse { reason: reason.clone() }, &asker(), CONFIG));
-    let unknown = Answer::Unknown { reason };
-    golden("unknown-exit.ipxe", &rendered(&unknown, &asker(), CONFIG));
-    let retry = BootConfig { unknown: Afterwards::Retry, ..CONFIG };
-    golden("unknown-retry.ipxe", &rendered(&unknown, &Asker::new(mac(1)), retry));
-    let shell = BootConfig { unknown: Afterwards::Shell, ..CONFIG };
-    golden("unknown-shell.ipxe", &rendered(&unknown, &asker(), shell));
+fn scripts_of_other_answers() {
+    let reason = String::from("node web-1: maintenance is set (new disk)");
+    golden(
+        "wait.ipxe",
+        &render_text(&BootAnswer::Wait { reason: reason.clone(), seconds: 7 }, &boot_request(), CONFIG),
+    );
+    golden(
+        "local-disk.ipxe",
+        &render_text(&BootAnswer::LocalDisk { reason: reason.clone() }, &boot_request(), CONFIG),
+    );
+    golden(
+        "refuse.ipxe",
+        &render_text(&BootAnswer::Refused { reason: reason.clone() }, &boot_request(), CONFIG),
+    );
+    let unknown = BootAnswer::Unknown { reason };
+    golden("unknown-exit.ipxe", &render_text(&unknown, &boot_request(), CONFIG));
+    let retry = BootConfig { unknown: FailureAction::Retry, ..CONFIG };
+    golden("unknown-retry.ipxe", &render_text(&unknown, &BootRequest::new(mac(1)), retry));
+    let shell = BootConfig { unknown: FailureAction::Shell, ..CONFIG };
+    golden("unknown-shell.ipxe", &render_text(&unknown, &boot_request(), shell));
 }
 
-/// The words that a script of this shape always has, with placeholders for the values.
+/// Splits a script into words, with placeholders for the values.
 fn shape(script: &str, values: &[&str]) -> Vec<Vec<String>> {
     let is_text = |words: &[String]| words.first().is_some_and(|word| word == "echo");
     let mut lines = tokens::lines(script);
     for words in &mut lines {
         if is_text(words) {
-            // `echo` takes any number of words; what matters is that none of them is more than a word.
+            // `echo` takes any number of words, but none of them may be an operator or expand.
             for word in words.iter().skip(1) {
                 assert!(!["||", "&&", ";"].contains(&word.as_str()), "{word} on the console");
                 for name in tokens::expansions(word) {
@@ -159,23 +173,23 @@ fn hex(text: &str) -> String {
     Hex(text.into()).to_string()
 }
 
-/// Texts of what means something to iPXE, which random characters would hardly ever be.
-fn treacherous() -> impl Strategy<Value = String> {
+/// Texts of iPXE's special characters, which random text would rarely contain.
+fn ipxe_syntax() -> impl Strategy<Value = String> {
     let pieces =
         ["#", ";", "||", "&&", "\\", "$", "{", "}", "${rc}", " ", "\n", "\r", "\t", "a", "-", ":", "é"];
-    let made = proptest::collection::vec(proptest::sample::select(pieces.to_vec()), 0..16);
-    prop_oneof![made.prop_map(|pieces| pieces.concat()), any::<String>()]
+    let texts = proptest::collection::vec(proptest::sample::select(pieces.to_vec()), 0..16);
+    prop_oneof![texts.prop_map(|pieces| pieces.concat()), any::<String>()]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever names, secrets and places come in: either a type refuses them, or the script has exactly the lines
-    /// and words of the simplest one, and the values stand in it whole.
+    /// For any names, secrets and portals: either a type rejects them, or the script has exactly the lines and words
+    /// of the simplest script, and contains each value as one word.
     #[test]
     fn no_value_can_add_a_word_a_comment_or_a_line(
-        label in treacherous(),
-        id in treacherous(),
+        label in ipxe_syntax(),
+        id in ipxe_syntax(),
         suffix in prop_oneof!["[-a-zA-Z0-9.:_]{0,24}", "[-a-zA-Z0-9.:_ #$|&;{}\\\\\n\r\t\"']{0,24}"],
         portal in prop_oneof![
             Just("192.0.2.1:3260".to_owned()), Just("[2001:db8::1]:1".to_owned()), "[-a-z0-9.:\\[\\] #${}\n]{1,30}",
@@ -191,50 +205,51 @@ proptest! {
         };
         let uri = SanUri { portal, lun: Lun::new(lun), target: target.clone() };
         let chap = Chap { username: username.clone(), password: password.clone().into() };
-        let given = BootPlan {
+        let plan = BootPlan {
             label,
             initiator: target.clone(),
             loader: Some(loader),
             ..plan(volume(&id, vec![uri.clone()], Some(chap)), vec![])
         };
-        let loader = given.loader.as_ref().expect("was set").to_string();
+        let loader = plan.loader.as_ref().expect("the loader is set").to_string();
         let mut simplest = BootPlan { loader: Some("\\EFI\\a.efi".parse().expect("a path")), ..simple() };
-        // An IPv6 portal comes with a warning, so both have the same one.
+        // An IPv6 portal adds a warning, so both plans have the same portal.
         simplest.boot.paths[0].portal = uri.portal.clone();
         let first = &simplest.boot.paths[0].to_string();
         let expected = shape(
-            &rendered(&Answer::Boot(Box::new(simplest.clone())), &asker(), CONFIG),
+            &render_text(&BootAnswer::Boot(Box::new(simplest.clone())), &boot_request(), CONFIG),
             &["iqn.2017-08.org.openstack.web-1", first, &hex("u"), &hex("p#${x} \\"), "\\EFI\\a.efi"],
         );
         let got = shape(
-            &rendered(&Answer::Boot(Box::new(given)), &asker(), CONFIG),
+            &render_text(&BootAnswer::Boot(Box::new(plan)), &boot_request(), CONFIG),
             &[target.as_str(), &uri.to_string(), &hex(&username), &hex(&password), &loader],
         );
         prop_assert_eq!(got, expected);
     }
 
-    /// A reason may be any text: it stays on its line.
+    /// Any text as a reason stays within its line.
     #[test]
-    fn no_reason_can_be_more_than_a_text(reason in treacherous()) {
-        for given in [
-            Answer::Wait { reason: reason.clone(), seconds: 1 },
-            Answer::Refuse { reason: reason.clone() },
-            Answer::LocalDisk { reason: reason.clone() },
+    fn no_reason_can_add_a_line(reason in ipxe_syntax()) {
+        for answer in [
+            BootAnswer::Wait { reason: reason.clone(), seconds: 1 },
+            BootAnswer::Refused { reason: reason.clone() },
+            BootAnswer::LocalDisk { reason: reason.clone() },
         ] {
-            let plain = match given {
-                Answer::Wait { .. } => Answer::Wait { reason: "x".into(), seconds: 1 },
-                Answer::Refuse { .. } => Answer::Refuse { reason: "x".into() },
-                _ => Answer::LocalDisk { reason: "x".into() },
+            let plain = match answer {
+                BootAnswer::Wait { .. } => BootAnswer::Wait { reason: "x".into(), seconds: 1 },
+                BootAnswer::Refused { .. } => BootAnswer::Refused { reason: "x".into() },
+                _ => BootAnswer::LocalDisk { reason: "x".into() },
             };
-            let got = shape(&rendered(&given, &asker(), CONFIG), &[]);
-            prop_assert_eq!(got, shape(&rendered(&plain, &asker(), CONFIG), &[]));
+            let got = shape(&render_text(&answer, &boot_request(), CONFIG), &[]);
+            prop_assert_eq!(got, shape(&render_text(&plain, &boot_request(), CONFIG), &[]));
         }
     }
 }
 
 #[test]
-fn a_script_shows_its_secrets_to_no_log() {
-    let script = answer(&Answer::Boot(Box::new(simple())), &asker(), CONFIG).expect("is written");
+fn debug_output_hides_secrets() {
+    let script = build_script(&BootAnswer::Boot(Box::new(simple())), &boot_request(), CONFIG)
+        .expect("the script is built");
     assert!(!format!("{script:?} {:?}", simple()).contains(&hex("p#${x} \\")));
     assert!(!format!("{:?}", simple()).contains("p#"));
 }

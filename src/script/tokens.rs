@@ -1,27 +1,27 @@
-//! A script read as iPXE reads it (`src/image/script.c` and `src/core/exec.c`), for tests: lines, words, operators,
-//! labels, and what expands.
+//! Tokenizer for tests: splits a script into lines and words by iPXE's rules (`src/image/script.c` and
+//! `src/core/exec.c`).
 
-/// The words of every line that is not empty, operators among them.
+/// Splits each non-empty line into its words, including operators.
 pub(super) fn lines(script: &str) -> Vec<Vec<String>> {
     let mut lines = Vec::new();
     let mut rest = script;
     while !rest.is_empty() {
-        let (mut line, mut tail) = cut(rest);
-        let mut whole = String::new();
-        // A backslash at the end takes the next line in.
+        let (mut line, mut tail) = split_line(rest);
+        let mut full_line = String::new();
+        // A final backslash joins the next line.
         while let Some(joined) = line.strip_suffix('\\') {
-            whole.push_str(joined);
-            (line, tail) = cut(tail);
+            full_line.push_str(joined);
+            (line, tail) = split_line(tail);
             if tail.is_empty() && line.is_empty() {
                 break;
             }
         }
-        whole.push_str(line);
+        full_line.push_str(line);
         rest = tail;
-        let words: Vec<String> = whole
+        let words: Vec<String> = full_line
             .split([' ', '\t', '\u{b}', '\u{c}', '\r'])
             .filter(|word| !word.is_empty())
-            .take_while(|word| !word.starts_with('#') || whole.starts_with("#!ipxe"))
+            .take_while(|word| !word.starts_with('#') || full_line.starts_with("#!ipxe"))
             .map(str::to_owned)
             .collect();
         if !words.is_empty() {
@@ -31,14 +31,14 @@ pub(super) fn lines(script: &str) -> Vec<Vec<String>> {
     lines
 }
 
-fn cut(text: &str) -> (&str, &str) {
+fn split_line(text: &str) -> (&str, &str) {
     let (line, rest) = text.split_once('\n').unwrap_or((text, ""));
     (line.strip_suffix('\r').unwrap_or(line), rest)
 }
 
-/// What would be expanded in a word: the names between `${` and `}`.
+/// The names that iPXE would expand in a word: those between `${` and `}`.
 pub(super) fn expansions(word: &str) -> Vec<String> {
     word.match_indices("${")
-        .filter_map(|(at, _)| word[at + 2..].split_once('}').map(|(name, _)| name.to_owned()))
+        .filter_map(|(index, _)| word[index + 2..].split_once('}').map(|(name, _)| name.to_owned()))
         .collect()
 }

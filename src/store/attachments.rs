@@ -1,8 +1,9 @@
-//! [`Attachments`]: the records of what volboot holds in Cinder, over a [`Store`].
+//! [`Attachments`]: the records of attachments in Cinder, over a [`Store`].
 //!
-//! There is one for a node and a volume. It is written by whoever works on it, and by the inventory, which turns it to
-//! `detaching` in the same batch in which the node loses the volume: so between the two nothing can be forgotten.
-//! Everybody else may have changed a record since it was read, so a change is a function that may be asked again.
+//! There is one record per node and volume, with two writers: the task that works on the attachment, and the
+//! inventory. The inventory sets `detaching` in the same batch in which the node loses the volume, so no attachment
+//! is forgotten. Updates use optimistic concurrency: a change is a function, which is called again after a write
+//! conflict.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,14 +12,14 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::inventory::{guard_key, record_key};
-use super::{Batch, Changes, Record, Revision, Store, StoreError, Versioned, WriteError};
+use super::{Batch, ChangeSet, Record, Revision, Store, StoreError, Versioned, WriteError};
 use crate::model::{Attachment, AttachmentState, Node, StorageInterface, VolumeTarget};
 
-/// Where all of them are.
+/// The key prefix of all attachments.
 const PREFIX: &str = "attachment/";
-/// How many are read at once.
+/// Records per read.
 const PAGE: usize = 100;
-/// How often a change is tried again after others were quicker.
+/// Attempts at a write before giving up after write conflicts.
 const ATTEMPTS: usize = 100;
 
 /// The attachments' records. Cheap to clone.
@@ -41,63 +42,63 @@ impl Attachments {
 
     /// The attachment of a volume to a node.
     pub async fn get(&self, node: Uuid, volume: &str) -> Result<Option<Attachment>, StoreError> {
-        Ok(self.version(&key(node, volume)).await?.map(|found| found.value))
+        Ok(self.get_versioned(&key(node, volume)).await?.map(|record| record.value))
     }
 
     /// All attachments of a node.
-    pub async fn of_node(&self, node: Uuid) -> Result<Vec<Attachment>, StoreError> {
-        self.all_under(&node_prefix(node)).await
+    pub async fn list_by_node(&self, node: Uuid) -> Result<Vec<Attachment>, StoreError> {
+        self.list_under(&node_prefix(node)).await
     }
 
-    /// All attachments there are.
-    pub async fn all(&self) -> Result<Vec<Attachment>, StoreError> {
-        self.all_under(PREFIX).await
+    /// All attachments.
+    pub async fn list_all(&self) -> Result<Vec<Attachment>, StoreError> {
+        self.list_under(PREFIX).await
     }
 
-    /// All attachments of a volume, to whichever node. Reads all there are: for what seldom happens.
-    pub async fn of_volume(&self, volume: &str) -> Result<Vec<Attachment>, StoreError> {
-        Ok(self.all().await?.into_iter().filter(|attachment| attachment.volume == volume).collect())
+    /// All attachments of a volume, over all nodes. Reads every attachment: for rare operations only.
+    pub async fn list_by_volume(&self, volume: &str) -> Result<Vec<Attachment>, StoreError> {
+        Ok(self.list_all().await?.into_iter().filter(|attachment| attachment.volume == volume).collect())
     }
 
-    async fn all_under(&self, prefix: &str) -> Result<Vec<Attachment>, StoreError> {
+    async fn list_under(&self, prefix: &str) -> Result<Vec<Attachment>, StoreError> {
         let mut all = Vec::new();
         let mut after = None;
         loop {
             let page = self.store.list(prefix, after.as_deref(), PAGE).await?;
             let Some(last) = page.last().map(|record| record.key.clone()) else { return Ok(all) };
-            let complete = page.len() < PAGE;
-            all.extend(page.iter().filter_map(readable));
-            if complete {
+            let is_last_page = page.len() < PAGE;
+            all.extend(page.iter().filter_map(decode_or_log));
+            if is_last_page {
                 return Ok(all);
             }
             after = Some(last);
         }
     }
 
-    /// Writes down that an attachment is about to be created: if its node and its target still want the volume, and
-    /// there is no other for it. Returns whether it was written.
-    pub async fn intend(&self, intended: &Attachment) -> Result<bool, StoreError> {
-        let guard_key = guard_key(intended.node);
+    /// Records the intent to create an attachment, if node and target still call for the volume, and the pair has no
+    /// attachment yet. Returns whether the intent was written.
+    pub async fn intend(&self, attachment: &Attachment) -> Result<bool, StoreError> {
+        let guard_key = guard_key(attachment.node);
         let keys = [
-            record_key::<Node>(intended.node),
-            record_key::<VolumeTarget>(intended.target),
+            record_key::<Node>(attachment.node),
+            record_key::<VolumeTarget>(attachment.target),
             guard_key.clone(),
         ];
-        let key = key(intended.node, &intended.volume);
+        let key = key(attachment.node, &attachment.volume);
         for _ in 0..ATTEMPTS {
-            let found = self.store.get(&keys).await?;
-            let [Some(node), Some(target), Some(guard)] = found.as_slice() else { return Ok(false) };
-            if !wanted(intended, &read(node)?, &read(target)?) {
+            let records = self.store.get(&keys).await?;
+            let [Some(node), Some(target), Some(guard)] = records.as_slice() else { return Ok(false) };
+            if !is_wanted(attachment, &decode_value(node)?, &decode_value(target)?) {
                 return Ok(false);
             }
-            // The guard is touched as by anything else that the node gets: so it cannot lose all it has meanwhile.
+            // The guard changes, as with every new record of the node: a concurrent release of all volumes conflicts.
             let batch = Batch::default()
-                .unchanged(&node.key, node.revision)
-                .unchanged(&target.key, target.revision)
-                .unchanged(&guard_key, guard.revision)
-                .absent(&key)
+                .require_unchanged(&node.key, node.revision)
+                .require_unchanged(&target.key, target.revision)
+                .require_unchanged(&guard_key, guard.revision)
+                .require_absent(&key)
                 .put(&guard_key, "")
-                .put(&key, encode(intended)?);
+                .put(&key, encode(attachment)?);
             match self.store.write(batch).await {
                 Ok(_) => return Ok(true),
                 Err(WriteError::Conflict(condition)) if condition.key() == key => return Ok(false),
@@ -105,59 +106,62 @@ impl Attachments {
                 Err(WriteError::Store(error)) => return Err(error),
             }
         }
-        Err(too_busy())
+        Err(conflict_limit_error())
     }
 
-    /// Changes an attachment, if it is still the same one. Returns what it is then; `None` if it is gone.
+    /// Changes an attachment, if its id is still the same. Returns the new record; `None` if it was deleted.
     pub async fn change(
         &self,
-        of: &Attachment,
+        attachment: &Attachment,
         change: impl Fn(&mut Attachment),
     ) -> Result<Option<Attachment>, StoreError> {
-        let key = key(of.node, &of.volume);
+        let key = key(attachment.node, &attachment.volume);
         for _ in 0..ATTEMPTS {
-            let Some(found) = self.version(&key).await?.filter(|found| found.value.id == of.id) else {
+            let Some(old) = self.get_versioned(&key).await?.filter(|old| old.value.id == attachment.id)
+            else {
                 return Ok(None);
             };
-            let mut new = found.value.clone();
+            let mut new = old.value.clone();
             change(&mut new);
-            if new == found.value {
+            if new == old.value {
                 return Ok(Some(new));
             }
-            let batch = Batch::default().unchanged(&key, found.revision).put(&key, encode(&new)?);
+            let batch = Batch::default().require_unchanged(&key, old.revision).put(&key, encode(&new)?);
             match self.store.write(batch).await {
                 Ok(_) => return Ok(Some(new)),
                 Err(WriteError::Conflict(_)) => {}
                 Err(WriteError::Store(error)) => return Err(error),
             }
         }
-        Err(too_busy())
+        Err(conflict_limit_error())
     }
 
-    /// Forgets an attachment, if it is still the same one.
-    pub async fn forget(&self, of: &Attachment) -> Result<(), StoreError> {
-        let key = key(of.node, &of.volume);
+    /// Deletes an attachment's record, if its id is still the same.
+    pub async fn delete(&self, attachment: &Attachment) -> Result<(), StoreError> {
+        let key = key(attachment.node, &attachment.volume);
         for _ in 0..ATTEMPTS {
-            let Some(found) = self.version(&key).await?.filter(|found| found.value.id == of.id) else {
+            let Some(old) = self.get_versioned(&key).await?.filter(|old| old.value.id == attachment.id)
+            else {
                 return Ok(());
             };
-            match self.store.write(Batch::default().unchanged(&key, found.revision).delete(&key)).await {
+            match self.store.write(Batch::default().require_unchanged(&key, old.revision).delete(&key)).await
+            {
                 Ok(_) => return Ok(()),
                 Err(WriteError::Conflict(_)) => {}
                 Err(WriteError::Store(error)) => return Err(error),
             }
         }
-        Err(too_busy())
+        Err(conflict_limit_error())
     }
 
-    /// Waits for changes after `after`; returns the attachments that changed (and are there), and the revision to go
-    /// on from.
-    pub async fn changed(&self, after: Revision) -> Result<(Vec<Attachment>, Revision), StoreError> {
-        let latest = self.store.changed(after).await?;
+    /// Waits for changes after `after`; returns the changed attachments that still exist, and the revision to
+    /// continue from.
+    pub async fn wait_for_change(&self, after: Revision) -> Result<(Vec<Attachment>, Revision), StoreError> {
+        let latest = self.store.wait_for_change(after).await?;
         match self.store.changes(after, PAGE).await? {
-            Changes::Forgotten(from) => Ok((self.all().await?, from)),
-            Changes::Since(changes) => {
-                let to = changes.last().map_or(latest, |change| change.revision);
+            ChangeSet::Compacted(revision) => Ok((self.list_all().await?, revision)),
+            ChangeSet::Since(changes) => {
+                let next = changes.last().map_or(latest, |change| change.revision);
                 let mut keys: Vec<_> = changes
                     .into_iter()
                     .map(|change| change.key)
@@ -166,21 +170,21 @@ impl Attachments {
                 keys.sort();
                 keys.dedup();
                 if keys.is_empty() {
-                    return Ok((Vec::new(), to));
+                    return Ok((Vec::new(), next));
                 }
-                let found = self.store.get(&keys).await?;
-                Ok((found.iter().flatten().filter_map(readable).collect(), to))
+                let records = self.store.get(&keys).await?;
+                Ok((records.iter().flatten().filter_map(decode_or_log).collect(), next))
             }
         }
     }
 
-    async fn version(&self, key: &str) -> Result<Option<Versioned<Attachment>>, StoreError> {
-        let found = self.store.get(&[key.to_owned()]).await?.pop().flatten();
-        found.as_ref().map(decode).transpose()
+    async fn get_versioned(&self, key: &str) -> Result<Option<Versioned<Attachment>>, StoreError> {
+        let record = self.store.get(&[key.to_owned()]).await?.pop().flatten();
+        record.as_ref().map(decode).transpose()
     }
 }
 
-/// Adds to a batch that a node loses a volume, or all: whatever was begun with it is to be undone.
+/// Adds to a batch that a node loses one volume, or all: existing attachments go to `detaching`.
 pub(super) async fn detach(
     store: &dyn Store,
     mut batch: Batch,
@@ -194,18 +198,18 @@ pub(super) async fn detach(
             Some(volume) => store.get(&[key(node, volume)]).await?.into_iter().flatten().collect(),
             None => store.list(&prefix, after.as_deref(), PAGE).await?,
         };
-        let complete = volume.is_some() || page.len() < PAGE;
+        let is_last_page = volume.is_some() || page.len() < PAGE;
         after = page.last().map(|record| record.key.clone());
         for record in page {
             let Versioned { mut value, revision } = decode(&record)?;
             value.state = AttachmentState::Detaching;
-            batch = batch.unchanged(&record.key, revision).put(&record.key, encode(&value)?);
+            batch = batch.require_unchanged(&record.key, revision).put(&record.key, encode(&value)?);
         }
-        if complete {
-            // One that is intended from now on finds its target or the node's guard changed.
+        if is_last_page {
+            // A later `intend` conflicts with the changed target or the changed guard of the node.
             return Ok(match volume {
                 Some(volume) if !batch.put.iter().any(|(put, _)| *put == key(node, volume)) => {
-                    batch.absent(key(node, volume))
+                    batch.require_absent(key(node, volume))
                 }
                 _ => batch,
             });
@@ -213,14 +217,14 @@ pub(super) async fn detach(
     }
 }
 
-/// Whether a node still is to have a volume.
-fn wanted(intended: &Attachment, node: &Node, target: &VolumeTarget) -> bool {
+/// Whether node and target still call for the attachment.
+fn is_wanted(attachment: &Attachment, node: &Node, target: &VolumeTarget) -> bool {
     node.storage_interface == StorageInterface::Cinder
         && !node.undeployed
-        && (target.node_uuid, &target.volume_id) == (intended.node, &intended.volume)
+        && (target.node_uuid, &target.volume_id) == (attachment.node, &attachment.volume)
 }
 
-/// The volume's id is free text, so it comes last.
+/// The key of an attachment. The volume's id is free text, so it comes last.
 fn key(node: Uuid, volume: &str) -> String {
     format!("{}{volume}", node_prefix(node))
 }
@@ -234,23 +238,23 @@ fn encode(attachment: &Attachment) -> Result<Vec<u8>, StoreError> {
 }
 
 fn decode(record: &Record) -> Result<Versioned<Attachment>, StoreError> {
-    Ok(Versioned { value: read(record)?, revision: record.revision })
+    Ok(Versioned { value: decode_value(record)?, revision: record.revision })
 }
 
-/// One that cannot be read must not stand in the way of the others.
-fn readable(record: &Record) -> Option<Attachment> {
-    let read = read(record);
-    if let Err(error) = &read {
-        tracing::error!(error = %error, "an attachment is passed over");
+/// Decodes a record of a list, in which one damaged record must not block the others.
+fn decode_or_log(record: &Record) -> Option<Attachment> {
+    let attachment = decode_value(record);
+    if let Err(error) = &attachment {
+        tracing::error!(error = %error, "attachment record skipped");
     }
-    read.ok()
+    attachment.ok()
 }
 
-fn read<T: DeserializeOwned>(record: &Record) -> Result<T, StoreError> {
+fn decode_value<T: DeserializeOwned>(record: &Record) -> Result<T, StoreError> {
     serde_json::from_slice(&record.value)
         .map_err(|error| StoreError::Damaged(format!("{}: {error}", record.key)))
 }
 
-fn too_busy() -> StoreError {
-    StoreError::Unavailable(format!("others were quicker {ATTEMPTS} times in a row"))
+fn conflict_limit_error() -> StoreError {
+    StoreError::Unavailable(format!("gave up after {ATTEMPTS} write conflicts"))
 }

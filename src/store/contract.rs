@@ -1,4 +1,4 @@
-//! [`Store`]: the contract that every place for records fulfils.
+//! [`Store`]: the contract of every store, on keys, bytes, revisions and conditional batches.
 
 use std::fmt;
 use std::future::Future;
@@ -8,41 +8,41 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The number of a write. It grows with every write to the store, whatever it wrote.
+/// The number of a write. It grows with every write to the store, whatever the keys.
 pub type Revision = u64;
 
-/// A future of a store's answer. Boxed, so that a store can be used as `dyn Store`.
-pub type Answering<'a, T, E = StoreError> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>;
+/// A future of a store's method. Boxed, so that `dyn Store` works.
+pub type StoreFuture<'a, T, E = StoreError> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>;
 
-/// One record: bytes under a key, and the write they come from.
+/// One record: bytes under a key, and the revision of their write.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Its key.
+    /// The record's key.
     pub key: String,
-    /// The revision of the write that put it there.
+    /// The revision of the last write to the record.
     pub revision: Revision,
-    /// Its content.
+    /// The record's content.
     pub value: Vec<u8>,
 }
 
 impl fmt::Debug for Record {
-    /// Leaves the value out: it may hold secrets.
+    /// Leaves out the value, which may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{} ({} bytes)", self.key, self.revision, self.value.len())
     }
 }
 
-/// What must hold for a batch to be applied.
+/// A precondition of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
-    /// The record under the key is the one of this revision.
+    /// The record under the key still has this revision.
     Unchanged(String, Revision),
-    /// There is no record under the key.
+    /// No record exists under the key.
     Absent(String),
 }
 
 impl Condition {
-    /// The key it speaks of.
+    /// The condition's key.
     pub fn key(&self) -> &str {
         match self {
             Self::Unchanged(key, _) | Self::Absent(key) => key,
@@ -50,26 +50,26 @@ impl Condition {
     }
 }
 
-/// Conditions and writes that belong together: applied whole, or not at all.
+/// Conditions and writes that are applied atomically.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// All must hold, on the state before the batch.
+    /// All conditions must hold on the state before the batch.
     pub conditions: Vec<Condition>,
-    /// Keys that go. One that is not there is no error. Applied before `put`.
+    /// Keys to delete, before `put` is applied. A missing key is no error.
     pub delete: Vec<String>,
-    /// Records that come, or take the place of those under their keys.
+    /// Records to create or replace.
     pub put: Vec<(String, Vec<u8>)>,
 }
 
 impl Batch {
-    /// Requires that the record is still the one of this revision.
-    pub fn unchanged(mut self, key: impl Into<String>, revision: Revision) -> Self {
+    /// Requires that the record still has this revision.
+    pub fn require_unchanged(mut self, key: impl Into<String>, revision: Revision) -> Self {
         self.conditions.push(Condition::Unchanged(key.into(), revision));
         self
     }
 
-    /// Requires that there is no such record.
-    pub fn absent(mut self, key: impl Into<String>) -> Self {
+    /// Requires that no record exists under the key.
+    pub fn require_absent(mut self, key: impl Into<String>) -> Self {
         self.conditions.push(Condition::Absent(key.into()));
         self
     }
@@ -87,40 +87,40 @@ impl Batch {
     }
 }
 
-/// What one write did to one key.
+/// The change of one key by one write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The write.
+    /// The write's revision.
     pub revision: Revision,
-    /// The key it put or deleted.
+    /// The key that the write put or deleted.
     pub key: String,
 }
 
-/// An answer of the change feed.
+/// A page of the change feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Changes {
-    /// What changed since, oldest first; if the limit cut it, always behind a whole write.
+pub enum ChangeSet {
+    /// The changes since the requested revision, oldest first. A page ends only behind a whole write.
     Since(Vec<Change>),
-    /// So much has changed since that it is not kept any more: list anew, then go on from this revision.
-    Forgotten(Revision),
+    /// The requested revision is older than the feed's retention: list anew, then continue from this revision.
+    Compacted(Revision),
 }
 
-/// Who has taken on some work, and until when others leave it alone.
+/// The lease on a piece of work, which keeps other processes off until it expires.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claim {
-    /// Who holds it: one name per process.
+pub struct Lease {
+    /// The holder: a name per process.
     pub holder: String,
-    /// When it ends if the holder does not renew it.
+    /// When the lease ends unless the holder renews it.
     pub expires: Timestamp,
 }
 
-/// The store could not be read or written.
+/// The store cannot be read or written.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// It does not answer, or its disk does not.
+    /// The store or its disk does not respond.
     #[error("the store is not available: {0}")]
     Unavailable(String),
-    /// What it holds is not what was written.
+    /// The store's content cannot be decoded.
     #[error("the store is damaged: {0}")]
     Damaged(String),
 }
@@ -128,78 +128,76 @@ pub enum StoreError {
 /// A batch was not applied.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum WriteError {
-    /// This condition did not hold; nothing was written.
-    #[error("the record {} was changed by another", .0.key())]
+    /// This condition failed (a write conflict); nothing was written.
+    #[error("write conflict: the record {} has changed since it was read", .0.key())]
     Conflict(Condition),
-    /// The store could not be written. Whether the batch was applied is not known if it was on its way.
+    /// The store failed. If it failed during the write, the batch may or may not have been applied.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// A place for records.
+/// A store of records.
 ///
-/// Handles may be many, in one process or (behind a shared store) in several: the conditions of a batch are the
-/// only lock there is.
+/// There may be many handles, in one process or (to a shared store) in several. The conditions of batches are the
+/// only lock.
 pub trait Store: Send + Sync {
-    /// The records under these keys, in the same order, all of one moment.
-    fn get<'a>(&'a self, keys: &'a [String]) -> Answering<'a, Vec<Option<Record>>>;
+    /// Reads the records under these keys, in the same order, from one snapshot.
+    fn get<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, Vec<Option<Record>>>;
 
-    /// At most `limit` records whose keys begin with `prefix`, in the order of their keys, from the first that is
-    /// greater than `after`.
+    /// Lists at most `limit` records with this key prefix, in key order, with keys greater than `after`.
     fn list<'a>(
         &'a self,
         prefix: &'a str,
         after: Option<&'a str>,
         limit: usize,
-    ) -> Answering<'a, Vec<Record>>;
+    ) -> StoreFuture<'a, Vec<Record>>;
 
-    /// Applies a batch whole, and says so only when it would survive a loss of power.
-    fn write(&self, batch: Batch) -> Answering<'_, Revision, WriteError>;
+    /// Applies a batch atomically; returns once the write would survive a power failure.
+    fn write(&self, batch: Batch) -> StoreFuture<'_, Revision, WriteError>;
 
-    /// What changed by writes after `after`: at least one whole write if there is any, then more up to `limit`
-    /// changes.
-    fn changes(&self, after: Revision, limit: usize) -> Answering<'_, Changes>;
+    /// Reads the changes of writes after `after`: at least one whole write, if any, then more up to `limit` changes.
+    fn changes(&self, after: Revision, limit: usize) -> StoreFuture<'_, ChangeSet>;
 
-    /// Returns as soon as there is a write after `after`, with the latest revision.
-    fn changed(&self, after: Revision) -> Answering<'_, Revision>;
+    /// Waits for a write after `after`; returns the latest revision.
+    fn wait_for_change(&self, after: Revision) -> StoreFuture<'_, Revision>;
 
-    /// Ends the use of the store by this process: what is written after it fails, and who waits in
-    /// [`Store::changed`] is told so. Reads may still be answered.
-    fn close(&self) -> Answering<'_, ()>;
+    /// Closes the store for this process: later writes fail, and so does every [`Store::wait_for_change`]. Reads may
+    /// still succeed.
+    fn close(&self) -> StoreFuture<'_, ()>;
 
-    /// Waits until the store has failed in a way that it does not recover from by itself. Whoever runs it should
-    /// end then, and start anew.
-    fn failed(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>>;
+    /// Waits for a failure from which the store does not recover by itself. The process should then exit and start
+    /// anew.
+    fn wait_for_failure(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>>;
 
-    /// Takes or renews the claim on some work for `holder` until `now + ttl`. Returns `None` if it was taken, else
-    /// the claim of the other who holds it.
-    fn claim<'a>(
+    /// Acquires or renews the lease on `work` for `holder` until `now + ttl`. Returns `None` on success, else the
+    /// present holder's lease.
+    fn acquire_lease<'a>(
         &'a self,
         work: &'a str,
         holder: &'a str,
         now: Timestamp,
         ttl: Duration,
-    ) -> Answering<'a, Option<Claim>> {
+    ) -> StoreFuture<'a, Option<Lease>> {
         Box::pin(async move {
-            let key = [format!("claim/{work}")];
+            let key = [format!("lease/{work}")];
             loop {
-                let found = self.get(&key).await?.pop().flatten();
-                let batch = match &found {
-                    None => Batch::default().absent(&key[0]),
+                let record = self.get(&key).await?.pop().flatten();
+                let batch = match &record {
+                    None => Batch::default().require_absent(&key[0]),
                     Some(record) => {
-                        let claim: Claim = serde_json::from_slice(&record.value)
+                        let lease: Lease = serde_json::from_slice(&record.value)
                             .map_err(|error| StoreError::Damaged(format!("{}: {error}", key[0])))?;
-                        if claim.holder != holder && claim.expires > now {
-                            return Ok(Some(claim));
+                        if lease.holder != holder && lease.expires > now {
+                            return Ok(Some(lease));
                         }
-                        Batch::default().unchanged(&key[0], record.revision)
+                        Batch::default().require_unchanged(&key[0], record.revision)
                     }
                 };
-                let claim = Claim { holder: holder.to_owned(), expires: now + ttl };
-                let value = serde_json::to_vec(&claim).map_err(|e| StoreError::Damaged(e.to_string()))?;
+                let lease = Lease { holder: holder.to_owned(), expires: now + ttl };
+                let value = serde_json::to_vec(&lease).map_err(|e| StoreError::Damaged(e.to_string()))?;
                 match self.write(batch.put(&key[0], value)).await {
                     Ok(_) => return Ok(None),
-                    // Another was quicker: see who it is.
+                    // Another process was faster: read its lease.
                     Err(WriteError::Conflict(_)) => {}
                     Err(WriteError::Store(error)) => return Err(error),
                 }

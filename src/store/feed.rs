@@ -1,31 +1,31 @@
-//! What the stores of one process share to tell of changes: how many are kept, how they are cut, how one waits.
+//! The change feed's rules, common to all stores of one process: retention, page limits and waiting.
 
 use tokio::sync::watch;
 
 use super::contract::{Change, Revision, StoreError};
 
-/// Writes whose changes are kept for the feed.
-pub(super) const KEPT_WRITES: Revision = 10_000;
+/// Writes whose changes the feed retains.
+pub(super) const RETAINED_WRITES: Revision = 10_000;
 
-/// The first `limit` changes, and what else belongs to the last of their writes.
-pub(super) fn whole_writes(changes: impl Iterator<Item = Change>, limit: usize) -> Vec<Change> {
-    let mut taken: Vec<Change> = Vec::new();
+/// Takes the first `limit` changes, and the remaining changes of the last write among them.
+pub(super) fn take_whole_writes(changes: impl Iterator<Item = Change>, limit: usize) -> Vec<Change> {
+    let mut page: Vec<Change> = Vec::new();
     for change in changes {
-        if taken.len() >= limit && taken.last().is_some_and(|last| last.revision != change.revision) {
+        if page.len() >= limit && page.last().is_some_and(|last| last.revision != change.revision) {
             break;
         }
-        taken.push(change);
+        page.push(change);
     }
-    taken
+    page
 }
 
-/// Waits until the latest revision is greater than `after`; fails when its sender is gone.
-pub(super) async fn wait_for(
+/// Waits for a revision greater than `after`; fails once the sender is dropped.
+pub(super) async fn wait_for_revision(
     mut latest: watch::Receiver<Revision>,
     after: Revision,
 ) -> Result<Revision, StoreError> {
     match latest.wait_for(|revision| *revision > after).await {
         Ok(revision) => Ok(*revision),
-        Err(_) => Err(StoreError::Unavailable("it was closed".into())),
+        Err(_) => Err(StoreError::Unavailable("the store is closed".into())),
     }
 }

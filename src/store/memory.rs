@@ -1,4 +1,4 @@
-//! [`MemoryStore`]: the contract fulfilled by a map, for tests and for trying things out.
+//! [`MemoryStore`]: a store in memory, for tests and trials.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -9,14 +9,14 @@ use std::sync::Mutex;
 use tokio::sync::watch;
 
 use super::contract::{
-    Answering, Batch, Change, Changes, Condition, Record, Revision, Store, StoreError, WriteError,
+    Batch, Change, ChangeSet, Condition, Record, Revision, Store, StoreError, StoreFuture, WriteError,
 };
-use super::feed::{KEPT_WRITES, wait_for, whole_writes};
+use super::feed::{RETAINED_WRITES, take_whole_writes, wait_for_revision};
 
-/// Records in memory. They are gone with it.
+/// Records in memory, lost when the store is dropped.
 #[derive(Debug)]
 pub struct MemoryStore {
-    // A std mutex: it is held for the length of a map operation and never across an await.
+    // A std mutex: held for one map operation, never across an await.
     state: Mutex<State>,
     latest: watch::Receiver<Revision>,
 }
@@ -26,15 +26,15 @@ struct State {
     records: BTreeMap<String, (Revision, Vec<u8>)>,
     changes: VecDeque<Change>,
     revision: Revision,
-    /// Gone when the store was closed, and with it who waits for a change.
-    told: Option<watch::Sender<Revision>>,
+    /// `None` once the store is closed, so that `wait_for_change` fails.
+    latest: Option<watch::Sender<Revision>>,
 }
 
 impl Default for MemoryStore {
     fn default() -> Self {
-        let (told, latest) = watch::channel(0);
+        let (sender, latest) = watch::channel(0);
         let state =
-            State { records: BTreeMap::new(), changes: VecDeque::new(), revision: 0, told: Some(told) };
+            State { records: BTreeMap::new(), changes: VecDeque::new(), revision: 0, latest: Some(sender) };
         Self { state: Mutex::new(state), latest }
     }
 }
@@ -60,11 +60,11 @@ impl State {
     }
 
     fn apply(&mut self, batch: Batch) -> Result<Revision, WriteError> {
-        let Some(told) = &self.told else {
-            return Err(StoreError::Unavailable("it was closed".into()).into());
+        let Some(latest) = &self.latest else {
+            return Err(StoreError::Unavailable("the store is closed".into()).into());
         };
-        if let Some(failed) = batch.conditions.iter().find(|condition| !self.holds(condition)) {
-            return Err(WriteError::Conflict(failed.clone()));
+        if let Some(condition) = batch.conditions.iter().find(|condition| !self.holds(condition)) {
+            return Err(WriteError::Conflict(condition.clone()));
         }
         self.revision += 1;
         let revision = self.revision;
@@ -77,17 +77,17 @@ impl State {
             self.changes.push_back(Change { revision, key: key.clone() });
             self.records.insert(key, (revision, value));
         }
-        let oldest = revision.saturating_sub(KEPT_WRITES);
+        let oldest = revision.saturating_sub(RETAINED_WRITES);
         while self.changes.front().is_some_and(|change| change.revision <= oldest) {
             self.changes.pop_front();
         }
-        told.send_replace(revision);
+        latest.send_replace(revision);
         Ok(revision)
     }
 }
 
 impl Store for MemoryStore {
-    fn get<'a>(&'a self, keys: &'a [String]) -> Answering<'a, Vec<Option<Record>>> {
+    fn get<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, Vec<Option<Record>>> {
         Box::pin(async move {
             let state = self.state()?;
             Ok(keys.iter().map(|key| state.record(key)).collect())
@@ -99,7 +99,7 @@ impl Store for MemoryStore {
         prefix: &'a str,
         after: Option<&'a str>,
         limit: usize,
-    ) -> Answering<'a, Vec<Record>> {
+    ) -> StoreFuture<'a, Vec<Record>> {
         Box::pin(async move {
             let state = self.state()?;
             let from = match after {
@@ -116,36 +116,36 @@ impl Store for MemoryStore {
         })
     }
 
-    fn write(&self, batch: Batch) -> Answering<'_, Revision, WriteError> {
+    fn write(&self, batch: Batch) -> StoreFuture<'_, Revision, WriteError> {
         Box::pin(async move { self.state()?.apply(batch) })
     }
 
-    fn changes(&self, after: Revision, limit: usize) -> Answering<'_, Changes> {
+    fn changes(&self, after: Revision, limit: usize) -> StoreFuture<'_, ChangeSet> {
         Box::pin(async move {
             let state = self.state()?;
-            if after < state.revision.saturating_sub(KEPT_WRITES) {
-                return Ok(Changes::Forgotten(state.revision));
+            if after < state.revision.saturating_sub(RETAINED_WRITES) {
+                return Ok(ChangeSet::Compacted(state.revision));
             }
-            Ok(Changes::Since(whole_writes(
+            Ok(ChangeSet::Since(take_whole_writes(
                 state.changes.iter().filter(|change| change.revision > after).cloned(),
                 limit,
             )))
         })
     }
 
-    fn changed(&self, after: Revision) -> Answering<'_, Revision> {
-        Box::pin(wait_for(self.latest.clone(), after))
+    fn wait_for_change(&self, after: Revision) -> StoreFuture<'_, Revision> {
+        Box::pin(wait_for_revision(self.latest.clone(), after))
     }
 
-    fn close(&self) -> Answering<'_, ()> {
+    fn close(&self) -> StoreFuture<'_, ()> {
         Box::pin(async move {
-            let told = self.state()?.told.take();
-            told.map(drop).ok_or_else(|| StoreError::Unavailable("it was closed".into()))
+            let latest = self.state()?.latest.take();
+            latest.map(drop).ok_or_else(|| StoreError::Unavailable("the store is closed".into()))
         })
     }
 
-    fn failed(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>> {
-        // Nothing about a map can fail.
+    fn wait_for_failure(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>> {
+        // A map never fails.
         Box::pin(std::future::pending())
     }
 }

@@ -1,11 +1,12 @@
-//! Where records live: nodes, ports, connectors, targets, and what else must survive a restart.
+//! The store: nodes, ports, connectors, targets, attachments and all else that survives a restart.
 //!
 //! Two layers. [`Store`] is a small contract over keys and bytes, with revisions, conditional batches and a change
-//! feed: narrow enough that a shared store such as etcd can stand behind it. [`Inventory`] is what the rest of the
-//! house uses: typed records, their uniqueness rules and indexes, kept consistent by those conditions alone.
+//! feed: narrow enough for a shared store such as etcd behind it. [`Inventory`] and [`Attachments`] are the layer for
+//! the rest of the crate. They hold typed records with uniqueness rules and indexes, kept consistent by conditions
+//! alone (optimistic concurrency).
 //!
-//! The one invariant: a record and everything derived from it (its unique keys, its places in lists) are written
-//! in one batch, so no crash and no race can part them.
+//! The one invariant: a record and everything derived from it (unique keys, list entries) are written in one batch.
+//! So no crash and no race can separate them.
 
 mod attachments;
 mod contract;
@@ -20,9 +21,9 @@ mod battery;
 
 pub use attachments::Attachments;
 pub use contract::{
-    Answering, Batch, Change, Changes, Claim, Condition, Record, Revision, Store, StoreError, WriteError,
+    Batch, Change, ChangeSet, Condition, Lease, Record, Revision, Store, StoreError, StoreFuture, WriteError,
 };
-pub use inventory::{Enrolment, Inventory, InventoryError, UpdateError};
+pub use inventory::{Enrollment, Inventory, InventoryError, UpdateError};
 pub use memory::MemoryStore;
 pub use redb::{OpenError, RedbStore};
-pub use resource::{Kind, LetGo, Resource, Unique, Versioned};
+pub use resource::{Released, Resource, ResourceKind, UniqueKey, Versioned};

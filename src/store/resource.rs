@@ -1,4 +1,4 @@
-//! [`Resource`]: what the inventory must know of a kind of record to keep its rules.
+//! [`Resource`]: the properties of a record type that the inventory's rules depend on.
 
 use std::fmt;
 
@@ -10,9 +10,9 @@ use uuid::Uuid;
 use super::Revision;
 use crate::model::{Chassis, Mac, Node, Port, PortGroup, StorageInterface, VolumeConnector, VolumeTarget};
 
-/// The kinds of records the inventory holds.
+/// The types of records in the inventory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum ResourceKind {
     /// [`Node`]
     Node,
     /// [`Chassis`]
@@ -27,8 +27,8 @@ pub enum Kind {
     VolumeTarget,
 }
 
-impl Kind {
-    /// The first part of its keys.
+impl ResourceKind {
+    /// The prefix of the type's keys in the store.
     pub(super) const fn prefix(self) -> &'static str {
         match self {
             Self::Node => "node",
@@ -41,14 +41,14 @@ impl Kind {
     }
 }
 
-/// Something no two records share.
+/// A value that no two records share.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unique {
+pub enum UniqueKey {
     /// The UUID of any record.
-    Uuid(Kind, Uuid),
+    Uuid(ResourceKind, Uuid),
     /// A node's name.
     NodeName(String),
-    /// The instance a node serves.
+    /// A node's instance.
     Instance(Uuid),
     /// A port's MAC address.
     Address(Mac),
@@ -56,14 +56,14 @@ pub enum Unique {
     PortGroupName(String),
     /// A port group's MAC address.
     PortGroupAddress(Mac),
-    /// A connector's type and id, on all nodes together.
+    /// A connector's type and id, over all nodes.
     Connector(String, String),
-    /// A target's boot index, on one node.
+    /// A target's boot index, per node.
     BootIndex(Uuid, i64),
 }
 
-impl Unique {
-    /// The key of the record that holds its place. Free text comes last, so that it cannot reach into another's.
+impl UniqueKey {
+    /// The key in the store. Free text comes last, so that one kind of key cannot collide with another.
     pub(super) fn key(&self) -> String {
         match self {
             Self::Uuid(kind, uuid) => format!("{}/{uuid}", kind.prefix()),
@@ -72,14 +72,14 @@ impl Unique {
             Self::Address(mac) => format!("port-address/{mac}"),
             Self::PortGroupName(name) => format!("portgroup-name/{name}"),
             Self::PortGroupAddress(mac) => format!("portgroup-address/{mac}"),
-            // The length keeps ("a", "b/c") and ("a/b", "c") apart.
+            // The length distinguishes ("a", "b/c") from ("a/b", "c").
             Self::Connector(kind, id) => format!("connector-id/{}/{kind}/{id}", kind.len()),
             Self::BootIndex(node, index) => format!("target-boot-index/{node}/{index}"),
         }
     }
 }
 
-impl fmt::Display for Unique {
+impl fmt::Display for UniqueKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Uuid(_, uuid) => write!(f, "the UUID {uuid}"),
@@ -92,65 +92,65 @@ impl fmt::Display for Unique {
     }
 }
 
-/// Which volumes a node no longer has once a record was changed or deleted.
+/// The volumes that a node loses by the change or deletion of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LetGo {
-    /// It has what it had.
+pub enum Released {
+    /// No volume.
     Nothing,
-    /// This node, this volume.
+    /// This node's attachment to this volume.
     Volume(Uuid, String),
     /// All volumes of this node.
     All(Uuid),
 }
 
-/// A kind of record with an identity, an age, and perhaps a node it belongs to.
+/// A record type with an identity, a creation time and, for most types, a node.
 pub trait Resource: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// Which kind it is.
-    const KIND: Kind;
+    /// The record type.
+    const KIND: ResourceKind;
 
-    /// Its identity; never changes.
+    /// The record's identity; never changes.
     fn uuid(&self) -> Uuid;
 
-    /// When it was created; never changes. Lists are in this order, as Ironic's are in the order of row ids.
+    /// The creation time; never changes. Lists have this order, as Ironic's lists have the order of row ids.
     fn created_at(&self) -> Timestamp;
 
-    /// The node it belongs to.
+    /// The record's node.
     fn node(&self) -> Option<Uuid>;
 
-    /// What it alone may have, beside its UUID.
-    fn uniques(&self) -> Vec<Unique>;
+    /// The record's unique values besides the UUID.
+    fn unique_keys(&self) -> Vec<UniqueKey>;
 
-    /// What a node loses when this record becomes `new`, or is deleted: it is detached from then on.
-    fn lets_go(&self, _new: Option<&Self>) -> LetGo {
-        LetGo::Nothing
+    /// The volumes to detach when this record is replaced by `new`, or deleted.
+    fn releases(&self, _new: Option<&Self>) -> Released {
+        Released::Nothing
     }
 
-    /// Its place in lists: by age, then by UUID.
-    fn place(&self) -> String {
-        // Milliseconds and less differ between records; microseconds since 1970 stay positive and of one length.
+    /// The position in lists: by creation time, then by UUID.
+    fn sort_key(&self) -> String {
+        // Creation times differ by milliseconds or less. Microseconds since 1970 are positive, with a fixed width.
         format!("{:016x}-{}", self.created_at().as_microsecond().max(0), self.uuid())
     }
 }
 
-/// A record as it was read, and the write it came from.
+/// A record with the revision of its last write.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Versioned<R> {
     /// The record.
     pub value: R,
-    /// The write that put it there.
+    /// The revision of the write that put it.
     pub revision: Revision,
 }
 
-/// What every kind says in the same way, and what it alone has.
+/// Implements [`Resource`]: the common accessors, and the type's own rules.
 macro_rules! resource {
     (
         $type:ident,
-        node: |$of:ident| $node:expr,
-        uniques: |$record:ident| $uniques:expr
-        $(, lets_go: $lets_go:expr)?
+        node: |$record:ident| $node:expr,
+        unique_keys: |$keyed:ident| $unique_keys:expr
+        $(, releases: $releases:expr)?
     ) => {
         impl Resource for $type {
-            const KIND: Kind = Kind::$type;
+            const KIND: ResourceKind = ResourceKind::$type;
 
             fn uuid(&self) -> Uuid {
                 self.uuid
@@ -161,49 +161,49 @@ macro_rules! resource {
             }
 
             fn node(&self) -> Option<Uuid> {
-                let $of = self;
+                let $record = self;
                 $node
             }
 
-            fn uniques(&self) -> Vec<Unique> {
-                let $record = self;
-                $uniques
+            fn unique_keys(&self) -> Vec<UniqueKey> {
+                let $keyed = self;
+                $unique_keys
             }
 
-            $(fn lets_go(&self, new: Option<&Self>) -> LetGo {
-                $lets_go(self, new)
+            $(fn releases(&self, new: Option<&Self>) -> Released {
+                $releases(self, new)
             })?
         }
     };
 }
 
-resource!(Node, node: |_none| None, uniques: |node| {
-    let name = node.name.clone().map(Unique::NodeName);
-    name.into_iter().chain(node.instance_uuid.map(Unique::Instance)).collect()
-}, lets_go: |node: &Node, new: Option<&Node>| {
-    let leaves = |new: &Node| {
+resource!(Node, node: |_node| None, unique_keys: |node| {
+    let name = node.name.clone().map(UniqueKey::NodeName);
+    name.into_iter().chain(node.instance_uuid.map(UniqueKey::Instance)).collect()
+}, releases: |node: &Node, new: Option<&Node>| {
+    let loses_volumes = |new: &Node| {
         let cinder = |node: &Node| node.storage_interface == StorageInterface::Cinder;
         (cinder(node) && !cinder(new)) || (new.undeployed && !node.undeployed)
     };
-    if new.is_none_or(leaves) { LetGo::All(node.uuid) } else { LetGo::Nothing }
+    if new.is_none_or(loses_volumes) { Released::All(node.uuid) } else { Released::Nothing }
 });
-resource!(Chassis, node: |_none| None, uniques: |_none| Vec::new());
-resource!(Port, node: |port| Some(port.node_uuid), uniques: |port| vec![Unique::Address(port.address)]);
-resource!(PortGroup, node: |group| Some(group.node_uuid), uniques: |group| {
-    let name = group.name.clone().map(Unique::PortGroupName);
-    name.into_iter().chain(group.address.map(Unique::PortGroupAddress)).collect()
+resource!(Chassis, node: |_chassis| None, unique_keys: |_chassis| Vec::new());
+resource!(Port, node: |port| Some(port.node_uuid), unique_keys: |port| vec![UniqueKey::Address(port.address)]);
+resource!(PortGroup, node: |group| Some(group.node_uuid), unique_keys: |group| {
+    let name = group.name.clone().map(UniqueKey::PortGroupName);
+    name.into_iter().chain(group.address.map(UniqueKey::PortGroupAddress)).collect()
 });
-resource!(VolumeConnector, node: |connector| Some(connector.node_uuid), uniques: |connector| {
-    vec![Unique::Connector(connector.kind.clone(), connector.connector_id.clone())]
+resource!(VolumeConnector, node: |connector| Some(connector.node_uuid), unique_keys: |connector| {
+    vec![UniqueKey::Connector(connector.kind.clone(), connector.connector_id.clone())]
 });
-resource!(VolumeTarget, node: |target| Some(target.node_uuid), uniques: |target| {
-    vec![Unique::BootIndex(target.node_uuid, target.boot_index)]
-}, lets_go: |target: &VolumeTarget, new: Option<&VolumeTarget>| {
-    let stays =
+resource!(VolumeTarget, node: |target| Some(target.node_uuid), unique_keys: |target| {
+    vec![UniqueKey::BootIndex(target.node_uuid, target.boot_index)]
+}, releases: |target: &VolumeTarget, new: Option<&VolumeTarget>| {
+    let is_same_volume =
         |new: &VolumeTarget| (new.node_uuid, &new.volume_id) == (target.node_uuid, &target.volume_id);
-    if new.is_some_and(stays) {
-        LetGo::Nothing
+    if new.is_some_and(is_same_volume) {
+        Released::Nothing
     } else {
-        LetGo::Volume(target.node_uuid, target.volume_id.clone())
+        Released::Volume(target.node_uuid, target.volume_id.clone())
     }
 });

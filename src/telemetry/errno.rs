@@ -1,142 +1,126 @@
-//! iPXE's error numbers in words, and what to do about them.
+//! The meaning of iPXE's error numbers, and advice for the operator.
 //!
-//! A number is eight hexadecimal digits (<https://ipxe.org/err>): the class of the error, the file of iPXE that it
-//! comes from, one digit that tells its errors apart, and two for the platform, which differ between BIOS and UEFI.
-//! So the first six tell the meaning, fewer where a whole class means one thing here. `${errno}` has no leading
-//! zeros: `0xf0a6039` is `0f0a6039`.
+//! An error number has eight hexadecimal digits (see [ipxe.org](https://ipxe.org/err)). The first digits are the
+//! class of the error and the file of iPXE that reports it. One more digit tells the errors of that file apart. The
+//! last two are the platform. They differ between BIOS and UEFI, so six digits identify an error, or fewer where a
+//! whole class has one meaning here. `${errno}` has no leading zeros: `0xf0a6039` is `0f0a6039`.
 
-/// What an error means.
+/// Cause of an iPXE error, and advice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meaning {
-    /// What went wrong, to follow "because".
-    pub what: &'static str,
-    /// What to do about it.
+    /// The cause; follows a colon, so it starts with a lower-case letter.
+    pub cause: &'static str,
+    /// Advice, in whole sentences.
     pub advice: &'static str,
 }
 
-/// The beginning of a number, what it means, what to do. The first row that fits holds.
+const CHECK_STORAGE_LOG: &str = "Check the storage's log.";
+const CHECK_TARGET_PROPERTIES: &str = "Check the properties of the volume target.";
+const COMPARE_LUN: &str = "Compare target_lun of the volume target with the storage's exports.";
+
+/// First digits of the error number, cause, advice. The first matching row applies.
 const TABLE: [(&str, &str, &str); 32] = [
     (
         "2c0d60",
-        "the target does not know the volume's name (IQN), or not yet",
-        "Compare the target's IQN with what the storage exports. If the volume was just exported, the next try finds it.",
+        "target does not know the volume's IQN (yet)",
+        "Compare the target's IQN with the storage's exports. A volume exported a moment ago is found at the next try.",
     ),
     (
         "0f0a60",
-        "the storage refused the connection at the portal's port",
-        "Look whether the iSCSI target runs at that address and port, and whether a firewall rejects it.",
+        "storage refused the TCP connection at the portal's port",
+        "Check that the iSCSI target listens on that address and port, and that no firewall rejects the connection.",
     ),
     (
         "4c",
-        "nothing answered in time",
-        "Look for a firewall that drops packets, a missing route, or the wrong VLAN between the machine and the storage.",
+        "time-out: no response",
+        "Check for a firewall that drops packets, a missing route, or a wrong VLAN between the machine and the storage.",
     ),
     (
         "28",
-        "the machine has no route to the storage's network",
-        "Give its network card an address in that network or a gateway to it, by DHCP.",
+        "no route to the storage network",
+        "Use DHCP to give the machine's network card an address in that network or a gateway to it.",
     ),
     (
         "410d61",
-        "the target refused the name and password (CHAP)",
-        "Compare auth_username and auth_password of the volume target with what the storage expects.",
+        "target rejected CHAP credentials",
+        "Compare auth_username and auth_password of the volume target with the storage's configuration.",
     ),
     (
         "410d62",
-        "the target does not let this initiator in",
-        "Compare the node's iqn connector with the target's list of allowed initiators (ACL).",
+        "target does not authorize this initiator",
+        "Compare the node's iqn connector with the target's access list (ACL) of initiators.",
     ),
     (
         "430d66",
-        "the target rejected the login: it demands a name and password (CHAP), and got none",
-        "Give the volume target auth_username and auth_password, or let the storage do without.",
+        "target requires CHAP credentials, but the machine has none",
+        "Set auth_username and auth_password of the volume target, or disable CHAP on the storage.",
     ),
     (
         "430d61",
-        "the target asks for a CHAP algorithm that iPXE does not have",
-        "Let the storage offer MD5 for CHAP.",
+        "target requires a CHAP algorithm that iPXE does not support",
+        "Enable MD5 for CHAP on the storage.",
     ),
-    ("430d62", "the target's CHAP identifier made no sense", "Look at the storage's log."),
-    ("430d63", "the target's CHAP challenge made no sense", "Look at the storage's log."),
-    ("430d64", "the target's CHAP response made no sense", "Look at the storage's log."),
-    (
-        "430d65",
-        "the target answered the login with something that is no key and value",
-        "Look at the storage's log.",
-    ),
+    ("430d62", "target sent an invalid CHAP identifier", CHECK_STORAGE_LOG),
+    ("430d63", "target sent an invalid CHAP challenge", CHECK_STORAGE_LOG),
+    ("430d64", "target sent an invalid CHAP response", CHECK_STORAGE_LOG),
+    ("430d65", "target sent a malformed login response (no key=value pair)", CHECK_STORAGE_LOG),
     (
         "020d61",
-        "the target proved itself under another name than was expected (mutual CHAP)",
-        "Compare the reverse name that the storage uses with what is configured.",
+        "mutual CHAP: target authenticated with an unexpected name",
+        "Compare the storage's reverse CHAP name with the configured one.",
     ),
     (
         "020d62",
-        "the target could not prove itself (mutual CHAP)",
-        "Compare the reverse password that the storage uses with what is configured.",
+        "mutual CHAP: target failed to authenticate",
+        "Compare the storage's reverse CHAP password with the configured one.",
     ),
-    ("1c0d61", "the volume's address is too short to be one", "Look at the volume target's properties."),
+    ("1c0d61", "volume address (root path) is too short", CHECK_TARGET_PROPERTIES),
     (
         "1c0d62",
-        "a name without a password was given, or the other way round",
-        "Give the volume target both auth_username and auth_password, or neither.",
+        "CHAP name and password are not both set",
+        "Set both auth_username and auth_password of the volume target, or neither.",
     ),
-    ("1c0d63", "no volume's address was given", "Look at the volume target's properties."),
-    ("1c0d64", "no target's name (IQN) was given", "Give the volume target its target_iqn."),
-    ("1c0d65", "the machine has no initiator's name (IQN)", "Give the node a connector of the type iqn."),
-    ("1d0d61", "the target is not operational now", "Look at the storage; the next try may find it well."),
+    ("1c0d63", "volume address (root path) is missing", CHECK_TARGET_PROPERTIES),
+    ("1c0d64", "target IQN is missing", "Set target_iqn of the volume target."),
+    ("1c0d65", "initiator IQN is missing", "Add a connector of type iqn to the node."),
+    ("1d0d61", "target is not operational", "Check the storage. A later try may succeed."),
     (
         "1d0d62",
-        "the target is out of resources",
-        "Look how many sessions the storage has and may have; the next try may find room.",
+        "target is out of resources",
+        "Compare the storage's number of iSCSI sessions with its limit. A later try may succeed.",
     ),
-    (
-        "3c0d61",
-        "the target answered the login with a status that iPXE does not know",
-        "Look at the storage's log.",
-    ),
-    ("3c0d62", "the target sent a message that iPXE does not know", "Look at the storage's log."),
-    (
-        "3c0d63",
-        "the target answered with a second login where there must be one",
-        "Look at the storage's log.",
-    ),
-    ("3c0d64", "the target wanted to be discovered, which is not done here", "Look at the storage's log."),
-    ("1d7042", "the disk is there, but not ready", "Look at the storage; the next try may find it ready."),
-    // tgt says no more of a number that it does not have.
-    (
-        "1d7040",
-        "the target let it in, but there is no disk under this number (LUN)",
-        "Compare target_lun of the volume target with what the storage exports.",
-    ),
-    (
-        "1d7045",
-        "the target let it in, but there is no disk under this number (LUN)",
-        "Compare target_lun of the volume target with what the storage exports.",
-    ),
-    ("1d704", "the disk is there, but answers with an error of its own", "Look at the storage's log."),
+    ("3c0d61", "target sent a login status that iPXE does not support", CHECK_STORAGE_LOG),
+    ("3c0d62", "target sent a message that iPXE does not support", CHECK_STORAGE_LOG),
+    ("3c0d63", "target sent an unexpected second login", CHECK_STORAGE_LOG),
+    ("3c0d64", "target requires discovery, which volboot does not support", CHECK_STORAGE_LOG),
+    ("1d7042", "disk is not ready", "Check the storage. A later try may succeed."),
+    // tgt reports a missing LUN without further detail.
+    ("1d7040", "login succeeded, but the target has no disk with this LUN", COMPARE_LUN),
+    ("1d7045", "login succeeded, but the target has no disk with this LUN", COMPARE_LUN),
+    ("1d704", "disk reported an error", CHECK_STORAGE_LOG),
     (
         "7f2220",
-        "there is no boot loader on the volume that UEFI firmware can start",
-        "Look whether the volume has an EFI system partition with \\EFI\\BOOT\\BOOTX64.EFI (BOOTAA64.EFI on arm64), or name \
-         the loader in the target's or node's property uefi_loader.",
+        "volume has no boot loader for UEFI firmware",
+        "Check that the volume has an EFI system partition with \\EFI\\BOOT\\BOOTX64.EFI (BOOTAA64.EFI on arm64), or set \
+         the loader's path in the property uefi_loader of the target or node.",
     ),
-    ("2d0c61", "the web server has no such file (404)", "Look at the address it was sent to."),
-    ("2d1261", "the TFTP server has no such file", "Look at the name it was sent to."),
+    ("2d0c61", "web server has no such file (404)", "Check the URL."),
+    ("2d1261", "TFTP server has no such file", "Check the file name."),
 ];
 
-/// What a number means, if it is one of those that are known.
+/// The meaning of an error number, if it is in the table.
 pub fn meaning(rc: &str) -> Option<Meaning> {
     let number = digits(rc)?;
-    let row = TABLE.iter().find(|(beginning, ..)| number.starts_with(beginning));
-    row.map(|(_, what, advice)| Meaning { what, advice })
+    let row = TABLE.iter().find(|(prefix, ..)| number.starts_with(prefix));
+    row.map(|(_, cause, advice)| Meaning { cause, advice })
 }
 
-/// Where iPXE's own page about a number is.
+/// URL of iPXE's page about an error number.
 pub fn page(rc: &str) -> Option<String> {
     digits(rc).map(|number| format!("https://ipxe.org/{number}"))
 }
 
-/// All eight digits of a number.
+/// An error number with all eight digits.
 fn digits(rc: &str) -> Option<String> {
     let text = rc.strip_prefix("0x").or_else(|| rc.strip_prefix("0X")).unwrap_or(rc);
     u32::from_str_radix(text, 16).ok().filter(|number| *number != 0).map(|number| format!("{number:08x}"))
@@ -147,40 +131,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row_is_reached_on_bios_and_on_uefi() {
-        for (beginning, what, advice) in TABLE {
-            // The digits that are not told are those of the platform, or anything.
+    fn every_row_is_reachable_on_bios_and_uefi() {
+        for (prefix, cause, advice) in TABLE {
+            // Platform digits of BIOS and UEFI; digits between prefix and platform are arbitrary.
             for platform in ["39", "8f"] {
-                let unknown = "f".repeat(6 - beginning.len());
-                let number = format!("{beginning}{unknown}{platform}");
-                let short = format!("0x{}", number.trim_start_matches('0'));
-                assert_eq!(meaning(&short), Some(Meaning { what, advice }), "{short}");
+                let padding = "f".repeat(6 - prefix.len());
+                let number = format!("{prefix}{padding}{platform}");
+                let rc = format!("0x{}", number.trim_start_matches('0'));
+                assert_eq!(meaning(&rc), Some(Meaning { cause, advice }), "{rc}");
             }
-            let sentence = format!("{what}.");
-            assert!(sentence.starts_with(char::is_lowercase), "{what} follows \"because\"");
+            let is_acronym = cause.starts_with("CHAP") || cause.starts_with("TFTP");
+            assert!(is_acronym || cause.starts_with(char::is_lowercase), "\"{cause}\" follows a colon");
             assert!(advice.ends_with('.') && advice.starts_with(char::is_uppercase), "{advice}");
         }
     }
 
     #[test]
-    fn what_the_lab_has_seen_is_told_as_it_was() {
+    fn error_numbers_observed_in_the_lab_have_their_meaning() {
         for (rc, expected) in [
-            ("0x2c0d6039", "the volume's name"),
-            ("0xf0a6039", "refused the connection"),
-            ("0x410d6139", "name and password"),
-            ("0x430d668f", "demands a name and password"),
-            ("0x1d704039", "no disk under this number"),
-            ("0x1d704539", "no disk under this number"),
+            ("0x2c0d6039", "volume's IQN"),
+            ("0xf0a6039", "refused the TCP connection"),
+            ("0x410d6139", "CHAP credentials"),
+            ("0x430d668f", "requires CHAP credentials"),
+            ("0x1d704039", "no disk with this LUN"),
+            ("0x1d704539", "no disk with this LUN"),
             ("0x7f22208e", "no boot loader"),
-            ("4c0a6035", "nothing answered"),
+            ("4c0a6035", "no response"),
         ] {
-            let what = meaning(rc).map(|meaning| meaning.what).unwrap_or_default();
-            assert!(what.contains(expected), "{rc}: {what}");
+            let cause = meaning(rc).map(|meaning| meaning.cause).unwrap_or_default();
+            assert!(cause.contains(expected), "{rc}: {cause}");
         }
     }
 
     #[test]
-    fn what_is_not_known_is_not_guessed() {
+    fn unlisted_and_malformed_numbers_have_no_meaning() {
         for rc in ["0x12345678", "", "0x", "0", "nonsense", "0x123456789"] {
             assert_eq!(meaning(rc), None, "{rc}");
         }

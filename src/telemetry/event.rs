@@ -1,7 +1,8 @@
-//! [`Event`]: one thing that happened to a machine, as plain data.
+//! [`Event`]: an observation about one machine, as plain data.
 //!
-//! Events are told by the doors where they happen, joined into timelines, kept on disk and sent to whoever follows:
-//! so they can be read back, and what an older volboot wrote can be read by this one. They hold no secret.
+//! The TFTP server and the boot listener create events. The timeline groups events by machine, stores them and sends
+//! them to subscribers. Events are serialized, so unknown labels of another version must stay readable. Events hold
+//! no secrets.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -14,224 +15,228 @@ use uuid::Uuid;
 use super::Metrics;
 use crate::model::Mac;
 
-/// A word out of the code, or one that was read back.
-pub type Word = Cow<'static, str>;
+/// A label from a closed set in the code (borrowed), or text read back from a file (owned).
+pub type Label = Cow<'static, str>;
 
-/// Something that happened.
+/// An observation about one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// When; the first time, if it was told more than once.
+    /// Time of the first occurrence.
     pub at: Timestamp,
-    /// How often within a second.
-    #[serde(default = "once", skip_serializing_if = "is_once")]
-    pub times: u32,
-    /// The card through which the machine spoke, if it said so.
+    /// Occurrences within a second.
+    #[serde(default = "default_count", skip_serializing_if = "is_single")]
+    pub count: u32,
+    /// MAC address of the sending network card, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
-    /// From where it spoke.
+    /// Source IP address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
-    /// What happened.
+    /// Kind and details.
     #[serde(flatten)]
-    pub what: What,
+    pub kind: EventKind,
 }
 
-/// What can happen.
+/// The kinds of events, with their details.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum What {
-    /// Firmware or iPXE read a file over TFTP, or tried to.
-    Transfer(Transfer),
-    /// Firmware asked for a file over HTTP, and was sent it if it is there. Whether it arrived is not seen.
-    Fetched {
-        /// Its name.
+pub enum EventKind {
+    /// A TFTP transfer to firmware or iPXE has ended.
+    TftpTransfer(TftpTransfer),
+    /// Firmware requested a file over HTTP. Delivery is not observed.
+    HttpFetch {
+        /// File name.
         file: String,
-        /// Bytes of it; none if there is no such file.
+        /// Size in bytes; absent if there is no such file.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         size: Option<u64>,
     },
-    /// iPXE read the script that is the same for everybody, and with it begins a journey.
-    Gathered,
-    /// A machine asked for its own script, and was answered.
-    Answered(Box<Answered>),
+    /// iPXE read `/boot.ipxe`: a boot session starts.
+    SessionStarted,
+    /// A boot request was answered.
+    BootRequest(Box<BootRequestEvent>),
     /// A machine reported a step: `hooked`, `hook-0`, `boot`, `up`, …
-    Reported {
-        /// Which.
-        step: Option<Word>,
-        /// iPXE's error number, if it failed.
+    BootReport {
+        /// Name of the step.
+        step: Option<Label>,
+        /// iPXE's error number, for a failed step.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rc: Option<String>,
-        /// At which try.
+        /// Number of the try.
         attempt: u32,
     },
-    /// A machine that begins again and again without ever hooking its volume was told to wait.
-    Paced {
-        /// How often it has begun.
+    /// The loop detector delayed a machine that starts sessions without hooking its volume.
+    LoopDelay {
+        /// Boot sessions in a row without a hooked volume.
         journeys: u32,
-        /// How long it has to wait, in seconds.
+        /// Delay in seconds.
         seconds: u32,
     },
 }
 
-/// A file that was asked for over TFTP.
+/// A TFTP transfer, complete or not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Transfer {
-    /// Its name.
+pub struct TftpTransfer {
+    /// File name.
     pub file: String,
-    /// How it ended, as `tftp` calls it.
-    pub outcome: Word,
-    /// Bytes of it.
+    /// Outcome, as labelled by the TFTP server: `complete`, `timed_out`, …
+    pub outcome: Label,
+    /// File size in bytes.
     #[serde(default)]
     pub size: u64,
-    /// Bytes in a block.
+    /// Block size in bytes.
     #[serde(default)]
     pub block_size: u16,
-    /// Blocks in a window.
+    /// Window size in blocks.
     #[serde(default)]
-    pub window: u16,
-    /// Blocks that arrived.
+    pub window_size: u16,
+    /// Acknowledged blocks.
     #[serde(default)]
     pub blocks: u64,
-    /// Packets that were sent more than once.
+    /// Retransmitted packets.
     #[serde(default)]
-    pub again: u64,
-    /// How long it took, in milliseconds.
+    pub retransmissions: u64,
+    /// Duration in milliseconds.
     #[serde(default)]
-    pub millis: u64,
-    /// What the client said when it broke off.
+    pub duration_ms: u64,
+    /// Message of the ERROR packet with which the client aborted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub words: Option<String>,
+    pub client_message: Option<String>,
 }
 
-/// A question for a machine's own script, and what came of it.
+/// A boot request and its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answered {
-    /// Which try it is, from 1.
+pub struct BootRequestEvent {
+    /// Number of the try, from 1.
     pub attempt: u32,
-    /// How many there are.
+    /// Permitted tries in a boot session.
     pub tries: u32,
-    /// All cards it named.
+    /// All MAC addresses that the requester sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub macs: Vec<Mac>,
-    /// The firmware it said it has: `pcbios` or `efi`.
+    /// Firmware as reported by the requester: `pcbios` or `efi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub platform: Option<Word>,
-    /// The build of iPXE it said it is.
+    pub platform: Option<Label>,
+    /// iPXE's build architecture as reported by the requester.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arch: Option<String>,
-    /// The machine's UUID, as it says itself.
+    /// System UUID as reported by the requester.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uuid: Option<Uuid>,
-    /// The node it was recognised as.
+    /// The identified node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<Uuid>,
-    /// What people called that node.
+    /// Name of the node at that time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The journey it said it is on; whoever asks by itself says none.
+    /// Boot session id; absent if the requester did not start with `/boot.ipxe`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journey: Option<String>,
-    /// How each volume was found, or not.
+    /// Resolution of each volume.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub resolved: Vec<Resolved>,
-    /// The volume of each step `hook-0`, `hook-1`, …
+    pub resolutions: Vec<ResolutionEvent>,
+    /// Volume ids of the steps `hook-0`, `hook-1`, …
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<String>,
-    /// What it got: `boot`, `wait`, `local disk`, `unknown` or `refuse`.
-    pub outcome: Word,
-    /// Why, where it is not to boot.
+    /// Outcome: `boot`, `wait`, `local_disk`, `unknown` or `refused`.
+    pub outcome: Label,
+    /// Reason of every outcome except `boot`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// How long the answer took, in microseconds.
+    /// Response time in microseconds.
     #[serde(default)]
-    pub micros: u64,
+    pub duration_us: u64,
 }
 
-/// How it was found out where a volume is.
+/// The resolution of one volume to its connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resolved {
-    /// The volume's id.
+pub struct ResolutionEvent {
+    /// Volume id.
     pub volume: String,
-    /// Who knew: `cinder`, `last known` or `records`.
-    pub source: Word,
-    /// How long it took, in milliseconds.
+    /// Source of the connection: `cinder`, `last_known` or `records`.
+    pub source: Label,
+    /// Duration in milliseconds.
     #[serde(default)]
-    pub millis: u64,
-    /// Why Cinder did not say.
+    pub duration_ms: u64,
+    /// Error of the Cinder call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fault: Option<String>,
+    pub error: Option<String>,
 }
 
 impl Event {
-    /// Something that happened once.
-    pub fn new(at: Timestamp, mac: Option<Mac>, address: Option<IpAddr>, what: What) -> Self {
-        Self { at, times: 1, mac, address: address.map(|address| address.to_canonical()), what }
+    /// An event that occurred once.
+    pub fn new(at: Timestamp, mac: Option<Mac>, address: Option<IpAddr>, kind: EventKind) -> Self {
+        Self { at, count: 1, mac, address: address.map(|address| address.to_canonical()), kind }
     }
 
-    /// Counts what happened.
-    pub fn count(&self, metrics: &Metrics) {
-        match &self.what {
-            What::Transfer(transfer) => {
-                let took = Duration::from_millis(transfer.millis);
-                metrics.transfer(label(&transfer.outcome), transfer.size, transfer.again, took);
+    /// Updates the metrics.
+    pub fn update_metrics(&self, metrics: &Metrics) {
+        match &self.kind {
+            EventKind::TftpTransfer(transfer) => {
+                let duration = Duration::from_millis(transfer.duration_ms);
+                let outcome = metric_label(&transfer.outcome);
+                metrics.count_transfer(outcome, transfer.size, transfer.retransmissions, duration);
             }
-            What::Answered(answered) => {
-                let took = Duration::from_micros(answered.micros);
-                metrics.boot_request(label(&answered.outcome), took);
-                for resolved in &answered.resolved {
-                    metrics.resolution(label(&resolved.source), Duration::from_millis(resolved.millis));
+            EventKind::BootRequest(request) => {
+                let duration = Duration::from_micros(request.duration_us);
+                metrics.count_boot_request(metric_label(&request.outcome), duration);
+                for resolution in &request.resolutions {
+                    let duration = Duration::from_millis(resolution.duration_ms);
+                    metrics.count_resolution(metric_label(&resolution.source), duration);
                 }
             }
-            What::Reported { step, .. } => metrics.report(match step.as_deref() {
+            EventKind::BootReport { step, .. } => metrics.count_boot_report(match step.as_deref() {
                 Some("hooked") => "hooked",
                 Some("boot") => "boot",
                 Some("up") => "up",
                 Some(step) if step.starts_with("hook-") => "hook",
                 _ => "other",
             }),
-            What::Paced { .. } => metrics.report("paced"),
-            What::Gathered => metrics.report("gathered"),
-            What::Fetched { .. } => metrics.report("fetched"),
+            EventKind::LoopDelay { .. } => metrics.count_loop_delay(),
+            EventKind::SessionStarted => metrics.count_session(),
+            EventKind::HttpFetch { .. } => metrics.count_http_fetch(),
         }
     }
 
-    /// Whether this is the same thing again, however long it took.
-    pub fn repeats(&self, other: &Self) -> bool {
-        let same = match (&self.what, &other.what) {
-            (What::Transfer(a), What::Transfer(b)) => {
-                (&a.file, &a.outcome, &a.words) == (&b.file, &b.outcome, &b.words)
+    /// Whether both events are equal except for time, count and durations.
+    pub fn is_repeat_of(&self, other: &Self) -> bool {
+        let is_same_kind = match (&self.kind, &other.kind) {
+            (EventKind::TftpTransfer(a), EventKind::TftpTransfer(b)) => {
+                (&a.file, &a.outcome, &a.client_message) == (&b.file, &b.outcome, &b.client_message)
             }
-            (What::Answered(a), What::Answered(b)) => a.timeless() == b.timeless(),
+            (EventKind::BootRequest(a), EventKind::BootRequest(b)) => {
+                a.without_durations() == b.without_durations()
+            }
             (a, b) => a == b,
         };
-        same && self.address == other.address
+        is_same_kind && self.address == other.address
     }
 }
 
-impl Answered {
-    /// The same, without how long anything took.
-    fn timeless(&self) -> Self {
-        let mut same = Self { micros: 0, ..self.clone() };
-        same.resolved.iter_mut().for_each(|resolved| resolved.millis = 0);
-        same
+impl BootRequestEvent {
+    /// A copy with all durations zero, for comparison.
+    fn without_durations(&self) -> Self {
+        let mut copy = Self { duration_us: 0, ..self.clone() };
+        copy.resolutions.iter_mut().for_each(|resolution| resolution.duration_ms = 0);
+        copy
     }
 }
 
-/// A word out of the code. What was read back is counted by nobody.
-fn label(word: &Word) -> &'static str {
-    match word {
-        Cow::Borrowed(word) => word,
+/// The label for metrics. Text read back from a file counts as `other`, so the set of label values stays closed.
+fn metric_label(label: &Label) -> &'static str {
+    match label {
+        Cow::Borrowed(label) => label,
         Cow::Owned(_) => "other",
     }
 }
 
-fn once() -> u32 {
+fn default_count() -> u32 {
     1
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_once(times: &u32) -> bool {
-    *times == 1
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "signature required by serde's skip_serializing_if")]
+fn is_single(count: &u32) -> bool {
+    *count == 1
 }
 
 #[cfg(test)]
@@ -241,8 +246,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_read_back_as_it_was_written() {
-        let what = What::Answered(Box::new(Answered {
+    fn events_round_trip_through_json() {
+        let kind = EventKind::BootRequest(Box::new(BootRequestEvent {
             attempt: 2,
             tries: 10,
             macs: vec![Mac::new([2, 0, 0, 0, 0, 1])],
@@ -252,49 +257,50 @@ mod tests {
             node: Some(Uuid::nil()),
             name: Some("web-1".into()),
             journey: None,
-            resolved: vec![Resolved {
+            resolutions: vec![ResolutionEvent {
                 volume: "root".into(),
                 source: "cinder".into(),
-                millis: 40,
-                fault: None,
+                duration_ms: 40,
+                error: None,
             }],
             hooks: vec!["root".into()],
             outcome: "boot".into(),
             reason: None,
-            micros: 41_000,
+            duration_us: 41_000,
         }));
         let address = "::ffff:192.0.2.7".parse().ok();
-        let event = Event::new(Timestamp::UNIX_EPOCH, None, address, what);
-        let written = serde_json::to_value(&event).expect("is written");
+        let event = Event::new(Timestamp::UNIX_EPOCH, None, address, kind);
+        let value = serde_json::to_value(&event).expect("serializes");
         assert_eq!(
-            written,
+            value,
             json!({
-                "at": "1970-01-01T00:00:00Z", "address": "192.0.2.7", "kind": "answered", "attempt": 2, "tries": 10,
-                "macs": ["02:00:00:00:00:01"], "platform": "efi", "node": Uuid::nil(), "name": "web-1", "hooks": ["root"],
-                "resolved": [{"volume": "root", "source": "cinder", "millis": 40}], "outcome": "boot", "micros": 41000,
+                "at": "1970-01-01T00:00:00Z", "address": "192.0.2.7", "kind": "boot_request", "attempt": 2,
+                "tries": 10, "macs": ["02:00:00:00:00:01"], "platform": "efi", "node": Uuid::nil(), "name": "web-1",
+                "hooks": ["root"], "resolutions": [{"volume": "root", "source": "cinder", "duration_ms": 40}],
+                "outcome": "boot", "duration_us": 41000,
             })
         );
-        assert_eq!(serde_json::from_value::<Event>(written).expect("is read"), event);
+        assert_eq!(serde_json::from_value::<Event>(value).expect("deserializes"), event);
     }
 
     #[test]
-    fn the_same_is_the_same_however_long_it_took() {
-        let event = |file: &str, millis| {
-            let what = What::Transfer(Transfer {
+    fn repeats_are_recognized_regardless_of_duration() {
+        let event = |file: &str, duration_ms| {
+            let kind = EventKind::TftpTransfer(TftpTransfer {
                 file: file.into(),
                 outcome: "complete".into(),
                 size: 1,
                 block_size: 512,
-                window: 1,
+                window_size: 1,
                 blocks: 1,
-                again: 0,
-                millis,
-                words: None,
+                retransmissions: 0,
+                duration_ms,
+                client_message: None,
             });
-            Event::new(Timestamp::UNIX_EPOCH, None, None, what)
+            Event::new(Timestamp::UNIX_EPOCH, None, None, kind)
         };
-        assert!(event("a", 1).repeats(&event("a", 2)));
-        assert!(!event("a", 1).repeats(&event("b", 1)));
-        assert!(!event("a", 1).repeats(&Event { what: What::Gathered, ..event("a", 1) }));
+        assert!(event("a", 1).is_repeat_of(&event("a", 2)));
+        assert!(!event("a", 1).is_repeat_of(&event("b", 1)));
+        assert!(!event("a", 1).is_repeat_of(&Event { kind: EventKind::SessionStarted, ..event("a", 1) }));
     }
 }

@@ -1,8 +1,7 @@
-//! The log: text for a person at a terminal, JSON for whatever else reads standard error. What is logged can be
-//! changed while it runs.
+//! The log on standard error: text on a terminal, JSON otherwise, with a filter that can be changed at run time.
 //!
-//! It begins before the configuration is read, so that what is told meanwhile is not lost; [`configure`] then says what
-//! is logged, at the start and at each reload.
+//! [`init`] runs before the configuration is read, so that messages of that phase are not lost. [`configure`] then
+//! sets the configured filter, at the start and at each reload.
 
 use std::io::IsTerminal;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -14,28 +13,29 @@ use tracing_subscriber::{
 
 use crate::model::LogFilter;
 
-/// What has precedence over the configuration: `VOLBOOT_LOG=debug`, or `volboot::boot=trace,info` and the like.
+/// Environment variable with a filter that overrides the configuration: `VOLBOOT_LOG=debug`, or
+/// `volboot::boot=trace,info` and the like.
 const VARIABLE: &str = "VOLBOOT_LOG";
-/// What is never told: at each connection of an iPXE that comes to an address and not to a name, that it names the
-/// address in a place that is for names. Its other lines say less than ours.
-const LEFT_OUT: &str = "rustls::msgs::handshake=off";
+/// Directive that is always appended. When iPXE connects to an IP address, it sends the address as the TLS server
+/// name (SNI), where only DNS names are valid. rustls warns of each such connection. Its other messages add nothing.
+const SUPPRESSED: &str = "rustls::msgs::handshake=off";
 
-/// The one log of the process; none before it has begun.
+/// The log of the process; unset before [`init`].
 static LOG: OnceLock<Log> = OnceLock::new();
 
 struct Log {
     handle: Handle<EnvFilter, Registry>,
-    /// What the environment says, if it says anything.
-    variable: Option<LogFilter>,
-    now: Mutex<LogFilter>,
+    /// Filter of the environment variable, if valid.
+    override_filter: Option<LogFilter>,
+    filter: Mutex<LogFilter>,
 }
 
-/// Starts logging. To be called once, by `main`.
+/// Starts logging. Must be called once, by `main`.
 pub fn init() {
-    let said = std::env::var(VARIABLE).unwrap_or_default();
-    let variable = said.parse::<LogFilter>();
-    let first = variable.clone().unwrap_or_default();
-    let (filter, handle) = reload::Layer::new(effective(&first));
+    let variable = std::env::var(VARIABLE).unwrap_or_default();
+    let override_filter = variable.parse::<LogFilter>();
+    let initial = override_filter.clone().unwrap_or_default();
+    let (filter, handle) = reload::Layer::new(env_filter(&initial));
     let registry = tracing_subscriber::registry().with(filter);
     let layer = fmt::layer().with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {
@@ -43,43 +43,43 @@ pub fn init() {
     } else {
         registry.with(layer.json().flatten_event(true)).init();
     }
-    if let Err(error) = variable.as_ref().map_err(ToString::to_string)
-        && !said.is_empty()
+    if let Err(error) = override_filter.as_ref().map_err(ToString::to_string)
+        && !variable.is_empty()
     {
-        tracing::warn!(error, "{VARIABLE} cannot be used: the configuration says what is logged");
+        tracing::warn!(error, "invalid {VARIABLE}: using the configured log filter");
     }
-    let _ = LOG.set(Log { handle, variable: variable.ok(), now: Mutex::new(first) });
+    let _ = LOG.set(Log { handle, override_filter: override_filter.ok(), filter: Mutex::new(initial) });
 }
 
-/// What the subscriber is to do for a filter.
-fn effective(filter: &LogFilter) -> EnvFilter {
-    EnvFilter::new(format!("{filter},{LEFT_OUT}"))
+/// The filter for the subscriber, with [`SUPPRESSED`] appended.
+fn env_filter(filter: &LogFilter) -> EnvFilter {
+    EnvFilter::new(format!("{filter},{SUPPRESSED}"))
 }
 
-/// What is logged now; nothing where there is no log.
+/// The current filter; `None` before [`init`].
 pub fn filter() -> Option<String> {
-    Some(LOG.get()?.now.lock().unwrap_or_else(PoisonError::into_inner).to_string())
+    Some(LOG.get()?.filter.lock().unwrap_or_else(PoisonError::into_inner).to_string())
 }
 
-/// Logs something else from now on.
+/// Changes the filter.
 pub fn set_filter(filter: &LogFilter) -> Result<(), String> {
-    let Some(log) = LOG.get() else { return Err("there is no log".into()) };
-    log.handle.reload(effective(filter)).map_err(|error| error.to_string())?;
-    tracing::info!(%filter, "the log tells something else from now on");
-    *log.now.lock().unwrap_or_else(PoisonError::into_inner) = filter.clone();
+    let Some(log) = LOG.get() else { return Err("the log is not initialized".into()) };
+    log.handle.reload(env_filter(filter)).map_err(|error| error.to_string())?;
+    tracing::info!(%filter, "log filter changed");
+    *log.filter.lock().unwrap_or_else(PoisonError::into_inner) = filter.clone();
     Ok(())
 }
 
-/// Logs what the environment says, or else the configuration, whatever was said since.
+/// Sets the filter of the environment variable, or else the configured one. Replaces a filter set by [`set_filter`].
 pub fn configure(configured: &LogFilter) {
     let Some(log) = LOG.get() else { return };
-    let wanted = log.variable.as_ref().unwrap_or(configured);
-    if wanted != configured && *configured != LogFilter::default() {
-        tracing::info!(%configured, "{VARIABLE} has precedence over what is configured to be logged");
+    let filter = log.override_filter.as_ref().unwrap_or(configured);
+    if filter != configured && *configured != LogFilter::default() {
+        tracing::info!(%configured, "{VARIABLE} overrides the configured log filter");
     }
-    if *log.now.lock().unwrap_or_else(PoisonError::into_inner) != *wanted
-        && let Err(error) = set_filter(wanted)
+    if *log.filter.lock().unwrap_or_else(PoisonError::into_inner) != *filter
+        && let Err(error) = set_filter(filter)
     {
-        tracing::warn!(error, "the log stays as it is");
+        tracing::warn!(error, "cannot change the log filter; the previous one stays in effect");
     }
 }

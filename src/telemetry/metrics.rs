@@ -1,8 +1,8 @@
-//! [`Metrics`]: every number that Prometheus may ask for, by name, unit and meaning.
+//! [`Metrics`]: all Prometheus metrics, with name, unit and help text.
 //!
-//! The only place where metrics have names. Label sets are closed: a label's value is a word out of the code, never
-//! one out of a request, so the number of series does not grow with the machines. What is counted where it happens
-//! is told by the methods; what is only known when somebody asks is a [`Reading`], taken for every scrape.
+//! Metric names are defined only here. Label sets are closed: label values come from the code, never from a request,
+//! so the number of series does not grow with the number of machines. Counters and histograms are updated by methods.
+//! Gauges are sampled as a [`Reading`] for every scrape.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,104 +14,106 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-/// Bounds for what takes from a few microseconds (a boot request) up to half a minute (Cinder at its worst), in
-/// seconds.
+/// Histogram bounds in seconds: a boot request takes some microseconds, a slow Cinder call half a minute.
 const BOUNDS: [f64; 14] =
     [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
-/// The same for transfers, which take as long as the network lets them.
+/// Histogram bounds in seconds for TFTP transfers, whose duration depends on the network.
 const TRANSFER_BOUNDS: [f64; 10] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 
-/// What is counted. Cheap to clone: every clone counts in the same place.
+/// All metrics. Cheap to clone: clones share the series.
 #[derive(Debug, Clone)]
 pub struct Metrics(Arc<Series>);
 
 #[derive(Debug)]
 struct Series {
     registry: Registry,
-    transfers: Family<Outcome, Counter>,
-    transfer_time: Histogram,
+    transfers: Family<OutcomeLabel, Counter>,
+    transfer_duration: Histogram,
     transfer_bytes: Counter,
     retransmissions: Counter,
-    transfers_untold: Gauge,
-    transfers_unheard: Gauge,
-    requests: Family<Outcome, Counter>,
-    request_time: Histogram,
-    resolutions: Family<Source, Histogram>,
-    reports: Family<Report, Counter>,
-    cinder_calls: Family<Call, Counter>,
-    cinder_time: Family<Kind, Histogram>,
+    tftp_events_dropped: Gauge,
+    tftp_requests_dropped: Gauge,
+    http_fetches: Counter,
+    sessions: Counter,
+    boot_requests: Family<OutcomeLabel, Counter>,
+    boot_request_duration: Histogram,
+    resolutions: Family<SourceLabel, Histogram>,
+    boot_reports: Family<StepLabel, Counter>,
+    loop_delays: Counter,
+    cinder_calls: Family<CallLabels, Counter>,
+    cinder_call_duration: Family<CallKindLabel, Histogram>,
     store_up: Gauge,
-    store_time: Gauge<f64, std::sync::atomic::AtomicU64>,
-    file_bytes: Family<File, Gauge>,
-    queue: Gauge,
-    lost: Gauge,
-    commits: Counter,
-    machines: Family<State, Gauge>,
-    streams: Gauge,
+    store_read_duration: Gauge<f64, std::sync::atomic::AtomicU64>,
+    file_bytes: Family<FileLabel, Gauge>,
+    history_events_queued: Gauge,
+    history_events_dropped: Gauge,
+    history_commits: Counter,
+    machines: Family<StateLabel, Gauge>,
+    event_subscribers: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Outcome {
+struct OutcomeLabel {
     outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Source {
+struct SourceLabel {
     source: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Report {
+struct StepLabel {
     step: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Call {
+struct CallLabels {
     kind: &'static str,
     result: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Kind {
+struct CallKindLabel {
     kind: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct File {
+struct FileLabel {
     file: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct State {
+struct StateLabel {
     state: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Version {
+struct VersionLabel {
     version: &'static str,
 }
 
-/// What is measured when somebody asks.
+/// Values sampled at the time of a scrape.
 #[derive(Debug, Clone, Default)]
 pub struct Reading {
-    /// How long the store took to answer; `None` if it did not.
+    /// Duration of a test read from the store; `None` if the read failed.
     pub store: Option<Duration>,
-    /// Bytes of the store's file.
+    /// Size of the store's file in bytes.
     pub store_bytes: u64,
-    /// Bytes of the history's file.
+    /// Size of the history's file in bytes.
     pub history_bytes: u64,
-    /// Events that wait to be written into the history.
-    pub queue: usize,
-    /// Events that are in no history, since the start.
-    pub lost: u64,
-    /// Transfers that ended and that nobody was told of, since the start.
-    pub transfers_untold: u64,
-    /// TFTP requests that nobody took in time, since the start.
-    pub transfers_unheard: u64,
-    /// Machines by the state that their last verdict puts them into.
+    /// Events in the queue to the history.
+    pub events_queued: usize,
+    /// Events missing from the history, since the start.
+    pub events_dropped: u64,
+    /// TFTP transfers whose event was dropped, since the start.
+    pub tftp_events_dropped: u64,
+    /// TFTP requests dropped before a worker took them, since the start.
+    pub tftp_requests_dropped: u64,
+    /// Number of machines by the state of their verdicts.
     pub machines: Vec<(&'static str, usize)>,
-    /// Programs and people that follow events.
-    pub streams: usize,
+    /// Subscribers to events.
+    pub event_subscribers: usize,
 }
 
 impl Default for Metrics {
@@ -121,156 +123,204 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Nothing counted yet.
+    /// All metrics at zero.
     pub fn new() -> Self {
         let histogram = || Histogram::new(BOUNDS);
         let mut series = Series {
             registry: Registry::with_prefix("volboot"),
             transfers: Family::default(),
-            transfer_time: Histogram::new(TRANSFER_BOUNDS),
+            transfer_duration: Histogram::new(TRANSFER_BOUNDS),
             transfer_bytes: Counter::default(),
             retransmissions: Counter::default(),
-            transfers_untold: Gauge::default(),
-            transfers_unheard: Gauge::default(),
-            requests: Family::default(),
-            request_time: histogram(),
+            tftp_events_dropped: Gauge::default(),
+            tftp_requests_dropped: Gauge::default(),
+            http_fetches: Counter::default(),
+            sessions: Counter::default(),
+            boot_requests: Family::default(),
+            boot_request_duration: histogram(),
             resolutions: Family::new_with_constructor(histogram),
-            reports: Family::default(),
+            boot_reports: Family::default(),
+            loop_delays: Counter::default(),
             cinder_calls: Family::default(),
-            cinder_time: Family::new_with_constructor(histogram),
+            cinder_call_duration: Family::new_with_constructor(histogram),
             store_up: Gauge::default(),
-            store_time: Gauge::default(),
+            store_read_duration: Gauge::default(),
             file_bytes: Family::default(),
-            queue: Gauge::default(),
-            lost: Gauge::default(),
-            commits: Counter::default(),
+            history_events_queued: Gauge::default(),
+            history_events_dropped: Gauge::default(),
+            history_commits: Counter::default(),
             machines: Family::default(),
-            streams: Gauge::default(),
+            event_subscribers: Gauge::default(),
         };
         series.register();
         Self(Arc::new(series))
     }
 
-    /// A TFTP request has ended.
-    pub fn transfer(&self, outcome: &'static str, bytes: u64, again: u64, took: Duration) {
-        self.0.transfers.get_or_create(&Outcome { outcome }).inc();
-        self.0.retransmissions.inc_by(again);
+    /// Counts a TFTP request that has ended.
+    pub fn count_transfer(
+        &self,
+        outcome: &'static str,
+        bytes: u64,
+        retransmissions: u64,
+        duration: Duration,
+    ) {
+        self.0.transfers.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.0.retransmissions.inc_by(retransmissions);
         if outcome == "complete" {
             self.0.transfer_bytes.inc_by(bytes);
-            self.0.transfer_time.observe(took.as_secs_f64());
+            self.0.transfer_duration.observe(duration.as_secs_f64());
         }
     }
 
-    /// A machine that asked for its script was answered.
-    pub fn boot_request(&self, outcome: &'static str, took: Duration) {
-        self.0.requests.get_or_create(&Outcome { outcome }).inc();
-        self.0.request_time.observe(took.as_secs_f64());
+    /// Counts firmware's request for a file over HTTP.
+    pub fn count_http_fetch(&self) {
+        self.0.http_fetches.inc();
     }
 
-    /// It was found out where a volume is, or that it cannot be (`failed`).
-    pub fn resolution(&self, source: &'static str, took: Duration) {
-        self.0.resolutions.get_or_create(&Source { source }).observe(took.as_secs_f64());
+    /// Counts a boot session that has started.
+    pub fn count_session(&self) {
+        self.0.sessions.inc();
     }
 
-    /// A machine has reported a step.
-    pub fn report(&self, step: &'static str) {
-        self.0.reports.get_or_create(&Report { step }).inc();
+    /// Counts an answered boot request.
+    pub fn count_boot_request(&self, outcome: &'static str, duration: Duration) {
+        self.0.boot_requests.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.0.boot_request_duration.observe(duration.as_secs_f64());
     }
 
-    /// Cinder was called. `kind` and `result` are words out of the code, never out of an answer.
-    pub fn cinder_call(&self, kind: &'static str, result: &'static str, took: Duration) {
-        self.0.cinder_calls.get_or_create(&Call { kind, result }).inc();
-        self.0.cinder_time.get_or_create(&Kind { kind }).observe(took.as_secs_f64());
+    /// Counts the resolution of a volume, by the source of its connection.
+    pub fn count_resolution(&self, source: &'static str, duration: Duration) {
+        self.0.resolutions.get_or_create(&SourceLabel { source }).observe(duration.as_secs_f64());
     }
 
-    /// The history was written.
-    pub fn history_commit(&self) {
-        self.0.commits.inc();
+    /// Counts a step that a machine reported.
+    pub fn count_boot_report(&self, step: &'static str) {
+        self.0.boot_reports.get_or_create(&StepLabel { step }).inc();
     }
 
-    /// All of it, as Prometheus reads it (OpenMetrics 1.0).
-    pub fn text(&self, now: &Reading) -> String {
+    /// Counts a delay by the loop detector.
+    pub fn count_loop_delay(&self) {
+        self.0.loop_delays.inc();
+    }
+
+    /// Counts a call to Cinder. `kind` and `result` are labels from the code, never text from a response.
+    pub fn count_cinder_call(&self, kind: &'static str, result: &'static str, duration: Duration) {
+        self.0.cinder_calls.get_or_create(&CallLabels { kind, result }).inc();
+        let durations = self.0.cinder_call_duration.get_or_create(&CallKindLabel { kind });
+        durations.observe(duration.as_secs_f64());
+    }
+
+    /// Counts a commit to the history.
+    pub fn count_history_commit(&self) {
+        self.0.history_commits.inc();
+    }
+
+    /// Encodes all metrics as OpenMetrics 1.0 text, with the gauges set from `reading`.
+    pub fn encode(&self, reading: &Reading) -> String {
         let series = &self.0;
-        series.store_up.set(i64::from(now.store.is_some()));
-        series.store_time.set(now.store.unwrap_or_default().as_secs_f64());
-        let files = [("store", now.store_bytes), ("history", now.history_bytes)];
+        series.store_up.set(i64::from(reading.store.is_some()));
+        series.store_read_duration.set(reading.store.unwrap_or_default().as_secs_f64());
+        let files = [("store", reading.store_bytes), ("history", reading.history_bytes)];
         for (file, bytes) in files {
-            series.file_bytes.get_or_create(&File { file }).set(gauge(bytes));
+            series.file_bytes.get_or_create(&FileLabel { file }).set(gauge_value(bytes));
         }
-        series.queue.set(gauge(now.queue as u64));
-        series.lost.set(gauge(now.lost));
-        series.transfers_untold.set(gauge(now.transfers_untold));
-        series.transfers_unheard.set(gauge(now.transfers_unheard));
-        for (state, count) in &now.machines {
-            series.machines.get_or_create(&State { state }).set(gauge(*count as u64));
+        series.history_events_queued.set(gauge_value(reading.events_queued as u64));
+        series.history_events_dropped.set(gauge_value(reading.events_dropped));
+        series.tftp_events_dropped.set(gauge_value(reading.tftp_events_dropped));
+        series.tftp_requests_dropped.set(gauge_value(reading.tftp_requests_dropped));
+        for (state, count) in &reading.machines {
+            series.machines.get_or_create(&StateLabel { state }).set(gauge_value(*count as u64));
         }
-        series.streams.set(gauge(now.streams as u64));
+        series.event_subscribers.set(gauge_value(reading.event_subscribers as u64));
         let mut out = String::new();
-        // Writing into a text cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = text::encode(&mut out, &series.registry);
         out
     }
 }
 
-fn gauge(value: u64) -> i64 {
+fn gauge_value(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 impl Series {
-    /// The names. Prometheus itself adds the unit, and `_total` to counters.
+    /// Registers all metrics. The encoder appends the unit, and `_total` to counters.
     fn register(&mut self) {
         let registry = &mut self.registry;
-        let version = Family::<Version, Gauge>::default();
-        version.get_or_create(&Version { version: env!("CARGO_PKG_VERSION") }).set(1);
-        registry.register("build", "The version that runs", version);
+        let version = Family::<VersionLabel, Gauge>::default();
+        version.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
+        registry.register("build", "Version of the running volboot", version);
 
         let tftp = registry.sub_registry_with_prefix("tftp");
         tftp.register("transfers", "TFTP requests that have ended, by outcome", self.transfers.clone());
         tftp.register_with_unit(
             "transfer",
-            "How long whole transfers took",
+            "Duration of complete transfers",
             Unit::Seconds,
-            self.transfer_time.clone(),
+            self.transfer_duration.clone(),
         );
-        tftp.register_with_unit("sent", "Files sent whole", Unit::Bytes, self.transfer_bytes.clone());
-        let again = self.retransmissions.clone();
-        tftp.register("retransmissions", "Packets sent more than once", again);
-        let untold = self.transfers_untold.clone();
-        tftp.register("untold", "Transfers that are in no history: too many ended at once", untold);
-        let unheard = self.transfers_unheard.clone();
-        tftp.register("unheard", "Requests that no worker took in time", unheard);
+        tftp.register_with_unit(
+            "sent",
+            "Bytes of completely sent files",
+            Unit::Bytes,
+            self.transfer_bytes.clone(),
+        );
+        let retransmissions = self.retransmissions.clone();
+        tftp.register("retransmissions", "Retransmitted packets", retransmissions);
+        let events_dropped = self.tftp_events_dropped.clone();
+        tftp.register(
+            "events_dropped",
+            "Transfers missing from the history because the queue was full",
+            events_dropped,
+        );
+        let requests_dropped = self.tftp_requests_dropped.clone();
+        tftp.register(
+            "requests_dropped",
+            "Requests dropped because no worker took them in time",
+            requests_dropped,
+        );
+
+        let http = registry.sub_registry_with_prefix("http");
+        http.register("fetches", "Requests of firmware for a file over HTTP", self.http_fetches.clone());
 
         let boot = registry.sub_registry_with_prefix("boot");
-        let requests = self.requests.clone();
-        boot.register("requests", "Machines that asked for their script, by what they got", requests);
-        let time = self.request_time.clone();
-        boot.register_with_unit("request", "How long the answer took", Unit::Seconds, time);
+        boot.register("sessions", "Boot sessions that have started", self.sessions.clone());
+        boot.register("requests", "Answered boot requests, by outcome", self.boot_requests.clone());
+        let duration = self.boot_request_duration.clone();
+        boot.register_with_unit("request", "Response time of boot requests", Unit::Seconds, duration);
         let resolutions = self.resolutions.clone();
         boot.register_with_unit(
             "resolution",
-            "How long it took to find out where a volume is, by who knew it",
+            "Duration of volume resolutions, by source of the connection",
             Unit::Seconds,
             resolutions,
         );
-        boot.register("reports", "Steps that machines reported", self.reports.clone());
+        boot.register("reports", "Steps reported by machines, by step", self.boot_reports.clone());
+        boot.register("loop_delays", "Delays imposed by the loop detector", self.loop_delays.clone());
 
         let cinder = registry.sub_registry_with_prefix("cinder");
-        cinder.register("calls", "Calls of Cinder, by kind and result", self.cinder_calls.clone());
-        let time = self.cinder_time.clone();
-        cinder.register_with_unit("call", "How long calls of Cinder took", Unit::Seconds, time);
+        cinder.register("calls", "Calls to Cinder, by kind and result", self.cinder_calls.clone());
+        let duration = self.cinder_call_duration.clone();
+        cinder.register_with_unit("call", "Duration of calls to Cinder, by kind", Unit::Seconds, duration);
 
         let store = registry.sub_registry_with_prefix("store");
-        store.register("up", "Whether the store answers", self.store_up.clone());
-        let time = self.store_time.clone();
-        store.register_with_unit("read", "How long the store took to answer just now", Unit::Seconds, time);
-        registry.register_with_unit("file", "Size of a file", Unit::Bytes, self.file_bytes.clone());
+        store.register("up", "Whether the store can be read", self.store_up.clone());
+        let duration = self.store_read_duration.clone();
+        store.register_with_unit("read", "Duration of the last test read", Unit::Seconds, duration);
+        registry.register_with_unit("file", "File size", Unit::Bytes, self.file_bytes.clone());
 
         let history = registry.sub_registry_with_prefix("history");
-        history.register("queue", "Events that wait to be written", self.queue.clone());
-        history.register("lost", "Events that are in no history: too many came at once", self.lost.clone());
-        history.register("commits", "Times the history was written", self.commits.clone());
-        registry.register("machines", "Machines, by the state of their last boot", self.machines.clone());
-        registry.register("streams", "Programs that follow events", self.streams.clone());
+        let events_queued = self.history_events_queued.clone();
+        history.register("events_queued", "Events in the queue to the history", events_queued);
+        let events_dropped = self.history_events_dropped.clone();
+        history.register(
+            "events_dropped",
+            "Events missing from the history because the queue was full or the file failed",
+            events_dropped,
+        );
+        history.register("commits", "Commits to the history", self.history_commits.clone());
+        registry.register("machines", "Machines by the state of their last boot", self.machines.clone());
+        registry.register("event_subscribers", "Subscribers to events", self.event_subscribers.clone());
     }
 }
 
@@ -279,19 +329,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_is_counted_is_told() {
+    fn every_metric_is_encoded() {
         let metrics = Metrics::new();
-        let took = Duration::from_millis(3);
-        metrics.transfer("complete", 1000, 2, took);
-        metrics.transfer("probe", 1000, 0, took);
-        metrics.boot_request("boot", took);
-        metrics.resolution("cinder", took);
-        metrics.report("hooked");
-        metrics.clone().cinder_call("export", "ok", took);
-        metrics.history_commit();
-        let text = metrics.text(&Reading {
+        let duration = Duration::from_millis(3);
+        metrics.count_transfer("complete", 1000, 2, duration);
+        metrics.count_transfer("probe", 1000, 0, duration);
+        metrics.count_http_fetch();
+        metrics.count_session();
+        metrics.count_boot_request("boot", duration);
+        metrics.count_resolution("cinder", duration);
+        metrics.count_boot_report("hooked");
+        metrics.count_loop_delay();
+        metrics.clone().count_cinder_call("export", "ok", duration);
+        metrics.count_history_commit();
+        let text = metrics.encode(&Reading {
             store: Some(Duration::from_micros(250)),
-            lost: 7,
+            events_dropped: 7,
             machines: vec![("booted", 4)],
             ..Reading::default()
         });
@@ -300,19 +353,26 @@ mod tests {
             "volboot_tftp_sent_bytes_total 1000",
             "volboot_tftp_retransmissions_total 2",
             "volboot_tftp_transfer_seconds_count 1",
+            "volboot_tftp_events_dropped 0",
+            "volboot_tftp_requests_dropped 0",
+            "volboot_http_fetches_total 1",
+            "volboot_boot_sessions_total 1",
             "volboot_boot_requests_total{outcome=\"boot\"} 1",
             "volboot_boot_request_seconds_bucket{le=\"0.005\"} 1",
             "volboot_boot_resolution_seconds_count{source=\"cinder\"} 1",
             "volboot_boot_reports_total{step=\"hooked\"} 1",
+            "volboot_boot_loop_delays_total 1",
             "volboot_cinder_calls_total{kind=\"export\",result=\"ok\"} 1",
             "volboot_cinder_call_seconds_count{kind=\"export\"} 1",
             "volboot_store_up 1",
             "volboot_store_read_seconds 0.00025",
             "volboot_history_commits_total 1",
-            "volboot_history_lost 7",
+            "volboot_history_events_queued 0",
+            "volboot_history_events_dropped 7",
             "volboot_machines{state=\"booted\"} 4",
+            "volboot_event_subscribers 0",
         ] {
-            assert!(text.lines().any(|told| told == line), "{line} is not in\n{text}");
+            assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
         }
         assert!(text.ends_with("# EOF\n"));
     }

@@ -1,9 +1,9 @@
-//! What is told to the operator about what happens.
+//! Telemetry: events, metrics, the log, and iPXE's error numbers.
 
 pub mod errno;
 mod event;
 pub mod log;
 mod metrics;
 
-pub use event::{Answered, Event, Resolved, Transfer, What, Word};
+pub use event::{BootRequestEvent, Event, EventKind, Label, ResolutionEvent, TftpTransfer};
 pub use metrics::{Metrics, Reading};

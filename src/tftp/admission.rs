@@ -1,46 +1,47 @@
-//! Who may begin: a cap on transfers, for all and for each client.
+//! Limits on concurrent transfers, in total and per client address.
 //!
-//! Shared by the workers of all listen addresses. A [`Permit`] stands for one running transfer and gives its place back
-//! when dropped, however the transfer ends.
+//! Shared by the workers of all listen addresses. A [`Permit`] belongs to one running transfer and is released when
+//! the transfer ends, for any reason.
 //!
-//! Invariant: the counts are those of the permits alive, and a client without one takes no memory.
+//! Invariant: the counts equal the number of live permits, and a client without a permit takes no memory.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Counts running transfers against the limits.
 #[derive(Debug)]
 pub(super) struct Admission {
-    all: usize,
-    per_client: usize,
-    running: Mutex<Running>,
+    max_total: usize,
+    max_per_client: usize,
+    running: Mutex<RunningCounts>,
 }
 
 #[derive(Debug, Default)]
-struct Running {
-    all: usize,
+struct RunningCounts {
+    total: usize,
     by_client: HashMap<IpAddr, usize>,
 }
 
 impl Admission {
-    pub(super) fn new(all: usize, per_client: usize) -> Arc<Self> {
-        Arc::new(Self { all, per_client, running: Mutex::default() })
+    pub(super) fn new(max_total: usize, max_per_client: usize) -> Arc<Self> {
+        Arc::new(Self { max_total, max_per_client, running: Mutex::default() })
     }
 
-    /// A place, unless all are taken or all that one client may have.
+    /// Returns a permit, or `None` if a limit is reached.
     pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> Option<Permit> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_client = running.by_client.get(&client).copied().unwrap_or_default();
-        if running.all >= self.all || of_client >= self.per_client {
+        let client_count = running.by_client.get(&client).copied().unwrap_or_default();
+        if running.total >= self.max_total || client_count >= self.max_per_client {
             return None;
         }
-        running.all += 1;
-        running.by_client.insert(client, of_client + 1);
+        running.total += 1;
+        running.by_client.insert(client, client_count + 1);
         Some(Permit { admission: Arc::clone(self), client })
     }
 }
 
-/// One place.
+/// Admits one running transfer.
 #[derive(Debug)]
 pub(super) struct Permit {
     admission: Arc<Admission>,
@@ -50,10 +51,10 @@ pub(super) struct Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut running = self.admission.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.all -= 1;
-        if let Some(of_client) = running.by_client.get_mut(&self.client) {
-            *of_client -= 1;
-            if *of_client == 0 {
+        running.total -= 1;
+        if let Some(client_count) = running.by_client.get_mut(&self.client) {
+            *client_count -= 1;
+            if *client_count == 0 {
                 running.by_client.remove(&self.client);
             }
         }
@@ -65,16 +66,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_capped_for_all_and_for_each_client_and_given_back() {
+    fn permits_are_limited_in_total_and_per_client_and_released_on_drop() {
         let admission = Admission::new(3, 2);
-        let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-        let first = admission.admit(one);
-        let second = admission.admit(one);
+        let (client, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        let first = admission.admit(client);
+        let second = admission.admit(client);
         assert!(first.is_some() && second.is_some());
-        assert!(admission.admit(one).is_none(), "a client has two places");
+        assert!(admission.admit(client).is_none(), "two per client");
         let third = admission.admit(other);
         assert!(third.is_some());
-        assert!(admission.admit(other).is_none(), "all have three");
+        assert!(admission.admit(other).is_none(), "three in total");
         drop(first);
         assert!(admission.admit(other).is_some());
         drop((second, third));

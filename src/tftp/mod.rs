@@ -1,45 +1,49 @@
-//! The firmware's door: TFTP, read only (steps 2 and 3 of the journey).
+//! TFTP server, read only (steps 2 and 3 of a boot).
 //!
-//! What is served is decided by whoever implements [`Files`], from memory and at once; this module knows names as
-//! bytes, never a path of a file system. What happened is told by [`Event`]s into a bounded channel; this module
-//! knows no timeline.
+//! The [`FileSource`] decides which bytes a name stands for, from memory and without blocking. This module treats
+//! names as bytes and never touches a file system. Each request ends with a [`TransferEvent`] in a bounded channel;
+//! the module does not depend on the timeline.
 //!
 //! From the wire inwards:
 //!
-//! | file | what it is |
+//! | file | purpose |
 //! |---|---|
-//! | `driver` | the sockets, bound; the threads: one listener per address, up to eight workers; stop |
-//! | `spread` | which worker a client belongs to: one does all as long as it can |
-//! | `worker` | its turn: what is due, the next packet, new requests; drain |
-//! | `socket`, `bell`, `mtu` | what the kernel offers: segmentation, source addresses, waiting, an interface's MTU |
-//! | `parcel`, `cut` | what goes to one client at once; a file in blocks, cut once for all |
-//! | `table`, `admission` | running transfers by client address, their deadlines, who may begin |
-//! | `transfer`, `pace` | one transfer: bytes and the time in, what to send and the next deadline out |
-//! | `packet`, `options`, `names` | what the bytes mean |
+//! | `server` | binds the sockets, starts one acceptor per address and up to eight workers, shuts down |
+//! | `balancer` | assigns clients to workers: the first worker takes all clients until it is full |
+//! | `worker` | event loop of a worker thread: timers, packets, new requests, drain |
+//! | `socket`, `waker`, `mtu` | kernel interfaces: segmentation offload, source addresses, `poll`, interface MTU |
+//! | `transmit`, `blocks` | the datagrams of one send; a file split into DATA packets, shared by its transfers |
+//! | `table`, `admission` | running transfers by client address, their deadlines; transfer limits |
+//! | `transfer`, `rtt` | state machine of one transfer; retransmission time-out |
+//! | `packet`, `options`, `names` | packet format, option negotiation, file names |
 //!
-//! All from `parcel` on owns no socket and reads no clock, so tests play loss, delay and duplicates in
-//! microseconds.
+//! All files from `transmit` on own no socket and read no clock. Tests can therefore play loss, delay and duplicates
+//! within microseconds.
 //!
-//! Implemented for reading: RFC 1350, 2347, 2348, 2349, 7440. Left out on purpose: writing (refused politely), netascii
-//! (served as octet, as every boot server does), multicast (RFC 2090), and error 5 for strangers: workers share their
-//! sockets, and a late duplicate of a transfer's last ACK must not kill the next transfer of the same client.
+//! Implements reading by RFC 1350, 2347, 2348, 2349 and 7440. Left out on purpose:
+//!
+//! * writing, refused with an error packet;
+//! * netascii, served as octet, as every boot server does;
+//! * multicast (RFC 2090);
+//! * error 5 (unknown transfer ID): workers share their sockets, and a late duplicate of a transfer's last ACK must
+//!   not kill the next transfer of the same client.
 
 mod admission;
-mod bell;
-mod cut;
-mod driver;
+mod balancer;
+mod blocks;
 mod mtu;
 mod names;
 mod options;
-mod pace;
 mod packet;
-mod parcel;
+mod rtt;
+mod server;
 mod socket;
-mod spread;
 mod table;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod tests;
 mod transfer;
+mod transmit;
+mod waker;
 mod worker;
 
 use std::net::{IpAddr, SocketAddr};
@@ -49,84 +53,83 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use driver::{BindError, Counters, Listener};
-pub use options::Agreed;
+pub use options::NegotiatedOptions;
+pub use server::{BindError, Counters, Server};
 
-/// What a client asked for.
+/// A client's request for a file.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadRequest<'a> {
-    /// The name, without what firmware wraps around it: no leading slash, `/` for `\`. Bytes, since it need not be
-    /// text.
+    /// Canonical file name: no leading slash, `/` for `\`, no bytes that firmware appends. It need not be UTF-8.
     pub name: &'a [u8],
-    /// Who asks.
+    /// Address and transfer port of the client.
     pub client: SocketAddr,
-    /// The address of ours at which the client reached us; `None` if it cannot be told.
-    pub local: Option<IpAddr>,
+    /// The server's address that the client used; `None` if unknown.
+    pub local_ip: Option<IpAddr>,
 }
 
-/// The files behind the door. Must answer without waiting for anything.
-pub trait Files: Send + Sync + 'static {
-    /// The content of a file; `None` if there is no such file. A running transfer keeps what it was given here, so the
-    /// set behind this trait may be swapped at any time.
+/// Source of the files that the server serves. Must not block.
+pub trait FileSource: Send + Sync + 'static {
+    /// Returns the content of a file, or `None` if the file does not exist. A running transfer keeps the returned
+    /// bytes, so an implementation may replace its set of files at any time.
     fn read(&self, request: ReadRequest<'_>) -> Option<Bytes>;
 }
 
-/// What happened to one request, told when it ends.
+/// The result of one request, sent when the request has ended.
 #[derive(Debug, Clone)]
-pub struct Event {
-    /// Who asked.
+pub struct TransferEvent {
+    /// Address and transfer port of the client.
     pub client: SocketAddr,
-    /// The address of ours at which the client reached us; `None` if it cannot be told.
-    pub local: Option<IpAddr>,
-    /// The name asked for, as text for people: bytes that are none are replaced.
+    /// The server's address that the client used; `None` if unknown.
+    pub local_ip: Option<IpAddr>,
+    /// The requested name, with invalid UTF-8 replaced.
     pub name: String,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// Bytes of the file; 0 if there was none.
+    /// The result of the request.
+    pub outcome: TransferOutcome,
+    /// Bytes of the file; 0 if the request was rejected.
     pub size: u64,
-    /// What both sides agreed on.
-    pub agreed: Agreed,
-    /// Blocks the client has acknowledged.
+    /// The negotiated options.
+    pub options: NegotiatedOptions,
+    /// Acknowledged blocks.
     pub blocks: u64,
-    /// Packets that were sent more than once.
+    /// Packets sent again.
     pub retransmissions: u64,
-    /// From the request to the end.
-    pub took: Duration,
+    /// Time from the request to the end of the transfer.
+    pub duration: Duration,
 }
 
-/// How a request ended.
+/// The result of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// The client has acknowledged all of it.
+pub enum TransferOutcome {
+    /// The client has acknowledged every block.
     Complete,
-    /// All of it was sent, but the acknowledgement of the last window never came: most likely the client went on to
-    /// boot without sending it.
+    /// Every block was sent, but the client did not acknowledge the last window. Most likely the client booted
+    /// without sending the ACK.
     Unconfirmed,
-    /// The client learnt the size and broke off, as firmware does before the real transfer. Not a failure.
+    /// The client learnt the file's size and aborted, as firmware does before the real transfer. Not a failure.
     Probe,
-    /// The client broke off, with this error code and these words.
+    /// The client aborted the transfer with an ERROR packet.
     Aborted {
-        /// <https://www.rfc-editor.org/rfc/rfc1350#page-10>
+        /// Error code, see <https://www.rfc-editor.org/rfc/rfc1350#page-10>.
         code: u16,
-        /// What the client said, as text for people.
+        /// The client's error message, with invalid UTF-8 replaced.
         message: String,
     },
-    /// The same client and port asked for something else meanwhile.
+    /// The same client and port sent another request meanwhile.
     Replaced,
-    /// The client was not heard of any more, or made no progress.
+    /// The client fell silent or made no progress.
     TimedOut,
-    /// The server stopped and the grace was over.
+    /// The server shut down, and the grace period expired.
     Stopped,
-    /// There is no such file.
+    /// The file does not exist.
     NotFound,
-    /// Too many transfers at once, of this client or of all.
+    /// A limit on concurrent transfers was reached, for this client or in total.
     Busy,
-    /// A write, or a request that makes no sense.
+    /// A write request or a malformed request.
     Refused,
 }
 
-impl Outcome {
-    /// The word for logs and metrics: a closed set.
+impl TransferOutcome {
+    /// Name for logs, events and metric labels: a closed set.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Complete => "complete",
@@ -134,96 +137,97 @@ impl Outcome {
             Self::Probe => "probe",
             Self::Aborted { .. } => "aborted",
             Self::Replaced => "replaced",
-            Self::TimedOut => "timed out",
+            Self::TimedOut => "timed_out",
             Self::Stopped => "stopped",
-            Self::NotFound => "not found",
+            Self::NotFound => "not_found",
             Self::Busy => "busy",
             Self::Refused => "refused",
         }
     }
 }
 
-/// Where and how to listen.
+/// Listen addresses, transfer ports and limits of a server.
 #[derive(Debug, Clone)]
-pub struct Config {
-    /// Addresses for requests, IPv4 or IPv6. Port 0 is chosen by the system; see [`Listener::local_addrs`].
+pub struct ServerConfig {
+    /// Addresses for requests, IPv4 or IPv6. For port 0 the system chooses a port; see [`Server::local_addrs`].
     pub listen: Vec<SocketAddr>,
-    /// From which ports transfers are served.
+    /// Ports of the transfer sockets.
     pub ports: Ports,
-    /// Workers, and so transfer sockets, per listen address; `None` for one per core.
+    /// Workers, and thus transfer sockets, per listen address; `None` for one per core.
     pub workers: Option<NonZeroUsize>,
-    /// What clients may ask of us.
-    pub limits: Limits,
+    /// Limits of each transfer and on concurrent transfers.
+    pub limits: TransferLimits,
 }
 
-impl Config {
-    /// Everything at its default, at these addresses.
+impl ServerConfig {
+    /// Returns the default configuration for these listen addresses.
     pub fn new(listen: impl IntoIterator<Item = SocketAddr>) -> Self {
         Self {
             listen: listen.into_iter().collect(),
             ports: Ports::default(),
             workers: None,
-            limits: Limits::default(),
+            limits: TransferLimits::default(),
         }
     }
 }
 
-/// From which ports transfers are served.
+/// Ports of the transfer sockets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Ports {
-    /// Whatever the system gives each worker at start.
+    /// An ephemeral port per worker, chosen by the system at start.
     #[default]
     Ephemeral,
-    /// The first free ports of a range, one per worker; fewer workers if fewer are free.
+    /// The first free ports of a range, one per worker; fewer workers if fewer ports are free.
     Range(RangeInclusive<u16>),
-    /// The port that was asked, for firewalls that pass nothing else. One worker per listen address does all.
+    /// The listen port itself, for firewalls that pass no other port. One worker per listen address serves all
+    /// clients.
     Single,
 }
 
-/// What clients may ask of us.
+/// Limits of each transfer and on concurrent transfers.
 #[derive(Debug, Clone)]
-pub struct Limits {
-    /// Largest block; the interface's MTU may lower it further. Default 1468, which fills an Ethernet frame: larger ones
-    /// only where every switch and ROM is known to take them.
+pub struct TransferLimits {
+    /// Largest block size; the interface's MTU may lower it further. Default 1468, which fills an Ethernet frame.
+    /// Raise it only where every switch and ROM is known to accept larger frames.
     pub block_size: u16,
-    /// Most blocks in flight. Default 16; at most [`Limits::WIDEST_WINDOW`].
-    pub window: u16,
-    /// Most transfers at once. Default 4096.
+    /// Largest window size in blocks. Default 16; at most [`TransferLimits::MAX_WINDOW_SIZE`].
+    pub window_size: u16,
+    /// Concurrent transfers in total. Default 4096.
     pub transfers: usize,
-    /// Most transfers at once from one IP address. Default 16.
+    /// Concurrent transfers of one IP address. Default 16.
     pub transfers_per_client: usize,
-    /// Wait for an answer before anything is known of the round trip. Default 1 s.
-    pub first_wait: Duration,
-    /// Shortest wait for an answer, however short the round trip. Default 100 ms.
-    pub shortest_wait: Duration,
-    /// Longest wait for an answer, however often it did not come. Default 4 s. A client's own `timeout` option wins.
-    pub longest_wait: Duration,
-    /// Without progress for this long the client is gone. Default 20 s.
-    pub stall: Duration,
-    /// The same once all blocks were sent: many clients never acknowledge the last one. Default 5 s.
-    pub linger: Duration,
-    /// No transfer lasts longer. Default 10 min.
-    pub total: Duration,
+    /// Retransmission time-out before the first round-trip sample. Default 1 s.
+    pub initial_rto: Duration,
+    /// Lower bound of the retransmission time-out. Default 100 ms.
+    pub min_rto: Duration,
+    /// Upper bound of the retransmission time-out. Default 4 s. A client's own `timeout` option takes precedence.
+    pub max_rto: Duration,
+    /// A transfer without progress for this long has timed out. Default 20 s.
+    pub stall_timeout: Duration,
+    /// The same after the last block was sent: many clients never acknowledge that block. Default 5 s.
+    pub linger_timeout: Duration,
+    /// Maximum duration of a transfer. Default 10 min.
+    pub max_duration: Duration,
 }
 
-impl Limits {
-    /// A window wider than this only overruns the receive rings of firmware.
-    pub const WIDEST_WINDOW: u16 = 64;
+impl TransferLimits {
+    /// Wider windows only overrun the receive rings of firmware.
+    pub const MAX_WINDOW_SIZE: u16 = 64;
 }
 
-impl Default for Limits {
+impl Default for TransferLimits {
     fn default() -> Self {
         Self {
             block_size: 1468,
-            window: 16,
+            window_size: 16,
             transfers: 4096,
             transfers_per_client: 16,
-            first_wait: Duration::from_secs(1),
-            shortest_wait: Duration::from_millis(100),
-            longest_wait: Duration::from_secs(4),
-            stall: Duration::from_secs(20),
-            linger: Duration::from_secs(5),
-            total: Duration::from_secs(600),
+            initial_rto: Duration::from_secs(1),
+            min_rto: Duration::from_millis(100),
+            max_rto: Duration::from_secs(4),
+            stall_timeout: Duration::from_secs(20),
+            linger_timeout: Duration::from_secs(5),
+            max_duration: Duration::from_secs(600),
         }
     }
 }

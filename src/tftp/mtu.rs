@@ -1,8 +1,8 @@
-//! The MTU of the interface a request came through.
+//! MTU of the interface that a request arrived on.
 //!
-//! The kernel names the interface by number with each datagram. Its MTU is what the way back to the client has, and is
-//! kept for a while, as an operator may change it. What cannot be told bounds nothing: then the configured block size
-//! stands alone.
+//! The kernel reports the interface's index with each datagram. The MTU of that interface bounds the block size,
+//! since the response leaves through it. Entries expire, as an operator may change an MTU. An unknown MTU imposes no
+//! bound: the configured block size then applies alone.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,37 +11,38 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{ip_mtu, ipv6_mtu};
 
-/// How long an answer is believed.
-const FRESH: Duration = Duration::from_secs(10);
+/// How long a cached MTU is valid.
+const LIFETIME: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
-pub(super) struct Mtus {
-    known: HashMap<u32, (Option<u32>, Instant)>,
+pub(super) struct MtuCache {
+    entries: HashMap<u32, (Option<u32>, Instant)>,
 }
 
-impl Mtus {
-    pub(super) fn of(&mut self, interface: u32, client: SocketAddr, now: Instant) -> Option<u32> {
-        match self.known.get(&interface) {
-            Some((mtu, at)) if now < *at + FRESH => *mtu,
+impl MtuCache {
+    pub(super) fn look_up(&mut self, interface: u32, client: SocketAddr, now: Instant) -> Option<u32> {
+        match self.entries.get(&interface) {
+            Some((mtu, queried_at)) if now < *queried_at + LIFETIME => *mtu,
             _ => {
-                let mtu = ask(client).ok();
-                self.known.insert(interface, (mtu, now));
+                let mtu = query_mtu(client).ok();
+                self.entries.insert(interface, (mtu, now));
                 mtu
             }
         }
     }
 }
 
-/// Asks the kernel which way a datagram would take. Files under /sys would be another network's in some containers.
-fn ask(client: SocketAddr) -> io::Result<u32> {
+/// Asks the kernel for the MTU of the route to the client. In some containers, the files under /sys show another
+/// network namespace.
+fn query_mtu(client: SocketAddr) -> io::Result<u32> {
     if client.is_ipv4() {
-        let trial = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        trial.connect(client)?;
-        Ok(ip_mtu(&trial)?)
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect(client)?;
+        Ok(ip_mtu(&socket)?)
     } else {
-        let trial = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
-        trial.connect(client)?;
-        Ok(ipv6_mtu(&trial)?)
+        let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
+        socket.connect(client)?;
+        Ok(ipv6_mtu(&socket)?)
     }
 }
 
@@ -50,13 +51,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_loopback_interface_has_an_mtu_and_what_leads_nowhere_has_none() {
-        let (now, mut mtus) = (Instant::now(), Mtus::default());
+    fn the_loopback_interface_has_an_mtu_and_an_unreachable_client_has_none() {
+        let (now, mut cache) = (Instant::now(), MtuCache::default());
         for (interface, client) in [(1, "127.0.0.1:69"), (2, "[::1]:69")] {
-            let mtu = mtus.of(interface, client.parse().expect("an address"), now);
+            let mtu = cache.look_up(interface, client.parse().expect("an address"), now);
             assert!(mtu.is_some_and(|mtu| mtu >= 1280), "{client}: {mtu:?}");
         }
-        assert_eq!(mtus.of(3, "[fe80::1]:69".parse().expect("an address"), now), None);
-        assert!(mtus.of(1, "[fe80::1]:69".parse().expect("an address"), now).is_some(), "it is remembered");
+        assert_eq!(cache.look_up(3, "[fe80::1]:69".parse().expect("an address"), now), None);
+        assert!(cache.look_up(1, "[fe80::1]:69".parse().expect("an address"), now).is_some(), "cached");
     }
 }

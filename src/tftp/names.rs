@@ -1,20 +1,20 @@
-//! File names as firmware sends them, made comparable.
+//! Canonical form of file names as firmware sends them.
 //!
-//! What arrives went through a DHCP option, a ROM from another decade and a request packet. A pure function, so
-//! that whoever keeps the table of files can compare like with like. Nothing here ever meets a file system; `..` is
-//! refused all the same, so that no table can be tricked.
+//! A name has passed through a DHCP option, the ROM and a request packet. The canonical form lets a
+//! [`FileSource`](super::FileSource) compare names byte by byte. This module does not touch a file system; `..` is
+//! rejected all the same, so that no file source can be tricked by it.
 //!
-//! Invariant: a canonical name is not empty, has no leading, trailing or double slash, no `.` and no `..` part, no
-//! back-slash and no NUL.
+//! Invariant: a canonical name is not empty and contains no back-slash and no NUL. It has no leading, trailing or
+//! double slash, and no `.` or `..` part.
 
-/// The canonical form of a name; `None` if it can name nothing.
+/// Returns the canonical form of a name, or `None` if the name is invalid.
 ///
-/// * `\` is `/`: Windows deployment habits.
-/// * Leading slashes go: iPXE leaves one out that other clients send.
-/// * The name ends at the first byte 0xFF, and control bytes and bytes from 0x80 at its end go: UEFI and PXE clients of
-///   several makers (Intel, Realtek, 3Com, Lenovo) copy the name from DHCP option 67 with whatever stands behind it,
-///   see <https://github.com/netbootxyz/netboot.xyz/issues/1198>.
-pub(super) fn canonical(raw: &[u8]) -> Option<Vec<u8>> {
+/// * `\` becomes `/`: Windows deployment habits.
+/// * Leading slashes are removed: iPXE omits a slash that other clients send.
+/// * The name ends at the first byte 0xFF, and trailing control bytes and bytes from 0x80 are removed. UEFI and PXE
+///   clients of several makers (Intel, Realtek, 3Com, Lenovo) copy the name from DHCP option 67 with the bytes after
+///   it, see <https://github.com/netbootxyz/netboot.xyz/issues/1198>.
+pub(super) fn canonicalize(raw: &[u8]) -> Option<Vec<u8>> {
     let text = raw.split(|&byte| byte == 0xff || byte == 0).next().unwrap_or_default();
     let end = text.iter().rposition(|byte| matches!(byte, b' '..=b'~')).map_or(0, |last| last + 1);
     let (text, _) = text.split_at(end);
@@ -39,11 +39,11 @@ mod tests {
     use super::*;
 
     fn text(raw: &[u8]) -> Option<String> {
-        canonical(raw).map(|name| String::from_utf8_lossy(&name).into_owned())
+        canonicalize(raw).map(|name| String::from_utf8_lossy(&name).into_owned())
     }
 
     #[test]
-    fn names_are_bytes_cut_at_the_first_0xff_and_with_slashes_for_back_slashes() {
+    fn names_end_at_the_first_0xff_and_back_slashes_become_slashes() {
         assert_eq!(text(b"ipxe.efi\xff").as_deref(), Some("ipxe.efi"));
         assert_eq!(text(b"ipxe.efi\xffleftover.bin").as_deref(), Some("ipxe.efi"));
         assert_eq!(text(b"boot\\x64\\ipxe.efi").as_deref(), Some("boot/x64/ipxe.efi"));
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn trailing_bytes_that_are_no_text_are_cut() {
+    fn trailing_bytes_outside_ascii_are_removed() {
         assert_eq!(text(b"ipxe.efi\x80\x99").as_deref(), Some("ipxe.efi"));
         assert_eq!(text(b"ipxe.efi\r\n").as_deref(), Some("ipxe.efi"));
         assert_eq!(text(b"ipxe.efi\0").as_deref(), Some("ipxe.efi"));
@@ -65,16 +65,16 @@ mod tests {
     }
 
     #[test]
-    fn a_name_never_climbs() {
+    fn a_name_never_leaves_the_root() {
         assert_eq!(text(b"../etc/passwd"), None);
         assert_eq!(text(b"a/..\\..\\b"), None);
         assert_eq!(text(b"a..b/..c").as_deref(), Some("a..b/..c"));
     }
 
     #[test]
-    fn what_names_nothing_is_no_name() {
+    fn a_name_without_a_part_is_invalid() {
         for raw in [&b""[..], b"/", b"\\\\", b".", b"\xff\xff", b"\x01"] {
-            assert_eq!(canonical(raw), None, "{raw:?}");
+            assert_eq!(canonicalize(raw), None, "{raw:?}");
         }
     }
 }

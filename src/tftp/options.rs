@@ -1,126 +1,127 @@
-//! Which options of a request are taken, and the OACK that says so.
+//! Option negotiation: accepts the options of a request and builds the OACK.
 //!
 //! Implements RFC 2347 (the extension), 2348 (`blksize`), 2349 (`tsize`, `timeout`) and 7440 (`windowsize`).
 //!
-//! Invariant: an OACK names only what was asked, in the client's order and spelling, and never more than was asked:
-//! UEFI firmware refuses anything else as "Malformatted OACK packet". What is unknown or makes no sense is left
-//! out, which by RFC 2347 is as if it had never been asked.
+//! Invariant: an OACK contains only requested options, in the client's order and spelling, and no value above the
+//! requested one. UEFI firmware rejects anything else as "Malformatted OACK packet". Unknown options and invalid
+//! values are left out, which by RFC 2347 equals a request without them.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::Limits;
+use super::TransferLimits;
 use super::packet::{self, DATA_HEADER};
 
-/// Without the option, <https://www.rfc-editor.org/rfc/rfc1350#section-2>.
-const DEFAULT_BLOCK: u16 = 512;
+/// Without `blksize`, <https://www.rfc-editor.org/rfc/rfc1350#section-2>.
+const DEFAULT_BLOCK_SIZE: u16 = 512;
 /// <https://www.rfc-editor.org/rfc/rfc2348#page-1>
-const BLOCKS: RangeInclusive<u64> = 8..=65464;
-/// Seconds. RFC 2349 allows up to 255; a client that asks for more than this is better served by our own measure.
+const BLOCK_SIZES: RangeInclusive<u64> = 8..=65464;
+/// Seconds. RFC 2349 allows up to 255. For longer values than this, the RTO estimate serves the client better.
 const TIMEOUTS: RangeInclusive<u64> = 1..=10;
 /// <https://www.rfc-editor.org/rfc/rfc7440#section-3>
-const WINDOWS: RangeInclusive<u64> = 1..=65535;
+const WINDOW_SIZES: RangeInclusive<u64> = 1..=65535;
 
-/// What both sides agreed on for one transfer.
+/// The options in force for a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Agreed {
-    /// Bytes in a block.
+pub struct NegotiatedOptions {
+    /// Bytes per block.
     pub block_size: u16,
     /// Blocks in flight.
-    pub window: u16,
-    /// How long to wait for an answer, if the client said so.
+    pub window_size: u16,
+    /// The client's time-out, if negotiated.
     pub timeout: Option<Duration>,
-    /// The client asked for the size of the file.
-    pub size_asked: bool,
+    /// Whether the client requested the size of the file.
+    pub size_requested: bool,
 }
 
-impl Default for Agreed {
+impl Default for NegotiatedOptions {
     fn default() -> Self {
-        Self { block_size: DEFAULT_BLOCK, window: 1, timeout: None, size_asked: false }
+        Self { block_size: DEFAULT_BLOCK_SIZE, window_size: 1, timeout: None, size_requested: false }
     }
 }
 
-/// Takes what can be taken of `asked`, for a file of `size` bytes. No OACK if nothing was: then block 1 is
-/// the answer.
+/// Negotiates the requested options for a file of `size` bytes. Returns no OACK if no option is accepted: then block
+/// 1 is the response.
 pub(super) fn negotiate<'a>(
-    asked: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    requested: impl Iterator<Item = (&'a [u8], &'a [u8])>,
     size: u64,
-    largest_block: u16,
-    widest_window: u16,
-) -> (Agreed, Option<Vec<u8>>) {
-    let mut agreed = Agreed::default();
+    max_block_size: u16,
+    max_window_size: u16,
+) -> (NegotiatedOptions, Option<Vec<u8>>) {
+    let mut options = NegotiatedOptions::default();
     let mut oack = packet::begin_oack();
-    let bare = oack.len();
-    let mut seen = [false; 4];
-    for (name, value) in asked {
-        let Some(option) = Known::of(name) else { continue };
-        let Some(value) = number(value) else { continue };
-        let Some(seen) = seen.get_mut(option as usize) else { continue };
-        if std::mem::replace(seen, true) {
+    let empty_length = oack.len();
+    let mut is_duplicate = [false; 4];
+    for (name, value) in requested {
+        let Some(kind) = OptionKind::from_name(name) else { continue };
+        let Some(value) = parse_number(value) else { continue };
+        let Some(is_duplicate) = is_duplicate.get_mut(kind as usize) else { continue };
+        if std::mem::replace(is_duplicate, true) {
             continue;
         }
-        let taken = match option {
-            Known::Block if BLOCKS.contains(&value) => {
-                agreed.block_size = value.min(u64::from(largest_block)) as u16;
-                u64::from(agreed.block_size)
+        let value = match kind {
+            OptionKind::BlockSize if BLOCK_SIZES.contains(&value) => {
+                options.block_size = value.min(u64::from(max_block_size)) as u16;
+                u64::from(options.block_size)
             }
-            Known::Window if WINDOWS.contains(&value) => {
-                agreed.window = value.min(u64::from(widest_window)) as u16;
-                u64::from(agreed.window)
+            OptionKind::WindowSize if WINDOW_SIZES.contains(&value) => {
+                options.window_size = value.min(u64::from(max_window_size)) as u16;
+                u64::from(options.window_size)
             }
-            Known::Timeout if TIMEOUTS.contains(&value) => {
-                agreed.timeout = Some(Duration::from_secs(value));
+            OptionKind::Timeout if TIMEOUTS.contains(&value) => {
+                options.timeout = Some(Duration::from_secs(value));
                 value
             }
-            Known::Size => {
-                agreed.size_asked = true;
+            OptionKind::TransferSize => {
+                options.size_requested = true;
                 size
             }
             _ => continue,
         };
-        packet::write_option(&mut oack, name, taken);
+        packet::write_option(&mut oack, name, value);
     }
-    (agreed, (oack.len() > bare).then_some(oack))
+    (options, (oack.len() > empty_length).then_some(oack))
 }
 
-/// The largest block that leaves a datagram in one piece: some ROMs cannot put fragments together.
-pub(super) fn largest_block(limits: &Limits, client: IpAddr, mtu: Option<u32>) -> u16 {
-    let headers = match client.to_canonical() {
+/// The largest block that needs no IP fragmentation: some ROMs cannot reassemble fragments.
+pub(super) fn max_block_size(limits: &TransferLimits, client: IpAddr, mtu: Option<u32>) -> u16 {
+    let ip_header = match client.to_canonical() {
         IpAddr::V4(_) => 20,
         IpAddr::V6(_) => 40,
     };
-    let udp = 8;
-    let room = mtu.map_or(u32::MAX, |mtu| mtu.saturating_sub(headers + udp + DATA_HEADER as u32));
-    let fits = u32::from(limits.block_size).min(room);
-    fits.max(*BLOCKS.start() as u32) as u16
+    let udp_header = 8;
+    let headers = ip_header + udp_header + DATA_HEADER as u32;
+    let room = mtu.map_or(u32::MAX, |mtu| mtu.saturating_sub(headers));
+    let size = u32::from(limits.block_size).min(room);
+    size.max(*BLOCK_SIZES.start() as u32) as u16
 }
 
-/// The options that mean something here. Unknown ones are ignored.
+/// Supported options.
 #[derive(Clone, Copy)]
-enum Known {
-    Block,
-    Window,
+enum OptionKind {
+    BlockSize,
+    WindowSize,
     Timeout,
-    Size,
+    TransferSize,
 }
 
-impl Known {
-    /// Names are case-insensitive, <https://www.rfc-editor.org/rfc/rfc2347#page-3>.
-    fn of(name: &[u8]) -> Option<Self> {
+impl OptionKind {
+    /// Looks up an option. Names are case-insensitive, <https://www.rfc-editor.org/rfc/rfc2347#page-3>.
+    fn from_name(name: &[u8]) -> Option<Self> {
         [
-            (&b"blksize"[..], Self::Block),
-            (b"windowsize", Self::Window),
+            (&b"blksize"[..], Self::BlockSize),
+            (b"windowsize", Self::WindowSize),
             (b"timeout", Self::Timeout),
-            (b"tsize", Self::Size),
+            (b"tsize", Self::TransferSize),
         ]
         .into_iter()
-        .find_map(|(known, option)| name.eq_ignore_ascii_case(known).then_some(option))
+        .find_map(|(option, kind)| name.eq_ignore_ascii_case(option).then_some(kind))
     }
 }
 
-/// A decimal number; one that is too large to mean anything is the largest there is.
-fn number(value: &[u8]) -> Option<u64> {
+/// Parses a decimal number; larger numbers saturate.
+fn parse_number(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;
     }
@@ -134,36 +135,38 @@ fn number(value: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn ask(options: &[(&str, &str)]) -> (Agreed, String) {
-        let asked = options.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        let (agreed, oack) = negotiate(asked, 1000, 1468, 16);
+    fn negotiate_options(requested: &[(&str, &str)]) -> (NegotiatedOptions, String) {
+        let requested = requested.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let (options, oack) = negotiate(requested, 1000, 1468, 16);
         let text = oack.map(|oack| String::from_utf8_lossy(&oack).replace('\0', " "));
-        (agreed, text.unwrap_or_default())
+        (options, text.unwrap_or_default())
     }
 
     #[test]
-    fn what_uefi_asks_is_taken_in_its_order() {
-        let (agreed, oack) = ask(&[("tsize", "0"), ("blksize", "1468"), ("windowsize", "4")]);
+    fn the_oack_of_a_uefi_client_keeps_the_order_of_its_options() {
+        let (options, oack) = negotiate_options(&[("tsize", "0"), ("blksize", "1468"), ("windowsize", "4")]);
         assert_eq!(oack, " \u{6}tsize 1000 blksize 1468 windowsize 4 ");
-        assert_eq!(agreed, Agreed { block_size: 1468, window: 4, timeout: None, size_asked: true });
+        let expected =
+            NegotiatedOptions { block_size: 1468, window_size: 4, timeout: None, size_requested: true };
+        assert_eq!(options, expected);
     }
 
     #[test]
-    fn options_are_acknowledged_only_if_asked() {
-        assert_eq!(ask(&[]), (Agreed::default(), String::new()));
-        assert_eq!(ask(&[("blksize", "1432")]).1, " \u{6}blksize 1432 ");
+    fn only_requested_options_are_acknowledged() {
+        assert_eq!(negotiate_options(&[]), (NegotiatedOptions::default(), String::new()));
+        assert_eq!(negotiate_options(&[("blksize", "1432")]).1, " \u{6}blksize 1432 ");
     }
 
     #[test]
     fn blksize_is_clamped_and_windows_are_capped() {
         assert_eq!(
-            ask(&[("blksize", "65464"), ("windowsize", "65535")]).1,
+            negotiate_options(&[("blksize", "65464"), ("windowsize", "65535")]).1,
             " \u{6}blksize 1468 windowsize 16 "
         );
     }
 
     #[test]
-    fn unknown_options_and_values_without_sense_are_ignored() {
+    fn unknown_options_and_invalid_values_are_ignored() {
         for option in [
             ("multicast", "1"),
             ("blksize", "7"),
@@ -176,34 +179,38 @@ mod tests {
             ("timeout", "255"),
             ("timeout", "99999999999999999999999"),
         ] {
-            assert_eq!(ask(&[option]), (Agreed::default(), String::new()), "{option:?}");
+            assert_eq!(
+                negotiate_options(&[option]),
+                (NegotiatedOptions::default(), String::new()),
+                "{option:?}"
+            );
         }
     }
 
     #[test]
     fn option_names_are_case_insensitive_and_keep_their_spelling() {
-        assert_eq!(ask(&[("BlkSize", "1000")]).1, " \u{6}BlkSize 1000 ");
+        assert_eq!(negotiate_options(&[("BlkSize", "1000")]).1, " \u{6}BlkSize 1000 ");
     }
 
     #[test]
-    fn an_option_that_is_asked_twice_counts_once() {
-        assert_eq!(ask(&[("blksize", "1000"), ("BLKSIZE", "900")]).1, " \u{6}blksize 1000 ");
+    fn a_repeated_option_counts_once() {
+        assert_eq!(negotiate_options(&[("blksize", "1000"), ("BLKSIZE", "900")]).1, " \u{6}blksize 1000 ");
     }
 
     #[test]
-    fn a_timeout_is_acknowledged_as_it_was_asked() {
-        let (agreed, oack) = ask(&[("timeout", "5")]);
-        assert_eq!((agreed.timeout, oack.as_str()), (Some(Duration::from_secs(5)), " \u{6}timeout 5 "));
+    fn a_timeout_is_acknowledged_unchanged() {
+        let (options, oack) = negotiate_options(&[("timeout", "5")]);
+        assert_eq!((options.timeout, oack.as_str()), (Some(Duration::from_secs(5)), " \u{6}timeout 5 "));
     }
 
     #[test]
-    fn a_block_leaves_in_one_piece_whatever_the_mtu() {
-        let limits = Limits { block_size: 8192, ..Limits::default() };
+    fn a_block_needs_no_fragmentation_at_any_mtu() {
+        let limits = TransferLimits { block_size: 8192, ..TransferLimits::default() };
         let (v4, v6) = (IpAddr::from([192, 0, 2, 1]), "2001:db8::1".parse().expect("an address"));
-        assert_eq!(largest_block(&limits, v4, Some(1500)), 1468);
-        assert_eq!(largest_block(&limits, v6, Some(1500)), 1448);
-        assert_eq!(largest_block(&limits, v4, Some(9000)), 8192);
-        assert_eq!(largest_block(&limits, v4, None), 8192);
-        assert_eq!(largest_block(&Limits::default(), v4, Some(65536)), 1468);
+        assert_eq!(max_block_size(&limits, v4, Some(1500)), 1468);
+        assert_eq!(max_block_size(&limits, v6, Some(1500)), 1448);
+        assert_eq!(max_block_size(&limits, v4, Some(9000)), 8192);
+        assert_eq!(max_block_size(&limits, v4, None), 8192);
+        assert_eq!(max_block_size(&TransferLimits::default(), v4, Some(65536)), 1468);
     }
 }

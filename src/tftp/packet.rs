@@ -1,12 +1,13 @@
-//! The packets of TFTP, read from and written to bytes.
+//! TFTP packets: parsing and serialization.
 //!
-//! Implements RFC 1350 §5 and the request format of RFC 2347. A request is read leniently, since firmware is: the last
-//! NUL may be missing and anything may follow. Requests arrive at the listener, answers at a worker; neither
-//! is ever read as the other.
+//! Implements RFC 1350 §5 and the request format of RFC 2347. Requests are parsed leniently, as firmware requires:
+//! the last NUL may be missing, and trailing bytes are ignored. [`RequestPacket`] and [`ClientPacket`] are separate
+//! types: neither parser accepts a packet of the other.
 //!
-//! Invariant: nothing here indexes into what came from the wire, and nothing is copied before someone needs it.
+//! Invariant: no code here indexes into received bytes, and parsing copies no bytes.
 
-/// <https://www.rfc-editor.org/rfc/rfc1350#section-5>, and 6 from <https://www.rfc-editor.org/rfc/rfc2347>.
+/// Opcodes of <https://www.rfc-editor.org/rfc/rfc1350#section-5>, and OACK of
+/// <https://www.rfc-editor.org/rfc/rfc2347>.
 mod opcode {
     pub(super) const READ: u16 = 1;
     pub(super) const WRITE: u16 = 2;
@@ -24,10 +25,10 @@ pub(super) mod code {
     pub(crate) const ILLEGAL: u16 = 4;
 }
 
-/// Opcode and block number in front of a block's data.
+/// Length of opcode and block number before a block's data.
 pub(super) const DATA_HEADER: usize = 4;
 
-/// What may come to the listener.
+/// A request packet.
 ///
 /// ```text
 ///  2 bytes     string    1 byte     string   1 byte   string   1 byte   string   1 byte
@@ -36,25 +37,26 @@ pub(super) const DATA_HEADER: usize = 4;
 ///  ------------------------------------------------------------------------------------- - -
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Request<'a> {
-    /// Read this file. The mode is not kept: whatever it says, octets are sent.
+pub(super) enum RequestPacket<'a> {
+    /// A read request. The mode is ignored: the server always sends octets.
     Read {
-        /// As it came.
+        /// File name, not yet canonical.
         name: &'a [u8],
-        /// All after the mode.
+        /// The bytes after the mode.
         options: OptionList<'a>,
     },
-    /// Somebody wants to write.
+    /// A write request.
     Write {
-        /// As it came.
+        /// File name, not yet canonical.
         name: &'a [u8],
     },
     /// A request without a name or a mode.
     Malformed,
 }
 
-impl<'a> Request<'a> {
-    /// `None` for all that is no request: it deserves no answer, or two servers would answer each other for ever.
+impl<'a> RequestPacket<'a> {
+    /// Parses a request. Returns `None` for all other packets: a response could make two servers send to each other
+    /// endlessly.
     pub(super) fn parse(packet: &'a [u8]) -> Option<Self> {
         let (opcode, rest) = split_u16(packet)?;
         if opcode != opcode::READ && opcode != opcode::WRITE {
@@ -72,7 +74,8 @@ impl<'a> Request<'a> {
     }
 }
 
-/// The options of a request, name and value, in the client's order. Ends at the first that is not whole.
+/// Iterator over the options of a request, name and value, in the client's order. Ends at the first incomplete
+/// option.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct OptionList<'a>(&'a [u8]);
 
@@ -87,22 +90,22 @@ impl<'a> Iterator for OptionList<'a> {
     }
 }
 
-/// What a client says within a transfer.
+/// A packet from the client within a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer<'a> {
-    /// All blocks up to this one arrived; 0 takes the options.
+pub(super) enum ClientPacket<'a> {
+    /// Acknowledges all blocks up to this number; 0 acknowledges the OACK.
     Ack(u16),
-    /// The client breaks off.
+    /// Aborts the transfer.
     Error {
-        /// See [`code`].
+        /// Error code, see [`code`].
         code: u16,
-        /// For people.
+        /// Error message.
         message: &'a [u8],
     },
 }
 
-impl<'a> Answer<'a> {
-    /// `None` for all else. Bytes after the end are ignored.
+impl<'a> ClientPacket<'a> {
+    /// Parses an ACK or ERROR packet. Returns `None` for all other packets; trailing bytes are ignored.
     pub(super) fn parse(packet: &'a [u8]) -> Option<Self> {
         let (opcode, rest) = split_u16(packet)?;
         let (number, rest) = split_u16(rest)?;
@@ -117,7 +120,7 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// Appends what stands before a block's data.
+/// Appends the header of a DATA packet.
 pub(super) fn write_data_header(out: &mut Vec<u8>, block: u16) {
     out.extend_from_slice(&opcode::DATA.to_be_bytes());
     out.extend_from_slice(&block.to_be_bytes());
@@ -130,7 +133,7 @@ pub(super) fn write_error(out: &mut Vec<u8>, code: u16, message: &str) {
     write_string(out, message.as_bytes());
 }
 
-/// An OACK packet that takes no option yet.
+/// Returns an OACK packet without options.
 pub(super) fn begin_oack() -> Vec<u8> {
     opcode::OACK.to_be_bytes().to_vec()
 }
@@ -151,7 +154,7 @@ fn split_u16(bytes: &[u8]) -> Option<(u16, &[u8])> {
     Some((u16::from_be_bytes(*number), rest))
 }
 
-/// Up to the next NUL; some firmware leaves the last one out.
+/// Splits at the next NUL; some firmware omits the last NUL.
 fn split_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     if bytes.is_empty() {
         return None;
@@ -166,9 +169,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_read_with_its_options_in_order() {
-        let Some(Request::Read { name, options }) =
-            Request::parse(b"\0\x01ipxe.efi\0octet\0tsize\x000\0blksize\x001468\0")
+    fn a_request_keeps_the_order_of_its_options() {
+        let Some(RequestPacket::Read { name, options }) =
+            RequestPacket::parse(b"\0\x01ipxe.efi\0octet\0tsize\x000\0blksize\x001468\0")
         else {
             panic!("no read request");
         };
@@ -178,8 +181,9 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_its_last_nul_is_understood() {
-        let Some(Request::Read { options, .. }) = Request::parse(b"\0\x01a\0octet\0tsize\x000") else {
+    fn a_request_without_its_last_nul_is_accepted() {
+        let Some(RequestPacket::Read { options, .. }) = RequestPacket::parse(b"\0\x01a\0octet\0tsize\x000")
+        else {
             panic!("no read request");
         };
         assert_eq!(options.collect::<Vec<_>>(), [(&b"tsize"[..], &b"0"[..])]);
@@ -187,7 +191,8 @@ mod tests {
 
     #[test]
     fn garbage_after_the_options_is_ignored() {
-        let Some(Request::Read { options, .. }) = Request::parse(b"\0\x01a\0octet\0tsize\x000\0\0\0\xff\xff")
+        let Some(RequestPacket::Read { options, .. }) =
+            RequestPacket::parse(b"\0\x01a\0octet\0tsize\x000\0\0\0\xff\xff")
         else {
             panic!("no read request");
         };
@@ -195,17 +200,20 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_no_text_is_kept_as_bytes() {
+    fn a_name_need_not_be_utf8() {
         let packet = b"\0\x01ipxe.efi\xff\xfe\0octet\0";
-        assert!(matches!(Request::parse(packet), Some(Request::Read { name: b"ipxe.efi\xff\xfe", .. })));
+        assert!(matches!(
+            RequestPacket::parse(packet),
+            Some(RequestPacket::Read { name: b"ipxe.efi\xff\xfe", .. })
+        ));
     }
 
     #[test]
-    fn what_is_no_request_gets_no_answer() {
+    fn other_packets_are_no_requests() {
         for packet in
             [&b""[..], b"\0", b"\0\x03\0\x01data", b"\0\x04\0\x01", b"\0\x05\0\x01no\0", b"\x01\0a\0octet\0"]
         {
-            assert_eq!(Request::parse(packet), None, "{packet:?}");
+            assert_eq!(RequestPacket::parse(packet), None, "{packet:?}");
         }
     }
 
@@ -213,17 +221,20 @@ mod tests {
     fn a_request_without_name_or_mode_is_malformed() {
         for packet in [&b"\0\x01"[..], b"\0\x01\0octet\0", b"\0\x01name", b"\0\x01name\0", b"\0\x02name\0\0"]
         {
-            assert_eq!(Request::parse(packet), Some(Request::Malformed), "{packet:?}");
+            assert_eq!(RequestPacket::parse(packet), Some(RequestPacket::Malformed), "{packet:?}");
         }
     }
 
     #[test]
-    fn answers_are_read_with_or_without_a_tail() {
-        assert_eq!(Answer::parse(b"\0\x04\x12\x34"), Some(Answer::Ack(0x1234)));
-        assert_eq!(Answer::parse(b"\0\x04\x12\x34garbage"), Some(Answer::Ack(0x1234)));
-        assert_eq!(Answer::parse(b"\0\x05\0\x08stop\0x"), Some(Answer::Error { code: 8, message: b"stop" }));
-        assert_eq!(Answer::parse(b"\0\x05\0\x08"), Some(Answer::Error { code: 8, message: b"" }));
-        assert_eq!(Answer::parse(b"\0\x04\x12"), None);
-        assert_eq!(Answer::parse(b"\0\x03\0\x01"), None);
+    fn client_packets_may_have_trailing_bytes() {
+        assert_eq!(ClientPacket::parse(b"\0\x04\x12\x34"), Some(ClientPacket::Ack(0x1234)));
+        assert_eq!(ClientPacket::parse(b"\0\x04\x12\x34garbage"), Some(ClientPacket::Ack(0x1234)));
+        assert_eq!(
+            ClientPacket::parse(b"\0\x05\0\x08stop\0x"),
+            Some(ClientPacket::Error { code: 8, message: b"stop" })
+        );
+        assert_eq!(ClientPacket::parse(b"\0\x05\0\x08"), Some(ClientPacket::Error { code: 8, message: b"" }));
+        assert_eq!(ClientPacket::parse(b"\0\x04\x12"), None);
+        assert_eq!(ClientPacket::parse(b"\0\x03\0\x01"), None);
     }
 }

@@ -1,13 +1,13 @@
-//! The transfers of one worker, by client address: who runs, what is due, how each ended.
+//! The running transfers of one worker, by client address, with their timers.
 //!
-//! A client is its address and port, as all transfers of a worker share a socket. A request from a known client is the
-//! same one again (it is answered again, no second transfer) or a new one (the old transfer gives way at once: ROMs
-//! ask for the size, break off and ask again from the same port).
+//! A client is an address and a port, as all transfers of a worker share a socket. A duplicate request from a known
+//! client gets the same response again. A new request replaces the old transfer at once: ROMs request the size, abort
+//! and send the next request from the same port.
 //!
-//! No socket and no clock: datagrams and the time in, one [`Parcel`] at a time out.
+//! No socket and no clock: datagrams and the time in, one [`Transmit`] at a time out.
 //!
-//! Invariant: a running transfer always has an entry in `due` at or before its deadline. An entry that came too early is
-//! put back, so a packet that only moves the deadline further costs nothing there.
+//! Invariant: a running transfer has an entry in `timers` at or before its deadline. An entry that fires too early is
+//! scheduled again, so a packet that only postpones the deadline leaves `timers` unchanged.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -16,250 +16,275 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::admission::{Admission, Permit};
-use super::cut::Cuts;
-use super::packet::{OptionList, Request, code};
-use super::parcel::Parcel;
-use super::spread::Place;
+use super::balancer::Assignment;
+use super::blocks::BlockCache;
+use super::packet::{OptionList, RequestPacket, code};
 use super::transfer::{Burst, Step, Transfer};
-use super::{Agreed, Event, Files, Limits, Outcome, ReadRequest, names, options};
+use super::transmit::Transmit;
+use super::{
+    FileSource, NegotiatedOptions, ReadRequest, TransferEvent, TransferLimits, TransferOutcome, names,
+    options,
+};
 
-/// A request that was seen already may reach us late. While its transfer makes progress at this pace it
-/// is taken for such a duplicate, not for a client that began anew.
-const STILL_MOVING: Duration = Duration::from_secs(1);
+/// A request that repeats an earlier one may be a duplicate that the network delayed. If its transfer made progress
+/// within this time, the request counts as a duplicate, otherwise as a new start of the client.
+const DUPLICATE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A request as it arrived.
+/// A request packet and the route by which it arrived.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Arrival<'a> {
+pub(super) struct IncomingRequest<'a> {
     pub(super) client: SocketAddr,
-    /// The address of ours it was sent to.
-    pub(super) local: Option<IpAddr>,
-    /// The kernel answers from there unless it is told otherwise, and to tell it costs something.
-    pub(super) local_is_usual: bool,
-    /// MTU of the interface it came through.
+    /// The server's address that the client used.
+    pub(super) local_ip: Option<IpAddr>,
+    /// The kernel uses `local_ip` as source address by default; setting the source address costs time.
+    pub(super) is_default_source: bool,
+    /// MTU of the interface on which it arrived.
     pub(super) mtu: Option<u32>,
     pub(super) packet: &'a [u8],
 }
 
-/// What all tables of a server share.
+/// State shared by all tables of a server.
 #[derive(Clone)]
-pub(super) struct Shared {
-    pub(super) files: Arc<dyn Files>,
-    pub(super) limits: Arc<Limits>,
+pub(super) struct ServerState {
+    pub(super) files: Arc<dyn FileSource>,
+    pub(super) limits: Arc<TransferLimits>,
     pub(super) admission: Arc<Admission>,
-    pub(super) cuts: Arc<Cuts>,
-    /// Told of each end; must not wait.
-    pub(super) tell: Arc<dyn Fn(Event) + Send + Sync>,
+    pub(super) blocks: Arc<BlockCache>,
+    /// Called at the end of each request; must not block.
+    pub(super) report: Arc<dyn Fn(TransferEvent) + Send + Sync>,
 }
 
-/// The transfers of one worker.
+/// The running transfers of one worker.
 pub(super) struct Table {
-    shared: Shared,
-    sessions: HashMap<SocketAddr, Session>,
-    due: Due,
+    state: ServerState,
+    transfers: HashMap<SocketAddr, ActiveTransfer>,
+    timers: Timers,
 }
 
-type Due = BinaryHeap<Reverse<(Instant, SocketAddr)>>;
+type Timers = BinaryHeap<Reverse<(Instant, SocketAddr)>>;
 
-struct Session {
+struct ActiveTransfer {
     transfer: Transfer,
-    /// The whole request, to know it again.
+    /// The whole request, to recognize duplicates.
     request: Box<[u8]>,
     name: Box<[u8]>,
-    local: Option<IpAddr>,
-    /// What the kernel has to be told of it. Once an answer stayed away that is all: routes may have changed.
-    from: Option<IpAddr>,
-    began: Instant,
-    /// When its valid entry in `due` comes up; any other is stale.
-    scheduled: Option<Instant>,
+    local_ip: Option<IpAddr>,
+    /// Source address to set on the socket. `None` until the first retransmission if the kernel's default was right:
+    /// a missing response may mean that routes have changed.
+    source_ip: Option<IpAddr>,
+    started_at: Instant,
+    /// Time of the valid entry in `timers`; other entries are stale.
+    timer_at: Option<Instant>,
     _permit: Permit,
-    _place: Option<Place>,
+    _assignment: Option<Assignment>,
 }
 
 impl Table {
-    pub(super) fn new(shared: Shared) -> Self {
-        Self { shared, sessions: HashMap::new(), due: BinaryHeap::new() }
+    pub(super) fn new(state: ServerState) -> Self {
+        Self { state, transfers: HashMap::new(), timers: BinaryHeap::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.sessions.is_empty()
+        self.transfers.is_empty()
     }
 
-    /// A datagram that came to a listener. What to answer is in `parcel`, which may be left empty. A transfer that
-    /// begins keeps the place.
-    pub(super) fn request(
+    /// Handles a request. Writes the response to `transmit`, or leaves it empty. A transfer that starts keeps the
+    /// assignment.
+    pub(super) fn handle_request(
         &mut self,
-        arrival: Arrival<'_>,
-        place: Option<Place>,
+        request: IncomingRequest<'_>,
+        assignment: Option<Assignment>,
         now: Instant,
-        parcel: &mut Parcel,
+        transmit: &mut Transmit,
     ) {
-        let Arrival { client, local, packet, .. } = arrival;
-        parcel.clear();
-        parcel.address(client, local);
-        // A port 0 cannot be answered, and RFC 1123 §4.2.3.5 forbids to answer what was sent to everybody.
-        if client.port() == 0 || local.is_some_and(is_everybody) {
+        let IncomingRequest { client, local_ip, packet, .. } = request;
+        transmit.clear();
+        transmit.set_addresses(client, local_ip);
+        // Port 0 is unreachable, and RFC 1123 §4.2.3.5 forbids responses to broadcasts.
+        if client.port() == 0 || local_ip.is_some_and(is_broadcast_or_multicast) {
             return;
         }
-        let Some(request) = Request::parse(packet) else { return };
-        if let Some(session) = self.sessions.get_mut(&client) {
-            if *session.request == *packet {
-                if !session.transfer.is_answered() {
-                    let burst = session.transfer.repeat(now);
-                    return session.carry_on(client, Some(burst), &mut self.due, parcel);
+        let Some(request_packet) = RequestPacket::parse(packet) else { return };
+        if let Some(active) = self.transfers.get_mut(&client) {
+            if *active.request == *packet {
+                if !active.transfer.has_response() {
+                    let burst = active.transfer.handle_duplicate_request(now);
+                    return active.send_and_schedule(client, Some(burst), &mut self.timers, transmit);
                 }
-                if now < session.transfer.progress_at() + STILL_MOVING {
+                if now < active.transfer.last_progress_at() + DUPLICATE_INTERVAL {
                     return;
                 }
             }
-            self.end(client, Outcome::Replaced, now);
+            self.finish(client, TransferOutcome::Replaced, now);
         }
-        match request {
-            Request::Read { name, options } => {
-                if let Err(outcome) = self.begin(arrival, place, (name, options), now, parcel) {
-                    self.refuse(arrival, name, outcome, parcel);
+        match request_packet {
+            RequestPacket::Read { name, options } => {
+                if let Err(outcome) = self.start_transfer(request, assignment, (name, options), now, transmit)
+                {
+                    self.reject(request, name, outcome, transmit);
                 }
             }
-            Request::Write { name } => self.refuse(arrival, name, Outcome::Refused, parcel),
-            Request::Malformed => self.refuse(arrival, b"", Outcome::Refused, parcel),
+            RequestPacket::Write { name } => self.reject(request, name, TransferOutcome::Refused, transmit),
+            RequestPacket::Malformed => self.reject(request, b"", TransferOutcome::Refused, transmit),
         }
     }
 
-    /// A datagram that came to a transfer.
-    pub(super) fn receive(&mut self, client: SocketAddr, packet: &[u8], now: Instant, parcel: &mut Parcel) {
-        parcel.clear();
-        let Some(session) = self.sessions.get_mut(&client) else { return };
-        match session.transfer.receive(packet, now) {
-            Step::End(outcome) => self.end(client, outcome, now),
-            Step::Send(burst) => session.carry_on(client, Some(burst), &mut self.due, parcel),
-            Step::Wait => session.carry_on(client, None, &mut self.due, parcel),
+    /// Handles a packet of a transfer.
+    pub(super) fn handle_packet(
+        &mut self,
+        client: SocketAddr,
+        packet: &[u8],
+        now: Instant,
+        transmit: &mut Transmit,
+    ) {
+        transmit.clear();
+        let Some(active) = self.transfers.get_mut(&client) else { return };
+        match active.transfer.handle_packet(packet, now) {
+            Step::End(outcome) => self.finish(client, outcome, now),
+            Step::Send(burst) => active.send_and_schedule(client, Some(burst), &mut self.timers, transmit),
+            Step::Wait => active.send_and_schedule(client, None, &mut self.timers, transmit),
         }
     }
 
-    /// When [`Table::tick`] has something to do.
+    /// Time of the next [`Table::tick`].
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.due.peek().map(|Reverse((at, _))| *at)
+        self.timers.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Handles one entry that is due; false if there was none.
-    pub(super) fn tick(&mut self, now: Instant, parcel: &mut Parcel) -> bool {
-        parcel.clear();
+    /// Handles one due timer; false if no timer is due.
+    pub(super) fn tick(&mut self, now: Instant, transmit: &mut Transmit) -> bool {
+        transmit.clear();
         if self.deadline().is_none_or(|at| at > now) {
             return false;
         }
-        let Some(Reverse((at, client))) = self.due.pop() else { return false };
-        if let Some(session) = self.sessions.get_mut(&client)
-            && session.scheduled == Some(at)
+        let Some(Reverse((at, client))) = self.timers.pop() else { return false };
+        if let Some(active) = self.transfers.get_mut(&client)
+            && active.timer_at == Some(at)
         {
-            session.scheduled = None;
-            match session.transfer.tick(now) {
-                Step::End(outcome) => self.end(client, outcome, now),
+            active.timer_at = None;
+            match active.transfer.tick(now) {
+                Step::End(outcome) => self.finish(client, outcome, now),
                 Step::Send(burst) => {
-                    session.from = session.local;
-                    session.carry_on(client, Some(burst), &mut self.due, parcel);
+                    active.source_ip = active.local_ip;
+                    active.send_and_schedule(client, Some(burst), &mut self.timers, transmit);
                 }
-                Step::Wait => session.carry_on(client, None, &mut self.due, parcel),
+                Step::Wait => active.send_and_schedule(client, None, &mut self.timers, transmit),
             }
         }
         true
     }
 
-    /// Ends one transfer because the server stops; false if there was none.
-    pub(super) fn cut(&mut self, now: Instant, parcel: &mut Parcel) -> bool {
-        let Some((&client, session)) = self.sessions.iter().next() else { return false };
-        parcel.address(client, session.local);
-        parcel.put_error(code::OTHER, "The server is stopping");
-        self.end(client, Outcome::Stopped, now);
+    /// Aborts one transfer because of the shutdown; false if the table is empty.
+    pub(super) fn abort_next(&mut self, now: Instant, transmit: &mut Transmit) -> bool {
+        let Some((&client, active)) = self.transfers.iter().next() else { return false };
+        transmit.set_addresses(client, active.local_ip);
+        transmit.put_error(code::OTHER, "The server is stopping");
+        self.finish(client, TransferOutcome::Stopped, now);
         true
     }
 
-    fn begin(
+    fn start_transfer(
         &mut self,
-        arrival: Arrival<'_>,
-        place: Option<Place>,
-        (raw, asked): (&[u8], OptionList<'_>),
+        request: IncomingRequest<'_>,
+        assignment: Option<Assignment>,
+        (raw_name, requested): (&[u8], OptionList<'_>),
         now: Instant,
-        parcel: &mut Parcel,
-    ) -> Result<(), Outcome> {
-        let Arrival { client, local, local_is_usual, mtu, packet } = arrival;
-        let Shared { files, limits, admission, .. } = &self.shared;
-        let name = names::canonical(raw).ok_or(Outcome::NotFound)?;
-        let file = files.read(ReadRequest { name: &name, client, local }).ok_or(Outcome::NotFound)?;
-        let permit = admission.admit(client.ip()).ok_or(Outcome::Busy)?;
-        let largest = options::largest_block(limits, client.ip(), mtu);
-        let widest = limits.window.clamp(1, Limits::WIDEST_WINDOW);
-        let (agreed, oack) = options::negotiate(asked, file.len() as u64, largest, widest);
-        let file = self.shared.cuts.of(file, agreed.block_size);
-        let (transfer, burst) = Transfer::begin(file, agreed, oack, limits, now);
-        let mut session = Session {
+        transmit: &mut Transmit,
+    ) -> Result<(), TransferOutcome> {
+        let IncomingRequest { client, local_ip, is_default_source, mtu, packet } = request;
+        let ServerState { files, limits, admission, .. } = &self.state;
+        let name = names::canonicalize(raw_name).ok_or(TransferOutcome::NotFound)?;
+        let file =
+            files.read(ReadRequest { name: &name, client, local_ip }).ok_or(TransferOutcome::NotFound)?;
+        let permit = admission.admit(client.ip()).ok_or(TransferOutcome::Busy)?;
+        let max_block_size = options::max_block_size(limits, client.ip(), mtu);
+        let max_window_size = limits.window_size.clamp(1, TransferLimits::MAX_WINDOW_SIZE);
+        let (options, oack) =
+            options::negotiate(requested, file.len() as u64, max_block_size, max_window_size);
+        let blocks = self.state.blocks.get(file, options.block_size);
+        let (transfer, burst) = Transfer::begin(blocks, options, oack, limits, now);
+        let mut active = ActiveTransfer {
             transfer,
             request: packet.into(),
-            name: raw.into(),
-            local,
-            from: local.filter(|_| !local_is_usual),
-            began: now,
-            scheduled: None,
+            name: raw_name.into(),
+            local_ip,
+            source_ip: local_ip.filter(|_| !is_default_source),
+            started_at: now,
+            timer_at: None,
             _permit: permit,
-            _place: place,
+            _assignment: assignment,
         };
-        session.carry_on(client, Some(burst), &mut self.due, parcel);
-        self.sessions.insert(client, session);
+        active.send_and_schedule(client, Some(burst), &mut self.timers, transmit);
+        self.transfers.insert(client, active);
         Ok(())
     }
 
-    fn refuse(&self, arrival: Arrival<'_>, name: &[u8], outcome: Outcome, parcel: &mut Parcel) {
+    fn reject(
+        &self,
+        request: IncomingRequest<'_>,
+        name: &[u8],
+        outcome: TransferOutcome,
+        transmit: &mut Transmit,
+    ) {
         match outcome {
-            Outcome::NotFound => parcel.put_error(code::NOT_FOUND, "No such file"),
-            Outcome::Busy => parcel.put_error(code::OTHER, "Too many transfers, please try again"),
-            _ if name.is_empty() => parcel.put_error(code::ILLEGAL, "Not a TFTP request"),
-            _ => parcel.put_error(code::ACCESS, "This server is read-only"),
+            TransferOutcome::NotFound => transmit.put_error(code::NOT_FOUND, "No such file"),
+            TransferOutcome::Busy => transmit.put_error(code::OTHER, "Too many transfers, please try again"),
+            _ if name.is_empty() => transmit.put_error(code::ILLEGAL, "Not a TFTP request"),
+            _ => transmit.put_error(code::ACCESS, "This server is read-only"),
         }
-        (self.shared.tell)(Event {
-            client: arrival.client,
-            local: arrival.local,
+        (self.state.report)(TransferEvent {
+            client: request.client,
+            local_ip: request.local_ip,
             name: String::from_utf8_lossy(name).into_owned(),
             outcome,
             size: 0,
-            agreed: Agreed::default(),
+            options: NegotiatedOptions::default(),
             blocks: 0,
             retransmissions: 0,
-            took: Duration::ZERO,
+            duration: Duration::ZERO,
         });
     }
 
-    fn end(&mut self, client: SocketAddr, outcome: Outcome, now: Instant) {
-        let Some(session) = self.sessions.remove(&client) else { return };
-        (self.shared.tell)(Event {
+    fn finish(&mut self, client: SocketAddr, outcome: TransferOutcome, now: Instant) {
+        let Some(active) = self.transfers.remove(&client) else { return };
+        (self.state.report)(TransferEvent {
             client,
-            local: session.local,
-            name: String::from_utf8_lossy(&session.name).into_owned(),
+            local_ip: active.local_ip,
+            name: String::from_utf8_lossy(&active.name).into_owned(),
             outcome,
-            size: session.transfer.size(),
-            agreed: session.transfer.agreed(),
-            blocks: session.transfer.blocks(),
-            retransmissions: session.transfer.retransmissions(),
-            took: now.saturating_duration_since(session.began),
+            size: active.transfer.size(),
+            options: active.transfer.options(),
+            blocks: active.transfer.acked_blocks(),
+            retransmissions: active.transfer.retransmissions(),
+            duration: now.saturating_duration_since(active.started_at),
         });
     }
 }
 
-impl Session {
-    /// Puts a burst into the parcel and sees to it that the next deadline is not missed.
-    fn carry_on(&mut self, client: SocketAddr, burst: Option<Burst>, due: &mut Due, parcel: &mut Parcel) {
+impl ActiveTransfer {
+    /// Writes a burst to `transmit` and keeps the timer at or before the deadline.
+    fn send_and_schedule(
+        &mut self,
+        client: SocketAddr,
+        burst: Option<Burst>,
+        timers: &mut Timers,
+        transmit: &mut Transmit,
+    ) {
         if let Some(burst) = burst {
-            parcel.address(client, self.from);
-            self.transfer.write(burst, parcel);
+            transmit.set_addresses(client, self.source_ip);
+            self.transfer.write(burst, transmit);
         }
         let deadline = self.transfer.deadline();
-        if self.scheduled.is_none_or(|scheduled| deadline < scheduled) {
-            self.scheduled = Some(deadline);
-            due.push(Reverse((deadline, client)));
+        if self.timer_at.is_none_or(|timer_at| deadline < timer_at) {
+            self.timer_at = Some(deadline);
+            timers.push(Reverse((deadline, client)));
         }
     }
 }
 
-fn is_everybody(local: IpAddr) -> bool {
-    match local {
-        IpAddr::V4(local) => local.is_broadcast() || local.is_multicast(),
-        IpAddr::V6(local) => local.is_multicast(),
+fn is_broadcast_or_multicast(local_ip: IpAddr) -> bool {
+    match local_ip {
+        IpAddr::V4(local_ip) => local_ip.is_broadcast() || local_ip.is_multicast(),
+        IpAddr::V6(local_ip) => local_ip.is_multicast(),
     }
 }

@@ -1,79 +1,79 @@
-//! One transfer: packets and the time in, what to send and the next deadline out.
+//! State machine of one transfer: packets and the time in, a burst to send and the next deadline out.
 //!
 //! ```text
-//!             options asked                         ACK 0
+//!          options requested                        ACK 0
 //! request ──────────────────► OACK sent ────────────────────────┐
 //!    │                        │  ERROR: probe                   ▼
 //!    └─ no options ───────────┼──────────────────────► blocks in flight ──► last ACK: complete
 //!                             ▼                        ERROR: aborted
-//!                        no answer: resend, then give up
+//!                        no response: retransmit, then time out
 //! ```
 //!
 //! Implements the sender of RFC 1350 §4 and §6 and RFC 7440 §4. Three rules keep duplicates from multiplying (the
-//! Sorcerer's Apprentice, RFC 1123 §4.2.3.1) while a lost block still costs one round trip only:
+//! Sorcerer's Apprentice, RFC 1123 §4.2.3.1), while a lost block still costs only one round trip:
 //!
-//! * without windows only the timer sends again, never a duplicate ACK;
-//! * with windows an ACK inside the window rewinds to the block after it, but once for each distinct ACK:
-//!   UEFI firmware sends the same ACK for every packet that came out of order;
-//! * an ACK that comes sooner after a burst than any answer could is no word about that burst.
+//! * with a window of 1, only the timer retransmits, never a duplicate ACK;
+//! * with a larger window, an ACK inside the window rewinds to the block after it, once per distinct ACK: UEFI
+//!   firmware sends the same ACK for every packet out of order;
+//! * an ACK that arrives sooner after a burst than the round trip allows says nothing about that burst.
 //!
-//! Invariant: `acked <= sent <= acked + window`, and `acked` never goes back. Block numbers count from 1 in 64 bits; the
-//! wire's 16 bits wrap to 0, which is what iPXE, EDK2 and U-Boot expect.
+//! Invariant: `last_acked <= last_sent <= last_acked + window_size`, and `last_acked` never decreases. Block numbers
+//! count from 1 in 64 bits. On the wire, 16 bits wrap to 0, as iPXE, EDK2 and U-Boot expect.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cut::Cut;
-use super::pace::Pace;
-use super::packet::Answer;
-use super::parcel::Parcel;
-use super::{Agreed, Limits, Outcome};
+use super::blocks::Blocks;
+use super::packet::ClientPacket;
+use super::rtt::RttEstimator;
+use super::transmit::Transmit;
+use super::{NegotiatedOptions, TransferLimits, TransferOutcome};
 
-/// One file on its way to one client.
+/// Transfer of a file to a client.
 #[derive(Debug)]
 pub(super) struct Transfer {
-    file: Arc<Cut>,
-    agreed: Agreed,
-    /// Until the client has answered it.
+    blocks: Arc<Blocks>,
+    options: NegotiatedOptions,
+    /// `Some` until the client has acknowledged the OACK.
     oack: Option<Box<[u8]>>,
-    /// Number of the last block, which is shorter than the others and may be empty.
-    last: u64,
-    /// Every block up to this one has arrived.
-    acked: u64,
-    /// Blocks after this one were never sent.
-    sent: u64,
-    answered: bool,
-    /// The blocks after `acked` were sent again already.
-    rewound: bool,
-    /// When something was sent last, and whether all of it for the first time.
-    burst_at: Instant,
+    /// Number of the final block, which is shorter than the others and may be empty.
+    last_block: u64,
+    /// The client has every block up to this number.
+    last_acked: u64,
+    /// Blocks after this number were never sent.
+    last_sent: u64,
+    has_response: bool,
+    /// The blocks after `last_acked` were retransmitted already.
+    has_rewound: bool,
+    /// Time of the last burst, and whether it holds no retransmission.
+    burst_sent_at: Instant,
     burst_is_new: bool,
-    pace: Pace,
-    /// When the client was last seen to come further.
-    progress_at: Instant,
-    stall: Duration,
-    linger: Duration,
-    total_end: Instant,
+    rtt: RttEstimator,
+    /// Time of the last ACK that made progress.
+    last_progress_at: Instant,
+    stall_timeout: Duration,
+    linger_timeout: Duration,
+    expires_at: Instant,
     retransmissions: u64,
 }
 
-/// What to do now.
+/// The next action of a transfer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Send this, see [`Transfer::write`].
+    /// Send this burst, see [`Transfer::write`].
     Send(Burst),
-    /// Nothing until the deadline.
+    /// Send nothing until the deadline.
     Wait,
-    /// The transfer is over.
-    End(Outcome),
+    /// The transfer has ended.
+    End(TransferOutcome),
 }
 
-/// What goes out at once.
+/// Packets sent together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Burst {
     /// The option acknowledgement.
     Oack,
-    /// These blocks, both included.
+    /// A range of blocks, both ends included.
     Blocks {
         /// First block.
         first: u64,
@@ -83,202 +83,206 @@ pub(super) enum Burst {
 }
 
 impl Transfer {
-    /// A transfer and what it begins with.
+    /// Starts a transfer; returns its first burst, too.
     pub(super) fn begin(
-        file: Arc<Cut>,
-        agreed: Agreed,
+        blocks: Arc<Blocks>,
+        options: NegotiatedOptions,
         oack: Option<Vec<u8>>,
-        limits: &Limits,
+        limits: &TransferLimits,
         now: Instant,
     ) -> (Self, Burst) {
-        let patience = agreed.timeout.map_or(Duration::ZERO, |timeout| timeout * 3);
+        let three_timeouts = options.timeout.map_or(Duration::ZERO, |timeout| timeout * 3);
         let mut transfer = Self {
-            last: file.len() as u64 / u64::from(agreed.block_size) + 1,
-            file,
+            last_block: blocks.file_len() as u64 / u64::from(options.block_size) + 1,
+            blocks,
             oack: oack.map(Vec::into_boxed_slice),
-            acked: 0,
-            sent: 0,
-            answered: false,
-            rewound: false,
-            burst_at: now,
+            last_acked: 0,
+            last_sent: 0,
+            has_response: false,
+            has_rewound: false,
+            burst_sent_at: now,
             burst_is_new: true,
-            pace: Pace::new(limits, agreed.timeout),
-            progress_at: now,
-            stall: limits.stall.max(patience),
-            linger: limits.linger.max(patience),
-            total_end: now + limits.total,
+            rtt: RttEstimator::new(limits, options.timeout),
+            last_progress_at: now,
+            stall_timeout: limits.stall_timeout.max(three_timeouts),
+            linger_timeout: limits.linger_timeout.max(three_timeouts),
+            expires_at: now + limits.max_duration,
             retransmissions: 0,
-            agreed,
+            options,
         };
         let burst = if transfer.oack.is_some() { Burst::Oack } else { transfer.advance(now) };
         (transfer, burst)
     }
 
-    /// The client said this.
-    pub(super) fn receive(&mut self, packet: &[u8], now: Instant) -> Step {
-        match Answer::parse(packet) {
-            Some(Answer::Ack(block)) => self.receive_ack(block, now),
-            Some(Answer::Error { code, message }) => Step::End(self.abort(code, message)),
+    /// Handles a packet from the client.
+    pub(super) fn handle_packet(&mut self, packet: &[u8], now: Instant) -> Step {
+        match ClientPacket::parse(packet) {
+            Some(ClientPacket::Ack(block)) => self.handle_ack(block, now),
+            Some(ClientPacket::Error { code, message }) => Step::End(self.error_outcome(code, message)),
             None => Step::Wait,
         }
     }
 
-    /// The same request came again. Before any answer that is a client that did not see ours.
-    pub(super) fn repeat(&mut self, now: Instant) -> Burst {
-        self.resend(now)
+    /// Handles a duplicate of the request. Before any response, the client has probably not received the first burst.
+    pub(super) fn handle_duplicate_request(&mut self, now: Instant) -> Burst {
+        self.retransmit(now)
     }
 
-    /// Whether the client has answered anything yet.
-    pub(super) fn is_answered(&self) -> bool {
-        self.answered
+    /// Whether the client has responded yet.
+    pub(super) fn has_response(&self) -> bool {
+        self.has_response
     }
 
-    /// When the client was last seen to come further.
-    pub(super) fn progress_at(&self) -> Instant {
-        self.progress_at
+    /// Time of the last ACK that made progress.
+    pub(super) fn last_progress_at(&self) -> Instant {
+        self.last_progress_at
     }
 
-    /// The deadline may have passed.
+    /// Retransmits or ends the transfer if a deadline has passed.
     pub(super) fn tick(&mut self, now: Instant) -> Step {
-        if now >= self.gone_at() {
-            let unconfirmed = self.answered && self.is_all_sent();
-            return Step::End(if unconfirmed { Outcome::Unconfirmed } else { Outcome::TimedOut });
+        if now >= self.give_up_at() {
+            let outcome = if self.has_response && self.is_all_sent() {
+                TransferOutcome::Unconfirmed
+            } else {
+                TransferOutcome::TimedOut
+            };
+            return Step::End(outcome);
         }
-        if now < self.resend_at() {
+        if now < self.retransmit_at() {
             return Step::Wait;
         }
-        self.pace.no_answer();
-        self.rewound = false;
-        Step::Send(self.resend(now))
+        self.rtt.back_off();
+        self.has_rewound = false;
+        Step::Send(self.retransmit(now))
     }
 
-    /// When to call [`Transfer::tick`].
+    /// Time of the next [`Transfer::tick`].
     pub(super) fn deadline(&self) -> Instant {
-        self.resend_at().min(self.gone_at())
+        self.retransmit_at().min(self.give_up_at())
     }
 
-    /// Puts the packets of a burst into a parcel.
-    pub(super) fn write(&self, burst: Burst, parcel: &mut Parcel) {
+    /// Writes the packets of a burst.
+    pub(super) fn write(&self, burst: Burst, transmit: &mut Transmit) {
         match burst {
             Burst::Oack => {
                 let oack = self.oack.as_deref().unwrap_or_default();
-                parcel.put(oack.len(), |out| out.extend_from_slice(oack));
+                transmit.put_datagrams(oack.len(), |out| out.extend_from_slice(oack));
             }
-            Burst::Blocks { first, last } => self.file.put(first, last, parcel),
+            Burst::Blocks { first, last } => self.blocks.write_to(first, last, transmit),
         }
     }
 
     pub(super) fn size(&self) -> u64 {
-        self.file.len() as u64
+        self.blocks.file_len() as u64
     }
 
-    pub(super) fn agreed(&self) -> Agreed {
-        self.agreed
+    pub(super) fn options(&self) -> NegotiatedOptions {
+        self.options
     }
 
-    pub(super) fn blocks(&self) -> u64 {
-        self.acked
+    pub(super) fn acked_blocks(&self) -> u64 {
+        self.last_acked
     }
 
     pub(super) fn retransmissions(&self) -> u64 {
         self.retransmissions
     }
 
-    fn receive_ack(&mut self, block: u16, now: Instant) -> Step {
-        let ahead = u64::from(block.wrapping_sub(self.acked as u16));
+    fn handle_ack(&mut self, block: u16, now: Instant) -> Step {
+        let ahead = u64::from(block.wrapping_sub(self.last_acked as u16));
         if self.oack.is_some() {
             if ahead != 0 {
                 return Step::Wait;
             }
             self.oack = None;
-            self.note_progress(now, true);
+            self.record_progress(now, true);
             return Step::Send(self.advance(now));
         }
-        if ahead > self.sent - self.acked {
+        if ahead > self.last_sent - self.last_acked {
             return Step::Wait;
         }
-        self.acked += ahead;
-        let answers_all = self.acked == self.sent;
+        self.last_acked += ahead;
+        let acks_whole_burst = self.last_acked == self.last_sent;
         if ahead > 0 {
-            self.note_progress(now, answers_all);
-            if self.acked == self.last {
-                return Step::End(Outcome::Complete);
+            self.record_progress(now, acks_whole_burst);
+            if self.last_acked == self.last_block {
+                return Step::End(TransferOutcome::Complete);
             }
-            if answers_all {
+            if acks_whole_burst {
                 return Step::Send(self.advance(now));
             }
         }
-        self.receive_gap(ahead > 0, now)
+        self.handle_partial_ack(ahead > 0, now)
     }
 
-    /// An ACK inside the window: the block after it is lost, or just late.
+    /// Handles an ACK inside the window: the block after it is lost, or only late.
     /// <https://www.rfc-editor.org/rfc/rfc7440#section-4>
-    fn receive_gap(&mut self, progress: bool, now: Instant) -> Step {
-        let may_answer_burst = now.duration_since(self.burst_at) >= self.pace.soonest_answer();
-        if self.agreed.window > 1 && !self.rewound && may_answer_burst {
-            self.rewound = true;
-            return Step::Send(self.resend(now));
+    fn handle_partial_ack(&mut self, is_progress: bool, now: Instant) -> Step {
+        let may_answer_burst = now.duration_since(self.burst_sent_at) >= self.rtt.min_response_time();
+        if self.options.window_size > 1 && !self.has_rewound && may_answer_burst {
+            self.has_rewound = true;
+            return Step::Send(self.retransmit(now));
         }
-        if progress && self.sent < self.window_end() {
+        if is_progress && self.last_sent < self.window_end() {
             return Step::Send(self.advance(now));
         }
         Step::Wait
     }
 
-    fn note_progress(&mut self, now: Instant, answers_all: bool) {
-        if answers_all && self.burst_is_new {
-            self.pace.measure(now.duration_since(self.burst_at));
+    fn record_progress(&mut self, now: Instant, acks_whole_burst: bool) {
+        if acks_whole_burst && self.burst_is_new {
+            self.rtt.update(now.duration_since(self.burst_sent_at));
         }
-        self.pace.progress();
-        self.answered = true;
-        self.progress_at = now;
-        self.rewound = false;
+        self.rtt.reset_back_off();
+        self.has_response = true;
+        self.last_progress_at = now;
+        self.has_rewound = false;
     }
 
-    /// The next blocks that fit into the window.
+    /// Returns the next blocks that fit into the window.
     fn advance(&mut self, now: Instant) -> Burst {
-        let burst = Burst::Blocks { first: self.sent + 1, last: self.window_end() };
-        // What is in flight besides may have been sent twice.
-        self.burst_is_new = self.sent == self.acked;
-        self.burst_at = now;
-        self.sent = self.window_end();
+        let burst = Burst::Blocks { first: self.last_sent + 1, last: self.window_end() };
+        // Blocks still in flight may be retransmissions.
+        self.burst_is_new = self.last_sent == self.last_acked;
+        self.burst_sent_at = now;
+        self.last_sent = self.window_end();
         burst
     }
 
-    /// All that is not acknowledged, and the rest of the window.
-    fn resend(&mut self, now: Instant) -> Burst {
-        self.burst_at = now;
+    /// Returns all unacknowledged blocks and the rest of the window.
+    fn retransmit(&mut self, now: Instant) -> Burst {
+        self.burst_sent_at = now;
         self.burst_is_new = false;
         if self.oack.is_some() {
             self.retransmissions += 1;
             return Burst::Oack;
         }
-        self.retransmissions += self.sent - self.acked;
-        self.sent = self.window_end();
-        Burst::Blocks { first: self.acked + 1, last: self.sent }
+        self.retransmissions += self.last_sent - self.last_acked;
+        self.last_sent = self.window_end();
+        Burst::Blocks { first: self.last_acked + 1, last: self.last_sent }
     }
 
     fn window_end(&self) -> u64 {
-        self.last.min(self.acked + u64::from(self.agreed.window))
+        self.last_block.min(self.last_acked + u64::from(self.options.window_size))
     }
 
     fn is_all_sent(&self) -> bool {
-        self.sent == self.last
+        self.last_sent == self.last_block
     }
 
-    fn resend_at(&self) -> Instant {
-        self.burst_at + self.pace.wait()
+    fn retransmit_at(&self) -> Instant {
+        self.burst_sent_at + self.rtt.rto()
     }
 
-    fn gone_at(&self) -> Instant {
-        let patience = if self.is_all_sent() { self.linger } else { self.stall };
-        self.total_end.min(self.progress_at + patience)
+    fn give_up_at(&self) -> Instant {
+        let timeout = if self.is_all_sent() { self.linger_timeout } else { self.stall_timeout };
+        self.expires_at.min(self.last_progress_at + timeout)
     }
 
-    fn abort(&self, code: u16, message: &[u8]) -> Outcome {
-        if self.oack.is_some() && self.agreed.size_asked {
-            return Outcome::Probe;
+    fn error_outcome(&self, code: u16, message: &[u8]) -> TransferOutcome {
+        if self.oack.is_some() && self.options.size_requested {
+            return TransferOutcome::Probe;
         }
-        Outcome::Aborted { code, message: String::from_utf8_lossy(message).into_owned() }
+        TransferOutcome::Aborted { code, message: String::from_utf8_lossy(message).into_owned() }
     }
 }

@@ -1,182 +1,187 @@
-//! A worker: a thread with a socket and the transfers that go through it.
+//! Event loop of a worker: a thread with a transfer socket and a table of transfers.
 //!
-//! Its turn: what is due, the next packet, new requests. While clients answer it waits a few milliseconds for the packet,
-//! and hears no bell meanwhile; if none comes, it sleeps until a packet, its bell or a deadline wakes it. The runtime
-//! with its other doors is neither needed nor in the way.
+//! One turn handles the due timers, the next packet and new requests. While clients respond, the worker waits a few
+//! milliseconds for the next packet in a blocking receive, without checking its waker. After a time-out it waits in
+//! `poll` for a packet, a wake-up or a deadline. The event loop does not depend on the runtime and its other
+//! listeners.
 //!
-//! Stop: the other end of the desk goes; a worker ends when its last transfer does, or when the grace is over.
+//! Shutdown: the [`WorkerHandle`] is dropped. The worker then ends after its last transfer, or when the grace period
+//! expires.
 //!
-//! Invariant: between a request's arrival at its desk and its beginning a worker empties its socket. A ROM sends its
-//! abort and then its next request from the same port; the abort must not meet the new transfer.
+//! Invariant: a worker empties its socket after it dequeues a request and before it starts the transfer. A ROM sends
+//! its abort and then its next request from the same port; the abort must not reach the new transfer.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
-use super::bell::Bell;
-use super::mtu::Mtus;
-use super::packet::Request;
-use super::parcel::Parcel;
-use super::socket::{ROOM, Received, Socket};
-use super::spread::Place;
-use super::table::{Arrival, Shared, Table};
+use super::balancer::Assignment;
+use super::mtu::MtuCache;
+use super::packet::RequestPacket;
+use super::socket::{MAX_DATAGRAM, RecvMeta, Socket};
+use super::table::{IncomingRequest, ServerState, Table};
+use super::transmit::Transmit;
+use super::waker::Waker;
 
-/// Requests that may wait for a worker. Beyond that they are lost, and the clients ask again.
-const WAITING: usize = 1024;
-/// Packets taken without a wait before timers get their turn.
-const AT_ONCE: usize = 512;
-/// The same for new requests.
-const REQUESTS_AT_ONCE: usize = 64;
-/// Who has nothing to wait for still looks up once in this time.
-pub(super) const IDLE: Duration = Duration::from_secs(3600);
+/// Most requests queued for a worker. Further requests are dropped; the clients retransmit them.
+const QUEUE_LENGTH: usize = 1024;
+/// Most packets received in a row before timers get their turn.
+const MAX_PACKETS_PER_TURN: usize = 512;
+/// Most new requests in a row before timers get their turn.
+const MAX_REQUESTS_PER_TURN: usize = 64;
+/// Longest wait of an idle thread.
+pub(super) const MAX_SLEEP: Duration = Duration::from_secs(3600);
 
-/// A request on its way from listener to worker.
+/// A request on its way from the acceptor to a worker.
 #[derive(Debug)]
-pub(super) struct Handed {
+pub(super) struct QueuedRequest {
     pub(super) client: SocketAddr,
-    pub(super) local: Option<IpAddr>,
+    pub(super) local_ip: Option<IpAddr>,
     pub(super) interface: Option<u32>,
     pub(super) packet: Box<[u8]>,
-    pub(super) place: Place,
+    pub(super) assignment: Assignment,
 }
 
-/// Where requests for a worker are put down. Dropped, it tells the worker to stop.
+/// The sending end of a worker's queue. Dropping the handle tells the worker to drain and end.
 #[derive(Debug)]
-pub(super) struct Desk {
-    /// Gone only while the desk itself goes.
-    requests: Option<SyncSender<Handed>>,
-    bell: Arc<Bell>,
+pub(super) struct WorkerHandle {
+    /// `None` only while the handle is dropped.
+    requests: Option<SyncSender<QueuedRequest>>,
+    waker: Arc<Waker>,
 }
 
-impl Desk {
-    /// False if there is no room.
-    pub(super) fn put(&self, handed: Handed) -> bool {
-        let put = self.requests.as_ref().is_some_and(|requests| requests.try_send(handed).is_ok());
-        self.bell.ring();
-        put
+impl WorkerHandle {
+    /// Queues a request; false if the queue is full.
+    pub(super) fn try_enqueue(&self, request: QueuedRequest) -> bool {
+        let is_queued = self.requests.as_ref().is_some_and(|requests| requests.try_send(request).is_ok());
+        self.waker.wake();
+        is_queued
     }
 }
 
-impl Drop for Desk {
+impl Drop for WorkerHandle {
     fn drop(&mut self) {
         self.requests = None;
-        self.bell.ring();
+        self.waker.wake();
     }
 }
 
+/// A worker thread's state.
 pub(super) struct Worker {
     socket: Socket,
     table: Table,
-    requests: Receiver<Handed>,
-    bell: Arc<Bell>,
-    mtus: Mtus,
+    requests: Receiver<QueuedRequest>,
+    waker: Arc<Waker>,
+    mtus: MtuCache,
     packet: Box<[u8]>,
-    parcel: Parcel,
-    /// When all is cut, once the worker was told to stop.
-    last_moment: Option<Instant>,
+    transmit: Transmit,
+    /// When the grace period expires; `Some` after the handle was dropped.
+    drain_deadline: Option<Instant>,
 }
 
 impl Worker {
-    pub(super) fn new(socket: Socket, shared: &Shared) -> std::io::Result<(Self, Desk)> {
-        let bell = Arc::new(Bell::new()?);
-        let (sender, requests) = sync_channel(WAITING);
+    pub(super) fn new(socket: Socket, state: &ServerState) -> std::io::Result<(Self, WorkerHandle)> {
+        let waker = Arc::new(Waker::new()?);
+        let (sender, requests) = sync_channel(QUEUE_LENGTH);
         let worker = Self {
             socket,
-            table: Table::new(shared.clone()),
+            table: Table::new(state.clone()),
             requests,
-            bell: Arc::clone(&bell),
-            mtus: Mtus::default(),
-            packet: vec![0; ROOM].into_boxed_slice(),
-            parcel: Parcel::new(),
-            last_moment: None,
+            waker: Arc::clone(&waker),
+            mtus: MtuCache::default(),
+            packet: vec![0; MAX_DATAGRAM].into_boxed_slice(),
+            transmit: Transmit::new(),
+            drain_deadline: None,
         };
-        Ok((worker, Desk { requests: Some(sender), bell }))
+        Ok((worker, WorkerHandle { requests: Some(sender), waker }))
     }
 
-    /// Blocks until the worker was told to stop and has.
+    /// Runs the event loop until the worker has drained.
     pub(super) fn run(mut self, grace: Duration) {
-        let (mut now, mut answers_come) = (Instant::now(), false);
-        while self.last_moment.is_none() || !self.table.is_empty() {
-            if self.last_moment.is_some_and(|moment| now >= moment) {
-                return self.cut(now);
+        let (mut now, mut clients_respond) = (Instant::now(), false);
+        while self.drain_deadline.is_none() || !self.table.is_empty() {
+            if self.drain_deadline.is_some_and(|deadline| now >= deadline) {
+                return self.abort_all(now);
             }
-            while self.table.tick(now, &mut self.parcel) {
-                self.socket.send(&self.parcel);
+            while self.table.tick(now, &mut self.transmit) {
+                self.socket.send(&self.transmit);
             }
-            // A client at work answers at once. To wait for that costs one call, to sleep and be woken three. But no bell
-            // is heard meanwhile: where no answer came in time, none is waited for until one comes by itself.
-            let waits = answers_come && !self.table.is_empty();
-            let next = if waits { self.socket.receive(&mut self.packet) } else { None };
+            // An active client responds at once. A blocking receive costs one system call, `poll` with a wake-up
+            // three. But the receive ignores the waker. After a receive time-out, use `poll` until the next packet
+            // arrives.
+            let is_blocking_receive = clients_respond && !self.table.is_empty();
+            let meta = if is_blocking_receive { self.socket.receive(&mut self.packet) } else { None };
             now = Instant::now();
-            if let Some(received) = next {
-                self.handle(received, now);
+            if let Some(meta) = meta {
+                self.handle_datagram(meta, now);
             } else {
-                let next = self.table.deadline().into_iter().chain(self.last_moment).min();
-                let longest = next.map_or(IDLE, |next| next.saturating_duration_since(now));
-                self.bell.sleep(&self.socket.udp, longest);
-                answers_come = self.empty_socket();
+                let deadline = self.table.deadline().into_iter().chain(self.drain_deadline).min();
+                let timeout = deadline.map_or(MAX_SLEEP, |deadline| deadline.saturating_duration_since(now));
+                self.waker.wait(&self.socket.udp, timeout);
+                clients_respond = self.empty_socket();
                 now = Instant::now();
             }
             self.take_requests(grace);
         }
     }
 
-    /// Takes what is at the desk, but not so much that timers have to wait for it; or sees that the desk is gone.
+    /// Starts queued requests, within the limit of a turn. Begins the drain if the handle was dropped.
     fn take_requests(&mut self, grace: Duration) {
-        for _ in 0..REQUESTS_AT_ONCE {
-            if self.last_moment.is_some() {
+        for _ in 0..MAX_REQUESTS_PER_TURN {
+            if self.drain_deadline.is_some() {
                 return;
             }
             match self.requests.try_recv() {
-                Ok(handed) => {
+                Ok(request) => {
                     self.empty_socket();
-                    self.begin(handed);
+                    self.start_transfer(request);
                 }
                 Err(TryRecvError::Empty) => return,
-                Err(TryRecvError::Disconnected) => self.last_moment = Some(Instant::now() + grace),
+                Err(TryRecvError::Disconnected) => self.drain_deadline = Some(Instant::now() + grace),
             }
         }
-        // There may be more, and no bell rings for it again.
-        self.bell.ring();
+        // The queue may hold more requests, whose wake-up is spent.
+        self.waker.wake();
     }
 
-    /// Takes what is there; false if that was nothing.
+    /// Handles the queued datagrams, within the limit of a turn; false if the socket was empty.
     fn empty_socket(&mut self) -> bool {
-        for taken in 0..AT_ONCE {
-            let Some(received) = self.socket.take(&mut self.packet) else { return taken > 0 };
-            self.handle(received, Instant::now());
+        for count in 0..MAX_PACKETS_PER_TURN {
+            let Some(meta) = self.socket.try_receive(&mut self.packet) else { return count > 0 };
+            self.handle_datagram(meta, Instant::now());
         }
         true
     }
 
-    fn handle(&mut self, received: Received, now: Instant) {
-        let Received { length, client, local, interface } = received;
+    fn handle_datagram(&mut self, meta: RecvMeta, now: Instant) {
+        let RecvMeta { length, client, local_ip, interface } = meta;
         let packet = self.packet.get(..length).unwrap_or_default();
-        if self.socket.takes_requests() && self.last_moment.is_none() && Request::parse(packet).is_some() {
-            let mtu = interface.and_then(|interface| self.mtus.of(interface, client, now));
-            let local_is_usual = self.socket.usual_source(client) == local;
-            let arrival = Arrival { client, local, local_is_usual, mtu, packet };
-            self.table.request(arrival, None, now, &mut self.parcel);
+        let may_be_request = self.socket.accepts_requests() && self.drain_deadline.is_none();
+        if may_be_request && RequestPacket::parse(packet).is_some() {
+            let mtu = interface.and_then(|interface| self.mtus.look_up(interface, client, now));
+            let is_default_source = self.socket.default_source(client) == local_ip;
+            let request = IncomingRequest { client, local_ip, is_default_source, mtu, packet };
+            self.table.handle_request(request, None, now, &mut self.transmit);
         } else {
-            self.table.receive(client, packet, now, &mut self.parcel);
+            self.table.handle_packet(client, packet, now, &mut self.transmit);
         }
-        self.socket.send(&self.parcel);
+        self.socket.send(&self.transmit);
     }
 
-    fn begin(&mut self, handed: Handed) {
-        let Handed { client, local, interface, packet, place } = handed;
+    fn start_transfer(&mut self, request: QueuedRequest) {
+        let QueuedRequest { client, local_ip, interface, packet, assignment } = request;
         let now = Instant::now();
-        let mtu = interface.and_then(|interface| self.mtus.of(interface, client, now));
-        let local_is_usual = self.socket.usual_source(client) == local;
-        let arrival = Arrival { client, local, local_is_usual, mtu, packet: &packet };
-        self.table.request(arrival, Some(place), now, &mut self.parcel);
-        self.socket.send(&self.parcel);
+        let mtu = interface.and_then(|interface| self.mtus.look_up(interface, client, now));
+        let is_default_source = self.socket.default_source(client) == local_ip;
+        let request = IncomingRequest { client, local_ip, is_default_source, mtu, packet: &packet };
+        self.table.handle_request(request, Some(assignment), now, &mut self.transmit);
+        self.socket.send(&self.transmit);
     }
 
-    fn cut(&mut self, now: Instant) {
-        while self.table.cut(now, &mut self.parcel) {
-            self.socket.send(&self.parcel);
+    fn abort_all(&mut self, now: Instant) {
+        while self.table.abort_next(now, &mut self.transmit) {
+            self.socket.send(&self.transmit);
         }
     }
 }

@@ -1,37 +1,40 @@
-//! [`History`]: the file that keeps timelines over a restart.
+//! [`History`]: the file that stores machine records and events across restarts.
 //!
-//! A file of its own beside the store, so that what may be lost is apart from what may not: nothing in volboot waits
-//! for it, and a history that cannot be read is put aside, not repaired. Every commit is one batch; an event is
-//! found by its machine's number and its own.
+//! The history is a separate file beside the store, because its loss is tolerable: no part of volboot waits for it.
+//! A damaged file, or one with an older schema, is renamed and replaced by an empty one. Every commit is one batch.
+//! An event's key is the number of its machine record and a number within that record.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::machines::{Changes, Id, Machines, Place, Track};
+use super::index::{EventKey, MachineIndex, MachineRecord, PendingWrites, RecordId};
 use crate::telemetry::Event;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-const TRACKS: TableDefinition<'_, Id, &[u8]> = TableDefinition::new("machines");
-const EVENTS: TableDefinition<'_, Place, &[u8]> = TableDefinition::new("events");
+const MACHINES: TableDefinition<'_, RecordId, &[u8]> = TableDefinition::new("machines");
+const EVENTS: TableDefinition<'_, EventKey, &[u8]> = TableDefinition::new("events");
 
-/// How records are written. A later one is not read by this version.
-const SCHEMA: u64 = 1;
+/// Schema of the records. There is no migration: an older file is set aside, a newer one is rejected.
+const SCHEMA: u64 = 2;
 const SCHEMA_KEY: &str = "schema";
-/// Memory for pages. Reading a timeline is rare, and writing touches few.
-const CACHE: usize = 1 << 20;
+/// Size of the page cache in bytes. Timelines are rarely read, and a commit touches few pages.
+const CACHE_SIZE: usize = 1 << 20;
 
-/// The file cannot be used.
+/// The history file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HistoryError {
-    #[error("the history cannot be used: {0}")]
-    File(#[from] redb::Error),
-    #[error("the history is of a later version of volboot ({0})")]
-    Later(u64),
-    #[error("the history's file cannot be reached: {0}")]
+    #[error("cannot use the history file: {0}")]
+    Database(#[from] redb::Error),
+    #[error("the history file has schema {0}, written by a newer version of volboot")]
+    NewerSchema(u64),
+    #[error("the history file has schema {0}, written by an older version of volboot")]
+    OlderSchema(u64),
+    #[error("cannot access the history file: {0}")]
     Io(#[from] io::Error),
 }
 
@@ -42,86 +45,91 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Opens the file, or makes it. One that is damaged is put aside under another name first.
+    /// Opens or creates the file. A damaged file, or one with an older schema, is renamed first.
     pub(super) fn open(path: &Path) -> Result<Self, HistoryError> {
-        match Self::try_open(path) {
-            Err(HistoryError::File(error)) if is_damage(&error) => {
-                let aside = aside(path);
-                tracing::warn!(%error, aside = %aside.display(), "the history is damaged: put aside, begun anew");
-                fs::rename(path, aside)?;
-                Self::try_open(path)
-            }
-            opened => opened,
-        }
+        let error = match Self::try_open(path) {
+            Ok(history) => return Ok(history),
+            Err(error) => error,
+        };
+        let suffix = match &error {
+            HistoryError::Database(error) if is_damage(error) => "damaged".to_owned(),
+            HistoryError::OlderSchema(schema) => format!("schema-{schema}"),
+            _ => return Err(error),
+        };
+        let new_path = with_suffix(path, &suffix);
+        tracing::warn!(%error, renamed_to = %new_path.display(), "history set aside; starting an empty one");
+        fs::rename(path, new_path)?;
+        Self::try_open(path)
     }
 
     fn try_open(path: &Path) -> Result<Self, HistoryError> {
         let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        restrict(&file)?;
-        let opened = redb::Builder::new().set_cache_size(CACHE).create(path);
-        let database = opened.map_err(redb::Error::from)?;
+        restrict_permissions(&file)?;
+        let database =
+            redb::Builder::new().set_cache_size(CACHE_SIZE).create(path).map_err(redb::Error::from)?;
         let write = database.begin_write().map_err(redb::Error::from)?;
         let schema = {
             let mut meta = write.open_table(META).map_err(redb::Error::from)?;
-            write.open_table(TRACKS).map_err(redb::Error::from)?;
+            write.open_table(MACHINES).map_err(redb::Error::from)?;
             write.open_table(EVENTS).map_err(redb::Error::from)?;
-            let found = meta.get(SCHEMA_KEY).map_err(redb::Error::from)?.map(|schema| schema.value());
-            if found.is_none() {
+            let schema = meta.get(SCHEMA_KEY).map_err(redb::Error::from)?.map(|schema| schema.value());
+            if schema.is_none() {
                 meta.insert(SCHEMA_KEY, SCHEMA).map_err(redb::Error::from)?;
             }
-            found
+            schema
         };
         match schema {
-            Some(later) if later > SCHEMA => return Err(HistoryError::Later(later)),
+            Some(newer) if newer > SCHEMA => return Err(HistoryError::NewerSchema(newer)),
+            Some(older) if older < SCHEMA => return Err(HistoryError::OlderSchema(older)),
             Some(_) => write.abort().map_err(redb::Error::from)?,
             None => write.commit().map_err(redb::Error::from)?,
         }
         Ok(Self { database })
     }
 
-    /// Puts all machines into the memory of the running volboot.
-    pub(super) fn load(&self, machines: &mut Machines) -> Result<(), redb::Error> {
-        let tracks = self.database.begin_read()?.open_table(TRACKS)?;
-        for entry in tracks.iter()? {
-            let (id, track) = entry?;
-            if let Some(track) = decoded::<Track>(track.value()) {
-                machines.restore(id.value(), track);
+    /// Loads all machine records into the index.
+    pub(super) fn load(&self, index: &mut MachineIndex) -> Result<(), redb::Error> {
+        let records = self.database.begin_read()?.open_table(MACHINES)?;
+        for entry in records.iter()? {
+            let (id, record) = entry?;
+            if let Some(record) = decode::<MachineRecord>(record.value()) {
+                index.restore(id.value(), record);
             }
         }
         Ok(())
     }
 
-    /// A machine's events, by their numbers.
-    pub(super) fn events(&self, of: Id) -> Result<Vec<(u64, Event)>, redb::Error> {
-        let events = self.database.begin_read()?.open_table(EVENTS)?;
-        let mut found = Vec::new();
-        for entry in events.range((of, 0)..=(of, u64::MAX))? {
-            let (place, event) = entry?;
-            found.extend(decoded(event.value()).map(|event| (place.value().1, event)));
+    /// A machine's events, by number.
+    pub(super) fn events(&self, id: RecordId) -> Result<Vec<(u64, Event)>, redb::Error> {
+        let table = self.database.begin_read()?.open_table(EVENTS)?;
+        let mut events = Vec::new();
+        for entry in table.range((id, 0)..=(id, u64::MAX))? {
+            let (key, event) = entry?;
+            events.extend(decode(event.value()).map(|event| (key.value().1, event)));
         }
-        Ok(found)
+        Ok(events)
     }
 
-    /// Writes all that has changed, in one commit.
-    pub(super) fn write(&self, changes: &Changes) -> Result<(), redb::Error> {
+    /// Writes all changes in one commit.
+    pub(super) fn write(&self, changes: &PendingWrites) -> Result<(), redb::Error> {
         let mut write = self.database.begin_write()?;
-        // After a crash the file is open again at once, instead of being walked through.
+        // After a crash, redb opens the file at once instead of scanning all of it.
         write.set_quick_repair(true);
         {
-            let mut tracks = write.open_table(TRACKS)?;
+            let mut records = write.open_table(MACHINES)?;
             let mut events = write.open_table(EVENTS)?;
-            for (id, track) in &changes.tracks {
-                if let Some(track) = track {
-                    tracks.insert(id, encoded(track).as_slice())?;
+            for (id, record) in &changes.records {
+                if let Some(record) = record {
+                    records.insert(id, encode(record).as_slice())?;
                 } else {
-                    tracks.remove(id)?;
+                    records.remove(id)?;
                     events.retain_in((*id, 0)..=(*id, u64::MAX), |_, _| false)?;
                 }
             }
-            for (place, event) in &changes.events {
+            for (key, event) in &changes.events {
                 match event {
-                    Some(event) => events.insert(place, encoded(event).as_slice())?,
-                    None => events.remove(place)?,
+                    Some(event) => events.insert(key, encode(event).as_slice())?,
+                    None => events.remove(key)?,
                 };
             }
         }
@@ -130,8 +138,8 @@ impl History {
     }
 }
 
-/// Who boots, and when, is nobody else's business.
-fn restrict(file: &fs::File) -> io::Result<()> {
+/// Makes the file readable for volboot's user only: boot times of machines are confidential.
+fn restrict_permissions(file: &fs::File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     file.set_permissions(fs::Permissions::from_mode(0o600))
 }
@@ -139,24 +147,27 @@ fn restrict(file: &fs::File) -> io::Result<()> {
 fn is_damage(error: &redb::Error) -> bool {
     match error {
         redb::Error::Corrupted(_) | redb::Error::RepairAborted | redb::Error::UpgradeRequired(_) => true,
-        // No file of redb's at all.
+        // The file is not a redb database.
         redb::Error::Io(error) => error.kind() == io::ErrorKind::InvalidData,
         _ => false,
     }
 }
 
-fn aside(path: &Path) -> PathBuf {
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".damaged");
+    name.push(".");
+    name.push(suffix);
     name.into()
 }
 
-/// A record that cannot be read is passed over: it is a line in a history.
-fn decoded<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    serde_json::from_slice(bytes).inspect_err(|error| tracing::debug!(%error, "a record of the history")).ok()
+/// Decodes a record. An unreadable record is logged and skipped: the rest of the history remains usable.
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    serde_json::from_slice(bytes)
+        .inspect_err(|error| tracing::debug!(%error, "skipped an unreadable history record"))
+        .ok()
 }
 
-fn encoded<T: serde::Serialize>(record: &T) -> Vec<u8> {
-    // None of its maps has keys that are no texts.
+fn encode<T: Serialize>(record: &T) -> Vec<u8> {
+    // Cannot fail: all map keys are strings.
     serde_json::to_vec(record).unwrap_or_default()
 }

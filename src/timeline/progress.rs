@@ -1,242 +1,255 @@
-//! [`Progress`]: how far a machine has come on its last journey, folded from its events one by one.
+//! [`BootProgress`]: the state of a machine's current boot session, updated event by event.
 //!
-//! A journey begins when the machine reads something over TFTP or asks for the script that is the same for everybody,
-//! and lasts until it begins anew. Nothing here reads a clock. What it all comes to at a given moment is told by
-//! [`super::verdict`].
+//! A boot session starts when the machine reads a file over TFTP or HTTP, or reads `/boot.ipxe`. It lasts until the
+//! next one starts. This module reads no clock; [`super::verdict`] judges the state at a given time.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::telemetry::{Answered, Event, What};
+use crate::telemetry::{BootRequestEvent, Event, EventKind};
 
-/// So long a machine may take from one file to the next, or from a file to its question, on one journey.
-pub(super) const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
+/// Maximum time within one boot session between two files, or between a file and the boot request.
+pub(super) const SESSION_GAP: SignedDuration = SignedDuration::from_mins(5);
 
-/// How far a machine has come.
+/// The state of a machine's current boot session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
-    /// When its journey began.
-    pub began: Timestamp,
-    /// When it came where it is.
-    pub at: Timestamp,
-    /// Where it is.
-    pub stage: Stage,
-    /// Journeys in a row on which it hooked no volume, this one included.
+pub struct BootProgress {
+    /// Start of the boot session.
+    pub journey_started_at: Timestamp,
+    /// Time of the last event.
+    pub updated_at: Timestamp,
+    /// Current stage.
+    pub stage: BootStage,
+    /// Boot sessions in a row without a hooked volume, including this one.
     #[serde(default)]
-    pub journeys: u32,
-    /// Whether it was told to wait because of them.
+    pub journeys_without_hook: u32,
+    /// Whether the loop detector has delayed the machine since its last hooked volume.
     #[serde(default)]
-    pub paced: bool,
-    /// How often in a row it has read the same file to its end, and nothing else.
+    pub is_delayed: bool,
+    /// How often in a row the machine has read the same file completely, and nothing else.
     #[serde(default)]
-    pub loads: u32,
-    /// How often it may try on one journey.
+    pub repeated_loads: u32,
+    /// Permitted tries in a boot session.
     #[serde(default)]
     pub tries: u32,
-    /// The volume of each step `hook-0`, `hook-1`, …
+    /// Volume ids of the steps `hook-0`, `hook-1`, …
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<String>,
-    /// What went wrong last on this journey.
+    /// Last failed step in this boot session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<Failure>,
-    /// When it hooked its volumes.
+    pub failure: Option<StepFailure>,
+    /// Time at which the volumes were hooked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hooked: Option<Timestamp>,
+    pub hooked_at: Option<Timestamp>,
 }
 
-/// Where on its way a machine is.
+/// The stages of a boot session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "snake_case")]
-pub enum Stage {
-    /// It has read this file, or looked how long it is.
+pub enum BootStage {
+    /// The machine has read a file, or queried its size.
     Loaded {
-        /// The file's name.
+        /// File name.
         file: String,
-        /// Over HTTP, and not over TFTP.
+        /// Whether over HTTP instead of TFTP.
         #[serde(default)]
         http: bool,
     },
-    /// It did not get this file.
-    NotLoaded {
-        /// The file's name.
+    /// The machine did not get a file.
+    LoadFailed {
+        /// File name.
         file: String,
-        /// How that ended.
+        /// Outcome of the transfer.
         outcome: String,
-        /// Over HTTP, and not over TFTP.
+        /// Whether over HTTP instead of TFTP.
         #[serde(default)]
         http: bool,
     },
-    /// It has the script that is the same for everybody.
-    Gathered,
-    /// It asked for its own script, and got one by which it does not boot from a volume.
-    Answered {
-        /// `wait`, `local disk`, `unknown` or `refuse`.
+    /// The machine has read `/boot.ipxe`.
+    SessionStarted,
+    /// The machine's boot request had an outcome other than `boot`.
+    NoBoot {
+        /// Outcome: `wait`, `local_disk`, `unknown` or `refused`.
         outcome: String,
-        /// Why.
+        /// Reason of the outcome.
         reason: String,
     },
-    /// It has a script to boot by.
-    Sent {
-        /// At which try.
+    /// The machine has its boot script.
+    ScriptSent {
+        /// Number of the try.
         attempt: u32,
     },
-    /// It has logged in and found the disks.
+    /// The machine has logged in at its targets and found the disks.
     Hooked,
-    /// It reported a failure.
+    /// The machine reported a failed step.
     Failed,
-    /// Its operating system says that it is up.
+    /// The operating system reported `up`.
     Up,
 }
 
-/// A step that failed.
+/// A failed step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// Which.
+pub struct StepFailure {
+    /// Name of the step.
     pub step: String,
     /// iPXE's error number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rc: Option<String>,
-    /// At which try.
+    /// Number of the try.
     pub attempt: u32,
 }
 
-impl Progress {
-    /// A machine of which this is the first that is known.
+impl BootProgress {
+    /// The state after a machine's first event.
     pub fn new(first: &Event) -> Self {
         let mut progress = Self {
-            began: first.at,
-            at: first.at,
-            // Nowhere yet, and whatever comes first is of this journey.
-            stage: Stage::NotLoaded { file: String::new(), outcome: String::new(), http: false },
-            journeys: 1,
-            paced: false,
-            loads: 0,
+            journey_started_at: first.at,
+            updated_at: first.at,
+            // Placeholder: the first event of any kind belongs to this session.
+            stage: BootStage::LoadFailed { file: String::new(), outcome: String::new(), http: false },
+            journeys_without_hook: 1,
+            is_delayed: false,
+            repeated_loads: 0,
             tries: 0,
             hooks: Vec::new(),
             failure: None,
-            hooked: None,
+            hooked_at: None,
         };
         progress.apply(first);
         progress
     }
 
-    /// Goes on with what happened next.
+    /// Updates the state with the next event.
     pub fn apply(&mut self, event: &Event) {
-        if self.begins_anew(event) {
-            // Whoever goes to the local disk is not meant to hook anything.
-            let settled = self.hooked.is_some() || self.stage.is_local();
-            // Nor does a plain question make a journey: whoever asks by itself asks as often as it likes.
-            let counts = u32::from(!matches!(event.what, What::Answered(_)));
-            self.journeys = if settled { 1 } else { self.journeys.saturating_add(counts) };
-            self.paced &= !settled;
-            (self.began, self.failure, self.hooked) = (event.at, None, None);
-            self.loads = 0;
+        if self.starts_session(event) {
+            // A machine that boots from its local disk hooks no volume; its sessions are no loop.
+            let succeeded = self.hooked_at.is_some() || self.stage.is_local_disk();
+            // A boot request without a preceding file does not count: other clients may repeat it at will.
+            let increment = u32::from(!matches!(event.kind, EventKind::BootRequest(_)));
+            self.journeys_without_hook =
+                if succeeded { 1 } else { self.journeys_without_hook.saturating_add(increment) };
+            self.is_delayed &= !succeeded;
+            (self.journey_started_at, self.failure, self.hooked_at) = (event.at, None, None);
+            self.repeated_loads = 0;
         }
-        self.count_load(&event.what);
-        self.stage = match &event.what {
-            What::Transfer(transfer) => match transfer.outcome.as_ref() {
+        self.count_load(&event.kind);
+        self.stage = match &event.kind {
+            EventKind::TftpTransfer(transfer) => match transfer.outcome.as_ref() {
                 "complete" | "unconfirmed" | "probe" | "replaced" => {
-                    Stage::Loaded { file: transfer.file.clone(), http: false }
+                    BootStage::Loaded { file: transfer.file.clone(), http: false }
                 }
-                // New iPXE looks for a script beside itself and is content if there is none.
-                "not found" if matches!(self.stage, Stage::Loaded { .. } | Stage::Gathered) => {
-                    self.stage.clone()
-                }
-                outcome => {
-                    Stage::NotLoaded { file: transfer.file.clone(), outcome: outcome.to_owned(), http: false }
-                }
+                // Recent iPXE looks for an optional script beside its own binary.
+                "not_found" if self.stage.is_past_load() => self.stage.clone(),
+                outcome => BootStage::LoadFailed {
+                    file: transfer.file.clone(),
+                    outcome: outcome.to_owned(),
+                    http: false,
+                },
             },
-            What::Fetched { file, size: Some(_) } => Stage::Loaded { file: file.clone(), http: true },
-            What::Fetched { .. } if matches!(self.stage, Stage::Loaded { .. } | Stage::Gathered) => {
+            EventKind::HttpFetch { file, size: Some(_) } => {
+                BootStage::Loaded { file: file.clone(), http: true }
+            }
+            EventKind::HttpFetch { .. } if self.stage.is_past_load() => self.stage.clone(),
+            EventKind::HttpFetch { file, size: None } => {
+                BootStage::LoadFailed { file: file.clone(), outcome: "not_found".into(), http: true }
+            }
+            EventKind::SessionStarted => BootStage::SessionStarted,
+            EventKind::BootRequest(request) => self.apply_boot_request(request),
+            EventKind::LoopDelay { journeys, .. } => {
+                self.is_delayed = true;
+                self.journeys_without_hook = self.journeys_without_hook.max(*journeys);
                 self.stage.clone()
             }
-            What::Fetched { file, size: None } => {
-                Stage::NotLoaded { file: file.clone(), outcome: "not found".into(), http: true }
-            }
-            What::Gathered => Stage::Gathered,
-            What::Answered(answered) => self.answered(answered),
-            What::Paced { journeys, .. } => {
-                self.paced = true;
-                self.journeys = self.journeys.max(*journeys);
-                self.stage.clone()
-            }
-            What::Reported { step, rc, attempt } => {
-                self.reported(event.at, step.as_deref(), rc.as_ref(), *attempt)
+            EventKind::BootReport { step, rc, attempt } => {
+                self.apply_report(event.at, step.as_deref(), rc.as_ref(), *attempt)
             }
         };
-        self.at = event.at;
+        self.updated_at = event.at;
     }
 
-    /// A file that was read to its end, and read again: iPXE that is given itself instead of a script does so for ever.
-    fn count_load(&mut self, what: &What) {
-        let read = match what {
-            What::Transfer(transfer) => {
+    /// Counts complete loads of one file in a row. iPXE that gets itself instead of a script loads itself endlessly.
+    fn count_load(&mut self, kind: &EventKind) {
+        let loaded = match kind {
+            EventKind::TftpTransfer(transfer) => {
                 matches!(transfer.outcome.as_ref(), "complete" | "unconfirmed").then_some(&transfer.file)
             }
-            What::Fetched { file, size } => size.and(Some(file)),
+            EventKind::HttpFetch { file, size } => size.and(Some(file)),
             _ => {
-                self.loads = 0;
+                self.repeated_loads = 0;
                 None
             }
         };
-        let Some(read) = read else { return };
-        let again = matches!(&self.stage, Stage::Loaded { file, .. } if file == read);
-        self.loads = if again { self.loads.saturating_add(1) } else { 1 };
+        let Some(loaded) = loaded else { return };
+        let is_repeated = matches!(&self.stage, BootStage::Loaded { file, .. } if file == loaded);
+        self.repeated_loads = if is_repeated { self.repeated_loads.saturating_add(1) } else { 1 };
     }
 
-    /// Whether an event is the first of another journey.
-    fn begins_anew(&self, event: &Event) -> bool {
-        let on_its_way =
-            matches!(self.stage, Stage::Loaded { .. } | Stage::NotLoaded { .. } | Stage::Gathered)
-                && event.at.duration_since(self.at) < PATIENCE;
-        match &event.what {
-            What::Transfer(_) | What::Fetched { .. } | What::Gathered => {
-                !on_its_way || self.stage == Stage::Gathered
+    /// Whether an event starts a new boot session.
+    fn starts_session(&self, event: &Event) -> bool {
+        let is_loading = matches!(
+            self.stage,
+            BootStage::Loaded { .. } | BootStage::LoadFailed { .. } | BootStage::SessionStarted
+        ) && event.at.duration_since(self.updated_at) < SESSION_GAP;
+        match &event.kind {
+            EventKind::TftpTransfer(_) | EventKind::HttpFetch { .. } | EventKind::SessionStarted => {
+                !is_loading || self.stage == BootStage::SessionStarted
             }
-            // A machine that waits or was refused asks again as the same try.
-            What::Answered(answered) => {
-                answered.attempt == 1 && matches!(self.stage, Stage::Hooked | Stage::Up | Stage::Failed)
+            // A machine that waits or was refused repeats its request with the same try number.
+            EventKind::BootRequest(request) => {
+                request.attempt == 1
+                    && matches!(self.stage, BootStage::Hooked | BootStage::Up | BootStage::Failed)
             }
-            What::Paced { .. } | What::Reported { .. } => false,
+            EventKind::LoopDelay { .. } | EventKind::BootReport { .. } => false,
         }
     }
 
-    fn answered(&mut self, answered: &Answered) -> Stage {
-        self.tries = answered.tries;
-        if answered.outcome == "boot" {
-            self.hooks.clone_from(&answered.hooks);
-            return Stage::Sent { attempt: answered.attempt };
+    fn apply_boot_request(&mut self, request: &BootRequestEvent) -> BootStage {
+        self.tries = request.tries;
+        if request.outcome == "boot" {
+            self.hooks.clone_from(&request.hooks);
+            return BootStage::ScriptSent { attempt: request.attempt };
         }
-        Stage::Answered {
-            outcome: answered.outcome.clone().into_owned(),
-            reason: answered.reason.clone().unwrap_or_default(),
+        BootStage::NoBoot {
+            outcome: request.outcome.clone().into_owned(),
+            reason: request.reason.clone().unwrap_or_default(),
         }
     }
 
-    fn reported(&mut self, at: Timestamp, step: Option<&str>, rc: Option<&String>, attempt: u32) -> Stage {
+    fn apply_report(
+        &mut self,
+        at: Timestamp,
+        step: Option<&str>,
+        rc: Option<&String>,
+        attempt: u32,
+    ) -> BootStage {
         match (step, rc) {
             (Some("hooked"), None) => {
-                (self.failure, self.hooked) = (None, Some(at));
-                (self.journeys, self.paced) = (1, false);
-                Stage::Hooked
+                (self.failure, self.hooked_at) = (None, Some(at));
+                (self.journeys_without_hook, self.is_delayed) = (1, false);
+                BootStage::Hooked
             }
             (Some("up"), _) => {
                 self.failure = None;
-                self.hooked.get_or_insert(at);
-                (self.journeys, self.paced) = (1, false);
-                Stage::Up
+                self.hooked_at.get_or_insert(at);
+                (self.journeys_without_hook, self.is_delayed) = (1, false);
+                BootStage::Up
             }
             (step, _) => {
-                let step = step.unwrap_or("a step without a name").to_owned();
-                self.failure = Some(Failure { step, rc: rc.cloned(), attempt });
-                Stage::Failed
+                let step = step.unwrap_or("unnamed step").to_owned();
+                self.failure = Some(StepFailure { step, rc: rc.cloned(), attempt });
+                BootStage::Failed
             }
         }
     }
 }
 
-impl Stage {
-    fn is_local(&self) -> bool {
-        matches!(self, Self::Answered { outcome, .. } if outcome == "local disk")
+impl BootStage {
+    fn is_local_disk(&self) -> bool {
+        matches!(self, Self::NoBoot { outcome, .. } if outcome == "local_disk")
+    }
+
+    /// Whether a file was loaded, so that a missing further file is no failure.
+    fn is_past_load(&self) -> bool {
+        matches!(self, Self::Loaded { .. } | Self::SessionStarted)
     }
 }

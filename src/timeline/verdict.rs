@@ -1,56 +1,56 @@
-//! [`Verdict`]: what became of a machine's last boot, in one line that a person can act on.
+//! [`Verdict`]: the result of a machine's last boot, in one line, with advice.
 //!
-//! *Script sent* is never *booted*: that a machine has its script proves nothing. That it reports its volumes hooked
-//! proves its login and its disk; that it complains of nothing for three minutes after that means that its operating
-//! system has most likely taken over; that it booted is said only if it says so itself.
+//! *Script sent* is never *booted*. *Hooked*: the machine reported its volumes hooked, so login and disk are proven.
+//! *Handed over*: no error for three minutes after that, so the operating system has most likely taken over.
+//! *Booted*: the operating system reported `up`.
 
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::progress::{Failure, Progress, Stage};
+use super::progress::{BootProgress, BootStage, StepFailure};
 use crate::telemetry::errno;
 
-/// Whoever reads the same file so often in a row is not getting anywhere.
-const LOADS: u32 = 3;
-/// From the last file or the first script to the question for its own: iPXE takes a few seconds.
-const TO_ASK: SignedDuration = SignedDuration::from_mins(1);
-/// From its script to a report. iPXE gives up a silent target after some 16 s, and each volume may be one.
-const TO_REPORT: SignedDuration = SignedDuration::from_mins(3);
-/// Without a complaint for so long after its volumes were hooked, a machine has been handed over.
-const TO_COMPLAIN: SignedDuration = SignedDuration::from_mins(3);
-/// Beyond the time a waiting machine sleeps, this is how long it may take to ask again.
-const TO_ASK_AGAIN: SignedDuration = SignedDuration::from_mins(5);
+/// Complete loads of the same file in a row that count as a boot loop.
+const LOOP_LOADS: u32 = 3;
+/// Time-out from the last file or `/boot.ipxe` to the boot request. iPXE takes a few seconds.
+const REQUEST_TIMEOUT: SignedDuration = SignedDuration::from_mins(1);
+/// Time-out from the boot script to a report. iPXE gives up on a silent target after about 16 s, for each volume.
+const REPORT_TIMEOUT: SignedDuration = SignedDuration::from_mins(3);
+/// Time without an error after which a machine with hooked volumes counts as handed over.
+const HANDOVER_DELAY: SignedDuration = SignedDuration::from_mins(3);
+/// Time-out from a `wait` answer to the next boot request. Includes the time that the machine sleeps.
+const WAIT_TIMEOUT: SignedDuration = SignedDuration::from_mins(5);
 
-/// What it comes to: a closed set, for lists and metrics.
+/// State of a machine's last boot: a closed set, for lists and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
-    /// It is on its way.
+pub enum BootState {
+    /// The boot is in progress.
     Booting,
-    /// It was told to wait.
+    /// The machine waits, as its boot request was answered with `wait`.
     Waiting,
-    /// Its volumes are hooked; whether it starts from them is not known yet.
+    /// The volumes are hooked. Whether the machine starts from them is not known yet.
     Hooked,
-    /// Its volumes are hooked, and it has complained of nothing since.
+    /// The volumes are hooked, and no error followed.
     HandedOver,
-    /// Its operating system says that it is up.
+    /// The operating system reported `up`.
     Booted,
-    /// It is meant to start from its own disk.
+    /// The machine was sent to its local disk.
     LocalDisk,
-    /// Something failed, and it tries again.
+    /// A step failed, and another try follows.
     Retrying,
-    /// It did not get on.
+    /// The boot did not complete.
     Stopped,
-    /// It begins again and again, and never hooks its volume.
+    /// The machine is in a boot loop.
     Looping,
-    /// Nobody has registered it.
+    /// No node is enrolled for the machine.
     Unknown,
 }
 
-impl State {
-    /// All of them.
+impl BootState {
+    /// All states.
     pub const ALL: [Self; 10] = [
         Self::Booting,
         Self::Waiting,
@@ -64,7 +64,7 @@ impl State {
         Self::Unknown,
     ];
 
-    /// The word for lists and metrics.
+    /// Label for JSON and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Booting => "booting",
@@ -81,205 +81,220 @@ impl State {
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for BootState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-/// What became of a machine's last boot.
+/// The result of a machine's last boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verdict {
-    /// In one word.
-    pub state: State,
-    /// In one line.
+    /// The state.
+    pub state: BootState,
+    /// One line of text.
     pub text: String,
-    /// What to do about it, if something is wrong and it is known what helps.
+    /// Advice for the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
 }
 
 impl Verdict {
-    fn new(state: State, text: impl Into<String>) -> Self {
+    /// The verdict on a machine's progress at a given time.
+    pub fn new(progress: &BootProgress, now: Timestamp) -> Self {
+        let verdict = judge_stage(progress, now.duration_since(progress.updated_at));
+        // A delayed machine may still boot, but lists show it as looping until it does.
+        let is_looping = progress.is_delayed
+            && matches!(
+                verdict.state,
+                BootState::Booting
+                    | BootState::Waiting
+                    | BootState::Retrying
+                    | BootState::Stopped
+                    | BootState::Looping
+            );
+        if !is_looping {
+            return verdict;
+        }
+        let sessions = progress.journeys_without_hook;
+        let text =
+            format!("boot loop: {sessions} boot sessions without a hooked volume; now: {}", verdict.text);
+        Self { state: BootState::Looping, text, ..verdict }
+    }
+
+    fn with_text(state: BootState, text: impl Into<String>) -> Self {
         Self { state, text: text.into(), advice: None }
     }
 
-    fn advising(self, advice: impl Into<String>) -> Self {
+    fn with_advice(self, advice: impl Into<String>) -> Self {
         Self { advice: Some(advice.into()), ..self }
     }
-
-    /// What a machine that has come so far has come to by now.
-    pub fn of(progress: &Progress, now: Timestamp) -> Self {
-        let verdict = settled(progress, now.duration_since(progress.at));
-        // One that is on its way may get there yet, but it stands out until it does.
-        let begins_again = progress.paced
-            && matches!(
-                verdict.state,
-                State::Booting | State::Waiting | State::Retrying | State::Stopped | State::Looping
-            );
-        if !begins_again {
-            return verdict;
-        }
-        let journeys = progress.journeys;
-        let text = format!("began {journeys} times without ever hooking its volume; now: {}", verdict.text);
-        Self { state: State::Looping, text, ..verdict }
-    }
 }
 
-fn settled(progress: &Progress, since: SignedDuration) -> Verdict {
+/// The verdict on a stage that the machine reached a given time ago.
+fn judge_stage(progress: &BootProgress, since: SignedDuration) -> Verdict {
     match &progress.stage {
-        Stage::Loaded { file, http } if progress.loads >= LOADS => {
-            let (door, loads) = (door(*http), progress.loads);
+        BootStage::Loaded { file, http } if progress.repeated_loads >= LOOP_LOADS => {
+            let (protocol, loads) = (protocol_name(*http), progress.repeated_loads);
             let text =
-                format!("has read {file} over {door} {loads} times in a row, and never asked for a script");
-            Verdict::new(State::Looping, text).advising(
-                "DHCP most likely gives iPXE the file that it gives firmware. Whoever sends option 175 is iPXE, and must be \
-                 given the script: the files in /usr/share/volboot/dhcp do so.",
+                format!("boot loop: read {file} over {protocol} {loads} times in a row, no script requested");
+            Verdict::with_text(BootState::Looping, text).with_advice(
+                "DHCP probably sends iPXE the file that is meant for firmware. iPXE sends DHCP option 175 and must get \
+                 the script's URL instead: use the files in /usr/share/volboot/dhcp.",
             )
         }
-        Stage::Loaded { file, http } if since < TO_ASK => {
-            Verdict::new(State::Booting, format!("has read {file} over {}", door(*http)))
+        BootStage::Loaded { file, http } if since < REQUEST_TIMEOUT => {
+            Verdict::with_text(BootState::Booting, format!("read {file} over {}", protocol_name(*http)))
         }
-        Stage::Loaded { file, http } => {
-            let door = door(*http);
-            let text =
-                format!("stopped after it read {file} over {door}, because it never asked for a script");
-            Verdict::new(State::Stopped, text).advising(
-                "Look at the machine's console. If iPXE never appears, the file is for another firmware; if it does, DHCP \
-                 must name the script for it, and the machine must reach the machines' door.",
+        BootStage::Loaded { file, http } => {
+            let protocol = protocol_name(*http);
+            let text = format!("stopped after reading {file} over {protocol}: no script requested");
+            Verdict::with_text(BootState::Stopped, text).with_advice(
+                "Look at the machine's console. If iPXE never appears, the file is for other firmware. If iPXE appears, \
+                 DHCP must send it the script's URL, and the machine must reach the boot listener.",
             )
         }
-        Stage::NotLoaded { file, outcome, http } => not_loaded(file, outcome, *http),
-        Stage::Gathered if since < TO_ASK => {
-            Verdict::new(State::Booting, "has read /boot.ipxe, and is about to ask for its own script")
+        BootStage::LoadFailed { file, outcome, http } => judge_failed_load(file, outcome, *http),
+        BootStage::SessionStarted if since < REQUEST_TIMEOUT => {
+            Verdict::with_text(BootState::Booting, "read /boot.ipxe; boot request not received yet")
         }
-        Stage::Gathered => Verdict::new(
-            State::Stopped,
-            "stopped after it read /boot.ipxe, because it never asked for its own script",
-        )
-        .advising("Look at the machine's console: it tells the error with which it could not ask."),
-        Stage::Answered { outcome, reason } => answered(outcome, reason, since),
-        Stage::Sent { attempt } => sent(progress, *attempt, since),
-        Stage::Failed => failed(progress),
-        Stage::Hooked => hooked(progress, since),
-        Stage::Up => {
-            let took = seconds(progress.at.duration_since(progress.began));
-            Verdict::new(State::Booted, format!("booted, {took} after it began"))
+        BootStage::SessionStarted => {
+            Verdict::with_text(BootState::Stopped, "stopped after reading /boot.ipxe: no boot request")
+                .with_advice("Look at the machine's console: it shows the error of the boot request.")
+        }
+        BootStage::NoBoot { outcome, reason } => judge_answer(outcome, reason, since),
+        BootStage::ScriptSent { attempt } => judge_sent_script(progress, *attempt, since),
+        BootStage::Failed => judge_failure(progress),
+        BootStage::Hooked => judge_hooked(progress, since),
+        BootStage::Up => {
+            let duration = seconds(progress.updated_at.duration_since(progress.journey_started_at));
+            Verdict::with_text(BootState::Booted, format!("booted after {duration}"))
         }
     }
 }
 
-fn door(http: bool) -> &'static str {
+fn protocol_name(http: bool) -> &'static str {
     if http { "HTTP" } else { "TFTP" }
 }
 
-fn not_loaded(file: &str, outcome: &str, http: bool) -> Verdict {
-    let (why, advice) = match outcome {
-        "not found" => (
-            "there is no such file",
-            "Let DHCP name a file that is served: `volboot images` shows them, and which package brings what is missing.",
+fn judge_failed_load(file: &str, outcome: &str, http: bool) -> Verdict {
+    let (cause, advice) = match outcome {
+        "not_found" => (
+            "file not found",
+            "Set a file name in DHCP that volboot serves. `volboot images` lists them, and the packages of missing ones.",
         ),
-        "timed out" => (
-            "it was not heard of any more",
-            "Look for a firewall that lets only port 69 through, and for packets that are too large for the network.",
+        "timed_out" => (
+            "time-out: the client stopped acknowledging",
+            "Check for a firewall that passes port 69 only, and for packets larger than the network's MTU.",
         ),
-        "busy" => ("too many transfers run at once", "It asks again by itself."),
-        "refused" => ("the request makes no sense", "volboot is read only: nothing can be written to it."),
-        "stopped" => ("volboot was stopped", "It asks again by itself."),
-        _ => ("it broke off", "Look at the machine's console, and at the words with which it broke off."),
+        "busy" => ("too many concurrent transfers", "The firmware retries by itself."),
+        "refused" => ("invalid request", "The TFTP server is read-only and accepts no uploads."),
+        "stopped" => ("volboot was shutting down", "The firmware retries by itself."),
+        _ => (
+            "aborted by the client",
+            "Look at the machine's console, and at the client's message in the timeline.",
+        ),
     };
-    Verdict::new(State::Stopped, format!("stopped at reading {file} over {}, because {why}", door(http)))
-        .advising(advice)
+    let text = format!("failed: reading {file} over {}: {cause}", protocol_name(http));
+    Verdict::with_text(BootState::Stopped, text).with_advice(advice)
 }
 
-fn answered(outcome: &str, reason: &str, since: SignedDuration) -> Verdict {
+/// The verdict on a boot request that was not answered with a script to boot by.
+fn judge_answer(outcome: &str, reason: &str, since: SignedDuration) -> Verdict {
     match outcome {
-        "local disk" => {
-            Verdict::new(State::LocalDisk, format!("was sent to its local disk, because {reason}"))
+        "local_disk" => Verdict::with_text(BootState::LocalDisk, format!("sent to the local disk: {reason}")),
+        "unknown" => Verdict::with_text(BootState::Unknown, format!("unknown machine: {reason}"))
+            .with_advice("Enroll the machine with `volboot enroll`."),
+        "wait" if since < WAIT_TIMEOUT => {
+            Verdict::with_text(BootState::Waiting, format!("waiting: {reason}"))
         }
-        "unknown" => Verdict::new(State::Unknown, format!("stopped at its question, because {reason}"))
-            .advising("Enrol it: `volboot enroll`."),
-        "wait" if since < TO_ASK_AGAIN => Verdict::new(State::Waiting, format!("waits, because {reason}")),
         "wait" => {
-            let text =
-                format!("stopped while it waited, because it never asked again; it waited because {reason}");
-            Verdict::new(State::Stopped, text).advising("It was most likely switched off.")
+            let text = format!("stopped while waiting: no further boot request; the wait's reason: {reason}");
+            Verdict::with_text(BootState::Stopped, text).with_advice("The machine was probably switched off.")
         }
-        _ => Verdict::new(State::Stopped, format!("stopped at its question, because {reason}")),
+        _ => Verdict::with_text(BootState::Stopped, format!("refused: {reason}")),
     }
 }
 
-fn sent(progress: &Progress, attempt: u32, since: SignedDuration) -> Verdict {
+fn judge_sent_script(progress: &BootProgress, attempt: u32, since: SignedDuration) -> Verdict {
     match &progress.failure {
-        Some(failure) if since < TO_REPORT => {
-            let (text, advice) = complaint(progress, failure);
-            let text = format!("stopped {text} (try {}); now at try {attempt}", failure.attempt);
-            Verdict { state: State::Retrying, text, advice }
+        Some(failure) if since < REPORT_TIMEOUT => {
+            let (text, advice) = describe_failure(progress, failure);
+            let tries = count_tries(failure.attempt, progress.tries);
+            let text = format!("failed: {text}; {tries}, now at try {attempt}");
+            Verdict { state: BootState::Retrying, text, advice }
         }
-        _ if since < TO_REPORT => {
-            Verdict::new(State::Booting, "has its script; nothing is heard of its volumes yet")
+        _ if since < REPORT_TIMEOUT => {
+            Verdict::with_text(BootState::Booting, "boot script sent; no report from the machine yet")
         }
-        _ => Verdict::new(
-            State::Stopped,
+        _ => Verdict::with_text(
+            BootState::Stopped,
             format!(
-                "stopped after its script was sent, because nothing was heard for {}: neither a volume nor an error",
-                seconds(TO_REPORT)
+                "stopped after the boot script was sent: no report for {}, neither success nor error",
+                seconds(REPORT_TIMEOUT)
             ),
         )
-        .advising("Look at the machine's console. It hangs, was switched off, or cannot reach volboot any more."),
+        .with_advice(
+            "Look at the machine's console. The machine hangs, was switched off, or cannot reach volboot.",
+        ),
     }
 }
 
-fn failed(progress: &Progress) -> Verdict {
+fn judge_failure(progress: &BootProgress) -> Verdict {
     let Some(failure) = &progress.failure else {
-        return Verdict::new(State::Stopped, "stopped, because something failed");
+        return Verdict::with_text(BootState::Stopped, "failed: cause unknown");
     };
-    let (text, advice) = complaint(progress, failure);
-    let (state, end) = if failure.attempt < progress.tries {
-        (State::Retrying, format!("try {} of {}, and it tries again", failure.attempt, progress.tries))
+    let (text, advice) = describe_failure(progress, failure);
+    let (state, next) = if failure.attempt < progress.tries {
+        (BootState::Retrying, "next try follows")
     } else {
-        (State::Stopped, format!("try {}, and it gave up", failure.attempt))
+        (BootState::Stopped, "no further try")
     };
-    Verdict { state, text: format!("stopped {text} ({end})"), advice }
+    let tries = count_tries(failure.attempt, progress.tries);
+    Verdict { state, text: format!("failed: {text}; {tries}, {next}"), advice }
 }
 
-/// "at step X, because Y", and what to do.
-fn complaint(progress: &Progress, failure: &Failure) -> (String, Option<String>) {
-    let step = step(&failure.step, &progress.hooks);
-    let Some(rc) = &failure.rc else { return (format!("at {step}, without an error number"), None) };
-    let (why, advice) = because(rc);
-    (format!("at {step}, {why}"), Some(advice))
+/// "try 1 of 10"; without the total if it is not known.
+fn count_tries(attempt: u32, tries: u32) -> String {
+    if attempt > tries { format!("try {attempt}") } else { format!("try {attempt} of {tries}") }
 }
 
-/// Why a step failed, by iPXE's error number, and what to do.
-pub(super) fn because(rc: &str) -> (String, String) {
+/// "step: cause", and advice.
+fn describe_failure(progress: &BootProgress, failure: &StepFailure) -> (String, Option<String>) {
+    let step = describe_step(&failure.step, &progress.hooks);
+    let Some(rc) = &failure.rc else { return (format!("{step}: no error number"), None) };
+    let (cause, advice) = describe_error(rc);
+    (format!("{step}: {cause}"), Some(advice))
+}
+
+/// Cause and advice for iPXE's error number.
+pub(super) fn describe_error(rc: &str) -> (String, String) {
     if let Some(meaning) = errno::meaning(rc) {
-        return (format!("because {} [{rc}]", meaning.what), meaning.advice.to_owned());
+        return (format!("{} [{rc}]", meaning.cause), meaning.advice.to_owned());
     }
     let page = errno::page(rc).unwrap_or_else(|| "https://ipxe.org/err".to_owned());
-    (format!("with iPXE's error {rc}"), format!("iPXE tells of its errors at {page}"))
+    (format!("iPXE error {rc}"), format!("See {page}."))
 }
 
-/// A step as people call it.
-pub(super) fn step(name: &str, hooks: &[String]) -> String {
-    let at = name.strip_prefix("hook-").and_then(|at| at.parse::<usize>().ok());
-    match (name, at.and_then(|at| hooks.get(at))) {
+/// A step in operator's words.
+pub(super) fn describe_step(name: &str, hooks: &[String]) -> String {
+    let index = name.strip_prefix("hook-").and_then(|index| index.parse::<usize>().ok());
+    match (name, index.and_then(|index| hooks.get(index))) {
         (_, Some(volume)) => format!("connecting to volume {volume}"),
-        ("boot", None) => "starting from its volume".to_owned(),
-        _ if at.is_some() => "connecting to a volume".to_owned(),
+        ("boot", None) => "starting from the volume".to_owned(),
+        _ if index.is_some() => "connecting to a volume".to_owned(),
         _ => name.to_owned(),
     }
 }
 
-fn hooked(progress: &Progress, since: SignedDuration) -> Verdict {
-    let took = seconds(progress.at.duration_since(progress.began));
-    if since < TO_COMPLAIN {
-        return Verdict::new(State::Hooked, format!("hooked its volume, {took} after it began"));
+fn judge_hooked(progress: &BootProgress, since: SignedDuration) -> Verdict {
+    let duration = seconds(progress.updated_at.duration_since(progress.journey_started_at));
+    if since < HANDOVER_DELAY {
+        return Verdict::with_text(BootState::Hooked, format!("volume hooked after {duration}"));
     }
-    let quiet = TO_COMPLAIN.as_mins();
-    let text =
-        format!("handed over: hooked its volume, {took} after it began, and no complaint in {quiet} min");
-    Verdict::new(State::HandedOver, text)
+    let minutes = HANDOVER_DELAY.as_mins();
+    let text = format!("handed over: volume hooked after {duration}, no error in {minutes} min since");
+    Verdict::with_text(BootState::HandedOver, text)
 }
 
 fn seconds(duration: SignedDuration) -> String {

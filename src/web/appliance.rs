@@ -1,4 +1,4 @@
-//! `/ui/appliance`: volboot itself: its doors, what it serves to firmware, how Cinder is, and what its files take.
+//! `/ui/appliance`: status of volboot: store, history, Cinder, listeners, iPXE binaries, storage used.
 
 use std::path::Path;
 use std::time::Instant;
@@ -8,40 +8,41 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 
-use super::draw::{Answer, Page};
-use super::{Shared, words};
-use crate::images::{Image, Missing};
+use super::format::Severity;
+use super::page::{Page, PageResult};
+use super::{SharedState, format};
+use crate::images::{Image, MissingImage};
 use crate::model::Node;
 
 #[derive(Template)]
 #[template(path = "ui/appliance.html")]
 pub(super) struct AppliancePage {
-    here: &'static str,
+    section: &'static str,
     version: &'static str,
     started: String,
-    doors: Vec<(&'static str, String)>,
-    cinder: Health,
-    store: Health,
-    timelines: Health,
-    files: Vec<File>,
-    found: Vec<Found>,
-    missing: Vec<Missing>,
+    listeners: Vec<(&'static str, String)>,
+    cinder: ComponentStatus,
+    store: ComponentStatus,
+    history: ComponentStatus,
+    files: Vec<FileRow>,
+    images: Vec<ImageRow>,
+    missing_images: Vec<MissingImage>,
 }
 
-/// How a part is, in a word and a line.
-struct Health {
-    mood: &'static str,
-    word: &'static str,
+/// The status of a component: a label and an explanation.
+struct ComponentStatus {
+    severity: Severity,
+    label: &'static str,
     text: String,
 }
 
-struct File {
-    what: &'static str,
+struct FileRow {
+    name: &'static str,
     path: String,
     size: String,
 }
 
-struct Found {
+struct ImageRow {
     name: &'static str,
     firmware: &'static str,
     version: String,
@@ -50,75 +51,85 @@ struct Found {
 }
 
 /// `GET /ui/appliance`
-pub(super) async fn show(State(state): State<Shared>) -> Answer<AppliancePage> {
+pub(super) async fn show(State(state): State<SharedState>) -> PageResult<AppliancePage> {
     let now = Timestamp::now();
-    let cinder = match state.attach.cinder_is_away() {
+    let cinder = match state.attach.cinder_outage() {
         _ if !state.attach.is_configured() => {
-            health("calm", "not configured", "No volume is asked for there.")
+            status(Severity::Neutral, "not configured", "Nodes cannot boot from Cinder volumes.")
         }
-        None => health("good", "in use", "It answered when it was asked last."),
-        Some(reason) => health("bad", "away", reason),
+        None => status(Severity::Success, "available", "The last request succeeded."),
+        Some(reason) => status(Severity::Error, "unavailable", reason),
     };
-    let began = Instant::now();
+    let start = Instant::now();
     let store = match state.inventory.list::<Node>(None, 1).await {
-        Ok(_) => health("good", "answers", format!("in {:.1} ms", began.elapsed().as_secs_f64() * 1000.0)),
-        Err(error) => health("bad", "fails", error.to_string()),
+        Ok(_) => {
+            let latency = start.elapsed().as_secs_f64() * 1000.0;
+            status(Severity::Success, "ok", format!("read in {latency:.1} ms"))
+        }
+        Err(error) => status(Severity::Error, "error", error.to_string()),
     };
-    let timelines = match (state.timeline.is_kept(), state.timeline.lost()) {
-        (false, _) => health("bad", "not kept", "The file cannot be written: the log says why."),
-        (true, 0) => health("good", "kept", format!("of {} machines", words::number(state.timeline.len()))),
-        (true, lost) => health("warn", "kept", format!("but for {lost} events that came too fast")),
+    let history = match (state.timeline.is_recording(), state.timeline.dropped_events()) {
+        (false, _) => {
+            status(Severity::Error, "not recording", "The file is not writable. See the log for the cause.")
+        }
+        (true, 0) => {
+            let machines = format::grouped_number(state.timeline.len());
+            status(Severity::Success, "recording", format!("{machines} machines"))
+        }
+        (true, dropped) => {
+            status(Severity::Warning, "recording", format!("{dropped} events dropped: the queue was full"))
+        }
     };
-    let files = [("Records", &state.store), ("Timelines", &state.history)];
-    let mut shown = Vec::new();
-    for (what, path) in files {
-        shown.push(File { what, path: path.display().to_string(), size: size(path).await });
+    let mut files = Vec::new();
+    for (name, path) in [("Store", &state.store_path), ("History", &state.history_path)] {
+        files.push(FileRow { name, path: path.display().to_string(), size: file_size(path).await });
     }
+    let started =
+        format!("{} ({})", format::date_time(state.started_at), format::time_ago(state.started_at, now));
+    let listeners = state.listeners.iter().map(|(name, address)| (listener_label(name), address.to_string()));
     let page = AppliancePage {
-        here: "appliance",
+        section: "appliance",
         version: env!("CARGO_PKG_VERSION"),
-        started: format!("{} ({})", words::moment(state.started), words::ago(state.started, now)),
-        doors: state.doors.iter().map(|(door, address)| (name(door), address.to_string())).collect(),
+        started,
+        listeners: listeners.collect(),
         cinder,
         store,
-        timelines,
-        files: shown,
-        found: state.images.found().iter().map(found).collect(),
-        missing: state.images.missing().to_vec(),
+        history,
+        files,
+        images: state.images.available().iter().map(image_row).collect(),
+        missing_images: state.images.missing().to_vec(),
     };
     Ok(Page(StatusCode::OK, page))
 }
 
-fn health(mood: &'static str, word: &'static str, text: impl Into<String>) -> Health {
-    Health { mood, word, text: text.into() }
+fn status(severity: Severity, label: &'static str, text: impl Into<String>) -> ComponentStatus {
+    ComponentStatus { severity, label, text: text.into() }
 }
 
-/// A door as people call it.
-fn name(door: &'static str) -> &'static str {
-    match door {
-        "tftp" => "Firmware (TFTP)",
-        "http" => "Machines (HTTP)",
-        "api" => "People (API and this page)",
+fn listener_label(name: &'static str) -> &'static str {
+    match name {
+        "tftp" => "TFTP server",
+        "http" => "Boot listener (HTTP)",
+        "api" => "Operator listener (API and web pages)",
         other => other,
     }
 }
 
-/// The size of a file in words.
-async fn size(path: &Path) -> String {
+async fn file_size(path: &Path) -> String {
     let path = path.to_owned();
     let size = tokio::task::spawn_blocking(move || std::fs::metadata(path).map(|file| file.len()));
     match size.await {
-        Ok(Ok(bytes)) => words::size(bytes),
-        _ => "not there".to_owned(),
+        Ok(Ok(bytes)) => format::byte_size(bytes),
+        _ => "no file".to_owned(),
     }
 }
 
-fn found(image: &Image) -> Found {
-    Found {
+fn image_row(image: &Image) -> ImageRow {
+    ImageRow {
         name: image.name,
         firmware: image.firmware,
         version: image.version().unwrap_or_else(|| "compressed".to_owned()),
-        size: words::size(image.content.len() as u64),
+        size: format::byte_size(image.content.len() as u64),
         path: image.path.display().to_string(),
     }
 }

@@ -1,4 +1,4 @@
-//! `/ui/machines/{machine}`: one machine: what happened to it, what it has, what it would be told now, and why.
+//! `/ui/machines/{machine}`: a machine's verdict, timeline, records and boot preview.
 
 use askama::Template;
 use axum::extract::{Path, Query, State};
@@ -6,19 +6,21 @@ use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::draw::{Answer, Page, Trouble};
-use super::enrol::Form;
-use super::records::Records;
-use super::{Shared, WebState, machines, words};
-use crate::model::{Asker, Mac, Node, Port};
+use super::enroll::EnrollForm;
+use super::format::Severity;
+use super::page::{ErrorPage, Page, PageResult};
+use super::records::NodeDetails;
+use super::{SharedState, WebState, format, machines};
+use crate::boot::VolumeResolution;
+use crate::model::{BootRequest, Mac, Node, Port};
 use crate::script;
-use crate::telemetry::{Event, What};
-use crate::timeline::{Entry, Key, Machine, words as in_words};
+use crate::telemetry::{Event, EventKind};
+use crate::timeline::{Machine, MachineId, TimelineEntry, describe};
 
-/// How much of a page is wanted.
+/// The query of a machine's page.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Asked {
-    /// Only what changes while a machine boots: drawn again and again, so it asks nobody else.
+pub(super) struct MachineQuery {
+    /// Non-empty: only the live parts. Polled often, so Cinder is not queried.
     #[serde(default)]
     live: String,
 }
@@ -26,40 +28,40 @@ pub(super) struct Asked {
 #[derive(Template)]
 #[template(path = "ui/machine.html")]
 pub(super) struct MachinePage {
-    here: &'static str,
+    section: &'static str,
     id: String,
     label: String,
-    /// Where to hear that something happened.
-    follow: String,
-    verdict: Option<Shown>,
+    /// The event stream of this machine.
+    events_url: String,
+    verdict: Option<VerdictView>,
     facts: Vec<(&'static str, String)>,
-    journey: Vec<Line>,
-    earlier: Vec<Line>,
-    records: Option<Records>,
-    preview: Option<Preview>,
-    form: Option<Form>,
+    journey: Vec<TimelineRow>,
+    earlier: Vec<TimelineRow>,
+    records: Option<NodeDetails>,
+    preview: Option<BootPreview>,
+    form: Option<EnrollForm>,
 }
 
-/// A verdict, as it is shown.
-struct Shown {
-    mood: &'static str,
+/// A verdict, formatted for the page.
+struct VerdictView {
+    severity: Severity,
     state: &'static str,
     text: String,
     advice: Option<String>,
 }
 
-/// A line of the timeline.
-struct Line {
+/// A timeline entry, formatted for the page.
+struct TimelineRow {
     at: String,
-    clock: String,
-    after: String,
-    mood: &'static str,
+    time: String,
+    offset: String,
+    severity: Severity,
     text: String,
     advice: Option<String>,
 }
 
-/// What the machine would get now.
-struct Preview {
+/// The answer to a boot request at this moment.
+struct BootPreview {
     outcome: String,
     sources: Vec<String>,
     script: Option<String>,
@@ -67,180 +69,188 @@ struct Preview {
 
 /// `GET /ui/machines/{machine}`
 pub(super) async fn show(
-    State(state): State<Shared>,
+    State(state): State<SharedState>,
     Path(id): Path<String>,
-    Query(asked): Query<Asked>,
-) -> Answer<MachinePage> {
-    let key = key(&id)?;
-    let page = if asked.live.is_empty() {
-        draw(&state, key, Form::empty(key)).await?
+    Query(query): Query<MachineQuery>,
+) -> PageResult<MachinePage> {
+    let id = parse_machine_id(&id)?;
+    let page = if query.live.is_empty() {
+        build_page(&state, id, EnrollForm::empty(id)).await?
     } else {
-        draw_live(&state, key).await?
+        build_live_page(&state, id).await?
     };
     Ok(Page(StatusCode::OK, page))
 }
 
-/// By what a machine is known, out of an address.
-pub(super) fn key(id: &str) -> Result<Key, Trouble> {
-    id.parse().map_err(|error| Trouble::not_found(format!("\"{id}\" is no machine: {error}.")))
+/// Parses the path segment of a machine's page.
+pub(super) fn parse_machine_id(id: &str) -> Result<MachineId, ErrorPage> {
+    id.parse().map_err(|error| ErrorPage::not_found(format!("\"{id}\" is not a machine: {error}.")))
 }
 
-/// The whole page; `form` is shown if nobody has registered the machine.
-pub(super) async fn draw(state: &WebState, key: Key, form: Form) -> Result<MachinePage, Trouble> {
-    let mut page = draw_live(state, key).await?;
-    let Key::Mac(mac) = key else { return Ok(page) };
-    let machine = state.timeline.machine(key);
-    let asker = asker(mac, machine.as_ref());
-    match node(state, &asker.macs).await? {
-        Some(node) => page.records = Some(Records::of(state, &node, Timestamp::now()).await?),
+/// The whole page. It contains `form` if no node has a port with the machine's MAC address.
+pub(super) async fn build_page(
+    state: &WebState,
+    id: MachineId,
+    form: EnrollForm,
+) -> Result<MachinePage, ErrorPage> {
+    let mut page = build_live_page(state, id).await?;
+    let MachineId::Mac(mac) = id else { return Ok(page) };
+    let machine = state.timeline.machine(id);
+    let request = boot_request(mac, machine.as_ref());
+    match find_node(state, &request.macs).await? {
+        Some(node) => page.records = Some(NodeDetails::load(state, &node, Timestamp::now()).await?),
         None => page.form = Some(form),
     }
-    page.preview = Some(preview(state, &asker).await);
+    page.preview = Some(build_preview(state, &request).await);
     Ok(page)
 }
 
-/// What of the page changes while a machine boots.
-async fn draw_live(state: &WebState, key: Key) -> Result<MachinePage, Trouble> {
-    let machine = state.timeline.machine(key);
-    let node = match key {
-        Key::Mac(mac) => node(state, &asker(mac, machine.as_ref()).macs).await?,
-        Key::Address(_) => None,
+/// The page without records, preview and form: only the parts that change during a boot.
+async fn build_live_page(state: &WebState, id: MachineId) -> Result<MachinePage, ErrorPage> {
+    let machine = state.timeline.machine(id);
+    let node = match id {
+        MachineId::Mac(mac) => find_node(state, &boot_request(mac, machine.as_ref()).macs).await?,
+        MachineId::Address(_) => None,
     };
     if machine.is_none() && node.is_none() {
-        return Err(Trouble::not_found(format!("Nothing was ever heard of a machine {key}.")));
+        return Err(ErrorPage::not_found(format!("No machine {id} has been seen.")));
     }
-    let (began, entries) = match &machine {
-        Some(machine) => (machine.began, in_words(events(state, key).await?)),
+    let (start, entries) = match &machine {
+        Some(machine) => (machine.journey_started_at, describe(read_events(state, id).await?)),
         None => (Timestamp::now(), Vec::new()),
     };
-    let (earlier, journey): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.event.at < began);
+    let (earlier, journey): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.event.at < start);
     let now = Timestamp::now();
-    let mut journey: Vec<_> = journey.into_iter().map(|entry| line(entry, Some(began))).collect();
-    // What is to be done stands above, and once is enough.
+    let mut journey: Vec<_> = journey.into_iter().map(|entry| timeline_row(entry, Some(start))).collect();
+    // The verdict above already contains its advice, so the timeline does not repeat it.
     let advice = machine.as_ref().and_then(|machine| machine.verdict.advice.as_ref());
-    for line in &mut journey {
-        line.advice = line.advice.take().filter(|text| Some(text) != advice);
+    for row in &mut journey {
+        row.advice = row.advice.take().filter(|text| Some(text) != advice);
     }
     Ok(MachinePage {
-        here: "machine",
-        id: key.to_string(),
-        label: node.map_or_else(|| key.to_string(), |node| node.label()),
-        follow: format!("/v1/events?machine={}", machines::encoded(&key.to_string())),
-        verdict: machine.as_ref().map(shown),
-        facts: machine.as_ref().map(|machine| facts(machine, now)).unwrap_or_default(),
+        section: "machine",
+        id: id.to_string(),
+        label: node.map_or_else(|| id.to_string(), |node| node.label()),
+        events_url: format!("/v1/events?machine={}", machines::percent_encode(&id.to_string())),
+        verdict: machine.as_ref().map(verdict_view),
+        facts: machine.as_ref().map(|machine| machine_facts(machine, now)).unwrap_or_default(),
         journey,
-        earlier: earlier.into_iter().map(|entry| line(entry, None)).collect(),
+        earlier: earlier.into_iter().map(|entry| timeline_row(entry, None)).collect(),
         records: None,
         preview: None,
         form: None,
     })
 }
 
-async fn events(state: &WebState, key: Key) -> Result<Vec<Event>, Trouble> {
+async fn read_events(state: &WebState, id: MachineId) -> Result<Vec<Event>, ErrorPage> {
     let timeline = state.timeline.clone();
-    let read = tokio::task::spawn_blocking(move || timeline.events_blocking(key));
-    read.await.map_err(|error| {
-        tracing::error!(%error, "a timeline could not be read");
-        Trouble::broken()
+    let task = tokio::task::spawn_blocking(move || timeline.events_blocking(id));
+    task.await.map_err(|error| {
+        tracing::error!(%error, "cannot read a timeline");
+        ErrorPage::internal()
     })
 }
 
-/// The node to which one of these cards belongs.
-async fn node(state: &WebState, macs: &[Mac]) -> Result<Option<Node>, Trouble> {
-    let ports: Vec<Port> = state.inventory.ports(macs).await?;
+/// Finds the node by its ports' MAC addresses.
+async fn find_node(state: &WebState, macs: &[Mac]) -> Result<Option<Node>, ErrorPage> {
+    let ports: Vec<Port> = state.inventory.find_ports(macs).await?;
     let Some(port) = ports.first() else { return Ok(None) };
     Ok(state.inventory.get::<Node>(port.node_uuid).await?.map(|node| node.value))
 }
 
-/// The machine, as it would ask: with the cards and on the firmware that it had last.
-fn asker(mac: Mac, machine: Option<&Machine>) -> Asker {
-    let mut asker = Asker::new(mac);
+/// The machine's next boot request, assuming the MAC addresses and the platform of its last.
+fn boot_request(mac: Mac, machine: Option<&Machine>) -> BootRequest {
+    let mut request = BootRequest::new(mac);
     if let Some(machine) = machine {
-        asker = asker.with_macs(machine.macs.iter().copied());
-        asker.platform = machine.platform.as_deref().and_then(|platform| platform.parse().ok());
+        request = request.with_macs(machine.macs.iter().copied());
+        request.platform = machine.platform.as_deref().and_then(|platform| platform.parse().ok());
     }
-    asker
+    request
 }
 
-async fn preview(state: &WebState, asker: &Asker) -> Preview {
-    let decision = state.boot.preview(asker).await;
-    let source =
-        |resolved: &crate::boot::Resolved| format!("{}: {}", resolved.volume, resolved.source.as_str());
+async fn build_preview(state: &WebState, request: &BootRequest) -> BootPreview {
+    let decision = state.boot.preview(request).await;
+    let source = |resolution: &VolumeResolution| {
+        format!("{}: {}", resolution.volume, resolution.source.as_str().replace('_', " "))
+    };
     let outcome = match decision.answer.outcome() {
-        "boot" => "It would boot from its volumes",
-        "wait" => "It would have to wait",
-        "local disk" => "It would be sent to its local disk",
-        "unknown" => "It would be told that it is unknown",
-        _ => "It would be refused",
+        "boot" => "The machine would boot from its volumes",
+        "wait" => "The machine would have to wait",
+        "local_disk" => "The machine would boot from its local disk",
+        "unknown" => "The machine is unknown",
+        _ => "The boot request would be refused",
     };
     let reason = decision.answer.reason().map(|reason| format!(": {reason}")).unwrap_or_default();
-    Preview {
+    BootPreview {
         outcome: format!("{outcome}{reason}."),
-        sources: decision.resolved.iter().map(source).collect(),
-        script: script::preview(&decision.answer, asker, state.scripts).ok(),
+        sources: decision.resolutions.iter().map(source).collect(),
+        script: script::preview(&decision.answer, request, state.scripts).ok(),
     }
 }
 
-fn shown(machine: &Machine) -> Shown {
+fn verdict_view(machine: &Machine) -> VerdictView {
     let verdict = &machine.verdict;
-    Shown {
-        mood: words::mood(verdict.state),
-        state: words::state(verdict.state),
+    VerdictView {
+        severity: format::state_severity(verdict.state),
+        state: format::state_label(verdict.state),
         text: verdict.text.clone(),
         advice: verdict.advice.clone(),
     }
 }
 
-fn facts(machine: &Machine, now: Timestamp) -> Vec<(&'static str, String)> {
+fn machine_facts(machine: &Machine, now: Timestamp) -> Vec<(&'static str, String)> {
     let firmware = machine.platform.as_deref().map(|platform| match platform {
         "pcbios" => "BIOS".to_owned(),
         "efi" => "UEFI".to_owned(),
         other => other.to_owned(),
     });
-    let others = machine.macs.iter().filter(|mac| Key::Mac(**mac) != machine.id);
-    let others: Vec<_> = others.map(ToString::to_string).collect();
+    let other_macs = machine.macs.iter().filter(|mac| MachineId::Mac(**mac) != machine.id);
+    let other_macs: Vec<_> = other_macs.map(ToString::to_string).collect();
+    let journeys = machine.journeys_without_hook;
     let facts = [
-        ("Address", machine.address.map(|address| address.to_string())),
-        ("Further cards", (!others.is_empty()).then(|| others.join(", "))),
+        ("IP address", machine.address.map(|address| address.to_string())),
+        ("Other MACs", (!other_macs.is_empty()).then(|| other_macs.join(", "))),
         ("Firmware", firmware),
-        ("iPXE built for", machine.arch.clone()),
-        ("Its UUID", machine.uuid.map(|uuid| uuid.to_string())),
-        ("Journeys without a volume", (machine.journeys > 1).then(|| machine.journeys.to_string())),
-        ("First heard of", Some(words::moment(machine.first_seen))),
-        ("Last heard of", Some(words::ago(machine.last_seen, now))),
+        ("iPXE build", machine.arch.clone()),
+        ("System UUID", machine.uuid.map(|uuid| uuid.to_string())),
+        ("Boot sessions", (journeys > 1).then(|| format!("{journeys} in a row without a hooked volume"))),
+        ("First seen", Some(format::date_time(machine.first_seen))),
+        ("Last seen", Some(format::time_ago(machine.last_seen, now))),
     ];
     facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
-fn line(entry: Entry, began: Option<Timestamp>) -> Line {
+/// A row with the time of day and the offset from the start of the session, else with the date.
+fn timeline_row(entry: TimelineEntry, start: Option<Timestamp>) -> TimelineRow {
     let at = entry.event.at;
-    Line {
-        at: words::machine_readable(at),
-        clock: if began.is_some() { words::clock(at) } else { words::moment(at) },
-        after: began.map(|began| words::after(began, at)).unwrap_or_default(),
-        mood: mood(&entry),
+    TimelineRow {
+        at: format::rfc3339(at),
+        time: if start.is_some() { format::time_of_day(at) } else { format::date_time(at) },
+        offset: start.map(|start| format::time_offset(start, at)).unwrap_or_default(),
+        severity: event_severity(&entry),
         text: entry.text,
         advice: entry.advice,
     }
 }
 
-/// How a line is to be taken.
-fn mood(entry: &Entry) -> &'static str {
-    match &entry.event.what {
-        What::Reported { step, rc: None, .. } if matches!(step.as_deref(), Some("hooked" | "up")) => "good",
-        What::Reported { .. } | What::Fetched { size: None, .. } => "bad",
-        What::Answered(answered) => match answered.outcome.as_ref() {
-            "boot" => "busy",
-            "local disk" => "calm",
-            "refuse" => "bad",
-            _ => "warn",
+fn event_severity(entry: &TimelineEntry) -> Severity {
+    match &entry.event.kind {
+        EventKind::BootReport { step, rc: None, .. } if matches!(step.as_deref(), Some("hooked" | "up")) => {
+            Severity::Success
+        }
+        EventKind::BootReport { .. } | EventKind::HttpFetch { size: None, .. } => Severity::Error,
+        EventKind::BootRequest(request) => match request.outcome.as_ref() {
+            "boot" => Severity::Info,
+            "local_disk" => Severity::Neutral,
+            "refused" => Severity::Error,
+            _ => Severity::Warning,
         },
-        What::Paced { .. } => "warn",
-        What::Transfer(transfer) => match transfer.outcome.as_ref() {
-            "complete" | "probe" | "unconfirmed" => "calm",
-            "aborted" => "warn",
-            _ => "bad",
+        EventKind::LoopDelay { .. } => Severity::Warning,
+        EventKind::TftpTransfer(transfer) => match transfer.outcome.as_ref() {
+            "complete" | "probe" | "unconfirmed" => Severity::Neutral,
+            "aborted" => Severity::Warning,
+            _ => Severity::Error,
         },
-        What::Fetched { .. } | What::Gathered => "calm",
+        EventKind::HttpFetch { .. } | EventKind::SessionStarted => Severity::Neutral,
     }
 }

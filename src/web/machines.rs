@@ -1,4 +1,4 @@
-//! `/ui/`: all machines with what became of their last boots; those that begin again and again come first.
+//! `/ui/`: the list of machines with the verdicts on their last boots. Machines in a boot loop come first.
 
 use askama::Template;
 use axum::extract::{Query, State};
@@ -7,26 +7,26 @@ use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
-use super::Shared;
-use super::draw::{Answer, Page};
-use super::words;
+use super::format::Severity;
+use super::page::{ErrorPage, Page, PageResult};
+use super::{SharedState, format};
 use crate::model::{Node, Port};
-use crate::store::Unique;
-use crate::timeline::{Key, Machine, State as BootState};
+use crate::store::UniqueKey;
+use crate::timeline::{BootState, Machine, MachineId};
 
-/// Machines on one page.
-const PAGE: usize = 100;
+/// Machines per page.
+const PAGE_SIZE: usize = 100;
 
-/// What can be asked of the list.
+/// The query of the list.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Asked {
-    /// A text that a machine mentions.
+pub(super) struct ListQuery {
+    /// Search text.
     #[serde(default)]
     q: String,
     /// Only machines in this state.
     #[serde(default)]
     state: String,
-    /// Which page, from 1.
+    /// Page number, from 1.
     #[serde(default)]
     page: String,
 }
@@ -34,119 +34,124 @@ pub(super) struct Asked {
 #[derive(Template)]
 #[template(path = "ui/machines.html")]
 pub(super) struct MachinesPage {
-    here: &'static str,
-    asked: String,
+    section: &'static str,
+    search: String,
     state: String,
-    choices: Vec<Choice>,
+    filters: Vec<FilterLink>,
     looping: usize,
-    loops: String,
-    rows: Vec<Row>,
-    /// What was found in words.
-    found: String,
+    looping_link: String,
+    rows: Vec<MachineRow>,
+    /// The number of matches, as a phrase.
+    total: String,
     pages: usize,
     page: usize,
     previous: Option<String>,
     next: Option<String>,
-    /// A node that was asked for by its name and was never heard of.
-    silent: Option<Silent>,
+    /// The registered node that matches the search, if no machine does.
+    unseen_node: Option<NodeLink>,
 }
 
-/// A state that can be chosen.
-struct Choice {
+/// A link that filters the list by state.
+struct FilterLink {
     label: &'static str,
     count: String,
     link: String,
-    chosen: bool,
+    is_active: bool,
 }
 
-struct Row {
+struct MachineRow {
     link: String,
     label: String,
-    /// By what it is known, if it has a name besides.
+    /// The machine's id, if the label is a node's name.
     id: Option<String>,
     address: String,
-    mood: &'static str,
+    severity: Severity,
     state: &'static str,
-    looping: bool,
+    is_looping: bool,
     text: String,
-    enrol: bool,
-    seen: String,
-    seen_at: String,
-    moment: String,
+    can_enroll: bool,
+    last_seen_ago: String,
+    last_seen_rfc3339: String,
+    last_seen: String,
 }
 
-struct Silent {
+struct NodeLink {
     label: String,
     link: String,
 }
 
 /// `GET /ui/`
-pub(super) async fn list(State(state): State<Shared>, Query(asked): Query<Asked>) -> Answer<MachinesPage> {
-    let text = asked.q.trim().to_lowercase();
-    let chosen = BootState::ALL.into_iter().find(|state| state.as_str() == asked.state);
-    let mut machines = state.timeline.machines(|machine| text.is_empty() || machine.mentions(&text));
-    let count = |of: BootState| machines.iter().filter(|machine| machine.verdict.state == of).count();
-    let query = Asking { text: asked.q.trim(), state: chosen };
-    let mut choices = vec![Choice {
+pub(super) async fn list(
+    State(state): State<SharedState>,
+    Query(query): Query<ListQuery>,
+) -> PageResult<MachinesPage> {
+    let search = query.q.trim();
+    let needle = search.to_lowercase();
+    let selected = BootState::ALL.into_iter().find(|state| state.as_str() == query.state);
+    let mut machines = state.timeline.machines(|machine| needle.is_empty() || machine.matches_text(&needle));
+    let count = |state: BootState| machines.iter().filter(|machine| machine.verdict.state == state).count();
+    let filter = Filter { search, state: selected };
+    let mut filters = vec![FilterLink {
         label: "all",
-        count: words::number(machines.len()),
-        link: Asking { state: None, ..query }.page(1),
-        chosen: chosen.is_none(),
+        count: format::grouped_number(machines.len()),
+        link: Filter { state: None, ..filter }.link(1),
+        is_active: selected.is_none(),
     }];
-    choices.extend(BootState::ALL.into_iter().filter_map(|of| {
-        let count = count(of);
-        (count > 0 || chosen == Some(of)).then(|| Choice {
-            label: words::state(of),
-            count: words::number(count),
-            link: Asking { state: Some(of), ..query }.page(1),
-            chosen: chosen == Some(of),
+    filters.extend(BootState::ALL.into_iter().filter_map(|state| {
+        let count = count(state);
+        (count > 0 || selected == Some(state)).then(|| FilterLink {
+            label: format::state_label(state),
+            count: format::grouped_number(count),
+            link: Filter { state: Some(state), ..filter }.link(1),
+            is_active: selected == Some(state),
         })
     }));
     let looping = count(BootState::Looping);
-    machines.retain(|machine| chosen.is_none_or(|state| machine.verdict.state == state));
-    // Stable: within each part, the one last heard of stays first.
+    machines.retain(|machine| selected.is_none_or(|state| machine.verdict.state == state));
+    // A stable sort: within each group, the most recently seen machine stays first.
     machines.sort_by_key(|machine| machine.verdict.state != BootState::Looping);
-    let pages = machines.len().div_ceil(PAGE).max(1);
-    let page = asked.page.parse::<usize>().unwrap_or(1).clamp(1, pages);
+    let pages = machines.len().div_ceil(PAGE_SIZE).max(1);
+    let page = query.page.parse::<usize>().unwrap_or(1).clamp(1, pages);
     let now = Timestamp::now();
-    let rows = machines.iter().skip((page - 1) * PAGE).take(PAGE).map(|machine| row(machine, now)).collect();
-    let silent = if machines.is_empty() { silent(&state, asked.q.trim()).await? } else { None };
-    let found = match machines.len() {
-        0 => "No machine".to_owned(),
+    let visible = machines.iter().skip((page - 1) * PAGE_SIZE).take(PAGE_SIZE);
+    let rows = visible.map(|machine| machine_row(machine, now)).collect();
+    let unseen_node = if machines.is_empty() { find_unseen_node(&state, search).await? } else { None };
+    let total = match machines.len() {
+        0 => "No machines".to_owned(),
         1 => "1 machine".to_owned(),
-        many => format!("{} machines", words::number(many)),
+        many => format!("{} machines", format::grouped_number(many)),
     };
-    let shown = MachinesPage {
-        here: "machines",
-        asked: query.text.to_owned(),
-        state: chosen.map(|state| state.as_str().to_owned()).unwrap_or_default(),
-        choices,
-        looping: if chosen == Some(BootState::Looping) { 0 } else { looping },
-        loops: Asking { text: "", state: Some(BootState::Looping) }.page(1),
+    let template = MachinesPage {
+        section: "machines",
+        search: search.to_owned(),
+        state: selected.map(|state| state.as_str().to_owned()).unwrap_or_default(),
+        filters,
+        looping: if selected == Some(BootState::Looping) { 0 } else { looping },
+        looping_link: Filter { search: "", state: Some(BootState::Looping) }.link(1),
         rows,
-        found,
+        total,
         pages,
         page,
-        previous: (page > 1).then(|| query.page(page - 1)),
-        next: (page < pages).then(|| query.page(page + 1)),
-        silent,
+        previous: (page > 1).then(|| filter.link(page - 1)),
+        next: (page < pages).then(|| filter.link(page + 1)),
+        unseen_node,
     };
-    Ok(Page(StatusCode::OK, shown))
+    Ok(Page(StatusCode::OK, template))
 }
 
-/// What was asked for, to be asked for again.
+/// Search text and state, preserved in links.
 #[derive(Clone, Copy)]
-struct Asking<'a> {
-    text: &'a str,
+struct Filter<'a> {
+    search: &'a str,
     state: Option<BootState>,
 }
 
-impl Asking<'_> {
-    /// Where the same is found on another page.
-    fn page(self, page: usize) -> String {
+impl Filter<'_> {
+    /// The link to a page of the filtered list.
+    fn link(self, page: usize) -> String {
         let mut parts = Vec::new();
-        if !self.text.is_empty() {
-            parts.push(format!("q={}", encoded(self.text)));
+        if !self.search.is_empty() {
+            parts.push(format!("q={}", percent_encode(self.search)));
         }
         if let Some(state) = self.state {
             parts.push(format!("state={state}"));
@@ -158,45 +163,46 @@ impl Asking<'_> {
     }
 }
 
-fn row(machine: &Machine, now: Timestamp) -> Row {
+fn machine_row(machine: &Machine, now: Timestamp) -> MachineRow {
     let id = machine.id.to_string();
     let state = machine.verdict.state;
-    Row {
-        link: link(machine.id),
+    MachineRow {
+        link: machine_link(machine.id),
         label: machine.name.clone().unwrap_or_else(|| id.clone()),
         id: machine.name.is_some().then_some(id),
         address: machine.address.map(|address| address.to_string()).unwrap_or_default(),
-        mood: words::mood(state),
-        state: words::state(state),
-        looping: state == BootState::Looping,
+        severity: format::state_severity(state),
+        state: format::state_label(state),
+        is_looping: state == BootState::Looping,
         text: machine.verdict.text.clone(),
-        enrol: state == BootState::Unknown && matches!(machine.id, Key::Mac(_)),
-        seen: words::ago(machine.last_seen, now),
-        seen_at: words::machine_readable(machine.last_seen),
-        moment: words::moment(machine.last_seen),
+        can_enroll: state == BootState::Unknown && matches!(machine.id, MachineId::Mac(_)),
+        last_seen_ago: format::time_ago(machine.last_seen, now),
+        last_seen_rfc3339: format::rfc3339(machine.last_seen),
+        last_seen: format::date_time(machine.last_seen),
     }
 }
 
-/// Where a machine's own page is.
-pub(super) fn link(id: Key) -> String {
-    format!("/ui/machines/{}", encoded(&id.to_string()).replace("%3A", ":"))
+/// The link to a machine's page.
+pub(super) fn machine_link(id: MachineId) -> String {
+    format!("/ui/machines/{}", percent_encode(&id.to_string()).replace("%3A", ":"))
 }
 
-/// A text as it may stand in an address.
-pub(super) fn encoded(text: &str) -> String {
+/// Percent-encodes a path segment or a query value.
+pub(super) fn percent_encode(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
-/// A node that is called so, or has this card, and whose machine was never heard of.
-async fn silent(state: &Shared, text: &str) -> Result<Option<Silent>, super::draw::Trouble> {
+/// Finds a node by UUID, MAC address or name, for a search that matches no machine.
+async fn find_unseen_node(state: &SharedState, text: &str) -> Result<Option<NodeLink>, ErrorPage> {
     let node = match (text.parse(), text.parse()) {
         _ if text.is_empty() => None,
         (Ok(uuid), _) => state.inventory.get::<Node>(uuid).await?,
-        (_, Ok(mac)) => match state.inventory.find::<Port>(&Unique::Address(mac)).await? {
+        (_, Ok(mac)) => match state.inventory.find::<Port>(&UniqueKey::Address(mac)).await? {
             Some(port) => state.inventory.get::<Node>(port.value.node_uuid).await?,
             None => None,
         },
-        _ => state.inventory.find::<Node>(&Unique::NodeName(text.to_owned())).await?,
+        _ => state.inventory.find::<Node>(&UniqueKey::NodeName(text.to_owned())).await?,
     };
-    Ok(node.map(|node| Silent { label: node.value.label(), link: format!("/ui/nodes/{}", node.value.uuid) }))
+    Ok(node
+        .map(|node| NodeLink { label: node.value.label(), link: format!("/ui/nodes/{}", node.value.uuid) }))
 }

@@ -1,22 +1,21 @@
-//! The page: what happened to each machine, and why, for people with a browser (step 11).
+//! Web pages for operators: every machine's boots, their verdicts and causes, and a form to enroll machines.
 //!
-//! Pages are whole without a script: they are drawn on the server, filtered and searched there, and a form is sent as
-//! a form. The one script draws a page again when something happens. Nothing is loaded from anywhere else, and no page
-//! shows a secret: what volboot would have to hide is left out or masked before a template sees it.
+//! Pages work without JavaScript: rendering, filters, search and forms are on the server. The only script re-renders
+//! parts of a page on events. Pages load no third-party resources. Secrets are removed or masked before a template
+//! sees them.
 //!
-//! Who may see what is decided as in the API, by the same [`Auth`]; what other people's pages could do with ours is
-//! [`crate::auth::Browsers`]' business.
+//! [`Auth`] authorizes requests as in the API. [`crate::auth::BrowserGuard`] protects the pages against other sites.
 
 mod appliance;
 mod assets;
-mod draw;
-mod enrol;
-mod front;
+mod enroll;
+mod format;
 mod machine;
 mod machines;
+mod middleware;
 mod node;
+mod page;
 mod records;
-mod words;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -36,52 +35,52 @@ use crate::images::Images;
 use crate::store::Inventory;
 use crate::timeline::Timeline;
 
-/// What the pages show.
+/// The services and settings behind the pages.
 #[derive(Debug)]
 pub struct WebState {
     /// The records.
     pub inventory: Inventory,
-    /// What machines are told.
+    /// Computes boot previews.
     pub boot: Boot,
-    /// How it is told.
+    /// Settings of boot scripts.
     pub scripts: BootConfig,
-    /// What is held in Cinder.
+    /// The Cinder attachments of nodes.
     pub attach: Attach,
-    /// What happened to machines.
+    /// The events of machines.
     pub timeline: Timeline,
-    /// What is served to firmware.
+    /// The iPXE binaries.
     pub images: Images,
-    /// Who may see it.
+    /// Authentication of operators.
     pub auth: Auth,
-    /// The doors, and where they are.
-    pub doors: Vec<(&'static str, SocketAddr)>,
-    /// The store's file.
-    pub store: PathBuf,
-    /// The file of the timelines.
-    pub history: PathBuf,
-    /// Since when volboot runs.
-    pub started: Timestamp,
+    /// Listeners with their addresses.
+    pub listeners: Vec<(&'static str, SocketAddr)>,
+    /// The file of the store.
+    pub store_path: PathBuf,
+    /// The file of the timeline's history.
+    pub history_path: PathBuf,
+    /// When volboot started.
+    pub started_at: Timestamp,
 }
 
-type Shared = Arc<WebState>;
+type SharedState = Arc<WebState>;
 
-/// The pages: all paths from `/ui` on. The others are nobody's, until the API is put there.
+/// The routes from `/ui` on; the API's router is their fallback.
 pub fn router(state: WebState) -> Router {
     let state = Arc::new(state);
     let pages = Router::new()
         .route("/ui/", get(machines::list))
         .route("/ui/machines/{machine}", get(machine::show))
-        .route("/ui/machines/{machine}/enrol", post(enrol::enrol))
-        .route("/ui/nodes/{node}", get(node::show))
+        .route("/ui/machines/{machine}/enroll", post(enroll::submit))
+        .route("/ui/nodes/{node}", get(node::redirect_to_machine))
         .route("/ui/appliance", get(appliance::show))
-        .route("/ui/{*elsewhere}", any(front::nothing_here))
-        .route_layer(from_fn_with_state(Arc::clone(&state), front::front))
+        .route("/ui/{*path}", any(middleware::not_found))
+        .route_layer(from_fn_with_state(Arc::clone(&state), middleware::authorize))
         .with_state(state);
-    // Style and script are in the source, which everybody may read.
+    // The assets are public: they are part of the source code.
     Router::new()
         .route("/ui", get(|| async { Redirect::permanent("/ui/") }))
-        .route("/ui/style.css", get(assets::style))
-        .route("/ui/live.js", get(assets::script))
-        .route("/ui/icon.svg", get(assets::icon))
+        .route("/ui/style.css", get(assets::get_style))
+        .route("/ui/live.js", get(assets::get_script))
+        .route("/ui/icon.svg", get(assets::get_icon))
         .merge(pages)
 }

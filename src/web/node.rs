@@ -1,35 +1,38 @@
-//! `/ui/nodes/{node}`: leads from a node, by its name or UUID, to the machine that is recognised as it.
+//! `/ui/nodes/{node}`: redirects from a node's name or UUID to the page of its machine.
 
 use axum::extract::{Path, State};
 use axum::response::Redirect;
 
-use super::draw::Trouble;
-use super::{Shared, machines};
+use super::page::ErrorPage;
+use super::{SharedState, machines};
 use crate::model::{Node, Port};
-use crate::store::Unique;
-use crate::timeline::Key;
+use crate::store::UniqueKey;
+use crate::timeline::MachineId;
 
 /// `GET /ui/nodes/{node}`
-pub(super) async fn show(
-    State(state): State<Shared>,
+pub(super) async fn redirect_to_machine(
+    State(state): State<SharedState>,
     Path(ident): Path<String>,
-) -> Result<Redirect, Trouble> {
-    let found = match ident.parse() {
+) -> Result<Redirect, ErrorPage> {
+    let node = match ident.parse() {
         Ok(uuid) => state.inventory.get::<Node>(uuid).await?,
-        Err(_) => state.inventory.find::<Node>(&Unique::NodeName(ident.clone())).await?,
+        Err(_) => state.inventory.find::<Node>(&UniqueKey::NodeName(ident.clone())).await?,
     };
-    let Some(node) = found else {
-        return Err(Trouble::not_found(format!("There is no node \"{ident}\".")));
+    let Some(node) = node else {
+        return Err(ErrorPage::not_found(format!("There is no node \"{ident}\".")));
     };
-    let ports: Vec<Port> = state.inventory.all_of(node.value.uuid).await?;
-    let keys: Vec<_> = ports.iter().map(|port| Key::Mac(port.address)).collect();
-    // The card through which it was heard of last; else the one through which it may boot.
-    let heard =
-        keys.iter().filter_map(|key| state.timeline.machine(*key)).max_by_key(|machine| machine.last_seen);
-    let may = ports.iter().find(|port| port.pxe_enabled).or(ports.first());
-    let Some(key) = heard.map(|machine| machine.id).or(may.map(|port| Key::Mac(port.address))) else {
-        let text = format!("Node {} has no port, so no machine is recognised as it.", node.value.label());
-        return Err(Trouble::not_found(text));
+    let ports: Vec<Port> = state.inventory.list_all_of(node.value.uuid).await?;
+    // The most recently seen port of the node; without any, the first port with PXE enabled.
+    let last_seen = ports
+        .iter()
+        .filter_map(|port| state.timeline.machine(MachineId::Mac(port.address)))
+        .max_by_key(|machine| machine.last_seen);
+    let boot_port = ports.iter().find(|port| port.pxe_enabled).or(ports.first());
+    let machine_id =
+        last_seen.map(|machine| machine.id).or(boot_port.map(|port| MachineId::Mac(port.address)));
+    let Some(machine_id) = machine_id else {
+        let text = format!("Node {} has no port, so no machine can match it.", node.value.label());
+        return Err(ErrorPage::not_found(text));
     };
-    Ok(Redirect::to(&machines::link(key)))
+    Ok(Redirect::to(&machines::machine_link(machine_id)))
 }

@@ -1,64 +1,64 @@
-//! What is on record of a node: its volumes, its connectors, and what is held in Cinder. Without the secrets.
+//! [`NodeDetails`]: a node's volumes, connectors and Cinder attachments, without secrets.
 
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::WebState;
-use super::words;
-use crate::boot::fitness;
+use super::format;
+use crate::boot::validate;
 use crate::model::{
     Attachment, AttachmentState, Node, Properties, StorageInterface, VolumeConnector, VolumeTarget,
 };
 use crate::store::StoreError;
 
-/// A node's records, in words.
-pub(super) struct Records {
+/// A node's records, formatted for the page.
+pub(super) struct NodeDetails {
     pub(super) label: String,
     pub(super) uuid: String,
     pub(super) storage: String,
     pub(super) state: String,
     pub(super) maintenance: Option<String>,
-    pub(super) volumes: Vec<Volume>,
-    pub(super) connectors: Vec<Connector>,
-    pub(super) attachments: Vec<Held>,
+    pub(super) volumes: Vec<VolumeRow>,
+    pub(super) connectors: Vec<ConnectorRow>,
+    pub(super) attachments: Vec<AttachmentRow>,
     pub(super) warnings: Vec<String>,
 }
 
-/// A volume that it is to have.
-pub(super) struct Volume {
+/// A volume target.
+pub(super) struct VolumeRow {
     pub(super) id: String,
-    pub(super) boot: bool,
+    pub(super) is_boot_volume: bool,
     pub(super) index: i64,
     pub(super) kind: String,
-    /// Where it is, one line for each path.
-    pub(super) places: Vec<String>,
-    /// With whose secret.
+    /// Portal, LUN and target name of each path.
+    pub(super) paths: Vec<String>,
+    /// The CHAP user.
     pub(super) user: Option<String>,
 }
 
-/// What it shows to storage.
-pub(super) struct Connector {
+/// A volume connector.
+pub(super) struct ConnectorRow {
     pub(super) kind: String,
     pub(super) id: String,
 }
 
-/// A volume that is held in Cinder.
-pub(super) struct Held {
+/// A Cinder attachment.
+pub(super) struct AttachmentRow {
     pub(super) volume: String,
     pub(super) state: &'static str,
     pub(super) cinder_id: String,
-    pub(super) learnt: String,
+    pub(super) resolved: String,
 }
 
-impl Records {
-    /// All of a node's.
-    pub(super) async fn of(state: &WebState, node: &Node, now: Timestamp) -> Result<Self, StoreError> {
-        let connectors: Vec<VolumeConnector> = state.inventory.all_of(node.uuid).await?;
-        let mut targets: Vec<VolumeTarget> = state.inventory.all_of(node.uuid).await?;
+impl NodeDetails {
+    /// Reads all records of a node.
+    pub(super) async fn load(state: &WebState, node: &Node, now: Timestamp) -> Result<Self, StoreError> {
+        let connectors: Vec<VolumeConnector> = state.inventory.list_all_of(node.uuid).await?;
+        let mut targets: Vec<VolumeTarget> = state.inventory.list_all_of(node.uuid).await?;
         targets.sort_by_key(|target| target.boot_index);
-        let mut held = state.attach.held(node.uuid).await;
-        held.sort_by(|a, b| a.volume.cmp(&b.volume));
-        let asked = node.storage_interface == StorageInterface::Cinder;
+        let mut attachments = state.attach.attachments(node.uuid).await;
+        attachments.sort_by(|a, b| a.volume.cmp(&b.volume));
+        let is_cinder = node.storage_interface == StorageInterface::Cinder;
         Ok(Self {
             label: node.label(),
             uuid: node.uuid.to_string(),
@@ -67,61 +67,65 @@ impl Records {
             maintenance: node
                 .maintenance
                 .then(|| node.maintenance_reason.clone().unwrap_or_else(|| "no reason given".to_owned())),
-            warnings: fitness::warnings(&connectors, &targets),
-            volumes: targets.iter().map(|target| volume(target, asked)).collect(),
+            warnings: validate::find_warnings(&connectors, &targets),
+            volumes: targets.iter().map(|target| volume_row(target, is_cinder)).collect(),
             connectors: connectors
                 .into_iter()
-                .map(|connector| Connector { kind: connector.kind, id: connector.connector_id })
+                .map(|connector| ConnectorRow { kind: connector.kind, id: connector.connector_id })
                 .collect(),
-            attachments: held.iter().map(|attachment| held_as(attachment, now)).collect(),
+            attachments: attachments.iter().map(|attachment| attachment_row(attachment, now)).collect(),
         })
     }
 }
 
-fn volume(target: &VolumeTarget, asked: bool) -> Volume {
-    Volume {
+/// Paths and credentials come from the record, unless Cinder provides them at each boot.
+fn volume_row(target: &VolumeTarget, is_cinder: bool) -> VolumeRow {
+    VolumeRow {
         id: target.volume_id.clone(),
-        boot: target.boot_index == 0,
+        is_boot_volume: target.boot_index == 0,
         index: target.boot_index,
         kind: target.volume_type.clone(),
-        places: if asked { Vec::new() } else { places(&target.properties) },
-        user: target.properties.text("auth_username").filter(|_| !asked).map(str::to_owned),
+        paths: if is_cinder { Vec::new() } else { format_paths(&target.properties) },
+        user: target.properties.text("auth_username").filter(|_| !is_cinder).map(str::to_owned),
     }
 }
 
-/// Where a volume's paths lead, as its record says (the words are those of Cinder's connections).
-fn places(properties: &Properties) -> Vec<String> {
-    let portals = all(properties, "target_portals", "target_portal");
-    let (names, luns) =
-        (all(properties, "target_iqns", "target_iqn"), all(properties, "target_luns", "target_lun"));
+/// The paths of a volume, from properties in the format of Cinder's `connection_info`.
+fn format_paths(properties: &Properties) -> Vec<String> {
+    let portals = list_values(properties, "target_portals", "target_portal");
+    let (names, luns) = (
+        list_values(properties, "target_iqns", "target_iqn"),
+        list_values(properties, "target_luns", "target_lun"),
+    );
     let at = |texts: &[String], index: usize| texts.get(index).or(texts.first()).cloned();
-    let place = |(index, portal): (usize, &String)| {
+    let path = |(index, portal): (usize, &String)| {
         let lun = at(&luns, index).map(|lun| format!("LUN {lun}"));
         let parts = [Some(portal.clone()), lun, at(&names, index)];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     };
-    portals.iter().enumerate().map(place).collect()
+    portals.iter().enumerate().map(path).collect()
 }
 
-fn all(properties: &Properties, many: &str, one: &str) -> Vec<String> {
+/// The values under the plural key, else the single value under the singular key.
+fn list_values(properties: &Properties, plural: &str, singular: &str) -> Vec<String> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    match (properties.get(many), properties.get(one)) {
+    match (properties.get(plural), properties.get(singular)) {
         (Some(Value::Array(values)), _) => values.iter().map(text).collect(),
         (_, Some(value)) => vec![text(value)],
         _ => Vec::new(),
     }
 }
 
-fn held_as(attachment: &Attachment, now: Timestamp) -> Held {
-    Held {
+fn attachment_row(attachment: &Attachment, now: Timestamp) -> AttachmentRow {
+    AttachmentRow {
         volume: attachment.volume.clone(),
         state: match attachment.state {
-            AttachmentState::Intended => "to be attached",
+            AttachmentState::Intended => "pending",
             AttachmentState::Reserved => "reserved",
             AttachmentState::Attached => "attached",
-            AttachmentState::Detaching => "being detached",
+            AttachmentState::Detaching => "detaching",
         },
         cinder_id: attachment.cinder_id.clone().unwrap_or_default(),
-        learnt: attachment.learnt_at.map(|at| words::ago(at, now)).unwrap_or_default(),
+        resolved: attachment.resolved_at.map(|at| format::time_ago(at, now)).unwrap_or_default(),
     }
 }

@@ -1,94 +1,94 @@
-// Live updates. The server draws the page; whenever it tells that something happened, the page is fetched again and
-// what has changed is put in its place. Without this script, or without the connection, a reload does the same.
+// Live updates. The server renders the page. On each event the script fetches the page again and replaces the parts
+// that changed. Without the script or the connection, a manual reload has the same effect.
 "use strict";
 (() => {
-  const main = document.querySelector("[data-follow]");
+  const main = document.querySelector("[data-events]");
   if (!main) return;
-  const pause = Number(main.dataset.pause);
-  // Verdicts also change because time goes by: "handed over" comes three minutes after the last event.
-  const REGULARLY = 15000;
-  // Where there are too many listeners, or a proxy holds events back.
-  const WITHOUT_EVENTS = 5000;
+  const debounce = Number(main.dataset.debounce);
+  // Verdicts also change with time: "handed over" comes three minutes after the last event.
+  const REFRESH_INTERVAL = 15000;
+  // Polling interval without an event stream: too many subscribers, or a proxy that buffers events.
+  const POLL_INTERVAL = 5000;
   const status = document.getElementById("live");
   let source = null;
   let timer = 0;
-  let due = 0;
+  let dueAt = 0;
   let fetching = false;
 
-  const tell = (text) => { if (status.textContent !== text) status.textContent = text; };
+  const setStatus = (text) => { if (status.textContent !== text) status.textContent = text; };
 
-  // In so many milliseconds, or sooner if that was wanted before.
-  const refreshIn = (wait) => {
+  // Schedules a refresh. An earlier schedule wins.
+  const scheduleRefresh = (wait) => {
     const at = Date.now() + wait;
-    if (timer && due <= at) return;
+    if (timer && dueAt <= at) return;
     clearTimeout(timer);
-    due = at;
+    dueAt = at;
     timer = setTimeout(refresh, wait);
   };
 
   async function refresh() {
     timer = 0;
-    if (fetching) return refreshIn(pause);
+    if (fetching) return scheduleRefresh(debounce);
     fetching = true;
     try {
       const address = new URL(location.href);
       address.hash = "";
       address.searchParams.set("live", "1");
-      const answer = await fetch(address, { signal: AbortSignal.timeout(10000) });
-      if (answer.ok) {
-        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const response = await fetch(address, { signal: AbortSignal.timeout(10000) });
+      if (response.ok) {
+        const page = new DOMParser().parseFromString(await response.text(), "text/html");
         for (const old of document.querySelectorAll("[data-live]")) {
-          const fresh = page.getElementById(old.id);
-          if (fresh) (old.dataset.live === "grow" ? grow : swap)(old, fresh);
+          const updated = page.getElementById(old.id);
+          if (updated) (old.dataset.live === "lines" ? updateLines : swap)(old, updated);
         }
       }
     } catch {
-      tell("The connection is gone; trying again.");
+      setStatus("Connection lost, retrying.");
     }
     fetching = false;
-    if (source) refreshIn(source.readyState === EventSource.CLOSED ? WITHOUT_EVENTS : REGULARLY);
+    if (source) scheduleRefresh(source.readyState === EventSource.CLOSED ? POLL_INTERVAL : REFRESH_INTERVAL);
   }
 
-  // Takes what is new, and keeps the focus where it was.
-  function swap(old, fresh) {
-    if (old.innerHTML === fresh.innerHTML) return;
+  // Replaces the content and keeps the focus.
+  function swap(old, updated) {
+    if (old.innerHTML === updated.innerHTML) return;
     const focused = old.contains(document.activeElement) && document.activeElement.getAttribute("href");
-    old.replaceChildren(...fresh.childNodes);
+    old.replaceChildren(...updated.childNodes);
     if (focused) old.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus();
   }
 
-  // Changes line by line, so that a screen reader reads only what is new.
-  function grow(old, fresh) {
-    const lines = [...fresh.children];
+  // Updates line by line, so a screen reader announces only new lines.
+  function updateLines(old, updated) {
+    const lines = [...updated.children];
     while (old.children.length > lines.length) old.lastElementChild.remove();
     lines.forEach((line, at) => {
-      const present = old.children[at];
-      if (!present) old.append(line);
-      else if (present.outerHTML !== line.outerHTML) present.replaceWith(line);
+      const current = old.children[at];
+      if (!current) old.append(line);
+      else if (current.outerHTML !== line.outerHTML) current.replaceWith(line);
     });
   }
 
-  function follow() {
-    source = new EventSource(main.dataset.follow);
-    source.onopen = () => { tell("Live."); refreshIn(0); };
-    source.onmessage = () => refreshIn(pause);
-    source.addEventListener("missed", () => refreshIn(pause));
+  function subscribe() {
+    source = new EventSource(main.dataset.events);
+    source.onopen = () => { setStatus("Live."); scheduleRefresh(0); };
+    source.onmessage = () => scheduleRefresh(debounce);
+    source.addEventListener("missed", () => scheduleRefresh(debounce));
     source.onerror = () => {
-      const over = source.readyState === EventSource.CLOSED;
-      tell(over ? "Updated every few seconds." : "The connection is gone; trying again.");
-      if (over) refreshIn(WITHOUT_EVENTS);
+      const isClosed = source.readyState === EventSource.CLOSED;
+      setStatus(isClosed ? "Updated every few seconds." : "Connection lost, retrying.");
+      if (isClosed) scheduleRefresh(POLL_INTERVAL);
     };
   }
 
-  function leave() {
+  function unsubscribe() {
     source?.close();
     source = null;
     clearTimeout(timer);
     timer = 0;
   }
 
-  // Browsers hold few connections to one server: a page that nobody sees keeps none.
-  document.addEventListener("visibilitychange", () => (document.hidden ? leave() : source || follow()));
-  addEventListener("pagehide", leave);
-  addEventListener("pageshow", () => document.hidden || source || follow());
+  // Browsers limit connections per server, so a hidden page closes its event stream.
+  document.addEventListener("visibilitychange", () => (document.hidden ? unsubscribe() : source || subscribe()));
+  addEventListener("pagehide", unsubscribe);
+  addEventListener("pageshow", () => document.hidden || source || subscribe());
 })();

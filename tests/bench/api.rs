@@ -1,15 +1,15 @@
-//! What the API costs, beside a real Ironic: `tests/clients/install && cargo bench --bench api`.
+//! Benchmark of the API, compared with a real Ironic: `tests/clients/install && cargo bench --bench api`.
 //!
-//! One client on one connection, requests one after the other, rounds of the two servers in turn. Then volboot
-//! alone, with ten thousand nodes: one of them, pages of them, and the memory that all pages together take.
+//! One client sends requests in sequence over one connection, in alternating rounds to the two servers. Then volboot
+//! alone, with ten thousand nodes: one node, pages of nodes, and the memory use of a read of all pages.
 
 #[path = "../suite/daemon.rs"]
-#[allow(dead_code, reason = "the bench starts it and asks; the tests do more")]
+#[allow(dead_code, reason = "shared with the tests")]
 mod daemon;
 #[path = "../clients/ironic.rs"]
 mod ironic;
 #[path = "../clients/python.rs"]
-#[allow(dead_code, reason = "the tests also run scripts")]
+#[allow(dead_code, reason = "shared with the tests")]
 mod python;
 
 use std::io::{Read, Write};
@@ -27,24 +27,24 @@ use volboot::store::{Inventory, RedbStore, Store};
 use daemon::Daemon;
 use ironic::Ironic;
 
-/// Rounds of both servers in turn.
+/// Alternating rounds of the two servers.
 const ROUNDS: usize = 3;
-/// Nodes that both have when one page is asked for.
-const PAGE: usize = 100;
+/// Nodes per page, for the comparison.
+const PAGE_SIZE: usize = 100;
 /// Nodes of the large site.
-const MANY: u32 = 10_000;
+const NODES: u32 = 10_000;
 
 #[tokio::main]
 async fn main() {
-    beside_ironic().await;
-    alone().await;
+    compare_with_ironic().await;
+    measure_volboot().await;
 }
 
-/// A server and a connection to it, which is kept as long as the server keeps it.
+/// A server, with a connection that stays open as long as the server permits.
 struct Server {
     address: SocketAddr,
     stream: TcpStream,
-    /// Requests of one kind in a round.
+    /// Requests of each kind in a round.
     samples: usize,
 }
 
@@ -53,156 +53,161 @@ impl Server {
         Self { address, stream: connect(address), samples }
     }
 
-    /// Sends a request and reads its answer whole, without looking into it.
-    fn ask(&mut self, method: &str, path: &str, body: &str) -> Vec<u8> {
+    /// Sends a request; returns the body of the response.
+    fn request(&mut self, method: &str, path: &str, body: &str) -> Vec<u8> {
         let request = format!(
             "{method} /v1/{path} HTTP/1.1\r\nHost: {}\r\nX-OpenStack-Ironic-API-Version: 1.33\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             self.address,
             body.len()
         );
-        self.stream.write_all(request.as_bytes()).expect("is sent");
-        let (mut answer, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
+        self.stream.write_all(request.as_bytes()).expect("the bytes are sent");
+        let (mut response, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
         loop {
-            let read = self.stream.read(&mut buffer).expect("is answered");
-            assert!(read > 0, "{path}: closed after {} bytes", answer.len());
-            answer.extend_from_slice(&buffer[..read]);
-            let Some(head) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
-            let (head, rest) = (String::from_utf8_lossy(&answer[..head]).to_ascii_lowercase(), head + 4);
+            let size = self.stream.read(&mut buffer).expect("the response arrives");
+            assert!(size > 0, "{path}: closed after {} bytes", response.len());
+            response.extend_from_slice(&buffer[..size]);
+            let Some(head) = response.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
+            let (head, rest) = (String::from_utf8_lossy(&response[..head]).to_ascii_lowercase(), head + 4);
             assert!(head.starts_with("http/1.1 2"), "{path}: {head}");
             let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
             let length: usize = header("content-length:").expect("a length").parse().expect("a number");
-            if answer.len() == rest + length {
+            if response.len() == rest + length {
                 if header("connection:") == Some("close") {
                     self.stream = connect(self.address);
                 }
-                return answer.split_off(rest);
+                return response.split_off(rest);
             }
         }
     }
 
     fn get(&mut self, path: &str) -> Vec<u8> {
-        self.ask("GET", path, "")
+        self.request("GET", path, "")
     }
 
     fn create(&mut self) -> Vec<u8> {
         let body = json!({"driver": "fake-hardware", "properties": {"capabilities": "iscsi_boot:True"}});
-        self.ask("POST", "nodes", &body.to_string())
+        self.request("POST", "nodes", &body.to_string())
     }
 
-    /// How long each of the round's requests took.
-    fn timed<T>(&mut self, request: impl Fn(&mut Self) -> T) -> Vec<Duration> {
+    /// Measures the requests of a round.
+    fn measure<T>(&mut self, request: impl Fn(&mut Self) -> T) -> Vec<Duration> {
         let mut times = Vec::new();
         for _ in 0..self.samples {
-            let began = Instant::now();
+            let started_at = Instant::now();
             request(self);
-            times.push(began.elapsed());
+            times.push(started_at.elapsed());
         }
         times
     }
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).expect("connects");
-    stream.set_nodelay(true).expect("is set");
-    stream.set_read_timeout(Some(daemon::LIMIT)).expect("is set");
+    let stream = TcpStream::connect(address).expect("the connection opens");
+    stream.set_nodelay(true).expect("the option is set");
+    stream.set_read_timeout(Some(daemon::LIMIT)).expect("the option is set");
     stream
 }
 
-fn json_of(body: &[u8]) -> Value {
+fn parse_json(body: &[u8]) -> Value {
     serde_json::from_slice(body).expect("JSON")
 }
 
-async fn beside_ironic() {
+async fn compare_with_ironic() {
     let site = daemon::site("");
     let (ironic, volboot) = (Ironic::start().await, Daemon::start(site.path()));
     let mut servers = [Server::new(ironic.address, 40), Server::new(volboot.api, 1000)];
     let mut times: [[Vec<Duration>; 3]; 2] = Default::default();
-    for _ in 0..PAGE {
+    for _ in 0..PAGE_SIZE {
         for server in &mut servers {
             server.create();
         }
     }
     for _ in 0..ROUNDS {
         for (server, times) in servers.iter_mut().zip(&mut times) {
-            let node = format!("nodes/{}", json_of(&server.create())["uuid"].as_str().expect("a UUID"));
-            times[0].extend(server.timed(|server| server.get(&node)));
-            times[1].extend(server.timed(Server::create));
-            times[2].extend(server.timed(|server| server.get(&format!("nodes?limit={PAGE}"))));
+            let node = format!("nodes/{}", parse_json(&server.create())["uuid"].as_str().expect("a UUID"));
+            times[0].extend(server.measure(|server| server.get(&node)));
+            times[1].extend(server.measure(Server::create));
+            times[2].extend(server.measure(|server| server.get(&format!("nodes?limit={PAGE_SIZE}"))));
         }
     }
     println!("{:>24} {:>22} {:>22} {:>8}", "", "Ironic", "volboot", "ratio");
     for (row, name) in ["GET one node", "POST a node", "GET a page of 100"].iter().enumerate() {
-        let [theirs, ours] = [0, 1].map(|server: usize| median(times[server][row].clone()));
-        let figures = |time: Duration| {
+        let [ironic_time, volboot_time] = [0, 1].map(|server: usize| median(times[server][row].clone()));
+        let format_time = |time: Duration| {
             format!("{:8.2} ms {:6.0} /s", time.as_secs_f64() * 1e3, 1.0 / time.as_secs_f64())
         };
-        let ratio = theirs.as_secs_f64() / ours.as_secs_f64();
-        println!("{name:>24} {:>22} {:>22} {ratio:>7.0}x", figures(theirs), figures(ours));
+        let ratio = ironic_time.as_secs_f64() / volboot_time.as_secs_f64();
+        println!(
+            "{name:>24} {:>22} {:>22} {ratio:>7.0}x",
+            format_time(ironic_time),
+            format_time(volboot_time)
+        );
     }
 }
 
-async fn alone() {
+async fn measure_volboot() {
     let site = daemon::site("");
-    let some = fill(&site.path().join("store.redb")).await;
+    let node = fill(&site.path().join("store.redb")).await;
     let volboot = Daemon::start(site.path());
     let mut server = Server::new(volboot.api, 2000);
-    println!("\nvolboot with {MANY} nodes:");
-    let path = format!("nodes/{some}");
-    print("GET one node", server.timed(|server| server.get(&path)));
+    println!("\nvolboot with {NODES} nodes:");
+    let path = format!("nodes/{node}");
+    print("GET one node", server.measure(|server| server.get(&path)));
     server.samples = 50;
-    print("GET a page of 100", server.timed(|server| server.get("nodes?limit=100")));
-    print("GET a page of 1000, detailed", server.timed(|server| server.get("nodes/detail?limit=1000")));
-    print("GET a page of 100 by name", server.timed(|server| server.get("nodes?limit=100&sort_key=name")));
-    let before = resident(volboot.pid());
-    let (mut seen, mut next) = (0, Some("nodes/detail?limit=100".to_owned()));
-    let began = Instant::now();
+    print("GET a page of 100", server.measure(|server| server.get("nodes?limit=100")));
+    print("GET a page of 1000, detailed", server.measure(|server| server.get("nodes/detail?limit=1000")));
+    print("GET a page of 100 by name", server.measure(|server| server.get("nodes?limit=100&sort_key=name")));
+    let before = resident_memory(volboot.pid());
+    let (mut count, mut next) = (0, Some("nodes/detail?limit=100".to_owned()));
+    let started_at = Instant::now();
     while let Some(path) = next {
-        let page = json_of(&server.get(&path));
-        seen += page["nodes"].as_array().expect("a page").len();
+        let page = parse_json(&server.get(&path));
+        count += page["nodes"].as_array().expect("a page").len();
         next = page["next"].as_str().and_then(|url| url.split_once("/v1/")).map(|(_, path)| path.to_owned());
     }
-    assert_eq!(seen, MANY as usize);
+    assert_eq!(count, NODES as usize);
     println!(
         "{:>28} {:.2} s; resident memory {before} kB before, {} kB after",
         "all, in pages of 100",
-        began.elapsed().as_secs_f64(),
-        resident(volboot.pid())
+        started_at.elapsed().as_secs_f64(),
+        resident_memory(volboot.pid())
     );
 }
 
-/// Puts nodes into a store, and tells one of them.
+/// Creates the nodes in a store; returns the UUID of one node.
 async fn fill(path: &Path) -> Uuid {
-    let store: Arc<dyn Store> = Arc::new(RedbStore::open(path).expect("opens"));
+    let store: Arc<dyn Store> = Arc::new(RedbStore::open(path).expect("the store opens"));
     let inventory = Inventory::new(Arc::clone(&store));
     let mut last = Uuid::nil();
-    for chunk in (0..MANY).collect::<Vec<_>>().chunks(64) {
-        // At once, so that the writer joins them.
-        let made = chunk.iter().map(|n| {
+    for chunk in (0..NODES).collect::<Vec<_>>().chunks(64) {
+        // Concurrently, for group commits of the writer.
+        let tasks = chunk.iter().map(|n| {
             last = Uuid::new_v4();
             let mut node = Node::new(last, "fake-hardware", StorageInterface::Noop, Timestamp::now());
             node.name = Some(format!("node-{}", n.wrapping_mul(2_654_435_761)));
             let inventory = inventory.clone();
-            tokio::spawn(async move { inventory.create(&node).await.expect("creates") })
+            tokio::spawn(async move { inventory.create(&node).await.expect("the record is created") })
         });
-        for one in made.collect::<Vec<_>>() {
-            one.await.expect("is created");
+        for task in tasks.collect::<Vec<_>>() {
+            task.await.expect("the record is created");
         }
     }
-    store.close().await.expect("closes");
+    store.close().await.expect("the store closes");
     last
 }
 
-fn resident(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("is there");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("is told");
+/// The resident memory in kB.
+fn resident_memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the file exists");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the key is in the file");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 fn print(name: &str, mut times: Vec<Duration>) {
     times.sort();
-    let at = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1e3;
-    println!("{name:>28} p50 {:.2} ms, p99 {:.2} ms", at(50), at(99));
+    let percentile = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1e3;
+    println!("{name:>28} p50 {:.2} ms, p99 {:.2} ms", percentile(50), percentile(99));
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

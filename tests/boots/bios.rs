@@ -1,66 +1,66 @@
-//! BIOS machines: SeaBIOS, and the iPXE that is their network card's ROM.
+//! BIOS machines: SeaBIOS, with iPXE as the network card's ROM.
 //!
-//! Every volume asks for CHAP and lets in one initiator name only, so a boot proves that both were right.
+//! Every volume requires CHAP and accepts one initiator name only, so a boot proves that both are correct.
 
 use anyhow::Result;
 
 use crate::lab;
 use crate::lab::dhcp::Rom;
-use crate::lab::machine::{Build, Firmware};
+use crate::lab::machine::{Firmware, MachineSpec};
 use crate::lab::target::Export;
 use crate::lab::volume::{Recipe, Volume};
-use crate::site::{BOOT_LIMIT, INITIATOR, LOG_LIMIT, MAC, Site, storage};
+use crate::site::{BOOT_LIMIT, INITIATOR, LOG_LIMIT, MAC, Site, start_storage};
 
 #[test]
-fn boots_its_volume_from_the_card_s_own_ipxe() -> Result<()> {
+fn bios_machine_boots_by_its_rom() -> Result<()> {
     lab::run(|lab| {
         let volume = Volume::bootable(lab, &Recipe::new("alpha", Firmware::Bios))?;
         let export = Export::new(&volume, INITIATOR);
-        let _storage = storage(lab, &[&export])?;
+        let _storage = start_storage(lab, &[&export])?;
         let mut site = Site::open(lab, Rom::FetchesScript, "")?;
         site.register(&[&export])?;
 
-        let mut machine = Build::bare(Firmware::Bios, MAC).power_on(lab)?;
-        machine.shows(&["boot.ipxe... ok"], BOOT_LIMIT)?;
-        machine.shows(&[&volume.boot_line()], BOOT_LIMIT)?;
-        site.volboot.logs(r#""outcome":"boot""#, LOG_LIMIT)?;
-        site.volboot.logs(r#""step":"hooked""#, LOG_LIMIT)?;
+        let mut machine = MachineSpec::new(Firmware::Bios, MAC).power_on(lab)?;
+        machine.wait_for(&["boot.ipxe... ok"], BOOT_LIMIT)?;
+        machine.wait_for(&[&volume.boot_line()], BOOT_LIMIT)?;
+        site.volboot.wait_for_log(r#""outcome":"boot""#, LOG_LIMIT)?;
+        site.volboot.wait_for_log(r#""step":"hooked""#, LOG_LIMIT)?;
         site.volboot.stop()
     })
 }
 
 #[test]
-fn boots_its_volume_through_undionly_from_volboot() -> Result<()> {
+fn bios_machine_boots_by_undionly() -> Result<()> {
     lab::run(|lab| {
         let volume = Volume::bootable(lab, &Recipe::new("alpha", Firmware::Bios))?;
         let export = Export::new(&volume, INITIATOR);
-        let _storage = storage(lab, &[&export])?;
+        let _storage = start_storage(lab, &[&export])?;
         let mut site = Site::open(lab, Rom::LoadsUndionly, "")?;
         site.register(&[&export])?;
 
-        let mut machine = Build::bare(Firmware::Bios, MAC).power_on(lab)?;
-        machine.shows(&["undionly.kpxe... ok"], BOOT_LIMIT)?;
-        machine.shows(&["boot.ipxe... ok"], BOOT_LIMIT)?;
-        machine.shows(&[&volume.boot_line()], BOOT_LIMIT)?;
+        let mut machine = MachineSpec::new(Firmware::Bios, MAC).power_on(lab)?;
+        machine.wait_for(&["undionly.kpxe... ok"], BOOT_LIMIT)?;
+        machine.wait_for(&["boot.ipxe... ok"], BOOT_LIMIT)?;
+        machine.wait_for(&[&volume.boot_line()], BOOT_LIMIT)?;
         site.volboot.stop()
     })
 }
 
 #[test]
-fn sees_both_of_its_volumes_each_with_a_secret_of_its_own() -> Result<()> {
+fn bios_machine_has_two_volumes_with_separate_secrets() -> Result<()> {
     lab::run(|lab| {
         let data = Volume::data(lab, "beta")?;
-        let recipe = Recipe { reads: Some(&data), ..Recipe::new("alpha", Firmware::Bios) };
+        let recipe = Recipe { data_volume: Some(&data), ..Recipe::new("alpha", Firmware::Bios) };
         let system = Volume::bootable(lab, &recipe)?;
         let exports = [&Export::new(&system, INITIATOR), &Export::new(&data, INITIATOR)];
-        let _storage = storage(lab, &exports)?;
+        let _storage = start_storage(lab, &exports)?;
         let site = Site::open(lab, Rom::FetchesScript, "")?;
         site.register(&exports)?;
 
-        let mut machine = Build::bare(Firmware::Bios, MAC).power_on(lab)?;
-        machine.shows(&[&system.boot_line()], BOOT_LIMIT)?;
-        machine.shows(&["(hd0) (hd1)"], BOOT_LIMIT)?;
-        machine.shows(&[&data.data_line()], BOOT_LIMIT)?;
+        let mut machine = MachineSpec::new(Firmware::Bios, MAC).power_on(lab)?;
+        machine.wait_for(&[&system.boot_line()], BOOT_LIMIT)?;
+        machine.wait_for(&["(hd0) (hd1)"], BOOT_LIMIT)?;
+        machine.wait_for(&[&data.data_line()], BOOT_LIMIT)?;
         Ok(())
     })
 }

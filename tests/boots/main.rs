@@ -1,21 +1,20 @@
-//! Machines that really boot: real firmware, real iPXE, a real iSCSI target, and volboot between them.
+//! Boot tests: real firmware, real iPXE, a real iSCSI target, and volboot.
 //!
-//! Needs root, for network namespaces; `make test` sees to that and to the packages. Each test has a network
-//! of its own ([`lab`]), so they may run side by side; two at a time suit two cores, as every machine keeps
-//! one busy.
+//! Needs root, for network namespaces; `make test` provides root and the packages. Each test has a network of its own
+//! ([`lab`]), so tests may run in parallel: one per core, since each machine keeps a core busy.
 
 #[path = "../lab/mod.rs"]
 mod lab;
 
 mod bios;
+mod dhcp_configs;
 mod login;
 mod neighbours;
 mod pages;
 mod refusals;
 mod retries;
 mod site;
-mod snippets;
-mod strangers;
+mod target_access;
 mod tls;
 mod transfers;
 mod uefi;

@@ -1,4 +1,4 @@
-//! Who asks in another's name: the network shows it, and it gets no secret.
+//! Tests of the neighbour check: a requester that claims the MAC address of another machine gets no secret.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -18,16 +18,16 @@ use crate::lab::volume::Volume;
 use crate::lab::{self, Lab};
 use crate::site::{BOOT_LIMIT, INITIATOR, LOG_LIMIT, MAC};
 
-/// How often the timeline is looked at.
-const LOOK: Duration = Duration::from_millis(100);
+/// The interval of polling the timeline.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const OTHER: &str = "52:54:00:12:34:99";
-/// What the script for the node says and no other does: the secret is set.
+/// A line that only the script with the CHAP secret has.
 const SECRET: &str = "set password:hex";
-/// The bridge's own address, made of its MAC.
+/// The link-local address of the bridge.
 const LINK_LOCAL: &str = "fe80::ff:fe00:1";
 
-/// volboot at all addresses, and a node with the card [`MAC`] and one volume.
-fn open(lab: &Lab, boot: &str) -> Result<Process> {
+/// Starts volboot, and creates a node with the card [`MAC`] and one volume.
+fn start_with_node(lab: &Lab, boot: &str) -> Result<Process> {
     let volboot = start(lab, boot)?;
     let api = Api::new()?;
     let node = api.create_node("node-1")?;
@@ -37,7 +37,7 @@ fn open(lab: &Lab, boot: &str) -> Result<Process> {
     Ok(volboot)
 }
 
-/// With the records that are there.
+/// Starts volboot on all addresses, with the existing records.
 fn start(lab: &Lab, boot: &str) -> Result<Process> {
     let config = lab.path().join("volboot.toml");
     let store = lab.path().join("volboot.redb");
@@ -54,167 +54,173 @@ fn start(lab: &Lab, boot: &str) -> Result<Process> {
     Ok(volboot)
 }
 
-fn at(address: &str) -> Result<SocketAddr> {
+fn boot_listener(address: &str) -> Result<SocketAddr> {
     Ok(SocketAddr::new(address.parse::<IpAddr>()?, 8080))
 }
 
-/// The card's address as iPXE writes it into a URL.
+/// The MAC address as iPXE writes it into a URL.
 fn hyphenated(mac: &str) -> String {
     mac.replace(':', "-")
 }
 
 #[test]
-fn a_secret_is_for_the_card_that_the_network_shows() -> Result<()> {
+fn secret_is_only_for_a_card_of_the_node() -> Result<()> {
     lab::run(|lab| {
-        let mut volboot = open(lab, "")?;
-        let question = format!("/boot/{}?macs={}&try=1", hyphenated(MAC), hyphenated(MAC));
+        let mut volboot = start_with_node(lab, "")?;
+        let path = format!("/boot/{}?macs={}&try=1", hyphenated(MAC), hyphenated(MAC));
 
-        let machine = Host::plug("machine", MAC)?;
+        let machine = Host::connect("machine", MAC)?;
         machine.ip("address add 10.99.0.7/24 dev eth0")?;
         machine.ip("address add fd00:99::7/64 dev eth0 nodad")?;
         for server in [SERVER.to_string(), "fd00:99::1".to_owned()] {
-            let script = machine.get(at(&server)?, &question)?;
-            ensure!(script.contains(SECRET), "the machine itself is told by {server}: {script}");
+            let script = machine.get(boot_listener(&server)?, &path)?;
+            ensure!(script.contains(SECRET), "the machine gets no secret from {server}: {script}");
         }
 
-        let stranger = Host::plug("stranger", OTHER)?;
-        stranger.ip("address add 10.99.0.8/24 dev eth0")?;
-        stranger.ip("address add fd00:99::8/64 dev eth0 nodad")?;
-        let own_first = format!("/boot/{}?macs={}&try=1", hyphenated(OTHER), hyphenated(MAC));
-        for (server, shown) in [(SERVER.to_string(), "10.99.0.8"), ("fd00:99::1".to_owned(), "fd00:99::8")] {
-            for question in [&question, &own_first] {
-                let script = stranger.get(at(&server)?, question)?;
+        let other = Host::connect("other", OTHER)?;
+        other.ip("address add 10.99.0.8/24 dev eth0")?;
+        other.ip("address add fd00:99::8/64 dev eth0 nodad")?;
+        let path_with_own_mac = format!("/boot/{}?macs={}&try=1", hyphenated(OTHER), hyphenated(MAC));
+        for (server, address) in [(SERVER.to_string(), "10.99.0.8"), ("fd00:99::1".to_owned(), "fd00:99::8")]
+        {
+            for path in [&path, &path_with_own_mac] {
+                let script = other.get(boot_listener(&server)?, path)?;
                 let reason = format!(
-                    "volboot: node node-1 has no port with the address {OTHER}, which the network shows for {shown}"
+                    "volboot: node node-1: no port has the address {OTHER}, which the neighbour table shows for {address}"
                 );
-                ensure!(script.contains(&reason), "somebody else is told by {server}: {script}");
-                ensure!(!script.contains(SECRET), "somebody else is told the secret by {server}");
+                ensure!(script.contains(&reason), "the other machine gets no reason from {server}: {script}");
+                ensure!(!script.contains(SECRET), "the other machine gets the secret from {server}");
             }
         }
-        volboot.wait_for(&[r#""outcome":"refuse""#], LOG_LIMIT)?;
+        volboot.wait_for(&[r#""outcome":"refused""#], LOG_LIMIT)?;
 
-        // Nor is it believed what another says of itself.
+        // A boot report from another card is rejected.
         let event = format!("/boot/{}/event?step=up", hyphenated(MAC));
-        let answer = stranger.ask(at(&SERVER.to_string())?, &event)?;
-        ensure!(answer.starts_with("HTTP/1.1 403 "), "somebody else's word: {answer}");
-        ensure!(machine.get(at(&SERVER.to_string())?, &event)? == "noted\n", "its own word");
+        let answer = other.request(boot_listener(&SERVER.to_string())?, &event)?;
+        ensure!(answer.starts_with("HTTP/1.1 403 "), "the report of the other machine: {answer}");
+        ensure!(
+            machine.get(boot_listener(&SERVER.to_string())?, &event)? == "noted\n",
+            "the report of the machine is rejected"
+        );
         Ok(())
     })
 }
 
 #[test]
-fn what_was_read_over_tftp_is_of_the_card_that_the_network_shows() -> Result<()> {
+fn tftp_transfer_belongs_to_the_card_in_the_neighbour_table() -> Result<()> {
     lab::run(|lab| {
-        let _volboot = open(lab, "")?;
-        let machine = Host::plug("machine", OTHER)?;
+        let _volboot = start_with_node(lab, "")?;
+        let machine = Host::connect("machine", OTHER)?;
         machine.ip("address add 10.99.0.7/24 dev eth0")?;
-        machine.begin_to_read(SocketAddr::new(SERVER.into(), 69), "boot.ipxe", "")?;
-        // It never asks for a script, so that there is nothing else by which it could be known.
+        machine.start_transfer(SocketAddr::new(SERVER.into(), 69), "boot.ipxe", "")?;
+        // The machine sends no boot request, so the transfer is the only trace of it.
         let api = Api::new()?;
         let deadline = Instant::now() + LOG_LIMIT;
-        while api.show(&format!("machines/{OTHER}")).is_err() {
-            ensure!(Instant::now() < deadline, "nothing is known of it");
-            // Nothing is waited for by this: it only spares the host.
-            std::thread::sleep(LOOK);
+        while api.get(&format!("machines/{OTHER}")).is_err() {
+            ensure!(Instant::now() < deadline, "the machine is not in the timeline");
+            // The delay only reduces the load of the host.
+            std::thread::sleep(POLL_INTERVAL);
         }
         Ok(())
     })
 }
 
 #[test]
-fn a_transfer_that_a_stop_cuts_off_is_in_the_timeline() -> Result<()> {
+fn transfer_aborted_by_a_stop_is_in_the_timeline() -> Result<()> {
     lab::run(|lab| {
         let mut volboot = start(lab, "")?;
-        let machine = Host::plug("machine", OTHER)?;
+        let machine = Host::connect("machine", OTHER)?;
         machine.ip("address add 10.99.0.7/24 dev eth0")?;
-        let _unread = machine.leave_unread(SocketAddr::new(SERVER.into(), 69), "boot.ipxe")?;
+        let _unread = machine.abandon_transfer(SocketAddr::new(SERVER.into(), 69), "boot.ipxe")?;
         let status = volboot.stop(BOOT_LIMIT)?;
-        ensure!(status.success(), "it ended with {status}");
+        ensure!(status.success(), "volboot exited with {status}");
         let _volboot = start(lab, "")?;
-        let machine = Api::new()?.show(&format!("machines/{OTHER}"))?.to_string();
+        let machine = Api::new()?.get(&format!("machines/{OTHER}"))?.to_string();
         ensure!(machine.contains(r#""outcome":"stopped""#), "{machine}");
         Ok(())
     })
 }
 
 #[test]
-fn a_link_local_address_is_one_of_the_link_it_came_through() -> Result<()> {
+fn link_local_address_is_looked_up_on_its_link() -> Result<()> {
     lab::run(|lab| {
-        let _volboot = open(lab, "")?;
+        let _volboot = start_with_node(lab, "")?;
         ip(&["address", "replace", &format!("{LINK_LOCAL}/64"), "dev", bridge(), "nodad"])?;
-        let question = format!("/boot/{}?macs=&try=1", hyphenated(MAC));
-        for (cable, mac, address, welcome) in
-            [("machine", MAC, "fe80::7", true), ("stranger", OTHER, "fe80::8", false)]
+        let path = format!("/boot/{}?macs=&try=1", hyphenated(MAC));
+        for (cable, mac, address, passes) in
+            [("machine", MAC, "fe80::7", true), ("other", OTHER, "fe80::8", false)]
         {
-            let host = Host::plug(cable, mac)?;
+            let host = Host::connect(cable, mac)?;
             host.ip(&format!("address add {address}/64 dev eth0 nodad"))?;
-            let SocketAddr::V6(mut server) = at(LINK_LOCAL)? else { unreachable!("it is IPv6") };
-            server.set_scope_id(host.card()?);
-            let script = host.get(server.into(), &question)?;
-            ensure!(script.contains(SECRET) == welcome, "{cable} is told: {script}");
+            let SocketAddr::V6(mut server) = boot_listener(LINK_LOCAL)? else { unreachable!("it is IPv6") };
+            server.set_scope_id(host.interface_index()?);
+            let script = host.get(server.into(), &path)?;
+            ensure!(script.contains(SECRET) == passes, "{cable} gets: {script}");
         }
         Ok(())
     })
 }
 
 #[test]
-fn what_is_beyond_a_router_cannot_be_seen_and_is_believed() -> Result<()> {
+fn requester_behind_a_router_is_unchecked() -> Result<()> {
     lab::run(|lab| {
-        let _volboot = open(lab, "")?;
-        // The other side of the router is an address of its own.
-        let router = Host::plug("router", OTHER)?;
+        let _volboot = start_with_node(lab, "")?;
+        // A second address of the router stands for the network behind it.
+        let router = Host::connect("router", OTHER)?;
         router.ip("address add 10.99.0.9/24 dev eth0")?;
         router.ip("address add 10.98.0.1/32 dev lo")?;
         router.ip(&format!("route add {SERVER}/32 dev eth0 src 10.98.0.1"))?;
         ip(&["route", "add", "10.98.0.0/24", "via", "10.99.0.9"])?;
-        let script = router.get(at(&SERVER.to_string())?, &format!("/boot/{}?try=1", hyphenated(MAC)))?;
+        let script =
+            router.get(boot_listener(&SERVER.to_string())?, &format!("/boot/{}?try=1", hyphenated(MAC)))?;
         ensure!(script.contains(SECRET), "{script}");
         Ok(())
     })
 }
 
 #[test]
-fn where_nobody_is_to_look_everybody_is_believed() -> Result<()> {
+fn requester_is_unchecked_with_verify_mac_off() -> Result<()> {
     lab::run(|lab| {
-        let _volboot = open(lab, "verify_mac = \"off\"")?;
-        let stranger = Host::plug("stranger", OTHER)?;
-        stranger.ip("address add 10.99.0.8/24 dev eth0")?;
-        let script = stranger.get(at(&SERVER.to_string())?, &format!("/boot/{}?try=1", hyphenated(MAC)))?;
+        let _volboot = start_with_node(lab, "verify_mac = \"off\"")?;
+        let other = Host::connect("other", OTHER)?;
+        other.ip("address add 10.99.0.8/24 dev eth0")?;
+        let script =
+            other.get(boot_listener(&SERVER.to_string())?, &format!("/boot/{}?try=1", hyphenated(MAC)))?;
         ensure!(script.contains(SECRET), "{script}");
         Ok(())
     })
 }
 
 #[test]
-fn who_asks_without_end_is_told_to_wait() -> Result<()> {
+fn rate_limit_makes_a_requester_wait() -> Result<()> {
     lab::run(|lab| {
-        let _volboot = open(lab, "")?;
-        let machine = Host::plug("machine", MAC)?;
+        let _volboot = start_with_node(lab, "")?;
+        let machine = Host::connect("machine", MAC)?;
         machine.ip("address add 10.99.0.7/24 dev eth0")?;
-        let stranger = Host::plug("stranger", OTHER)?;
-        stranger.ip("address add 10.99.0.8/24 dev eth0")?;
-        let server = at(&SERVER.to_string())?;
-        let question = format!("/boot/{}?try=1", hyphenated(MAC));
-        // In another's name one uses up one's own.
-        let own_reason = format!("volboot: {MAC} or 10.99.0.8 asks too often\n");
-        let mut asked = 0;
-        while !stranger.get(server, &question)?.contains(&own_reason) {
-            asked += 1;
-            ensure!(asked < 10_000, "a stranger may ask as often as it likes");
+        let other = Host::connect("other", OTHER)?;
+        other.ip("address add 10.99.0.8/24 dev eth0")?;
+        let server = boot_listener(&SERVER.to_string())?;
+        let path = format!("/boot/{}?try=1", hyphenated(MAC));
+        // Requests with the MAC address of another machine count for the sender only.
+        let reason_for_other = format!("volboot: requests from {MAC} or 10.99.0.8 exceed the rate limit");
+        let mut requests = 0;
+        while !other.get(server, &path)?.contains(&reason_for_other) {
+            requests += 1;
+            ensure!(requests < 10_000, "the other machine is not limited");
         }
-        let reason = format!("volboot: {MAC} or 10.99.0.7 asks too often\n");
-        let mut asked = 0;
+        let reason = format!("volboot: requests from {MAC} or 10.99.0.7 exceed the rate limit");
+        let mut requests = 0;
         let script = loop {
-            asked += 1;
-            let script = machine.get(server, &question)?;
+            requests += 1;
+            let script = machine.get(server, &path)?;
             if !script.contains(SECRET) {
                 break script;
             }
-            ensure!(asked < 10_000, "it may ask as often as it likes");
+            ensure!(requests < 10_000, "the machine is not limited");
         };
-        ensure!(asked > 30, "it may ask {} times only", asked - 1);
-        ensure!(script.contains(&reason), "it is told: {script}");
-        ensure!(script.contains("chain --replace"), "it is not told to ask again: {script}");
+        ensure!(requests > 30, "the limit is {} requests", requests - 1);
+        ensure!(script.contains(&reason), "no reason in: {script}");
+        ensure!(script.contains("chain --replace"), "no retry in: {script}");
         Ok(())
     })
 }

@@ -1,4 +1,4 @@
-//! The usual set-up of a test: storage, DHCP and volboot, and machines that are registered.
+//! [`Site`]: the usual set-up of a boot test: DHCP, volboot, storage and a registered machine.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,52 +9,52 @@ use crate::lab::Lab;
 use crate::lab::api::Api;
 use crate::lab::daemon::Daemon;
 use crate::lab::dhcp::{Dhcp, Rom};
-use crate::lab::snippets;
+use crate::lab::dhcp_configs;
 use crate::lab::target::{Export, Target};
 
-/// The name the machine's initiator has to have.
+/// The machine's initiator name.
 pub(crate) const INITIATOR: &str = "iqn.2026-01.lab.volboot:node-1";
-/// No step of a boot takes longer than this, even on a busy host.
+/// The time-out of a step of a boot, even on a busy host.
 pub(crate) const BOOT_LIMIT: Duration = Duration::from_secs(300);
-/// What happened is in volboot's log at once.
+/// The time-out of a log line.
 pub(crate) const LOG_LIMIT: Duration = Duration::from_secs(60);
 /// The machine's network card.
 pub(crate) const MAC: &str = "52:54:00:12:34:56";
 
-/// What a machine finds when it is switched on.
+/// A running site.
 pub(crate) struct Site {
-    /// volboot.
+    /// The volboot process.
     pub(crate) volboot: Daemon,
-    /// volboot's API.
+    /// A client of the API.
     pub(crate) api: Api,
-    _dhcp: Server,
+    _dhcp: DhcpServer,
 }
 
-/// The site's DHCP server: one for the test, or one as operators have it.
-enum Server {
+/// The site's DHCP server: the lab's, or one with a packaged configuration file.
+enum DhcpServer {
     Lab { _dhcp: Dhcp },
-    Snippet { _dhcp: snippets::Site },
+    Packaged { _dhcp: dhcp_configs::PackagedDhcp },
 }
 
 impl Site {
-    /// DHCP and volboot; `sections` stand in its configuration.
+    /// Starts the lab's DHCP server and volboot with additional `sections` in its configuration.
     pub(crate) fn open(lab: &Lab, rom: Rom, sections: &str) -> Result<Self> {
         let dhcp = Dhcp::start(lab, rom)?;
         let volboot = Daemon::start(lab, Path::new(env!("CARGO_BIN_EXE_volboot")), sections, None)?;
-        Ok(Self { volboot, api: Api::new()?, _dhcp: Server::Lab { _dhcp: dhcp } })
+        Ok(Self { volboot, api: Api::new()?, _dhcp: DhcpServer::Lab { _dhcp: dhcp } })
     }
 
-    /// volboot, with a DHCP server as operators have it.
-    pub(crate) fn with(volboot: Daemon, dhcp: snippets::Site) -> Result<Self> {
-        Ok(Self { volboot, api: Api::new()?, _dhcp: Server::Snippet { _dhcp: dhcp } })
+    /// A site with a packaged DHCP configuration.
+    pub(crate) fn with_packaged_dhcp(volboot: Daemon, dhcp: dhcp_configs::PackagedDhcp) -> Result<Self> {
+        Ok(Self { volboot, api: Api::new()?, _dhcp: DhcpServer::Packaged { _dhcp: dhcp } })
     }
 
-    /// volboot, with a DHCP server that was told what it needs.
+    /// A site with the lab's DHCP server.
     pub(crate) fn with_lab_dhcp(volboot: Daemon, dhcp: Dhcp) -> Result<Self> {
-        Ok(Self { volboot, api: Api::new()?, _dhcp: Server::Lab { _dhcp: dhcp } })
+        Ok(Self { volboot, api: Api::new()?, _dhcp: DhcpServer::Lab { _dhcp: dhcp } })
     }
 
-    /// Registers the machine with its volumes, the first of which it boots; returns the node's UUID.
+    /// Creates the machine's node with its volumes, the boot volume first; returns the node's UUID.
     pub(crate) fn register(&self, exports: &[&Export]) -> Result<String> {
         let node = self.api.create_node("node-1")?;
         self.api.create_port(&node, MAC)?;
@@ -66,18 +66,18 @@ impl Site {
     }
 }
 
-/// The folder with a newer iPXE than the distribution's, which `tests/lab/install` has fetched.
+/// The folder with a newer iPXE than the distribution's, downloaded by `tests/lab/install`.
 pub(crate) fn newer_ipxe() -> Result<PathBuf> {
     let newer = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("ipxe-trixie");
     ensure!(newer.join("snponly.efi").exists(), "no iPXE in {}: run `make setup`", newer.display());
     Ok(newer)
 }
 
-/// A target that offers all of `exports`.
-pub(crate) fn storage(lab: &Lab, exports: &[&Export]) -> Result<Target> {
+/// Starts a target with these exports.
+pub(crate) fn start_storage(lab: &Lab, exports: &[&Export]) -> Result<Target> {
     let mut target = Target::start(lab)?;
     for export in exports {
-        target.offer(export)?;
+        target.export(export)?;
     }
     Ok(target)
 }

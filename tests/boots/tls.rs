@@ -1,28 +1,28 @@
-//! Machines that come to volboot by TLS: every step of theirs but the first file, which firmware reads over TFTP.
+//! Boots over TLS: every request except the first file, which firmware reads over TFTP.
 //!
-//! They are UEFI machines with the iPXE of Debian 13, which asks for `autoexec.ipxe` beside the file it came from, and so
-//! learns volboot's URL from volboot. DHCP names the one without TLS, for all others.
+//! The machines are UEFI machines with the iPXE of Debian 13. This iPXE fetches `autoexec.ipxe` from its own directory,
+//! and so gets the HTTPS URL from volboot. DHCP names the HTTP URL, for all other machines.
 
 use std::path::Path;
 
 use anyhow::{Result, ensure};
 
-use crate::lab::authority::{Authority, Certificate};
+use crate::lab::ca::{Certificate, CertificateAuthority};
 use crate::lab::daemon::Daemon;
 use crate::lab::dhcp::{Dhcp, NAME, Rom};
-use crate::lab::machine::{Build, Firmware};
+use crate::lab::machine::{Firmware, MachineSpec};
 use crate::lab::network::SERVER;
 use crate::lab::target::Export;
 use crate::lab::volume::{Recipe, Volume};
 use crate::lab::{self, Lab};
-use crate::site::{BOOT_LIMIT, INITIATOR, LOG_LIMIT, MAC, Site, newer_ipxe, storage};
+use crate::site::{BOOT_LIMIT, INITIATOR, LOG_LIMIT, MAC, Site, newer_ipxe, start_storage};
 
-/// iPXE's "Connection reset" (error 0f0a60), which is what a portal without a listener gives.
+/// iPXE's "Connection reset" (error 0f0a60): no process listens on the portal.
 const NO_LISTENER: &str = "ipxe.org/0f0a60";
-/// iPXE's "Permission denied" (error 0216eb) if nothing that a server shows leads to who is trusted.
+/// iPXE's "Permission denied" (error 0216eb): the certificate chain leads to no trusted CA.
 const NOT_TRUSTED: &str = "error 0x216eb";
 
-/// volboot with this certificate, its machines told to come to `url`.
+/// Starts volboot with this certificate and this external URL.
 fn open(lab: &Lab, images: &Path, url: &str, certificate: &Certificate) -> Result<Site> {
     let dhcp = Dhcp::start(lab, Rom::FetchesScript)?;
     let binary = Path::new(env!("CARGO_BIN_EXE_volboot"));
@@ -30,81 +30,79 @@ fn open(lab: &Lab, images: &Path, url: &str, certificate: &Certificate) -> Resul
 }
 
 #[test]
-fn a_machine_reports_its_failures_and_boots_by_tls() -> Result<()> {
+fn reports_and_retries_over_tls() -> Result<()> {
     lab::run(|lab| {
-        let authority = Authority::new(lab)?;
-        let certificate = authority.certify(&format!("DNS:{NAME}"))?;
+        let ca = CertificateAuthority::new(lab)?;
+        let certificate = ca.issue(&format!("DNS:{NAME}"))?;
         let url = format!("https://{NAME}:8080");
-        let mut site =
-            open(lab, &authority.trusted_by(&newer_ipxe()?.join("snponly.efi"))?, &url, &certificate)?;
+        let mut site = open(lab, &ca.embed_ca(&newer_ipxe()?.join("snponly.efi"))?, &url, &certificate)?;
         let volume = Volume::bootable(lab, &Recipe::new("alpha", Firmware::Uefi))?;
         let export = Export::new(&volume, INITIATOR);
         site.register(&[&export])?;
 
-        let mut machine = Build::bare(Firmware::Uefi, MAC).power_on(lab)?;
-        machine.shows(&[&format!("{url}/boot/")], BOOT_LIMIT)?;
-        // There is no storage yet: it says so, and asks again.
-        machine.shows(&[NO_LISTENER], BOOT_LIMIT)?;
-        machine.shows(&[NO_LISTENER], BOOT_LIMIT)?;
-        site.volboot.logs(r#""step":"hook-0""#, LOG_LIMIT)?;
-        let _storage = storage(lab, &[&export])?;
-        machine.shows(&[&volume.boot_line()], BOOT_LIMIT)?;
-        site.volboot.logs(r#""step":"hooked""#, LOG_LIMIT)?;
-        ensure!(site.volboot.when(r#""tls":true"#).is_some(), "nothing came by TLS");
-        ensure!(site.volboot.when(r#""tls":false"#).is_none(), "something came without TLS");
+        let mut machine = MachineSpec::new(Firmware::Uefi, MAC).power_on(lab)?;
+        machine.wait_for(&[&format!("{url}/boot/")], BOOT_LIMIT)?;
+        // Without storage the machine reports the failure and retries.
+        machine.wait_for(&[NO_LISTENER], BOOT_LIMIT)?;
+        machine.wait_for(&[NO_LISTENER], BOOT_LIMIT)?;
+        site.volboot.wait_for_log(r#""step":"hook-0""#, LOG_LIMIT)?;
+        let _storage = start_storage(lab, &[&export])?;
+        machine.wait_for(&[&volume.boot_line()], BOOT_LIMIT)?;
+        site.volboot.wait_for_log(r#""step":"hooked""#, LOG_LIMIT)?;
+        ensure!(site.volboot.find_log_time(r#""tls":true"#).is_some(), "no request over TLS");
+        ensure!(site.volboot.find_log_time(r#""tls":false"#).is_none(), "a request without TLS");
         site.volboot.stop()
     })
 }
 
-/// iPXE names the address in the handshake as if it were a name (SNI), which TLS does not have: it is nothing to be told
-/// of at each request.
+/// iPXE sends the IP address as server name (SNI), which TLS forbids; this must not cause a log line per request.
 #[test]
-fn an_arm64_machine_boots_by_tls_from_an_address() -> Result<()> {
+fn arm64_machine_boots_over_tls_by_ip_address() -> Result<()> {
     lab::run(|lab| {
-        let authority = Authority::new(lab)?;
-        let certificate = authority.certify(&format!("IP:{SERVER}"))?;
-        let images = authority.trusted_by(&newer_ipxe()?.join("ipxe-arm64.efi"))?;
+        let ca = CertificateAuthority::new(lab)?;
+        let certificate = ca.issue(&format!("IP:{SERVER}"))?;
+        let images = ca.embed_ca(&newer_ipxe()?.join("ipxe-arm64.efi"))?;
         let site = open(lab, &images, &format!("https://{SERVER}:8080"), &certificate)?;
         let volume = Volume::bootable(lab, &Recipe::new("alpha", Firmware::UefiArm64))?;
         let export = Export::new(&volume, INITIATOR);
-        let _storage = storage(lab, &[&export])?;
+        let _storage = start_storage(lab, &[&export])?;
         site.register(&[&export])?;
 
-        let mut machine = Build::bare(Firmware::UefiArm64, MAC).power_on(lab)?;
-        machine.shows(&[&format!("https://{SERVER}:8080/boot/")], BOOT_LIMIT)?;
-        machine.shows(&[&volume.boot_line()], BOOT_LIMIT)?;
+        let mut machine = MachineSpec::new(Firmware::UefiArm64, MAC).power_on(lab)?;
+        machine.wait_for(&[&format!("https://{SERVER}:8080/boot/")], BOOT_LIMIT)?;
+        machine.wait_for(&[&volume.boot_line()], BOOT_LIMIT)?;
         let log = site.volboot.tail();
-        ensure!(log.contains("boot request") && !log.contains("SNI"), "it logged:\n{log}");
+        ensure!(log.contains("boot request") && !log.contains("SNI"), "unexpected log:\n{log}");
         Ok(())
     })
 }
 
 #[test]
-fn a_bios_machine_that_speaks_no_tls_boots_beside_them() -> Result<()> {
+fn bios_machine_boots_without_tls() -> Result<()> {
     lab::run(|lab| {
-        let certificate = Authority::new(lab)?.certify(&format!("DNS:{NAME}"))?;
+        let certificate = CertificateAuthority::new(lab)?.issue(&format!("DNS:{NAME}"))?;
         let mut site = open(lab, &newer_ipxe()?, &format!("https://{NAME}:8080"), &certificate)?;
         let volume = Volume::bootable(lab, &Recipe::new("alpha", Firmware::Bios))?;
         let export = Export::new(&volume, INITIATOR);
-        let _storage = storage(lab, &[&export])?;
+        let _storage = start_storage(lab, &[&export])?;
         site.register(&[&export])?;
 
-        let mut machine = Build::bare(Firmware::Bios, MAC).power_on(lab)?;
-        machine.shows(&[&volume.boot_line()], BOOT_LIMIT)?;
-        site.volboot.logs(r#""tls":false"#, LOG_LIMIT)?;
+        let mut machine = MachineSpec::new(Firmware::Bios, MAC).power_on(lab)?;
+        machine.wait_for(&[&volume.boot_line()], BOOT_LIMIT)?;
+        site.volboot.wait_for_log(r#""tls":false"#, LOG_LIMIT)?;
         Ok(())
     })
 }
 
 #[test]
-fn a_machine_that_does_not_trust_the_certificate_says_so_and_so_does_the_log() -> Result<()> {
+fn untrusted_certificate_is_on_console_and_in_the_log() -> Result<()> {
     lab::run(|lab| {
-        let certificate = Authority::new(lab)?.certify(&format!("DNS:{NAME}"))?;
+        let certificate = CertificateAuthority::new(lab)?.issue(&format!("DNS:{NAME}"))?;
         let mut site = open(lab, &newer_ipxe()?, &format!("https://{NAME}:8080"), &certificate)?;
 
-        let mut machine = Build::bare(Firmware::Uefi, MAC).power_on(lab)?;
-        machine.shows(&[NOT_TRUSTED], BOOT_LIMIT)?;
-        site.volboot.logs("no TLS came about", LOG_LIMIT)?;
+        let mut machine = MachineSpec::new(Firmware::Uefi, MAC).power_on(lab)?;
+        machine.wait_for(&[NOT_TRUSTED], BOOT_LIMIT)?;
+        site.volboot.wait_for_log("TLS handshake failed", LOG_LIMIT)?;
         Ok(())
     })
 }

@@ -1,137 +1,140 @@
-//! volboot is killed at every step of an attachment; what it left in Cinder is found, used, and let go in the end.
+//! Crash safety: volboot is killed at every step of an attachment, and recovers without orphans.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::Test;
-use crate::gate::{Gate, Moment};
-use crate::ground::Ground;
+use crate::fixture::Fixture;
 use crate::lab::cinder::await_until;
-use crate::machine::Told;
-use crate::stand::{Node, Stand};
+use crate::machine::BootResponse;
+use crate::proxy::{CrashProxy, Moment};
+use crate::setup::{Node, Setup};
 
 pub(crate) const TESTS: &[Test] = &[
-    ("killed_at_any_step_of_an_attachment_it_boots_and_leaves_nothing", killed_at_any_step),
-    ("killed_while_detaching_it_detaches", killed_while_detaching),
-    ("anothers_reservation_is_waited_for_across_crash_and_restart", anothers_reservation_is_waited_for),
-    ("anothers_reservation_survives_what_becomes_of_ours", anothers_reservation_survives),
+    ("a_kill_at_any_step_of_an_attachment_leaves_no_orphan", kill_at_any_step),
+    ("a_kill_during_detachment_does_not_stop_it", kill_during_detachment),
+    ("a_foreign_reservation_is_respected_across_crash_and_restart", wait_for_foreign_reservation),
+    ("a_foreign_reservation_survives_our_detachment", keep_foreign_reservation),
 ];
 
-/// What a first boot asks Cinder: list, reserve, export, complete.
+/// The calls of a first boot: list, reserve, export, complete.
 const CALLS: usize = 4;
 
-fn killed_at_any_step(ground: &mut Ground) -> Result<()> {
-    let gate = Gate::open()?;
-    let mut stand = Stand::behind(ground, Some(gate.endpoint.clone()))?;
-    let mut cuts = Vec::new();
+fn kill_at_any_step(fixture: &mut Fixture) -> Result<()> {
+    let proxy = CrashProxy::start()?;
+    let mut setup = Setup::with_endpoint(fixture, Some(proxy.endpoint.clone()))?;
+    let mut kills = Vec::new();
     for call in 1..=CALLS {
         for moment in [Moment::Before, Moment::After] {
-            let volume = stand.ground.owner.create_volume("chap")?;
-            let node = stand.deploy(0, &[&volume])?;
-            gate.kill_at(call, moment, stand.volboot.pid());
-            asks_until_the_kill(&mut stand, &node)?;
-            let cut = gate.was_cut().with_context(|| format!("there is no call {call}"))?;
-            stand.start_again()?;
-            node.machine.boots().with_context(|| format!("killed {cut}"))?;
-            stand.is_attached_once(&volume).with_context(|| format!("killed {cut}"))?;
-            stand.ends_well(&node, &volume).with_context(|| format!("killed {cut}"))?;
-            stand.delete(&node)?;
-            cuts.push(cut);
+            let volume = setup.fixture.owner.create_volume("chap")?;
+            let node = setup.deploy(0, &[&volume])?;
+            proxy.kill_at(call, moment, setup.volboot.pid());
+            boot_until_killed(&mut setup, &node)?;
+            let kill = proxy.take_kill().with_context(|| format!("there is no call {call}"))?;
+            setup.restart()?;
+            node.machine.boot_from_cinder().with_context(|| format!("killed {kill}"))?;
+            setup.expect_single_attachment(&volume).with_context(|| format!("killed {kill}"))?;
+            setup.tear_down_one(&node, &volume).with_context(|| format!("killed {kill}"))?;
+            setup.delete_node(&node)?;
+            kills.push(kill);
         }
     }
-    // Else a call was added, and this test does not know of it.
-    let volume = stand.ground.owner.create_volume("chap")?;
-    let node = stand.deploy(0, &[&volume])?;
-    gate.kill_at(CALLS + 1, Moment::Before, stand.volboot.pid());
-    node.machine.boots()?;
-    ensure!(gate.was_cut().is_none(), "a boot asks for more than {cuts:?}");
-    stand.ends_well(&node, &volume)
+    // Fails if volboot makes a call that this test does not cover.
+    let volume = setup.fixture.owner.create_volume("chap")?;
+    let node = setup.deploy(0, &[&volume])?;
+    proxy.kill_at(CALLS + 1, Moment::Before, setup.volboot.pid());
+    node.machine.boot_from_cinder()?;
+    ensure!(proxy.take_kill().is_none(), "a boot makes more calls than {kills:?}");
+    setup.tear_down_one(&node, &volume)
 }
 
-fn killed_while_detaching(ground: &mut Ground) -> Result<()> {
-    let gate = Gate::open()?;
-    let mut stand = Stand::behind(ground, Some(gate.endpoint.clone()))?;
+fn kill_during_detachment(fixture: &mut Fixture) -> Result<()> {
+    let proxy = CrashProxy::start()?;
+    let mut setup = Setup::with_endpoint(fixture, Some(proxy.endpoint.clone()))?;
     for moment in [Moment::Before, Moment::After] {
-        let volume = stand.ground.owner.create_volume("chap")?;
-        let node = stand.deploy(0, &[&volume])?;
-        node.machine.boots()?;
-        gate.kill_at(1, moment, stand.volboot.pid());
-        // It may be killed before it has answered: what it wrote down counts.
-        let _answer = stand.undeploy(&node);
-        stand.volboot.ended()?;
-        ensure!(gate.was_cut().is_some());
-        stand.start_again()?;
-        stand.is_free(&volume)?;
-        stand.ground.owner.delete_volume(&volume)?;
-        stand.delete(&node)?;
+        let volume = setup.fixture.owner.create_volume("chap")?;
+        let node = setup.deploy(0, &[&volume])?;
+        node.machine.boot_from_cinder()?;
+        proxy.kill_at(1, moment, setup.volboot.pid());
+        // The kill may precede the response; the record counts.
+        let _response = setup.undeploy(&node);
+        setup.volboot.wait_for_exit()?;
+        ensure!(proxy.take_kill().is_some());
+        setup.restart()?;
+        setup.expect_free(&volume)?;
+        setup.fixture.owner.delete_volume(&volume)?;
+        setup.delete_node(&node)?;
     }
     Ok(())
 }
 
-/// It has the volume to itself: the machine waits for it, and nobody takes it away.
-fn anothers_reservation_is_waited_for(ground: &mut Ground) -> Result<()> {
-    let gate = Gate::open()?;
-    let mut stand = Stand::behind(ground, Some(gate.endpoint.clone()))?;
-    let volume = stand.ground.owner.create_volume("chap")?;
-    let node = stand.deploy(0, &[&volume])?;
-    let theirs = stand.ground.owner.reserve(&volume)?;
-    // Cinder has said no to our own, and volboot does not know it.
-    gate.kill_at(2, Moment::After, stand.volboot.pid());
-    asks_until_the_kill(&mut stand, &node)?;
-    ensure!(gate.was_cut().is_some_and(|cut| cut.contains("POST")));
+/// A foreign reservation blocks the volume: the machine waits, and volboot does not delete the reservation.
+fn wait_for_foreign_reservation(fixture: &mut Fixture) -> Result<()> {
+    let proxy = CrashProxy::start()?;
+    let mut setup = Setup::with_endpoint(fixture, Some(proxy.endpoint.clone()))?;
+    let volume = setup.fixture.owner.create_volume("chap")?;
+    let node = setup.deploy(0, &[&volume])?;
+    let foreign = setup.fixture.owner.reserve(&volume)?;
+    // Cinder refuses volboot's reservation, and the kill loses the response.
+    proxy.kill_at(2, Moment::After, setup.volboot.pid());
+    boot_until_killed(&mut setup, &node)?;
+    ensure!(proxy.take_kill().is_some_and(|kill| kill.contains("POST")));
     for _ in 0..2 {
-        stand.start_again()?;
-        node.machine.waits_because(&theirs)?;
-        stand.volboot.stop()?;
+        setup.restart()?;
+        node.machine.expect_wait(&foreign)?;
+        setup.volboot.stop()?;
     }
-    ensure!(states(&stand, &volume)? == [(theirs.clone(), "reserved".to_owned())]);
-    stand.start_again()?;
-    stand.ground.owner.detach(&theirs)?;
-    node.machine.boots()?;
-    stand.is_attached_once(&volume)?;
-    stand.ends_well(&node, &volume)
+    ensure!(attachment_states(&setup, &volume)? == [(foreign.clone(), "reserved".to_owned())]);
+    setup.restart()?;
+    setup.fixture.owner.detach(&foreign)?;
+    node.machine.boot_from_cinder()?;
+    setup.expect_single_attachment(&volume)?;
+    setup.tear_down_one(&node, &volume)
 }
 
-/// It shares the volume with a node that comes and goes.
-fn anothers_reservation_survives(ground: &mut Ground) -> Result<()> {
-    let gate = Gate::open()?;
-    let mut stand = Stand::behind(ground, Some(gate.endpoint.clone()))?;
-    let volume = stand.ground.owner.create_volume("multiattach")?;
-    let node = stand.deploy(0, &[&volume])?;
-    node.machine.boots()?;
-    let ours = stand.is_attached_once(&volume)?;
-    let theirs = stand.ground.owner.reserve(&volume)?;
-    gate.kill_at(1, Moment::After, stand.volboot.pid());
-    asks_until_the_kill(&mut stand, &node)?;
-    ensure!(gate.was_cut().is_some_and(|cut| cut.contains("PUT")));
-    stand.start_again()?;
-    node.machine.boots()?;
-    let mut both = [(ours, "attached".to_owned()), (theirs.clone(), "reserved".to_owned())];
+/// The foreign reservation is on a multi-attachable volume, which a node attaches and detaches.
+fn keep_foreign_reservation(fixture: &mut Fixture) -> Result<()> {
+    let proxy = CrashProxy::start()?;
+    let mut setup = Setup::with_endpoint(fixture, Some(proxy.endpoint.clone()))?;
+    let volume = setup.fixture.owner.create_volume("multiattach")?;
+    let node = setup.deploy(0, &[&volume])?;
+    node.machine.boot_from_cinder()?;
+    let ours = setup.expect_single_attachment(&volume)?;
+    let foreign = setup.fixture.owner.reserve(&volume)?;
+    proxy.kill_at(1, Moment::After, setup.volboot.pid());
+    boot_until_killed(&mut setup, &node)?;
+    ensure!(proxy.take_kill().is_some_and(|kill| kill.contains("PUT")));
+    setup.restart()?;
+    node.machine.boot_from_cinder()?;
+    let mut both = [(ours, "attached".to_owned()), (foreign.clone(), "reserved".to_owned())];
     both.sort();
-    let there = states(&stand, &volume)?;
-    ensure!(there == both, "{there:?}");
-    stand.undeploy(&node)?;
-    let last = [(theirs.clone(), "reserved".to_owned())];
-    await_until("only theirs to be there", || Ok(states(&stand, &volume)? == last))?;
-    stand.ground.owner.detach(&theirs)?;
-    stand.is_free(&volume)?;
-    stand.ground.owner.delete_volume(&volume)
+    let present = attachment_states(&setup, &volume)?;
+    ensure!(present == both, "{present:?}");
+    setup.undeploy(&node)?;
+    let last = [(foreign.clone(), "reserved".to_owned())];
+    await_until("only the foreign reservation to be left", || {
+        Ok(attachment_states(&setup, &volume)? == last)
+    })?;
+    setup.fixture.owner.detach(&foreign)?;
+    setup.expect_free(&volume)?;
+    setup.fixture.owner.delete_volume(&volume)
 }
 
-/// A machine asks, which is the end of volboot.
-fn asks_until_the_kill(stand: &mut Stand<'_>, node: &Node) -> Result<()> {
-    // On a busy host it may have told the machine to wait before.
-    if let Ok(told @ (Told::Boot(_) | Told::No(_))) = node.machine.ask_first() {
-        bail!("it was told {told:?}");
+/// Sends a boot request, during which volboot is killed.
+fn boot_until_killed(setup: &mut Setup<'_>, node: &Node) -> Result<()> {
+    // On a busy host, the machine may get a wait response before the kill.
+    if let Ok(response @ (BootResponse::Boot(_) | BootResponse::Refused(_))) = node.machine.request_first() {
+        bail!("unexpected response: {response:?}");
     }
-    stand.volboot.ended()
+    setup.volboot.wait_for_exit()
 }
 
-/// A volume's attachments, and in which state they are.
-fn states(stand: &Stand<'_>, volume: &str) -> Result<Vec<(String, String)>> {
+/// The ids and states of the attachments of a volume.
+fn attachment_states(setup: &Setup<'_>, volume: &str) -> Result<Vec<(String, String)>> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let all = stand.ground.owner.attachments(volume)?;
-    let mut all: Vec<_> = all.iter().map(|one| (text(&one["id"]), text(&one["status"]))).collect();
+    let all = setup.fixture.owner.attachments(volume)?;
+    let mut all: Vec<_> =
+        all.iter().map(|attachment| (text(&attachment["id"]), text(&attachment["status"]))).collect();
     all.sort();
     Ok(all)
 }

@@ -1,6 +1,7 @@
-//! A machine as far as volboot sees one: it asks as iPXE does, waits when it is told to, and logs in to its volumes.
+//! A simulated machine: sends boot requests like iPXE, waits when asked to, and logs in to its volumes.
 //!
-//! It has no firmware and boots nothing, so it is there in no time; [`crate::boots`] has machines that do.
+//! A simulated machine has no firmware and boots nothing, which makes it fast. [`crate::boots`] has emulated
+//! machines.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,16 +9,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::lab::initiator::{LET_IN, log_in};
+use crate::lab::initiator::{LOGIN_OK, log_in};
 use crate::lab::network::SERVER;
 use crate::lab::target::Account;
 
-/// How long iPXE waits for an answer.
+/// iPXE's time-out for a response.
 const LIMIT: Duration = Duration::from_secs(20);
-/// Between two boots of a machine that is switched off and on again.
+/// The pause between two boots.
 const PAUSE: Duration = Duration::from_secs(1);
-/// No cloud takes longer to come back here.
-const LONGEST_WAIT: Duration = Duration::from_secs(90);
+/// The time limit for the recovery of the cloud.
+const MAX_WAIT: Duration = Duration::from_secs(90);
 
 /// A machine.
 pub(crate) struct Machine {
@@ -26,44 +27,44 @@ pub(crate) struct Machine {
     runtime: Runtime,
 }
 
-/// What it was told.
+/// The response to a boot request.
 #[derive(Debug)]
-pub(crate) enum Told {
-    /// To boot.
+pub(crate) enum BootResponse {
+    /// A boot script.
     Boot(Boot),
-    /// To ask again.
+    /// A request to retry.
     Wait {
-        /// Why.
+        /// The reason.
         reason: String,
-        /// When.
+        /// The delay before the retry.
         pause: Duration,
-        /// Where.
-        again: String,
+        /// The URL of the retry.
+        url: String,
     },
-    /// Not to boot.
-    No(String),
+    /// A refusal, with the reason.
+    Refused(String),
 }
 
-/// A script that boots.
+/// A parsed boot script.
 #[derive(Debug)]
 pub(crate) struct Boot {
     initiator: String,
-    /// Its volumes, in order.
+    /// The volumes, in order.
     pub(crate) hooks: Vec<Hook>,
-    /// What it shows on the console.
-    pub(crate) said: Vec<String>,
+    /// The console messages.
+    pub(crate) console: Vec<String>,
 }
 
-/// A volume that is hooked.
+/// A hooked volume.
 #[derive(Debug)]
 pub(crate) struct Hook {
-    /// Whom it logs in as, if the target wants to know.
+    /// The CHAP account, if the target requires one.
     pub(crate) account: Option<Account>,
-    /// Portal, target and LUN, as often as there are paths.
+    /// The paths, each with portal, target and LUN.
     pub(crate) paths: Vec<Path>,
 }
 
-/// A way to a volume.
+/// A path to a volume.
 #[derive(Debug)]
 pub(crate) struct Path {
     /// Address and port.
@@ -73,7 +74,7 @@ pub(crate) struct Path {
 }
 
 impl Machine {
-    /// A machine with this network card.
+    /// A machine with this MAC address.
     pub(crate) fn new(mac: &str) -> Result<Self> {
         volboot::tls::install_provider();
         let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -81,116 +82,123 @@ impl Machine {
         Ok(Self { mac: mac.replace(':', "-"), http, runtime })
     }
 
-    /// Is switched on: asks for the script that is the same for all, then for its own, and does as it is told until it
-    /// boots or may not.
-    pub(crate) fn switch_on(&self) -> Result<Told> {
-        self.follow(self.ask_first()?)
+    /// Starts a boot session: requests the common script, then the machine's own, and retries until a boot or a
+    /// refusal.
+    pub(crate) fn switch_on(&self) -> Result<BootResponse> {
+        self.follow(self.request_first()?)
     }
 
-    /// Does as it is told until it boots or may not.
-    pub(crate) fn follow(&self, mut told: Told) -> Result<Told> {
-        let deadline = Instant::now() + LONGEST_WAIT;
-        while let Told::Wait { pause, again, reason } = told {
-            ensure!(Instant::now() < deadline, "it still waits: {reason}");
+    /// Retries as asked until a boot or a refusal.
+    pub(crate) fn follow(&self, mut response: BootResponse) -> Result<BootResponse> {
+        let deadline = Instant::now() + MAX_WAIT;
+        while let BootResponse::Wait { pause, url, reason } = response {
+            ensure!(Instant::now() < deadline, "the machine still waits: {reason}");
             thread::sleep(pause);
-            told = self.ask(&again)?;
+            response = self.request_script(&url)?;
         }
-        Ok(told)
+        Ok(response)
     }
 
-    /// Is switched on until it boots from volumes for which Cinder was asked; all of them let it in.
-    pub(crate) fn boots(&self) -> Result<Boot> {
-        let deadline = Instant::now() + LONGEST_WAIT;
+    /// Boots until the connections are current, and logs in to all volumes.
+    pub(crate) fn boot_from_cinder(&self) -> Result<Boot> {
+        let deadline = Instant::now() + MAX_WAIT;
         loop {
             match self.switch_on()? {
-                Told::Boot(boot) if !boot.is_last_known() => {
+                BootResponse::Boot(boot) if !boot.is_last_known() => {
                     boot.log_in()?;
                     return Ok(boot);
                 }
-                Told::Boot(boot) => {
-                    ensure!(Instant::now() < deadline, "Cinder is not asked: {:?}", boot.said);
+                BootResponse::Boot(boot) => {
+                    ensure!(
+                        Instant::now() < deadline,
+                        "the connections are still last known ones: {:?}",
+                        boot.console
+                    );
                 }
-                other => bail!("it does not boot: {other:?}"),
+                other => bail!("the machine does not boot: {other:?}"),
             }
             thread::sleep(PAUSE);
         }
     }
 
-    /// Is switched on, and must be told to wait, in the end for a reason with these words in it.
-    pub(crate) fn waits_because(&self, words: &str) -> Result<()> {
-        let deadline = Instant::now() + LONGEST_WAIT;
-        let mut told = self.ask_first()?;
+    /// Starts a boot session and expects a wait, in the end with this text in the reason.
+    pub(crate) fn expect_wait(&self, text: &str) -> Result<()> {
+        let deadline = Instant::now() + MAX_WAIT;
+        let mut response = self.request_first()?;
         loop {
-            match told {
-                Told::Wait { reason, .. } if reason.contains(words) => return Ok(()),
-                Told::Wait { reason, pause, again } => {
-                    ensure!(Instant::now() < deadline, "it waits for another reason: {reason}");
+            match response {
+                BootResponse::Wait { reason, .. } if reason.contains(text) => return Ok(()),
+                BootResponse::Wait { reason, pause, url } => {
+                    ensure!(Instant::now() < deadline, "the machine waits for another reason: {reason}");
                     thread::sleep(pause);
-                    told = self.ask(&again)?;
+                    response = self.request_script(&url)?;
                 }
-                other => bail!("it does not wait: {other:?}"),
+                other => bail!("the machine does not wait: {other:?}"),
             }
         }
     }
 
-    /// Is switched on, and must not boot.
-    pub(crate) fn is_refused(&self) -> Result<String> {
+    /// Starts a boot session and expects a refusal; returns the reason.
+    pub(crate) fn expect_refusal(&self) -> Result<String> {
         match self.switch_on()? {
-            Told::No(reason) => Ok(reason),
-            other => bail!("it is not refused: {other:?}"),
+            BootResponse::Refused(reason) => Ok(reason),
+            other => bail!("the machine is not refused: {other:?}"),
         }
     }
 
-    /// What it is told first after it was switched on.
-    pub(crate) fn ask_first(&self) -> Result<Told> {
-        let gathering = self.get("boot.ipxe")?;
-        let journey = gathering.split_once("journey=").and_then(|(_, rest)| rest.split('&').next());
+    /// Starts a boot session; returns the first response.
+    pub(crate) fn request_first(&self) -> Result<BootResponse> {
+        let script = self.get("boot.ipxe")?;
+        let journey = script.split_once("journey=").and_then(|(_, rest)| rest.split('&').next());
         let journey = journey.context("no journey in boot.ipxe")?;
-        self.ask(&format!("{}?macs={}&platform=pcbios&journey={journey}&try=1", self.mac, self.mac))
+        self.request_script(&format!(
+            "{}?macs={}&platform=pcbios&journey={journey}&try=1",
+            self.mac, self.mac
+        ))
     }
 
-    /// What it is told there.
-    pub(crate) fn ask(&self, url: &str) -> Result<Told> {
+    /// Requests a script at this URL.
+    pub(crate) fn request_script(&self, url: &str) -> Result<BootResponse> {
         let script = self.get(&format!("boot/{url}"))?;
-        Told::read(&script).with_context(|| format!("it was told:\n{script}"))
+        BootResponse::read(&script).with_context(|| format!("in the script:\n{script}"))
     }
 
     fn get(&self, path: &str) -> Result<String> {
         let url = format!("http://{SERVER}:8080/{path}");
         self.runtime.block_on(async {
-            let answer = self.http.get(&url).send().await?;
-            Ok(answer.error_for_status()?.text().await?)
+            let response = self.http.get(&url).send().await?;
+            Ok(response.error_for_status()?.text().await?)
         })
     }
 }
 
-impl Told {
+impl BootResponse {
     fn read(script: &str) -> Result<Self> {
-        let said: Vec<String> = script
+        let console: Vec<String> = script
             .lines()
             .filter_map(|line| line.strip_prefix("echo volboot: "))
             .map(str::to_owned)
             .collect();
-        let first = said.first().context("it says nothing")?.clone();
+        let first = console.first().context("no console message")?.clone();
         if script.contains("\nsanboot ") {
-            return Ok(Self::Boot(Boot::read(script, said)?));
+            return Ok(Self::Boot(Boot::read(script, console)?));
         }
-        let pause = said.iter().find_map(|line| line.strip_prefix("asking again in ")?.strip_suffix(" s"));
-        let Some(pause) = pause else { return Ok(Self::No(first)) };
-        let again = word_after(script, "chain --replace --autofree ").context("nowhere to ask again")?;
-        Ok(Self::Wait { reason: first, pause: Duration::from_secs(pause.parse()?), again })
+        let pause = console.iter().find_map(|line| line.strip_prefix("retrying in ")?.strip_suffix(" s"));
+        let Some(pause) = pause else { return Ok(Self::Refused(first)) };
+        let url = word_after(script, "chain --replace --autofree ").context("no URL for the retry")?;
+        Ok(Self::Wait { reason: first, pause: Duration::from_secs(pause.parse()?), url })
     }
 }
 
 impl Boot {
-    fn read(script: &str, said: Vec<String>) -> Result<Self> {
+    fn read(script: &str, console: Vec<String>) -> Result<Self> {
         let initiator = word_after(script, "set initiator-iqn ").context("no initiator name")?;
         let (mut hooks, mut username, mut password) = (Vec::new(), None, None);
         for line in script.lines() {
             if let Some(hex) = line.strip_prefix("set username:hex ") {
-                username = Some(text_of(hex)?);
+                username = Some(decode_hex(hex)?);
             } else if let Some(hex) = line.strip_prefix("set password:hex ") {
-                password = Some(text_of(hex)?);
+                password = Some(decode_hex(hex)?);
             } else if line.starts_with("clear username") {
                 (username, password) = (None, None);
             } else if line.starts_with("sanhook ") {
@@ -200,29 +208,29 @@ impl Boot {
                 hooks.push(Hook { account, paths: paths.collect::<Result<_>>()? });
             }
         }
-        ensure!(!hooks.is_empty(), "no volume");
-        Ok(Self { initiator, hooks, said })
+        ensure!(!hooks.is_empty(), "no volume is hooked");
+        Ok(Self { initiator, hooks, console })
     }
 
     /// Logs in to every volume on every path.
     pub(crate) fn log_in(&self) -> Result<()> {
         for hook in &self.hooks {
             for Path { portal, target, lun } in &hook.paths {
-                let said = log_in(&self.initiator, portal, target, *lun, hook.account.as_ref())?;
-                ensure!(said.contains(LET_IN), "{portal} said: {said}");
+                let output = log_in(&self.initiator, portal, target, *lun, hook.account.as_ref())?;
+                ensure!(output.contains(LOGIN_OK), "login at {portal}: {output}");
             }
         }
         Ok(())
     }
 
-    /// Whether the console tells that these are the connections of an earlier boot.
+    /// Whether the console announces last known connections.
     pub(crate) fn is_last_known(&self) -> bool {
-        self.said.iter().any(|line| line.contains("booting from the connection of"))
+        self.console.iter().any(|line| line.contains("booting from the last known connection of"))
     }
 }
 
 impl Hook {
-    /// The portals by which it is reached.
+    /// The portals of the volume.
     pub(crate) fn portals(&self) -> Vec<&str> {
         self.paths.iter().map(|path| path.portal.as_str()).collect()
     }
@@ -232,7 +240,7 @@ impl Path {
     /// `iscsi:<address>::<port>:<lun in hexadecimal>:<target>` (RFC 4173, section 5).
     fn read(uri: &str) -> Result<Self> {
         let mut words = uri.splitn(6, ':').skip(1);
-        let mut next = || words.next().with_context(|| format!("too little in {uri}"));
+        let mut next = || words.next().with_context(|| format!("missing field in {uri}"));
         let (address, _protocol, port, lun, target) = (next()?, next()?, next()?, next()?, next()?);
         let lun = u64::from_str_radix(lun, 16)?;
         Ok(Self { portal: format!("{address}:{port}"), target: target.to_owned(), lun })
@@ -244,8 +252,8 @@ fn word_after(script: &str, before: &str) -> Option<String> {
     rest.split_whitespace().next().map(str::to_owned)
 }
 
-/// `61:62` is "ab".
-fn text_of(hex: &str) -> Result<String> {
+/// Decodes `61:62` to "ab".
+fn decode_hex(hex: &str) -> Result<String> {
     let bytes = hex.split(':').map(|byte| u8::from_str_radix(byte, 16));
     Ok(String::from_utf8(bytes.collect::<Result<_, _>>()?)?)
 }

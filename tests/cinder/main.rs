@@ -1,25 +1,24 @@
-//! Machines whose volumes are in Cinder: a real Keystone, a real Cinder and a real iSCSI target, all of which fail in
-//! turn.
+//! Boots from volumes in a real Cinder, with a real Keystone and a real iSCSI target, each of which fails in turn.
 //!
-//! Needs root, for network namespaces; `make test` sees to that, to the packages, and to the cloud's programs. One
-//! cloud serves all tests, one after the other, for it takes a while to start. So they run on one thread, to which the
-//! lab belongs, and not in Rust's own harness, which gives each test a thread.
+//! Needs root, for network namespaces. `make test` provides root, the packages and the cloud's programs. The cloud is
+//! slow to start, so one cloud serves all tests, in sequence. They run on the one thread to which the lab belongs,
+//! and therefore not in Rust's harness, which starts a thread for each test.
 
 #[path = "../lab/mod.rs"]
 mod lab;
 
-mod away;
 mod boots;
-mod callers;
 mod changes;
 mod crashes;
-mod gate;
-mod ground;
+mod fixture;
 mod machine;
-#[allow(dead_code, reason = "its scripts are for the tests of clients")]
+mod outages;
+mod proxy;
+#[allow(dead_code, reason = "the scripts in this module are for the client tests")]
 #[path = "../clients/python.rs"]
 mod python;
-mod stand;
+mod roles;
+mod setup;
 mod storage;
 mod volumes;
 
@@ -30,44 +29,44 @@ use std::thread;
 use anyhow::Result;
 use libtest_mimic::{Arguments, Conclusion, Trial};
 
-use ground::Ground;
+use fixture::Fixture;
 use lab::Lab;
 
-/// A test: its name, and what it does.
-type Test = (&'static str, fn(&mut Ground) -> Result<()>);
+/// The name and the function of a test.
+type Test = (&'static str, fn(&mut Fixture) -> Result<()>);
 
 const TESTS: &[&[Test]] = &[
     storage::TESTS,
-    callers::TESTS,
+    roles::TESTS,
     boots::TESTS,
     changes::TESTS,
     volumes::TESTS,
     crashes::TESTS,
-    away::TESTS,
+    outages::TESTS,
 ];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let directory = lab::directory().expect("a directory");
+    let directory = lab::create_directory().expect("the directory is created");
     let path = directory.path().to_owned();
     let thread = thread::spawn(move || {
-        // Started by the first test that is to run, ended after the last.
-        let ground = Arc::new(Mutex::new(None));
+        // Started by the first selected test, stopped after the last.
+        let fixture = Arc::new(Mutex::new(None));
         let trials = TESTS.iter().copied().flatten().map(|&(name, test)| {
-            let (ground, path) = (Arc::clone(&ground), path.clone());
+            let (fixture, path) = (Arc::clone(&fixture), path.clone());
             Trial::test(name, move || {
-                // A test that has panicked has left nothing that `prepare` does not set right.
-                let mut ground = ground.lock().unwrap_or_else(PoisonError::into_inner);
-                let ground = ground.get_or_insert_with(|| {
-                    let opened = Lab::open(&path).and_then(Ground::open);
-                    opened.map_err(|error| format!("there is no cloud to test with: {error:#}"))
+                // `prepare` cleans up after a test that panicked.
+                let mut fixture = fixture.lock().unwrap_or_else(PoisonError::into_inner);
+                let fixture = fixture.get_or_insert_with(|| {
+                    let opened = Lab::open(&path).and_then(Fixture::open);
+                    opened.map_err(|error| format!("cannot start the cloud: {error:#}"))
                 });
-                let ground = ground.as_mut().map_err(|reason| reason.clone())?;
-                ground.prepare()?;
-                Ok(test(ground).map_err(|error| {
-                    // At once, for there is more to come and it takes a while.
+                let fixture = fixture.as_mut().map_err(|reason| reason.clone())?;
+                fixture.prepare()?;
+                Ok(test(fixture).map_err(|error| {
+                    // Printed at once: the remaining tests take a while.
                     eprintln!("{name}: {error:#}");
-                    format!("{}\n{error:#}", ground.cloud.last_words())
+                    format!("{}\n{error:#}", fixture.cloud.log_tails())
                 })?)
             })
         });

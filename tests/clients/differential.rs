@@ -1,7 +1,7 @@
-//! A real Ironic beside volboot: the same requests to both, and the answers compared.
+//! Differential test: sends the same requests to a real Ironic and to volboot, and compares the responses.
 //!
-//! Status, headers and the shape of the body must be the same; where they are not, and that is meant, the request
-//! stands in `differences.toml` with the reason. A difference that is gone must leave that file.
+//! Status, headers and the shape of the body must be equal. `differences.toml` lists the deliberate differences with
+//! reasons. An entry without an actual difference fails the test.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,20 +14,20 @@ use serde_json::{Value, json};
 use crate::daemon::{Daemon, site};
 use crate::ironic::Ironic;
 
-/// How long a verb may take to end.
+/// The time limit of a provision verb.
 const LIMIT: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// An answer, as far as it is compared.
+/// The compared parts of a response.
 #[derive(Debug, PartialEq)]
-struct Answer {
+struct ComparedResponse {
     status: u16,
     headers: BTreeMap<&'static str, String>,
     shape: Value,
 }
 
-impl Answer {
-    async fn of(response: Response, base: SocketAddr) -> (Self, Value) {
+impl ComparedResponse {
+    async fn read(response: Response, base: SocketAddr) -> (Self, Value) {
         let status = response.status().as_u16();
         let header =
             |name| response.headers().get(name).map(|value| value.to_str().expect("text").to_owned());
@@ -45,76 +45,77 @@ impl Answer {
         let body = response.text().await.expect("a body");
         let body: Value =
             if body.is_empty() { Value::Null } else { serde_json::from_str(&body).expect("JSON") };
-        // A record's own UUID is made up where none was given.
+        // The server generates a UUID for a record created without one.
         if let (Some(location), Some(uuid)) = (headers.get_mut("location"), body["uuid"].as_str()) {
             *location = location.replace(uuid, "UUID");
         }
-        let shape = if status < 400 { shape(&body) } else { error_shape(&body) };
+        let shape = if status < 400 { json_shape(&body) } else { error_json_shape(&body) };
         (Self { status, headers, shape }, body)
     }
 }
 
-/// A value without what is in it: names of types for values, and the keys of objects.
-fn shape(value: &Value) -> Value {
+/// Reduces a value to its shape: the names of types, and the keys of objects.
+fn json_shape(value: &Value) -> Value {
     match value {
         Value::Null => json!("null"),
         Value::Bool(_) => json!("boolean"),
         Value::Number(_) => json!("number"),
         Value::String(_) => json!("string"),
-        // How many interfaces a driver has is a matter of configuration.
+        // The number of a driver's interfaces depends on the configuration.
         Value::Array(items) if items.iter().all(Value::is_string) => json!(["string"]),
-        Value::Array(items) => items.iter().map(shape).collect(),
+        Value::Array(items) => items.iter().map(json_shape).collect(),
         Value::Object(map) => {
-            // Ironic locks a node for the length of a request, and its answer shows the lock; and it takes notes.
-            let kept = map.iter().filter(|(key, _)| *key != "reservation" && *key != "driver_internal_info");
-            kept.map(|(key, value)| (key.clone(), shape(value))).collect()
+            // Ironic's responses show the node's lock during the request and the driver's internal notes.
+            let compared =
+                map.iter().filter(|(key, _)| *key != "reservation" && *key != "driver_internal_info");
+            compared.map(|(key, value)| (key.clone(), json_shape(value))).collect()
         }
     }
 }
 
-/// An error is an object with one text in which there is an object again. What that holds depends, in Ironic, on
-/// which layer found the fault.
-fn error_shape(body: &Value) -> Value {
+/// Reduces an error to its shape: an object with a string that contains another object. In Ironic, the content of
+/// the inner object depends on the layer that reports the error.
+fn error_json_shape(body: &Value) -> Value {
     let inner = body["error_message"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
     json!({"error_message": inner.is_some_and(|inner| inner.is_object()), "keys": body.as_object().map(serde_json::Map::len)})
 }
 
-/// A difference that is meant.
+/// A deliberate difference.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Difference {
+struct KnownDifference {
     request: String,
-    /// What differs: `status`, `headers` or `shape`. Where the status differs, the rest does, too.
-    part: Part,
-    #[expect(dead_code, reason = "for people")]
+    /// The first difference of `status`, `headers` and `shape`. A different status implies other differences.
+    part: DifferingPart,
+    #[expect(dead_code, reason = "for maintainers")]
     reason: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Part {
+enum DifferingPart {
     Status,
     Headers,
     Shape,
 }
 
 #[derive(Debug, Deserialize)]
-struct Differences {
-    difference: Vec<Difference>,
+struct KnownDifferences {
+    difference: Vec<KnownDifference>,
 }
 
-fn difference(ironic: &Answer, ours: &Answer) -> Option<Part> {
-    if ironic.status != ours.status {
-        Some(Part::Status)
-    } else if !ironic.headers.iter().all(|(name, value)| ours.headers.get(name) == Some(value)) {
-        // What Ironic's routing refuses lacks the version headers; ours has them.
-        Some(Part::Headers)
+fn first_difference(ironic: &ComparedResponse, volboot_response: &ComparedResponse) -> Option<DifferingPart> {
+    if ironic.status != volboot_response.status {
+        Some(DifferingPart::Status)
+    } else if !ironic.headers.iter().all(|(name, value)| volboot_response.headers.get(name) == Some(value)) {
+        // Ironic's routing errors lack the version headers; volboot's errors have them.
+        Some(DifferingPart::Headers)
     } else {
-        (ironic.shape != ours.shape).then_some(Part::Shape)
+        (ironic.shape != volboot_response.shape).then_some(DifferingPart::Shape)
     }
 }
 
-/// One request of the file, with its words in braces replaced.
+/// One request of the file, with the names in braces replaced by UUIDs.
 struct Exchange {
     text: String,
     version: Option<String>,
@@ -126,14 +127,14 @@ struct Exchange {
 impl Exchange {
     fn parse(line: &str) -> Self {
         let mut words = line.splitn(4, ' ');
-        let mut next = || words.next().map(expanded);
+        let mut next = || words.next().map(expand_uuids);
         let version = next().filter(|version| version != "-");
         let method = next().expect("a method").parse().expect("a method");
         let path = next().expect("a path");
         Self { text: line.to_owned(), version, method, path, body: next() }
     }
 
-    async fn send(&self, client: &Client, server: SocketAddr) -> (Answer, Value) {
+    async fn send(&self, client: &Client, server: SocketAddr) -> (ComparedResponse, Value) {
         let url = format!("http://{server}{}", self.path);
         let mut request = client.request(self.method.clone(), url).header("content-type", "application/json");
         if let Some(version) = &self.version {
@@ -142,20 +143,20 @@ impl Exchange {
         if let Some(body) = &self.body {
             request = request.body(body.clone());
         }
-        Answer::of(request.send().await.expect("an answer"), server).await
+        ComparedResponse::read(request.send().await.expect("a response"), server).await
     }
 }
 
-/// `{n1}` and the like are UUIDs.
-fn expanded(text: &str) -> String {
+/// Replaces names in braces, such as `{n1}`, by fixed UUIDs.
+fn expand_uuids(text: &str) -> String {
     let names = ["none", "n1", "n2", "n3", "h1", "i1", "p1", "g1", "c1", "t1"];
     names.iter().enumerate().fold(text.to_owned(), |text, (number, name)| {
         text.replace(&format!("{{{name}}}"), &format!("0000000{number}-0000-4000-8000-000000000000"))
     })
 }
 
-/// Waits until a node has come to the end of a verb.
-async fn settled(client: &Client, server: SocketAddr, node: &str, state: &str) {
+/// Waits until a node has reached a state and is idle.
+async fn wait_for_state(client: &Client, server: SocketAddr, node: &str, state: &str) {
     let exchange = Exchange::parse(&format!("1.33 GET /v1/nodes/{node}"));
     let deadline = Instant::now() + LIMIT;
     loop {
@@ -172,39 +173,44 @@ async fn settled(client: &Client, server: SocketAddr, node: &str, state: &str) {
 }
 
 #[tokio::test]
-async fn volboot_answers_as_ironic_does() {
+async fn responses_match_ironics() {
     let site = site("");
     let (ironic, volboot) = (Ironic::start().await, Daemon::start(site.path()));
     volboot::tls::install_provider();
     let client = Client::new();
-    let meant: Differences = toml::from_str(include_str!("differences.toml")).expect("a list of differences");
-    let (mut wrong, mut total, mut errors, mut used) = (Vec::new(), 0, 0, 0);
+    let known: KnownDifferences =
+        toml::from_str(include_str!("differences.toml")).expect("a list of differences");
+    let (mut failures, mut total, mut errors, mut used) = (Vec::new(), 0, 0, 0);
     for line in
         include_str!("exchanges.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'))
     {
         if let Some(wait) = line.strip_prefix("wait ") {
             let (node, state) = wait.split_once(' ').expect("a node and a state");
-            settled(&client, ironic.address, node, state).await;
-            settled(&client, volboot.api, node, state).await;
+            wait_for_state(&client, ironic.address, node, state).await;
+            wait_for_state(&client, volboot.api, node, state).await;
             continue;
         }
         let exchange = Exchange::parse(line);
-        let (theirs, their_body) = exchange.send(&client, ironic.address).await;
-        let (ours, our_body) = exchange.send(&client, volboot.api).await;
+        let (ironic_response, ironic_body) = exchange.send(&client, ironic.address).await;
+        let (volboot_response, volboot_body) = exchange.send(&client, volboot.api).await;
         total += 1;
-        errors += usize::from(theirs.status >= 400);
-        let expected = meant.difference.iter().find(|difference| difference.request == exchange.text);
+        errors += usize::from(ironic_response.status >= 400);
+        let expected = known.difference.iter().find(|difference| difference.request == exchange.text);
         used += usize::from(expected.is_some());
-        let found = difference(&theirs, &ours);
-        if found != expected.map(|difference| difference.part) {
-            wrong.push(format!(
-                "{line}\n  {found:?}, and meant: {expected:?}\n  Ironic:  {theirs:?}\n           {their_body}\n  \
-                 volboot: {ours:?}\n           {our_body}"
+        let actual = first_difference(&ironic_response, &volboot_response);
+        if actual != expected.map(|difference| difference.part) {
+            failures.push(format!(
+                "{line}\n  {actual:?}, expected: {expected:?}\n  Ironic:  {ironic_response:?}\n           \
+                 {ironic_body}\n  volboot: {volboot_response:?}\n           {volboot_body}"
             ));
         }
     }
-    assert!(wrong.is_empty(), "{} of {total} answers differ:\n{}", wrong.len(), wrong.join("\n"));
-    assert_eq!(used, meant.difference.len(), "a difference names a request that is not sent");
+    assert!(failures.is_empty(), "{} of {total} responses differ:\n{}", failures.len(), failures.join("\n"));
+    assert_eq!(
+        used,
+        known.difference.len(),
+        "an entry of differences.toml names a request that exchanges.txt lacks"
+    );
     assert!(total >= 200 && errors * 2 >= total - 100, "{total} requests, {errors} errors");
-    println!("{total} requests, {errors} of them errors, {used} differences that are meant");
+    println!("{total} requests, {errors} of them errors, {used} deliberate differences");
 }

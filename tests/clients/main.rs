@@ -1,6 +1,6 @@
-//! What other people's programs make of volboot: OpenStack's clients, their library, and Ironic beside it.
+//! volboot with third-party programs: OpenStack's client and SDK, Ironic for comparison, and Schemathesis.
 //!
-//! They are installed by `tests/clients/install`; without them these tests fail and say so.
+//! `tests/clients/install` installs these programs; without them the tests fail with a message.
 
 #[allow(dead_code, reason = "it is more to the suite than to these tests")]
 #[path = "../suite/daemon.rs"]

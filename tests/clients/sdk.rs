@@ -1,13 +1,16 @@
-//! openstacksdk, and with it all that is built on it.
+//! openstacksdk, the base of OpenStack's tools.
 
 use crate::daemon::{Daemon, site};
-use crate::python::script;
+use crate::python::python_script;
 
 #[test]
-fn the_library_works_with_every_record() {
+fn the_sdk_works_with_all_kinds_of_records() {
     let site = site("");
     let daemon = Daemon::start(site.path());
-    let output = script("sdk.py").arg(format!("http://{}", daemon.api)).output().expect("is installed");
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{complaint}");
+    let output = python_script("sdk.py")
+        .arg(format!("http://{}", daemon.api))
+        .output()
+        .expect("the program is installed");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
 }

@@ -1,14 +1,14 @@
-//! The stations of a boot, and how each shows on the machine's console.
+//! The milestones of a boot, and their patterns on the machine's console.
 //!
-//! The words are the firmware's and iPXE's own. A station that another version words differently is left out
-//! of the account; only the last, the boot loader's line, is waited for.
+//! The patterns are texts of the firmware and of iPXE. A milestone whose text differs in another version is left out of
+//! the table; the demo waits only for the last one, the boot loader's line.
 
 use std::time::{Duration, Instant};
 
 use crate::lab::machine::{Firmware, Machine};
 use crate::screen::{Screen, seconds};
 
-/// What is printed, and what it means.
+/// A pattern on the console, and its meaning.
 type Milestone = (&'static str, &'static str);
 
 const BIOS: [Milestone; 2] = [
@@ -16,19 +16,19 @@ const BIOS: [Milestone; 2] = [
     ("iPXE initialising devices", "the network card's ROM started iPXE"),
 ];
 const UEFI: [Milestone; 3] = [
-    (">>Start PXE over IPv4", "the firmware started and asked for an address"),
-    ("NBP file downloaded successfully", "the firmware had fetched iPXE from volboot over TFTP"),
+    (">>Start PXE over IPv4", "the firmware started and sent a DHCP request"),
+    ("NBP file downloaded successfully", "the firmware fetched iPXE from volboot over TFTP"),
     ("iPXE initialising devices", "the firmware started iPXE"),
 ];
 const IPXE: [Milestone; 4] = [
     ("Filename:", "the DHCP server gave iPXE an address and volboot's URL"),
-    ("boot.ipxe... ok", "volboot answered, and was asked for this machine's own script"),
-    ("Registered SAN device 0x80", "iPXE had logged in at the iSCSI target: the volume is the first disk"),
-    ("Booting from SAN device 0x80", "iPXE started what is on that disk"),
+    ("boot.ipxe... ok", "iPXE fetched /boot.ipxe and sent the boot request"),
+    ("Registered SAN device 0x80", "iPXE logged in to the iSCSI target: the volume is the first disk"),
+    ("Booting from SAN device 0x80", "iPXE started the boot loader on that disk"),
 ];
 
-/// Prints when each station was reached after `start`, and how long it took from the one before.
-pub(crate) fn account(
+/// Prints each milestone's time after `start`, and the time since the previous one.
+pub(crate) fn print_milestones(
     machine: &Machine,
     firmware: Firmware,
     start: Instant,
@@ -39,15 +39,15 @@ pub(crate) fn account(
         Firmware::Bios => &BIOS,
         Firmware::Uefi | Firmware::UefiArm64 => &UEFI,
     };
-    let last = (boot_line, "the volume's own boot loader spoke");
-    let mut before = Duration::ZERO;
-    screen.row("   after power-on    took  what happened");
+    let last = (boot_line, "the volume's boot loader printed its name");
+    let mut previous = Duration::ZERO;
+    screen.row("   after power-on    step  milestone");
     for (pattern, meaning) in first.iter().chain(&IPXE).copied().chain([last]) {
-        if let Some(at) = machine.when(pattern) {
-            let after = at.saturating_duration_since(start);
-            let took = after.saturating_sub(before);
-            screen.row(&format!("         {}{}  {meaning}", seconds(after), seconds(took)));
-            before = after;
+        if let Some(at) = machine.find_time(pattern) {
+            let elapsed = at.saturating_duration_since(start);
+            let step = elapsed.saturating_sub(previous);
+            screen.row(&format!("         {}{}  {meaning}", seconds(elapsed), seconds(step)));
+            previous = elapsed;
         }
     }
 }

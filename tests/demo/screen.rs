@@ -1,7 +1,6 @@
-//! What the person in front of the demo sees: steps with the time, and between them what machine and daemon
-//! print.
+//! The demo's output: steps with the time, and between them the machine's console and volboot's log.
 //!
-//! Several threads write; each line is written whole. Colour only on a terminal, and not with `NO_COLOR`
+//! Several threads write, each a whole line at a time. Colour only on a terminal, and not with `NO_COLOR`
 //! (no-color.org).
 
 use std::env;
@@ -11,45 +10,46 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// What every line of a log has, and nobody needs in front of a demo.
+/// The fields of every log line, which the demo leaves out.
 const ENVELOPE: [&str; 4] = ["timestamp", "level", "message", "target"];
 
-/// A shared screen; cloning gives another hand on the same one.
+/// A shared screen; clones write to the same output.
 #[derive(Clone)]
 pub(crate) struct Screen {
     started: Instant,
     colour: bool,
-    paper: Arc<Mutex<io::Stdout>>,
+    stdout: Arc<Mutex<io::Stdout>>,
 }
 
 impl Screen {
+    /// Uses standard output.
     pub(crate) fn new() -> Self {
-        let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let colour = io::stdout().is_terminal() && !plain;
-        Self { started: Instant::now(), colour, paper: Arc::new(Mutex::new(io::stdout())) }
+        let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let colour = io::stdout().is_terminal() && !no_color;
+        Self { started: Instant::now(), colour, stdout: Arc::new(Mutex::new(io::stdout())) }
     }
 
-    /// A step, with the time since the start.
+    /// Prints a step, with the time since the start.
     pub(crate) fn step(&self, text: &str) {
         self.print("1", &format!("{}  {text}", seconds(self.started.elapsed())));
     }
 
-    /// A line that stands by itself.
-    pub(crate) fn say(&self, text: &str) {
+    /// Prints a message.
+    pub(crate) fn message(&self, text: &str) {
         self.print("1", text);
     }
 
-    /// A row of a table.
+    /// Prints a row of a table.
     pub(crate) fn row(&self, text: &str) {
         self.print("0", text);
     }
 
-    /// A line of the machine's console.
+    /// Prints a line of the machine's console.
     pub(crate) fn console(&self, line: &str) {
         self.print("36", &format!("            | {line}"));
     }
 
-    /// A line of volboot's log: its message and fields, without the envelope.
+    /// Prints a line of volboot's log: the message and its fields, without the envelope.
     pub(crate) fn log(&self, line: &str) {
         let Ok(Value::Object(event)) = serde_json::from_str(line) else {
             return self.print("33", &format!("    volboot > {line}"));
@@ -61,17 +61,17 @@ impl Screen {
     }
 
     fn print(&self, style: &str, text: &str) {
-        let mut paper = self.paper.lock().unwrap_or_else(PoisonError::into_inner);
-        // A reader that has gone away is no reason to stop half-way without cleaning up.
-        let _gone = if self.colour {
-            writeln!(paper, "\x1b[{style}m{text}\x1b[0m")
+        let mut stdout = self.stdout.lock().unwrap_or_else(PoisonError::into_inner);
+        // Errors are ignored: without a reader the demo still has to clean up.
+        let _ = if self.colour {
+            writeln!(stdout, "\x1b[{style}m{text}\x1b[0m")
         } else {
-            writeln!(paper, "{text}")
+            writeln!(stdout, "{text}")
         };
     }
 }
 
-/// A duration in seconds, in a column of its own.
+/// Formats a duration in seconds, as a column of constant width.
 pub(crate) fn seconds(time: Duration) -> String {
     format!("{:6.1} s", time.as_secs_f64())
 }

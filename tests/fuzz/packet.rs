@@ -1,9 +1,9 @@
-//! Single packets of any content.
+//! Fuzz target: single packets of any content.
 
 #![no_main]
-#![allow(dead_code, unused_imports)] // the engine is here in parts only
+#![allow(dead_code, unused_imports)] // compiles only a part of the crate
 
 #[path = "../../src/tftp/mod.rs"]
 mod tftp;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tftp::tests::course::fuzz_packet(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tftp::tests::sequence::fuzz_packet(bytes));

@@ -1,7 +1,7 @@
-//! volboot's API as a client uses it: just enough of OpenStack Ironic's to set a machine up.
+//! A minimal client of volboot's API, for the set-up of machines.
 //!
-//! The client lives on one thread, so that its sockets are in the lab's network. It keeps no connection: whom it was to
-//! may have been killed since.
+//! The client runs on the lab's thread: its sockets are in the lab's network. It keeps no idle connection, since a test
+//! may have killed the server meanwhile.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::daemon::API;
 use super::target::{Export, LUN, portal};
 
-/// The first version with everything that boot from volume needs.
+/// The first microversion with all fields for boot from volume.
 const VERSION: (&str, &str) = ("X-OpenStack-Ironic-API-Version", "1.33");
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -32,7 +32,7 @@ impl Api {
         Ok(Self { runtime, client })
     }
 
-    /// Enrols a machine that may boot from volumes; returns its UUID.
+    /// Creates a node that may boot from volumes; returns its UUID.
     pub(crate) fn create_node(&self, name: &str) -> Result<String> {
         self.create(
             "nodes",
@@ -45,17 +45,17 @@ impl Api {
         )
     }
 
-    /// Tells a node's MAC.
+    /// Creates a port with a node's MAC address.
     pub(crate) fn create_port(&self, node: &str, mac: &str) -> Result<String> {
         self.create("ports", &json!({ "node_uuid": node, "address": mac }))
     }
 
-    /// Tells a node's initiator name.
+    /// Creates a connector with a node's initiator name.
     pub(crate) fn create_connector(&self, node: &str, iqn: &str) -> Result<String> {
         self.create("volume/connectors", &json!({ "node_uuid": node, "type": "iqn", "connector_id": iqn }))
     }
 
-    /// Gives a node a volume: the one it boots from has index 0.
+    /// Creates a node's volume target; index 0 is the boot volume.
     pub(crate) fn create_target(
         &self,
         node: &str,
@@ -86,19 +86,19 @@ impl Api {
         )
     }
 
-    /// Takes a node out of service, with a reason.
+    /// Sets a node's maintenance, with a reason.
     pub(crate) fn set_maintenance(&self, node: &str, reason: &str) -> Result<()> {
         let body = json!({ "reason": reason });
         self.send(&Method::PUT, &format!("nodes/{node}/maintenance"), &body).map(drop)
     }
 
-    /// Ends what [`Api::set_maintenance`] began.
+    /// Clears a node's maintenance.
     pub(crate) fn clear_maintenance(&self, node: &str) -> Result<()> {
         self.send(&Method::DELETE, &format!("nodes/{node}/maintenance"), &json!({})).map(drop)
     }
 
-    /// Gives a node the volume it boots from, with these properties.
-    pub(crate) fn create_target_as(&self, node: &str, volume: &str, properties: &Value) -> Result<String> {
+    /// Creates a node's boot volume target with these properties.
+    pub(crate) fn create_target_with(&self, node: &str, volume: &str, properties: &Value) -> Result<String> {
         self.create(
             "volume/targets",
             &json!({
@@ -108,24 +108,24 @@ impl Api {
         )
     }
 
-    /// Takes a volume from its node.
+    /// Deletes a volume target.
     pub(crate) fn delete_target(&self, target: &str) -> Result<()> {
         self.send(&Method::DELETE, &format!("volume/targets/{target}"), &json!({})).map(drop)
     }
 
-    /// What is shown under a path.
-    pub(crate) fn show(&self, path: &str) -> Result<Value> {
+    /// GETs a path.
+    pub(crate) fn get(&self, path: &str) -> Result<Value> {
         self.send(&Method::GET, path, &json!({}))
     }
 
-    /// Makes something from all its fields; returns its UUID.
+    /// Creates a resource; returns its UUID.
     pub(crate) fn create(&self, collection: &str, body: &Value) -> Result<String> {
-        let created = self.send(&Method::POST, collection, body)?;
-        let uuid = created["uuid"].as_str().with_context(|| format!("no uuid in {created}"))?;
+        let resource = self.send(&Method::POST, collection, body)?;
+        let uuid = resource["uuid"].as_str().with_context(|| format!("no uuid in {resource}"))?;
         Ok(uuid.to_owned())
     }
 
-    /// Asks for something; a refusal is an error.
+    /// Sends a request; an error status is an error.
     pub(crate) fn send(&self, method: &Method, path: &str, body: &Value) -> Result<Value> {
         let request = self.client.request(method.clone(), format!("http://{API}/v1/{path}"));
         let request = request.header(VERSION.0, VERSION.1).json(body);
@@ -134,7 +134,7 @@ impl Api {
             Ok::<_, reqwest::Error>((response.status(), response.text().await?))
         })?;
         if !status.is_success() {
-            bail!("{method} /v1/{path} was answered {status}: {text}");
+            bail!("{method} /v1/{path}: {status}: {text}");
         }
         if text.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_str(&text)?) }
     }

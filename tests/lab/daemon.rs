@@ -1,4 +1,4 @@
-//! volboot itself: the real binary with a configuration of its own.
+//! [`Daemon`]: the real volboot binary with a configuration for the lab.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,17 +9,17 @@ use anyhow::{Result, ensure};
 use nix::unistd::Pid;
 
 use super::Lab;
-use super::authority::Certificate;
+use super::ca::Certificate;
 use super::network::SERVER;
-use super::process::{Listener, Process};
+use super::process::{LineHandler, Process};
 
-/// Where its API is; inside the lab only.
+/// The API's address, reachable inside the lab only.
 pub(crate) const API: &str = "127.0.0.1:6385";
 
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// What ends it may be slow to come.
+/// The time-out for an exit that the test causes from outside.
 const END_LIMIT: Duration = Duration::from_secs(60);
-/// The doors may take 10 s, what Cinder is doing as long, the history 5.
+/// The shutdown's own limits: 10 s for the listeners, 10 s for calls to Cinder, 5 s for the history.
 const STOP_LIMIT: Duration = Duration::from_secs(40);
 
 /// A running `volboot serve`.
@@ -27,8 +27,8 @@ pub(crate) struct Daemon {
     process: Process,
 }
 
-/// Where its records are; they stay when it ends.
-pub(crate) fn store(lab: &Lab) -> PathBuf {
+/// The path of the store, which survives the process.
+pub(crate) fn store_path(lab: &Lab) -> PathBuf {
     lab.path().join("volboot.redb")
 }
 
@@ -37,22 +37,22 @@ fn images_key(images: &Path) -> String {
 }
 
 impl Daemon {
-    /// Starts the binary with further `sections` in its configuration and waits until it says that it serves.
+    /// Starts the binary with additional `sections` in its configuration, and waits until it is ready.
     pub(crate) fn start(
         lab: &Lab,
         binary: &Path,
         sections: &str,
-        listener: Option<Listener>,
+        line_handler: Option<LineHandler>,
     ) -> Result<Self> {
-        Self::start_with(lab, binary, sections, ["", ""], listener)
+        Self::start_with(lab, binary, sections, ["", ""], line_handler)
     }
 
-    /// Starts the binary with the iPXE in `images` instead of the distribution's.
+    /// Starts the binary with the iPXE binaries in `images` instead of the distribution's.
     pub(crate) fn start_with_images(lab: &Lab, binary: &Path, images: &Path) -> Result<Self> {
         Self::start_with(lab, binary, "", [&images_key(images), ""], None)
     }
 
-    /// The same, with TLS for machines, which are told to come to `url`.
+    /// Starts the binary with TLS on the boot listener, and `url` as its external URL.
     pub(crate) fn start_with_tls(
         lab: &Lab,
         binary: &Path,
@@ -70,10 +70,10 @@ impl Daemon {
         binary: &Path,
         sections: &str,
         [tftp, http]: [&str; 2],
-        listener: Option<Listener>,
+        line_handler: Option<LineHandler>,
     ) -> Result<Self> {
         let config = lab.path().join("volboot.toml");
-        let store = store(lab);
+        let store = store_path(lab);
         let text = format!(
             "[store]\npath = \"{}\"\n\
              [tftp]\nlisten = \"{SERVER}:69\"\n{tftp}\n\
@@ -85,40 +85,40 @@ impl Daemon {
         fs::write(&config, text)?;
         let mut command = Command::new(binary);
         command.arg("serve").arg("--config").arg(&config).env("RUST_BACKTRACE", "1");
-        let mut process = Process::start("volboot", &mut command, listener)?;
+        let mut process = Process::start("volboot", &mut command, line_handler)?;
         process.wait_for(&[r#""message":"ready""#], START_LIMIT)?;
         Ok(Self { process })
     }
 
-    /// Waits until its log has `pattern` after what was waited for before.
-    pub(crate) fn logs(&mut self, pattern: &str, within: Duration) -> Result<Instant> {
+    /// Waits for `pattern` in the log, after the previous match.
+    pub(crate) fn wait_for_log(&mut self, pattern: &str, within: Duration) -> Result<Instant> {
         Ok(self.process.wait_for(&[pattern], within)?.at)
     }
 
-    /// When its log first had `pattern`, if it had.
-    pub(crate) fn when(&self, pattern: &str) -> Option<Instant> {
-        self.process.when(pattern)
+    /// The time of the first log line with `pattern`.
+    pub(crate) fn find_log_time(&self, pattern: &str) -> Option<Instant> {
+        self.process.find_time(pattern)
     }
 
-    /// Its process, for who ends it from outside.
+    /// The process id, for a kill from outside.
     pub(crate) fn pid(&self) -> Pid {
         self.process.pid()
     }
 
-    /// Waits until it has ended, whoever ended it.
-    pub(crate) fn ended(&mut self) -> Result<()> {
-        self.process.ended(END_LIMIT)
+    /// Waits for the exit, whatever its cause.
+    pub(crate) fn wait_for_exit(&mut self) -> Result<()> {
+        self.process.wait_for_exit(END_LIMIT)
     }
 
-    /// What it has logged last.
+    /// The last log lines.
     pub(crate) fn tail(&self) -> String {
         self.process.tail()
     }
 
-    /// Ends it as an operator would and sees that it ended well.
+    /// Shuts down by SIGTERM, and checks the exit status.
     pub(crate) fn stop(&mut self) -> Result<()> {
         let status = self.process.stop(STOP_LIMIT)?;
-        ensure!(status.success(), "volboot ended with {status} after SIGTERM");
+        ensure!(status.success(), "volboot exited with {status} after SIGTERM");
         Ok(())
     }
 }

@@ -1,20 +1,18 @@
 //! The site's DHCP server: dnsmasq, with DHCP, IPv6 router advertisements, and a name for volboot.
 //!
-//! It names volboot as the boot server, as a site's own server would:
-//! * firmware gets a file name for its architecture (RFC 4578, option 93) and our TFTP server's address;
-//! * iPXE, known by its option 175, gets the URL of the script. Without that rule iPXE would load itself for
-//!   ever.
+//! Its rules name volboot as the boot server, like those of a real site:
+//! * firmware gets a file name for its architecture (RFC 4578, option 93) and the TFTP server's address;
+//! * iPXE, recognized by option 175, gets the URL of the script. Without this rule iPXE would load itself in a loop.
 //!
-//! Traps it copes with:
-//! * An iPXE with IPv6 takes no DHCP answer for the end of the matter before it has either heard an IPv6
-//!   router or waited 15 seconds for one. So there is a router: a boot then takes 4 s instead of 20 s.
-//! * QEMU has no BIOS network ROM but iPXE itself, and what the ROM sends does not differ from what
-//!   `undionly.kpxe` sends. To see the latter fetched, a machine is told to load it *the first time it asks*:
-//!   when dnsmasq has given out a lease it runs a script that files the machine under `chained`.
-//! * The kernel forgets whom to kill with its parent ([`super::process`]) when a process changes its user,
-//!   which dnsmasq does even from root to root, unless started with `--no-daemon`.
-//! * dnsmasq reads `/etc/dnsmasq.conf`, keeps leases and a pid file in places of the host unless told
-//!   otherwise.
+//! Traps:
+//! * An iPXE with IPv6 accepts a DHCP offer only after it has seen an IPv6 router, or after 15 seconds. With the router
+//!   here a boot takes 4 s instead of 20 s.
+//! * The only BIOS network ROM of QEMU is iPXE itself, and the requests of the ROM and of `undionly.kpxe` are the same.
+//!   To have the latter fetched, dnsmasq names it in the *first* lease only. A script on that lease tags the machine as
+//!   `chained`.
+//! * The kernel clears the parent-death signal ([`super::process`]) when a process changes its user. dnsmasq does so
+//!   even from root to root, unless started with `--no-daemon`.
+//! * By default dnsmasq reads `/etc/dnsmasq.conf` and keeps leases and a pid file in directories of the host.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -27,19 +25,19 @@ use super::Lab;
 use super::network::{SERVER, SITE_V6, bridge};
 use super::process::Process;
 
-/// volboot's name, which dnsmasq answers to who asks.
+/// volboot's name in dnsmasq's DNS.
 pub(crate) const NAME: &str = "volboot.lab";
 
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// iPXE's encapsulated option "no-pxedhcp": there is no second DHCP server to wait two seconds for.
+/// iPXE's encapsulated option "no-pxedhcp": skips the wait of two seconds for a ProxyDHCP server.
 const NO_PROXY: &str = "encap:175,176,1b";
 
-/// What a machine's iPXE ROM is told.
+/// The boot file for a machine's iPXE ROM.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rom {
-    /// To fetch the script.
+    /// The script.
     FetchesScript,
-    /// To load `undionly.kpxe`, which then fetches the script.
+    /// `undionly.kpxe`, which then fetches the script.
     LoadsUndionly,
 }
 
@@ -69,7 +67,7 @@ impl Dhcp {
         match rom {
             Rom::FetchesScript => dnsmasq.arg(format!("--dhcp-boot=tag:ipxe,{script_url}")),
             Rom::LoadsUndionly => {
-                remember_who_was_answered(lab, &mut dnsmasq)?;
+                tag_known_machines(lab, &mut dnsmasq)?;
                 dnsmasq
                     .arg(format!("--dhcp-boot=tag:ipxe,tag:chained,{script_url}"))
                     .arg(format!("--dhcp-boot=tag:ipxe,tag:!chained,undionly.kpxe,,{SERVER}"))
@@ -81,12 +79,12 @@ impl Dhcp {
     }
 }
 
-/// After a machine's first lease, its later requests carry the tag `chained`.
-fn remember_who_was_answered(lab: &Lab, dnsmasq: &mut Command) -> Result<()> {
+/// Configures the tag `chained` for all requests after a machine's first lease.
+fn tag_known_machines(lab: &Lab, dnsmasq: &mut Command) -> Result<()> {
     let hosts = lab.path().join("dhcp-hosts");
     fs::create_dir(&hosts)?;
     let script = lab.path().join("on-lease");
-    // $1 is what happened to the lease, $2 the machine's MAC.
+    // $1 is the event of the lease, $2 the machine's MAC address.
     let text =
         format!("#!/bin/sh\n[ \"$1\" != add ] || echo \"$2,set:chained\" > '{}'/\"$2\"\n", hosts.display());
     fs::write(&script, text)?;

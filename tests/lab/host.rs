@@ -1,9 +1,8 @@
-//! Another computer on the lab's network: a namespace of its own, a cable to the bridge, and a person at it who asks
-//! volboot something.
+//! [`Host`]: another host on the lab's network, for requests to volboot: a network namespace with a cable to the bridge.
 //!
-//! Traps it copes with:
-//! * A thread's namespace has no name, but the kernel takes the thread's number for it.
-//! * Its end of the cable is made there at once, so that it is never seen under this name elsewhere.
+//! Traps:
+//! * The thread's namespace has no name; the kernel accepts the thread's id instead.
+//! * The host's end of the cable is created directly in the namespace, so that its name is never visible elsewhere.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -19,7 +18,7 @@ use super::network::{bridge, ip};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A computer that is switched on as long as this is kept.
+/// A host on the network; dropping it removes it.
 pub(crate) struct Host {
     jobs: Sender<Job>,
 }
@@ -27,19 +26,19 @@ pub(crate) struct Host {
 type Job = Box<dyn FnOnce() + Send>;
 
 impl Host {
-    /// A computer with this network card, whose end of the cable the lab calls `cable`.
-    pub(crate) fn plug(cable: &str, mac: &str) -> Result<Self> {
-        let (jobs, work) = channel::<Job>();
-        let (moved, number) = channel();
+    /// Connects a host with this MAC address; the bridge's end of the cable is called `cable`.
+    pub(crate) fn connect(cable: &str, mac: &str) -> Result<Self> {
+        let (jobs, queue) = channel::<Job>();
+        let (ready, thread_id) = channel();
         thread::Builder::new().name(cable.to_owned()).spawn(move || {
-            let _unheard = moved.send(unshare(CloneFlags::CLONE_NEWNET).map(|()| gettid()));
-            for job in work {
+            let _ = ready.send(unshare(CloneFlags::CLONE_NEWNET).map(|()| gettid()));
+            for job in queue {
                 job();
             }
         })?;
-        let number = number.recv()?.context("cannot make a network namespace")?.to_string();
+        let thread_id = thread_id.recv()?.context("cannot make a network namespace")?.to_string();
         ip(&[
-            "link", "add", cable, "type", "veth", "peer", "name", "eth0", "address", mac, "netns", &number,
+            "link", "add", cable, "type", "veth", "peer", "name", "eth0", "address", mac, "netns", &thread_id,
         ])?;
         ip(&["link", "set", cable, "master", bridge(), "up"])?;
         let host = Self { jobs };
@@ -48,59 +47,60 @@ impl Host {
         Ok(host)
     }
 
-    /// Runs `ip` there.
-    pub(crate) fn ip(&self, words: &str) -> Result<()> {
-        let words: Vec<_> = words.split(' ').map(str::to_owned).collect();
-        self.there(move || ip(&words.iter().map(String::as_str).collect::<Vec<_>>()))
+    /// Runs `ip` on the host.
+    pub(crate) fn ip(&self, arguments: &str) -> Result<()> {
+        let arguments: Vec<_> = arguments.split(' ').map(str::to_owned).collect();
+        self.run_job(move || ip(&arguments.iter().map(String::as_str).collect::<Vec<_>>()))
     }
 
-    /// The body of what `server` answers to a GET, which must be 200.
+    /// GETs `path` from `server`; returns the body. The status must be 200.
     pub(crate) fn get(&self, server: SocketAddr, path: &str) -> Result<String> {
-        let answer = self.ask(server, path)?;
-        match answer.split_once("\r\n\r\n") {
+        let response = self.request(server, path)?;
+        match response.split_once("\r\n\r\n") {
             Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
-            _ => bail!("{path} was answered: {answer}"),
+            _ => bail!("{path}: unexpected response: {response}"),
         }
     }
 
-    /// All that `server` answers to a GET.
-    pub(crate) fn ask(&self, server: SocketAddr, path: &str) -> Result<String> {
+    /// GETs `path` from `server`; returns the whole response.
+    pub(crate) fn request(&self, server: SocketAddr, path: &str) -> Result<String> {
         let path = path.to_owned();
-        self.there(move || {
+        self.run_job(move || {
             let mut stream = TcpStream::connect_timeout(&server, LIMIT)?;
             stream.set_read_timeout(Some(LIMIT))?;
             write!(stream, "GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n")?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
+            let mut response = String::new();
+            stream.read_to_string(&mut response)?;
+            Ok(response)
         })
     }
 
-    /// Asks for a file over TFTP, as `options` have it, hears the first answer and breaks off. Returns the answer, and
-    /// where it came from.
-    pub(crate) fn begin_to_read(
+    /// Starts a TFTP transfer with `options`, and aborts it after the first packet. Returns the packet and its source
+    /// address.
+    pub(crate) fn start_transfer(
         &self,
         server: SocketAddr,
         file: &str,
         options: &str,
     ) -> Result<(Vec<u8>, SocketAddr)> {
         let request = format!("\0\u{1}{file}\0octet\0{}", options.replace(' ', "\0"));
-        self.there(move || {
+        self.run_job(move || {
             let socket = UdpSocket::bind(if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
             socket.set_read_timeout(Some(LIMIT))?;
             socket.send_to(request.as_bytes(), server)?;
-            let mut answer = vec![0; 2000];
-            let (length, peer) = socket.recv_from(&mut answer)?;
-            answer.truncate(length);
+            let mut packet = vec![0; 2000];
+            let (length, peer) = socket.recv_from(&mut packet)?;
+            packet.truncate(length);
             socket.send_to(b"\0\x05\0\x00that will do\0", peer)?;
-            Ok((answer, peer))
+            Ok((packet, peer))
         })
     }
 
-    /// Asks for a file over TFTP, hears the first answer and says nothing to it, for as long as the socket is kept.
-    pub(crate) fn leave_unread(&self, server: SocketAddr, file: &str) -> Result<UdpSocket> {
+    /// Starts a TFTP transfer, receives the first packet, and never acknowledges it. The transfer stays open with the
+    /// socket.
+    pub(crate) fn abandon_transfer(&self, server: SocketAddr, file: &str) -> Result<UdpSocket> {
         let request = format!("\0\u{1}{file}\0octet\0");
-        self.there(move || {
+        self.run_job(move || {
             let socket = UdpSocket::bind("0.0.0.0:0")?;
             socket.set_read_timeout(Some(LIMIT))?;
             socket.send_to(request.as_bytes(), server)?;
@@ -109,22 +109,23 @@ impl Host {
         })
     }
 
-    /// The number by which it knows its card.
-    pub(crate) fn card(&self) -> Result<u32> {
-        self.there(|| {
+    /// The interface index of the host's network card.
+    pub(crate) fn interface_index(&self) -> Result<u32> {
+        self.run_job(|| {
             let socket = UdpSocket::bind("[::]:0")?;
             Ok(rustix::net::netdevice::name_to_index(&socket, "eth0")?)
         })
     }
 
-    fn there<T: Send + 'static>(&self, job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        let (done, result) = channel();
+    /// Runs `job` on the host's thread, and so in its network.
+    fn run_job<T: Send + 'static>(&self, job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        let (sender, result) = channel();
         self.jobs
             .send(Box::new(move || {
-                let _unheard = done.send(job());
+                let _ = sender.send(job());
             }))
             .ok()
-            .context("the computer is off")?;
+            .context("the host's thread has ended")?;
         result.recv()?
     }
 }

@@ -1,4 +1,4 @@
-//! An initiator that is no machine: it logs in, asks how large the disk is, and leaves.
+//! An iSCSI initiator without a machine: logs in, reads the disk's capacity, and logs out.
 
 use std::process::Command;
 
@@ -6,8 +6,7 @@ use anyhow::{Context, Result};
 
 use super::target::Account;
 
-/// Logs in to a target as `initiator` and gives what came of it, in libiscsi's words; it has room for blocks if it
-/// was let in ([`LET_IN`]).
+/// Logs in to a target as `initiator`; returns libiscsi's output, with [`LOGIN_OK`] after a successful login.
 pub(crate) fn log_in(
     initiator: &str,
     portal: &str,
@@ -25,5 +24,5 @@ pub(crate) fn log_in(
     Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }
 
-/// What is said to who was let in.
-pub(crate) const LET_IN: &str = "LOGICAL BLOCK LENGTH";
+/// Part of the output after a successful login.
+pub(crate) const LOGIN_OK: &str = "LOGICAL BLOCK LENGTH";

@@ -1,17 +1,15 @@
-//! Bare machines: QEMU with real firmware, an empty memory, a network card, and mostly no disk.
+//! Bare machines: QEMU with real firmware, a network card, and usually no disk.
 //!
-//! Traps it copes with:
-//! * `-accel tcg`: under KVM the iPXE of 2019 hangs on some hosts, and not every host that runs tests has
-//!   KVM.
+//! Traps:
+//! * `-accel tcg`: under KVM the iPXE of 2019 hangs on some hosts, and some test hosts have no KVM.
 //! * `-nographic` makes SeaBIOS show its text screen on the serial line; iPXE and GRUB have no serial console
 //!   of their own there.
-//! * A UEFI machine has no option ROM (`romfile=`), otherwise QEMU's own iPXE would do what the firmware's
-//!   PXE is to do; and it gets a fresh copy of its variables, or it would remember the boot order of the test
-//!   before.
-//! * OVMF of 2024 and later has no network without a source of random numbers.
-//! * OVMF tries PXE before HTTP boot, for minutes, unless PXE is switched off.
+//! * A UEFI machine has no option ROM (`romfile=`), otherwise QEMU's own iPXE would replace the firmware's PXE. Each
+//!   machine gets a new copy of the UEFI variables, since the boot order of an earlier test is stored there.
+//! * OVMF of 2024 and later has no network without a random number generator.
+//! * OVMF tries PXE before HTTP boot, for minutes, unless PXE is disabled.
 //! * UEFI takes the boot order from `bootindex` and ignores `-boot n`.
-//! * An arm64 machine has no BIOS and no default board or processor: all three are named.
+//! * An arm64 machine has no default firmware, board or processor: all three are options.
 
 use std::fs;
 use std::process::Command;
@@ -19,24 +17,24 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::process::{Listener, Process, Seen};
+use super::process::{LineHandler, Match, Process};
 use super::volume::Volume;
 use super::{Lab, network};
 
 const BARE: &str = "-nodefaults -nographic -serial stdio -no-reboot -accel tcg -m 256";
 
-/// What a machine starts with.
+/// A machine's firmware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Firmware {
     /// SeaBIOS, with iPXE as the network card's ROM.
     Bios,
     /// OVMF, with its own PXE.
     Uefi,
-    /// The same firmware on an arm64 machine, where it is called AAVMF.
+    /// The same firmware for arm64, where its name is AAVMF.
     UefiArm64,
 }
 
-/// UEFI's two halves: what it is, and what it remembers.
+/// UEFI's flash images: code and variables.
 struct Flash {
     code: &'static str,
     variables: &'static str,
@@ -71,27 +69,27 @@ impl Firmware {
     }
 }
 
-/// A machine that can be switched on.
-pub(crate) struct Build<'a> {
-    /// What it starts with.
+/// The description of a machine.
+pub(crate) struct MachineSpec<'a> {
+    /// The firmware.
     pub(crate) firmware: Firmware,
-    /// Its network card's address.
+    /// The network card's MAC address.
     pub(crate) mac: &'a str,
-    /// UEFI: whether it boots by HTTP, and not by PXE.
+    /// UEFI: HTTP boot instead of PXE.
     pub(crate) http_boot: bool,
-    /// A disk in the machine, asked after the network.
+    /// A local disk, after the network in the boot order.
     pub(crate) disk: Option<&'a Volume>,
-    /// Is told each line of its console.
-    pub(crate) listener: Option<Listener>,
+    /// Called with each line of the console.
+    pub(crate) line_handler: Option<LineHandler>,
 }
 
-impl<'a> Build<'a> {
+impl<'a> MachineSpec<'a> {
     /// A machine without a disk.
-    pub(crate) fn bare(firmware: Firmware, mac: &'a str) -> Self {
-        Self { firmware, mac, http_boot: false, disk: None, listener: None }
+    pub(crate) fn new(firmware: Firmware, mac: &'a str) -> Self {
+        Self { firmware, mac, http_boot: false, disk: None, line_handler: None }
     }
 
-    /// Switches the machine on; dropping it pulls the plug.
+    /// Switches the machine on; dropping it switches it off.
     pub(crate) fn power_on(self, lab: &Lab) -> Result<Machine> {
         let cable = format!("tap{}", self.mac.replace(':', "").split_off(6));
         network::plug(&cable)?;
@@ -104,7 +102,7 @@ impl<'a> Build<'a> {
             Some(flash) => {
                 let variables = lab.path().join(format!("{cable}.vars"));
                 fs::copy(flash.variables, &variables)
-                    .with_context(|| format!("cannot copy its variables (package {})", flash.package))?;
+                    .with_context(|| format!("cannot copy the UEFI variables (package {})", flash.package))?;
                 qemu.args(["-device", &format!("{card},romfile="), "-device", "virtio-rng-pci"]);
                 qemu.args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={}", flash.code)]);
                 qemu.args(["-drive", &format!("if=pflash,format=raw,file={}", variables.display())])
@@ -119,23 +117,23 @@ impl<'a> Build<'a> {
             qemu.args(["-drive", &format!("if=none,id=disk,format=raw,file={}", disk.image().display())]);
             qemu.args(["-device", "virtio-blk-pci,drive=disk,bootindex=2"]);
         }
-        Ok(Machine { process: Process::start("the machine", &mut qemu, self.listener)? })
+        Ok(Machine { process: Process::start("the machine", &mut qemu, self.line_handler)? })
     }
 }
 
-/// A machine that is switched on.
+/// A running machine.
 pub(crate) struct Machine {
     process: Process,
 }
 
 impl Machine {
-    /// Waits until its console shows one of `patterns` after the one waited for before.
-    pub(crate) fn shows(&mut self, patterns: &[&str], within: Duration) -> Result<Seen> {
+    /// Waits for one of `patterns` on the console, after the previous match.
+    pub(crate) fn wait_for(&mut self, patterns: &[&str], within: Duration) -> Result<Match> {
         self.process.wait_for(patterns, within)
     }
 
-    /// When its console first showed `pattern`, if it did.
-    pub(crate) fn when(&self, pattern: &str) -> Option<Instant> {
-        self.process.when(pattern)
+    /// The time of the first `pattern` on the console.
+    pub(crate) fn find_time(&self, pattern: &str) -> Option<Instant> {
+        self.process.find_time(pattern)
     }
 }

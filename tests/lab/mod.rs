@@ -1,32 +1,29 @@
-//! A small data centre for one test: a network, an iSCSI target, a DHCP server, volboot, and machines to
-//! switch on.
+//! The lab: a small data centre for one test, with a network, an iSCSI target, a DHCP server, volboot, and machines.
 //!
-//! Everything is the real thing (tgt, dnsmasq, QEMU with its firmware, iPXE, GRUB, the `volboot` binary) and
-//! everything is private to the [`Lab`] it was started in: its own network namespace, its own files, its own
-//! processes. Labs do not see one another, so they may use the same addresses and run side by side, and a
-//! killed test leaves nothing behind but an empty directory.
+//! All parts are real (tgt, dnsmasq, QEMU with its firmware, iPXE, GRUB, the `volboot` binary). All are private to their
+//! [`Lab`]: network namespace, files and processes. Labs are isolated, so they may use the same addresses and run in
+//! parallel. A killed test leaves only an empty directory behind.
 //!
-//! A lab belongs to the thread that made it ([`network`] says why), so a whole test runs on one thread:
-//! [`run`] gives it one.
+//! A lab belongs to the thread that created it (see [`network`]), so each test runs on one thread, started by [`run`].
 //!
-//! Included by `tests/boots`, `tests/cinder`, `tests/quickstart` and `tests/demo`, none of which needs every part of it.
-#![allow(dead_code, reason = "each of the programs that include the lab uses its own part of it")]
+//! Included by `tests/boots`, `tests/cinder`, `tests/quickstart` and `tests/demo`.
+#![allow(dead_code, reason = "each including program uses some parts of the lab only")]
 
 pub(crate) mod api;
-pub(crate) mod authority;
 pub(crate) mod browser;
+pub(crate) mod ca;
 pub(crate) mod cinder;
 pub(crate) mod console;
 pub(crate) mod daemon;
 pub(crate) mod dhcp;
+pub(crate) mod dhcp_configs;
+pub(crate) mod documents;
 pub(crate) mod host;
 pub(crate) mod initiator;
 pub(crate) mod machine;
 pub(crate) mod network;
 pub(crate) mod probe;
 pub(crate) mod process;
-pub(crate) mod readme;
-pub(crate) mod snippets;
 pub(crate) mod target;
 pub(crate) mod volume;
 
@@ -37,47 +34,46 @@ use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-/// One private network and one private directory; all other parts are started in it.
+/// A private network and a private directory, in which all other parts run.
 pub(crate) struct Lab {
     directory: PathBuf,
 }
 
 impl Lab {
-    /// Takes the calling thread out of the host's network and into one of its own, for good.
+    /// Moves the calling thread into a network namespace of its own, permanently.
     ///
-    /// Others see `directory` stay empty. It is the caller's, to be removed when the lab's thread has ended.
+    /// Outside the lab `directory` stays empty. The caller removes it after the thread's end.
     pub(crate) fn open(directory: &Path) -> Result<Self> {
-        network::leave_the_host()?;
-        keep_in_memory(directory)?;
+        network::enter_namespace()?;
+        mount_tmpfs(directory)?;
         Ok(Self { directory: directory.to_owned() })
     }
 
-    /// Where the lab's files are.
+    /// The directory of the lab's files.
     pub(crate) fn path(&self) -> &Path {
         &self.directory
     }
 }
 
-/// A new directory for a lab; removed when it is dropped.
-pub(crate) fn directory() -> Result<tempfile::TempDir> {
-    tempfile::Builder::new().prefix("volboot-lab-").tempdir().context("cannot make a directory for the lab")
+/// Creates a directory for a lab; dropping it removes it.
+pub(crate) fn create_directory() -> Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix("volboot-lab-").tempdir().context("cannot create a directory for the lab")
 }
 
-/// Puts a file system into `directory` that this thread and its processes see, and that is gone with the last
-/// of them.
-fn keep_in_memory(directory: &Path) -> Result<()> {
-    let nowhere: Option<&str> = None;
+/// Mounts a tmpfs at `directory`, visible to this thread and its processes only; it ends with the last of them.
+fn mount_tmpfs(directory: &Path) -> Result<()> {
+    let none: Option<&str> = None;
     unshare(CloneFlags::CLONE_NEWNS)?;
-    mount(nowhere, "/", nowhere, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nowhere)?;
-    mount(Some("tmpfs"), directory, Some("tmpfs"), MsFlags::empty(), nowhere)?;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    mount(Some("tmpfs"), directory, Some("tmpfs"), MsFlags::empty(), none)?;
     Ok(())
 }
 
-/// Runs `test` in a lab of its own and hands on its result, or its panic.
+/// Runs `test` in a lab of its own; returns its result, or propagates its panic.
 pub(crate) fn run(test: impl FnOnce(&Lab) -> Result<()> + Send + 'static) -> Result<()> {
-    assert!(network::is_root(), "needs root: `make` tells how to run it");
-    let directory = directory()?;
+    assert!(network::is_root(), "needs root: see `make`");
+    let directory = create_directory()?;
     let path = directory.path().to_owned();
     let thread = thread::spawn(move || test(&Lab::open(&path)?));
-    thread.join().unwrap_or_else(|reason| panic::resume_unwind(reason))
+    thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload))
 }

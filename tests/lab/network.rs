@@ -1,15 +1,13 @@
-//! The lab's network: a namespace without a name, a bridge with the site's address, and a cable for each
-//! machine.
+//! The lab's network: an unnamed namespace, a bridge with the site's addresses, and a cable for each machine.
 //!
-//! Traps it copes with:
-//! * A namespace with a name outlives a killed test. This one has none: it is entered with `unshare`, and is
-//!   gone with the last process in it. `unshare` moves the calling *thread* only, so whatever must be inside
-//!   (processes, sockets, further threads) has to be started from that thread.
-//! * A bridge takes the lowest MAC of its ports unless it was given one, so every machine switched on would
-//!   change the server's MAC under the others.
-//! * A bridge with nothing plugged in has no carrier, and Kea does not listen on an interface without: so there
-//!   is always one cable, which leads nowhere.
-//! * An IPv6 address is unusable for a second or two while its uniqueness is checked (`nodad` skips that).
+//! Traps:
+//! * A named namespace outlives a killed test. An unnamed one, entered by `unshare`, ends with its last process.
+//!   `unshare` moves the calling *thread* only, so processes, sockets and further threads must start from that thread.
+//! * By default a bridge has the lowest MAC address of its ports. Each new machine could change the server's MAC
+//!   address, so the bridge has a fixed one.
+//! * A bridge without cables has no carrier, and Kea does not listen on such an interface. So one cable is
+//!   always present, even without a machine.
+//! * An IPv6 address is unusable for one or two seconds during duplicate address detection (`nodad` skips it).
 
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -17,52 +15,52 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use nix::sched::{CloneFlags, unshare};
 
-/// The site's server: DHCP, volboot and the iSCSI portal are all here.
+/// The address of the site's server: DHCP, volboot and the iSCSI portal.
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 
-/// A second address of it, for storage that can be reached by two ways.
-pub(crate) const SECOND: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
+/// The server's second address, for storage with two paths.
+pub(crate) const SECOND_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 
-/// The site's IPv6 network, which only a router is needed for ([`super::dhcp`]).
+/// The site's IPv6 network, present for its router only ([`super::dhcp`]).
 pub(crate) const SITE_V6: &str = "fd00:99::";
 
 const BRIDGE: &str = "br0";
 const BRIDGE_MAC: &str = "02:00:00:00:00:01";
 
-/// Whether namespaces and interfaces may be made at all.
+/// Whether this process may create namespaces and interfaces.
 pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// Moves the calling thread into a new network in which there is only the bridge.
-pub(super) fn leave_the_host() -> Result<()> {
-    unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
+/// Moves the calling thread into a new network namespace that contains only the bridge.
+pub(super) fn enter_namespace() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET).context("cannot create a network namespace")?;
     ip(&["link", "set", "lo", "up"])?;
     ip(&["link", "add", BRIDGE, "address", BRIDGE_MAC, "type", "bridge"])?;
-    for address in [SERVER, SECOND] {
+    for address in [SERVER, SECOND_ADDRESS] {
         ip(&["address", "add", &format!("{address}/24"), "dev", BRIDGE])?;
     }
     ip(&["address", "add", &format!("{SITE_V6}1/64"), "dev", BRIDGE, "nodad"])?;
     ip(&["link", "set", BRIDGE, "up"])?;
-    let [cable, end] = ["nowhere", "nowhere-end"];
+    let [cable, end] = ["carrier", "carrier-end"];
     ip(&["link", "add", cable, "type", "veth", "peer", "name", end])?;
     ip(&["link", "set", cable, "master", BRIDGE, "up"])?;
     ip(&["link", "set", end, "up"])
 }
 
-/// Lays a cable from the bridge to the network of another thread of this process, where its end is called `name`.
+/// Connects the network of another thread to the bridge; the cable's end there is called `name`.
 pub(super) fn plug_thread(name: &str, thread: nix::unistd::Pid) -> Result<()> {
-    let here = format!("{name}-br");
-    ip(&["link", "add", &here, "type", "veth", "peer", "name", name, "netns", &thread.to_string()])?;
-    ip(&["link", "set", &here, "master", BRIDGE, "up"])
+    let bridge_end = format!("{name}-br");
+    ip(&["link", "add", &bridge_end, "type", "veth", "peer", "name", name, "netns", &thread.to_string()])?;
+    ip(&["link", "set", &bridge_end, "master", BRIDGE, "up"])
 }
 
-/// The interface DHCP is to listen on.
+/// The interface for the DHCP server.
 pub(crate) fn bridge() -> &'static str {
     BRIDGE
 }
 
-/// Lays a cable from the bridge to a machine: a tap device called `name`. It stays when the machine is switched off.
+/// Creates a machine's cable to the bridge: a tap device called `name`. It survives the machine.
 pub(crate) fn plug(name: &str) -> Result<()> {
     if ip(&["link", "show", "dev", name]).is_ok() {
         return Ok(());
@@ -74,7 +72,7 @@ pub(crate) fn plug(name: &str) -> Result<()> {
 /// Runs `ip` in the network of the calling thread.
 pub(crate) fn ip(arguments: &[&str]) -> Result<()> {
     let output = Command::new("ip").args(arguments).output().context("cannot run `ip` (package iproute2)")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "`ip {}` failed: {}", arguments.join(" "), said.trim());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "`ip {}` failed: {}", arguments.join(" "), stderr.trim());
     Ok(())
 }

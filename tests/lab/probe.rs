@@ -1,8 +1,7 @@
-//! A machine that asks DHCP for a boot file and does no more: what a server tells each kind of firmware, without
-//! waiting for the firmware.
+//! [`Probe`]: a DHCP client that requests boot files as each kind of firmware does, without the time of a real boot.
 //!
-//! The machine has a network of its own, at the other end of a cable from the bridge, because a kernel drops what comes
-//! to it with an address of its own as the sender.
+//! The probe has a network namespace of its own, with a cable to the bridge. In the lab's namespace the kernel would
+//! drop its packets, since they arrive with a local source address.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -17,27 +16,28 @@ use nix::unistd::gettid;
 use super::network::{ip, plug_thread};
 
 const CABLE: &str = "probe";
-/// DHCP (RFC 2131, §2): where the options begin, and what is before them.
+/// The cookie before the DHCP options (RFC 2131, §3).
 const COOKIE: [u8; 4] = [99, 130, 83, 99];
+/// The offset of the options.
 const OPTIONS: usize = 240;
-/// An answer comes within this time, or the question is asked again.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The time-out for an offer, before the next try.
+const OFFER_TIMEOUT: Duration = Duration::from_secs(5);
 const TRIES: u8 = 3;
 
-/// What a machine is, as far as DHCP can see.
+/// The kind of client, as visible to DHCP.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum ClientKind {
     /// Firmware that loads a file: its architecture (RFC 4578, §2.1).
     Pxe(u16),
     /// Firmware that loads a URL: its architecture.
     Http(u16),
     /// iPXE on firmware of that architecture.
     Ipxe(u16),
-    /// No boot client at all.
+    /// Not a boot client.
     Other,
 }
 
-/// What a server offered.
+/// A server's offer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Offer {
     /// The boot server.
@@ -50,69 +50,69 @@ pub(crate) struct Offer {
     pub(crate) ipxe: Option<Vec<u8>>,
 }
 
-/// A machine on the lab's network.
+/// A DHCP client on the lab's network.
 pub(crate) struct Probe {
-    questions: Sender<Kind>,
-    answers: Receiver<Result<Offer>>,
+    requests: Sender<ClientKind>,
+    offers: Receiver<Result<Offer>>,
 }
 
 impl Probe {
-    /// Plugs it in. Must be called from the lab's thread.
-    pub(crate) fn plug_in() -> Result<Self> {
-        let (questions, asked) = channel();
-        let (answer, answers) = channel();
-        let (thread_is, thread) = channel();
-        let (plug, plugged) = channel();
+    /// Connects the probe to the bridge. Must be called from the lab's thread.
+    pub(crate) fn start() -> Result<Self> {
+        let (requests, kinds) = channel();
+        let (offer_sender, offers) = channel();
+        let (thread_sender, thread) = channel();
+        let (cable_sender, cable) = channel();
         thread::spawn(move || {
-            thread_is.send(unshare(CloneFlags::CLONE_NEWNET).map(|()| gettid())).ok();
-            let socket = plugged.recv().map_err(|_| anyhow!("not plugged in")).and_then(|()| open());
-            for (number, kind) in (0..).zip(asked) {
+            thread_sender.send(unshare(CloneFlags::CLONE_NEWNET).map(|()| gettid())).ok();
+            let socket = cable.recv().map_err(|_| anyhow!("no cable")).and_then(|()| open_socket());
+            for (number, kind) in (0..).zip(kinds) {
                 let offer = match &socket {
-                    Ok(socket) => ask(socket, number, kind),
+                    Ok(socket) => request_offer(socket, number, kind),
                     Err(error) => Err(anyhow!("no socket: {error:#}")),
                 };
-                answer.send(offer).ok();
+                offer_sender.send(offer).ok();
             }
         });
-        plug_thread(CABLE, thread.recv()?.context("cannot make a network namespace")?)?;
-        plug.send(())?;
-        Ok(Self { questions, answers })
+        plug_thread(CABLE, thread.recv()?.context("cannot create a network namespace")?)?;
+        cable_sender.send(())?;
+        Ok(Self { requests, offers })
     }
 
-    /// What the site's server tells such a machine.
-    pub(crate) fn offer(&self, kind: Kind) -> Result<Offer> {
-        self.questions.send(kind)?;
-        self.answers.recv()?.with_context(|| format!("{kind:?} gets no answer"))
+    /// Requests an offer for this kind of client.
+    pub(crate) fn offer(&self, kind: ClientKind) -> Result<Offer> {
+        self.requests.send(kind)?;
+        self.offers.recv()?.with_context(|| format!("no offer for {kind:?}"))
     }
 }
 
-/// The socket of a machine without an address.
-fn open() -> Result<UdpSocket> {
+/// Opens the socket of a client without an address.
+fn open_socket() -> Result<UdpSocket> {
     ip(&["link", "set", CABLE, "up"])?;
     ip(&["route", "add", "255.255.255.255", "dev", CABLE])?;
     let socket = UdpSocket::bind("0.0.0.0:68")?;
     socket.set_broadcast(true)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(OFFER_TIMEOUT))?;
     Ok(socket)
 }
 
-fn ask(socket: &UdpSocket, number: u8, kind: Kind) -> Result<Offer> {
-    let question = discover(number, kind);
-    let mut answer = [0; 1500];
+fn request_offer(socket: &UdpSocket, number: u8, kind: ClientKind) -> Result<Offer> {
+    let discover = discover(number, kind);
+    let mut packet = [0; 1500];
     for _ in 0..TRIES {
-        socket.send_to(&question, "255.255.255.255:67")?;
-        while let Ok((size, _)) = socket.recv_from(&mut answer) {
-            // A question that was asked again may be answered twice.
-            if answer[4..8] == question[4..8] {
-                return offer(&answer[..size]);
+        socket.send_to(&discover, "255.255.255.255:67")?;
+        while let Ok((size, _)) = socket.recv_from(&mut packet) {
+            // Skips a late offer to an earlier transaction.
+            if packet[4..8] == discover[4..8] {
+                return parse_offer(&packet[..size]);
             }
         }
     }
-    Err(anyhow!("no answer to {TRIES} questions"))
+    Err(anyhow!("no offer after {TRIES} tries"))
 }
 
-/// A DHCPDISCOVER, each from a machine of its own.
-fn discover(number: u8, kind: Kind) -> Vec<u8> {
+/// Builds a DHCPDISCOVER; each `number` is another machine.
+fn discover(number: u8, kind: ClientKind) -> Vec<u8> {
     let mut packet = vec![1, 1, 6, 0, 0, 0, 0, number, 0, 0, 0x80, 0];
     packet.resize(28, 0);
     packet.extend([2, 0, 0, 0, 1, number]);
@@ -120,16 +120,16 @@ fn discover(number: u8, kind: Kind) -> Vec<u8> {
     packet.extend(COOKIE);
     packet.extend([53, 1, 1]);
     packet.extend([55, 7, 1, 3, 43, 60, 66, 67, 175]);
-    if let Kind::Pxe(arch) | Kind::Http(arch) | Kind::Ipxe(arch) = kind {
-        let client = if matches!(kind, Kind::Http(_)) { "HTTPClient" } else { "PXEClient" };
+    if let ClientKind::Pxe(arch) | ClientKind::Http(arch) | ClientKind::Ipxe(arch) = kind {
+        let client = if matches!(kind, ClientKind::Http(_)) { "HTTPClient" } else { "PXEClient" };
         let class = format!("{client}:Arch:{arch:05}:UNDI:003000");
         packet.extend([60, class.len() as u8]);
         packet.extend(class.bytes());
         packet.extend([93, 2]);
         packet.extend(arch.to_be_bytes());
     }
-    if let Kind::Ipxe(_) = kind {
-        // As iPXE of 2019 sends it: user class, and its version and HTTP among its features.
+    if let ClientKind::Ipxe(_) = kind {
+        // The options of iPXE of 2019: user class, version, and HTTP as a feature.
         packet.extend([77, 4]);
         packet.extend(b"iPXE");
         packet.extend([175, 8, 235, 3, 1, 0, 0, 19, 1, 1]);
@@ -139,24 +139,23 @@ fn discover(number: u8, kind: Kind) -> Vec<u8> {
     packet
 }
 
-fn offer(answer: &[u8]) -> Result<Offer> {
-    ensure!(answer.len() > OPTIONS && answer[..1] == [2], "it is no answer");
+fn parse_offer(packet: &[u8]) -> Result<Offer> {
+    ensure!(packet.len() > OPTIONS && packet[..1] == [2], "not a DHCP reply");
     let mut options = HashMap::new();
-    let mut rest = &answer[OPTIONS..];
+    let mut rest = &packet[OPTIONS..];
     while let [code, length, after @ ..] = rest
         && *code != 255
     {
-        let (value, after) =
-            after.split_at_checked(usize::from(*length)).context("an option is cut short")?;
+        let (value, after) = after.split_at_checked(usize::from(*length)).context("truncated option")?;
         options.insert(*code, value);
         rest = after;
     }
-    ensure!(options.get(&53) == Some(&[2].as_slice()), "it is no DHCPOFFER");
+    ensure!(options.get(&53) == Some(&[2].as_slice()), "not a DHCPOFFER");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned();
-    let [a, b, c, d] = [answer[20], answer[21], answer[22], answer[23]];
+    let [a, b, c, d] = [packet[20], packet[21], packet[22], packet[23]];
     Ok(Offer {
         server: Ipv4Addr::new(a, b, c, d),
-        file: options.get(&67).map_or_else(|| text(&answer[108..236]), |file| text(file)),
+        file: options.get(&67).map_or_else(|| text(&packet[108..236]), |file| text(file)),
         class: options.get(&60).map(|class| text(class)),
         ipxe: options.get(&175).map(|ipxe| ipxe.to_vec()),
     })

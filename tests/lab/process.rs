@@ -1,13 +1,13 @@
-//! A process of the lab: started inside, its output kept, waited for with a deadline, and surely ended.
+//! [`Process`]: a process of the lab, with collected output, waits with time-outs, and a guaranteed end.
 //!
-//! Traps it copes with:
-//! * A test that is killed runs no destructor. Every process is started through `setpriv --pdeathsig KILL`,
-//!   so the kernel kills it when the *thread* that started it ends: the lab's own.
-//! * Ctrl-C in a terminal goes to the whole foreground group and would kill a demo's machine before the demo
-//!   can say anything: each process has a group of its own.
-//! * A pipe that nobody reads stops its writer: a thread reads always, whether or not somebody waits.
-//! * Servers that start others leave them behind when they are killed. Such a family gets a process namespace of its
-//!   own, which the kernel empties when its first process ends.
+//! Traps:
+//! * A killed test runs no destructor. Every process starts through `setpriv --pdeathsig KILL`, so the kernel kills it
+//!   when its parent *thread* ends, which is the lab's.
+//! * Ctrl-C in a terminal reaches the whole foreground process group, and would kill a demo's machine before the demo
+//!   can report it. So each process has a group of its own.
+//! * A full pipe blocks its writer, so a thread reads the output all the time.
+//! * A killed server leaves its child processes behind. Servers with children get a PID namespace of their own, which
+//!   the kernel empties when its first process ends.
 
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
@@ -23,37 +23,41 @@ use nix::unistd::Pid;
 
 use super::console::Console;
 
-/// How much of its output a failure shows.
-const TAIL: usize = 30;
+/// The lines of output in an error.
+const TAIL_LINES: usize = 30;
 
-/// Is told each line as it is completed.
-pub(crate) type Listener = Box<dyn FnMut(&str) + Send>;
+/// Called with each complete line.
+pub(crate) type LineHandler = Box<dyn FnMut(&str) + Send>;
 
-/// A running process and all it has printed, standard output and standard error together.
+/// A running process and its output, standard output and standard error together.
 pub(crate) struct Process {
     name: String,
     child: Child,
     console: Arc<Mutex<Console>>,
     /// One message for each piece of output; closed when the process has closed its output.
-    news: Receiver<()>,
-    /// How much of the output was already waited for.
-    seen: usize,
+    output_events: Receiver<()>,
+    /// The end of the last match in the output.
+    position: usize,
 }
 
-/// A pattern that was waited for and came.
+/// A match of one of several patterns.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen {
-    /// Its place in the list of patterns.
-    pub(crate) which: usize,
-    /// When it was printed.
+pub(crate) struct Match {
+    /// The index in the list of patterns.
+    pub(crate) index: usize,
+    /// The time of the output.
     pub(crate) at: Instant,
 }
 
 impl Process {
-    /// Starts `program`, calling it `name` in what is said about it.
-    pub(crate) fn start(name: &str, program: &mut Command, listener: Option<Listener>) -> Result<Self> {
+    /// Starts `program`, with `name` as its name in errors.
+    pub(crate) fn start(
+        name: &str,
+        program: &mut Command,
+        line_handler: Option<LineHandler>,
+    ) -> Result<Self> {
         let (reader, writer) = io::pipe()?;
-        let child = behind(&["setpriv", "--pdeathsig", "KILL", "--"], program)
+        let child = wrap_command(&["setpriv", "--pdeathsig", "KILL", "--"], program)
             .stdin(std::process::Stdio::null())
             .stdout(writer.try_clone()?)
             .stderr(writer)
@@ -61,106 +65,109 @@ impl Process {
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
         let console = Arc::new(Mutex::new(Console::default()));
-        let (bell, news) = channel();
-        let reading = Reading { console: Arc::clone(&console), bell, listener };
-        thread::Builder::new().name(format!("{name} output")).spawn(move || reading.follow(reader))?;
-        Ok(Self { name: name.to_owned(), child, console, news, seen: 0 })
+        let (notifier, output_events) = channel();
+        let output_reader = OutputReader { console: Arc::clone(&console), notifier, line_handler };
+        thread::Builder::new().name(format!("{name} output")).spawn(move || output_reader.run(reader))?;
+        Ok(Self { name: name.to_owned(), child, console, output_events, position: 0 })
     }
 
-    /// The same for a program that starts others, which shall all end with it.
-    pub(crate) fn start_family(name: &str, program: &Command) -> Result<Self> {
+    /// Starts a program in a PID namespace of its own, for an end without remaining child processes.
+    pub(crate) fn start_with_children(name: &str, program: &Command) -> Result<Self> {
         let namespace = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"];
-        Self::start(name, &mut behind(&namespace, program), None)
+        Self::start(name, &mut wrap_command(&namespace, program), None)
     }
 
-    /// Waits until one of `patterns` is printed after the one waited for before.
-    pub(crate) fn wait_for(&mut self, patterns: &[&str], within: Duration) -> Result<Seen> {
+    /// Waits for one of `patterns` in the output, after the previous match.
+    pub(crate) fn wait_for(&mut self, patterns: &[&str], within: Duration) -> Result<Match> {
         let deadline = Instant::now() + within;
         loop {
-            if let Some(seen) = self.look_for(patterns) {
-                return Ok(seen);
+            if let Some(found) = self.find_match(patterns) {
+                return Ok(found);
             }
-            let ending = match self.news.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(()) => continue,
-                Err(RecvTimeoutError::Timeout) => format!("within {} s", within.as_secs()),
-                // The last piece may have come between the look and the wait.
-                Err(RecvTimeoutError::Disconnected) => match self.look_for(patterns) {
-                    Some(seen) => return Ok(seen),
-                    None => "before it ended".to_owned(),
-                },
-            };
-            bail!("{} did not say {patterns:?} {ending}. It said at last:\n{}", self.name, self.tail());
+            let problem =
+                match self.output_events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                    Ok(()) => continue,
+                    Err(RecvTimeoutError::Timeout) => format!("within {} s", within.as_secs()),
+                    // The last piece may have arrived between the search and the wait.
+                    Err(RecvTimeoutError::Disconnected) => match self.find_match(patterns) {
+                        Some(found) => return Ok(found),
+                        None => "before its exit".to_owned(),
+                    },
+                };
+            bail!("{} did not print {patterns:?} {problem}. Last output:\n{}", self.name, self.tail());
         }
     }
 
-    /// When `pattern` was first printed, if it was.
-    pub(crate) fn when(&self, pattern: &str) -> Option<Instant> {
+    /// The time of the first `pattern` in the output.
+    pub(crate) fn find_time(&self, pattern: &str) -> Option<Instant> {
         self.with_console(|console| console.find(pattern, 0)).map(|(_, at)| at)
     }
 
-    /// Asks the process to end and waits until it has.
+    /// Sends SIGTERM, and waits for the exit.
     pub(crate) fn stop(&mut self, within: Duration) -> Result<ExitStatus> {
         kill(self.pid(), Signal::SIGTERM).with_context(|| format!("cannot signal {}", self.name))?;
         let deadline = Instant::now() + within;
-        while let Ok(()) = self.news.recv_timeout(deadline.saturating_duration_since(Instant::now())) {}
+        while let Ok(()) = self.output_events.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+        }
         match self.child.try_wait()? {
             Some(status) => Ok(status),
-            // Its output is closed, or the time is over: only the former may still take a moment.
+            // Either the output is closed and the exit follows at once, or the time-out has passed.
             None if Instant::now() < deadline => Ok(self.child.wait()?),
-            None => bail!("{} did not end within {} s of SIGTERM", self.name, within.as_secs()),
+            None => bail!("{} did not exit within {} s of SIGTERM", self.name, within.as_secs()),
         }
     }
 
-    /// Ends it at once, and all that it has started, and waits until that has happened.
+    /// Sends SIGKILL, and waits for the exit of the process and its children.
     pub(crate) fn kill(&mut self, within: Duration) -> Result<()> {
         self.child.kill()?;
-        self.ended(within)
+        self.wait_for_exit(within)
     }
 
-    /// Waits until it has ended, and all that it has started.
-    pub(crate) fn ended(&mut self, within: Duration) -> Result<()> {
+    /// Waits for the exit of the process and its children.
+    pub(crate) fn wait_for_exit(&mut self, within: Duration) -> Result<()> {
         let deadline = Instant::now() + within;
         loop {
-            // Whoever is left of a family still has the output open.
-            match self.news.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            // A remaining child process still holds the output open.
+            match self.output_events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(()) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => bail!("{} has not ended", self.name),
+                Err(RecvTimeoutError::Timeout) => bail!("{} has not exited", self.name),
             }
         }
         self.child.wait()?;
         Ok(())
     }
 
-    /// Has it stand still, or go on.
-    pub(crate) fn freeze(&self, frozen: bool) -> Result<()> {
-        // All that it has started is in its group, unless it left it.
-        killpg(self.pid(), if frozen { Signal::SIGSTOP } else { Signal::SIGCONT })?;
+    /// Suspends or resumes the process.
+    pub(crate) fn set_suspended(&self, suspended: bool) -> Result<()> {
+        // Child processes are in the same group, unless they have left it.
+        killpg(self.pid(), if suspended { Signal::SIGSTOP } else { Signal::SIGCONT })?;
         Ok(())
     }
 
-    /// The last lines it has printed.
+    /// The last lines of output.
     pub(crate) fn tail(&self) -> String {
-        self.with_console(|console| console.tail(TAIL))
+        self.with_console(|console| console.tail(TAIL_LINES))
     }
 
-    fn look_for(&mut self, patterns: &[&str]) -> Option<Seen> {
-        let found = self.with_console(|console| {
-            let found = |(which, pattern): (usize, &&str)| {
-                console.find(pattern, self.seen).map(|(end, at)| (end, Seen { which, at }))
+    fn find_match(&mut self, patterns: &[&str]) -> Option<Match> {
+        let first = self.with_console(|console| {
+            let find = |(which, pattern): (usize, &&str)| {
+                console.find(pattern, self.position).map(|(end, at)| (end, Match { index: which, at }))
             };
-            patterns.iter().enumerate().filter_map(found).min_by_key(|&(end, _)| end)
+            patterns.iter().enumerate().filter_map(find).min_by_key(|&(end, _)| end)
         });
-        let (end, seen) = found?;
-        self.seen = end;
-        Some(seen)
+        let (end, found) = first?;
+        self.position = end;
+        Some(found)
     }
 
-    fn with_console<T>(&self, look: impl FnOnce(&Console) -> T) -> T {
-        look(&self.console.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with_console<T>(&self, read: impl FnOnce(&Console) -> T) -> T {
+        read(&self.console.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Its number.
+    /// The process id.
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed())
     }
@@ -168,20 +175,20 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // An error means that it has ended already, which is what is wanted.
-        let _ended = self.child.kill().and_then(|()| self.child.wait());
+        // An error means that the process has exited already.
+        let _ = self.child.kill().and_then(|()| self.child.wait());
     }
 }
 
-/// The thread that empties the pipe.
-struct Reading {
+/// The thread that reads the pipe.
+struct OutputReader {
     console: Arc<Mutex<Console>>,
-    bell: Sender<()>,
-    listener: Option<Listener>,
+    notifier: Sender<()>,
+    line_handler: Option<LineHandler>,
 }
 
-impl Reading {
-    fn follow(mut self, mut pipe: impl Read) {
+impl OutputReader {
+    fn run(mut self, mut pipe: impl Read) {
         let mut buffer = [0; 4096];
         while let Ok(length @ 1..) = pipe.read(&mut buffer) {
             let now = Instant::now();
@@ -191,19 +198,19 @@ impl Reading {
                 .unwrap_or_else(PoisonError::into_inner)
                 .absorb(&buffer[..length], now)
                 .to_vec();
-            if let Some(listener) = &mut self.listener {
+            if let Some(handle_line) = &mut self.line_handler {
                 for line in &lines {
-                    listener(line);
+                    handle_line(line);
                 }
             }
-            // Nobody waits any more when the process is being dropped; its output is still read to the end.
-            let _unheard = self.bell.send(());
+            // The receiver is gone while the process is being dropped; the output is still read to the end.
+            let _ = self.notifier.send(());
         }
     }
 }
 
-/// The same program with the same environment, started by `wrapper`.
-fn behind(wrapper: &[&str], program: &Command) -> Command {
+/// Wraps `program`: the same arguments and environment, started by `wrapper`.
+fn wrap_command(wrapper: &[&str], program: &Command) -> Command {
     let mut command = Command::new(wrapper[0]);
     command.args(&wrapper[1..]).arg(program.get_program()).args(program.get_args());
     for (name, value) in program.get_envs() {

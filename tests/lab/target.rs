@@ -1,12 +1,12 @@
-//! The storage: a real iSCSI target (tgt) that lets in only who it was told about.
+//! The storage: a real iSCSI target (tgt) with access control.
 //!
-//! Each volume is a target of its own, open to one initiator name (tgt answers others "target not found") and
-//! one CHAP account.
+//! Each volume has a target of its own, for one initiator name and one CHAP account. tgt rejects other initiators with
+//! "target not found".
 //!
-//! Traps it copes with:
-//! * Without a socket and a control number of its own, `tgtadm` would talk to another tgtd of this host.
-//! * tgtd answers `tgtadm` only some time after its start; it tells systemd's way when it does, so that is
-//!   waited for.
+//! Traps:
+//! * Without a socket and a control port of its own, `tgtadm` would talk to another tgtd of this host.
+//! * tgtd accepts `tgtadm` only some time after its start. It then notifies systemd, and the lab waits for this
+//!   notification.
 //! * LUN 0 of a tgt target is a controller; the disk is LUN 1.
 
 use std::fs;
@@ -20,7 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::Lab;
-use super::network::{SECOND, SERVER};
+use super::network::{SECOND_ADDRESS, SERVER};
 use super::process::Process;
 use super::volume::Volume;
 
@@ -28,32 +28,32 @@ use super::volume::Volume;
 pub(crate) const LUN: u32 = 1;
 
 const PORT: u16 = 3260;
-/// No target outlives its own end by more.
+/// The time-out for tgtd's exit.
 const END_LIMIT: Duration = Duration::from_secs(60);
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// A name and a secret.
+/// A CHAP account.
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
-    /// The CHAP name.
+    /// The user name.
     pub(crate) username: String,
-    /// The CHAP secret.
+    /// The secret.
     pub(crate) password: String,
 }
 
-/// How a volume is offered, whether or not the target is there yet.
+/// The export of a volume, whether or not tgtd runs yet.
 pub(crate) struct Export {
     /// The target's name.
     pub(crate) iqn: String,
-    /// The only initiator that is let in.
+    /// The only initiator with access.
     pub(crate) initiator: String,
-    /// What that initiator has to prove.
+    /// The initiator's account.
     pub(crate) account: Account,
     image: PathBuf,
 }
 
 impl Export {
-    /// Offers `volume` to `initiator`, under a name and an account of its own.
+    /// Describes the export of `volume` to `initiator`, with a target and an account of its own.
     pub(crate) fn new(volume: &Volume, initiator: &str) -> Self {
         let name = volume.image().file_stem().unwrap_or_default().display();
         Self {
@@ -65,17 +65,17 @@ impl Export {
     }
 }
 
-/// Where initiators find the target.
+/// The portal of all targets.
 pub(crate) fn portal() -> String {
     portal_at(SERVER)
 }
 
-/// The same, if the target is at another address.
+/// The portal at another address.
 pub(crate) fn portal_at(address: Ipv4Addr) -> String {
     format!("{address}:{PORT}")
 }
 
-/// Where orders are given to the target.
+/// The path of tgtd's control socket.
 pub(crate) fn socket(lab: &Lab) -> PathBuf {
     lab.path().join("tgtd")
 }
@@ -89,18 +89,18 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Starts the target and waits until it takes orders; it offers nothing yet.
+    /// Starts tgtd without exports, and waits until it accepts commands.
     pub(crate) fn start(lab: &Lab) -> Result<Self> {
-        static STARTED: AtomicU16 = AtomicU16::new(1);
-        Self::serve(lab, STARTED.fetch_add(1, Ordering::Relaxed), &[SERVER])
+        static NEXT_PORT: AtomicU16 = AtomicU16::new(1);
+        Self::spawn(lab, NEXT_PORT.fetch_add(1, Ordering::Relaxed), &[SERVER])
     }
 
-    /// The same with both portals, for somebody who gives orders to tgt by its [`socket`] and knows of no number.
-    pub(crate) fn start_for_others(lab: &Lab) -> Result<Self> {
-        Self::serve(lab, 0, &[SERVER, SECOND])
+    /// Starts tgtd with both portals, for a client that controls tgt by its [`socket`] and the default control port.
+    pub(crate) fn start_unmanaged(lab: &Lab) -> Result<Self> {
+        Self::spawn(lab, 0, &[SERVER, SECOND_ADDRESS])
     }
 
-    fn serve(lab: &Lab, control: u16, portals: &[Ipv4Addr]) -> Result<Self> {
+    fn spawn(lab: &Lab, control: u16, portals: &[Ipv4Addr]) -> Result<Self> {
         let control = control.to_string();
         let socket = socket(lab);
         let ready_path = lab.path().join("tgtd-ready");
@@ -119,32 +119,32 @@ impl Target {
         Ok(Self { process, socket, control, count: 0 })
     }
 
-    /// Ends it as a crash would: it forgets all that it has exported.
+    /// Kills tgtd, which loses all exports.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.process.kill(END_LIMIT)
     }
 
-    /// Opens a volume to its one initiator.
-    pub(crate) fn offer(&mut self, export: &Export) -> Result<()> {
+    /// Exports a volume to its initiator.
+    pub(crate) fn export(&mut self, export: &Export) -> Result<()> {
         self.count += 1;
         let tid = self.count.to_string();
         let image = export.image.display().to_string();
         let Account { username, password } = &export.account;
-        self.order("new", "target", &["--tid", &tid, "--targetname", &export.iqn])?;
+        self.run_tgtadm("new", "target", &["--tid", &tid, "--targetname", &export.iqn])?;
         let lun = LUN.to_string();
-        self.order("new", "logicalunit", &["--tid", &tid, "--lun", &lun, "--backing-store", &image])?;
-        self.order("new", "account", &["--user", username, "--password", password])?;
-        self.order("bind", "account", &["--tid", &tid, "--user", username])?;
-        self.order("bind", "target", &["--tid", &tid, "--initiator-name", &export.initiator])
+        self.run_tgtadm("new", "logicalunit", &["--tid", &tid, "--lun", &lun, "--backing-store", &image])?;
+        self.run_tgtadm("new", "account", &["--user", username, "--password", password])?;
+        self.run_tgtadm("bind", "account", &["--tid", &tid, "--user", username])?;
+        self.run_tgtadm("bind", "target", &["--tid", &tid, "--initiator-name", &export.initiator])
     }
 
-    fn order(&self, operation: &str, mode: &str, rest: &[&str]) -> Result<()> {
+    fn run_tgtadm(&self, operation: &str, mode: &str, rest: &[&str]) -> Result<()> {
         let mut command = Command::new("tgtadm");
         command.env("TGT_IPC_SOCKET", &self.socket);
         command.args(["--control-port", &self.control, "--lld", "iscsi", "--op", operation, "--mode", mode]);
         let output = command.args(rest).output().context("cannot run tgtadm (package tgt)")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "tgtadm cannot {operation} {mode}: {}", said.trim());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "tgtadm cannot {operation} {mode}: {}", stderr.trim());
         Ok(())
     }
 }

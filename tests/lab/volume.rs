@@ -1,15 +1,15 @@
-//! Volumes: images that a machine can boot from, and that say so.
+//! Volumes: disk images with a boot loader that prints the volume's name.
 //!
-//! The boot loader is GRUB with a configuration built in. It prints one line that names its volume, lists the
-//! disks it sees, reads a file from another volume where it is told to, and switches the machine off. What it
-//! prints can only come from that volume, so it proves which disk was booted.
+//! The boot loader is GRUB with an embedded configuration. It prints the volume's name and lists the disks. It
+//! may read a file from a data volume, and then switches the machine off. The name is stored on this volume only, and
+//! so proves which disk was booted.
 //!
-//! Traps it copes with:
-//! * Nothing is mounted and no loop device is used: partitions are written into the file (`sfdisk`, and
-//!   mtools with an offset).
-//! * GRUB's embedded configuration is run by its rescue parser: plain commands only, no `if`.
-//! * SeaBIOS shows a character on the serial line only when the next one comes, so the last before `halt` are
-//!   lost: the loader says something more at the end.
+//! Traps:
+//! * No mount and no loop device is necessary: partitions are written into the file (`sfdisk`, and mtools with an
+//!   offset).
+//! * GRUB runs its embedded configuration in the rescue parser: plain commands only, no `if`.
+//! * SeaBIOS shows a character on the serial line only with the next one, so the last ones before `halt` are lost. The
+//!   boot loader prints extra text at the end.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,58 +20,57 @@ use anyhow::{Context, Result, ensure};
 use super::Lab;
 use super::machine::Firmware;
 
-/// What a boot loader says before it switches the machine off.
-pub(crate) const LAST_WORDS: &str = "volboot-lab: switching off";
+/// The boot loader's output before it switches the machine off.
+pub(crate) const HALT_LINE: &str = "volboot-lab: switching off";
 
 const GRUB: &str = "/usr/lib/grub";
-/// In the build directory, where `tests/lab/install` puts it: Debian has it for arm64 hosts only.
+/// A folder of the build directory, filled by `tests/lab/install`: Debian has these modules for arm64 hosts only.
 const GRUB_ARM64: &str = "grub-arm64";
 const MODULES: [&str; 7] = ["cat", "echo", "fat", "halt", "ls", "search", "search_fs_file"];
 const DISK_SIZE: u64 = 48 << 20;
-/// The EFI system partition of a UEFI volume: from 1 MiB on, 32 MiB.
+/// The EFI system partition of a UEFI volume: at 1 MiB, 32 MiB long.
 const ESP_START: u64 = 2048;
 const ESP_SECTORS: u64 = 65_536;
 
-/// An image file and the name its boot loader says.
+/// An image file, and the name that its boot loader prints.
 pub(crate) struct Volume {
     name: String,
     image: PathBuf,
 }
 
-/// How to make a bootable volume.
+/// The description of a bootable volume.
 pub(crate) struct Recipe<'a> {
     /// The volume's name.
     pub(crate) name: &'a str,
-    /// For which firmware.
+    /// The machine's firmware.
     pub(crate) firmware: Firmware,
-    /// UEFI: where the boot loader is, and nowhere else.
+    /// UEFI: the only path of the boot loader.
     pub(crate) loader: &'a str,
-    /// The volume whose file the boot loader is to read.
-    pub(crate) reads: Option<&'a Volume>,
+    /// The volume whose file the boot loader reads.
+    pub(crate) data_volume: Option<&'a Volume>,
 }
 
 impl<'a> Recipe<'a> {
-    /// A volume that boots by itself, from the place where firmware looks when nothing tells it another name (UEFI
-    /// specification, §3.5.1.1).
+    /// A volume with the boot loader at the firmware's default path (UEFI specification, §3.5.1.1).
     pub(crate) fn new(name: &'a str, firmware: Firmware) -> Self {
         let loader = match firmware {
             Firmware::Bios | Firmware::Uefi => r"\EFI\BOOT\BOOTX64.EFI",
             Firmware::UefiArm64 => r"\EFI\BOOT\BOOTAA64.EFI",
         };
-        Self { name, firmware, loader, reads: None }
+        Self { name, firmware, loader, data_volume: None }
     }
 }
 
 impl Volume {
-    /// A volume that a machine with that firmware can boot.
+    /// Creates a bootable volume.
     pub(crate) fn bootable(lab: &Lab, recipe: &Recipe<'_>) -> Result<Self> {
         let volume = Self::blank(lab, recipe.name)?;
         let mut script = vec![format!("echo \"{}\"", volume.boot_line()), "ls".to_owned()];
-        if let Some(other) = recipe.reads.map(Self::file) {
+        if let Some(other) = recipe.data_volume.map(Self::file) {
             script.push(format!("search --no-floppy --file --set=other /{other}"));
             script.push(format!("cat ($other)/{other}"));
         }
-        script.push(format!("echo \"{LAST_WORDS} ...\""));
+        script.push(format!("echo \"{HALT_LINE} ...\""));
         script.push("halt\n".to_owned());
         let config = lab.path().join(format!("{}.cfg", recipe.name));
         fs::write(&config, script.join("\n"))?;
@@ -83,7 +82,7 @@ impl Volume {
         Ok(volume)
     }
 
-    /// A volume with a file system and one file that says whose it is.
+    /// Creates a data volume: a file system with one file that contains the volume's name.
     pub(crate) fn data(lab: &Lab, name: &str) -> Result<Self> {
         let volume = Self::blank(lab, name)?;
         let content = lab.path().join(volume.file());
@@ -94,17 +93,17 @@ impl Volume {
         Ok(volume)
     }
 
-    /// The image, for whoever exports it.
+    /// The path of the image.
     pub(crate) fn image(&self) -> &Path {
         &self.image
     }
 
-    /// What its boot loader says first.
+    /// The boot loader's first line.
     pub(crate) fn boot_line(&self) -> String {
         format!("volboot-lab: volume {} booted", self.name)
     }
 
-    /// What is read from it where it is a data volume.
+    /// The content of a data volume's file.
     pub(crate) fn data_line(&self) -> String {
         format!("volboot-lab: volume {} read", self.name)
     }
@@ -119,7 +118,7 @@ impl Volume {
         format!("{}.txt", self.name)
     }
 
-    /// GRUB's boot sector, and its core right behind it, where the boot sector looks unless told otherwise.
+    /// Writes GRUB's boot sector and, directly after it, its core: the boot sector's default.
     fn install_bios_loader(&self, config: &Path) -> Result<()> {
         let core = config.with_extension("core");
         run(grub_image("i386-pc", config, &core).arg("biosdisk"))?;
@@ -129,7 +128,7 @@ impl Volume {
         Ok(())
     }
 
-    /// A GPT with an EFI system partition, and in it the boot loader at `path`.
+    /// Writes a GPT with an EFI system partition, and the boot loader at `path` in it.
     fn install_uefi_loader(&self, format: &str, config: &Path, path: &str) -> Result<()> {
         let loader = config.with_extension("efi");
         run(grub_image(format, config, &loader).arg("part_gpt"))?;
@@ -174,7 +173,7 @@ fn modules(format: &str) -> PathBuf {
 fn run(command: &mut Command) -> Result<()> {
     let output =
         command.output().with_context(|| format!("cannot run {}", command.get_program().display()))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command:?} failed: {}", said.trim());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?} failed: {}", stderr.trim());
     Ok(())
 }

@@ -1,9 +1,10 @@
-//! README's quick start, typed as it stands: on a provisioning host with Debian 12, its own kernel and systemd, volboot is
-//! installed from the deb, DHCP and storage are set up, a machine is enrolled, switched on, and boots.
+//! The quick start of README and the guides, typed as it stands, on a provisioning host with Debian 12.
 //!
-//! The host is a virtual machine, because LIO is a part of the kernel. Its shell is typed what README says, no more and
-//! no less, but for what README leaves to the site (a volume with something on it, an address), and what changes one
-//! quick start into the next. So this fails when README does not say what works.
+//! volboot is installed from the deb, DHCP and storage are set up, and a machine is enrolled and boots.
+//!
+//! The host is a virtual machine with its own kernel and systemd, because LIO is part of the kernel. Its shell runs
+//! exactly the documented commands. The exceptions are the site's own steps (an address, a volume with content), and the
+//! changes from one variant to the next. So the test fails if a documented command does not work.
 //!
 //! Needs root, what the boot tests need, `tests/quickstart/install`, and the packages that `packaging/build` makes.
 
@@ -17,18 +18,18 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use lab::Lab;
-use lab::machine::{Build, Firmware};
-use lab::readme::{block, command, row};
+use lab::documents::{block, command, row};
+use lab::machine::{Firmware, MachineSpec};
 use lab::volume::{Recipe, Volume};
 use server::Server;
 
-/// The machine that README enrols.
+/// The machine in README's commands.
 const MAC: &str = "52:54:00:12:34:56";
-/// No boot takes longer, on two virtual machines with two cores.
+/// The time-out of a boot, with two virtual machines on two cores.
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
 
-/// What a site has before volboot comes: an address, and a volume group with a volume for the machine.
-const SITE: [&str; 4] = [
+/// The site's own steps: an address, and a volume group with a volume for the machine.
+const SITE_SETUP: [&str; 4] = [
     "ip link set eth0 up && ip address add 10.0.0.1/24 dev eth0",
     "vgcreate --quiet vg0 /dev/vdd",
     "lvcreate --quiet --name web-1 --size 48M vg0",
@@ -36,69 +37,74 @@ const SITE: [&str; 4] = [
 ];
 
 #[test]
-fn a_machine_boots_by_each_quick_start() -> Result<()> {
+fn machine_boots_by_each_documented_setup() -> Result<()> {
     lab::run(|lab| {
         let bios = Volume::bootable(lab, &Recipe::new("bios", Firmware::Bios))?;
         let uefi = Volume::bootable(lab, &Recipe::new("uefi", Firmware::Uefi))?;
         let mut server = Server::power_on(lab, [&bios, &uefi])?;
-        for line in SITE {
-            server.types(line)?;
+        for line in SITE_SETUP {
+            server.run(line)?;
         }
 
-        server.types(&command("apt install"))?;
-        server.types(row("dnsmasq").command())?;
-        server.types(row("dnsmasq").then())?;
+        server.run(&command("apt install"))?;
+        server.run(row("dnsmasq").command())?;
+        server.run(row("dnsmasq").activation())?;
         for line in block("targetcli /backstores/block create") {
-            server.types(&line)?;
+            server.run(&line)?;
         }
         for line in block("openstack baremetal node create") {
             if !line.contains("volume target create") {
-                server.types(&line.replace("--storage-interface cinder", "--storage-interface external"))?;
+                server.run(&line.replace("--storage-interface cinder", "--storage-interface external"))?;
             }
         }
-        server.types(&command("--property target_portal=").replace("target_lun=1", "target_lun=0"))?;
-        let told = server.types(&command("node validate web-1"))?;
-        ensure!(told.contains("| storage    | True"), "the node is not fit: {told}");
-        boots(lab, &mut server, Build::bare(Firmware::Bios, MAC), &bios)?;
+        server.run(&command("--property target_portal=").replace("target_lun=1", "target_lun=0"))?;
+        let output = server.run(&command("node validate web-1"))?;
+        ensure!(output.contains("| storage    | True"), "the node is not valid: {output}");
+        check_boot(lab, &mut server, MachineSpec::new(Firmware::Bios, MAC), &bios)?;
 
-        // The next site has tgt and ISC dhcpd, and UEFI machines.
-        server.types("openstack baremetal node delete web-1")?;
-        server.types("targetcli clearconfig confirm=True && systemctl stop dnsmasq")?;
-        server.types("dd if=/dev/vdc of=/dev/vg0/web-1 bs=1M status=none && systemctl start tgt")?;
+        // Variant: tgt, ISC dhcpd and a UEFI machine.
+        server.run("openstack baremetal node delete web-1")?;
+        server.run("targetcli clearconfig confirm=True && systemctl stop dnsmasq")?;
+        server.run("dd if=/dev/vdc of=/dev/vg0/web-1 bs=1M status=none && systemctl start tgt")?;
         for line in block("tgt-admin --update ALL") {
-            server.types(&line)?;
+            server.run(&line)?;
         }
-        server.types(row("ISC dhcpd").command())?;
-        server.types("sed -i 's/^INTERFACESv4=.*/INTERFACESv4=\"eth0\"/' /etc/default/isc-dhcp-server")?;
-        server.types(row("ISC dhcpd").then())?;
-        server.types(&command("VOLBOOT_CHAP_PASSWORD="))?;
-        boots(lab, &mut server, Build::bare(Firmware::Uefi, MAC), &uefi)?;
+        server.run(row("ISC dhcpd").command())?;
+        server.run("sed -i 's/^INTERFACESv4=.*/INTERFACESv4=\"eth0\"/' /etc/default/isc-dhcp-server")?;
+        server.run(row("ISC dhcpd").activation())?;
+        server.run(&command("VOLBOOT_CHAP_PASSWORD="))?;
+        check_boot(lab, &mut server, MachineSpec::new(Firmware::Uefi, MAC), &uefi)?;
 
-        // Another has Kea, and machines that boot over HTTP, which are enrolled with curl.
-        server.types("openstack baremetal node delete web-1")?;
-        server.types("systemctl stop isc-dhcp-server")?;
-        server.types(row("Kea").command())?;
-        server.types(row("Kea").then())?;
+        // Variant: Kea, HTTP boot, and enrollment with curl.
+        server.run("openstack baremetal node delete web-1")?;
+        server.run("systemctl stop isc-dhcp-server")?;
+        server.run(row("Kea").command())?;
+        server.run(row("Kea").activation())?;
         for line in block("api $url/nodes") {
-            server.types(&line)?;
+            server.run(&line)?;
         }
-        boots(lab, &mut server, Build { http_boot: true, ..Build::bare(Firmware::Uefi, MAC) }, &uefi)?;
+        check_boot(
+            lab,
+            &mut server,
+            MachineSpec { http_boot: true, ..MachineSpec::new(Firmware::Uefi, MAC) },
+            &uefi,
+        )?;
 
-        // And one has networkd, and cards with iPXE in them.
-        server.types("systemctl stop kea-dhcp4-server")?;
-        server.types("dd if=/dev/vdb of=/dev/vg0/web-1 bs=1M conv=fsync status=none")?;
-        server.types(row("systemd-networkd").command())?;
-        server.types(row("systemd-networkd").then())?;
-        boots(lab, &mut server, Build::bare(Firmware::Bios, MAC), &bios)
+        // Variant: networkd, and a network card with iPXE.
+        server.run("systemctl stop kea-dhcp4-server")?;
+        server.run("dd if=/dev/vdb of=/dev/vg0/web-1 bs=1M conv=fsync status=none")?;
+        server.run(row("systemd-networkd").command())?;
+        server.run(row("systemd-networkd").activation())?;
+        check_boot(lab, &mut server, MachineSpec::new(Firmware::Bios, MAC), &bios)
     })
 }
 
-/// Switches the machine on, and sees its volume's boot loader, and that volboot knows how far it came.
-fn boots(lab: &Lab, server: &mut Server, machine: Build<'_>, volume: &Volume) -> Result<()> {
-    if let Err(error) = machine.power_on(lab)?.shows(&[&volume.boot_line()], BOOT_LIMIT) {
-        return Err(error.context(format!("the server says:\n{}", server.journal()?)));
+/// Boots the machine from its volume, and checks volboot's verdict.
+fn check_boot(lab: &Lab, server: &mut Server, machine: MachineSpec<'_>, volume: &Volume) -> Result<()> {
+    if let Err(error) = machine.power_on(lab)?.wait_for(&[&volume.boot_line()], BOOT_LIMIT) {
+        return Err(error.context(format!("journal of the server:\n{}", server.journal()?)));
     }
-    let told = server.types(&command("volboot show web-1"))?;
-    ensure!(told.starts_with("hooked its volume"), "volboot tells of the boot: {told}");
+    let output = server.run(&command("volboot show web-1"))?;
+    ensure!(output.starts_with("volume hooked after"), "unexpected verdict: {output}");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `kill -9` at any moment loses no acknowledged write, and leaves no half of one.
+//! Durability: `kill -9` at any moment loses no acknowledged write, and leaves no partial one.
 
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
@@ -14,9 +14,14 @@ fn client() -> Client {
     Client::builder().timeout(LIMIT).build().expect("a client")
 }
 
-/// Creates nodes, each with a port, until the server is gone; gives those that were acknowledged, and tells of
-/// each.
-async fn enrol(api: String, round: u32, writer: u32, told: mpsc::Sender<()>) -> Vec<(String, String)> {
+/// Creates nodes, each with a port, until the server is killed; returns the acknowledged ones, and signals each on
+/// `progress`.
+async fn create_nodes(
+    api: String,
+    round: u32,
+    writer: u32,
+    progress: mpsc::Sender<()>,
+) -> Vec<(String, String)> {
     let client = client();
     let mut acknowledged = Vec::new();
     for n in 0u16.. {
@@ -30,8 +35,8 @@ async fn enrol(api: String, round: u32, writer: u32, told: mpsc::Sender<()>) -> 
             break;
         }
         acknowledged.push((name, address));
-        // Nobody counts any more once the kill has come.
-        told.send(()).await.ok();
+        // After the kill, the receiver is dropped.
+        progress.send(()).await.ok();
     }
     acknowledged
 }
@@ -44,23 +49,23 @@ async fn create(client: &Client, url: &str, body: &Value) -> Option<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acknowledged_is_there_after_a_kill_at_any_moment() {
+async fn acknowledged_writes_survive_a_kill_at_any_moment() {
     let site = site("");
     let mut all: Vec<(String, String)> = Vec::new();
     for round in 0..4 {
         let mut daemon = Daemon::start(site.path());
         let api = format!("http://{}", daemon.api);
         check(&api, &all).await;
-        let (told, mut written) = mpsc::channel(1);
-        let writers =
-            (0..WRITERS).map(|writer| tokio::spawn(enrol(api.clone(), round, writer, told.clone())));
+        let (progress, mut acknowledgements) = mpsc::channel(1);
+        let writers = (0..WRITERS)
+            .map(|writer| tokio::spawn(create_nodes(api.clone(), round, writer, progress.clone())));
         let writers: Vec<_> = writers.collect();
-        // At some moment or other, in the middle of the writes.
+        // At a different moment in each round, in the middle of the writes.
         for _ in 0..7 + round * 5 {
-            timeout(LIMIT, written.recv()).await.expect("in time").expect("somebody writes");
+            timeout(LIMIT, acknowledgements.recv()).await.expect("in time").expect("a writer is running");
         }
         daemon.kill();
-        drop(written);
+        drop(acknowledgements);
         for writer in writers {
             all.extend(writer.await.expect("runs"));
         }
@@ -70,7 +75,7 @@ async fn what_was_acknowledged_is_there_after_a_kill_at_any_moment() {
     check(&format!("http://{}", daemon.api), &all).await;
 }
 
-/// All that was acknowledged is there, and every node and every port is whole.
+/// Checks that all acknowledged records exist, and that every port has its node.
 async fn check(api: &str, acknowledged: &[(String, String)]) {
     let nodes = list(api, "nodes").await;
     let ports = list(api, "ports").await;
@@ -85,16 +90,16 @@ async fn check(api: &str, acknowledged: &[(String, String)]) {
     }
 }
 
-/// Every record of a kind, page by page.
+/// Lists all records of a type, page by page.
 async fn list(api: &str, kind: &str) -> Vec<Value> {
     let client = client();
-    let mut found = Vec::new();
+    let mut all = Vec::new();
     let mut next = Some(format!("{api}/v1/{kind}/detail?limit=1000"));
     while let Some(url) = next {
         let request = client.get(url).header("X-OpenStack-Ironic-API-Version", "1.33");
         let page: Value = request.send().await.expect("answers").json().await.expect("JSON");
-        found.extend(page[kind].as_array().expect("a list").iter().cloned());
+        all.extend(page[kind].as_array().expect("a list").iter().cloned());
         next = page["next"].as_str().map(str::to_owned);
     }
-    found
+    all
 }

@@ -1,4 +1,4 @@
-//! What people read about the configuration is what the code does.
+//! Tests that the documents describe the configuration and the commands as the code implements them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -29,22 +29,22 @@ fn keys_of(text: &str) -> BTreeSet<String> {
     keys
 }
 
-/// A key that has no default is shown with an example.
+/// Whether the line shows an example, because the key has no default.
 fn is_example(line: &str) -> bool {
     line.contains("(example)")
 }
 
-/// Takes the comment sign away from lines such as `#key = value`.
-fn uncomment(text: &str, wanted: impl Fn(&str) -> bool) -> String {
+/// Removes the comment sign from lines such as `#key = value`.
+fn uncomment(text: &str, select: impl Fn(&str) -> bool) -> String {
     let uncommented = text.lines().map(|line| match line.strip_prefix('#') {
-        Some(key) if key.starts_with(|c: char| c.is_ascii_lowercase()) && wanted(line) => key,
+        Some(key) if key.starts_with(|c: char| c.is_ascii_lowercase()) && select(line) => key,
         _ => line,
     });
     uncommented.collect::<Vec<_>>().join("\n")
 }
 
-/// Each line with the section it is in.
-fn in_sections(text: &str) -> Vec<(&str, &str)> {
+/// Each line with its section.
+fn lines_with_section(text: &str) -> Vec<(&str, &str)> {
     let mut section = "";
     let lines = text.lines().map(|line| {
         let name = line.strip_prefix('[').and_then(|line| line.split(']').next());
@@ -55,21 +55,21 @@ fn in_sections(text: &str) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn the_shipped_configuration_shows_every_key_with_its_default() {
+fn shipped_configuration_has_every_key_with_its_default() {
     let shipped = document("packaging/volboot.toml");
-    assert_eq!(keys_of(&shipped), BTreeSet::new(), "nothing is said that the operator has not said");
+    assert_eq!(keys_of(&shipped), BTreeSet::new(), "the shipped file must set no key");
     let defaults = uncomment(&shipped, |line| !is_example(line));
-    assert_eq!(Config::parse(&defaults).expect("is right"), Config::default());
+    assert_eq!(Config::parse(&defaults).expect("is valid"), Config::default());
     let all = uncomment(&shipped, |_| true);
-    Config::parse(&all).expect("the examples are right");
+    Config::parse(&all).expect("the examples are valid");
     assert_eq!(keys_of(&all), keys());
 }
 
 #[test]
-fn the_manual_page_names_every_key_in_its_section_and_no_other() {
+fn manual_page_has_every_key_in_its_section() {
     let page = document("packaging/volboot.toml.5");
     let mut section = None;
-    let mut named = BTreeSet::new();
+    let mut documented = BTreeSet::new();
     let mut lines = page.lines();
     while let Some(line) = lines.next() {
         if let Some(heading) = line.strip_prefix(".SH ") {
@@ -80,32 +80,32 @@ fn the_manual_page_names_every_key_in_its_section_and_no_other() {
             };
         } else if let (".TP", Some(section)) = (line, &section) {
             let key = lines.next().and_then(|tag| tag.split(' ').nth(1)).expect("a key");
-            named.insert(format!("{section}{key}"));
+            documented.insert(format!("{section}{key}"));
         }
     }
-    assert_eq!(named, keys());
+    assert_eq!(documented, keys());
 }
 
 #[test]
-fn the_readme_shows_the_defaults() {
-    let readme = document("README.md");
-    let (_, after) = readme.split_once("\n```toml\n").expect("a TOML block");
-    let (shown, _) = after.split_once("\n```\n").expect("its end");
-    assert_eq!(Config::parse(shown).expect("is right"), Config::default());
-    let mut told = keys_of(&uncomment(&shown.replace("\n# ", "\n#"), |_| true));
-    // Some are told beside the others: `# or user_id`.
-    for (section, line) in in_sections(shown) {
-        told.extend(line.split_once("# or ").map(|(_, key)| format!("{section}.{key}")));
+fn configuration_guide_has_every_key_with_its_default() {
+    let guide = document("packaging/doc/configuration.md");
+    let (_, rest) = guide.split_once("\n```toml\n").expect("has a TOML block");
+    let (example, _) = rest.split_once("\n```\n").expect("the block has an end");
+    assert_eq!(Config::parse(example).expect("is valid"), Config::default());
+    let mut documented = keys_of(&uncomment(&example.replace("\n# ", "\n#"), |_| true));
+    // A comment may name an alternative key: `# or user_id`.
+    for (section, line) in lines_with_section(example) {
+        documented.extend(line.split_once("# or ").map(|(_, key)| format!("{section}.{key}")));
     }
-    assert_eq!(told, keys());
+    assert_eq!(documented, keys());
 }
 
 #[test]
-fn manual_pages_and_completions_come_from_the_command_line() {
-    let made = tempfile::tempdir().expect("a directory");
-    let status = volboot(&["generate", made.path().to_str().expect("text")]).status().expect("runs");
+fn manual_pages_and_completions_are_generated_from_the_command_line() {
+    let directory = tempfile::tempdir().expect("creates a directory");
+    let status = volboot(&["generate", directory.path().to_str().expect("text")]).status().expect("runs");
     assert!(status.success());
-    let text = |name: &str| fs::read_to_string(made.path().join(name)).expect("text");
+    let text = |name: &str| fs::read_to_string(directory.path().join(name)).expect("text");
     for command in ["status", "nodes", "show", "follow", "enroll"] {
         let page = text(&format!("volboot-{command}.1"));
         assert!(page.contains("VOLBOOT_API"), "{page}");
@@ -113,7 +113,7 @@ fn manual_pages_and_completions_come_from_the_command_line() {
     for command in ["serve", "check-config", "images"] {
         for name in ["volboot.1", "volboot.bash", "volboot.fish", "_volboot"] {
             let text = text(name).replace("\\-", "-");
-            assert!(text.contains(command), "{name} does not tell of {command}");
+            assert!(text.contains(command), "{name} does not mention {command}");
         }
         assert!(text(&format!("volboot-{command}.1")).contains("VOLBOOT_CONFIG"));
     }

@@ -1,10 +1,11 @@
-//! The floors of the house: a module uses what is below it, never what is above. And every file says what it is for.
+//! Structure of the crate: modules use modules on floors below their own; files are short and state their purpose.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Each module, its floor, and what it may use on its own floor.
+use crate::source_files::read_all;
+
+/// Each module, its floor, and the modules on the same floor that it may use.
 const FLOORS: &[(&str, u8, &[&str])] = &[
     ("model", 0, &[]),
     ("config", 1, &[]),
@@ -13,7 +14,7 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
     ("neighbours", 1, &[]),
     ("telemetry", 1, &[]),
     ("tls", 1, &[]),
-    // Meaning → text: it speaks of what the operator configured.
+    // Script texts depend on configured values.
     ("script", 1, &["config"]),
     ("keystone", 2, &[]),
     ("cinder", 2, &["keystone"]),
@@ -31,65 +32,45 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
     ("main", 6, &["cli"]),
 ];
 
-/// Lines of one file, its tests not counted.
-const LONGEST_FILE: usize = 400;
+/// Maximum lines of a file of `src`, without its inline tests.
+const MAX_CODE_LINES: usize = 400;
+/// Maximum lines of any file.
+const MAX_LINES: usize = 450;
+/// Nine files in ten have at most this many lines.
+const USUAL_LINES: usize = 300;
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
-fn all() -> Vec<(PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut found = Vec::new();
-    sources(&root, &mut found);
-    found.sort();
-    let read = |path: PathBuf| {
-        let text = fs::read_to_string(&path).expect("text");
-        (path.strip_prefix(&root).expect("is below").to_owned(), text)
-    };
-    found.into_iter().map(read).collect()
-}
-
-/// The module a file belongs to: its first folder, or its name.
-fn module(path: &Path) -> String {
-    let first = path.components().next().expect("a name").as_os_str().to_str().expect("text");
+/// The module of a file: its first folder, or its name.
+fn module_of(path: &Path) -> String {
+    let first = path.components().next().expect("non-empty path").as_os_str().to_str().expect("UTF-8");
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// The modules of the crate that a file names, with the lines where it does.
-fn uses(text: &str) -> Vec<(usize, String)> {
-    // Comments may name what they like.
+/// The modules of the crate that the code of a file names, each with its line. Comments may name any module.
+fn used_modules(text: &str) -> Vec<(usize, String)> {
     let code: String =
         text.lines().map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n").collect();
-    let mut found = Vec::new();
+    let mut uses = Vec::new();
     for root in ["crate::", "volboot::"] {
         for (at, _) in code.match_indices(root) {
             let line = code[..at].matches('\n').count() + 1;
             let rest = &code[at + root.len()..];
-            let names = match rest.strip_prefix('{') {
-                Some(list) => first_of_each(list),
+            let paths = match rest.strip_prefix('{') {
+                Some(list) => import_list_items(list),
                 None => vec![rest],
             };
-            let names = names
+            let names = paths
                 .into_iter()
-                .map(|name| name.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_'));
-            found.extend(
+                .map(|path| path.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_'));
+            uses.extend(
                 names.map(|name| (line, name.collect::<String>())).filter(|(_, name)| !name.is_empty()),
             );
         }
     }
-    found
+    uses
 }
 
-/// The beginnings of the items of a list `a::{b, c}, d}`, up to the brace that closes it.
-fn first_of_each(list: &str) -> Vec<&str> {
+/// The items of an import list `a::{b, c}, d}`, up to the closing brace; each slice starts at its item.
+fn import_list_items(list: &str) -> Vec<&str> {
     let mut depth = 0;
     let mut items = vec![list.trim_start()];
     for (at, c) in list.char_indices() {
@@ -105,54 +86,66 @@ fn first_of_each(list: &str) -> Vec<&str> {
 }
 
 #[test]
-fn arrows_run_down_the_floors() {
+fn modules_use_lower_floors_only() {
     let floors: BTreeMap<_, _> =
         FLOORS.iter().map(|(name, floor, beside)| (*name, (*floor, *beside))).collect();
-    let mut wrong = Vec::new();
-    for (path, text) in all() {
-        let own = module(&path);
+    let mut violations = Vec::new();
+    for (path, text) in read_all("src") {
+        let own = module_of(&path);
         if own == "lib" {
             continue;
         }
         let Some((floor, beside)) = floors.get(own.as_str()) else {
-            wrong.push(format!("{}: its module stands on no floor", path.display()));
+            violations.push(format!("{}: module {own} has no floor", path.display()));
             continue;
         };
-        for (line, used) in uses(&text).into_iter().filter(|(_, used)| *used != own) {
+        for (line, used) in used_modules(&text).into_iter().filter(|(_, used)| *used != own) {
             let allowed = floors
                 .get(used.as_str())
                 .is_some_and(|(below, _)| below < floor || beside.contains(&used.as_str()));
             if !allowed {
-                wrong.push(format!("{}:{line}: {own} (floor {floor}) uses {used}", path.display()));
+                violations.push(format!("{}:{line}: {own} (floor {floor}) uses {used}", path.display()));
             }
         }
     }
-    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    assert!(violations.is_empty(), "\n{}", violations.join("\n"));
 }
 
 #[test]
-fn every_file_says_what_it_is_for_and_is_one_idea_long() {
-    let mut wrong = Vec::new();
-    for (path, text) in all() {
+fn each_file_states_its_purpose_and_is_short() {
+    let mut violations = Vec::new();
+    for (path, text) in read_all("src") {
         if !text.starts_with("//!") {
-            wrong.push(format!("{}: does not begin with //!", path.display()));
+            violations.push(format!("{}: does not begin with //!", path.display()));
         }
         let lines = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default().lines().count();
-        if lines > LONGEST_FILE {
-            wrong.push(format!("{}: {lines} lines without its tests", path.display()));
+        if lines > MAX_CODE_LINES {
+            violations.push(format!("{}: {lines} lines without its tests", path.display()));
         }
     }
-    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    assert!(violations.is_empty(), "\n{}", violations.join("\n"));
 }
 
 #[test]
-fn an_arrow_is_seen_wherever_it_stands() {
-    let names = |text: &str| uses(text).into_iter().map(|(_, name)| name).collect::<Vec<_>>();
+fn nine_files_in_ten_have_at_most_300_lines() {
+    let files = [read_all("src"), read_all("tests")].concat();
+    let length = |(path, text): &(std::path::PathBuf, String)| (text.lines().count(), path.clone());
+    let mut lengths: Vec<_> = files.iter().map(length).collect();
+    lengths.sort();
+    let (longest, path) = lengths.last().expect("files");
+    assert!(*longest <= MAX_LINES, "{}: {longest} lines", path.display());
+    let (ninth, _) = &lengths[lengths.len() * 9 / 10];
+    assert!(*ninth <= USUAL_LINES, "one file in ten has {ninth} lines or more");
+}
+
+#[test]
+fn import_parser_finds_every_form_of_use() {
+    let names = |text: &str| used_modules(text).into_iter().map(|(_, name)| name).collect::<Vec<_>>();
     assert_eq!(names("use crate::boot::Boot;"), ["boot"]);
     assert_eq!(
         names("use crate::{\n    boot::{Boot, name},\n    http::Machines,\n};\nuse x::{y};"),
         ["boot", "http"]
     );
     assert_eq!(names("    let x = crate::store::Batch::default(); // crate::cli"), ["store"]);
-    assert_eq!(uses("\nvolboot::cli::run()"), [(2, "cli".to_owned())]);
+    assert_eq!(used_modules("\nvolboot::cli::run()"), [(2, "cli".to_owned())]);
 }

@@ -1,24 +1,26 @@
-//! What runs without any privilege: the binary as a whole, seen from outside, and the shape of the house.
+//! Integration tests without root: the real binary through its interfaces, and checks of the source tree.
 
 #![recursion_limit = "256"] // a whole node is a large json!
 
 mod api;
 mod attach;
+mod cli;
 mod crash;
 mod daemon;
 mod documents;
-mod faults;
 mod firmware;
+mod language;
 mod layers;
-mod life;
+mod lifecycle;
+mod malformed_http;
 mod metrics;
 mod pages;
-mod people;
 mod reload;
 mod schema;
 mod service;
+mod source_files;
 mod tftp;
 mod tls;
 
-#[path = "../fakes/cinder.rs"]
+#[path = "../fakes/cinder/mod.rs"]
 mod fake_cinder;

@@ -1,4 +1,4 @@
-//! Reload: SIGHUP puts another configuration in the place of the one that holds, and drops nobody.
+//! Reload by SIGHUP: a new configuration takes effect, and connections and transfers survive.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,28 +6,32 @@ use std::net::{SocketAddr, TcpStream};
 use serde_json::Value;
 
 use crate::daemon::{Daemon, LIMIT, site};
-use crate::firmware::{ask, hear, rewrite, tftp};
+use crate::firmware::{edit_config, receive, send_read_request, tftp_get};
 
-/// A connection that is kept open between requests.
-struct Kept(BufReader<TcpStream>);
+/// A connection with keep-alive.
+struct Connection(BufReader<TcpStream>);
 
-impl Kept {
+impl Connection {
     fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("connects");
-        stream.set_read_timeout(Some(LIMIT)).expect("is set");
+        let stream = TcpStream::connect(address).expect("the connection opens");
+        stream.set_read_timeout(Some(LIMIT)).expect("the option is set");
         Self(BufReader::new(stream))
     }
 
     fn get(&mut self, path: &str) -> (u16, String) {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"))
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"))
     }
 
-    /// The status and the body of one answer.
-    fn ask(&mut self, request: &str) -> (u16, String) {
-        self.0.get_mut().write_all(request.as_bytes()).expect("is sent");
+    /// Sends a request; returns the status and the body of the response.
+    fn send(&mut self, request: &str) -> (u16, String) {
+        self.0.get_mut().write_all(request.as_bytes()).expect("the bytes are sent");
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
-            assert_ne!(self.0.read_line(&mut head).expect("is answered"), 0, "closed after {head:?}");
+            assert_ne!(
+                self.0.read_line(&mut head).expect("the response arrives"),
+                0,
+                "closed after {head:?}"
+            );
         }
         let head = head.to_ascii_lowercase();
         let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
@@ -40,18 +44,18 @@ impl Kept {
 }
 
 #[test]
-fn what_can_change_changes_and_connections_stay() {
+fn reload_applies_changes_and_keeps_connections() {
     let site = site("");
     let mut daemon = Daemon::start(site.path());
-    let mut machine = Kept::open(daemon.http);
+    let mut machine = Connection::open(daemon.http);
     assert!(machine.get("/boot/52-54-00-00-00-01").1.contains("exit 1"));
-    assert_eq!(machine.get("/images/undionly.kpxe").0, 404, "of a directory that is not there yet");
+    assert_eq!(machine.get("/images/undionly.kpxe").0, 404, "the directory does not exist yet");
     let url = format!("http://{}/", daemon.http);
-    assert!(tftp(daemon.tftp, "boot.ipxe").contains(&url));
+    assert!(tftp_get(daemon.tftp, "boot.ipxe").contains(&url));
 
-    std::fs::create_dir(site.path().join("images")).expect("is made");
-    std::fs::write(site.path().join("images/undionly.kpxe"), "iPXE").expect("is written");
-    rewrite(
+    std::fs::create_dir(site.path().join("images")).expect("the directory is created");
+    std::fs::write(site.path().join("images/undionly.kpxe"), "iPXE").expect("the file is written");
+    edit_config(
         site.path(),
         &[
             ("images = []", &format!("images = [\"{}\"]", site.path().join("images").display())),
@@ -59,92 +63,92 @@ fn what_can_change_changes_and_connections_stay() {
         ],
     );
     daemon.hang_up();
-    daemon.line("reloaded");
+    daemon.wait_for_log("configuration reloaded");
     assert!(machine.get("/boot/52-54-00-00-00-01").1.contains("shell"));
     assert_eq!(machine.get("/images/undionly.kpxe"), (200, "iPXE".to_owned()));
-    assert_eq!(tftp(daemon.tftp, "undionly.kpxe"), "iPXE");
-    assert!(tftp(daemon.tftp, "boot.ipxe").contains(" http://boot.example.org/boot/"));
+    assert_eq!(tftp_get(daemon.tftp, "undionly.kpxe"), "iPXE");
+    assert!(tftp_get(daemon.tftp, "boot.ipxe").contains(" http://boot.example.org/boot/"));
 
-    rewrite(site.path(), &[("[http]\n", "[http]\nallow = [\"192.0.2.0/24\"]\n")]);
+    edit_config(site.path(), &[("[http]\n", "[http]\nallow = [\"192.0.2.0/24\"]\n")]);
     daemon.hang_up();
-    daemon.line("reloaded");
-    assert!(machine.get("/boot/52-54-00-00-00-01").1.contains("in no network of [http] allow"));
+    daemon.wait_for_log("configuration reloaded");
+    assert!(machine.get("/boot/52-54-00-00-00-01").1.contains("is in no network of [http] allow"));
     assert_eq!(machine.get("/healthz").0, 200);
     daemon.stop();
 }
 
 #[test]
-fn people_get_the_storage_interfaces_that_hold_now() {
+fn api_uses_the_current_storage_interfaces() {
     let site = site("enabled_storage_interfaces = [\"noop\"]\n");
     let mut daemon = Daemon::start(site.path());
-    let mut people = Kept::open(daemon.api);
+    let mut client = Connection::open(daemon.api);
     let body = r#"{"driver": "fake-hardware", "storage_interface": "external"}"#;
     let create = format!(
         "POST /v1/nodes HTTP/1.1\r\nHost: x\r\nX-OpenStack-Ironic-API-Version: 1.33\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    assert_eq!(people.ask(&create).0, 400);
-    rewrite(site.path(), &[("[\"noop\"]", "[\"noop\", \"external\"]")]);
+    assert_eq!(client.send(&create).0, 400);
+    edit_config(site.path(), &[("[\"noop\"]", "[\"noop\", \"external\"]")]);
     daemon.hang_up();
-    daemon.line("reloaded");
-    assert_eq!(people.ask(&create).0, 201);
+    daemon.wait_for_log("configuration reloaded");
+    assert_eq!(client.send(&create).0, 201);
     daemon.stop();
 }
 
 #[test]
-fn a_bad_file_changes_nothing_and_all_its_faults_are_told() {
+fn invalid_configuration_changes_nothing_and_logs_all_errors() {
     let site = site("");
     let mut daemon = Daemon::start(site.path());
-    rewrite(
+    edit_config(
         site.path(),
-        &[("[http]\n", "[boot]\nunknown = \"shell\"\ntires = 3\n[http]\nallow = \"everybody\"\n")],
+        &[("[http]\n", "[boot]\nunknown = \"shell\"\ntires = 3\n[http]\nallow = \"all\"\n")],
     );
     daemon.hang_up();
-    let line = daemon.line("not reloaded: the previous configuration holds");
+    let line = daemon.wait_for_log("reload failed; the previous configuration stays in effect");
     assert_eq!(line["level"], "ERROR");
     let error = line["error"].as_str().expect("text");
-    assert!(error.contains("http.allow: expected a list of texts"), "{error}");
-    assert!(error.contains("boot.tires: there is no such key; did you mean boot.tries?"), "{error}");
-    assert!(Kept::open(daemon.http).get("/boot/52-54-00-00-00-01").1.contains("exit 1"));
+    assert!(error.contains("http.allow: expected a list of strings"), "{error}");
+    assert!(error.contains("boot.tires: unknown key; did you mean boot.tries?"), "{error}");
+    assert!(Connection::open(daemon.http).get("/boot/52-54-00-00-00-01").1.contains("exit 1"));
 
-    std::fs::remove_file(site.path().join("volboot.toml")).expect("is removed");
+    std::fs::remove_file(site.path().join("volboot.toml")).expect("the file is removed");
     daemon.hang_up();
-    let line = daemon.line("not reloaded: the previous configuration holds");
+    let line = daemon.wait_for_log("reload failed; the previous configuration stays in effect");
     assert_eq!(line["cause"], "No such file or directory (os error 2)");
-    assert!(Kept::open(daemon.http).get("/boot/52-54-00-00-00-01").1.contains("exit 1"));
+    assert!(Connection::open(daemon.http).get("/boot/52-54-00-00-00-01").1.contains("exit 1"));
     daemon.stop();
 }
 
 #[test]
-fn a_running_transfer_keeps_its_image_while_others_get_the_new_one() {
+fn running_transfer_keeps_its_image() {
     let site = site("");
     let images = site.path().join("images");
-    std::fs::create_dir(&images).expect("is made");
-    std::fs::write(images.join("undionly.kpxe"), vec![b'a'; 1000]).expect("is written");
+    std::fs::create_dir(&images).expect("the directory is created");
+    std::fs::write(images.join("undionly.kpxe"), vec![b'a'; 1000]).expect("the file is written");
     let images_key = format!("images = [\"{}\"]", images.display());
-    rewrite(site.path(), &[("images = []", &images_key)]);
+    edit_config(site.path(), &[("images = []", &images_key)]);
     let mut daemon = Daemon::start(site.path());
-    let (socket, first, peer) = ask(daemon.tftp, "undionly.kpxe", "");
+    let (socket, first, peer) = send_read_request(daemon.tftp, "undionly.kpxe", "");
     assert_eq!(first, [&[0, 3, 0, 1], &[b'a'; 512][..]].concat());
 
-    std::fs::write(images.join("undionly.kpxe"), "iPXE").expect("is written");
+    std::fs::write(images.join("undionly.kpxe"), "iPXE").expect("the file is written");
     daemon.hang_up();
-    daemon.line("reloaded");
-    assert_eq!(tftp(daemon.tftp, "undionly.kpxe"), "iPXE");
-    socket.send_to(&[0, 4, 0, 1], peer).expect("is sent");
-    // Block 1 may come a second time, if the reload took longer than the wait for its ACK.
-    let last = std::iter::repeat_with(|| hear(&socket).0).find(|packet| packet[3] == 2).expect("block 2");
+    daemon.wait_for_log("configuration reloaded");
+    assert_eq!(tftp_get(daemon.tftp, "undionly.kpxe"), "iPXE");
+    socket.send_to(&[0, 4, 0, 1], peer).expect("the bytes are sent");
+    // Block 1 may be retransmitted if the reload took longer than the time-out for its ACK.
+    let last = std::iter::repeat_with(|| receive(&socket).0).find(|packet| packet[3] == 2).expect("block 2");
     assert_eq!(last, [&[0, 3, 0, 2], &[b'a'; 488][..]].concat());
-    socket.send_to(&[0, 4, 0, 2], peer).expect("is sent");
+    socket.send_to(&[0, 4, 0, 2], peer).expect("the bytes are sent");
     daemon.stop();
 }
 
 #[test]
-fn keys_that_need_a_restart_are_named() {
+fn restart_only_keys_are_logged() {
     let site = site("");
     let mut daemon = Daemon::start(site.path());
-    rewrite(
+    edit_config(
         site.path(),
         &[
             ("[tftp]\nlisten = \"127.0.0.1:0\"", "[tftp]\nlisten = \"127.0.0.1:69\""),
@@ -153,76 +157,76 @@ fn keys_that_need_a_restart_are_named() {
     );
     daemon.hang_up();
     for key in ["store.path", "tftp.listen"] {
-        let line = daemon.line("changed in the configuration, but takes effect when volboot is restarted");
+        let line = daemon.wait_for_log("configuration key changed; takes effect after a restart");
         assert_eq!(line["key"], key);
     }
-    daemon.line("reloaded");
-    assert!(tftp(daemon.tftp, "boot.ipxe").starts_with("#!ipxe"), "where it was");
+    daemon.wait_for_log("configuration reloaded");
+    assert!(tftp_get(daemon.tftp, "boot.ipxe").starts_with("#!ipxe"), "the TFTP server is on the old port");
     assert!(!site.path().join("other.redb").exists());
     daemon.stop();
 }
 
-/// A connection that ends in the middle of nothing HTTP knows: what is told of it at the level `debug`.
-fn babble(daemon: &Daemon) {
-    let mut stream = TcpStream::connect(daemon.http).expect("connects");
-    stream.set_read_timeout(Some(LIMIT)).expect("is set");
-    stream.write_all(b"babble\r\n\r\n").expect("is sent");
-    stream.read_to_end(&mut Vec::new()).expect("is closed");
+/// Sends an invalid HTTP request, which is logged at debug level.
+fn send_invalid_request(daemon: &Daemon) {
+    let mut stream = TcpStream::connect(daemon.http).expect("the connection opens");
+    stream.set_read_timeout(Some(LIMIT)).expect("the option is set");
+    stream.write_all(b"invalid\r\n\r\n").expect("the bytes are sent");
+    stream.read_to_end(&mut Vec::new()).expect("the server closes the connection");
 }
 
 #[test]
-fn what_is_logged_is_the_configurations_to_say_and_a_bad_file_leaves_it() {
+fn log_filter_follows_valid_configurations_only() {
     let site = site("log = \"info\"\n");
     let mut daemon = Daemon::start(site.path());
-    let changed = "the log tells something else from now on";
-    rewrite(site.path(), &[("\"info\"", "\"debug\"")]);
+    let changed = "log filter changed";
+    edit_config(site.path(), &[("\"info\"", "\"debug\"")]);
     daemon.hang_up();
-    assert_eq!(daemon.line(changed)["filter"], "debug");
-    daemon.line("reloaded");
-    babble(&daemon);
-    assert_eq!(daemon.line("a connection ended early")["level"], "DEBUG");
+    assert_eq!(daemon.wait_for_log(changed)["filter"], "debug");
+    daemon.wait_for_log("configuration reloaded");
+    send_invalid_request(&daemon);
+    assert_eq!(daemon.wait_for_log("connection failed")["level"], "DEBUG");
 
-    for wrong in ["log = \"inof\"", "log = \"warn\"\ntires = 3"] {
-        rewrite(site.path(), &[("log = \"debug\"", wrong)]);
+    for invalid in ["log = \"inof\"", "log = \"warn\"\ntires = 3"] {
+        edit_config(site.path(), &[("log = \"debug\"", invalid)]);
         daemon.hang_up();
-        daemon.line("not reloaded: the previous configuration holds");
-        babble(&daemon);
-        assert_eq!(daemon.line("a connection ended early")["level"], "DEBUG");
-        rewrite(site.path(), &[(wrong, "log = \"debug\"")]);
+        daemon.wait_for_log("reload failed; the previous configuration stays in effect");
+        send_invalid_request(&daemon);
+        assert_eq!(daemon.wait_for_log("connection failed")["level"], "DEBUG");
+        edit_config(site.path(), &[(invalid, "log = \"debug\"")]);
     }
     daemon.stop();
 }
 
 #[test]
-fn the_configuration_says_from_the_start_what_is_logged_unless_the_environment_does() {
+fn environment_overrides_the_configured_log_filter() {
     let site = site("log = \"debug\"\n");
     let mut daemon = Daemon::start(site.path());
-    babble(&daemon);
-    daemon.line("a connection ended early");
+    send_invalid_request(&daemon);
+    daemon.wait_for_log("connection failed");
     daemon.stop();
 
     let mut daemon = Daemon::start_with(site.path(), |command| {
         command.env("VOLBOOT_LOG", "info");
     });
-    babble(&daemon);
+    send_invalid_request(&daemon);
     daemon.hang_up();
-    let mut told = Vec::new();
-    while told.last().is_none_or(|line: &Value| line["message"] != "reloaded") {
-        told.push(daemon.next_line());
+    let mut lines = Vec::new();
+    while lines.last().is_none_or(|line: &Value| line["message"] != "configuration reloaded") {
+        lines.push(daemon.next_line());
     }
-    assert!(told.iter().all(|line| line["level"] != "DEBUG"), "{told:?}");
-    let precedence = "VOLBOOT_LOG has precedence over what is configured to be logged";
+    assert!(lines.iter().all(|line| line["level"] != "DEBUG"), "{lines:?}");
+    let precedence = "VOLBOOT_LOG overrides the configured log filter";
     assert!(
-        told.iter().any(|line| line["message"] == precedence && line["configured"] == "debug"),
-        "{told:?}"
+        lines.iter().any(|line| line["message"] == precedence && line["configured"] == "debug"),
+        "{lines:?}"
     );
     daemon.stop();
 
-    // What cannot be used is no reason to say nothing.
+    // An invalid VOLBOOT_LOG is ignored.
     let mut daemon = Daemon::start_with(site.path(), |command| {
         command.env("VOLBOOT_LOG", "inof");
     });
-    babble(&daemon);
-    daemon.line("a connection ended early");
+    send_invalid_request(&daemon);
+    daemon.wait_for_log("connection failed");
     daemon.stop();
 }

@@ -1,8 +1,9 @@
-//! What earlier versions wrote is read: one file of records for each schema there was, in `tests/golden/store`.
+//! Compatibility with stores of earlier versions: `tests/golden/store` has a file of records for each schema.
 //!
-//! The newest is also what this version writes, byte by byte. Who changes how a record is written, so that this fails, adds
-//! the step that brings a file of the schema before to it (`STEPS` in `src/store/redb/schema.rs`, where running them is
-//! tested), and a file here, and leaves the older files as they are.
+//! The newest file is the exact output of this version. A change of the record format fails this test. Such a change
+//! needs a migration step (`STEPS` in `src/store/redb/schema.rs`, tested there) and a new golden file; older files
+//! stay unchanged. `1-first.txt` has an attachment with field names of the first versions, which are still read as
+//! aliases.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,19 +11,19 @@ use std::sync::Arc;
 use serde_json::json;
 use uuid::Uuid;
 use volboot::model::{
-    Attachment, AttachmentState, Chassis, Connector, Node, Port, PortGroup, Properties, ProvisionState,
-    StorageInterface, VolumeConnector, VolumeTarget,
+    Attachment, AttachmentState, Chassis, ConnectorProperties, Node, Port, PortGroup, Properties,
+    ProvisionState, StorageInterface, VolumeConnector, VolumeTarget,
 };
 use volboot::store::{Attachments, Batch, Inventory, MemoryStore, RedbStore, Store};
 
 const NODE: Uuid = Uuid::from_u128(1);
 const VOLUME: &str = "6f3c4a2e-1b2d-4c3e-9f40-5a6b7c8d9e0f";
 
-fn golden(schema: u32) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/store/{schema}.txt"))
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/store/{name}.txt"))
 }
 
-/// All records of a store: a key and its value in each line. What is not JSON is nothing, or the bytes of a UUID.
+/// All records of a store, one per line: key and value. A value is JSON, empty, or the bytes of a UUID.
 async fn records(store: &dyn Store) -> String {
     let all = store.list("", None, 1000).await.expect("lists");
     let line = |key: &str, value: &[u8]| match Uuid::from_slice(value) {
@@ -36,8 +37,8 @@ fn properties(value: serde_json::Value) -> Properties {
     serde_json::from_value(value).expect("an object")
 }
 
-/// One record of each kind, with all it can hold.
-struct All {
+/// One record of each type, with every field set.
+struct Records {
     chassis: Chassis,
     node: Node,
     port: Port,
@@ -47,7 +48,7 @@ struct All {
     attachment: Attachment,
 }
 
-impl All {
+impl Records {
     fn new() -> Self {
         let now = "2026-11-24T12:00:00.5Z".parse().expect("a time");
         let id = Uuid::from_u128;
@@ -67,11 +68,11 @@ impl All {
         port.extra = properties(json!({"switch": "s1"}));
         let mut target = VolumeTarget::new(id(7), NODE, 0, VOLUME, now);
         target.properties = properties(json!({"target_portal": "192.0.2.1:3260", "target_lun": 1}));
-        let mut attachment = Attachment::intended(NODE, VOLUME, target.uuid, vec!["another".into()], now);
+        let mut attachment = Attachment::new(NODE, VOLUME, target.uuid, vec!["another".into()], now);
         attachment.id = id(8);
         attachment.state = AttachmentState::Attached;
         attachment.cinder_id = Some("0c5d7a3e-4f5a-4b6c-8d7e-9f0a1b2c3d4e".into());
-        attachment.connector = Some(Connector {
+        attachment.connector = Some(ConnectorProperties {
             initiator: "iqn.2017-08.org.openstack.web-1".into(),
             host: NODE.to_string(),
             ip: Some("192.0.2.50".into()),
@@ -80,7 +81,7 @@ impl All {
         attachment.connection =
             Some(properties(json!({"target_portals": ["192.0.2.1:3260", "192.0.2.2:3260"]})));
         attachment.initiator = Some("iqn.2017-08.org.openstack.web-1".into());
-        attachment.learnt_at = Some(now);
+        attachment.resolved_at = Some(now);
         attachment.volume_type = Some("fast".into());
         let chassis = json!({"uuid": id(2), "created_at": now, "description": "row 1", "extra": {"u": 42}});
         let group = json!({
@@ -106,53 +107,59 @@ impl All {
         inventory.create(&self.port).await.expect("creates");
         inventory.create(&self.connector).await.expect("creates");
         inventory.create(&self.target).await.expect("creates");
-        assert!(Attachments::new(Arc::clone(store)).intend(&self.attachment).await.expect("is written"));
+        assert!(Attachments::new(Arc::clone(store)).intend(&self.attachment).await.expect("writes"));
     }
 
     async fn assert_in(&self, store: &Arc<dyn Store>) {
         let inventory = Inventory::new(Arc::clone(store));
-        let node = inventory.get::<Node>(NODE).await.expect("reads").expect("is there");
+        let node = inventory.get::<Node>(NODE).await.expect("reads").expect("exists");
         assert_eq!(node.value, self.node);
-        let chassis = inventory.get::<Chassis>(self.chassis.uuid).await.expect("reads").expect("is there");
+        let chassis = inventory.get::<Chassis>(self.chassis.uuid).await.expect("reads").expect("exists");
         assert_eq!(chassis.value, self.chassis);
         assert_eq!(
-            inventory.ports(&[self.port.address]).await.expect("reads"),
+            inventory.find_ports(&[self.port.address]).await.expect("reads"),
             std::slice::from_ref(&self.port)
         );
         assert_eq!(
-            inventory.all_of::<PortGroup>(NODE).await.expect("reads"),
+            inventory.list_all_of::<PortGroup>(NODE).await.expect("reads"),
             std::slice::from_ref(&self.group)
         );
         assert_eq!(
-            inventory.all_of::<VolumeConnector>(NODE).await.expect("reads"),
+            inventory.list_all_of::<VolumeConnector>(NODE).await.expect("reads"),
             std::slice::from_ref(&self.connector)
         );
         assert_eq!(
-            inventory.all_of::<VolumeTarget>(NODE).await.expect("reads"),
+            inventory.list_all_of::<VolumeTarget>(NODE).await.expect("reads"),
             std::slice::from_ref(&self.target)
         );
-        let held = Attachments::new(Arc::clone(store)).of_volume(VOLUME).await.expect("reads");
-        assert_eq!(held, std::slice::from_ref(&self.attachment));
+        let attachments = Attachments::new(Arc::clone(store)).list_by_volume(VOLUME).await.expect("reads");
+        assert_eq!(attachments, std::slice::from_ref(&self.attachment));
     }
 }
 
 #[tokio::test]
-async fn this_version_writes_the_newest_schema() {
+async fn writes_the_newest_schema() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-    All::new().write(&store).await;
-    let written = records(store.as_ref()).await;
+    Records::new().write(&store).await;
+    let output = records(store.as_ref()).await;
     if std::env::var_os("BLESS").is_some() {
-        std::fs::create_dir_all(golden(1).parent().expect("a folder")).expect("is made");
-        std::fs::write(golden(1), &written).expect("is written");
+        std::fs::create_dir_all(golden("1").parent().expect("a folder")).expect("is created");
+        std::fs::write(golden("1"), &output).expect("writes");
     }
-    assert_eq!(written, std::fs::read_to_string(golden(1)).expect("is there"));
+    assert_eq!(output, std::fs::read_to_string(golden("1")).expect("exists"));
 }
 
 #[tokio::test]
-async fn a_file_of_every_schema_is_read_after_an_upgrade() {
+async fn reads_files_of_every_schema_and_version() {
+    for name in ["1", "1-first"] {
+        assert_is_read(name).await;
+    }
+}
+
+async fn assert_is_read(name: &str) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("store.redb");
-    let text = std::fs::read_to_string(golden(1)).expect("is there");
+    let text = std::fs::read_to_string(golden(name)).expect("exists");
     let batch = text.lines().fold(Batch::default(), |batch, line| {
         let (key, value) = line.split_once('\t').expect("key and value");
         let value = value.parse().map_or(value.as_bytes().to_vec(), |uuid: Uuid| uuid.as_bytes().to_vec());
@@ -163,11 +170,11 @@ async fn a_file_of_every_schema_is_read_after_an_upgrade() {
     earlier.close().await.expect("closes");
     drop(earlier);
     let store: Arc<dyn Store> = loop {
-        // The writer of the store that is gone may hold the file for a moment longer.
+        // The writer thread of the dropped store may still hold the file for a moment.
         match RedbStore::open(&path) {
             Err(volboot::store::OpenError::InUse(_)) => tokio::task::yield_now().await,
-            opened => break Arc::new(opened.expect("opens")),
+            result => break Arc::new(result.expect("opens")),
         }
     };
-    All::new().assert_in(&store).await;
+    Records::new().assert_in(&store).await;
 }

@@ -1,70 +1,72 @@
-//! volboot as a service: what it tells the service manager, which is played here by a socket of our own.
+//! Notifications to the service manager (sd_notify), received here by a socket of the test.
 
 use std::os::unix::net::UnixDatagram;
 
 use crate::daemon::{Daemon, LIMIT, site};
 
-/// Where a service is told to report to.
-struct Manager(UnixDatagram);
+/// The service manager's notification socket.
+struct ServiceManager(UnixDatagram);
 
-impl Manager {
-    /// The next report, without the beats of the watchdog and the words for people.
-    fn told(&self) -> Vec<String> {
+impl ServiceManager {
+    /// The next notification, without watchdog keep-alives and status texts.
+    fn next_notification(&self) -> Vec<String> {
         loop {
-            let report: Vec<_> = self.any().into_iter().filter(|line| !line.starts_with("STATUS=")).collect();
-            if report != ["WATCHDOG=1"] {
-                return report;
+            let lines: Vec<_> =
+                self.receive().into_iter().filter(|line| !line.starts_with("STATUS=")).collect();
+            if lines != ["WATCHDOG=1"] {
+                return lines;
             }
         }
     }
 
-    fn any(&self) -> Vec<String> {
+    /// Receives one notification.
+    fn receive(&self) -> Vec<String> {
         let mut buffer = [0; 4096];
-        let size = self.0.recv(&mut buffer).expect("a report in time");
+        let size = self.0.recv(&mut buffer).expect("a notification within the time-out");
         str::from_utf8(&buffer[..size]).expect("text").lines().map(ToOwned::to_owned).collect()
     }
 }
 
 #[test]
-fn the_service_manager_is_told_all_it_wants_to_know() {
+fn readiness_watchdog_reload_and_stop() {
     let site = site("");
     let path = site.path().join("notify");
-    let manager = Manager(UnixDatagram::bind(&path).expect("binds"));
-    manager.0.set_read_timeout(Some(LIMIT)).expect("is set");
+    let manager = ServiceManager(UnixDatagram::bind(&path).expect("the socket binds"));
+    manager.0.set_read_timeout(Some(LIMIT)).expect("the option is set");
     let mut daemon = Daemon::start_with(site.path(), |command| {
         command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "100000");
     });
-    assert_eq!(manager.told(), ["READY=1"]);
-    // Once at the start, and again, and again.
+    assert_eq!(manager.next_notification(), ["READY=1"]);
+    // The keep-alive is periodic.
     for _ in 0..3 {
-        while manager.any() != ["WATCHDOG=1"] {}
+        while manager.receive() != ["WATCHDOG=1"] {}
     }
 
     for config in ["[boot]\ntries = 3\n", "no configuration"] {
-        std::fs::write(site.path().join("volboot.toml"), config).expect("is written");
+        std::fs::write(site.path().join("volboot.toml"), config).expect("the file is written");
         daemon.hang_up();
-        let reloading = manager.told();
+        let reloading = manager.next_notification();
         assert_eq!(reloading[0], "RELOADING=1");
-        let since = reloading[1].strip_prefix("MONOTONIC_USEC=").expect("the time");
-        assert!(since.parse::<u64>().is_ok_and(|since| since > 0), "{since}");
-        assert_eq!(manager.told(), ["READY=1"]);
+        let time = reloading[1].strip_prefix("MONOTONIC_USEC=").expect("the time");
+        assert!(time.parse::<u64>().is_ok_and(|time| time > 0), "{time}");
+        assert_eq!(manager.next_notification(), ["READY=1"]);
     }
 
     daemon.terminate();
-    assert_eq!(manager.told(), ["STOPPING=1"]);
+    assert_eq!(manager.next_notification(), ["STOPPING=1"]);
     assert_eq!(daemon.wait(), Some(0));
 }
 
 #[test]
-fn without_a_watchdog_nobody_is_told_of_life() {
+fn no_keep_alive_without_a_watchdog() {
     let site = site("");
     let path = site.path().join("notify");
-    let manager = Manager(UnixDatagram::bind(&path).expect("binds"));
-    manager.0.set_read_timeout(Some(LIMIT)).expect("is set");
+    let manager = ServiceManager(UnixDatagram::bind(&path).expect("the socket binds"));
+    manager.0.set_read_timeout(Some(LIMIT)).expect("the option is set");
     let mut daemon = Daemon::start_with(site.path(), |command| {
         command.env("NOTIFY_SOCKET", &path);
     });
     daemon.stop();
-    assert!(manager.any().contains(&"READY=1".to_owned()));
-    assert!(manager.any().contains(&"STOPPING=1".to_owned()));
+    assert!(manager.receive().contains(&"READY=1".to_owned()));
+    assert!(manager.receive().contains(&"STOPPING=1".to_owned()));
 }

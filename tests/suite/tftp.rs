@@ -1,6 +1,6 @@
-//! The TFTP door over real sockets: real clients, and by hand what no real one does on demand.
+//! TFTP server over real sockets, with real clients and with a manual client for exact packet sequences.
 //!
-//! Everything stays on the loopback interface, on ports the system chooses.
+//! All sockets use the loopback interface and system-assigned ports.
 
 use std::io::Read;
 use std::net::{SocketAddr, UdpSocket};
@@ -12,159 +12,160 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use volboot::tftp::{Config, Event, Files, Listener, Outcome, Ports, ReadRequest};
+use volboot::tftp::{FileSource, Ports, ReadRequest, Server, ServerConfig, TransferEvent, TransferOutcome};
 
-/// One file whose content can be replaced.
-struct Shelf(Mutex<Bytes>);
+/// A file whose content a test can replace.
+struct TestFiles(Mutex<Bytes>);
 
-impl Files for Shelf {
+impl FileSource for TestFiles {
     fn read(&self, request: ReadRequest<'_>) -> Option<Bytes> {
         (request.name == b"dir/file").then(|| self.0.lock().expect("not poisoned").clone())
     }
 }
 
-struct Door {
+struct TestServer {
     address: SocketAddr,
-    shelf: Arc<Shelf>,
-    events: mpsc::Receiver<Event>,
+    files: Arc<TestFiles>,
+    events: mpsc::Receiver<TransferEvent>,
     stop: CancellationToken,
-    served: JoinHandle<std::io::Result<()>>,
+    task: JoinHandle<std::io::Result<()>>,
 }
 
-impl Door {
-    fn open(config: &Config) -> Self {
+impl TestServer {
+    fn start(config: &ServerConfig) -> Self {
         Self::with_grace(config, Duration::from_secs(2))
     }
 
-    fn with_grace(config: &Config, grace: Duration) -> Self {
-        let listener = Listener::bind(config).expect("a free port");
-        let address = listener.local_addrs()[0];
-        let shelf = Arc::new(Shelf(Mutex::new(pattern(100_000))));
+    fn with_grace(config: &ServerConfig, grace: Duration) -> Self {
+        let server = Server::bind(config).expect("a free port");
+        let address = server.local_addrs()[0];
+        let files = Arc::new(TestFiles(Mutex::new(pattern(100_000))));
         let (sender, events) = mpsc::channel(100);
         let stop = CancellationToken::new();
-        let files = Arc::clone(&shelf) as Arc<dyn Files>;
-        let served = tokio::spawn(listener.serve(files, sender, stop.clone(), grace));
-        Self { address, shelf, events, stop, served }
+        let file_source = Arc::clone(&files) as Arc<dyn FileSource>;
+        let task = tokio::spawn(server.serve(file_source, sender, stop.clone(), grace));
+        Self { address, files, events, stop, task }
     }
 
-    fn at(listen: &str) -> Self {
-        Self::open(&Config::new([listen.parse().expect("an address")]))
+    fn listen_on(listen: &str) -> Self {
+        Self::start(&ServerConfig::new([listen.parse().expect("an address")]))
     }
 
-    async fn event(&mut self) -> Event {
-        let told = tokio::time::timeout(Duration::from_secs(10), self.events.recv());
-        told.await.expect("an event in time").expect("a server that runs")
+    async fn next_event(&mut self) -> TransferEvent {
+        let event = tokio::time::timeout(Duration::from_secs(10), self.events.recv());
+        event.await.expect("an event in time").expect("a running server")
     }
 }
 
-/// For clients that are acknowledged packet by packet: on a slow host, too, nothing is sent twice.
-fn patient(ports: Ports) -> Config {
-    let mut config = Config::new(["127.0.0.1:0".parse().expect("an address")]);
-    let longer_than_anybody_listens = Duration::from_secs(60);
+/// For manual clients: even on a slow host, the server retransmits nothing.
+fn config_without_retransmission(ports: Ports) -> ServerConfig {
+    let mut config = ServerConfig::new(["127.0.0.1:0".parse().expect("an address")]);
+    let longer_than_any_test = Duration::from_secs(60);
     config.ports = ports;
-    config.limits.first_wait = longer_than_anybody_listens;
-    config.limits.shortest_wait = longer_than_anybody_listens;
-    config.limits.longest_wait = longer_than_anybody_listens;
+    config.limits.initial_rto = longer_than_any_test;
+    config.limits.min_rto = longer_than_any_test;
+    config.limits.max_rto = longer_than_any_test;
     config
 }
 
 fn pattern(length: u32) -> Bytes {
-    (0..length).map(|at| (at.wrapping_mul(2_654_435_761) >> 11) as u8).collect()
+    (0..length).map(|index| (index.wrapping_mul(2_654_435_761) >> 11) as u8).collect()
 }
 
-/// Runs a client program to its end without stopping the server of this runtime.
+/// Runs a client program to its end without blocking the server on this runtime.
 async fn run(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
     command.args(arguments).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
     let status = tokio::task::spawn_blocking(move || command.status()).await.expect("a thread");
-    status.unwrap_or_else(|error| panic!("{program} is needed for this test: {error}")).success()
+    status.unwrap_or_else(|error| panic!("cannot run {program}, which this test needs: {error}")).success()
 }
 
-/// A client by hand.
-struct Hand {
+/// Client with manual control of each packet.
+struct ManualClient {
     socket: UdpSocket,
     server: SocketAddr,
 }
 
-impl Hand {
+impl ManualClient {
     fn new(server: SocketAddr) -> Self {
-        Self::at(if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }, server)
+        Self::bind(if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }, server)
     }
 
-    fn at(address: &str, server: SocketAddr) -> Self {
+    fn bind(address: &str, server: SocketAddr) -> Self {
         let socket = UdpSocket::bind(address).expect("a socket");
-        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a wait");
+        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a read time-out");
         Self { socket, server }
     }
 
-    fn ask(&self, options: &str) {
+    fn send_request(&self, options: &str) {
         let packet = format!("\0\x01dir/file\0octet\0{}", options.replace(' ', "\0"));
-        self.socket.send_to(packet.as_bytes(), self.server).expect("a way to the server");
+        self.socket.send_to(packet.as_bytes(), self.server).expect("a route to the server");
     }
 
-    fn hear(&self) -> (Vec<u8>, SocketAddr) {
+    fn receive(&self) -> (Vec<u8>, SocketAddr) {
         let mut packet = vec![0; 70_000];
-        let (length, from) = self.socket.recv_from(&mut packet).expect("an answer");
+        let (length, from) = self.socket.recv_from(&mut packet).expect("a response");
         packet.truncate(length);
         (packet, from)
     }
 
-    fn say(&self, packet: &[u8], to: SocketAddr) {
-        self.socket.send_to(packet, to).expect("a way to the server");
+    fn send(&self, packet: &[u8], to: SocketAddr) {
+        self.socket.send_to(packet, to).expect("a route to the server");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn curl_reads_a_file_with_and_without_options() {
-    let mut door = Door::at("127.0.0.1:0");
+    let mut server = TestServer::listen_on("127.0.0.1:0");
     let directory = tempfile::tempdir().expect("a directory");
-    let url = format!("tftp://{}/dir/file", door.address);
+    let url = format!("tftp://{}/dir/file", server.address);
     for options in [&["--tftp-blksize", "1432"][..], &["--tftp-no-options"]] {
-        let path = directory.path().join("got");
+        let path = directory.path().join("content");
         let path_text = path.to_str().expect("a plain path");
         assert!(run("curl", &[&["-s", "-o", path_text], options, &[&url]].concat()).await);
-        assert!(std::fs::read(&path).expect("what came") == pattern(100_000));
-        assert_eq!(door.event().await.outcome, Outcome::Complete);
+        assert!(std::fs::read(&path).expect("the file") == pattern(100_000));
+        assert_eq!(server.next_event().await.outcome, TransferOutcome::Complete);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn atftp_reads_a_file_with_windows() {
-    let mut door = Door::at("127.0.0.1:0");
+    let mut server = TestServer::listen_on("127.0.0.1:0");
     let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("got");
-    let (port, window) = (door.address.port().to_string(), "windowsize 16");
+    let path = directory.path().join("content");
+    let (port, window) = (server.address.port().to_string(), "windowsize 16");
     let arguments = ["--option", "blksize 1432", "--option", window, "-g", "-r", "dir/file", "-l"];
     let arguments = [&arguments[..], &[path.to_str().expect("a plain path"), "127.0.0.1", &port]].concat();
     assert!(run("atftp", &arguments).await);
-    assert!(std::fs::read(&path).expect("what came") == pattern(100_000));
-    let event = door.event().await;
-    assert_eq!((event.agreed.window, event.outcome), (16, Outcome::Complete));
+    assert!(std::fs::read(&path).expect("the file") == pattern(100_000));
+    let event = server.next_event().await;
+    assert_eq!((event.options.window_size, event.outcome), (16, TransferOutcome::Complete));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tftp_hpa_reads_a_file() {
-    let mut door = Door::at("127.0.0.1:0");
+    let mut server = TestServer::listen_on("127.0.0.1:0");
     let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("got");
-    let port = door.address.port().to_string();
+    let path = directory.path().join("content");
+    let port = server.address.port().to_string();
     let path_text = path.to_str().expect("a plain path");
     assert!(run("tftp", &["-m", "binary", "127.0.0.1", &port, "-c", "get", "/dir/file", path_text]).await);
-    assert!(std::fs::read(&path).expect("what came") == pattern(100_000));
-    assert_eq!(door.event().await.outcome, Outcome::Complete);
+    assert!(std::fs::read(&path).expect("the file") == pattern(100_000));
+    assert_eq!(server.next_event().await.outcome, TransferOutcome::Complete);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replies_leave_from_the_address_that_was_asked_on_ipv4_and_ipv6() {
-    for (listen, asked) in [("0.0.0.0:0", "127.0.0.9"), ("0.0.0.0:0", "127.1.2.3"), ("[::]:0", "::1")] {
-        let door = Door::at(listen);
-        let hand = Hand::new(SocketAddr::new(asked.parse().expect("an address"), door.address.port()));
-        hand.ask("windowsize 4 ");
-        let (_, from) = hand.hear();
-        assert_eq!(from.ip().to_string(), asked);
-        hand.say(&[0, 4, 0, 0], from);
+async fn responses_leave_from_the_address_of_the_request_on_ipv4_and_ipv6() {
+    for (listen, address) in [("0.0.0.0:0", "127.0.0.9"), ("0.0.0.0:0", "127.1.2.3"), ("[::]:0", "::1")] {
+        let server = TestServer::listen_on(listen);
+        let ip = address.parse().expect("an address");
+        let client = ManualClient::new(SocketAddr::new(ip, server.address.port()));
+        client.send_request("windowsize 4 ");
+        let (_, from) = client.receive();
+        assert_eq!(from.ip(), ip);
+        client.send(&[0, 4, 0, 0], from);
         for _ in 0..4 {
-            assert_eq!(hand.hear().1, from);
+            assert_eq!(client.receive().1, from);
         }
     }
 }
@@ -172,118 +173,118 @@ async fn replies_leave_from_the_address_that_was_asked_on_ipv4_and_ipv6() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ipv4_and_ipv6_listen_on_one_port_side_by_side() {
     let first =
-        Listener::bind(&Config::new(["0.0.0.0:0".parse().expect("an address")])).expect("a free port");
+        Server::bind(&ServerConfig::new(["0.0.0.0:0".parse().expect("an address")])).expect("a free port");
     let port = first.local_addrs()[0].port();
-    let second = Config::new([SocketAddr::new("::".parse().expect("an address"), port)]);
-    assert!(Listener::bind(&second).is_ok());
-    let taken = Listener::bind(&Config::new(first.local_addrs())).expect_err("a port that is taken");
-    assert_eq!(taken.source.kind(), std::io::ErrorKind::AddrInUse);
+    let second = ServerConfig::new([SocketAddr::new("::".parse().expect("an address"), port)]);
+    assert!(Server::bind(&second).is_ok());
+    let error = Server::bind(&ServerConfig::new(first.local_addrs())).expect_err("a port in use");
+    assert_eq!(error.source.kind(), std::io::ErrorKind::AddrInUse);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_probe_ends_at_once_and_its_port_may_ask_again() {
-    // Nothing here can come because of a timer.
-    let mut door = Door::open(&patient(Ports::Ephemeral));
-    let hand = Hand::new(door.address);
+async fn a_probe_ends_at_once_and_its_port_may_send_the_next_request() {
+    // No timer fires during this test.
+    let mut server = TestServer::start(&config_without_retransmission(Ports::Ephemeral));
+    let client = ManualClient::new(server.address);
     for _ in 0..300 {
-        hand.ask("tsize 0 ");
-        let (oack, from) = hand.hear();
+        client.send_request("tsize 0 ");
+        let (oack, from) = client.receive();
         assert_eq!(oack, b"\0\x06tsize\x00100000\0");
-        hand.say(b"\0\x05\0\x08User aborted the transfer\0", from);
-        hand.ask("blksize 1468 ");
-        assert_eq!(hand.hear().0, b"\0\x06blksize\x001468\0");
-        hand.say(b"\0\x05\0\x00\0", from);
-        assert_eq!(door.event().await.outcome, Outcome::Probe);
-        assert!(matches!(door.event().await.outcome, Outcome::Aborted { .. }));
+        client.send(b"\0\x05\0\x08User aborted the transfer\0", from);
+        client.send_request("blksize 1468 ");
+        assert_eq!(client.receive().0, b"\0\x06blksize\x001468\0");
+        client.send(b"\0\x05\0\x00\0", from);
+        assert_eq!(server.next_event().await.outcome, TransferOutcome::Probe);
+        assert!(matches!(server.next_event().await.outcome, TransferOutcome::Aborted { .. }));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn transfers_come_from_a_range_of_ports_or_from_the_one_that_was_asked() {
-    let mut config = Config::new(["127.0.0.1:0".parse().expect("an address")]);
+async fn transfers_use_a_range_of_ports_or_the_listen_port() {
+    let mut config = ServerConfig::new(["127.0.0.1:0".parse().expect("an address")]);
     config.ports = Ports::Single;
-    let door = Door::open(&config);
-    let hand = Hand::new(door.address);
-    hand.ask("blksize 1000 ");
-    let (_, from) = hand.hear();
-    assert_eq!(from, door.address);
-    hand.say(&[0, 4, 0, 0], from);
-    assert_eq!(hand.hear(), ([&[0, 3, 0, 1], &pattern(1000)[..]].concat(), door.address));
+    let server = TestServer::start(&config);
+    let client = ManualClient::new(server.address);
+    client.send_request("blksize 1000 ");
+    let (_, from) = client.receive();
+    assert_eq!(from, server.address);
+    client.send(&[0, 4, 0, 0], from);
+    assert_eq!(client.receive(), ([&[0, 3, 0, 1], &pattern(1000)[..]].concat(), server.address));
 
     config.ports = Ports::Range(42_100..=42_199);
-    let door = Door::open(&config);
-    let hand = Hand::new(door.address);
-    hand.ask("blksize 1000 ");
-    assert!((42_100..=42_199).contains(&hand.hear().1.port()));
+    let server = TestServer::start(&config);
+    let client = ManualClient::new(server.address);
+    client.send_request("blksize 1000 ");
+    assert!((42_100..=42_199).contains(&client.receive().1.port()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_clients_at_once_are_served_through_the_one_port_that_was_asked() {
-    let mut config = patient(Ports::Single);
+async fn many_concurrent_clients_are_served_through_the_listen_port() {
+    let mut config = config_without_retransmission(Ports::Single);
     config.limits.transfers_per_client = 100;
-    let mut door = Door::open(&config);
-    let hands: Vec<_> = (0..50).map(|_| Hand::new(door.address)).collect();
-    for hand in &hands {
-        hand.ask("blksize 1468 windowsize 4 ");
-        let (oack, from) = hand.hear();
-        assert_eq!((&oack[..2], from), (&[0, 6][..], door.address));
-        hand.say(&[0, 4, 0, 0], from);
+    let mut server = TestServer::start(&config);
+    let clients: Vec<_> = (0..50).map(|_| ManualClient::new(server.address)).collect();
+    for client in &clients {
+        client.send_request("blksize 1468 windowsize 4 ");
+        let (oack, from) = client.receive();
+        assert_eq!((&oack[..2], from), (&[0, 6][..], server.address));
+        client.send(&[0, 4, 0, 0], from);
     }
     let blocks = (100_000_usize / 1468 + 1) as u8;
-    let mut got = vec![Vec::new(); hands.len()];
+    let mut contents = vec![Vec::new(); clients.len()];
     for block in 1..=blocks {
-        for (hand, got) in hands.iter().zip(&mut got) {
-            let (packet, from) = hand.hear();
-            assert_eq!((packet[3], from), (block, door.address));
-            got.extend_from_slice(&packet[4..]);
+        for (client, content) in clients.iter().zip(&mut contents) {
+            let (packet, from) = client.receive();
+            assert_eq!((packet[3], from), (block, server.address));
+            content.extend_from_slice(&packet[4..]);
             if block % 4 == 0 || block == blocks {
-                hand.say(&[0, 4, 0, block], from);
+                client.send(&[0, 4, 0, block], from);
             }
         }
     }
-    assert!(got.iter().all(|got| *got == pattern(100_000)));
-    for _ in &hands {
-        assert_eq!(door.event().await.outcome, Outcome::Complete);
+    assert!(contents.iter().all(|content| *content == pattern(100_000)));
+    for _ in &clients {
+        assert_eq!(server.next_event().await.outcome, TransferOutcome::Complete);
     }
-    // One more at the same port, by a client that is not ours.
+    // One more transfer through the same port, by a real client.
     let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("got");
-    let url = format!("tftp://{}/dir/file", door.address);
+    let path = directory.path().join("content");
+    let url = format!("tftp://{}/dir/file", server.address);
     assert!(run("curl", &["-s", "-o", path.to_str().expect("a plain path"), &url]).await);
-    assert!(std::fs::read(&path).expect("what came") == pattern(100_000));
+    assert!(std::fs::read(&path).expect("the file") == pattern(100_000));
 }
 
-/// What one of several is sent, window by window.
-struct Reader {
-    hand: Hand,
+/// A client that reads window by window, for tests with several clients.
+struct WindowedClient {
+    client: ManualClient,
     block_size: usize,
     window: usize,
-    got: Vec<u8>,
+    content: Vec<u8>,
     blocks: usize,
 }
 
-impl Reader {
-    fn new(door: SocketAddr, block_size: usize, window: usize) -> Self {
-        let hand = Hand::new(door);
-        hand.ask(&format!("blksize {block_size} windowsize {window} "));
-        assert_eq!(hand.hear().0[..2], [0, 6]);
-        Self { hand, block_size, window, got: Vec::new(), blocks: 0 }
+impl WindowedClient {
+    fn new(server: SocketAddr, block_size: usize, window: usize) -> Self {
+        let client = ManualClient::new(server);
+        client.send_request(&format!("blksize {block_size} windowsize {window} "));
+        assert_eq!(client.receive().0[..2], [0, 6]);
+        Self { client, block_size, window, content: Vec::new(), blocks: 0 }
     }
 
-    /// Acknowledges what it has, and takes what comes for that. False at the end.
+    /// Acknowledges the previous window and reads the next one; false at the end of the file.
     fn read_window(&mut self) -> bool {
         let [.., high, low] = self.blocks.to_be_bytes();
-        self.hand.say(&[0, 4, high, low], self.hand.server);
+        self.client.send(&[0, 4, high, low], self.client.server);
         for _ in 0..self.window {
             self.blocks += 1;
             let [.., high, low] = self.blocks.to_be_bytes();
-            // On a slow host some may come again.
-            let mut heard = std::iter::repeat_with(|| self.hand.hear().0);
-            let packet = heard.find(|packet| packet[..4] == [0, 3, high, low]).expect("is heard");
-            self.got.extend_from_slice(&packet[4..]);
+            // On a slow host, retransmissions may arrive, too.
+            let mut packets = std::iter::repeat_with(|| self.client.receive().0);
+            let packet = packets.find(|packet| packet[..4] == [0, 3, high, low]).expect("endless packets");
+            self.content.extend_from_slice(&packet[4..]);
             if packet.len() < self.block_size + 4 {
                 let [.., high, low] = self.blocks.to_be_bytes();
-                self.hand.say(&[0, 4, high, low], self.hand.server);
+                self.client.send(&[0, 4, high, low], self.client.server);
                 return false;
             }
         }
@@ -292,112 +293,115 @@ impl Reader {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_with_other_blocks_and_windows_take_turns_at_one_socket() {
-    let mut config = Config::new(["127.0.0.1:0".parse().expect("an address")]);
+async fn clients_with_different_blocks_and_windows_share_one_socket() {
+    let mut config = ServerConfig::new(["127.0.0.1:0".parse().expect("an address")]);
     config.ports = Ports::Single;
-    let mut door = Door::open(&config);
+    let mut server = TestServer::start(&config);
     let kinds = [(512, 4), (1468, 16), (1024, 1), (1468, 3), (1000, 16)];
-    let mut readers: Vec<_> = kinds.map(|(size, window)| Reader::new(door.address, size, window)).into();
-    let mut ended = 0;
-    while !readers.is_empty() {
-        readers.retain_mut(|reader| {
-            let goes_on = reader.read_window();
-            if !goes_on {
-                assert!(reader.got == pattern(100_000), "blocks of {}", reader.block_size);
-                ended += 1;
+    let mut clients: Vec<_> =
+        kinds.map(|(size, window)| WindowedClient::new(server.address, size, window)).into();
+    let mut complete = 0;
+    while !clients.is_empty() {
+        clients.retain_mut(|client| {
+            let has_more = client.read_window();
+            if !has_more {
+                assert!(client.content == pattern(100_000), "blocks of {}", client.block_size);
+                complete += 1;
             }
-            goes_on
+            has_more
         });
     }
-    assert_eq!(ended, kinds.len());
+    assert_eq!(complete, kinds.len());
     for _ in kinds {
-        assert_eq!(door.event().await.outcome, Outcome::Complete);
+        assert_eq!(server.next_event().await.outcome, TransferOutcome::Complete);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_door_that_is_dropped_leaves_no_thread_behind() {
+async fn an_aborted_server_leaves_no_thread_behind() {
     for ports in [Ports::Ephemeral, Ports::Single] {
-        let mut config = Config::new(["127.0.0.1:0".parse().expect("an address")]);
+        let mut config = ServerConfig::new(["127.0.0.1:0".parse().expect("an address")]);
         config.ports = ports;
-        let door = Door::open(&config);
-        let hand = Hand::new(door.address);
-        hand.ask("");
-        let (_, from) = hand.hear();
-        hand.say(&[0, 5, 0, 0, 0], from);
-        door.served.abort();
-        // The shelf is held by every worker.
+        let server = TestServer::start(&config);
+        let client = ManualClient::new(server.address);
+        client.send_request("");
+        let (_, from) = client.receive();
+        client.send(&[0, 5, 0, 0, 0], from);
+        server.task.abort();
+        // Every worker owns a reference to the files.
         let end = Instant::now() + Duration::from_secs(10);
-        while Arc::strong_count(&door.shelf) > 1 && Instant::now() < end {
+        while Arc::strong_count(&server.files) > 1 && Instant::now() < end {
             tokio::task::yield_now().await;
         }
-        assert_eq!(Arc::strong_count(&door.shelf), 1);
+        assert_eq!(Arc::strong_count(&server.files), 1);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_takes_nobody_new_and_lets_running_transfers_finish() {
+async fn a_shutdown_drains_running_transfers() {
     for ports in [Ports::Ephemeral, Ports::Single] {
-        let mut door = Door::with_grace(&patient(ports), Duration::from_secs(20));
-        let hand = Hand::new(door.address);
-        hand.ask("blksize 1468 ");
-        let (_, from) = hand.hear();
-        *door.shelf.0.lock().expect("not poisoned") = Bytes::from_static(b"swapped meanwhile");
-        door.stop.cancel();
-        let mut got = Vec::new();
-        hand.say(&[0, 4, 0, 0], from);
-        while got.len() < 100_000 {
-            let (packet, _) = hand.hear();
-            got.extend_from_slice(&packet[4..]);
-            hand.say(&[0, 4, packet[2], packet[3]], from);
+        let config = config_without_retransmission(ports);
+        let mut server = TestServer::with_grace(&config, Duration::from_secs(20));
+        let client = ManualClient::new(server.address);
+        client.send_request("blksize 1468 ");
+        let (_, from) = client.receive();
+        *server.files.0.lock().expect("not poisoned") = Bytes::from_static(b"swapped meanwhile");
+        server.stop.cancel();
+        let mut content = Vec::new();
+        client.send(&[0, 4, 0, 0], from);
+        while content.len() < 100_000 {
+            let (packet, _) = client.receive();
+            content.extend_from_slice(&packet[4..]);
+            client.send(&[0, 4, packet[2], packet[3]], from);
         }
-        assert!(got == pattern(100_000));
-        assert_eq!(door.event().await.outcome, Outcome::Complete);
-        door.served.await.expect("a task").expect("a clean end");
+        assert!(content == pattern(100_000));
+        assert_eq!(server.next_event().await.outcome, TransferOutcome::Complete);
+        server.task.await.expect("a task").expect("a clean end");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_with_a_grace_that_is_over_ends_what_still_runs() {
-    let mut door = Door::with_grace(&patient(Ports::Ephemeral), Duration::from_millis(100));
-    let hand = Hand::new(door.address);
-    hand.ask("blksize 1468 ");
-    let (_, from) = hand.hear();
-    hand.say(&[0, 4, 0, 0], from);
-    hand.hear();
-    door.stop.cancel();
-    while hand.hear().0[..2] != [0, 5] {}
-    assert_eq!(door.event().await.outcome, Outcome::Stopped);
-    door.served.await.expect("a task").expect("a clean end");
+async fn a_shutdown_aborts_transfers_after_the_grace_period() {
+    let config = config_without_retransmission(Ports::Ephemeral);
+    let mut server = TestServer::with_grace(&config, Duration::from_millis(100));
+    let client = ManualClient::new(server.address);
+    client.send_request("blksize 1468 ");
+    let (_, from) = client.receive();
+    client.send(&[0, 4, 0, 0], from);
+    client.receive();
+    server.stop.cancel();
+    while client.receive().0[..2] != [0, 5] {}
+    assert_eq!(server.next_event().await.outcome, TransferOutcome::Stopped);
+    server.task.await.expect("a task").expect("a clean end");
 }
 
-/// Whoever runs this without the right to open raw sockets learns nothing about DF.
+/// Needs the right to open raw sockets; without it, the test checks nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_df_bit_is_never_set_in_single_blocks_nor_in_segmented_windows() {
     let protocol = Some(socket2::Protocol::UDP);
     let Ok(wire) = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::RAW, protocol) else {
-        eprintln!("no raw socket, no look at the wire");
+        eprintln!("cannot open a raw socket: the DF bit is not checked");
         return;
     };
-    wire.set_read_timeout(Some(Duration::from_secs(20))).expect("a wait");
-    // An address of its own: what other tests send to theirs would fill the socket.
-    let own = "127.0.0.77:0";
-    wire.bind(&own.parse::<SocketAddr>().expect("an address").into()).expect("is bound");
-    let door = Door::open(&patient(Ports::Ephemeral));
+    wire.set_read_timeout(Some(Duration::from_secs(20))).expect("a read time-out");
+    // A separate address: the traffic of other tests would fill the socket.
+    let address = "127.0.0.77:0";
+    wire.bind(&address.parse::<SocketAddr>().expect("an address").into()).expect("binds");
+    let server = TestServer::start(&config_without_retransmission(Ports::Ephemeral));
     for (window, blocks) in [(1, 1), (16, 16)] {
-        let hand = Hand::at(own, door.address);
-        hand.ask(&format!("blksize 1468 windowsize {window} "));
-        let (_, from) = hand.hear();
-        hand.say(&[0, 4, 0, 0], from);
-        (0..blocks).for_each(|_| drop(hand.hear()));
-        let to = hand.socket.local_addr().expect("an address").port().to_be_bytes();
-        let (mut seen, mut packet) = (0, vec![0; 70_000]);
-        while seen < blocks * 1472 {
+        let client = ManualClient::bind(address, server.address);
+        client.send_request(&format!("blksize 1468 windowsize {window} "));
+        let (_, from) = client.receive();
+        client.send(&[0, 4, 0, 0], from);
+        (0..blocks).for_each(|_| drop(client.receive()));
+        let to = client.socket.local_addr().expect("an address").port().to_be_bytes();
+        let (mut total_length, mut packet) = (0, vec![0; 70_000]);
+        while total_length < blocks * 1472 {
             let length = (&wire).read(&mut packet).expect("a packet on the wire");
             let (header, udp) = packet[..length].split_at(20);
             if udp[2..4] == to && udp[8..10] == [0, 3] {
                 assert_eq!(header[6] & 0x40, 0, "DF is set in a packet of {length} bytes");
-                seen += udp.len() - 8;
+                total_length += udp.len() - 8;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! TLS at both doors: who is answered, with which certificate, and what becomes of one that cannot be used.
+//! Tests of TLS on both listeners: plain HTTP, hot reload of certificates, and invalid certificates.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,32 +12,34 @@ use crate::daemon::{Daemon, LIMIT, site, volboot};
 
 const NAME: &str = "boot.example.org";
 
-/// A new certificate, written where the configuration looks for it.
+/// Issues a certificate, and writes it to the configured path.
 fn issue(site: &Path) -> CertificateDer<'static> {
-    let issued = rcgen::generate_simple_self_signed(vec![NAME.to_owned()]).expect("is made");
-    std::fs::write(site.join("key.pem"), issued.signing_key.serialize_pem()).expect("is written");
-    std::fs::write(site.join("certificate.pem"), issued.cert.pem()).expect("is written");
+    let issued = rcgen::generate_simple_self_signed(vec![NAME.to_owned()]).expect("generates");
+    std::fs::write(site.join("key.pem"), issued.signing_key.serialize_pem()).expect("writes");
+    std::fs::write(site.join("certificate.pem"), issued.cert.pem()).expect("writes");
     issued.cert.der().clone()
 }
 
-/// Makes the section `door` of what `site` wrote name the certificate.
-fn secure(site: &Path, door: &str) {
+/// Adds the certificate to a section of the configuration.
+fn configure_tls(site: &Path, section: &str) {
     let path = site.join("volboot.toml");
-    let text = std::fs::read_to_string(&path).expect("text");
-    let keys =
-        format!("[{door}]\ncertificate = \"{0}/certificate.pem\"\nkey = \"{0}/key.pem\"\n", site.display());
-    let header = format!("[{door}]\n");
+    let text = std::fs::read_to_string(&path).expect("is text");
+    let keys = format!(
+        "[{section}]\ncertificate = \"{0}/certificate.pem\"\nkey = \"{0}/key.pem\"\n",
+        site.display()
+    );
+    let header = format!("[{section}]\n");
     assert!(text.contains(&header));
-    std::fs::write(path, text.replace(&header, &keys)).expect("is written");
+    std::fs::write(path, text.replace(&header, &keys)).expect("writes");
 }
 
-fn connect(door: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(door)?;
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(LIMIT))?;
     Ok(stream)
 }
 
-/// All of the answer to a request.
+/// Sends a request, and reads the whole response.
 fn exchange(mut stream: impl Read + Write, path: &str) -> io::Result<String> {
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {NAME}:1\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
@@ -45,8 +47,8 @@ fn exchange(mut stream: impl Read + Write, path: &str) -> io::Result<String> {
     Ok(answer)
 }
 
-/// Asks by TLS, trusting nothing but `certificate`.
-fn ask(door: SocketAddr, certificate: &CertificateDer<'static>, path: &str) -> io::Result<String> {
+/// Sends a request over TLS, and trusts only `certificate`.
+fn get_https(address: SocketAddr, certificate: &CertificateDer<'static>, path: &str) -> io::Result<String> {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone()).expect("is a certificate");
     let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -56,130 +58,132 @@ fn ask(door: SocketAddr, certificate: &CertificateDer<'static>, path: &str) -> i
         .with_no_client_auth();
     let name = NAME.try_into().expect("a name");
     let client = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-    exchange(StreamOwned::new(client, connect(door)?), path)
+    exchange(StreamOwned::new(client, connect(address)?), path)
 }
 
-/// Asks without TLS.
-fn ask_plainly(door: SocketAddr, path: &str) -> String {
-    connect(door).and_then(|stream| exchange(stream, path)).expect("is answered")
+/// Sends a request without TLS.
+fn get_http(address: SocketAddr, path: &str) -> String {
+    connect(address).and_then(|stream| exchange(stream, path)).expect("responds")
 }
 
 #[test]
-fn machines_are_answered_with_tls_and_without_and_people_only_with_it() {
+fn boot_listener_serves_both_protocols_and_operator_listener_only_tls() {
     let site = site("");
     let certificate = issue(site.path());
-    secure(site.path(), "http");
-    secure(site.path(), "api");
+    configure_tls(site.path(), "http");
+    configure_tls(site.path(), "api");
     let mut daemon = Daemon::start(site.path());
 
-    assert!(ask_plainly(daemon.http, "/boot.ipxe").contains("#!ipxe"));
-    let script = ask(daemon.http, &certificate, "/boot.ipxe").expect("is answered");
-    assert!(script.contains(" boot/${netX/mac:hexhyp}"), "relative, so by TLS as well: {script}");
-    let autoexec = ask(daemon.http, &certificate, "/images/autoexec.ipxe").expect("is answered");
+    assert!(get_http(daemon.http, "/boot.ipxe").contains("#!ipxe"));
+    let script = get_https(daemon.http, &certificate, "/boot.ipxe").expect("responds");
+    assert!(
+        script.contains(" boot/${netX/mac:hexhyp}"),
+        "the URL must be relative, so that it keeps the scheme: {script}"
+    );
+    let autoexec = get_https(daemon.http, &certificate, "/images/autoexec.ipxe").expect("responds");
     assert!(autoexec.contains(&format!(" https://{}/boot/", daemon.http)), "{autoexec}");
 
-    let root = ask(daemon.api, &certificate, "/").expect("is answered");
+    let root = get_https(daemon.api, &certificate, "/").expect("responds");
     assert!(root.contains(&format!("https://{NAME}:1/v1/")), "{root}");
-    let told = ask_plainly(daemon.api, "/v1/nodes");
-    assert!(told.starts_with("HTTP/1.1 400 ") && told.contains("https://"), "{told}");
+    let refusal = get_http(daemon.api, "/v1/nodes");
+    assert!(refusal.starts_with("HTTP/1.1 400 ") && refusal.contains("https://"), "{refusal}");
     daemon.stop();
 }
 
 #[test]
-fn who_does_not_trust_the_certificate_is_in_the_log_and_once_if_it_tries_again_and_again() {
+fn failed_handshake_is_logged_with_a_rate_limit() {
     let site = site("");
     issue(site.path());
-    secure(site.path(), "http");
+    configure_tls(site.path(), "http");
     let mut daemon = Daemon::start(site.path());
-    // Who only connects wants no TLS, and is not told of.
+    // A connection without a handshake is not logged.
     drop(TcpStream::connect(daemon.http).expect("connects"));
-    let another = rcgen::generate_simple_self_signed(vec![NAME.to_owned()]).expect("is made");
-    assert!(ask(daemon.http, another.cert.der(), "/boot.ipxe").is_err());
-    let told = daemon.line("no TLS came about");
+    let another = rcgen::generate_simple_self_signed(vec![NAME.to_owned()]).expect("generates");
+    assert!(get_https(daemon.http, another.cert.der(), "/boot.ipxe").is_err());
+    let line = daemon.wait_for_log("TLS handshake failed");
     assert_eq!(
-        (&told["level"], told["error"].to_string().contains("fatal alert")),
+        (&line["level"], line["error"].to_string().contains("fatal alert")),
         (&"WARN".into(), true),
-        "{told}"
+        "{line}"
     );
     for _ in 0..20 {
-        assert!(ask(daemon.http, another.cert.der(), "/boot.ipxe").is_err());
+        assert!(get_https(daemon.http, another.cert.der(), "/boot.ipxe").is_err());
     }
     daemon.hang_up();
     let mut lines = 0;
     loop {
         match daemon.next_line()["message"].as_str() {
-            Some("no TLS came about") => lines += 1,
-            Some("reloaded") => break,
+            Some("TLS handshake failed") => lines += 1,
+            Some("configuration reloaded") => break,
             _ => {}
         }
     }
-    assert!(lines < 20, "each of them was told of");
+    assert!(lines < 20, "every failed handshake was logged");
     daemon.stop();
 }
 
 #[test]
-fn a_door_without_a_certificate_speaks_no_tls() {
+fn listener_without_certificate_serves_plain_http() {
     let site = site("");
     let certificate = issue(site.path());
     let mut daemon = Daemon::start(site.path());
-    assert!(ask(daemon.http, &certificate, "/healthz").is_err());
-    assert!(ask_plainly(daemon.http, "/healthz").ends_with("ok\n"));
+    assert!(get_https(daemon.http, &certificate, "/healthz").is_err());
+    assert!(get_http(daemon.http, "/healthz").ends_with("ok\n"));
     daemon.stop();
 }
 
 #[test]
-fn a_renewed_certificate_is_shown_without_being_told_of() {
+fn renewed_certificate_is_loaded_without_a_reload() {
     let site = site("");
     let first = issue(site.path());
-    secure(site.path(), "http");
+    configure_tls(site.path(), "http");
     let mut daemon = Daemon::start(site.path());
-    assert!(ask(daemon.http, &first, "/healthz").expect("is answered").ends_with("ok\n"));
+    assert!(get_https(daemon.http, &first, "/healthz").expect("responds").ends_with("ok\n"));
 
-    std::fs::write(site.path().join("certificate.pem"), "no certificate").expect("is written");
-    let line =
-        daemon.line("the certificate has changed and cannot be used: the one before it is still shown");
+    std::fs::write(site.path().join("certificate.pem"), "no certificate").expect("writes");
+    let line = daemon.wait_for_log("cannot reload the certificate: the previous certificate stays in use");
     assert_eq!(line["level"], "ERROR");
     assert!(
-        line["error"].as_str().is_some_and(|error| error.contains("there is no certificate in it")),
+        line["error"].as_str().is_some_and(|error| error.contains("cannot find a certificate in ")),
         "{line}"
     );
-    assert!(ask(daemon.http, &first, "/healthz").expect("is answered").ends_with("ok\n"));
+    assert!(get_https(daemon.http, &first, "/healthz").expect("responds").ends_with("ok\n"));
 
     let second = issue(site.path());
-    daemon.line("a renewed certificate is shown");
-    assert!(ask(daemon.http, &second, "/healthz").expect("is answered").ends_with("ok\n"));
-    assert!(ask(daemon.http, &first, "/healthz").is_err(), "the old one is gone");
+    daemon.wait_for_log("certificate reloaded");
+    assert!(get_https(daemon.http, &second, "/healthz").expect("responds").ends_with("ok\n"));
+    assert!(get_https(daemon.http, &first, "/healthz").is_err(), "the previous certificate is still in use");
     daemon.stop();
 }
 
 #[test]
-fn a_reload_shows_another_certificate_unless_it_cannot_be_used() {
+fn reload_loads_another_certificate_if_it_is_valid() {
     let site = site("");
     let mut daemon = Daemon::start(site.path());
     let first = issue(site.path());
-    secure(site.path(), "api");
+    configure_tls(site.path(), "api");
     daemon.hang_up();
-    daemon.line("reloaded");
-    assert!(ask(daemon.api, &first, "/healthz").is_ok());
+    daemon.wait_for_log("configuration reloaded");
+    assert!(get_https(daemon.api, &first, "/healthz").is_ok());
 
-    // A key of another certificate: nothing of the new configuration holds.
-    let other = rcgen::generate_simple_self_signed(vec![NAME.to_owned()]).expect("is made");
-    std::fs::write(site.path().join("key.pem"), other.signing_key.serialize_pem()).expect("is written");
+    // The key belongs to another certificate: the reload changes nothing.
+    let other = rcgen::generate_simple_self_signed(vec![NAME.to_owned()]).expect("generates");
+    std::fs::write(site.path().join("key.pem"), other.signing_key.serialize_pem()).expect("writes");
     daemon.hang_up();
-    let line = daemon.line("not reloaded: the previous configuration holds");
-    let error = line["error"].as_str().expect("text");
-    assert!(error.contains("certificate.pem and ") && error.contains("key.pem cannot be used"), "{error}");
-    assert!(ask(daemon.api, &first, "/healthz").is_ok());
+    let line = daemon.wait_for_log("reload failed; the previous configuration stays in effect");
+    let error = line["error"].as_str().expect("is text");
+    assert!(error.contains("cannot use certificate ") && error.contains("key.pem: "), "{error}");
+    assert!(get_https(daemon.api, &first, "/healthz").is_ok());
     daemon.stop();
 }
 
 #[test]
-fn volboot_does_not_start_without_the_certificate_it_was_told_to_show() {
+fn start_fails_without_the_configured_certificate() {
     let site = site("");
-    secure(site.path(), "http");
+    configure_tls(site.path(), "http");
     let config = site.path().join("volboot.toml");
-    let output = volboot(&["serve", "--config", config.to_str().expect("text")]).output().expect("runs");
-    let said = String::from_utf8_lossy(&output.stderr);
+    let output = volboot(&["serve", "--config", config.to_str().expect("is text")]).output().expect("runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains("certificate.pem: No such file"), "{said}");
+    assert!(stderr.contains("certificate.pem: No such file"), "{stderr}");
 }

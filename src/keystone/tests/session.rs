@@ -1,4 +1,4 @@
-//! What a session does with each answer, and how often it asks.
+//! Tests of sessions: the outcome of each response, and the number of requests.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use secrecy::ExposeSecret;
 
-use super::super::{Authorization, Credentials, Identity, Interface, KeystoneError, Session};
-use super::{Fake, answer, answer_with, exchange};
+use super::super::{Authorization, Credentials, IdOrName, Interface, KeystoneError, Session};
+use super::{ReplayKeystone, exchange, response, response_with};
 
 const BLOCK_STORAGE: [&str; 4] = ["block-storage", "block-store", "volumev3", "volume"];
 
@@ -17,11 +17,11 @@ fn text(authorization: &Authorization) -> &str {
 }
 
 #[tokio::test]
-async fn a_password_becomes_a_token_with_a_project_and_a_catalogue() {
-    let keystone = Fake::start([answer("token-password")]);
+async fn password_yields_a_token_with_project_and_catalogue() {
+    let keystone = ReplayKeystone::start([response("token-password")]);
     let session = keystone.cloud().session();
-    assert_eq!(keystone.asked(), 0, "nothing is asked before there is need");
-    let authorization = session.authorization().await.expect("is granted");
+    assert_eq!(keystone.request_count(), 0, "no request before the first use");
+    let authorization = session.authorization().await.expect("authorizes");
     assert_eq!(text(&authorization), "TOKEN-1");
     assert!(authorization.header().is_sensitive());
     assert_eq!(authorization.header(), "TOKEN-1");
@@ -34,197 +34,209 @@ async fn a_password_becomes_a_token_with_a_project_and_a_catalogue() {
     );
     assert_eq!(endpoint(&BLOCK_STORAGE, Some("RegionTwo")), None);
     assert_eq!(endpoint(&["baremetal"], None), None);
-    let asked = keystone.asked.lock().expect("works");
-    assert_eq!((&asked[0].method, asked[0].path.as_str()), (&Method::POST, "/v3/auth/tokens"));
-    assert_eq!(asked[0].body, exchange("token-password")["request_body"]);
+    let requests = keystone.requests.lock().expect("is not poisoned");
+    assert_eq!((&requests[0].method, requests[0].path.as_str()), (&Method::POST, "/v3/auth/tokens"));
+    assert_eq!(requests[0].body, exchange("token-password")["request_body"]);
 }
 
 #[tokio::test]
-async fn an_application_credential_becomes_a_token() {
-    let keystone = Fake::start([answer("token-appcred")]);
+async fn application_credential_yields_a_token() {
+    let keystone = ReplayKeystone::start([response("token-appcred")]);
     let credentials = Credentials::ApplicationCredential {
         auth_url: format!("{}/v3", keystone.url),
-        credential: (Identity::Id("40e2c9222abe4dcebdf0aa6b56f4dda2".into()), None),
+        credential: (IdOrName::Id("40e2c9222abe4dcebdf0aa6b56f4dda2".into()), None),
         secret: "APPLICATION-CREDENTIAL-SECRET".into(),
     };
     let session = Session::new(credentials, keystone.cloud().http);
-    assert_eq!(text(&session.authorization().await.expect("is granted")), "TOKEN-4");
-    assert_eq!(keystone.asked.lock().expect("works")[0].body, exchange("token-appcred")["request_body"]);
+    assert_eq!(text(&session.authorization().await.expect("authorizes")), "TOKEN-4");
+    assert_eq!(
+        keystone.requests.lock().expect("is not poisoned")[0].body,
+        exchange("token-appcred")["request_body"]
+    );
 }
 
 #[tokio::test]
-async fn without_keystone_a_user_and_a_project_are_told() {
-    let http = Fake::start([]).cloud().http;
+async fn noauth_sends_user_and_project() {
+    let http = ReplayKeystone::start([]).cloud().http;
     let credentials = Credentials::None { user: "volboot".into(), project: "abc".into() };
     let session = Session::new(credentials, http);
-    let authorization = session.authorization().await.expect("needs nobody");
+    let authorization = session.authorization().await.expect("needs no request");
     assert!(authorization.token().is_none());
     assert_eq!(authorization.header(), "volboot:abc");
     assert_eq!(authorization.project_id(), Some("abc"));
-    let error = session.renewed(&authorization).await.expect_err("there is nobody to ask");
-    assert_eq!(error.to_string(), "Keystone refuses: the service wants a token, but auth_type is none");
+    let error = session.reauthorize(&authorization).await.expect_err("has no Keystone");
+    assert_eq!(
+        error.to_string(),
+        "authorization refused: the service requires a token, but auth_type is none"
+    );
 }
 
-/// An answer of something that is no Keystone.
-fn other(status: u16, body: &str) -> Response<String> {
+/// A response that is not Keystone's.
+fn foreign_response(status: u16, body: &str) -> Response<String> {
     let mut response = Response::new(body.to_owned());
-    *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+    *response.status_mut() = StatusCode::from_u16(status).expect("is a status");
     response
 }
 
 #[tokio::test]
-async fn each_answer_that_is_no_token_is_told_for_what_it_is() {
-    let mut moved = other(302, "");
-    moved.headers_mut().insert("location", HeaderValue::from_static("https://192.0.2.2/v3"));
-    let mut without_body = other(201, "{}");
+async fn error_message_describes_each_response_without_a_token() {
+    let mut redirect = foreign_response(302, "");
+    redirect.headers_mut().insert("location", HeaderValue::from_static("https://192.0.2.2/v3"));
+    let mut without_body = foreign_response(201, "{}");
     without_body.headers_mut().insert("x-subject-token", HeaderValue::from_static("TOKEN-1"));
-    let mut repeats = answer("token-wrong-password");
-    *repeats.body_mut() = r#"{"error": {"message": "no lab-secret here"}}"#.into();
-    let no = "answers 401: The request you have made requires authentication.";
-    let refused = format!("Keystone refuses: URL {no}");
-    let senseless =
-        |status| format!("Keystone's answer makes no sense: URL answers {status} without a token");
-    for (answer, expected) in [
-        (answer("token-wrong-password"), refused.clone()),
-        (answer("token-unknown-user"), refused.clone()),
-        (answer("token-no-such-project"), refused.clone()),
-        (answer("token-appcred-wrong-secret"), refused),
-        (answer("token-malformed"), "Keystone refuses: URL answers 400: Bad Request".into()),
-        (repeats, "Keystone refuses: URL answers 401: Unauthorized".into()),
-        (other(404, "nginx"), "Keystone refuses: URL answers 404: Not Found".into()),
+    let mut quotes_secret = response("token-wrong-password");
+    *quotes_secret.body_mut() = r#"{"error": {"message": "no lab-secret here"}}"#.into();
+    let unauthorized = "answered 401: The request you have made requires authentication.";
+    let refused = format!("authorization refused: URL {unauthorized}");
+    let without_token =
+        |status| format!("invalid response from Keystone: URL answered {status} without a token");
+    for (response, expected) in [
+        (response("token-wrong-password"), refused.clone()),
+        (response("token-unknown-user"), refused.clone()),
+        (response("token-no-such-project"), refused.clone()),
+        (response("token-appcred-wrong-secret"), refused),
+        (response("token-malformed"), "authorization refused: URL answered 400: Bad Request".into()),
+        (quotes_secret, "authorization refused: URL answered 401: Unauthorized".into()),
+        (foreign_response(404, "nginx"), "authorization refused: URL answered 404: Not Found".into()),
         (
-            other(503, r#"{"message": "<br />", "code": "503 Service Unavailable"}"#),
-            "Keystone does not answer: URL answers 503: Service Unavailable".into(),
+            foreign_response(503, r#"{"message": "<br />", "code": "503 Service Unavailable"}"#),
+            "Keystone is unavailable: URL answered 503: Service Unavailable".into(),
         ),
-        (other(429, ""), "Keystone does not answer: URL answers 429: Too Many Requests".into()),
+        (foreign_response(429, ""), "Keystone is unavailable: URL answered 429: Too Many Requests".into()),
         (
-            moved,
-            "Keystone's answer makes no sense: URL sends us to https://192.0.2.2/v3: is auth_url right?"
-                .into(),
+            redirect,
+            "invalid response from Keystone: URL redirects to https://192.0.2.2/v3; check auth_url".into(),
         ),
-        (other(200, "<html>"), senseless(200)),
-        (without_body, senseless(201)),
+        (foreign_response(200, "<html>"), without_token(200)),
+        (without_body, without_token(201)),
         (
-            other(200, &"x".repeat((4 << 20) + 1)),
-            "Keystone's answer makes no sense: URL answers with more than 4194304 bytes".into(),
+            foreign_response(200, &"x".repeat((4 << 20) + 1)),
+            "invalid response from Keystone: URL answered with more than 4194304 bytes".into(),
         ),
     ] {
-        let keystone = Fake::start([answer]);
-        let error = keystone.cloud().session().authorization().await.expect_err("is no token");
-        let told = error.to_string().replace(&format!("{}/v3/auth/tokens", keystone.url), "URL");
-        assert_eq!(told, expected);
+        let keystone = ReplayKeystone::start([response]);
+        let error = keystone.cloud().session().authorization().await.expect_err("has no token");
+        let message = error.to_string().replace(&format!("{}/v3/auth/tokens", keystone.url), "URL");
+        assert_eq!(message, expected);
     }
 }
 
 #[tokio::test]
-async fn who_does_not_answer_is_away() {
-    let keystone = Fake::start([]);
+async fn refused_connection_is_unavailable() {
+    let keystone = ReplayKeystone::start([]);
     let mut cloud = keystone.cloud();
     let Credentials::Password { auth_url, .. } = &mut cloud.credentials else { panic!("a password") };
-    // Port 1 of loopback: nobody is there.
+    // No process listens on port 1 of loopback.
     *auth_url = "http://127.0.0.1:1/v3".into();
-    let error = cloud.session().authorization().await.expect_err("nobody answers");
-    assert!(matches!(error, KeystoneError::Away(_)), "{error:?}");
+    let error = cloud.session().authorization().await.expect_err("refuses the connection");
+    assert!(matches!(error, KeystoneError::Unavailable(_)), "{error:?}");
     assert!(error.to_string().contains("refused"), "{error}");
 }
 
 #[tokio::test]
-async fn all_who_ask_together_share_one_request_and_one_who_leaves_halves_nothing() {
-    let keystone = Fake::start([answer("token-password")]);
+async fn concurrent_callers_share_one_request_and_cancellation_does_not_abort_it() {
+    let keystone = ReplayKeystone::start([response("token-password")]);
     keystone.gate.forget_permits(1000);
     let session = keystone.cloud().session();
-    assert!(session.authorization().now_or_never().is_none(), "it is asked, and the caller leaves");
+    assert!(
+        session.authorization().now_or_never().is_none(),
+        "the request is sent, and the caller is cancelled"
+    );
     let all = join_all((0..50).map(|_| session.authorization()));
     let release = async { keystone.gate.add_permits(1) };
     let (all, ()) = tokio::join!(all, release);
-    assert!(all.iter().all(|one| one.as_ref().is_ok_and(|one| text(one) == "TOKEN-1")));
-    assert_eq!(keystone.asked(), 1);
+    assert!(
+        all.iter().all(|result| result.as_ref().is_ok_and(|authorization| text(authorization) == "TOKEN-1"))
+    );
+    assert_eq!(keystone.request_count(), 1);
 }
 
-/// Lets time pass without waiting for it.
-async fn pass(time: Duration) {
+/// Advances the clock of tokio.
+async fn advance(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
     tokio::time::resume();
 }
 
 #[tokio::test]
-async fn a_token_is_renewed_before_its_end_while_it_is_used() {
-    let second = answer_with("token-password", "TOKEN-2", "", "");
-    let keystone = Fake::start([answer("token-password"), other(503, ""), second]);
+async fn token_is_renewed_before_it_expires_and_stays_in_use() {
+    let second = response_with("token-password", "TOKEN-2", "", "");
+    let keystone = ReplayKeystone::start([response("token-password"), foreign_response(503, ""), second]);
     let session = keystone.cloud().session();
-    session.authorization().await.expect("is granted");
-    pass(Duration::from_secs(3600 - 121)).await;
-    session.authorization().await.expect("is there");
-    assert_eq!(keystone.asked(), 1, "two minutes before its end are early enough");
-    pass(Duration::from_secs(2)).await;
+    session.authorization().await.expect("authorizes");
+    advance(Duration::from_secs(3600 - 121)).await;
+    session.authorization().await.expect("is valid");
+    assert_eq!(keystone.request_count(), 1, "renewal begins two minutes before the token expires");
+    advance(Duration::from_secs(2)).await;
     keystone.gate.forget_permits(999);
-    assert_eq!(text(&session.authorization().await.expect("is there")), "TOKEN-1");
+    assert_eq!(text(&session.authorization().await.expect("is valid")), "TOKEN-1");
     keystone.gate.add_permits(1);
-    settled(&session).await;
-    assert_eq!(keystone.asked(), 2);
-    // That failed: the old token lives on, and Keystone is left in peace for a while.
-    assert_eq!(text(&session.authorization().await.expect("is there")), "TOKEN-1");
-    assert_eq!(keystone.asked(), 2);
-    pass(Duration::from_secs(6)).await;
+    wait_for_renewal(&session).await;
+    assert_eq!(keystone.request_count(), 2);
+    // The renewal failed: the old token stays in use, and the next renewal waits for the back-off.
+    assert_eq!(text(&session.authorization().await.expect("is valid")), "TOKEN-1");
+    assert_eq!(keystone.request_count(), 2);
+    advance(Duration::from_secs(6)).await;
     keystone.gate.add_permits(1);
-    assert_eq!(text(&session.authorization().await.expect("is there")), "TOKEN-1");
-    settled(&session).await;
-    assert_eq!(text(&session.authorization().await.expect("is there")), "TOKEN-2");
-    assert_eq!(keystone.asked(), 3);
+    assert_eq!(text(&session.authorization().await.expect("is valid")), "TOKEN-1");
+    wait_for_renewal(&session).await;
+    assert_eq!(text(&session.authorization().await.expect("is valid")), "TOKEN-2");
+    assert_eq!(keystone.request_count(), 3);
 }
 
-/// Waits for the request that runs.
-async fn settled(session: &Session) {
-    let renewal = session.running();
+/// Waits for the request in flight.
+async fn wait_for_renewal(session: &Session) {
+    let renewal = session.renewal();
     if let Some(renewal) = renewal {
         let _ = renewal.await;
     }
 }
 
 #[tokio::test]
-async fn a_token_that_ended_is_not_used() {
-    let second = answer_with("token-password", "TOKEN-2", "", "");
-    let keystone = Fake::start([answer("token-password"), second, other(503, "")]);
+async fn expired_token_is_not_used() {
+    let second = response_with("token-password", "TOKEN-2", "", "");
+    let keystone = ReplayKeystone::start([response("token-password"), second, foreign_response(503, "")]);
     let session = keystone.cloud().session();
-    session.authorization().await.expect("is granted");
-    pass(Duration::from_secs(3600)).await;
-    assert_eq!(text(&session.authorization().await.expect("is granted")), "TOKEN-2");
-    pass(Duration::from_secs(3600)).await;
-    assert!(matches!(session.authorization().await, Err(KeystoneError::Away(_))));
+    session.authorization().await.expect("authorizes");
+    advance(Duration::from_secs(3600)).await;
+    assert_eq!(text(&session.authorization().await.expect("authorizes")), "TOKEN-2");
+    advance(Duration::from_secs(3600)).await;
+    assert!(matches!(session.authorization().await, Err(KeystoneError::Unavailable(_))));
 }
 
 #[tokio::test]
-async fn a_rejected_token_is_exchanged_once_whoever_finds_out() {
-    let second = answer_with("token-password", "TOKEN-2", "", "");
-    let keystone = Fake::start([answer("token-password"), second]);
+async fn rejected_token_is_replaced_once_for_all_callers() {
+    let second = response_with("token-password", "TOKEN-2", "", "");
+    let keystone = ReplayKeystone::start([response("token-password"), second]);
     let session = keystone.cloud().session();
-    let first = session.authorization().await.expect("is granted");
-    let all = join_all((0..20).map(|_| session.renewed(&first))).await;
-    assert!(all.iter().all(|one| one.as_ref().is_ok_and(|one| text(one) == "TOKEN-2")));
-    assert_eq!(text(&session.renewed(&first).await.expect("is there")), "TOKEN-2");
-    assert_eq!(keystone.asked(), 2);
+    let first = session.authorization().await.expect("authorizes");
+    let all = join_all((0..20).map(|_| session.reauthorize(&first))).await;
+    assert!(
+        all.iter().all(|result| result.as_ref().is_ok_and(|authorization| text(authorization) == "TOKEN-2"))
+    );
+    assert_eq!(text(&session.reauthorize(&first).await.expect("is valid")), "TOKEN-2");
+    assert_eq!(keystone.request_count(), 2);
 }
 
 #[tokio::test]
-async fn a_no_stands_for_a_while_so_that_nobody_is_locked_out() {
-    let keystone = Fake::start([answer("token-wrong-password"), answer("token-password")]);
+async fn refusal_is_cached_so_that_the_user_is_not_locked_out() {
+    let keystone = ReplayKeystone::start([response("token-wrong-password"), response("token-password")]);
     let session = keystone.cloud().session();
     for _ in 0..10 {
         assert!(matches!(session.authorization().await, Err(KeystoneError::Refused(_))));
     }
-    assert_eq!(keystone.asked(), 1);
-    pass(Duration::from_secs(11)).await;
-    session.authorization().await.expect("is granted");
+    assert_eq!(keystone.request_count(), 1);
+    advance(Duration::from_secs(11)).await;
+    session.authorization().await.expect("authorizes");
 }
 
 #[tokio::test]
-async fn nothing_shows_a_secret() {
-    let keystone = Fake::start([answer("token-password")]);
+async fn debug_output_redacts_secrets() {
+    let keystone = ReplayKeystone::start([response("token-password")]);
     let cloud = keystone.cloud();
     let session = cloud.session();
-    let authorization = session.authorization().await.expect("is granted");
-    let shown = format!("{cloud:?} {session:?} {authorization:?}");
-    assert!(shown.contains("bootapp"), "{shown}");
-    assert!(!shown.contains("lab-secret") && !shown.contains("TOKEN-1"), "{shown}");
+    let authorization = session.authorization().await.expect("authorizes");
+    let debug = format!("{cloud:?} {session:?} {authorization:?}");
+    assert!(debug.contains("bootapp"), "{debug}");
+    assert!(!debug.contains("lab-secret") && !debug.contains("TOKEN-1"), "{debug}");
 }

@@ -1,13 +1,12 @@
-//! [`Inventory`]: typed records over a [`Store`], with their uniqueness rules and lists.
+//! [`Inventory`]: typed records over a [`Store`], with uniqueness rules and lists.
 //!
-//! For every record there are, in one batch: the record itself, one place-holder per [`Unique`], and its places in
-//! lists. Creating a record that belongs to a node also touches that node's *guard*, so that a node cannot be
-//! deleted in the moment in which it gets something.
+//! One batch holds a record and all its index entries: one per [`UniqueKey`], and its positions in lists. A new
+//! record of a node also changes the node's *guard*, so a concurrent deletion of the node conflicts.
 //!
-//! Who loses a race reads again and tries again; so a change is given as a function from the present record to
-//! the next, and may be asked more than once.
+//! Updates use optimistic concurrency: after a write conflict, the inventory reads again and retries. So a change is
+//! a function from the present record to the next, and may be called more than once.
 
-mod enrol;
+mod enroll;
 mod write;
 
 pub(in crate::store) use write::guard_key;
@@ -20,45 +19,45 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-pub use enrol::Enrolment;
+pub use enroll::Enrollment;
 
-use super::resource::{Resource, Unique, Versioned};
+use super::resource::{Resource, UniqueKey, Versioned};
 use super::{Record, Store, StoreError};
 use crate::model::{Mac, Port};
 
-/// Records that are read at once where all of a node's are wanted: hardly ever are there more.
+/// Records per read when listing all of a node's records, which rarely exceed one page.
 const PAGE: usize = 100;
 
-/// The records of the house. Cheap to clone: every clone speaks to the same store.
+/// Typed records over a store. Cheap to clone: all clones share the store.
 #[derive(Clone)]
 pub struct Inventory {
     store: Arc<dyn Store>,
 }
 
-/// A record could not be created.
+/// A record cannot be created.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum InventoryError {
-    /// Another has what only one may have.
-    #[error("another has {0}")]
-    Duplicate(Unique),
-    /// The node it should belong to does not exist.
+    /// Another record already has this unique value.
+    #[error("another record has {0}")]
+    Duplicate(UniqueKey),
+    /// The record's node does not exist.
     #[error("there is no node {0}")]
-    NoNode(Uuid),
+    NodeNotFound(Uuid),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// A record could not be changed or deleted.
+/// A record cannot be changed or deleted.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum UpdateError<E> {
-    /// There is none.
+    /// The record does not exist.
     #[error("there is no such record")]
     NotFound,
-    /// The function that was to make the change refused it.
+    /// The caller's function refused the change.
     #[error("the change was refused")]
     Refused(E),
-    /// As when creating one.
+    /// As for the creation of a record.
     #[error(transparent)]
     Inventory(#[from] InventoryError),
 }
@@ -83,25 +82,25 @@ impl Inventory {
 
     /// The record with a UUID.
     pub async fn get<R: Resource>(&self, uuid: Uuid) -> Result<Option<Versioned<R>>, StoreError> {
-        let found = self.store.get(&[record_key::<R>(uuid)]).await?;
-        found.into_iter().flatten().next().map(decode).transpose()
+        let records = self.store.get(&[record_key::<R>(uuid)]).await?;
+        records.into_iter().flatten().next().map(decode).transpose()
     }
 
-    /// The record that has something nobody else has.
-    pub async fn find<R: Resource>(&self, unique: &Unique) -> Result<Option<Versioned<R>>, StoreError> {
-        Ok(self.find_all(std::slice::from_ref(unique)).await?.pop())
+    /// Finds the record with a unique value.
+    pub async fn find<R: Resource>(&self, key: &UniqueKey) -> Result<Option<Versioned<R>>, StoreError> {
+        Ok(self.find_all(std::slice::from_ref(key)).await?.pop())
     }
 
-    /// The ports that have one of these MAC addresses: two reads, however many nodes there are.
-    pub async fn ports(&self, addresses: &[Mac]) -> Result<Vec<Port>, StoreError> {
-        let uniques: Vec<_> = addresses.iter().copied().map(Unique::Address).collect();
-        Ok(self.find_all(&uniques).await?.into_iter().map(|port| port.value).collect())
+    /// Finds the ports with these MAC addresses, in two reads regardless of the number of nodes.
+    pub async fn find_ports(&self, addresses: &[Mac]) -> Result<Vec<Port>, StoreError> {
+        let keys: Vec<_> = addresses.iter().copied().map(UniqueKey::Address).collect();
+        Ok(self.find_all(&keys).await?.into_iter().map(|port| port.value).collect())
     }
 
-    async fn find_all<R: Resource>(&self, uniques: &[Unique]) -> Result<Vec<Versioned<R>>, StoreError> {
-        let keys: Vec<_> = uniques.iter().map(Unique::key).collect();
-        let holders = self.store.get(&keys).await?;
-        let records = holders.into_iter().flatten().map(|holder| Ok(record_key::<R>(uuid_in(&holder)?)));
+    async fn find_all<R: Resource>(&self, keys: &[UniqueKey]) -> Result<Vec<Versioned<R>>, StoreError> {
+        let keys: Vec<_> = keys.iter().map(UniqueKey::key).collect();
+        let entries = self.store.get(&keys).await?;
+        let records = entries.into_iter().flatten().map(|entry| Ok(record_key::<R>(decode_uuid(&entry)?)));
         let records = records.collect::<Result<Vec<_>, StoreError>>()?;
         if records.is_empty() {
             return Ok(Vec::new());
@@ -109,86 +108,86 @@ impl Inventory {
         self.store.get(&records).await?.into_iter().flatten().map(decode).collect()
     }
 
-    /// At most `limit` records from the oldest on, behind `after`, which need not exist any more. Fewer only where
-    /// there are no more.
+    /// Lists `limit` records behind `after`, oldest first; fewer only at the end of the list. `after` may be deleted
+    /// by now.
     pub async fn list<R: Resource>(
         &self,
         after: Option<&R>,
         limit: usize,
     ) -> Result<Vec<Versioned<R>>, StoreError> {
-        self.page(None, after, limit).await
+        self.read_page(None, after, limit).await
     }
 
-    /// The same, of one node's records.
+    /// Lists one node's records, like [`Inventory::list`].
     pub async fn list_of<R: Resource>(
         &self,
         node: Uuid,
         after: Option<&R>,
         limit: usize,
     ) -> Result<Vec<Versioned<R>>, StoreError> {
-        self.page(Some(node), after, limit).await
+        self.read_page(Some(node), after, limit).await
     }
 
-    /// All of one node's records, the oldest first.
-    pub async fn all_of<R: Resource>(&self, node: Uuid) -> Result<Vec<R>, StoreError> {
-        Ok(self.versions_of(node).await?.into_iter().map(|record| record.value).collect())
+    /// Lists all of one node's records, oldest first.
+    pub async fn list_all_of<R: Resource>(&self, node: Uuid) -> Result<Vec<R>, StoreError> {
+        Ok(self.list_versioned_of(node).await?.into_iter().map(|record| record.value).collect())
     }
 
-    /// The same, with the writes they come from.
-    async fn versions_of<R: Resource>(&self, node: Uuid) -> Result<Vec<Versioned<R>>, StoreError> {
+    /// Lists all of one node's records with their revisions, oldest first.
+    async fn list_versioned_of<R: Resource>(&self, node: Uuid) -> Result<Vec<Versioned<R>>, StoreError> {
         let mut all: Vec<Versioned<R>> = Vec::new();
         loop {
             let page = self.list_of(node, all.last().map(|record| &record.value), PAGE).await?;
-            let complete = page.len() < PAGE;
+            let is_last_page = page.len() < PAGE;
             all.extend(page);
-            if complete {
+            if is_last_page {
                 return Ok(all);
             }
         }
     }
 
-    async fn page<R: Resource>(
+    async fn read_page<R: Resource>(
         &self,
-        of: Option<Uuid>,
+        node: Option<Uuid>,
         after: Option<&R>,
         limit: usize,
     ) -> Result<Vec<Versioned<R>>, StoreError> {
-        let prefix = of.map_or_else(list_prefix::<R>, node_prefix::<R>);
-        let mut after = after.map(|record| format!("{prefix}{}", record.place()));
-        let mut found: Vec<Versioned<R>> = Vec::new();
-        while found.len() < limit {
-            let wanted = limit - found.len();
-            let places = self.store.list(&prefix, after.as_deref(), wanted).await?;
-            let Some(last) = places.last() else { break };
-            let keys = places.iter().map(|place| Ok(record_key::<R>(uuid_in(place)?)));
+        let prefix = node.map_or_else(list_prefix::<R>, node_prefix::<R>);
+        let mut after = after.map(|record| format!("{prefix}{}", record.sort_key()));
+        let mut records: Vec<Versioned<R>> = Vec::new();
+        while records.len() < limit {
+            let missing = limit - records.len();
+            let entries = self.store.list(&prefix, after.as_deref(), missing).await?;
+            let Some(last) = entries.last() else { break };
+            let keys = entries.iter().map(|entry| Ok(record_key::<R>(decode_uuid(entry)?)));
             let keys = keys.collect::<Result<Vec<_>, StoreError>>()?;
             for record in self.store.get(&keys).await?.into_iter().flatten() {
                 let record: Versioned<R> = decode(record)?;
-                // What was deleted between the two reads is missing, what was moved is another node's by now.
-                if of.is_none_or(|node| record.value.node() == Some(node)) {
-                    found.push(record);
+                // Between the two reads, a record may have been deleted or moved to another node.
+                if node.is_none_or(|node| record.value.node() == Some(node)) {
+                    records.push(record);
                 }
             }
-            if places.len() < wanted {
+            if entries.len() < missing {
                 break;
             }
             after = Some(last.key.clone());
         }
-        Ok(found)
+        Ok(records)
     }
 }
 
-/// Where a record stands.
+/// The key of a record.
 pub(in crate::store) fn record_key<R: Resource>(uuid: Uuid) -> String {
-    Unique::Uuid(R::KIND, uuid).key()
+    UniqueKey::Uuid(R::KIND, uuid).key()
 }
 
-/// Where the places of all records of a kind begin.
+/// The prefix of the list of all records of a type.
 fn list_prefix<R: Resource>() -> String {
     format!("{}-list/", R::KIND.prefix())
 }
 
-/// Where the places of one node's records of a kind begin.
+/// The prefix of the list of one node's records of a type.
 fn node_prefix<R: Resource>(node: Uuid) -> String {
     format!("{}-of/{node}/", R::KIND.prefix())
 }
@@ -200,7 +199,7 @@ fn decode<R: Resource>(record: Record) -> Result<Versioned<R>, StoreError> {
     }
 }
 
-/// The UUID that a place-holder points to.
-fn uuid_in(record: &Record) -> Result<Uuid, StoreError> {
+/// Decodes an index entry: the UUID of a record.
+fn decode_uuid(record: &Record) -> Result<Uuid, StoreError> {
     Uuid::from_slice(&record.value).map_err(|error| StoreError::Damaged(format!("{}: {error}", record.key)))
 }

@@ -1,11 +1,11 @@
-//! [`RedbStore`]: the contract fulfilled by one local file.
+//! [`RedbStore`]: the store in one local redb file.
 //!
-//! Short reads run where they are asked for: a handful of look-ups in pages that are cached, by this process or by
-//! the kernel, takes microseconds (redb readers never wait for the writer). Long ones leave the async threads. Writes go through one thread
-//! that joins what is waiting into one commit: two-phase and synchronous, so that what was answered survives a
-//! loss of power, and opening again after it takes no repair.
+//! Short reads run on the calling thread: a handful of look-ups in cached pages takes microseconds, and redb's
+//! readers never wait for the writer. Long reads move to a blocking thread. All writes go through one writer thread
+//! with group commit. A commit is two-phase and synchronous: an acknowledged write survives a power failure, and the
+//! next open needs no repair.
 //!
-//! The file is readable by its owner alone: it holds CHAP secrets.
+//! Only the file's owner can read it: it holds CHAP secrets.
 
 mod schema;
 #[cfg(test)]
@@ -27,155 +27,160 @@ use redb::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::contract::{Answering, Batch, Change, Changes, Record, Revision, Store, StoreError, WriteError};
-use super::feed::{KEPT_WRITES, wait_for, whole_writes};
+use super::contract::{
+    Batch, Change, ChangeSet, Record, Revision, Store, StoreError, StoreFuture, WriteError,
+};
+use super::feed::{RETAINED_WRITES, take_whole_writes, wait_for_revision};
 use schema::Step;
-use writer::{Job, Writer};
+use writer::{StoreJob, Writer};
 
 /// Key → (revision, value).
 const RECORDS: TableDefinition<&str, (Revision, &[u8])> = TableDefinition::new("records");
-/// Revision → the keys that write put or deleted.
+/// Revision → the keys that the write put or deleted.
 const CHANGES: TableDefinition<Revision, Vec<&str>> = TableDefinition::new("changes");
-/// What the file says of itself: the names below.
+/// Metadata of the file, under the keys below.
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-/// How keys and values are to be read. A file of an older one is migrated, one of a later one is refused.
+/// The schema of keys and values. A file with an older schema is migrated, with a newer schema refused.
 const SCHEMA: &str = "schema";
 /// The revision of the last write.
 const REVISION: &str = "revision";
-/// 1 while nobody has the file open and the last to have it closed it in order.
+/// 1 after a clean close, 0 while the file is open.
 const CLOSED_CLEANLY: &str = "closed cleanly";
 
-/// Memory for cached pages. redb's own default is 1 GiB; ten thousand nodes need a few MiB.
+/// Memory for the page cache. redb's own default is 1 GiB; ten thousand nodes need a few MiB.
 const CACHE: usize = 16 << 20;
-/// Records of a read that is short enough for an async thread: some tenths of a millisecond.
+/// The most records of a read on an async thread: some tenths of a millisecond.
 const SHORT_READ: usize = 128;
-/// Writes that may wait. A writer that finds the queue full waits itself.
+/// The length of the write queue. With a full queue, callers wait.
 const QUEUE: usize = 256;
 
-/// The file could not be opened.
+/// The store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The operating system says no.
+    /// The operating system refused an operation.
     #[error("cannot open {path}")]
     File {
-        /// The file, or the directory that could not be made for it.
+        /// The file, or its directory that cannot be created.
         path: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// Another process has it.
+    /// Another process has opened the file.
     #[error("{0} is in use by another process: is volboot running already?")]
     InUse(String),
-    /// It was written by a version that is newer than this one.
-    #[error("{path} has schema {found}, this volboot knows up to {known}: install the newer volboot again")]
+    /// A newer version of volboot wrote the file.
+    #[error(
+        "{path} has schema {schema}, this volboot supports up to {supported}: install the newer volboot again"
+    )]
     Newer {
         /// The file.
         path: String,
-        /// Its schema.
-        found: u64,
-        /// Ours.
-        known: u64,
+        /// The file's schema.
+        schema: u64,
+        /// The newest schema of this version.
+        supported: u64,
     },
-    /// It was written by an older version, which could not be installed again without a copy of it.
-    #[error("{path} is not migrated: it cannot be copied to {copy} first")]
+    /// An older version wrote the file, and the back-up for a downgrade failed.
+    #[error("cannot migrate {path}: the back-up to {copy} failed; the file is unchanged")]
     Copy {
         /// The file.
         path: String,
-        /// The copy.
+        /// The back-up.
         copy: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// It was written by an older version, and cannot be brought to the schema of this one.
-    #[error("{path} stays as it was: bringing it from schema {from} to {to} failed")]
+    /// An older version wrote the file, and a migration step failed.
+    #[error("cannot migrate {path} from schema {from} to {to}; the file is unchanged")]
     Migration {
         /// The file.
         path: String,
-        /// The schema before what failed.
+        /// The schema before the failed step.
         from: u64,
-        /// The schema after it.
+        /// The schema after the failed step.
         to: u64,
-        /// Why.
+        /// The cause.
         #[source]
-        source: schema::Failure,
+        source: schema::StepError,
     },
-    /// It cannot be read as what it should be.
-    #[error("{path} is damaged or no volboot store")]
+    /// redb cannot read the file.
+    #[error("{path} is damaged or not a volboot store")]
     Damaged {
         /// The file.
         path: String,
-        /// What redb says.
+        /// redb's error.
         #[source]
         source: Box<redb::Error>,
     },
 }
 
 impl OpenError {
-    /// Whether it stays so until somebody has done something: no later try ends otherwise, and each may copy the file.
-    pub fn stays(&self) -> bool {
+    /// Whether a retry without an operator's action is pointless. Each retry may also copy the whole file.
+    pub fn is_permanent(&self) -> bool {
         matches!(self, Self::Newer { .. } | Self::Copy { .. } | Self::Migration { .. })
     }
 }
 
-/// Records in a redb file.
+/// A store in a redb file.
 pub struct RedbStore {
     database: Arc<Database>,
-    writer: mpsc::Sender<Job>,
+    writer: mpsc::Sender<StoreJob>,
     latest: watch::Receiver<Revision>,
-    failed: watch::Receiver<Option<StoreError>>,
+    failure: watch::Receiver<Option<StoreError>>,
 }
 
 impl RedbStore {
-    /// Opens the file, or makes it, with the directory it stands in.
+    /// Opens the file; creates file and directory if missing.
     ///
-    /// Blocks: a fraction of a millisecond after an orderly stop; after any other, until the whole file has been
-    /// checked (0.24 s at 135 MB). A file of an older schema is migrated, for which it takes its size in room beside it.
+    /// Blocks: a fraction of a millisecond after a clean close. After an unclean one, the whole file is checked first
+    /// (0.24 s at 135 MB). A file of an older schema is migrated, which needs the file's size in free disk space.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         Self::open_with(path, schema::STEPS)
     }
 
     fn open_with(path: &Path, steps: &[Step]) -> Result<Self, OpenError> {
-        Self::over(open_file(path)?, path, steps)
+        Self::from_database(open_file(path)?, path, steps)
     }
 
-    fn over(mut database: Database, path: &Path, steps: &[Step]) -> Result<Self, OpenError> {
-        let (name, known) = (path.display().to_string(), schema::version(steps));
+    fn from_database(mut database: Database, path: &Path, steps: &[Step]) -> Result<Self, OpenError> {
+        let (name, supported) = (path.display().to_string(), schema::version(steps));
         let damaged = |error: redb::Error| OpenError::Damaged { path: name.clone(), source: Box::new(error) };
-        let state = read_meta(&database).map_err(damaged)?;
-        if let Some(found) = state.schema.filter(|found| !(1..=known).contains(found)) {
-            return Err(OpenError::Newer { path: name, found, known });
+        let meta = read_meta(&database).map_err(damaged)?;
+        if let Some(schema) = meta.schema.filter(|schema| !(1..=supported).contains(schema)) {
+            return Err(OpenError::Newer { path: name, schema, supported });
         }
-        if state.schema.is_some() && !state.clean {
+        if meta.schema.is_some() && !meta.clean {
             let intact = database.check_integrity().map_err(|error| damaged(error.into()))?;
             if !intact {
-                tracing::warn!(path = name, "the store was repaired after an unclean stop");
+                tracing::warn!(path = name, "store repaired after an unclean stop");
             }
         }
-        schema::migrate(&database, path, state.schema, steps)?;
-        mark(&database, false).map_err(damaged)?;
+        schema::migrate(&database, path, meta.schema, steps)?;
+        write_clean_flag(&database, false).map_err(damaged)?;
 
         let database = Arc::new(database);
         let (writer, jobs) = mpsc::channel(QUEUE);
-        let (told, latest) = watch::channel(state.revision);
-        let (failure, failed) = watch::channel(None);
-        Writer::spawn(Arc::clone(&database), state.revision, told, failure, jobs)
+        let (latest_sender, latest) = watch::channel(meta.revision);
+        let (failure_sender, failure) = watch::channel(None);
+        Writer::spawn(Arc::clone(&database), meta.revision, latest_sender, failure_sender, jobs)
             .map_err(|source| OpenError::File { path: name, source })?;
-        Ok(Self { database, writer, latest, failed })
+        Ok(Self { database, writer, latest, failure })
     }
 
-    async fn ask<T, E: From<StoreError>>(
+    /// Sends a job to the writer thread and waits for the result.
+    async fn submit<T, E: From<StoreError>>(
         &self,
-        job: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Job,
+        job: impl FnOnce(oneshot::Sender<Result<T, E>>) -> StoreJob,
     ) -> Result<T, E> {
-        let gone = || E::from(StoreError::Unavailable("it was closed".into()));
-        let (answer, answered) = oneshot::channel();
-        self.writer.send(job(answer)).await.map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
+        let closed = || E::from(StoreError::Unavailable("the store is closed".into()));
+        let (sender, result) = oneshot::channel();
+        self.writer.send(job(sender)).await.map_err(|_| closed())?;
+        result.await.map_err(|_| closed())?
     }
 
-    /// Runs a read here if it is a short one, else where blocking does not matter.
+    /// Runs a short read on this thread, a long one on a blocking thread.
     async fn read<T: Send + 'static>(
         &self,
         records: usize,
@@ -203,31 +208,31 @@ fn list(
         Some(after) if after >= prefix => Bound::Excluded(after),
         _ => Bound::Included(prefix),
     };
-    let mut found = Vec::new();
+    let mut page = Vec::new();
     for entry in records.range::<&str>((from, Bound::Unbounded))?.take(limit) {
         let (key, value) = entry?;
         if !key.value().starts_with(prefix) {
             break;
         }
-        found.push(record(key.value(), value.value()));
+        page.push(record(key.value(), value.value()));
     }
-    Ok(found)
+    Ok(page)
 }
 
 fn get(database: &Database, keys: &[String]) -> Result<Vec<Option<Record>>, redb::Error> {
     let records = database.begin_read()?.open_table(RECORDS)?;
-    let mut found = Vec::with_capacity(keys.len());
+    let mut result = Vec::with_capacity(keys.len());
     for key in keys {
-        found.push(records.get(key.as_str())?.map(|value| record(key, value.value())));
+        result.push(records.get(key.as_str())?.map(|value| record(key, value.value())));
     }
-    Ok(found)
+    Ok(result)
 }
 
-fn changes(database: &Database, after: Revision, limit: usize) -> Result<Changes, redb::Error> {
+fn changes(database: &Database, after: Revision, limit: usize) -> Result<ChangeSet, redb::Error> {
     let read = database.begin_read()?;
     let latest = read.open_table(META)?.get(REVISION)?.map_or(0, |value| value.value());
-    if after < latest.saturating_sub(KEPT_WRITES) {
-        return Ok(Changes::Forgotten(latest));
+    if after < latest.saturating_sub(RETAINED_WRITES) {
+        return Ok(ChangeSet::Compacted(latest));
     }
     let table = read.open_table(CHANGES)?;
     let mut changes = Vec::new();
@@ -239,11 +244,11 @@ fn changes(database: &Database, after: Revision, limit: usize) -> Result<Changes
             break;
         }
     }
-    Ok(Changes::Since(whole_writes(changes.into_iter(), limit)))
+    Ok(ChangeSet::Since(take_whole_writes(changes.into_iter(), limit)))
 }
 
 impl Store for RedbStore {
-    fn get<'a>(&'a self, keys: &'a [String]) -> Answering<'a, Vec<Option<Record>>> {
+    fn get<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, Vec<Option<Record>>> {
         let keys = keys.to_vec();
         Box::pin(self.read(keys.len(), move |database| get(database, &keys)))
     }
@@ -253,34 +258,34 @@ impl Store for RedbStore {
         prefix: &'a str,
         after: Option<&'a str>,
         limit: usize,
-    ) -> Answering<'a, Vec<Record>> {
+    ) -> StoreFuture<'a, Vec<Record>> {
         let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
         Box::pin(self.read(limit, move |database| list(database, &prefix, after.as_deref(), limit)))
     }
 
-    fn write(&self, batch: Batch) -> Answering<'_, Revision, WriteError> {
-        Box::pin(self.ask(|answer| Job::Write(batch, answer)))
+    fn write(&self, batch: Batch) -> StoreFuture<'_, Revision, WriteError> {
+        Box::pin(self.submit(|result| StoreJob::Write(batch, result)))
     }
 
-    fn changes(&self, after: Revision, limit: usize) -> Answering<'_, Changes> {
+    fn changes(&self, after: Revision, limit: usize) -> StoreFuture<'_, ChangeSet> {
         Box::pin(self.read(limit, move |database| changes(database, after, limit)))
     }
 
-    fn changed(&self, after: Revision) -> Answering<'_, Revision> {
-        Box::pin(wait_for(self.latest.clone(), after))
+    fn wait_for_change(&self, after: Revision) -> StoreFuture<'_, Revision> {
+        Box::pin(wait_for_revision(self.latest.clone(), after))
     }
 
-    fn close(&self) -> Answering<'_, ()> {
-        Box::pin(self.ask(Job::Close))
+    fn close(&self) -> StoreFuture<'_, ()> {
+        Box::pin(self.submit(StoreJob::Close))
     }
 
-    fn failed(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>> {
-        let mut failed = self.failed.clone();
+    fn wait_for_failure(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>> {
+        let mut failure = self.failure.clone();
         Box::pin(async move {
-            match failed.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
-                Ok(Some(failure)) => failure,
-                // The thread has ended: after an orderly close nobody asks any more.
-                _ => StoreError::Unavailable("its writer has ended".into()),
+            match failure.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
+                Ok(Some(error)) => error,
+                // After a clean close, there is no caller any more.
+                _ => StoreError::Unavailable("the writer thread has exited".into()),
             }
         })
     }
@@ -305,20 +310,21 @@ fn open_file(path: &Path) -> Result<Database, OpenError> {
         .open(path)
         .map_err(file(name.clone()))?;
     sync_directory_of(path).map_err(file(name.clone()))?;
-    let opened = FileBackend::new(handle)
+    let database = FileBackend::new(handle)
         .and_then(|file| Builder::new().set_cache_size(CACHE).create_with_backend(file));
-    opened.map_err(|error| match error {
+    database.map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(name),
         error => OpenError::Damaged { path: name, source: Box::new(error.into()) },
     })
 }
 
-/// A file that was just made is found after a loss of power only if its directory was written too.
+/// Makes a new file's directory entry durable: without this sync, the file may vanish in a power failure.
 fn sync_directory_of(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
 
+/// The file's metadata.
 struct Meta {
     schema: Option<u64>,
     revision: Revision,
@@ -328,7 +334,7 @@ struct Meta {
 fn read_meta(database: &Database) -> Result<Meta, redb::Error> {
     let table = match database.begin_read()?.open_table(META) {
         Ok(table) => table,
-        // A new file.
+        // A new file has no tables.
         Err(TableError::TableDoesNotExist(_)) => return Ok(Meta { schema: None, revision: 0, clean: true }),
         Err(error) => return Err(error.into()),
     };
@@ -341,9 +347,9 @@ fn read_meta(database: &Database) -> Result<Meta, redb::Error> {
     })
 }
 
-/// Writes down whether the file is closed in order, and makes what a new file lacks.
-fn mark(database: &Database, clean: bool) -> Result<(), redb::Error> {
-    let write = begin(database)?;
+/// Writes whether the file is closed cleanly; creates missing tables in a new file.
+fn write_clean_flag(database: &Database, clean: bool) -> Result<(), redb::Error> {
+    let write = begin_write(database)?;
     {
         let mut meta = write.open_table(META)?;
         meta.insert(CLOSED_CLEANLY, u64::from(clean))?;
@@ -354,7 +360,8 @@ fn mark(database: &Database, clean: bool) -> Result<(), redb::Error> {
     Ok(())
 }
 
-fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
+/// Begins a durable transaction with two-phase commit.
+fn begin_write(database: &Database) -> Result<WriteTransaction, redb::Error> {
     let mut write = database.begin_write()?;
     write.set_durability(Durability::Immediate)?;
     write.set_two_phase_commit(true);

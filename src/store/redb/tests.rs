@@ -1,4 +1,4 @@
-//! What the file promises beyond the contract: what is there after every kind of end, and whose it is.
+//! The guarantees of the redb store beyond the contract: durability after every kind of stop, and file permissions.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use redb::StorageBackend;
 
 use super::*;
 
-/// How long a store that is gone may hold its file.
+/// How long a dropped store may still hold its file.
 const LIMIT: Duration = Duration::from_secs(20);
 
 pub(super) fn site() -> (tempfile::TempDir, std::path::PathBuf) {
@@ -17,42 +17,42 @@ pub(super) fn site() -> (tempfile::TempDir, std::path::PathBuf) {
 }
 
 #[tokio::test]
-async fn what_was_written_is_there_after_an_orderly_stop_and_after_any_other() {
-    let (_kept, path) = site();
-    for (round, orderly) in [true, false, true].into_iter().enumerate() {
+async fn writes_survive_a_clean_and_an_unclean_stop() {
+    let (_directory, path) = site();
+    for (round, clean) in [true, false, true].into_iter().enumerate() {
         let store = reopen(&path).await;
-        let found = store.list("", None, 9).await.expect("lists");
-        assert_eq!(found.len(), round, "before round {round}");
+        let records = store.list("", None, 9).await.expect("lists");
+        assert_eq!(records.len(), round, "before round {round}");
         let revision = store.write(Batch::default().put(format!("k{round}"), "v")).await.expect("writes");
-        assert_eq!(revision, round as u64 + 1, "revisions go on");
-        if orderly {
+        assert_eq!(revision, round as u64 + 1, "revisions continue");
+        if clean {
             store.close().await.expect("closes");
         }
     }
 }
 
-/// Opens a file that the writer of a store which is gone may hold for a moment longer.
+/// Opens a file that a dropped store's writer thread may still hold for a moment.
 pub(super) async fn reopen(path: &Path) -> RedbStore {
     reopen_with(path, schema::STEPS).await
 }
 
-/// The same, by a version with these steps.
+/// Opens the file like [`reopen`], with these migration steps.
 pub(super) async fn reopen_with(path: &Path, steps: &[Step]) -> RedbStore {
     open(path, steps).await.expect("opens")
 }
 
-/// What comes of opening it, once nobody else has it.
+/// Tries to open the file until it is not in use.
 pub(super) async fn open(path: &Path, steps: &[Step]) -> Result<RedbStore, OpenError> {
     let deadline = Instant::now() + LIMIT;
     loop {
         match RedbStore::open_with(path, steps) {
             Err(OpenError::InUse(_)) if Instant::now() < deadline => tokio::task::yield_now().await,
-            opened => return opened,
+            result => return result,
         }
     }
 }
 
-/// A disk that can be told to be full.
+/// A disk with a switch for "disk full".
 #[derive(Debug)]
 struct Disk {
     inner: redb::backends::InMemoryBackend,
@@ -85,43 +85,43 @@ impl StorageBackend for Disk {
 }
 
 #[tokio::test]
-async fn a_write_that_fails_is_refused_and_told() {
+async fn reports_a_failed_write_to_caller_and_process() {
     let full = Arc::new(AtomicBool::new(false));
     let disk = Disk { inner: redb::backends::InMemoryBackend::new(), full: Arc::clone(&full) };
-    let database = Builder::new().create_with_backend(disk).expect("is made");
-    let store = RedbStore::over(database, Path::new("test"), schema::STEPS);
+    let database = Builder::new().create_with_backend(disk).expect("is created");
+    let store = RedbStore::from_database(database, Path::new("test"), schema::STEPS);
     let store = store.expect("opens");
     store.write(Batch::default().put("a", "1")).await.expect("writes");
     full.store(true, Ordering::SeqCst);
-    let refused = store.write(Batch::default().put("a", "2")).await;
-    assert!(matches!(refused, Err(WriteError::Store(StoreError::Unavailable(_)))), "{refused:?}");
-    assert!(matches!(store.failed().await, StoreError::Unavailable(_)));
+    let result = store.write(Batch::default().put("a", "2")).await;
+    assert!(matches!(result, Err(WriteError::Store(StoreError::Unavailable(_)))), "{result:?}");
+    assert!(matches!(store.wait_for_failure().await, StoreError::Unavailable(_)));
 }
 
 #[test]
-fn the_file_is_its_owners_alone() {
+fn only_the_owner_can_read_the_file() {
     use std::os::unix::fs::PermissionsExt;
-    let (_kept, path) = site();
+    let (_directory, path) = site();
     let _store = RedbStore::open(&path).expect("opens");
-    assert_eq!(std::fs::metadata(&path).expect("is there").permissions().mode() & 0o777, 0o600);
+    assert_eq!(std::fs::metadata(&path).expect("exists").permissions().mode() & 0o777, 0o600);
 }
 
 #[test]
-fn a_file_of_a_later_schema_is_refused_by_name() {
-    let (_kept, path) = site();
-    let database = Database::create(&path).expect("is made");
+fn refuses_a_file_with_a_newer_schema() {
+    let (_directory, path) = site();
+    let database = Database::create(&path).expect("is created");
     let write = database.begin_write().expect("begins");
-    let later = schema::version(schema::STEPS) + 1;
-    write.open_table(META).expect("opens").insert(SCHEMA, later).expect("is put");
+    let newer = schema::version(schema::STEPS) + 1;
+    write.open_table(META).expect("opens").insert(SCHEMA, newer).expect("is put");
     write.commit().expect("is written");
     drop(database);
     let error = RedbStore::open(&path).err().expect("is refused");
-    assert!(matches!(error, OpenError::Newer { found, .. } if found == later), "{error}");
+    assert!(matches!(error, OpenError::Newer { schema, .. } if schema == newer), "{error}");
 }
 
 #[test]
-fn what_is_no_store_is_left_as_it_was() {
-    let (_kept, path) = site();
+fn leaves_other_files_unchanged() {
+    let (_directory, path) = site();
     let text = "my own notes\n".repeat(1000);
     std::fs::write(&path, &text).expect("is written");
     let error = RedbStore::open(&path).err().expect("is refused");
@@ -130,8 +130,8 @@ fn what_is_no_store_is_left_as_it_was() {
 }
 
 #[test]
-fn a_store_in_use_is_not_opened_twice() {
-    let (_kept, path) = site();
+fn refuses_to_open_a_store_in_use() {
+    let (_directory, path) = site();
     let _first = RedbStore::open(&path).expect("opens");
     assert!(matches!(RedbStore::open(&path), Err(OpenError::InUse(_))));
 }

@@ -1,4 +1,4 @@
-//! The one thread that writes: joins what is waiting into one commit, and answers when it is on disk.
+//! The writer thread: group commit of queued batches, acknowledged once they are on disk.
 
 use std::io;
 use std::sync::Arc;
@@ -6,15 +6,15 @@ use std::sync::Arc;
 use redb::{Database, ReadableTable, Table};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{CHANGES, META, RECORDS, REVISION, begin, mark, unavailable};
-use crate::store::feed::KEPT_WRITES;
+use super::{CHANGES, META, RECORDS, REVISION, begin_write, unavailable, write_clean_flag};
+use crate::store::feed::RETAINED_WRITES;
 use crate::store::{Batch, Condition, Revision, StoreError, WriteError};
 
-/// Writes that are joined into one commit at most, so that the first of them does not wait long.
-const JOINED: usize = 64;
+/// The most batches per commit, so that the first does not wait long.
+const MAX_GROUP: usize = 64;
 
-/// A write that waits, or the end.
-pub(super) enum Job {
+/// A job in the writer thread's queue.
+pub(super) enum StoreJob {
     Write(Batch, oneshot::Sender<Result<Revision, WriteError>>),
     Close(oneshot::Sender<Result<(), StoreError>>),
 }
@@ -23,8 +23,8 @@ pub(super) enum Job {
 pub(super) struct Writer {
     database: Arc<Database>,
     revision: Revision,
-    told: watch::Sender<Revision>,
-    /// What a commit failed with. redb refuses everything from then on, until the file is opened anew.
+    latest: watch::Sender<Revision>,
+    /// The error of a failed commit. After that, redb refuses all operations until the file is opened anew.
     failure: watch::Sender<Option<StoreError>>,
 }
 
@@ -32,78 +32,78 @@ impl Writer {
     pub(super) fn spawn(
         database: Arc<Database>,
         revision: Revision,
-        told: watch::Sender<Revision>,
+        latest: watch::Sender<Revision>,
         failure: watch::Sender<Option<StoreError>>,
-        jobs: mpsc::Receiver<Job>,
+        jobs: mpsc::Receiver<StoreJob>,
     ) -> io::Result<()> {
-        let writer = Self { database, revision, told, failure };
+        let writer = Self { database, revision, latest, failure };
         std::thread::Builder::new().name("store-writer".into()).spawn(move || writer.run(jobs))?;
         Ok(())
     }
 
-    fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+    fn run(mut self, mut jobs: mpsc::Receiver<StoreJob>) {
         while let Some(first) = jobs.blocking_recv() {
-            let mut waiting = Vec::new();
-            let mut closing = None;
+            let mut group = Vec::new();
+            let mut close = None;
             let mut next = Some(first);
             while let Some(job) = next {
                 match job {
-                    Job::Write(batch, answer) => waiting.push((batch, answer)),
-                    Job::Close(answer) => closing = Some(answer),
+                    StoreJob::Write(batch, result) => group.push((batch, result)),
+                    StoreJob::Close(result) => close = Some(result),
                 }
-                if closing.is_some() || waiting.len() == JOINED {
+                if close.is_some() || group.len() == MAX_GROUP {
                     break;
                 }
                 next = jobs.try_recv().ok();
             }
-            self.commit(waiting);
-            if let Some(answer) = closing {
-                // Nobody waits for the answer only if the whole process is going down.
-                let _ = answer.send(mark(&self.database, true).map_err(unavailable));
+            self.commit(group);
+            if let Some(result) = close {
+                // A dropped receiver means that the process is exiting.
+                let _ = result.send(write_clean_flag(&self.database, true).map_err(unavailable));
                 return;
             }
         }
     }
 
-    /// Applies each batch or refuses it, commits what was applied, and only then answers.
-    fn commit(&mut self, waiting: Vec<(Batch, oneshot::Sender<Result<Revision, WriteError>>)>) {
-        if waiting.is_empty() {
+    /// Applies or rejects each batch, commits once, and only then sends the results.
+    fn commit(&mut self, group: Vec<(Batch, oneshot::Sender<Result<Revision, WriteError>>)>) {
+        if group.is_empty() {
             return;
         }
-        let (batches, answers): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
+        let (batches, senders): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         let outcome = self.try_commit(batches).map_err(unavailable);
         match &outcome {
             Ok((revision, _)) => {
                 self.revision = *revision;
-                self.told.send_replace(*revision);
+                self.latest.send_replace(*revision);
             }
             Err(error) => {
                 self.failure.send_replace(Some(error.clone()));
             }
         }
         let results = outcome.map(|(_, results)| results);
-        for (at, answer) in answers.into_iter().enumerate() {
+        for (at, sender) in senders.into_iter().enumerate() {
             let result = match &results {
                 Ok(results) => results[at].clone().map_err(WriteError::Conflict),
                 Err(error) => Err(WriteError::Store(error.clone())),
             };
-            let _ = answer.send(result);
+            let _ = sender.send(result);
         }
     }
 
-    #[allow(clippy::type_complexity, reason = "one answer per batch, and the revision after all of them")]
+    #[allow(clippy::type_complexity, reason = "one result per batch, and the revision after all of them")]
     fn try_commit(
         &self,
         batches: Vec<Batch>,
     ) -> Result<(Revision, Vec<Result<Revision, Condition>>), redb::Error> {
-        let write = begin(&self.database)?;
+        let write = begin_write(&self.database)?;
         let mut revision = self.revision;
         let mut results = Vec::with_capacity(batches.len());
         {
             let mut records = write.open_table(RECORDS)?;
             let mut changes = write.open_table(CHANGES)?;
             for batch in batches {
-                results.push(if let Some(condition) = failed_condition(&records, &batch)? {
+                results.push(if let Some(condition) = find_failed_condition(&records, &batch)? {
                     Err(condition)
                 } else {
                     revision += 1;
@@ -111,7 +111,7 @@ impl Writer {
                     Ok(revision)
                 });
             }
-            changes.retain_in(..=revision.saturating_sub(KEPT_WRITES), |_, _| false)?;
+            changes.retain_in(..=revision.saturating_sub(RETAINED_WRITES), |_, _| false)?;
             write.open_table(META)?.insert(REVISION, revision)?;
         }
         if revision == self.revision {
@@ -123,7 +123,7 @@ impl Writer {
     }
 }
 
-fn failed_condition(
+fn find_failed_condition(
     records: &Table<'_, &str, (Revision, &[u8])>,
     batch: &Batch,
 ) -> Result<Option<Condition>, redb::Error> {

@@ -1,19 +1,20 @@
-//! The protocol under a virtual clock: no socket, no waiting, no luck.
+//! Tests of the protocol under a virtual clock, without sockets and without waiting.
 //!
-//! [`Server`] is a table of transfers whose time passes when a test says so. `requests` and `transfers` say what a boot
-//! server must do, one sentence a test; `lines` lets whole transfers cross lines that lose, delay, double and reorder;
-//! `course` judges whatever else may come, and `random` makes some of it.
+//! [`TestServer`] is a table of transfers whose clock the test advances. `requests` and `transfers` specify a boot
+//! server, one sentence per test. `network` runs whole transfers over a link that loses, delays, duplicates and
+//! reorders packets. `sequence` checks invariants for any sequence of actions, and `properties` generates sequences
+//! at random.
 
-// The fuzzer sees `course` alone.
+// The fuzzer uses `sequence` alone.
 #![cfg_attr(fuzzing, allow(dead_code, reason = "the tests are not compiled then"))]
 
-pub(crate) mod course;
 #[cfg(test)]
-mod lines;
+mod network;
 #[cfg(test)]
-mod random;
+mod properties;
 #[cfg(test)]
 mod requests;
+pub(crate) mod sequence;
 #[cfg(test)]
 mod transfers;
 
@@ -24,104 +25,105 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::admission::Admission;
-use super::parcel::Parcel;
-use super::table::{Arrival, Shared, Table};
-use super::{Event, Files, Limits, Outcome, ReadRequest};
+use super::table::{IncomingRequest, ServerState, Table};
+use super::transmit::Transmit;
+use super::{FileSource, ReadRequest, TransferEvent, TransferLimits, TransferOutcome};
 
-/// A name, a file, and how often it was asked for.
-struct Shelf(Mutex<(Bytes, usize)>);
+/// Content of the file named `file`, and the number of reads.
+struct TestFiles(Mutex<(Bytes, usize)>);
 
-impl Files for Shelf {
+impl FileSource for TestFiles {
     fn read(&self, request: ReadRequest<'_>) -> Option<Bytes> {
-        let mut held = self.0.lock().expect("not poisoned");
-        held.1 += 1;
-        (request.name == b"file").then(|| held.0.clone())
+        let mut state = self.0.lock().expect("not poisoned");
+        state.1 += 1;
+        (request.name == b"file").then(|| state.0.clone())
     }
 }
 
-struct Server {
+/// A transfer table without sockets.
+struct TestServer {
     table: Table,
     now: Instant,
-    parcel: Parcel,
-    shelf: Arc<Shelf>,
-    events: Arc<Mutex<Vec<Event>>>,
+    transmit: Transmit,
+    files: Arc<TestFiles>,
+    events: Arc<Mutex<Vec<TransferEvent>>>,
     mtu: Option<u32>,
-    local: Option<IpAddr>,
-    local_is_usual: bool,
+    local_ip: Option<IpAddr>,
+    is_default_source: bool,
 }
 
-impl Server {
+impl TestServer {
     fn new(file: impl Into<Bytes>) -> Self {
-        Self::with_limits(file, Limits::default())
+        Self::with_limits(file, TransferLimits::default())
     }
 
-    fn with_limits(file: impl Into<Bytes>, limits: Limits) -> Self {
-        let shelf = Arc::new(Shelf(Mutex::new((file.into(), 0))));
+    fn with_limits(file: impl Into<Bytes>, limits: TransferLimits) -> Self {
+        let files = Arc::new(TestFiles(Mutex::new((file.into(), 0))));
         let events = Arc::new(Mutex::new(Vec::new()));
-        let told = Arc::clone(&events);
-        let shared = Shared {
-            files: Arc::clone(&shelf) as Arc<dyn Files>,
+        let report_events = Arc::clone(&events);
+        let state = ServerState {
+            files: Arc::clone(&files) as Arc<dyn FileSource>,
             admission: Admission::new(limits.transfers, limits.transfers_per_client),
             limits: Arc::new(limits),
-            cuts: Arc::default(),
-            tell: Arc::new(move |event| told.lock().expect("not poisoned").push(event)),
+            blocks: Arc::default(),
+            report: Arc::new(move |event| report_events.lock().expect("not poisoned").push(event)),
         };
         Self {
-            table: Table::new(shared),
+            table: Table::new(state),
             now: Instant::now(),
-            parcel: Parcel::new(),
-            shelf,
+            transmit: Transmit::new(),
+            files,
             events,
             mtu: None,
-            local: None,
-            local_is_usual: false,
+            local_ip: None,
+            is_default_source: false,
         }
     }
 
-    /// A request arrives; what is answered at once.
-    fn request(&mut self, client: SocketAddr, packet: &[u8]) -> Vec<Vec<u8>> {
-        let (local, mtu) = (self.local, self.mtu);
-        let arrival = Arrival { client, local, local_is_usual: self.local_is_usual, mtu, packet };
-        self.table.request(arrival, None, self.now, &mut self.parcel);
-        self.sent()
+    /// Delivers a request; returns the response.
+    fn send_request(&mut self, client: SocketAddr, packet: &[u8]) -> Vec<Vec<u8>> {
+        let (local_ip, is_default_source, mtu) = (self.local_ip, self.is_default_source, self.mtu);
+        let request = IncomingRequest { client, local_ip, is_default_source, mtu, packet };
+        self.table.handle_request(request, None, self.now, &mut self.transmit);
+        self.datagrams()
     }
 
-    /// A packet of a transfer arrives; what is answered at once.
-    fn receive(&mut self, client: SocketAddr, packet: &[u8]) -> Vec<Vec<u8>> {
-        self.table.receive(client, packet, self.now, &mut self.parcel);
-        self.sent()
+    /// Delivers a packet of a transfer; returns the response.
+    fn send_packet(&mut self, client: SocketAddr, packet: &[u8]) -> Vec<Vec<u8>> {
+        self.table.handle_packet(client, packet, self.now, &mut self.transmit);
+        self.datagrams()
     }
 
-    fn ack(&mut self, client: SocketAddr, block: u16) -> Vec<Vec<u8>> {
-        self.receive(client, &ack(block))
+    fn send_ack(&mut self, client: SocketAddr, block: u16) -> Vec<Vec<u8>> {
+        self.send_packet(client, &ack_packet(block))
     }
 
-    /// A while passes; what is sent meanwhile, and when.
-    fn pass(&mut self, while_: Duration) -> Vec<(Duration, Vec<Vec<u8>>)> {
-        let (began, end) = (self.now, self.now + while_);
-        let mut sent = Vec::new();
+    /// Advances the clock; returns the bursts that the timers send, with their time since the call.
+    fn advance(&mut self, duration: Duration) -> Vec<(Duration, Vec<Vec<u8>>)> {
+        let (start, end) = (self.now, self.now + duration);
+        let mut bursts = Vec::new();
         while let Some(at) = self.table.deadline().filter(|at| *at <= end) {
             self.now = self.now.max(at);
-            while self.table.tick(self.now, &mut self.parcel) {
-                let datagrams = self.sent();
+            while self.table.tick(self.now, &mut self.transmit) {
+                let datagrams = self.datagrams();
                 if !datagrams.is_empty() {
-                    sent.push((self.now - began, datagrams));
+                    bursts.push((self.now - start, datagrams));
                 }
             }
         }
         self.now = end;
-        sent
+        bursts
     }
 
-    fn sent(&self) -> Vec<Vec<u8>> {
-        self.parcel.datagrams().map(<[u8]>::to_vec).collect()
+    fn datagrams(&self) -> Vec<Vec<u8>> {
+        self.transmit.datagrams().map(<[u8]>::to_vec).collect()
     }
 
-    fn events(&self) -> Vec<Event> {
+    fn events(&self) -> Vec<TransferEvent> {
         self.events.lock().expect("not poisoned").clone()
     }
 
-    fn outcomes(&self) -> Vec<Outcome> {
+    fn outcomes(&self) -> Vec<TransferOutcome> {
         self.events().into_iter().map(|event| event.outcome).collect()
     }
 }
@@ -130,8 +132,8 @@ fn client(number: u16) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1], 1000 + number))
 }
 
-/// A read request for `file` with these options.
-fn read(options: &str) -> Vec<u8> {
+/// A read request for `file`, with options.
+fn read_request(options: &str) -> Vec<u8> {
     let mut packet = b"\0\x01file\0octet\0".to_vec();
     for field in options.split_whitespace() {
         packet.extend_from_slice(field.as_bytes());
@@ -140,55 +142,55 @@ fn read(options: &str) -> Vec<u8> {
     packet
 }
 
-fn ack(block: u16) -> Vec<u8> {
+fn ack_packet(block: u16) -> Vec<u8> {
     [[0, 4], block.to_be_bytes()].concat()
 }
 
-fn oack(options: &str) -> Vec<u8> {
-    let mut packet = read(options);
+fn oack_packet(options: &str) -> Vec<u8> {
+    let mut packet = read_request(options);
     packet.splice(..b"\0\x01file\0octet\0".len(), [0, 6]);
     packet
 }
 
 /// The block numbers of DATA packets.
-fn blocks(datagrams: &[Vec<u8>]) -> Vec<u16> {
+fn block_numbers(datagrams: &[Vec<u8>]) -> Vec<u16> {
     datagrams
         .iter()
         .map(|datagram| match datagram.as_slice() {
             [0, 3, high, low, ..] => u16::from_be_bytes([*high, *low]),
-            other => panic!("no block: {other:?}"),
+            other => panic!("not a DATA packet: {other:?}"),
         })
         .collect()
 }
 
-/// The code of the one ERROR packet.
+/// The code of a single ERROR packet.
 fn error_code(datagrams: &[Vec<u8>]) -> u16 {
     match datagrams {
         [datagram] => match datagram.as_slice() {
             [0, 5, high, low, _, .., 0] => u16::from_be_bytes([*high, *low]),
-            other => panic!("no polite error: {other:?}"),
+            other => panic!("not an ERROR packet with a message: {other:?}"),
         },
-        other => panic!("not one packet: {other:?}"),
+        other => panic!("not a single packet: {other:?}"),
     }
 }
 
-/// Bytes that tell where in the file they stand.
+/// File content in which equal blocks are unlikely.
 fn pattern(length: usize) -> Vec<u8> {
-    (0..length as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 11) as u8).collect()
+    (0..length as u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 11) as u8).collect()
 }
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-const NOTHING: [Vec<u8>; 0] = [];
+const NO_PACKETS: [Vec<u8>; 0] = [];
 
-/// Up to the first window on its way, with a round trip of 10 ms.
-fn started(file: usize, options: &str) -> (Server, SocketAddr, Vec<u16>) {
-    let mut server = Server::new(pattern(file));
-    let answer = server.request(client(1), &read(options));
-    assert_eq!(answer[0][..2], [0, 6], "an OACK");
-    server.pass(ms(10));
-    let first = server.ack(client(1), 0);
-    (server, client(1), blocks(&first))
+/// Starts a transfer up to its first window, with a round trip of 10 ms.
+fn start_transfer(file: usize, options: &str) -> (TestServer, SocketAddr, Vec<u16>) {
+    let mut server = TestServer::new(pattern(file));
+    let response = server.send_request(client(1), &read_request(options));
+    assert_eq!(response[0][..2], [0, 6], "an OACK");
+    server.advance(ms(10));
+    let window = server.send_ack(client(1), 0);
+    (server, client(1), block_numbers(&window))
 }

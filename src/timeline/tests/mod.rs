@@ -1,13 +1,18 @@
-//! Timelines as they come about: stories told event by event, and what is made of them.
+//! Tests of the timeline: sequences of events, and the resulting records, verdicts and descriptions.
 
-mod joined;
-mod kept;
+mod history;
+mod index;
 mod verdicts;
 
+use std::net::IpAddr;
+
+use uuid::Uuid;
+
 use super::*;
-use crate::telemetry::{Answered, Resolved, Transfer};
+use crate::telemetry::{BootRequestEvent, ResolutionEvent, TftpTransfer};
 
 const CARD: Mac = Mac::new([0x52, 0x54, 0, 0, 0, 1]);
+
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).expect("a time")
 }
@@ -16,88 +21,93 @@ fn address() -> Option<IpAddr> {
     "192.0.2.7".parse().ok()
 }
 
-fn transfer(file: &str, outcome: &'static str) -> What {
-    What::Transfer(Transfer {
+fn transfer(file: &str, outcome: &'static str) -> EventKind {
+    EventKind::TftpTransfer(TftpTransfer {
         file: file.into(),
         outcome: outcome.into(),
         size: 100,
         block_size: 1468,
-        window: 4,
+        window_size: 4,
         blocks: 1,
-        again: 0,
-        millis: 5,
-        words: None,
+        retransmissions: 0,
+        duration_ms: 5,
+        client_message: None,
     })
 }
 
-fn fetched(file: &str, size: Option<u64>) -> What {
-    What::Fetched { file: file.into(), size }
+fn http_fetch(file: &str, size: Option<u64>) -> EventKind {
+    EventKind::HttpFetch { file: file.into(), size }
 }
 
-fn answered(attempt: u32, outcome: &'static str, reason: Option<&str>) -> What {
-    let boots = outcome == "boot";
-    What::Answered(Box::new(Answered {
+fn boot_request(attempt: u32, outcome: &'static str, reason: Option<&str>) -> EventKind {
+    let is_boot = outcome == "boot";
+    EventKind::BootRequest(Box::new(BootRequestEvent {
         attempt,
         tries: 3,
         macs: vec![CARD],
         platform: Some("pcbios".into()),
         arch: Some("i386".into()),
         uuid: None,
-        node: boots.then(|| Uuid::from_u128(7)),
-        resolved: if boots {
-            vec![Resolved { volume: "root".into(), source: "cinder".into(), millis: 40, fault: None }]
+        node: is_boot.then(|| Uuid::from_u128(7)),
+        resolutions: if is_boot {
+            vec![ResolutionEvent {
+                volume: "root".into(),
+                source: "cinder".into(),
+                duration_ms: 40,
+                error: None,
+            }]
         } else {
             Vec::new()
         },
-        hooks: if boots { vec!["root".into(), "data".into()] } else { Vec::new() },
-        name: boots.then(|| "web-1".into()),
+        hooks: if is_boot { vec!["root".into(), "data".into()] } else { Vec::new() },
+        name: is_boot.then(|| "web-1".into()),
         journey: None,
         outcome: outcome.into(),
         reason: reason.map(str::to_owned),
-        micros: 900,
+        duration_us: 900,
     }))
 }
 
-fn reported(step: &'static str, rc: Option<&str>, attempt: u32) -> What {
-    What::Reported { step: Some(step.into()), rc: rc.map(str::to_owned), attempt }
+fn boot_report(step: &'static str, rc: Option<&str>, attempt: u32) -> EventKind {
+    EventKind::BootReport { step: Some(step.into()), rc: rc.map(str::to_owned), attempt }
 }
 
-/// A story: seconds, whether the card is known, what happened.
-type Story = Vec<(i64, bool, What)>;
+/// A sequence of events: seconds, whether the MAC address is known, kind.
+type Sequence = Vec<(i64, bool, EventKind)>;
 
-fn events(story: Story) -> Vec<Event> {
-    let event = |(seconds, known, what): (i64, bool, What)| {
-        Event::new(at(seconds), known.then_some(CARD), address(), what)
+fn events(sequence: Sequence) -> Vec<Event> {
+    let event = |(seconds, has_mac, kind): (i64, bool, EventKind)| {
+        Event::new(at(seconds), has_mac.then_some(CARD), address(), kind)
     };
-    story.into_iter().map(event).collect()
+    sequence.into_iter().map(event).collect()
 }
 
-/// What a machine of which this was seen has come to at a time.
-fn verdict(story: Story, now: i64) -> (State, String) {
-    let mut machines = Machines::new(Bounds::default());
-    for event in events(story) {
-        machines.take(&event);
+/// The verdict at a given time, after a sequence of events.
+fn verdict(sequence: Sequence, now: i64) -> (BootState, String) {
+    let mut index = MachineIndex::new(Bounds::default());
+    for event in events(sequence) {
+        index.insert(&event);
     }
-    let key = if machines.get(Key::Mac(CARD)).is_some() {
-        Key::Mac(CARD)
+    let id = if index.get(MachineId::Mac(CARD)).is_some() {
+        MachineId::Mac(CARD)
     } else {
-        Key::Address(address().expect("an address"))
+        MachineId::Address(address().expect("an address"))
     };
-    let (_, track) = machines.get(key).expect("is known");
-    let verdict = Verdict::of(&track.progress, at(now));
+    let (_, record) = index.get(id).expect("a record");
+    let verdict = Verdict::new(&record.progress, at(now));
     (verdict.state, verdict.text)
 }
 
-/// As a machine begins: over TFTP, then by its first two scripts.
-fn begun() -> Story {
+/// The start of a boot session: TFTP, `/boot.ipxe`, boot request.
+fn session_start() -> Sequence {
     vec![
         (0, false, transfer("undionly.kpxe", "probe")),
         (0, false, transfer("undionly.kpxe", "complete")),
-        (4, false, What::Gathered),
-        (5, true, answered(1, "boot", None)),
+        (4, false, EventKind::SessionStarted),
+        (5, true, boot_request(1, "boot", None)),
     ]
 }
 
-fn then(rest: Story) -> Story {
-    begun().into_iter().chain(rest).collect()
+fn session_start_then(rest: Sequence) -> Sequence {
+    session_start().into_iter().chain(rest).collect()
 }

@@ -1,5 +1,5 @@
-//! A Keystone and a Cinder that are slow, or hang: as much of their APIs as a boot needs, with the states that a real
-//! Cinder shows, and a list of what was asked about which volume.
+//! A fake Keystone and Cinder, slow or hanging: the part of their APIs that a boot needs, with the states of a real
+//! Cinder, and a record of the calls per volume.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -19,16 +19,16 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-/// How long a call takes.
-pub(crate) const EACH_CALL: Duration = Duration::from_millis(300);
-/// How many are made at the same time; the others queue.
-pub(crate) const AT_ONCE: usize = 8;
+/// The duration of a call.
+pub(crate) const CALL_DURATION: Duration = Duration::from_millis(300);
+/// Concurrent calls; further calls queue.
+pub(crate) const CONCURRENT_CALLS: usize = 8;
 
 const TOKEN: &str = "a-token";
 
-/// Both of them.
+/// Both services.
 pub(crate) struct Cinder {
-    /// Where they are.
+    /// Their common address.
     pub(crate) address: SocketAddr,
     cloud: Cloud,
 }
@@ -36,28 +36,28 @@ pub(crate) struct Cinder {
 #[derive(Clone)]
 struct Cloud {
     address: SocketAddr,
-    turns: Arc<Semaphore>,
-    hangs: tokio::sync::watch::Sender<bool>,
-    kept: Arc<Mutex<Kept>>,
+    permits: Arc<Semaphore>,
+    hanging: tokio::sync::watch::Sender<bool>,
+    state: Arc<Mutex<CloudState>>,
 }
 
 #[derive(Default)]
-struct Kept {
-    /// Volume and status of each attachment.
+struct CloudState {
+    /// Volume and status by attachment id.
     attachments: HashMap<String, (String, &'static str)>,
     calls: HashMap<String, Vec<&'static str>>,
 }
 
 impl Cinder {
-    /// Starts them on a port of their own.
+    /// Starts both services on one port.
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let cloud = Cloud {
             address,
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
-            hangs: tokio::sync::watch::Sender::new(false),
-            kept: Arc::default(),
+            permits: Arc::new(Semaphore::new(CONCURRENT_CALLS)),
+            hanging: tokio::sync::watch::Sender::new(false),
+            state: Arc::default(),
         };
         let router = Router::new()
             .route("/v3/auth/tokens", post(token))
@@ -70,7 +70,7 @@ impl Cinder {
             .with_state(cloud.clone());
         tokio::spawn(async move {
             loop {
-                let (stream, _) = listener.accept().await.expect("accepts");
+                let (stream, _) = listener.accept().await.expect("the connection is accepted");
                 let service = TowerToHyperService::new(router.clone());
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
@@ -78,38 +78,38 @@ impl Cinder {
         Self { address, cloud }
     }
 
-    /// From now on nobody gets an answer.
+    /// From now on, no call returns.
     pub(crate) fn hang(&self) {
-        self.cloud.hangs.send_replace(true);
+        self.cloud.hanging.send_replace(true);
     }
 
-    /// What was asked about each volume since this was asked last.
+    /// The calls per volume since the previous take.
     pub(crate) fn take_calls(&self) -> HashMap<String, Vec<&'static str>> {
-        std::mem::take(&mut self.cloud.kept().calls)
+        std::mem::take(&mut self.cloud.lock_state().calls)
     }
 }
 
 impl Cloud {
-    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_state(&self) -> std::sync::MutexGuard<'_, CloudState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A call about a volume: written down, and as slow as they are.
-    async fn work(&self, volume: &str, call: &'static str) {
-        self.kept().calls.entry(volume.to_owned()).or_default().push(call);
-        if *self.hangs.borrow() {
+    /// Records a call for a volume, and waits for a permit and the call's duration.
+    async fn handle_call(&self, volume: &str, call: &'static str) {
+        self.lock_state().calls.entry(volume.to_owned()).or_default().push(call);
+        if *self.hanging.borrow() {
             std::future::pending::<()>().await;
         }
-        let _turn = self.turns.acquire().await;
-        tokio::time::sleep(EACH_CALL).await;
+        let _permit = self.permits.acquire().await;
+        tokio::time::sleep(CALL_DURATION).await;
     }
 
-    fn volume_of(&self, attachment: &str) -> Option<String> {
-        self.kept().attachments.get(attachment).map(|(volume, _)| volume.clone())
+    fn find_volume(&self, attachment: &str) -> Option<String> {
+        self.lock_state().attachments.get(attachment).map(|(volume, _)| volume.clone())
     }
 
-    fn turn_to(&self, attachment: &str, status: &'static str) {
-        if let Some((_, old)) = self.kept().attachments.get_mut(attachment) {
+    fn set_status(&self, attachment: &str, status: &'static str) {
+        if let Some((_, old)) = self.lock_state().attachments.get_mut(attachment) {
             *old = status;
         }
     }
@@ -132,11 +132,12 @@ async fn token(State(cloud): State<Cloud>) -> Response {
 
 async fn list(State(cloud): State<Cloud>, Query(query): Query<HashMap<String, String>>) -> Json<Value> {
     let volume = query.get("volume_id").cloned().unwrap_or_default();
-    cloud.work(&volume, "list").await;
-    let kept = cloud.kept();
-    let of_it = kept.attachments.iter().filter(|(_, (held, _))| *held == volume);
-    let all: Vec<_> = of_it.map(|(id, (volume, status))| attachment(id, volume, status, None)).collect();
-    Json(json!({"attachments": all}))
+    cloud.handle_call(&volume, "list").await;
+    let state = cloud.lock_state();
+    let attachments = state.attachments.iter().filter(|(_, (held, _))| *held == volume);
+    let attachments: Vec<_> =
+        attachments.map(|(id, (volume, status))| attachment(id, volume, status, None)).collect();
+    Json(json!({"attachments": attachments}))
 }
 
 async fn reserve(State(cloud): State<Cloud>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
@@ -144,50 +145,50 @@ async fn reserve(State(cloud): State<Cloud>, headers: HeaderMap, Json(body): Jso
         return StatusCode::UNAUTHORIZED.into_response();
     }
     let volume = body["attachment"]["volume_uuid"].as_str().unwrap_or_default().to_owned();
-    cloud.work(&volume, "reserve").await;
+    cloud.handle_call(&volume, "reserve").await;
     let id = Uuid::new_v4().to_string();
-    let answer = json!({"attachment": attachment(&id, &volume, "reserved", None)});
-    cloud.kept().attachments.insert(id, (volume, "reserved"));
-    Json(answer).into_response()
+    let body = json!({"attachment": attachment(&id, &volume, "reserved", None)});
+    cloud.lock_state().attachments.insert(id, (volume, "reserved"));
+    Json(body).into_response()
 }
 
 async fn export(State(cloud): State<Cloud>, Path(id): Path<String>) -> Response {
-    let Some(volume) = cloud.volume_of(&id) else { return missing() };
-    cloud.work(&volume, "export").await;
-    cloud.turn_to(&id, "attaching");
-    // The real one shows the status of a moment ago.
+    let Some(volume) = cloud.find_volume(&id) else { return not_found() };
+    cloud.handle_call(&volume, "export").await;
+    cloud.set_status(&id, "attaching");
+    // A real Cinder's response has the previous status.
     Json(json!({"attachment": attachment(&id, &volume, "reserved", Some(connection(&volume)))}))
         .into_response()
 }
 
 async fn complete(State(cloud): State<Cloud>, Path(id): Path<String>) -> Response {
-    let Some(volume) = cloud.volume_of(&id) else { return missing() };
-    cloud.work(&volume, "complete").await;
-    cloud.turn_to(&id, "attached");
+    let Some(volume) = cloud.find_volume(&id) else { return not_found() };
+    cloud.handle_call(&volume, "complete").await;
+    cloud.set_status(&id, "attached");
     StatusCode::NO_CONTENT.into_response()
 }
 
 async fn show(State(cloud): State<Cloud>, Path(id): Path<String>) -> Response {
-    let Some(volume) = cloud.volume_of(&id) else { return missing() };
-    cloud.work(&volume, "show").await;
-    let status = cloud.kept().attachments.get(&id).map_or("deleted", |(_, status)| status);
-    let told = (status != "reserved").then(|| connection(&volume));
-    Json(json!({"attachment": attachment(&id, &volume, status, told)})).into_response()
+    let Some(volume) = cloud.find_volume(&id) else { return not_found() };
+    cloud.handle_call(&volume, "show").await;
+    let status = cloud.lock_state().attachments.get(&id).map_or("deleted", |(_, status)| status);
+    let connection = (status != "reserved").then(|| connection(&volume));
+    Json(json!({"attachment": attachment(&id, &volume, status, connection)})).into_response()
 }
 
 async fn volume(State(cloud): State<Cloud>, Path(id): Path<String>) -> Json<Value> {
-    cloud.work(&id, "volume").await;
-    let held = cloud.kept().attachments.values().any(|(volume, _)| *volume == id);
-    let status = if held { "in-use" } else { "available" };
+    cloud.handle_call(&id, "volume").await;
+    let attached = cloud.lock_state().attachments.values().any(|(volume, _)| *volume == id);
+    let status = if attached { "in-use" } else { "available" };
     Json(json!({"volume": {"id": id, "status": status, "volume_type": "slow", "attachments": []}}))
 }
 
 async fn volumes(State(cloud): State<Cloud>) -> Json<Value> {
-    cloud.work("all", "volumes").await;
+    cloud.handle_call("all", "volumes").await;
     Json(json!({"volumes": []}))
 }
 
-fn missing() -> Response {
+fn not_found() -> Response {
     let body = json!({"itemNotFound": {"code": 404, "message": "Volume attachment could not be found."}});
     (StatusCode::NOT_FOUND, Json(body)).into_response()
 }

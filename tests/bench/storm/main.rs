@@ -1,17 +1,19 @@
-//! A boot storm: `cargo bench --bench storm`. A thousand nodes ask within one second, and their volumes are in a Cinder
-//! that needs 300 ms for a call and makes eight at a time.
+//! Benchmark of a boot storm: `cargo bench --bench storm`.
 //!
-//! The machines do as iPXE would: they ask over HTTP, each from an address of its own, and when they are told to wait
-//! they wait as long as they are told and ask again. volboot is configured as it comes, and so asks for more at once
-//! than this Cinder takes. Each volume's calls are counted: what a first boot needs, what a later one, and that nothing
-//! is asked twice for the same boot, nor anything answered from what was known while Cinder is there. Then Cinder
-//! hangs, and the machines boot from what is known. It takes some minutes, most of which Cinder needs.
+//! A thousand nodes send boot requests within one second. Their volumes are in a Cinder that needs 300 ms per call and
+//! handles eight calls at a time. The machines behave like iPXE: HTTP requests from an IP address each, with the waits
+//! and retries of the scripts. volboot has its default configuration, with more concurrent calls than this Cinder
+//! handles.
+//!
+//! The calls per volume are counted. A first and a later boot need certain calls, each exactly once. While Cinder is
+//! available, no boot may use a last known connection. Then Cinder hangs, and all machines boot from last known
+//! connections. The benchmark takes some minutes, most of them in Cinder's calls.
 
-#![allow(clippy::cast_precision_loss)] // figures for people
+#![allow(clippy::cast_precision_loss)] // for display only
 
 mod cinder;
 #[path = "../../suite/daemon.rs"]
-#[allow(dead_code, reason = "the bench starts it and asks how much memory it takes; the tests do more")]
+#[allow(dead_code, reason = "shared with the tests")]
 mod daemon;
 mod machine;
 
@@ -27,16 +29,16 @@ use uuid::Uuid;
 use volboot::model::{Mac, Node, Port, Properties, StorageInterface, VolumeConnector, VolumeTarget};
 use volboot::store::{Inventory, RedbStore, Store};
 
-use cinder::{AT_ONCE, Cinder, EACH_CALL};
+use cinder::{CALL_DURATION, CONCURRENT_CALLS, Cinder};
 use daemon::Daemon;
-use machine::Booted;
+use machine::BootResult;
 
-/// Machines that are switched on.
+/// The number of machines.
 const NODES: u32 = 1000;
-/// Within this time.
-const WITHIN: Duration = Duration::from_secs(1);
-/// How long the last of them may wait when Cinder hangs.
-const BAR: Duration = Duration::from_secs(15);
+/// The time in which all machines start.
+const START_WINDOW: Duration = Duration::from_secs(1);
+/// The limit for the last machine's wait while Cinder hangs.
+const MAX_WAIT: Duration = Duration::from_secs(15);
 
 #[tokio::main]
 async fn main() {
@@ -49,59 +51,66 @@ async fn main() {
     ));
     fill(&site.path().join("store.redb")).await;
     let daemon = Daemon::start(site.path());
-    println!("{NODES} nodes ask within {} s; resident memory {}", WITHIN.as_secs(), daemon.memory("VmRSS:"));
+    println!(
+        "{NODES} nodes start within {} s; resident memory {}",
+        START_WINDOW.as_secs(),
+        daemon.memory("VmRSS:")
+    );
 
     for (name, expected) in [
         ("first boot", ["list", "reserve", "export", "complete"].as_slice()),
         ("later boot", ["export", "complete"].as_slice()),
     ] {
-        let booted = storm(daemon.http).await;
-        let late = booted.iter().filter(|booted| booted.last_known).count();
-        let floor = EACH_CALL * (NODES * expected.len() as u32) / AT_ONCE as u32;
+        let results = run_storm(daemon.http).await;
+        let last_known = results.iter().filter(|result| result.last_known).count();
+        let cinder_time = CALL_DURATION * (NODES * expected.len() as u32) / CONCURRENT_CALLS as u32;
         println!(
             "{name}: {}; Cinder alone needs {:.1} s; {}",
-            times(&booted),
-            floor.as_secs_f64(),
+            summarize(&results),
+            cinder_time.as_secs_f64(),
             daemon.memory("VmRSS:"),
         );
-        assert!(late == 0, "{late} booted from what was known, and Cinder was there");
-        let asked = cinder.take_calls();
-        let all: usize = asked.values().map(Vec::len).sum();
+        assert!(last_known == 0, "{last_known} boots from last known connections while Cinder is available");
+        let calls = cinder.take_calls();
+        let total: usize = calls.values().map(Vec::len).sum();
         println!(
-            "    {:.2} calls each, of which {expected:?} are needed",
-            f64::from(all as u32) / f64::from(NODES)
+            "    {:.2} calls per node; necessary: {expected:?}",
+            f64::from(total as u32) / f64::from(NODES)
         );
-        for (volume, calls) in asked {
+        for (volume, calls) in calls {
             for call in expected {
-                let times = calls.iter().filter(|made| *made == call).count();
-                assert!(times == 1, "{name} of {volume}: {calls:?}");
+                let count = calls.iter().filter(|other| *other == call).count();
+                assert!(count == 1, "{name} of {volume}: {calls:?}");
             }
         }
     }
 
     cinder.hang();
-    let booted = storm(daemon.http).await;
-    assert!(booted.iter().all(|booted| booted.last_known), "Cinder hangs: who answered?");
+    let results = run_storm(daemon.http).await;
+    assert!(
+        results.iter().all(|result| result.last_known),
+        "a boot without a last known connection while Cinder hangs"
+    );
     println!(
-        "while Cinder hangs: {} calls in all; {}; the bar is {} s; {}, {} at most",
+        "while Cinder hangs: {} calls in all; {}; the limit is {} s; {}, peak {}",
         cinder.take_calls().into_values().map(|calls| calls.len()).sum::<usize>(),
-        times(&booted),
-        BAR.as_secs(),
+        summarize(&results),
+        MAX_WAIT.as_secs(),
         daemon.memory("VmRSS:"),
         daemon.memory("VmHWM:"),
     );
-    let last = booted.iter().map(|booted| booted.after).max().expect("machines");
-    assert!(last < BAR, "the last machine waited {last:?}");
+    let last = results.iter().map(|result| result.duration).max().expect("machines");
+    assert!(last < MAX_WAIT, "the last machine waited {last:?}");
 }
 
-/// All machines at once, as far as that is possible.
-async fn storm(door: SocketAddr) -> Vec<Booted> {
+/// Boots all machines, evenly spread over the start window.
+async fn run_storm(server: SocketAddr) -> Vec<BootResult> {
     let mut machines = JoinSet::new();
-    let began = Instant::now();
+    let started_at = Instant::now();
     for n in 0..NODES {
         machines.spawn(async move {
-            tokio::time::sleep_until((began + WITHIN * n / NODES).into()).await;
-            machine::boot(door, n, &mac(n).hyphenated()).await
+            tokio::time::sleep_until((started_at + START_WINDOW * n / NODES).into()).await;
+            machine::boot(server, n, &mac(n).to_hyphenated()).await
         });
     }
     machines.join_all().await
@@ -113,42 +122,42 @@ fn mac(n: u32) -> Mac {
 }
 
 async fn fill(path: &Path) {
-    let store: Arc<dyn Store> = Arc::new(RedbStore::open(path).expect("opens"));
+    let store: Arc<dyn Store> = Arc::new(RedbStore::open(path).expect("the store opens"));
     let inventory = Inventory::new(Arc::clone(&store));
-    let all: Vec<_> = (0..NODES).collect();
-    for some in all.chunks(64) {
-        // At once, so that the writer joins them.
-        let made = some.iter().map(|&n| tokio::spawn(enrol(inventory.clone(), n)));
-        for one in made.collect::<Vec<_>>() {
-            one.await.expect("is enrolled");
+    let numbers: Vec<_> = (0..NODES).collect();
+    for chunk in numbers.chunks(64) {
+        // Concurrently, for group commits of the writer.
+        let tasks = chunk.iter().map(|&n| tokio::spawn(enroll(inventory.clone(), n)));
+        for task in tasks.collect::<Vec<_>>() {
+            task.await.expect("the node is created");
         }
     }
-    store.close().await.expect("closes");
+    store.close().await.expect("the store closes");
 }
 
-async fn enrol(inventory: Inventory, n: u32) {
+async fn enroll(inventory: Inventory, n: u32) {
     let (uuid, now) = (Uuid::new_v4(), Timestamp::now());
     let mut node = Node::new(uuid, "manual-management", StorageInterface::Cinder, now);
     let capabilities = json!({"capabilities": "iscsi_boot:True"});
-    node.properties = serde_json::from_value::<Properties>(capabilities).expect("an object");
-    inventory.create(&node).await.expect("creates");
-    inventory.create(&Port::new(Uuid::new_v4(), uuid, mac(n), now)).await.expect("creates");
+    node.properties = serde_json::from_value::<Properties>(capabilities).expect("a JSON object");
+    inventory.create(&node).await.expect("the record is created");
+    inventory.create(&Port::new(Uuid::new_v4(), uuid, mac(n), now)).await.expect("the record is created");
     let name = format!("iqn.2017-08.org.openstack.{uuid}");
     let connector = VolumeConnector::new(Uuid::new_v4(), uuid, "iqn", &name, now);
-    inventory.create(&connector).await.expect("creates");
+    inventory.create(&connector).await.expect("the record is created");
     let target = VolumeTarget::new(Uuid::new_v4(), uuid, 0, &Uuid::new_v4().to_string(), now);
-    inventory.create(&target).await.expect("creates");
+    inventory.create(&target).await.expect("the record is created");
 }
 
-fn times(booted: &[Booted]) -> String {
-    let mut times: Vec<_> = booted.iter().map(|booted| booted.after.as_secs_f64()).collect();
+fn summarize(results: &[BootResult]) -> String {
+    let mut times: Vec<_> = results.iter().map(|result| result.duration.as_secs_f64()).collect();
     times.sort_by(f64::total_cmp);
-    let questions: u32 = booted.iter().map(|booted| booted.questions).sum();
-    let lost: u64 = booted.iter().map(|booted| booted.lost).sum();
+    let requests: u32 = results.iter().map(|result| result.requests).sum();
+    let failed: u64 = results.iter().map(|result| result.failed_requests).sum();
     format!(
-        "scripts after {:.1} s at half, {:.1} s at last; {:.1} questions each, {lost} of them lost",
+        "boot scripts after {:.1} s (median), {:.1} s (last); {:.1} requests per node, {failed} failed in all",
         times[times.len() / 2],
         times[times.len() - 1],
-        f64::from(questions) / f64::from(NODES),
+        f64::from(requests) / f64::from(NODES),
     )
 }

@@ -1,228 +1,232 @@
-//! TFTP clients that do what they are told: any block size and window, and a line that loses packets by the dice.
+//! Simulated TFTP clients with any block size, window size and random packet loss.
 //!
-//! They behave as iPXE does where the protocol leaves a choice: they say their last word again after 0.25 s, doubling.
-//! One thread plays all of them and, on a clean line, never sleeps: a server that wakes a client on the same machine
-//! would pay for that wake more than for the packet, which no server of remote machines does.
+//! Where the protocol leaves a choice, the clients behave like iPXE: they retransmit their last packet after 0.25 s,
+//! with exponential back-off. One thread runs all clients and, without loss, never sleeps. A server that wakes a
+//! client on the same machine pays more for the wake-up than for the packet. With remote machines, no such cost
+//! exists.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What to ask for.
+/// Options and packet loss of a client.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wish {
-    pub(crate) block: u16,
-    pub(crate) window: u16,
+pub(crate) struct ClientConfig {
+    pub(crate) block_size: u16,
+    pub(crate) window_size: u16,
     /// Share of packets lost, each way.
     pub(crate) loss: f64,
 }
 
-impl Wish {
-    pub(crate) const LOCKSTEP: Self = Self { block: 1432, window: 1, loss: 0.0 };
+impl ClientConfig {
+    pub(crate) const LOCKSTEP: Self = Self { block_size: 1432, window_size: 1, loss: 0.0 };
 
     pub(crate) fn request(self) -> Vec<u8> {
-        let Self { block, window, .. } = self;
-        let mut packet = format!("\0\x01file\0octet\0blksize\0{block}\0tsize\x000\0").into_bytes();
-        if window > 1 {
-            packet.extend_from_slice(format!("windowsize\0{window}\0").as_bytes());
+        let Self { block_size, window_size, .. } = self;
+        let mut packet = format!("\0\x01file\0octet\0blksize\0{block_size}\0tsize\x000\0").into_bytes();
+        if window_size > 1 {
+            packet.extend_from_slice(format!("windowsize\0{window_size}\0").as_bytes());
         }
         packet
     }
 }
 
-/// A socket on the loopback address of the same family as `server`.
+/// A socket on the loopback interface.
 pub(crate) fn socket() -> UdpSocket {
     UdpSocket::bind("127.0.0.1:0").expect("a socket on the loopback interface")
 }
 
-/// Reads the file `transfers` times, by `clients` at a time, and compares every byte. What each took, sorted, and what
-/// went wrong.
-pub(crate) fn swarm(
+/// Reads the file `transfers` times with `clients` concurrent clients, and compares every byte. Returns the sorted
+/// durations and the failures.
+pub(crate) fn run_clients(
     server: SocketAddr,
-    wish: Wish,
+    config: ClientConfig,
     file: &[u8],
     transfers: usize,
     clients: usize,
 ) -> (Vec<Duration>, Vec<String>) {
-    let mut begun = 0;
-    let mut running: Vec<Fetch<'_>> = Vec::new();
-    let (mut times, mut faults) = (Vec::new(), Vec::new());
-    while begun < transfers || !running.is_empty() {
-        while running.len() < clients && begun < transfers {
-            begun += 1;
-            running.push(Fetch::begin(server, wish, file, begun as u64));
+    let mut started = 0;
+    let mut running: Vec<Client<'_>> = Vec::new();
+    let (mut times, mut failures) = (Vec::new(), Vec::new());
+    while started < transfers || !running.is_empty() {
+        while running.len() < clients && started < transfers {
+            started += 1;
+            running.push(Client::begin(server, config, file, started as u64));
         }
-        let mut moved = false;
-        running.retain_mut(|fetch| match fetch.turn() {
-            Turn::Idle => true,
-            Turn::Moved => {
-                moved = true;
+        let mut is_active = false;
+        running.retain_mut(|client| match client.poll() {
+            Progress::Idle => true,
+            Progress::Active => {
+                is_active = true;
                 true
             }
-            Turn::Done => {
-                times.push(fetch.began.elapsed());
+            Progress::Done => {
+                times.push(client.started_at.elapsed());
                 false
             }
-            Turn::Failed(fault) => {
-                faults.push(fault);
+            Progress::Failed(failure) => {
+                failures.push(failure);
                 false
             }
         });
-        if !moved && wish.loss > 0.0 {
+        if !is_active && config.loss > 0.0 {
             thread::sleep(Duration::from_micros(200));
         }
     }
     times.sort();
-    (times, faults)
+    (times, failures)
 }
 
-/// One client, reading one file.
-struct Fetch<'a> {
+/// A client that reads a file.
+struct Client<'a> {
     socket: UdpSocket,
     server: SocketAddr,
-    /// The port that answered.
+    /// The server's transfer port.
     peer: Option<SocketAddr>,
     loss: f64,
-    dice: Dice,
+    rng: Rng,
     file: &'a [u8],
-    block: usize,
-    window: u64,
-    got: u64,
+    block_size: usize,
+    window_size: u64,
+    last_block: u64,
     since_ack: u64,
-    gap_told: bool,
-    /// What was said last, and when to say it again.
-    word: Vec<u8>,
-    wait: Duration,
-    say_again_at: Instant,
-    began: Instant,
-    heard: Instant,
+    gap_acked: bool,
+    /// The last packet, and the time of its retransmission.
+    last_packet: Vec<u8>,
+    rto: Duration,
+    retransmit_at: Instant,
+    started_at: Instant,
+    last_data_at: Instant,
 }
 
-enum Turn {
+enum Progress {
     Idle,
-    Moved,
+    Active,
     Done,
     Failed(String),
 }
 
-impl<'a> Fetch<'a> {
-    fn begin(server: SocketAddr, wish: Wish, file: &'a [u8], seed: u64) -> Self {
+impl<'a> Client<'a> {
+    fn begin(server: SocketAddr, config: ClientConfig, file: &'a [u8], seed: u64) -> Self {
         let socket = socket();
         socket.set_nonblocking(true).expect("a socket");
         let now = Instant::now();
-        let mut fetch = Self {
+        let mut client = Self {
             socket,
             server,
             peer: None,
-            loss: wish.loss,
-            dice: Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
+            loss: config.loss,
+            rng: Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             file,
-            block: 512,
-            window: 1,
-            got: 0,
+            block_size: 512,
+            window_size: 1,
+            last_block: 0,
             since_ack: 0,
-            gap_told: false,
-            word: wish.request(),
-            wait: FIRST_WAIT,
-            say_again_at: now,
-            began: now,
-            heard: now,
+            gap_acked: false,
+            last_packet: config.request(),
+            rto: INITIAL_RTO,
+            retransmit_at: now,
+            started_at: now,
+            last_data_at: now,
         };
-        fetch.say();
-        fetch
+        client.send();
+        client
     }
 
-    /// Takes at most one packet.
-    fn turn(&mut self) -> Turn {
+    /// Handles at most one packet.
+    fn poll(&mut self) -> Progress {
         let mut packet = [0; 2048];
         match self.socket.recv_from(&mut packet) {
-            Ok(_) if self.dice.says(self.loss) => Turn::Idle,
-            Ok((length, from)) => self.hear(&packet[..length], from),
-            // Nothing there, or the port of a dead transfer said so.
-            Err(_) => self.wait(),
+            Ok(_) if self.rng.hits(self.loss) => Progress::Idle,
+            Ok((length, from)) => self.receive(&packet[..length], from),
+            // No packet, or an ICMP error from a closed port.
+            Err(_) => self.check_timer(),
         }
     }
 
-    fn wait(&mut self) -> Turn {
+    fn check_timer(&mut self) -> Progress {
         let now = Instant::now();
-        if now < self.say_again_at {
-            return Turn::Idle;
+        if now < self.retransmit_at {
+            return Progress::Idle;
         }
-        if now > self.heard + PATIENCE {
-            return Turn::Failed(format!("nothing for {PATIENCE:?} after block {}", self.got));
+        if now > self.last_data_at + STALL_TIMEOUT {
+            return Progress::Failed(format!(
+                "no data for {STALL_TIMEOUT:?} after block {}",
+                self.last_block
+            ));
         }
-        self.wait = (self.wait * 2).min(LONGEST_WAIT);
-        self.say();
-        Turn::Moved
+        self.rto = (self.rto * 2).min(MAX_RTO);
+        self.send();
+        Progress::Active
     }
 
-    fn hear(&mut self, packet: &[u8], from: SocketAddr) -> Turn {
+    fn receive(&mut self, packet: &[u8], from: SocketAddr) -> Progress {
         let peer = *self.peer.get_or_insert(from);
         if peer != from {
-            return Turn::Idle;
+            return Progress::Idle;
         }
         match packet {
-            [0, 6, options @ ..] if self.got == 0 => {
-                self.block = option(options, "blksize").unwrap_or(512);
-                self.window = option(options, "windowsize").unwrap_or(1) as u64;
+            [0, 6, options @ ..] if self.last_block == 0 => {
+                self.block_size = option(options, "blksize").unwrap_or(512);
+                self.window_size = option(options, "windowsize").unwrap_or(1) as u64;
                 self.acknowledge();
-                Turn::Moved
+                Progress::Active
             }
-            [0, 3, high, low, data @ ..] => self.hear_block(u16::from_be_bytes([*high, *low]), data),
-            [0, 5, ..] => Turn::Failed(String::from_utf8_lossy(&packet[4..]).into_owned()),
-            _ => Turn::Idle,
+            [0, 3, high, low, data @ ..] => self.receive_block(u16::from_be_bytes([*high, *low]), data),
+            [0, 5, ..] => Progress::Failed(String::from_utf8_lossy(&packet[4..]).into_owned()),
+            _ => Progress::Idle,
         }
     }
 
-    fn hear_block(&mut self, number: u16, data: &[u8]) -> Turn {
-        self.heard = Instant::now();
-        if number != (self.got + 1) as u16 {
-            // RFC 7440: tell once where the gap begins.
-            if self.window > 1 && !self.gap_told {
-                self.gap_told = true;
+    fn receive_block(&mut self, number: u16, data: &[u8]) -> Progress {
+        self.last_data_at = Instant::now();
+        if number != (self.last_block + 1) as u16 {
+            // RFC 7440: acknowledge the start of a gap once.
+            if self.window_size > 1 && !self.gap_acked {
+                self.gap_acked = true;
                 self.acknowledge();
             }
-            return Turn::Moved;
+            return Progress::Active;
         }
-        let at = self.got as usize * self.block;
-        if self.file.get(at..at + data.len()) != Some(data) {
-            return Turn::Failed(format!("block {} has other bytes", self.got + 1));
+        let offset = self.last_block as usize * self.block_size;
+        if self.file.get(offset..offset + data.len()) != Some(data) {
+            return Progress::Failed(format!("block {} has wrong content", self.last_block + 1));
         }
-        self.got += 1;
+        self.last_block += 1;
         self.since_ack += 1;
-        self.gap_told = false;
-        let is_last = data.len() < self.block;
-        if is_last || self.since_ack == self.window {
+        self.gap_acked = false;
+        let is_last = data.len() < self.block_size;
+        if is_last || self.since_ack == self.window_size {
             self.acknowledge();
         }
-        match (is_last, at + data.len() == self.file.len()) {
-            (false, _) => Turn::Moved,
-            (true, true) => Turn::Done,
-            (true, false) => Turn::Failed("too short".into()),
+        match (is_last, offset + data.len() == self.file.len()) {
+            (false, _) => Progress::Active,
+            (true, true) => Progress::Done,
+            (true, false) => Progress::Failed("the file is too short".into()),
         }
     }
 
     fn acknowledge(&mut self) {
-        let [high, low] = (self.got as u16).to_be_bytes();
-        self.word = vec![0, 4, high, low];
+        let [high, low] = (self.last_block as u16).to_be_bytes();
+        self.last_packet = vec![0, 4, high, low];
         self.since_ack = 0;
-        self.wait = FIRST_WAIT;
-        self.say();
+        self.rto = INITIAL_RTO;
+        self.send();
     }
 
-    fn say(&mut self) {
-        self.say_again_at = Instant::now() + self.wait;
-        if !self.dice.says(self.loss) {
-            let _ = self.socket.send_to(&self.word, self.peer.unwrap_or(self.server));
+    fn send(&mut self) {
+        self.retransmit_at = Instant::now() + self.rto;
+        if !self.rng.hits(self.loss) {
+            let _ = self.socket.send_to(&self.last_packet, self.peer.unwrap_or(self.server));
         }
     }
 }
 
-const FIRST_WAIT: Duration = Duration::from_millis(250);
-const LONGEST_WAIT: Duration = Duration::from_secs(4);
-const PATIENCE: Duration = Duration::from_secs(30);
+const INITIAL_RTO: Duration = Duration::from_millis(250);
+const MAX_RTO: Duration = Duration::from_secs(4);
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The value of one option of an OACK.
+/// Returns the value of an option in an OACK.
 fn option(options: &[u8], name: &str) -> Option<usize> {
     let mut fields = options.split(|&byte| byte == 0);
     while let (Some(key), Some(value)) = (fields.next(), fields.next()) {
@@ -233,11 +237,11 @@ fn option(options: &[u8], name: &str) -> Option<usize> {
     None
 }
 
-/// xorshift64: the same seed, the same losses.
-struct Dice(u64);
+/// xorshift64: equal seeds give equal losses.
+struct Rng(u64);
 
-impl Dice {
-    fn says(&mut self, share: f64) -> bool {
+impl Rng {
+    fn hits(&mut self, share: f64) -> bool {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

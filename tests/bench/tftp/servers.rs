@@ -1,7 +1,7 @@
-//! The servers under test, each a process of its own, and what the operating system says they used.
+//! The servers under test, each as a separate process, and their resource usage as reported by the operating system.
 //!
-//! Rivals that are not installed are left out and named. dnsmasq and tftpd-hpa want root; dnsmasq also insists on port
-//! 69, so each server has a loopback address of its own.
+//! A server that is not installed is skipped with a message. dnsmasq and tftpd-hpa need root. dnsmasq listens only on
+//! port 69, so each server has its own loopback address.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -13,69 +13,69 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::runtime;
 use tokio_util::sync::CancellationToken;
-use volboot::tftp::{Config, Files, Listener, ReadRequest};
+use volboot::tftp::{FileSource, ReadRequest, Server as TftpServer, ServerConfig};
 
-use crate::bare;
+use crate::baseline;
 
 /// A running server.
 pub(crate) struct Server {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
     child: Child,
-    account: Option<Account>,
+    cgroup: Option<Cgroup>,
 }
 
-/// A control group of the server's own: the only place where Linux adds up the time of children nobody waited for, and
-/// tftpd-hpa has one for each transfer.
-struct Account {
-    group: PathBuf,
-    /// The file with the time, the word before the number, and nanoseconds in one.
+/// A control group for one server. Only a control group counts the processor time of children without a `wait`, and
+/// tftpd-hpa forks a child per transfer.
+struct Cgroup {
+    path: PathBuf,
+    /// The file with the processor time, the prefix of its line, and nanoseconds per unit.
     file: &'static str,
-    word: &'static str,
+    prefix: &'static str,
     unit: u64,
 }
 
-impl Account {
-    fn open(name: &str, pid: u32) -> Option<Self> {
-        let kinds = [
+impl Cgroup {
+    fn create(name: &str, pid: u32) -> Option<Self> {
+        let versions = [
             ("/sys/fs/cgroup/cpuacct", "cpuacct.usage", "", 1),
             ("/sys/fs/cgroup", "cpu.stat", "usage_usec", 1000),
         ];
-        kinds.into_iter().find_map(|(root, file, word, unit)| {
-            let group = Path::new(root).join(format!("tftp-bench-{}-{name}", std::process::id()));
-            fs::create_dir(&group).ok()?;
-            let account = Self { group, file, word, unit };
-            fs::write(account.group.join("cgroup.procs"), pid.to_string()).ok()?;
-            account.used().map(|_| account)
+        versions.into_iter().find_map(|(root, file, prefix, unit)| {
+            let path = Path::new(root).join(format!("tftp-bench-{}-{name}", std::process::id()));
+            fs::create_dir(&path).ok()?;
+            let cgroup = Self { path, file, prefix, unit };
+            fs::write(cgroup.path.join("cgroup.procs"), pid.to_string()).ok()?;
+            cgroup.cpu_time().map(|_| cgroup)
         })
     }
 
-    fn used(&self) -> Option<Duration> {
-        let text = fs::read_to_string(self.group.join(self.file)).ok()?;
-        let number = text.lines().find_map(|line| line.strip_prefix(self.word))?;
+    fn cpu_time(&self) -> Option<Duration> {
+        let text = fs::read_to_string(self.path.join(self.file)).ok()?;
+        let number = text.lines().find_map(|line| line.strip_prefix(self.prefix))?;
         Some(Duration::from_nanos(number.trim().parse::<u64>().ok()? * self.unit))
     }
 }
 
-impl Drop for Account {
+impl Drop for Cgroup {
     fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.group);
+        let _ = fs::remove_dir(&self.path);
     }
 }
 
-/// Servers that are this program in another role.
-const OWN: [&str; 3] = ["volboot", "async-tftp", "bare"];
+/// Servers that this program itself runs, in the role `serve`.
+const BUILT_IN: [&str; 3] = ["volboot", "async-tftp", "baseline"];
 
 impl Server {
-    /// All that can be had here, serving `directory/file`.
+    /// Starts all available servers, each with `directory/file`.
     pub(crate) fn start_all(directory: &Path) -> Vec<Self> {
-        ["volboot", "dnsmasq", "tftpd-hpa", "async-tftp", "bare"]
+        ["volboot", "dnsmasq", "tftpd-hpa", "async-tftp", "baseline"]
             .into_iter()
             .enumerate()
             .filter_map(|(index, name)| {
                 let address = SocketAddr::from(([127, 0, 69, index as u8 + 1], 69));
-                let started = Self::start(name, address, directory);
-                started.inspect_err(|error| println!("{name} is left out: {error}")).ok()
+                let server = Self::start(name, address, directory);
+                server.inspect_err(|error| println!("cannot start {name}, skipped: {error}")).ok()
             })
             .collect()
     }
@@ -84,9 +84,9 @@ impl Server {
         let mut command;
         let ip = address.ip().to_string();
         match name {
-            own if OWN.contains(&own) => {
+            built_in if BUILT_IN.contains(&built_in) => {
                 command = Command::new(std::env::current_exe()?);
-                command.args(["serve", own, &address.to_string()]).arg(directory);
+                command.args(["serve", built_in, &address.to_string()]).arg(directory);
             }
             "dnsmasq" => {
                 command = Command::new("dnsmasq");
@@ -111,19 +111,19 @@ impl Server {
             }
         }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let account = Account::open(name, child.id());
-        if account.is_none() && name == "tftpd-hpa" {
-            println!("No control group can be had: the time of {name} lacks that of its children.");
+        let cgroup = Cgroup::create(name, child.id());
+        if cgroup.is_none() && name == "tftpd-hpa" {
+            println!("cannot create a control group: the time of {name} excludes its children");
         }
-        Ok(Self { name, address, child, account })
+        Ok(Self { name, address, child, cgroup })
     }
 
-    /// User and system time so far.
+    /// User and system time since the start.
     pub(crate) fn cpu(&self) -> Duration {
-        if let Some(used) = self.account.as_ref().and_then(Account::used) {
-            return used;
+        if let Some(cpu_time) = self.cgroup.as_ref().and_then(Cgroup::cpu_time) {
+            return cpu_time;
         }
-        let stat = fs::read_to_string(self.proc("stat")).expect("the server runs");
+        let stat = fs::read_to_string(self.proc_path("stat")).expect("a running server");
         let (_, fields) = stat.rsplit_once(')').expect("a command name");
         let ticks: u64 =
             fields.split_whitespace().skip(11).take(4).map(|field| field.parse().unwrap_or(0)).sum();
@@ -132,18 +132,18 @@ impl Server {
 
     /// Resident memory in bytes.
     pub(crate) fn resident(&self) -> u64 {
-        let statm = fs::read_to_string(self.proc("statm")).expect("the server runs");
+        let statm = fs::read_to_string(self.proc_path("statm")).expect("a running server");
         statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
     }
 
-    /// Open descriptors, threads and child processes.
-    pub(crate) fn things(&self) -> usize {
-        let count = |directory: &str| fs::read_dir(self.proc(directory)).map_or(0, Iterator::count);
-        let children = fs::read_to_string(self.proc(&format!("task/{}/children", self.child.id())));
+    /// Number of open descriptors, threads and child processes.
+    pub(crate) fn resource_count(&self) -> usize {
+        let count = |directory: &str| fs::read_dir(self.proc_path(directory)).map_or(0, Iterator::count);
+        let children = fs::read_to_string(self.proc_path(&format!("task/{}/children", self.child.id())));
         count("fd") + count("task") + children.map_or(0, |children| children.split_whitespace().count())
     }
 
-    fn proc(&self, file: &str) -> String {
+    fn proc_path(&self, file: &str) -> String {
         format!("/proc/{}/{file}", self.child.id())
     }
 }
@@ -155,32 +155,34 @@ impl Drop for Server {
     }
 }
 
-/// This program in the role of a server.
+/// Runs a built-in server.
 pub(crate) fn serve(name: &str, address: SocketAddr, directory: &Path) {
     let file = Bytes::from(fs::read(directory.join("file")).expect("the file to serve"));
-    if name == "bare" {
-        return bare::serve(address, &file);
+    if name == "baseline" {
+        return baseline::serve(address, &file);
     }
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         if name == "async-tftp" {
             let server = async_tftp::server::TftpServerBuilder::with_dir_ro(directory).expect("a directory");
             let server = server.bind(address).window_size_limit(16).build().await.expect("a free port");
-            return server.serve().await.expect("a server that serves");
+            return server.serve().await.expect("the server runs");
         }
-        let mut config = Config::new([address]);
+        let mut config = ServerConfig::new([address]);
         config.limits.transfers_per_client = config.limits.transfers;
-        let listener = Listener::bind(&config).expect("a free port");
-        let (events, mut told) = tokio::sync::mpsc::channel(1024);
-        tokio::spawn(async move { while told.recv().await.is_some() {} });
-        let served = listener.serve(Arc::new(One(file)), events, CancellationToken::new(), Duration::ZERO);
-        served.await.expect("a server that serves");
+        let server = TftpServer::bind(&config).expect("a free port");
+        let (events, mut receiver) = tokio::sync::mpsc::channel(1024);
+        tokio::spawn(async move { while receiver.recv().await.is_some() {} });
+        let files = Arc::new(SingleFile(file));
+        let result = server.serve(files, events, CancellationToken::new(), Duration::ZERO);
+        result.await.expect("the server runs");
     });
 }
 
-struct One(Bytes);
+/// A file source with a single file.
+struct SingleFile(Bytes);
 
-impl Files for One {
+impl FileSource for SingleFile {
     fn read(&self, request: ReadRequest<'_>) -> Option<Bytes> {
         (request.name == b"file").then(|| self.0.clone())
     }

@@ -1,8 +1,8 @@
-//! Keystone and Cinder as a person uses them: makes volumes, attaches them as somebody else would, looks at what is
-//! there, takes tokens away.
+//! A client for Keystone and Cinder: creates volumes, attaches them for other hosts, lists attachments, revokes
+//! tokens.
 //!
-//! The client lives on one thread, so that its sockets are in the lab's network. It keeps no connection: whom it was to
-//! may have been killed since.
+//! The client runs on one thread, so that all sockets are in the lab's network namespace. It keeps no connections,
+//! because a test may kill the server in between.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::await_until;
 
-/// Everybody's password.
+/// The password of all users.
 pub(crate) const PASSWORD: &str = "lab-secret";
 
 const KEYSTONE: &str = "http://127.0.0.1:5000/v3";
 const CINDER: &str = "http://127.0.0.1:8776/v3";
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// Somebody who uses the cloud.
+/// A client of the cloud.
 pub(crate) struct Client {
     http: Http,
     user: String,
@@ -36,17 +36,17 @@ struct Token {
 }
 
 impl Client {
-    /// A user in a project; logs in when it is first needed, and again when the token has been taken away.
+    /// A user in a project. Logs in on the first request, and again after a token was revoked.
     pub(crate) fn new(user: &str, project: &str) -> Result<Self> {
         let (user, project) = (user.to_owned(), project.to_owned());
         Ok(Self { http: Http::new()?, user, project, token: RefCell::default() })
     }
 
-    /// A new volume that can be attached.
+    /// Creates a volume and waits until it is available.
     pub(crate) fn create_volume(&self, kind: &str) -> Result<String> {
         let body = json!({"volume": {"size": 1, "volume_type": kind}});
-        let made = self.cinder(&Method::POST, "volumes", Some(&body))?;
-        let id = made["volume"]["id"].as_str().context("a volume without an id")?.to_owned();
+        let response = self.cinder(&Method::POST, "volumes", Some(&body))?;
+        let id = response["volume"]["id"].as_str().context("a volume without an id")?.to_owned();
         self.await_status(&id, "available")?;
         Ok(id)
     }
@@ -55,23 +55,23 @@ impl Client {
     pub(crate) fn delete_volume(&self, id: &str) -> Result<()> {
         let path = format!("volumes/{id}");
         self.cinder(&Method::DELETE, &path, None)?;
-        await_until("the volume's end", || Ok(self.cinder_answers(&Method::GET, &path, None)?.0 == 404))
+        await_until("the volume to be gone", || Ok(self.send_to_cinder(&Method::GET, &path, None)?.0 == 404))
     }
 
-    /// What Cinder says of a volume.
+    /// The status of a volume.
     pub(crate) fn status(&self, id: &str) -> Result<String> {
-        let shown = self.cinder(&Method::GET, &format!("volumes/{id}"), None)?;
-        Ok(shown["volume"]["status"].as_str().context("a volume without a status")?.to_owned())
+        let response = self.cinder(&Method::GET, &format!("volumes/{id}"), None)?;
+        Ok(response["volume"]["status"].as_str().context("a volume without a status")?.to_owned())
     }
 
-    /// Waits until a volume is in this state.
+    /// Waits until a volume has this status.
     pub(crate) fn await_status(&self, id: &str, status: &str) -> Result<()> {
         let mut last = String::new();
-        let reached = await_until(&format!("volume {id} to be {status}"), || {
+        let result = await_until(&format!("volume {id} to be {status}"), || {
             last = self.status(id)?;
             Ok(last == status)
         });
-        reached.with_context(|| format!("it is {last}"))
+        result.with_context(|| format!("its status is {last}"))
     }
 
     /// All attachments of a volume.
@@ -80,11 +80,11 @@ impl Client {
         Ok(list["attachments"].as_array().context("a list")?.clone())
     }
 
-    /// The ids of all attachments there are, of whatever volume.
+    /// The ids of the attachments of all volumes.
     pub(crate) fn all_attachments(&self) -> Result<Vec<String>> {
         let list = self.cinder(&Method::GET, "attachments", None)?;
         let ids = list["attachments"].as_array().context("a list")?.iter();
-        Ok(ids.filter_map(|one| one["id"].as_str()).map(str::to_owned).collect())
+        Ok(ids.filter_map(|attachment| attachment["id"].as_str()).map(str::to_owned).collect())
     }
 
     /// Detaches and deletes everything in the project.
@@ -96,7 +96,7 @@ impl Client {
         for volume in list["volumes"].as_array().context("a list")? {
             let id = volume["id"].as_str().context("a volume without an id")?;
             await_until("the volume to be deletable", || {
-                Ok(self.cinder_answers(&Method::DELETE, &format!("volumes/{id}"), None)?.0 != 400)
+                Ok(self.send_to_cinder(&Method::DELETE, &format!("volumes/{id}"), None)?.0 != 400)
             })?;
         }
         Ok(())
@@ -105,18 +105,18 @@ impl Client {
     /// Reserves a volume: an attachment without a connector.
     pub(crate) fn reserve(&self, volume: &str) -> Result<String> {
         let body = json!({"attachment": {"volume_uuid": volume}});
-        let made = self.cinder(&Method::POST, "attachments", Some(&body))?;
-        Ok(made["attachment"]["id"].as_str().context("an attachment without an id")?.to_owned())
+        let response = self.cinder(&Method::POST, "attachments", Some(&body))?;
+        Ok(response["attachment"]["id"].as_str().context("an attachment without an id")?.to_owned())
     }
 
-    /// Attaches what was reserved; returns how it is reached.
+    /// Exports and completes a reserved attachment; returns the connection.
     pub(crate) fn connect(&self, attachment: &str, initiator: &str) -> Result<Value> {
         let connector = json!({"initiator": initiator, "host": "another-host", "multipath": false});
         let body = json!({"attachment": {"connector": connector}});
         let path = format!("attachments/{attachment}");
-        let told = self.cinder(&Method::PUT, &path, Some(&body))?;
+        let response = self.cinder(&Method::PUT, &path, Some(&body))?;
         self.cinder(&Method::POST, &format!("{path}/action"), Some(&json!({"os-complete": {}})))?;
-        Ok(told["attachment"]["connection_info"].clone())
+        Ok(response["attachment"]["connection_info"].clone())
     }
 
     /// Deletes an attachment.
@@ -124,59 +124,59 @@ impl Client {
         self.cinder(&Method::DELETE, &format!("attachments/{attachment}"), None).map(drop)
     }
 
-    /// How many pools the scheduler has heard of (an administrator may ask).
+    /// The number of pools that the scheduler knows (needs role admin).
     pub(super) fn pools(&self) -> Result<usize> {
         let list = self.cinder(&Method::GET, "scheduler-stats/get_pools", None)?;
         Ok(list["pools"].as_array().context("a list")?.len())
     }
 
-    /// Makes all tokens of a user worthless (an administrator may), and waits until Cinder has noticed.
+    /// Revokes all tokens of a user (needs role admin), and waits until Cinder rejects them.
     pub(crate) fn revoke_tokens_of(&self, other: &Self) -> Result<()> {
         let own = self.log_in()?.text;
         let old = other.log_in()?;
-        // Cinder takes it now, and remembers for some seconds that it was good.
+        // Cinder accepts the token now, and caches this result for some seconds.
         other.cinder(&Method::GET, "volumes?limit=1", None)?;
-        let found = self.http.send(
+        let users = self.http.send(
             &Method::GET,
             &format!("{KEYSTONE}/users?name={}", other.user),
             Some(&own),
             None,
         )?;
-        let id = found.2["users"][0]["id"].as_str().context("a user without an id")?.to_owned();
+        let id = users.2["users"][0]["id"].as_str().context("a user without an id")?.to_owned();
         for enabled in [false, true] {
             let body = json!({"user": {"enabled": enabled}});
             let url = format!("{KEYSTONE}/users/{id}");
             let (status, ..) = self.http.send(&Method::PATCH, &url, Some(&own), Some(&body))?;
-            ensure!(status == 200, "the user could not be changed: {status}");
+            ensure!(status == 200, "cannot change the user: {status}");
         }
         let url = format!("{CINDER}/{}/volumes?limit=1", old.project);
-        await_until("Cinder to refuse the old token", || {
+        await_until("Cinder to reject the old token", || {
             Ok(self.http.send(&Method::GET, &url, Some(&old.text), None)?.0 == 401)
         })
     }
 
     fn cinder(&self, method: &Method, path: &str, body: Option<&Value>) -> Result<Value> {
-        let (status, answer) = self.cinder_answers(method, path, body)?;
+        let (status, response) = self.send_to_cinder(method, path, body)?;
         if !(200..300).contains(&status) {
-            bail!("{method} {path} was answered {status}: {answer}");
+            bail!("{method} {path} failed with {status}: {response}");
         }
-        Ok(answer)
+        Ok(response)
     }
 
-    fn cinder_answers(&self, method: &Method, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
-        let mut first = true;
+    fn send_to_cinder(&self, method: &Method, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
+        let mut is_first = true;
         loop {
-            let kept = self.token.borrow().clone();
-            let token = match kept {
+            let cached = self.token.borrow().clone();
+            let token = match cached {
                 Some(token) => token,
                 None => self.log_in()?,
             };
             let url = format!("{CINDER}/{}/{path}", token.project);
-            let (status, _, answer) = self.http.send(method, &url, Some(&token.text), body)?;
-            if status != 401 || !first {
-                return Ok((status, answer));
+            let (status, _, response) = self.http.send(method, &url, Some(&token.text), body)?;
+            if status != 401 || !is_first {
+                return Ok((status, response));
             }
-            first = false;
+            is_first = false;
             self.token.take();
         }
     }
@@ -189,16 +189,16 @@ impl Client {
             "scope": {"project": {"name": self.project, "domain": domain}},
         }});
         let url = format!("{KEYSTONE}/auth/tokens");
-        let (status, token, answer) = self.http.send(&Method::POST, &url, None, Some(&body))?;
-        ensure!(status == 201, "{} could not log in: {status} {answer}", self.user);
-        let project = answer["token"]["project"]["id"].as_str().context("a token without a project")?;
+        let (status, token, response) = self.http.send(&Method::POST, &url, None, Some(&body))?;
+        ensure!(status == 201, "{} could not log in: {status} {response}", self.user);
+        let project = response["token"]["project"]["id"].as_str().context("a token without a project")?;
         let token = Token { text: token.context("no token")?, project: project.to_owned() };
         self.token.replace(Some(token.clone()));
         Ok(token)
     }
 }
 
-/// What speaks HTTP and JSON, in the lab's network.
+/// An HTTP client for JSON in the lab's network.
 pub(super) struct Http {
     runtime: Runtime,
     client: reqwest::Client,
@@ -213,12 +213,12 @@ impl Http {
         Ok(Self { runtime, client })
     }
 
-    /// Whether anything answers at this address.
+    /// Succeeds if a server responds at this URL.
     pub(super) fn get(&self, url: &str) -> Result<()> {
         self.send(&Method::GET, url, None, None).map(drop)
     }
 
-    /// Status, the token in the head if there is one, and the body if it is JSON.
+    /// Returns the status, the token header if present, and the body, parsed if it is JSON.
     fn send(
         &self,
         method: &Method,

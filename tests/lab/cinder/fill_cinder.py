@@ -1,9 +1,9 @@
-"""Fills a new data base of Cinder with volume types; they only name the back ends of its configuration."""
+"""Fills a new Cinder database with volume types, which name the back ends of the configuration."""
 
 import sys
 
 from cinder import context, objects
-from cinder.common import config  # noqa: F401  (it says what the configuration may hold)
+from cinder.common import config  # noqa: F401  (registers the configuration options)
 from cinder.volume import volume_types
 from oslo_config import cfg
 

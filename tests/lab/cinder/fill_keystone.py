@@ -1,6 +1,6 @@
-"""Fills a new data base of Keystone: users, their roles, the catalogue, an application credential.
+"""Fills a new Keystone database: users, roles, the catalogue, an application credential.
 
-By Keystone's own API, but without a server: the application is called in this process.
+Uses Keystone's API without a server: the WSGI application runs in this process.
 """
 
 from keystone.wsgi.api import application
@@ -10,13 +10,13 @@ PASSWORD = "lab-secret"
 KEYSTONE = "http://127.0.0.1:5000/v3"
 CINDER = "http://127.0.0.1:8776/v3"
 
-# User, project or None for the whole system, role.
+# User, project (None: system scope), role.
 ROLES = [
     ("cinder", "service", "admin"),
     ("cinder", "service", "service"),
-    # volboot itself: a plain member of the project whose volumes machines boot from.
+    # volboot itself: a member of the project that owns the boot volumes.
     ("volboot", "boot", "member"),
-    # People who use volboot's API.
+    # Users of volboot's API.
     ("owner", "service", "admin"),
     ("worker", "service", "member"),
     ("viewer", "service", "reader"),
@@ -59,7 +59,7 @@ for user, project, role in ROLES:
     scope = f"projects/{projects[project]}" if project else "system"
     call("PUT", f"{scope}/users/{users[user]}/roles/{roles[role]}", token=admin)
 
-# Both kinds of URL that Cinder has in catalogues.
+# Both forms of Cinder URLs in catalogues.
 for kind, url in (("volumev3", f"{CINDER}/$(project_id)s"), ("block-storage", CINDER)):
     service = create("service", type=kind, name=kind)
     for interface in ("public", "internal"):

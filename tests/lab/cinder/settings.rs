@@ -1,4 +1,4 @@
-//! What the cloud's services are started with: programs, files, and what they are told.
+//! The programs, files and environment of the cloud's services.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -10,44 +10,44 @@ use anyhow::{Context, Result, ensure};
 
 use super::Service;
 
-/// How many back ends `cinder.conf` has.
+/// The number of back ends in `cinder.conf`.
 pub(super) const BACK_ENDS: usize = 3;
 
-/// What `tests/lab/cinder/install` has made: where this test was built, so that it is the checkout's own. (The demo,
-/// which has no use for it, is no test and is not told where that is.)
+/// The result of `tests/lab/cinder/install`, beside this test's build directory, hence private to the checkout. (The
+/// demo does not need it. Cargo does not set the directory for the demo, which is not a test.)
 pub(super) fn environment() -> PathBuf {
     PathBuf::from(option_env!("CARGO_TARGET_TMPDIR").unwrap_or("target/tmp")).join("../cinder")
 }
 
-/// Copies the filled data bases and makes the folders.
+/// Copies the filled databases and creates the directories.
 pub(super) fn lay_out(home: &Path) -> Result<()> {
-    let filled = environment().join("home");
+    let source = environment().join("home");
     ensure!(
-        filled.join("made-from").exists(),
-        "run tests/lab/cinder/install first: {} is not there",
-        filled.display()
+        source.join("made-from").exists(),
+        "run tests/lab/cinder/install first: {} is missing",
+        source.display()
     );
     for folder in ["volumes", "targets", "locks", "rabbit", "token-keys", "credential-keys"] {
         let path = home.join(folder);
         fs::create_dir_all(&path)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o700))?;
         if folder.ends_with("-keys") {
-            for key in fs::read_dir(filled.join(folder))? {
+            for key in fs::read_dir(source.join(folder))? {
                 let key = key?;
                 fs::copy(key.path(), path.join(key.file_name()))?;
             }
         }
     }
     for database in ["keystone.sqlite", "cinder.sqlite"] {
-        fs::copy(filled.join(database), home.join(database))?;
+        fs::copy(source.join(database), home.join(database))?;
     }
     Ok(())
 }
 
-/// Writes the files that the services read when they start.
+/// Writes the configuration files of the services.
 pub(super) fn write_settings(home: &Path, portals: [Ipv4Addr; 2]) -> Result<()> {
     let environment = environment();
-    let environment = environment.canonicalize().context("it was there a moment ago")?;
+    let environment = environment.canonicalize().context("the environment has just disappeared")?;
     let write = |name: &str, text: &str| {
         let text = text
             .replace("@HOME@", &home.display().to_string())
@@ -65,13 +65,13 @@ pub(super) fn write_settings(home: &Path, portals: [Ipv4Addr; 2]) -> Result<()> 
     Ok(())
 }
 
-/// A service's name and how it is started.
+/// The name and the command line of a service.
 pub(super) fn program(home: &Path, service: Service) -> (&'static str, Command) {
     let programs = environment().join("bin");
     let (name, mut command) = match service {
         Service::RabbitMq => ("RabbitMQ", rabbitmq(home)),
         Service::Keystone => {
-            // Keystone would read arguments as its own.
+            // As an environment variable, because Keystone would parse arguments.
             let mut command = Command::new(programs.join("gunicorn"));
             command.env("GUNICORN_CMD_ARGS", format!("--config {}", home.join("gunicorn.py").display()));
             command.env("OS_KEYSTONE_CONFIG_DIR", home).env("OS_KEYSTONE_CONFIG_FILES", "keystone.conf");
@@ -81,7 +81,7 @@ pub(super) fn program(home: &Path, service: Service) -> (&'static str, Command) 
         Service::CinderScheduler => ("cinder-scheduler", cinder(&programs.join("cinder-scheduler"), home)),
         Service::CinderVolume => ("cinder-volume", cinder(&programs.join("cinder-volume"), home)),
     };
-    // Whoever runs the tests may sit behind a proxy.
+    // The environment may set an HTTP proxy.
     command.current_dir(home).env("HOME", home).env("no_proxy", "*").env("PYTHONWARNINGS", "ignore");
     (name, command)
 }
@@ -106,7 +106,7 @@ fn rabbitmq(home: &Path) -> Command {
         .env("RABBITMQ_MNESIA_BASE", home.join("rabbit"))
         .env("RABBITMQ_LOG_BASE", home.join("rabbit"))
         .env("RABBITMQ_LOGS", "-")
-        // One core is enough for it, and it is not to spin on that while it waits.
+        // One core is enough, without busy waiting.
         .env("RABBITMQ_SERVER_ERL_ARGS", "+S 1:1 +sbwt none");
     command
 }

@@ -1,4 +1,4 @@
-//! Errors: Ironic's form everywhere, and never the server's fault for what a client did.
+//! Error responses: always in Ironic's form, and a client's error is never a 5xx.
 
 use axum::body::Body;
 use serde_json::{Value, json};
@@ -6,15 +6,15 @@ use serde_json::{Value, json};
 use super::Api;
 
 #[tokio::test]
-async fn routing_answers_in_the_same_form() {
+async fn routing_errors_have_ironics_form() {
     let api = Api::new();
-    assert_eq!(api.get("/v1/nowhere").await.fault(404), "The resource could not be found.");
-    assert_eq!(api.delete("/").await.fault(405), "The method is not allowed for this resource.");
+    assert_eq!(api.get("/v1/nowhere").await.expect_fault(404), "The resource could not be found.");
+    assert_eq!(api.delete("/").await.expect_fault(405), "The method is not allowed for this resource.");
     assert_eq!(api.delete("/v1/nodes").await.status, 405);
 }
 
 #[tokio::test]
-async fn a_body_that_makes_no_sense_is_the_clients_fault() {
+async fn invalid_bodies_are_client_errors() {
     let api = Api::new();
     let long = format!("{{\"driver\": \"{}\"}}", "x".repeat(1 << 20));
     let deep = format!(
@@ -35,16 +35,16 @@ async fn a_body_that_makes_no_sense_is_the_clients_fault() {
         (&"[".repeat(100_000), 400),
     ] {
         let headers = [("x-openstack-ironic-api-version", "1.33")];
-        let answer = api.raw("POST", "/v1/nodes", &headers, Body::from(body.to_owned())).await;
-        assert!(!answer.fault(status).is_empty(), "{body:.30}");
+        let response = api.send_raw("POST", "/v1/nodes", &headers, Body::from(body.to_owned())).await;
+        assert!(!response.expect_fault(status).is_empty(), "{body:.30}");
     }
     let headers = [("x-openstack-ironic-api-version", "1.33")];
-    let answer = api.raw("POST", "/v1/nodes", &headers, Body::from(&b"\xff{}"[..])).await;
-    answer.fault(400);
+    let response = api.send_raw("POST", "/v1/nodes", &headers, Body::from(&b"\xff{}"[..])).await;
+    response.expect_fault(400);
 }
 
 #[tokio::test]
-async fn addresses_that_make_no_sense_are_the_clients_fault() {
+async fn invalid_urls_are_client_errors() {
     let api = Api::new();
     for path in [
         "/v1/nodes/%ff",
@@ -55,33 +55,33 @@ async fn addresses_that_make_no_sense_are_the_clients_fault() {
         "/v1/nodes?limit=0",
         "/v1/nodes?limit=-5",
         "/v1/nodes?limit=many",
-        "/v1/nodes?marker=nobody",
+        "/v1/nodes?marker=missing",
         "/v1/nodes?sort_key=extra",
-        "/v1/nodes?sort_key=nothing",
+        "/v1/nodes?sort_key=unknown",
         "/v1/nodes?sort_dir=up",
         "/v1/nodes?maintenance=perhaps",
         "/v1/nodes?provision_state=lost",
-        "/v1/nodes?fields=uuid,nothing",
-        "/v1/nodes?nothing=1",
+        "/v1/nodes?fields=uuid,unknown",
+        "/v1/nodes?unknown=1",
         "/v1/nodes?limit=1&limit=2",
         "/v1/nodes?detail=True",
         "/v1/nodes?instance_uuid=%ff",
         "/v1/volume/targets?detail=True&fields=uuid",
-        "/v1/ports?address=nothing",
+        "/v1/ports?address=unknown",
     ] {
         assert_eq!(api.get(path).await.status, 400, "{path}");
     }
-    let nobody = "00000000-0000-0000-0000-000000000001";
+    let missing = "00000000-0000-0000-0000-000000000001";
     for path in ["nodes", "ports", "volume/connectors", "volume/targets"] {
-        assert_eq!(api.get(&format!("/v1/{path}?marker={nobody}")).await.status, 404, "{path}");
-        assert_eq!(api.get(&format!("/v1/{path}/{nobody}")).await.status, 404, "{path}");
+        assert_eq!(api.get(&format!("/v1/{path}?marker={missing}")).await.status, 404, "{path}");
+        assert_eq!(api.get(&format!("/v1/{path}/{missing}")).await.status, 404, "{path}");
     }
 }
 
 #[tokio::test]
-async fn messages_are_ironics_where_clients_look_for_them() {
+async fn error_messages_match_ironics() {
     let api = Api::new();
-    let node = api.node(json!({"name": "n"})).await;
+    let node = api.create_node(json!({"name": "n"})).await;
     let missing = "00000000-0000-0000-0000-000000000001";
     let create = |more: Value| {
         let mut body = json!({"driver": "fake-hardware"});
@@ -90,8 +90,8 @@ async fn messages_are_ironics_where_clients_look_for_them() {
         }
         api.post("/v1/nodes", body)
     };
-    for (answer, status, expected) in [
-        (api.get("/v1/nodes/nobody").await, 404, "Node nobody could not be found.".to_owned()),
+    for (response, status, expected) in [
+        (api.get("/v1/nodes/missing").await, 404, "Node missing could not be found.".to_owned()),
         (api.get(&format!("/v1/ports/{missing}")).await, 404, format!("Port {missing} could not be found.")),
         (
             api.get(&format!("/v1/volume/targets/{missing}")).await,
@@ -102,9 +102,9 @@ async fn messages_are_ironics_where_clients_look_for_them() {
         (create(json!({"uuid": node})).await, 409, format!("A node with UUID {node} already exists.")),
         (create(json!({"name": "a b"})).await, 400, "Cannot create node with invalid name 'a b'".into()),
         (
-            create(json!({"nothing": 1})).await,
+            create(json!({"unknown": 1})).await,
             400,
-            "Schema error for node: Additional properties are not allowed ('nothing' was unexpected)".into(),
+            "Schema error for node: Additional properties are not allowed ('unknown' was unexpected)".into(),
         ),
         (create(json!({"name": 1})).await, 400, "Schema error for node: 1 is not of type 'string', 'null'".into()),
         (api.post("/v1/nodes", json!({})).await, 400, "Schema error for node: 'driver' is a required property".into()),
@@ -122,6 +122,6 @@ async fn messages_are_ironics_where_clients_look_for_them() {
         ),
         (create(json!({"owner": "me"})).await, 406, "Request not acceptable.".into()),
     ] {
-        assert_eq!(answer.fault(status), expected);
+        assert_eq!(response.expect_fault(status), expected);
     }
 }

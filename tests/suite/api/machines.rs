@@ -1,4 +1,4 @@
-//! What volboot tells of machines beyond Ironic's API: lists, timelines, previews, what is followed and counted.
+//! volboot's extensions: machines, timelines, previews, events, metrics, appliance status and enrollment.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -11,20 +11,20 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use volboot::model::Mac;
-use volboot::telemetry::{Answered, Event, What};
-use volboot::timeline::{Key, Timeline};
+use volboot::telemetry::{BootRequestEvent, Event, EventKind};
+use volboot::timeline::{MachineId, Timeline};
 
 use super::Api;
 
-/// How long anything here may take before it has failed.
+/// The time limit of each wait.
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn mac(last: u8) -> Mac {
     Mac::new([0x52, 0x54, 0, 0, 0, last])
 }
 
-fn asked(outcome: &'static str, reason: Option<&str>, node: Option<&str>) -> What {
-    What::Answered(Box::new(Answered {
+fn boot_request(outcome: &'static str, reason: Option<&str>, node: Option<&str>) -> EventKind {
+    EventKind::BootRequest(Box::new(BootRequestEvent {
         attempt: 1,
         tries: 10,
         macs: Vec::new(),
@@ -34,41 +34,41 @@ fn asked(outcome: &'static str, reason: Option<&str>, node: Option<&str>) -> Wha
         node: node.map(|uuid| uuid.parse().expect("a UUID")),
         name: node.map(|_| "web-1".into()),
         journey: None,
-        resolved: Vec::new(),
+        resolutions: Vec::new(),
         hooks: Vec::new(),
         outcome: outcome.into(),
         reason: reason.map(str::to_owned),
-        micros: 10,
+        duration_us: 10,
     }))
 }
 
-/// Tells of something, and waits until it is known.
-async fn tell(timeline: &Timeline, last: u8, what: What) {
+/// Records an event and waits until the timeline has processed it.
+async fn record_event(timeline: &Timeline, last: u8, kind: EventKind) {
     let address: IpAddr = [192, 0, 2, last].into();
-    timeline.tell(Event::new(Timestamp::now(), Some(mac(last)), Some(address), what));
+    timeline.record(Event::new(Timestamp::now(), Some(mac(last)), Some(address), kind));
     let deadline = Instant::now() + LIMIT;
-    while timeline.queue() > 0 || timeline.machine(Key::Mac(mac(last))).is_none() {
-        assert!(Instant::now() < deadline, "it is known");
+    while timeline.queued_events() > 0 || timeline.machine(MachineId::Mac(mac(last))).is_none() {
+        assert!(Instant::now() < deadline, "the timeline has not processed the event");
         tokio::task::yield_now().await;
     }
 }
 
-fn api() -> (Api, Timeline) {
-    // Events are read from a file. This one stays open for as long as it is needed, whatever becomes of its name.
-    let place = tempfile::tempdir().expect("a directory");
+fn api_with_timeline() -> (Api, Timeline) {
+    // Events are read from a file. The timeline keeps the file open after the directory is deleted.
+    let directory = tempfile::tempdir().expect("a directory");
     let mut timeline = None;
     let api = Api::with(|state| {
-        state.watch.timeline =
-            Timeline::open(Some(&place.path().join("history.redb")), state.watch.metrics.clone());
-        timeline = Some(state.watch.timeline.clone());
+        state.monitoring.timeline =
+            Timeline::open(Some(&directory.path().join("history.redb")), state.monitoring.metrics.clone());
+        timeline = Some(state.monitoring.timeline.clone());
     });
-    (api, timeline.expect("is there"))
+    (api, timeline.expect("the state was configured"))
 }
 
-/// A node that can boot, with the address that ends with 1.
-async fn enrolled(api: &Api) -> String {
+/// Creates a bootable node with the MAC address `mac(1)`.
+async fn create_bootable_node(api: &Api) -> String {
     let node = api
-        .node(json!({
+        .create_node(json!({
             "name": "web-1", "storage_interface": "external", "properties": {"capabilities": "iscsi_boot:True"},
         }))
         .await;
@@ -90,20 +90,21 @@ async fn enrolled(api: &Api) -> String {
 }
 
 #[tokio::test]
-async fn machines_are_listed_with_their_verdicts_and_found_by_what_is_known_of_them() {
-    let (api, timeline) = api();
-    let node = enrolled(&api).await;
-    tell(&timeline, 1, asked("boot", None, Some(&node))).await;
-    tell(&timeline, 2, asked("unknown", Some("no node has a port with the address X"), None)).await;
+async fn machines_are_listed_with_verdicts_and_filters() {
+    let (api, timeline) = api_with_timeline();
+    let node = create_bootable_node(&api).await;
+    record_event(&timeline, 1, boot_request("boot", None, Some(&node))).await;
+    record_event(&timeline, 2, boot_request("unknown", Some("no node has a port with the address X"), None))
+        .await;
     let list = api.get("/v1/machines").await.expect(200);
     let listed = list["machines"].as_array().expect("a list");
-    let ids: Vec<_> = listed.iter().map(|machine| machine["id"].as_str().expect("a text")).collect();
+    let ids: Vec<_> = listed.iter().map(|machine| machine["id"].as_str().expect("a string")).collect();
     assert_eq!(ids, ["52:54:00:00:00:02", "52:54:00:00:00:01"]);
     assert_eq!(
         listed[0]["verdict"],
         json!({
-            "state": "unknown", "advice": "Enrol it: `volboot enroll`.",
-            "text": "stopped at its question, because no node has a port with the address X",
+            "state": "unknown", "advice": "Enroll the machine with `volboot enroll`.",
+            "text": "unknown machine: no node has a port with the address X",
         })
     );
     assert_eq!((&listed[1]["name"], &listed[1]["node"]), (&json!("web-1"), &json!(node)));
@@ -117,95 +118,93 @@ async fn machines_are_listed_with_their_verdicts_and_found_by_what_is_known_of_t
         ("after=52:54:00:00:00:02", vec!["52:54:00:00:00:01"]),
     ] {
         let page = api.get(&format!("/v1/machines?{query}")).await.expect(200);
-        let found = page["machines"].as_array().expect("a list").iter();
-        let found: Vec<_> = found.map(|machine| machine["id"].as_str().expect("a text")).collect();
-        assert_eq!(found, expected, "{query}");
+        let ids = page["machines"].as_array().expect("a list").iter();
+        let ids: Vec<_> = ids.map(|machine| machine["id"].as_str().expect("a string")).collect();
+        assert_eq!(ids, expected, "{query}");
         let next = json!("http://boot.example:6385/v1/machines?limit=1&after=52:54:00:00:00:02");
         assert_eq!(page.get("next"), (query == "limit=1").then_some(&next), "{query}");
     }
-    for nonsense in ["state=lost", "limit=0", "after=web-1", "x=1"] {
-        api.get(&format!("/v1/machines?{nonsense}")).await.fault(400);
+    for invalid in ["state=lost", "limit=0", "after=web-1", "x=1"] {
+        api.get(&format!("/v1/machines?{invalid}")).await.expect_fault(400);
     }
-    api.get("/v1/machines?after=52:54:00:00:00:09").await.fault(404);
-    api.get("/v1/machines/52:54:00:00:00:09").await.fault(404);
-    api.get("/v1/machines/nonsense").await.fault(400);
+    api.get("/v1/machines?after=52:54:00:00:00:09").await.expect_fault(404);
+    api.get("/v1/machines/52:54:00:00:00:09").await.expect_fault(404);
+    api.get("/v1/machines/invalid").await.expect_fault(400);
 }
 
 #[tokio::test]
-async fn a_timeline_is_told_of_a_machine_and_of_a_node() {
-    let (api, timeline) = api();
-    let node = enrolled(&api).await;
-    tell(&timeline, 1, asked("boot", None, Some(&node))).await;
-    tell(&timeline, 1, What::Reported { step: Some("hooked".into()), rc: None, attempt: 1 }).await;
+async fn machines_and_nodes_have_a_timeline() {
+    let (api, timeline) = api_with_timeline();
+    let node = create_bootable_node(&api).await;
+    record_event(&timeline, 1, boot_request("boot", None, Some(&node))).await;
+    record_event(&timeline, 1, EventKind::BootReport { step: Some("hooked".into()), rc: None, attempt: 1 })
+        .await;
     let machine = api.get("/v1/machines/52-54-00-00-00-01").await.expect(200);
     let history = api.get("/v1/nodes/web-1/boot-history").await.expect(200);
     assert_eq!(machine["timeline"], history["timeline"]);
-    let texts = |told: &Value| -> Vec<String> {
-        let entries = told.as_array().expect("a list").iter();
-        entries.map(|entry| entry["text"].as_str().expect("a text").to_owned()).collect()
+    let texts = |timeline: &Value| -> Vec<String> {
+        let entries = timeline.as_array().expect("a list").iter();
+        entries.map(|entry| entry["text"].as_str().expect("a string").to_owned()).collect()
     };
     assert_eq!(
         texts(&history["timeline"]),
-        [
-            "asked for its script (UEFI), try 1; it was sent",
-            "hooked its volumes: it has logged in and found its disks"
-        ]
+        ["boot request (UEFI), try 1; boot script sent", "volumes hooked: login succeeded, disks found"]
     );
     assert_eq!(history["verdict"]["state"], "hooked");
     assert_eq!(history["machines"][0]["id"], "52:54:00:00:00:01");
-    // A node that never booted has a history, too.
-    api.node(json!({"name": "web-2"})).await;
-    let nothing = api.get("/v1/nodes/web-2/boot-history").await.expect(200);
-    assert_eq!((&nothing["verdict"], &nothing["timeline"]), (&Value::Null, &json!([])));
-    api.get("/v1/nodes/web-3/boot-history").await.fault(404);
+    // A node without boots has an empty history.
+    api.create_node(json!({"name": "web-2"})).await;
+    let without_port = api.get("/v1/nodes/web-2/boot-history").await.expect(200);
+    assert_eq!((&without_port["verdict"], &without_port["timeline"]), (&Value::Null, &json!([])));
+    api.get("/v1/nodes/web-3/boot-history").await.expect_fault(404);
 }
 
 #[tokio::test]
-async fn a_preview_is_what_the_machine_would_get_without_the_secrets() {
-    let (api, timeline) = api();
-    let node = enrolled(&api).await;
+async fn a_preview_is_the_boot_script_with_masked_secrets() {
+    let (api, timeline) = api_with_timeline();
+    let node = create_bootable_node(&api).await;
     let preview = api.get("/v1/nodes/web-1/boot-preview").await.expect(200);
     assert_eq!((&preview["outcome"], &preview["reason"]), (&json!("boot"), &Value::Null));
-    let script = preview["script"].as_str().expect("a text");
+    let script = preview["script"].as_str().expect("a string");
     assert!(
         script.contains("set password:hex ******\n") && script.contains("sanhook --drive 0x80"),
         "{script}"
     );
     assert!(!script.contains("68:75:6e:74:65:72:32"), "{script}");
-    assert_eq!(preview["asked_as"], json!({"macs": ["52:54:00:00:00:01"], "platform": null}));
-    // As the firmware that it was seen with.
-    tell(&timeline, 1, asked("boot", None, Some(&node))).await;
+    assert_eq!(preview["requester"], json!({"macs": ["52:54:00:00:00:01"], "platform": null}));
+    // The platform is that of the machine's last boot.
+    record_event(&timeline, 1, boot_request("boot", None, Some(&node))).await;
     let preview = api.get("/v1/nodes/web-1/boot-preview").await.expect(200);
-    assert_eq!(preview["asked_as"]["platform"], "efi");
+    assert_eq!(preview["requester"]["platform"], "efi");
     let preview = api.get("/v1/nodes/web-1/boot-preview?platform=pcbios").await.expect(200);
-    assert_eq!(preview["asked_as"]["platform"], "pcbios");
-    api.get("/v1/nodes/web-1/boot-preview?platform=riscv").await.fault(400);
-    // Nobody has booted by that.
-    assert_eq!(timeline.events_blocking(Key::Mac(mac(1))).len(), 1);
+    assert_eq!(preview["requester"]["platform"], "pcbios");
+    api.get("/v1/nodes/web-1/boot-preview?platform=riscv").await.expect_fault(400);
+    // Previews record no events.
+    assert_eq!(timeline.events_blocking(MachineId::Mac(mac(1))).len(), 1);
     api.put("/v1/nodes/web-1/maintenance", json!({"reason": "disks"})).await.expect(202);
     let preview = api.get("/v1/nodes/web-1/boot-preview").await.expect(200);
     assert_eq!(
         (&preview["outcome"], &preview["reason"]),
-        (&json!("refuse"), &json!("node web-1 is in maintenance: disks"))
+        (&json!("refused"), &json!("node web-1: maintenance is set (disks)"))
     );
-    api.node(json!({"name": "web-2"})).await;
-    let nothing = api.get("/v1/nodes/web-2/boot-preview").await.expect(200);
-    assert_eq!((&nothing["outcome"], &nothing["script"]), (&json!("unknown"), &Value::Null));
+    api.create_node(json!({"name": "web-2"})).await;
+    let without_port = api.get("/v1/nodes/web-2/boot-preview").await.expect(200);
+    assert_eq!((&without_port["outcome"], &without_port["script"]), (&json!("unknown"), &Value::Null));
 }
 
 #[tokio::test]
-async fn what_happens_is_told_while_it_happens_until_the_end() {
-    let mut watch = None;
+async fn events_are_streamed_until_shutdown() {
+    let mut monitoring = None;
     let api = Api::with(|state| {
-        state.watch.stop = CancellationToken::new();
-        watch = Some(state.watch.clone());
+        state.monitoring.stop = CancellationToken::new();
+        monitoring = Some(state.monitoring.clone());
     });
-    let watch = watch.expect("is there");
+    let monitoring = monitoring.expect("the state was configured");
     let request = Request::get("/v1/events?machine=52:54:00:00:00:01").header("host", "boot.example:6385");
     let request = request.body(Body::empty()).expect("a request");
-    let answer = api.router.clone().oneshot(request).await.expect("an answer");
-    assert_eq!(answer.headers()["content-type"], "text/event-stream");
-    let mut body = answer.into_body();
+    let response = api.router.clone().oneshot(request).await.expect("a response");
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut body = response.into_body();
     let mut next = async || {
         let frame = tokio::time::timeout(LIMIT, body.frame()).await.expect("in time");
         frame.map(|frame| {
@@ -213,40 +212,43 @@ async fn what_happens_is_told_while_it_happens_until_the_end() {
         })
     };
     assert_eq!(next().await.as_deref(), Some("retry: 2000\n\n"));
-    tell(&watch.timeline, 2, asked("unknown", Some("nobody knows it"), None)).await;
-    tell(&watch.timeline, 1, asked("wait", Some("Cinder is away"), None)).await;
+    record_event(&monitoring.timeline, 2, boot_request("unknown", Some("no node matches"), None)).await;
+    record_event(&monitoring.timeline, 1, boot_request("wait", Some("Cinder is away"), None)).await;
     let message = next().await.expect("a message");
     let data = message.strip_prefix("data: ").and_then(|data| data.strip_suffix("\n\n")).expect("data");
-    let told: Value = serde_json::from_str(data).expect("JSON");
-    assert_eq!(told["machine"]["id"], "52:54:00:00:00:01");
-    assert_eq!(told["machine"]["verdict"]["text"], "waits, because Cinder is away");
-    assert_eq!(told["event"]["text"], "asked for its script (UEFI), try 1; it has to wait: Cinder is away");
-    watch.stop.cancel();
+    let update: Value = serde_json::from_str(data).expect("JSON");
+    assert_eq!(update["machine"]["id"], "52:54:00:00:00:01");
+    assert_eq!(update["machine"]["verdict"]["text"], "waiting: Cinder is away");
+    assert_eq!(update["event"]["text"], "boot request (UEFI), try 1; must wait: Cinder is away");
+    monitoring.stop.cancel();
     assert_eq!(next().await, None);
 }
 
 #[tokio::test]
-async fn no_more_may_follow_than_there_is_room_for() {
-    let (api, timeline) = api();
-    let followers: Vec<_> = (0..64).map(|_| timeline.follow()).collect();
-    api.get("/v1/events").await.fault(503);
-    drop(followers);
+async fn the_number_of_subscribers_is_limited() {
+    let (api, timeline) = api_with_timeline();
+    let subscribers: Vec<_> = (0..64).map(|_| timeline.subscribe()).collect();
+    api.get("/v1/events").await.expect_fault(503);
+    drop(subscribers);
 }
 
 #[tokio::test]
-async fn what_is_counted_is_told_and_so_is_how_volboot_is() {
-    let (api, timeline) = api();
-    tell(&timeline, 2, asked("unknown", Some("nobody knows it"), None)).await;
+async fn metrics_and_appliance_status_are_served() {
+    let (api, timeline) = api_with_timeline();
+    record_event(&timeline, 2, boot_request("unknown", Some("no node matches"), None)).await;
     let text = api.get("/v1/metrics").await.expect(200);
-    let text = text.as_str().expect("a text");
+    let text = text.as_str().expect("a string");
     for line in [
         "volboot_boot_requests_total{outcome=\"unknown\"} 1",
         "volboot_machines{state=\"unknown\"} 1",
         "volboot_store_up 1",
     ] {
-        assert!(text.lines().any(|told| told == line), "{line} is not in\n{text}");
+        assert!(text.lines().any(|actual| actual == line), "{line} is not in\n{text}");
     }
-    assert_eq!(api.get("/metrics").await.expect(200).as_str().expect("a text").lines().last(), Some("# EOF"));
+    assert_eq!(
+        api.get("/metrics").await.expect(200).as_str().expect("a string").lines().last(),
+        Some("# EOF")
+    );
     let appliance = api.get("/v1/appliance").await.expect(200);
     assert_eq!(appliance["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(appliance["cinder"], "not configured");
@@ -254,23 +256,23 @@ async fn what_is_counted_is_told_and_so_is_how_volboot_is() {
 }
 
 #[tokio::test]
-async fn a_node_is_enrolled_whole_or_not_at_all() {
-    let (api, _timeline) = api();
+async fn enrollment_is_atomic() {
+    let (api, _timeline) = api_with_timeline();
     let body = json!({
         "name": "web-1", "mac": "52-54-00-00-00-01", "iqn": "iqn.2017-08.org.openstack.web-1",
         "target": "iscsi:192.0.2.9::3260:1:iqn.2010-10.org.openstack:root",
         "auth_username": "user", "auth_password": "hunter2",
     });
-    let made = api.post("/v1/enrollments", body.clone()).await;
-    let location = made.header("location").to_owned();
-    let made = made.expect(201);
-    let uuid = made["node"]["uuid"].as_str().expect("a UUID");
+    let created = api.post("/v1/enrollments", body.clone()).await;
+    let location = created.header("location").to_owned();
+    let created = created.expect(201);
+    let uuid = created["node"]["uuid"].as_str().expect("a UUID");
     assert_eq!(location, format!("http://boot.example:6385/v1/nodes/{uuid}"));
-    assert_eq!(made["target"]["properties"]["auth_password"], "******");
+    assert_eq!(created["target"]["properties"]["auth_password"], "******");
     let preview = api.get("/v1/nodes/web-1/boot-preview").await.expect(200);
     assert_eq!(preview["outcome"], "boot", "{preview}");
-    // It is as if it had been made by Ironic's own requests.
-    assert_eq!(api.get("/v1/nodes/web-1").await.expect(200), made["node"]);
+    // The records are the same as from Ironic's own requests.
+    assert_eq!(api.get("/v1/nodes/web-1").await.expect(200), created["node"]);
     assert_eq!(api.get("/v1/ports").await.expect(200)["ports"].as_array().map(Vec::len), Some(1));
 
     let with = |name: &str, value: Value| {
@@ -279,12 +281,12 @@ async fn a_node_is_enrolled_whole_or_not_at_all() {
         body
     };
     let other = with("name", json!("web-2"));
-    let fault = api.post("/v1/enrollments", other.clone()).await.fault(409);
+    let fault = api.post("/v1/enrollments", other.clone()).await.expect_fault(409);
     assert_eq!(fault, "A port with MAC address 52:54:00:00:00:01 already exists.");
     for (name, value) in [
-        ("mac", json!("nonsense")),
-        ("iqn", json!("nonsense")),
-        ("target", json!("iscsi:nonsense")),
+        ("mac", json!("invalid")),
+        ("iqn", json!("invalid")),
+        ("target", json!("iscsi:invalid")),
         ("target", Value::Null),
         ("volume", json!("7f0e5a3c-0000-0000-0000-000000000001")),
         ("auth_password", Value::Null),
@@ -292,10 +294,10 @@ async fn a_node_is_enrolled_whole_or_not_at_all() {
         ("name", json!("a b")),
         ("colour", json!("red")),
     ] {
-        api.post("/v1/enrollments", with(name, value)).await.fault(400);
+        api.post("/v1/enrollments", with(name, value)).await.expect_fault(400);
     }
     let nodes = api.get("/v1/nodes").await.expect(200);
-    assert_eq!(nodes["nodes"].as_array().map(Vec::len), Some(1), "nothing is left of what was refused");
+    assert_eq!(nodes["nodes"].as_array().map(Vec::len), Some(1), "rejected enrollments leave no records");
     let mut cinder = with("mac", json!("52:54:00:00:00:02"));
     cinder["name"] = "web-2".into();
     cinder["iqn"] = "iqn.2017-08.org.openstack.web-2".into();
@@ -303,8 +305,8 @@ async fn a_node_is_enrolled_whole_or_not_at_all() {
         cinder[name] = Value::Null;
     }
     cinder["volume"] = "7f0e5a3c-0000-0000-0000-000000000001".into();
-    let made = api.post("/v1/enrollments", cinder).await.expect(201);
-    assert_eq!(made["node"]["storage_interface"], "cinder");
+    let created = api.post("/v1/enrollments", cinder).await.expect(201);
+    assert_eq!(created["node"]["storage_interface"], "cinder");
     api.delete(&format!("/v1/nodes/{uuid}")).await.expect(204);
     assert_eq!(api.get("/v1/ports").await.expect(200)["ports"].as_array().map(Vec::len), Some(1));
 }

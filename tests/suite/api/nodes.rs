@@ -1,14 +1,14 @@
-//! Nodes: created, listed, shown, changed, deleted, and taken into maintenance.
+//! Nodes: creation, lists, patches, deletion and maintenance.
 
 use serde_json::{Value, json};
 
 use super::{Api, column};
 
 #[tokio::test]
-async fn a_new_node_is_shown_whole() {
+async fn a_new_node_has_all_fields() {
     let api = Api::new();
     let uuid = "be53f1ae-0b38-4a6b-9d09-7e5a0bd9e0a9";
-    let asked = json!({
+    let body = json!({
         "uuid": uuid,
         "name": "n1",
         "driver": "fake-hardware",
@@ -17,9 +17,9 @@ async fn a_new_node_is_shown_whole() {
         "maintenance": "False",
         "storage_interface": "cinder",
     });
-    let answer = api.post("/v1/nodes", asked).await;
-    assert_eq!(answer.header("location"), format!("http://boot.example:6385/v1/nodes/{uuid}"));
-    let mut created = answer.expect(201);
+    let response = api.post("/v1/nodes", body).await;
+    assert_eq!(response.header("location"), format!("http://boot.example:6385/v1/nodes/{uuid}"));
+    let mut created = response.expect(201);
     let links = |below: &str| {
         json!([
             {"rel": "self", "href": format!("http://boot.example:6385/v1/nodes/{uuid}{below}")},
@@ -79,21 +79,21 @@ async fn a_new_node_is_shown_whole() {
 }
 
 #[tokio::test]
-async fn nodes_of_old_clients_begin_as_available_and_they_call_it_nothing() {
+async fn nodes_of_old_clients_start_as_available_shown_as_null() {
     let api = Api::new();
-    let node = api.at("1.1").node(json!({})).await;
+    let node = api.with_version("1.1").create_node(json!({})).await;
     assert_eq!(
-        api.at("1.1").get(&format!("/v1/nodes/{node}")).await.expect(200)["provision_state"],
+        api.with_version("1.1").get(&format!("/v1/nodes/{node}")).await.expect(200)["provision_state"],
         Value::Null
     );
     assert_eq!(api.get(&format!("/v1/nodes/{node}")).await.expect(200)["provision_state"], "available");
 }
 
 #[tokio::test]
-async fn lists_are_filtered_sorted_and_paged_and_the_next_page_keeps_all_of_it() {
+async fn lists_are_filtered_sorted_and_paged() {
     let api = Api::new();
     for (name, class) in [("a", "x"), ("c", "y"), ("b", "x"), ("e", "x"), ("d", "x")] {
-        api.node(json!({"name": name, "resource_class": class})).await;
+        api.create_node(json!({"name": name, "resource_class": class})).await;
     }
     let all = api.get("/v1/nodes").await.expect(200);
     assert_eq!(column(&all, "nodes", "name"), ["a", "c", "b", "e", "d"]);
@@ -110,7 +110,8 @@ async fn lists_are_filtered_sorted_and_paged_and_the_next_page_keeps_all_of_it()
         pages.push(column(&page, "nodes", "name"));
         let Some(next) = page["next"].as_str() else { break };
         assert!(next.contains("resource_class=x") && next.contains("fields=name"), "{next}");
-        path = next.strip_prefix("http://boot.example:6385").expect("our address").to_owned();
+        path =
+            next.strip_prefix("http://boot.example:6385").expect("a link with the request's host").to_owned();
     }
     assert_eq!(pages, [vec!["e", "d"], vec!["b", "a"], vec![]]);
     let detailed = api.get("/v1/nodes/detail?limit=1").await.expect(200);
@@ -119,10 +120,11 @@ async fn lists_are_filtered_sorted_and_paged_and_the_next_page_keeps_all_of_it()
 }
 
 #[tokio::test]
-async fn a_node_is_changed_by_patches_as_ironic_takes_them() {
+async fn nodes_are_patched_as_in_ironic() {
     let api = Api::new();
-    let node =
-        api.node(json!({"extra": {"a": 1}, "driver_info": {"password": "hunter2", "user": "root"}})).await;
+    let node = api
+        .create_node(json!({"extra": {"a": 1}, "driver_info": {"password": "hunter2", "user": "root"}}))
+        .await;
     let path = format!("/v1/nodes/{node}");
     let changes = json!([
         {"op": "add", "path": "/name", "value": "n2"},
@@ -131,12 +133,11 @@ async fn a_node_is_changed_by_patches_as_ironic_takes_them() {
         {"op": "replace", "path": "/extra/a", "value": 2},
         {"op": "add", "path": "/maintenance", "value": "True"},
     ]);
-    let shown_again = api.patch(&path, changes).await.expect(200);
+    let patched = api.patch(&path, changes).await.expect(200);
     let expected = json!(["n2", "external", {"capabilities": "iscsi_boot:True"}, {"a": 2}, true]);
-    let shown =
-        ["name", "storage_interface", "properties", "extra", "maintenance"].map(|key| &shown_again[key]);
-    assert_eq!(json!(shown), expected);
-    assert!(shown_again["updated_at"].is_string());
+    let actual = ["name", "storage_interface", "properties", "extra", "maintenance"].map(|key| &patched[key]);
+    assert_eq!(json!(actual), expected);
+    assert!(patched["updated_at"].is_string());
     let changes = json!([{"op": "remove", "path": "/extra"}, {"op": "remove", "path": "/storage_interface"}]);
     let reset = api.patch(&path, changes).await.expect(200);
     assert_eq!((&reset["extra"], &reset["storage_interface"]), (&json!({}), &json!("noop")));
@@ -144,9 +145,9 @@ async fn a_node_is_changed_by_patches_as_ironic_takes_them() {
 }
 
 #[tokio::test]
-async fn a_patch_that_cannot_be_applied_changes_nothing() {
+async fn rejected_patches_change_nothing() {
     let api = Api::new();
-    let node = api.node(json!({"extra": {"a": 1}})).await;
+    let node = api.create_node(json!({"extra": {"a": 1}})).await;
     let path = format!("/v1/nodes/{node}");
     let before = api.get(&path).await.expect(200);
     for (patch, status) in [
@@ -165,7 +166,7 @@ async fn a_patch_that_cannot_be_applied_changes_nothing() {
         (json!([{"op": "add", "path": "/extra/a.b", "value": 1}]), 400),
         (json!([{"op": "add", "path": "/uuid", "value": node}]), 400),
         (json!([{"op": "add", "path": "/provision_state", "value": "active"}]), 400),
-        (json!([{"op": "add", "path": "/nothing", "value": 1}]), 400),
+        (json!([{"op": "add", "path": "/unknown", "value": 1}]), 400),
         (json!([{"op": "remove", "path": "/driver"}]), 400),
         (json!([{"op": "replace", "path": "/driver", "value": null}]), 400),
         (json!([{"op": "replace", "path": "/driver", "value": "none"}]), 400),
@@ -181,39 +182,39 @@ async fn a_patch_that_cannot_be_applied_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_secret_written_back_masked_is_kept() {
+async fn writing_back_a_masked_secret_keeps_the_secret() {
     let api = Api::new();
-    let node = api.node(json!({"driver_info": {"password": "hunter2", "user": "root"}})).await;
+    let node = api.create_node(json!({"driver_info": {"password": "hunter2", "user": "root"}})).await;
     let path = format!("/v1/nodes/{node}");
-    let shown = api.get(&path).await.expect(200)["driver_info"].clone();
-    assert_eq!(shown, json!({"password": "******", "user": "root"}));
-    // What is kept cannot be seen from outside; that a value is there is told by a removal.
-    let changes = json!([{"op": "add", "path": "/driver_info", "value": shown}]);
+    let masked = api.get(&path).await.expect(200)["driver_info"].clone();
+    assert_eq!(masked, json!({"password": "******", "user": "root"}));
+    // Responses mask the secret; a successful removal shows that the value exists.
+    let changes = json!([{"op": "add", "path": "/driver_info", "value": masked}]);
     api.patch(&path, changes).await.expect(200);
     api.patch(&path, json!([{"op": "remove", "path": "/driver_info/password"}])).await.expect(200);
 }
 
 #[tokio::test]
-async fn a_node_is_deleted_with_all_that_belongs_to_it() {
+async fn deleting_a_node_deletes_its_records() {
     let api = Api::new();
-    let node = api.node(json!({"name": "n"})).await;
+    let node = api.create_node(json!({"name": "n"})).await;
     let port = json!({"node_uuid": node, "address": "52:54:00:ab:cd:ef"});
     api.post("/v1/ports", port.clone()).await.expect(201);
-    let answer = api.delete("/v1/nodes/n").await;
-    assert_eq!(answer.headers.get("content-type"), None);
-    answer.expect(204);
+    let response = api.delete("/v1/nodes/n").await;
+    assert_eq!(response.headers.get("content-type"), None);
+    response.expect(204);
     assert_eq!(api.delete("/v1/nodes/n").await.status, 404);
     assert_eq!(api.get("/v1/ports").await.expect(200), json!({"ports": []}));
-    api.post("/v1/ports", port).await.fault(400);
+    api.post("/v1/ports", port).await.expect_fault(400);
 }
 
 #[tokio::test]
-async fn a_node_that_serves_an_instance_is_deleted_in_maintenance_only() {
+async fn a_node_with_an_instance_is_deleted_only_in_maintenance() {
     let api = Api::new();
-    let node = api.node(json!({"instance_uuid": "7a5e2c0e-6a9c-4a53-b8a9-d3d6f3c9c0c1"})).await;
+    let node = api.create_node(json!({"instance_uuid": "7a5e2c0e-6a9c-4a53-b8a9-d3d6f3c9c0c1"})).await;
     let path = format!("/v1/nodes/{node}");
     assert_eq!(
-        api.delete(&path).await.fault(409),
+        api.delete(&path).await.expect_fault(409),
         format!("Node {node} is associated with instance 7a5e2c0e-6a9c-4a53-b8a9-d3d6f3c9c0c1.")
     );
     api.put(&format!("{path}/maintenance"), json!({"reason": "gone"})).await.expect(202);
@@ -223,24 +224,24 @@ async fn a_node_that_serves_an_instance_is_deleted_in_maintenance_only() {
 #[tokio::test]
 async fn maintenance_is_set_with_a_reason_and_cleared() {
     let api = Api::new();
-    let node = api.node(json!({})).await;
+    let node = api.create_node(json!({})).await;
     let path = format!("/v1/nodes/{node}");
     let state = |body: Value| (body["maintenance"].clone(), body["maintenance_reason"].clone());
-    let answer = api.put(&format!("{path}/maintenance"), json!({"reason": "disk"})).await;
-    assert_eq!(answer.headers.get("content-type"), None, "or clients try to read a body");
-    answer.expect(202);
+    let response = api.put(&format!("{path}/maintenance"), json!({"reason": "disk"})).await;
+    assert_eq!(response.headers.get("content-type"), None, "or clients try to read a body");
+    response.expect(202);
     assert_eq!(state(api.get(&path).await.expect(200)), (json!(true), json!("disk")));
     api.delete(&format!("{path}/maintenance")).await.expect(202);
     assert_eq!(state(api.get(&path).await.expect(200)), (json!(false), Value::Null));
     api.put(&format!("{path}/maintenance"), Value::Null).await.expect(202);
     assert_eq!(state(api.get(&path).await.expect(200)), (json!(true), Value::Null));
-    api.put(&format!("{path}/maintenance"), json!({"reason": 1})).await.fault(400);
+    api.put(&format!("{path}/maintenance"), json!({"reason": 1})).await.expect_fault(400);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn patches_at_once_are_all_kept() {
+async fn concurrent_patches_are_all_applied() {
     let api = std::sync::Arc::new(Api::new());
-    let node = api.node(json!({})).await;
+    let node = api.create_node(json!({})).await;
     let patches = (0..20).map(|n| {
         let (api, path) = (std::sync::Arc::clone(&api), format!("/v1/nodes/{node}"));
         tokio::spawn(async move {
@@ -250,7 +251,7 @@ async fn patches_at_once_are_all_kept() {
         })
     });
     for patch in patches.collect::<Vec<_>>() {
-        patch.await.expect("runs");
+        patch.await.expect("the task completes");
     }
     let extra = api.get(&format!("/v1/nodes/{node}")).await.expect(200)["extra"].clone();
     assert_eq!(extra.as_object().expect("an object").len(), 20);

@@ -1,4 +1,4 @@
-//! Volume connectors and targets.
+//! Volume connectors and targets: creation, lists, uniqueness and validation.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::{Api, column};
 
 const IQN: &str = "iqn.2017-08.org.openstack.n1";
 
-async fn target(api: &Api, node: &str, boot_index: i64) -> Value {
+async fn create_target(api: &Api, node: &str, boot_index: i64) -> Value {
     let body = json!({
         "node_uuid": node,
         "volume_type": "iscsi",
@@ -18,10 +18,10 @@ async fn target(api: &Api, node: &str, boot_index: i64) -> Value {
 }
 
 #[tokio::test]
-async fn a_target_is_shown_without_its_secret() {
+async fn targets_are_shown_with_masked_secrets() {
     let api = Api::new();
-    let node = api.node(json!({})).await;
-    let mut created = target(&api, &node, 0).await;
+    let node = api.create_node(json!({})).await;
+    let mut created = create_target(&api, &node, 0).await;
     let uuid = created["uuid"].as_str().expect("a UUID").to_owned();
     assert!(created["created_at"].take().is_string());
     let expected = json!({
@@ -40,24 +40,24 @@ async fn a_target_is_shown_without_its_secret() {
         ],
     });
     assert_eq!(created, expected);
-    let path = format!("/v1/volume/targets/{uuid}");
-    let off = json!([{"op": "add", "path": "/extra/a", "value": 1}]);
-    let refusal = api.patch(&path, off).await.fault(400);
+    let target = format!("/v1/volume/targets/{uuid}");
+    let patch = json!([{"op": "add", "path": "/extra/a", "value": 1}]);
+    let message = api.patch(&target, patch).await.expect_fault(400);
     let expected = format!(
         "The requested action \"volume target update\" can not be performed on node \"{node}\" while it is in state \"None\"."
     );
-    assert_eq!(refusal, expected);
-    for path in
-        [&path, "/v1/volume/targets?detail=True", &format!("/v1/nodes/{node}/volume/targets?detail=True")]
+    assert_eq!(message, expected);
+    for target in
+        [&target, "/v1/volume/targets?detail=True", &format!("/v1/nodes/{node}/volume/targets?detail=True")]
     {
-        assert!(!api.get(path).await.body.to_string().contains("hunter"), "{path}");
+        assert!(!api.get(target).await.body.to_string().contains("hunter"), "{target}");
     }
 }
 
 #[tokio::test]
-async fn a_connector_is_one_of_its_kind_on_all_nodes() {
+async fn connectors_are_unique_across_nodes() {
     let api = Api::new();
-    let (one, two) = (api.node(json!({})).await, api.node(json!({})).await);
+    let (one, two) = (api.create_node(json!({})).await, api.create_node(json!({})).await);
     let body = |node: &str| json!({"node_uuid": node, "type": "iqn", "connector_id": IQN});
     let created = api.post("/v1/volume/connectors", body(&one)).await.expect(201);
     assert_eq!(
@@ -65,31 +65,32 @@ async fn a_connector_is_one_of_its_kind_on_all_nodes() {
         (&json!("iqn"), &json!(IQN), &json!({}))
     );
     assert_eq!(
-        api.post("/v1/volume/connectors", body(&two)).await.fault(409),
+        api.post("/v1/volume/connectors", body(&two)).await.expect_fault(409),
         format!("A volume connector with type iqn and connector ID {IQN} already exists.")
     );
 }
 
 #[tokio::test]
-async fn a_node_has_one_target_per_boot_index() {
+async fn boot_indexes_are_unique_per_node() {
     let api = Api::new();
-    let node = api.node(json!({})).await;
-    target(&api, &node, 0).await;
+    let node = api.create_node(json!({})).await;
+    create_target(&api, &node, 0).await;
     let body = json!({"node_uuid": node, "volume_type": "iscsi", "volume_id": "v", "boot_index": 0});
     assert_eq!(
-        api.post("/v1/volume/targets", body).await.fault(409),
+        api.post("/v1/volume/targets", body).await.expect_fault(409),
         "A volume target with boot index '0' for the same node already exists."
     );
-    let other = api.node(json!({})).await;
-    target(&api, &other, 0).await;
+    let other = api.create_node(json!({})).await;
+    create_target(&api, &other, 0).await;
 }
 
 #[tokio::test]
-async fn lists_are_of_all_or_of_one_node_by_uuid_or_name() {
+async fn targets_are_listed_by_node_uuid_or_name() {
     let api = Api::new();
-    let (one, two) = (api.node(json!({"name": "one"})).await, api.node(json!({"name": "two"})).await);
+    let (one, two) =
+        (api.create_node(json!({"name": "one"})).await, api.create_node(json!({"name": "two"})).await);
     for (node, index) in [(&one, 0), (&two, 0), (&one, 1)] {
-        target(&api, node, index).await;
+        create_target(&api, node, index).await;
     }
     let indexes = |body: &Value| column(body, "targets", "boot_index");
     assert_eq!(indexes(&api.get("/v1/volume/targets").await.expect(200)), [0, 0, 1]);
@@ -106,14 +107,17 @@ async fn lists_are_of_all_or_of_one_node_by_uuid_or_name() {
     let page = api.get("/v1/nodes/one/volume/targets?limit=1").await.expect(200);
     let next = page["next"].as_str().expect("a page");
     assert!(next.starts_with(&format!("http://boot.example:6385/v1/nodes/{one}/volume/targets?")), "{next}");
-    let rest = api.get(next.strip_prefix("http://boot.example:6385").expect("ours")).await.expect(200);
+    let rest = api
+        .get(next.strip_prefix("http://boot.example:6385").expect("a link with the request's host"))
+        .await
+        .expect(200);
     assert_eq!(indexes(&rest), [1]);
 }
 
 #[tokio::test]
-async fn the_index_tells_where_they_are() {
+async fn the_volume_index_links_connectors_and_targets() {
     let api = Api::new();
-    let node = api.node(json!({"name": "n"})).await;
+    let node = api.create_node(json!({"name": "n"})).await;
     let index = api.get("/v1/volume").await.expect(200);
     assert_eq!(index["targets"][0]["href"], "http://boot.example:6385/v1/volume/targets");
     let index = api.get("/v1/nodes/n/volume").await.expect(200);
@@ -124,9 +128,9 @@ async fn the_index_tells_where_they_are() {
 }
 
 #[tokio::test]
-async fn what_is_missing_or_wrong_is_named() {
+async fn invalid_fields_are_reported_by_name() {
     let api = Api::new();
-    let node = api.node(json!({})).await;
+    let node = api.create_node(json!({})).await;
     let whole = json!({"node_uuid": node, "volume_type": "iscsi", "volume_id": "v", "boot_index": 0});
     for (key, value, expected) in [
         ("volume_id", None, "'volume_id' is a required property"),
@@ -142,24 +146,24 @@ async fn what_is_missing_or_wrong_is_named() {
             Some(json!("00000000-0000-0000-0000-000000000001")),
             "Invalid input for field/attribute node_uuid.",
         ),
-        ("nothing", Some(json!(1)), "Additional properties are not allowed ('nothing' was unexpected)"),
+        ("unknown", Some(json!(1)), "Additional properties are not allowed ('unknown' was unexpected)"),
     ] {
         let mut body = whole.clone();
         match value {
             Some(value) => body[key] = value,
             None => drop(body.as_object_mut().expect("an object").remove(key)),
         }
-        let fault = api.post("/v1/volume/targets", body).await.fault(400);
+        let fault = api.post("/v1/volume/targets", body).await.expect_fault(400);
         assert!(fault.contains(expected), "{fault}");
     }
 }
 
 #[tokio::test]
-async fn under_a_nodes_path_there_are_lists_only() {
+async fn creation_below_a_nodes_path_is_rejected() {
     let api = Api::new();
-    let node = api.node(json!({})).await;
+    let node = api.create_node(json!({})).await;
     assert_eq!(
-        api.post(&format!("/v1/nodes/{node}/volume/targets"), json!({})).await.fault(400),
+        api.post(&format!("/v1/nodes/{node}/volume/targets"), json!({})).await.expect_fault(400),
         "Malformed request URI."
     );
 }

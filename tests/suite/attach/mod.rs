@@ -1,12 +1,12 @@
-//! Volumes held in Cinder: what is asked of it, in which order, how often, and what comes of it when it does not do
-//! what it should. The other side is a Cinder in memory that behaves as a real one was seen to.
+//! Attachments against an in-memory Cinder: the calls with their order and number, and the behaviour on faults. The
+//! fake is modelled on observations of a real Cinder.
 
-mod away;
 mod boots;
-mod broken_off;
-mod letting_go;
+mod detachment;
+mod interruptions;
+mod outages;
+mod previews;
 mod refusals;
-mod unasked;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use volboot::attach::{Attach, Policy, Progress, Source, Wanted};
-use volboot::cinder::{Cinder, Endpoint, Patience};
+use volboot::attach::{Attach, ConnectionSource, Policy, Resolution, VolumeRequest};
+use volboot::cinder::{Cinder, CinderEndpoint, Timeouts};
 use volboot::keystone::{Credentials, Session};
 use volboot::model::{Attachment, Node, Properties, StorageInterface, VolumeConnector, VolumeTarget};
 use volboot::store::{Attachments, Inventory, MemoryStore, Store};
@@ -25,10 +25,10 @@ use volboot::telemetry::Metrics;
 
 use crate::fake_cinder::{FakeCinder, PROJECT};
 
-/// Nothing here takes longer, even on a busy host.
+/// The time limit of each step, even on a busy host.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A Cinder, a store, and what stands between.
+/// A Cinder, a store, and the [`Attach`] between them.
 struct Site {
     cinder: FakeCinder,
     store: Arc<dyn Store>,
@@ -39,7 +39,7 @@ struct Site {
 }
 
 /// A node and its machine.
-struct Machine {
+struct TestMachine {
     attach: Attach,
     node: Node,
     connectors: Vec<VolumeConnector>,
@@ -48,20 +48,20 @@ struct Machine {
 
 impl Site {
     fn open() -> Self {
-        Self::with(FakeCinder::start(), Some(Duration::from_secs(3600)))
+        Self::with_cinder(FakeCinder::start(), Some(Duration::from_secs(3600)))
     }
 
-    fn with(cinder: FakeCinder, last_known: Option<Duration>) -> Self {
+    fn with_cinder(cinder: FakeCinder, last_known_max_age: Option<Duration>) -> Self {
         volboot::tls::install_provider();
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-        let policy = Policy { last_known, resolutions: 32 };
+        let policy = Policy { last_known_max_age, resolutions: 32 };
         let attach = attach(&store, &cinder, policy);
         let inventory = Inventory::new(Arc::clone(&store));
         Self { cinder, store, inventory, attach, policy, reconciler: None }
     }
 
-    /// What a process that was killed leaves is what stands in the store: a new one begins with no more.
-    fn restart(&mut self, machines: &mut [&mut Machine]) {
+    /// Simulates a kill and a restart: only the store survives.
+    fn restart(&mut self, machines: &mut [&mut TestMachine]) {
         self.attach = attach(&self.store, &self.cinder, self.policy);
         for machine in machines {
             machine.attach = self.attach.clone();
@@ -72,21 +72,21 @@ impl Site {
         Attachments::new(Arc::clone(&self.store))
     }
 
-    /// What is written down of a machine's only volume.
-    async fn record(&self, machine: &Machine) -> Attachment {
-        let mut all = self.records().of_node(machine.node.uuid).await.expect("reads");
+    /// The attachment record of a machine with a single volume.
+    async fn record(&self, machine: &TestMachine) -> Attachment {
+        let mut all = self.records().list_by_node(machine.node.uuid).await.expect("the store is readable");
         assert_eq!(all.len(), 1, "{all:?}");
         all.remove(0)
     }
 
-    fn reconcile(&mut self) {
+    fn start_reconciler(&mut self) {
         let stop = CancellationToken::new();
         let task = tokio::spawn(self.attach.clone().reconcile(stop.clone()));
         self.reconciler = Some((stop, task));
     }
 
-    /// A node with volumes, the first of which it boots.
-    async fn machine(&self, name: &str, volumes: &[&str]) -> Machine {
+    /// Adds a node with volumes; the first is the boot volume.
+    async fn add_machine(&self, name: &str, volumes: &[&str]) -> TestMachine {
         let now = Timestamp::now();
         let properties = |value| serde_json::from_value::<Properties>(value).expect("an object");
         let node = Node {
@@ -94,88 +94,90 @@ impl Site {
             properties: properties(json!({"capabilities": "iscsi_boot:True"})),
             ..Node::new(Uuid::new_v4(), "manual-management", StorageInterface::Cinder, now)
         };
-        self.inventory.create(&node).await.expect("creates");
+        self.inventory.create(&node).await.expect("the record is created");
         let iqn = format!("iqn.2017-08.org.openstack.{name}");
         let connector = VolumeConnector::new(Uuid::new_v4(), node.uuid, "iqn", &iqn, now);
-        self.inventory.create(&connector).await.expect("creates");
+        self.inventory.create(&connector).await.expect("the record is created");
         let mut targets = Vec::new();
         for (index, volume) in (0..).zip(volumes) {
             let target = VolumeTarget::new(Uuid::new_v4(), node.uuid, index, volume, now);
-            self.inventory.create(&target).await.expect("creates");
+            self.inventory.create(&target).await.expect("the record is created");
             targets.push(target);
         }
-        Machine { attach: self.attach.clone(), node, connectors: vec![connector], targets }
+        TestMachine { attach: self.attach.clone(), node, connectors: vec![connector], targets }
     }
 }
 
 fn attach(store: &Arc<dyn Store>, cinder: &FakeCinder, policy: Policy) -> Attach {
     let credentials = Credentials::None { user: "volboot".into(), project: PROJECT.into() };
-    // A connection that is kept would be closed when a test lets time pass.
-    let http = reqwest::Client::builder().pool_max_idle_per_host(0).build().expect("a client");
-    let endpoint = Endpoint { url: Some(cinder.url()), ..Endpoint::default() };
-    let patience = Patience { read: Duration::from_secs(2), work: Duration::from_secs(20) };
+    // An idle connection would be closed when a test advances the clock.
+    let http = reqwest::Client::builder().pool_max_idle_per_host(0).build().expect("the client is valid");
+    let endpoint = CinderEndpoint { url: Some(cinder.url()), ..CinderEndpoint::default() };
+    let timeouts = Timeouts { read: Duration::from_secs(2), backend: Duration::from_secs(20) };
     let cinder =
-        Cinder::new(Session::new(credentials, http.clone()), http, endpoint, patience, Metrics::new());
+        Cinder::new(Session::new(credentials, http.clone()), http, endpoint, timeouts, Metrics::new());
     Attach::new(Attachments::new(Arc::clone(store)), Some(cinder), policy)
 }
 
-impl Machine {
-    async fn asks(&self, journey: Option<(&str, u32)>) -> Progress {
-        let initiator = self.connectors[0].connector_id.parse().expect("a name");
+impl TestMachine {
+    async fn request(&self, journey: Option<(&str, u32)>) -> Resolution {
+        let initiator = self.connectors[0].connector_id.parse().expect("a valid initiator name");
         let (node, connectors, targets) = (&self.node, &self.connectors[..], &self.targets[..]);
-        let wanted = Wanted { node, initiator: &initiator, connectors, targets, journey };
-        tokio::time::timeout(LIMIT, self.attach.resolve(wanted)).await.expect("in time")
+        let request = VolumeRequest { node, initiator: &initiator, connectors, targets, journey };
+        tokio::time::timeout(LIMIT, self.attach.resolve(request)).await.expect("the response is in time")
     }
 
-    /// Asks as a machine does that is told to wait, until it gets its volumes.
-    async fn gets(&self, journey: Option<(&str, u32)>) -> Vec<(String, String, Source)> {
-        let until = tokio::time::Instant::now() + LIMIT;
+    /// Sends boot requests, and waits as asked, until the volumes are ready.
+    async fn boot(&self, journey: Option<(&str, u32)>) -> Vec<(String, String, ConnectionSource)> {
+        let deadline = tokio::time::Instant::now() + LIMIT;
         loop {
-            match self.asks(journey).await {
-                Progress::Ready(found) => {
-                    let mut found: Vec<_> = found
+            match self.request(journey).await {
+                Resolution::Ready(volumes) => {
+                    let mut volumes: Vec<_> = volumes
                         .into_iter()
-                        .map(|(volume, found)| (volume, found.connection.paths[0].to_string(), found.source))
+                        .map(|(volume, resolved)| {
+                            (volume, resolved.connection.paths[0].to_string(), resolved.source)
+                        })
                         .collect();
-                    found.sort_by(|one, other| one.0.cmp(&other.0));
-                    return found;
+                    volumes.sort_by(|first, second| first.0.cmp(&second.0));
+                    return volumes;
                 }
-                Progress::Wait { reason, seconds } => {
-                    assert!(tokio::time::Instant::now() < until, "still waiting: {reason}");
+                Resolution::Wait { reason, seconds } => {
+                    assert!(tokio::time::Instant::now() < deadline, "still waiting: {reason}");
                     tokio::time::sleep(Duration::from_secs(seconds.into())).await;
                 }
-                Progress::Refused(reason) => panic!("refused: {reason}"),
+                Resolution::Refused(reason) => panic!("refused: {reason}"),
             }
         }
     }
 
-    async fn is_refused(&self) -> String {
-        match self.asks(None).await {
-            Progress::Refused(reason) => reason,
+    async fn expect_refusal(&self) -> String {
+        match self.request(None).await {
+            Resolution::Refused(reason) => reason,
             other => panic!("expected a refusal, got {other:?}"),
         }
     }
 
-    async fn waits(&self, journey: Option<(&str, u32)>) -> String {
-        match self.asks(journey).await {
-            Progress::Wait { reason, .. } => reason,
+    async fn expect_wait(&self, journey: Option<(&str, u32)>) -> String {
+        match self.request(journey).await {
+            Resolution::Wait { reason, .. } => reason,
             other => panic!("expected to wait, got {other:?}"),
         }
     }
 }
 
-/// Lets time pass of which nobody notices anything but that it is later.
-async fn later(time: Duration) {
+/// Advances the clock without running timers in between.
+async fn advance_clock(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
     tokio::time::resume();
 }
 
-/// Waits until something is so.
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = tokio::time::Instant::now() + LIMIT;
-    while !is_so() {
-        assert!(tokio::time::Instant::now() < end, "not in time: {what}");
+/// Waits until a condition holds.
+async fn wait_until(condition: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    while !holds() {
+        assert!(tokio::time::Instant::now() < deadline, "timed out waiting until {condition}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

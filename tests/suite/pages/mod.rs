@@ -1,6 +1,6 @@
-//! The pages, asked as a browser asks for them, over a store in memory.
+//! The web pages, requested with the headers of a browser, over a store in memory.
 
-mod strangers;
+mod security;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,19 +15,19 @@ use tempfile::TempDir;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 use volboot::attach::{Attach, Policy};
-use volboot::auth::{Auth, Browsers};
+use volboot::auth::{Auth, BrowserGuard};
 use volboot::boot::Boot;
 use volboot::config::Config;
 use volboot::images::Images;
 use volboot::model::{Mac, Node, Port, StorageInterface, VolumeConnector, VolumeTarget};
-use volboot::store::{Attachments, Inventory, MemoryStore, Store, Unique};
-use volboot::telemetry::{Answered, Event, Metrics, Transfer, What};
+use volboot::store::{Attachments, Inventory, MemoryStore, Store, UniqueKey};
+use volboot::telemetry::{BootRequestEvent, Event, EventKind, Metrics, TftpTransfer};
 use volboot::timeline::Timeline;
 use volboot::web::{WebState, router};
 
 use crate::daemon::LIMIT;
 
-/// What chromium sends with every request.
+/// The `User-Agent` of Chromium.
 const CHROMIUM: &str =
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0.0.0";
 const HOST: &str = "192.0.2.1:6385";
@@ -36,11 +36,11 @@ struct Site {
     pages: Router,
     inventory: Inventory,
     timeline: Timeline,
-    /// Where timelines are kept.
-    _place: TempDir,
+    /// Directory of the history.
+    _directory: TempDir,
 }
 
-struct Answer {
+struct PageResponse {
     status: u16,
     headers: HeaderMap,
     body: String,
@@ -48,16 +48,16 @@ struct Answer {
 
 impl Site {
     fn new() -> Self {
-        Self::guarded(Auth::Anybody)
+        Self::with_auth(Auth::NoAuth)
     }
 
-    fn guarded(auth: Auth) -> Self {
+    fn with_auth(auth: Auth) -> Self {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
         let inventory = Inventory::new(Arc::clone(&store));
-        let policy = Policy { last_known: None, resolutions: 1 };
+        let policy = Policy { last_known_max_age: None, resolutions: 1 };
         let attach = Attach::new(Attachments::new(store), None, policy);
-        let place = tempfile::tempdir().expect("a directory");
-        let timeline = Timeline::open(Some(&place.path().join("history.redb")), Metrics::new());
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let timeline = Timeline::open(Some(&directory.path().join("history.redb")), Metrics::new());
         let enabled = [StorageInterface::Noop, StorageInterface::External, StorageInterface::Cinder];
         let state = WebState {
             inventory: inventory.clone(),
@@ -67,36 +67,36 @@ impl Site {
             timeline: timeline.clone(),
             images: Images::default(),
             auth,
-            doors: vec![("tftp", "192.0.2.1:69".parse().expect("an address"))],
-            store: "/nowhere/volboot.redb".into(),
-            history: "/nowhere/history.redb".into(),
-            started: Timestamp::now(),
+            listeners: vec![("tftp", "192.0.2.1:69".parse().expect("valid address"))],
+            store_path: "/nowhere/volboot.redb".into(),
+            history_path: "/nowhere/history.redb".into(),
+            started_at: Timestamp::now(),
         };
-        Self { pages: Browsers::new(&[]).guard(router(state)), inventory, timeline, _place: place }
+        Self { pages: BrowserGuard::new(&[]).wrap(router(state)), inventory, timeline, _directory: directory }
     }
 
-    /// Something happened, and is known by now.
-    async fn tell(&self, mac: Mac, what: What) {
-        self.tell_at(Timestamp::now(), Some(mac), None, what).await;
+    /// Records an event and waits until the timeline has processed it.
+    async fn record(&self, mac: Mac, kind: EventKind) {
+        self.record_at(Timestamp::now(), Some(mac), None, kind).await;
     }
 
-    async fn tell_at(&self, at: Timestamp, mac: Option<Mac>, address: Option<IpAddr>, what: What) {
-        let mut told = self.timeline.follow();
-        self.timeline.tell(Event::new(at, mac, address, what));
-        tokio::time::timeout(LIMIT, told.recv()).await.expect("in time").expect("is told");
+    async fn record_at(&self, at: Timestamp, mac: Option<Mac>, address: Option<IpAddr>, kind: EventKind) {
+        let mut updates = self.timeline.subscribe();
+        self.timeline.record(Event::new(at, mac, address, kind));
+        tokio::time::timeout(LIMIT, updates.recv()).await.expect("within the limit").expect("an update");
     }
 
-    async fn get(&self, path: &str) -> Answer {
-        self.ask("GET", path, &[], "").await
+    async fn get(&self, path: &str) -> PageResponse {
+        self.request("GET", path, &[], "").await
     }
 
-    async fn post(&self, path: &str, form: &str) -> Answer {
-        let own =
+    async fn post(&self, path: &str, form: &str) -> PageResponse {
+        let headers =
             [("origin", "http://192.0.2.1:6385"), ("content-type", "application/x-www-form-urlencoded")];
-        self.ask("POST", path, &own, form).await
+        self.request("POST", path, &headers, form).await
     }
 
-    async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    async fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> PageResponse {
         let mut request = Request::builder().method(method).uri(path).header("user-agent", CHROMIUM);
         if !headers.iter().any(|(name, _)| *name == "host") {
             request = request.header("host", HOST);
@@ -104,38 +104,41 @@ impl Site {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Body::from(body.to_owned())).expect("a request");
-        let response = self.pages.clone().oneshot(request).await.expect("an answer");
+        let request = request.body(Body::from(body.to_owned())).expect("valid request");
+        let response = self.pages.clone().oneshot(request).await.expect("a response");
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.expect("a body");
-        let body = String::from_utf8(bytes.to_vec()).expect("text");
-        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+        let body = String::from_utf8(bytes.to_vec()).expect("UTF-8 text");
+        PageResponse { status: parts.status.as_u16(), headers: parts.headers, body }
     }
 
-    /// A node that boots what its records say, with a secret.
-    async fn enrol(&self, name: &str, mac: Mac) -> Uuid {
+    /// Creates a node with external storage and a CHAP secret.
+    async fn create_node(&self, name: &str, mac: Mac) -> Uuid {
         let now = Timestamp::now();
         let mut node = Node::new(Uuid::new_v4(), "manual-management", StorageInterface::External, now);
         node.name = Some(name.into());
         node.properties =
-            serde_json::from_value(json!({"capabilities": "iscsi_boot:True"})).expect("an object");
-        self.inventory.create(&node).await.expect("creates");
-        self.inventory.create(&Port::new(Uuid::new_v4(), node.uuid, mac, now)).await.expect("creates");
+            serde_json::from_value(json!({"capabilities": "iscsi_boot:True"})).expect("JSON object");
+        self.inventory.create(&node).await.expect("create succeeds");
+        self.inventory
+            .create(&Port::new(Uuid::new_v4(), node.uuid, mac, now))
+            .await
+            .expect("create succeeds");
         let iqn = format!("iqn.2017-08.org.openstack.{name}");
         let connector = VolumeConnector::new(Uuid::new_v4(), node.uuid, "iqn", &iqn, now);
-        self.inventory.create(&connector).await.expect("creates");
+        self.inventory.create(&connector).await.expect("create succeeds");
         let mut target = VolumeTarget::new(Uuid::new_v4(), node.uuid, 0, "root-volume", now);
         target.properties = serde_json::from_value(json!({
             "target_portal": "192.0.2.2:3260", "target_iqn": "iqn.2010-10.org.example:root", "target_lun": 1,
             "auth_method": "CHAP", "auth_username": "ann", "auth_password": "hunter2 hunter2",
         }))
-        .expect("an object");
-        self.inventory.create(&target).await.expect("creates");
+        .expect("JSON object");
+        self.inventory.create(&target).await.expect("create succeeds");
         node.uuid
     }
 }
 
-impl Answer {
+impl PageResponse {
     #[track_caller]
     fn page(self) -> String {
         assert_eq!(self.status, 200, "{}", self.body);
@@ -145,7 +148,7 @@ impl Answer {
 
     #[track_caller]
     fn header(&self, name: &str) -> &str {
-        self.headers.get(name).unwrap_or_else(|| panic!("no {name}")).to_str().expect("text")
+        self.headers.get(name).unwrap_or_else(|| panic!("no {name}")).to_str().expect("UTF-8 text")
     }
 }
 
@@ -154,8 +157,8 @@ fn mac(last: u16) -> Mac {
     Mac::new([0x52, 0x54, 0, 0, high, low])
 }
 
-fn answered(name: Option<&str>, node: Option<Uuid>, outcome: &'static str, reason: &str) -> What {
-    What::Answered(Box::new(Answered {
+fn boot_request(name: Option<&str>, node: Option<Uuid>, outcome: &'static str, reason: &str) -> EventKind {
+    EventKind::BootRequest(Box::new(BootRequestEvent {
         attempt: 1,
         tries: 10,
         macs: Vec::new(),
@@ -165,101 +168,104 @@ fn answered(name: Option<&str>, node: Option<Uuid>, outcome: &'static str, reaso
         node,
         name: name.map(str::to_owned),
         journey: None,
-        resolved: Vec::new(),
+        resolutions: Vec::new(),
         hooks: vec!["root-volume".into()],
         outcome: outcome.into(),
         reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
-        micros: 100,
+        duration_us: 100,
     }))
 }
 
-fn reported(step: &'static str, rc: Option<&str>) -> What {
-    What::Reported { step: Some(step.into()), rc: rc.map(str::to_owned), attempt: 1 }
+fn boot_report(step: &'static str, rc: Option<&str>) -> EventKind {
+    EventKind::BootReport { step: Some(step.into()), rc: rc.map(str::to_owned), attempt: 1 }
 }
 
 #[tokio::test]
-async fn before_anything_happened_the_page_says_what_will() {
+async fn an_empty_list_explains_when_machines_appear() {
     let page = Site::new().get("/ui/").await.page();
-    assert!(page.contains("<h1>Machines</h1>") && page.contains("No machine was heard of yet."), "{page}");
+    assert!(page.contains("<h1>Machines</h1>") && page.contains("No machines yet."), "{page}");
     assert!(!page.contains("<table"));
 }
 
 #[tokio::test]
-async fn machines_are_listed_with_what_became_of_their_last_boots() {
+async fn the_list_shows_verdicts_and_can_be_filtered() {
     let site = Site::new();
-    site.tell(mac(1), answered(Some("web-1"), Some(Uuid::nil()), "boot", "")).await;
-    site.tell(mac(1), reported("hook-0", Some("0f0a6039"))).await;
-    site.tell(mac(2), answered(None, None, "unknown", "no node has a port with the address")).await;
+    site.record(mac(1), boot_request(Some("web-1"), Some(Uuid::nil()), "boot", "")).await;
+    site.record(mac(1), boot_report("hook-0", Some("0f0a6039"))).await;
+    site.record(mac(2), boot_request(None, None, "unknown", "no node has a port with the address")).await;
     let page = site.get("/ui/").await.page();
     assert!(page.contains(r#"<a href="/ui/machines/52:54:00:00:00:01">web-1</a>"#), "{page}");
-    assert!(page.contains("stopped at connecting to volume root-volume, because"), "{page}");
-    assert!(page.contains(r#"href="/ui/machines/52:54:00:00:00:02#enrol""#), "{page}");
-    let only = |page: &str| (page.contains("00:00:01\""), page.contains("00:00:02\""));
-    assert_eq!(only(&site.get("/ui/?state=unknown").await.page()), (false, true));
-    assert_eq!(only(&site.get("/ui/?q=WEB").await.page()), (true, false));
-    assert_eq!(only(&site.get("/ui/?q=no+node+has").await.page()), (false, true));
-    assert_eq!(only(&site.get("/ui/?q=web&state=unknown").await.page()), (false, false));
-    assert!(site.get("/ui/?q=web&state=unknown").await.page().contains("No machine is like that."));
+    assert!(page.contains("failed: connecting to volume root-volume: "), "{page}");
+    assert!(page.contains(r#"href="/ui/machines/52:54:00:00:00:02#enroll""#), "{page}");
+    let contains = |page: &str| (page.contains("00:00:01\""), page.contains("00:00:02\""));
+    assert_eq!(contains(&site.get("/ui/?state=unknown").await.page()), (false, true));
+    assert_eq!(contains(&site.get("/ui/?q=WEB").await.page()), (true, false));
+    assert_eq!(contains(&site.get("/ui/?q=no+node+has").await.page()), (false, true));
+    assert_eq!(contains(&site.get("/ui/?q=web&state=unknown").await.page()), (false, false));
+    assert!(site.get("/ui/?q=web&state=unknown").await.page().contains("No machine matches."));
 }
 
 #[tokio::test]
-async fn a_machine_that_begins_again_and_again_comes_first_and_stands_out() {
+async fn a_machine_in_a_boot_loop_comes_first_and_is_highlighted() {
     let site = Site::new();
-    site.tell(mac(1), answered(Some("loops"), Some(Uuid::nil()), "boot", "")).await;
-    site.tell(mac(1), What::Paced { journeys: 7, seconds: 60 }).await;
-    site.tell(mac(2), answered(Some("later"), Some(Uuid::nil()), "boot", "")).await;
+    site.record(mac(1), boot_request(Some("loops"), Some(Uuid::nil()), "boot", "")).await;
+    site.record(mac(1), EventKind::LoopDelay { journeys: 7, seconds: 60 }).await;
+    site.record(mac(2), boot_request(Some("later"), Some(Uuid::nil()), "boot", "")).await;
     let page = site.get("/ui/").await.page();
-    assert!(page.contains("1 machine begins again and again</a> without ever hooking a volume."), "{page}");
-    let (loops, later) = (page.find(">loops<").expect("is there"), page.find(">later<").expect("is there"));
-    assert!(loops < later && page.contains(r#"<tr class="looping">"#), "{page}");
+    assert!(
+        page.contains("1 machine in a boot loop</a>: boot sessions restart without a hooked volume."),
+        "{page}"
+    );
+    let position = |text: &str| page.find(text).expect("a row");
+    assert!(position(">loops<") < position(">later<") && page.contains(r#"<tr class="looping">"#), "{page}");
 }
 
 #[tokio::test]
-async fn long_lists_are_paged_and_every_machine_is_on_one_page() {
+async fn long_lists_are_paged_and_every_machine_appears_once() {
     let site = Site::new();
     for n in 0..250 {
-        site.tell(mac(n), answered(Some("web & co"), Some(Uuid::nil()), "boot", "")).await;
+        site.record(mac(n), boot_request(Some("web & co"), Some(Uuid::nil()), "boot", "")).await;
     }
-    let mut seen = BTreeMap::new();
+    let mut links = BTreeMap::new();
     let (mut next, mut pages) = (Some("/ui/?q=web+%26+co".to_owned()), 0);
     while let Some(path) = next {
         let page = site.get(&path).await.page();
         for part in page.split("href=\"/ui/machines/").skip(1) {
-            *seen.entry(part.split('"').next().expect("a link").to_owned()).or_insert(0) += 1;
+            *links.entry(part.split('"').next().expect("a link").to_owned()).or_insert(0) += 1;
         }
         let (before, _) = page.split_once("\" rel=\"next\"").unwrap_or_default();
         next = before.rsplit_once("href=\"").map(|(_, link)| link.replace("&#38;", "&"));
         pages += 1;
     }
-    assert_eq!((pages, seen.len(), seen.values().max()), (3, 250, Some(&1)));
-    for beyond in ["page=99", "page=0", "page=x", "page=-1"] {
-        site.get(&format!("/ui/?{beyond}")).await.page();
+    assert_eq!((pages, links.len(), links.values().max()), (3, 250, Some(&1)));
+    for query in ["page=99", "page=0", "page=x", "page=-1"] {
+        site.get(&format!("/ui/?{query}")).await.page();
     }
 }
 
 #[tokio::test]
-async fn what_machines_say_is_text_and_nothing_else() {
+async fn text_from_machines_is_escaped() {
     let site = Site::new();
     let evil = "<script>alert(1)</script>\"'>";
-    let transfer = Transfer {
+    let transfer = TftpTransfer {
         file: evil.into(),
         outcome: "aborted".into(),
         size: 0,
         block_size: 512,
-        window: 1,
+        window_size: 1,
         blocks: 0,
-        again: 0,
-        millis: 1,
-        words: Some(evil.into()),
+        retransmissions: 0,
+        duration_ms: 1,
+        client_message: Some(evil.into()),
     };
-    let address = "198.51.100.7".parse().expect("an address");
-    site.tell_at(Timestamp::now(), None, Some(address), What::Transfer(transfer)).await;
-    let mut what = answered(Some(evil), None, "unknown", evil);
-    if let What::Answered(answered) = &mut what {
-        answered.arch = Some(evil.into());
-        answered.platform = Some(evil.into());
+    let address = "198.51.100.7".parse().expect("valid address");
+    site.record_at(Timestamp::now(), None, Some(address), EventKind::TftpTransfer(transfer)).await;
+    let mut request = boot_request(Some(evil), None, "unknown", evil);
+    if let EventKind::BootRequest(event) = &mut request {
+        event.arch = Some(evil.into());
+        event.platform = Some(evil.into());
     }
-    site.tell(mac(1), what).await;
+    site.record(mac(1), request).await;
     let query = "%3Cscript%3Ealert%281%29%3C%2Fscript%3E%22%27%3E";
     for path in [
         "/ui/",
@@ -269,41 +275,42 @@ async fn what_machines_say_is_text_and_nothing_else() {
         &format!("/ui/machines/{query}"),
         &format!("/ui/nodes/{query}"),
     ] {
-        let answer = site.get(path).await;
-        assert!(!answer.body.contains("<script>alert"), "{path}: {}", answer.body);
-        assert!(!answer.body.contains("\"'>"), "{path}: {}", answer.body);
+        let response = site.get(path).await;
+        assert!(!response.body.contains("<script>alert"), "{path}: {}", response.body);
+        assert!(!response.body.contains("\"'>"), "{path}: {}", response.body);
     }
     let form = format!("name={query}&iqn={query}&volume={query}&user={query}&secret={query}");
-    let again = site.post("/ui/machines/52:54:00:00:00:01/enrol", &form).await;
-    assert_eq!(again.status, 422);
-    assert!(!again.body.contains("<script>alert") && !again.body.contains("\"'>"), "{}", again.body);
+    let response = site.post("/ui/machines/52:54:00:00:00:01/enroll", &form).await;
+    assert_eq!(response.status, 422);
+    assert!(!response.body.contains("<script>alert") && !response.body.contains("\"'>"), "{}", response.body);
 }
 
 #[tokio::test]
-async fn one_machine_s_page_tells_all_of_it_but_no_secret() {
+async fn a_machine_s_page_shows_everything_except_secrets() {
     let site = Site::new();
-    let node = site.enrol("web-1", mac(1)).await;
+    let node = site.create_node("web-1", mac(1)).await;
     let now = Timestamp::now();
     let ago = |seconds| now - SignedDuration::from_secs(seconds);
     let address = "192.0.2.7".parse().ok();
-    site.tell_at(ago(900), Some(mac(1)), address, What::Gathered).await;
-    site.tell_at(ago(899), Some(mac(1)), address, answered(None, None, "unknown", "an earlier reason")).await;
-    site.tell_at(ago(20), Some(mac(1)), address, What::Gathered).await;
-    site.tell_at(ago(19), Some(mac(1)), address, answered(Some("web-1"), Some(node), "boot", "")).await;
-    site.tell_at(ago(15), Some(mac(1)), address, reported("hooked", None)).await;
+    site.record_at(ago(900), Some(mac(1)), address, EventKind::SessionStarted).await;
+    site.record_at(ago(899), Some(mac(1)), address, boot_request(None, None, "unknown", "an earlier reason"))
+        .await;
+    site.record_at(ago(20), Some(mac(1)), address, EventKind::SessionStarted).await;
+    site.record_at(ago(19), Some(mac(1)), address, boot_request(Some("web-1"), Some(node), "boot", "")).await;
+    site.record_at(ago(15), Some(mac(1)), address, boot_report("hooked", None)).await;
     let page = site.get("/ui/machines/52:54:00:00:00:01").await.page();
     for text in [
         "<h1>web-1 ",
-        "hooked its volume, 5 s after it began",
-        "<summary>2 earlier lines</summary>",
+        "volume hooked after 5 s",
+        "<summary>2 earlier events</summary>",
         "an earlier reason",
-        "asked for its script (UEFI), try 1; it was sent",
+        "boot request (UEFI), try 1; boot script sent",
         "+5.0 s",
         "root-volume",
         "192.0.2.2:3260, LUN 1, iqn.2010-10.org.example:root",
-        "with the secret of ann",
+        "CHAP user ann",
         "iqn.2017-08.org.openstack.web-1",
-        "It would boot from its volumes.",
+        "The machine would boot from its volumes.",
         "set initiator-iqn iqn.2017-08.org.openstack.web-1",
         "set password:hex ******",
         "sanhook --drive 0x80",
@@ -313,30 +320,30 @@ async fn one_machine_s_page_tells_all_of_it_but_no_secret() {
     }
     let hex = "hunter2 hunter2".bytes().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":");
     assert!(!page.contains("hunter2") && !page.contains(&hex), "{page}");
-    // What is asked for again and again asks nobody else, and has no less of the timeline.
+    // The live page has the same timeline, but no preview.
     let live = site.get("/ui/machines/52:54:00:00:00:01?live=1").await.page();
-    let part = |page: &str| {
+    let timeline = |page: &str| {
         page.split("id=\"timeline\"").nth(1).and_then(|rest| rest.split("</ol>").next()).map(str::to_owned)
     };
-    assert_eq!(part(&live), part(&page));
+    assert_eq!(timeline(&live), timeline(&page));
     assert!(!live.contains("sanhook"));
     for name in ["web-1", &node.to_string()] {
-        let answer = site.get(&format!("/ui/nodes/{name}")).await;
-        assert_eq!((answer.status, answer.header("location")), (303, "/ui/machines/52:54:00:00:00:01"));
+        let response = site.get(&format!("/ui/nodes/{name}")).await;
+        assert_eq!((response.status, response.header("location")), (303, "/ui/machines/52:54:00:00:00:01"));
     }
 }
 
 #[tokio::test]
-async fn a_node_whose_machine_was_never_heard_of_has_a_page_and_is_found_by_its_name() {
+async fn a_node_without_a_seen_machine_has_a_page_and_is_found_by_name() {
     let site = Site::new();
-    let node = site.enrol("web-1", mac(1)).await;
+    let node = site.create_node("web-1", mac(1)).await;
     let page = site.get("/ui/?q=web-1").await.page();
     assert!(page.contains(&format!("Node <a href=\"/ui/nodes/{node}\">web-1</a> is registered")), "{page}");
     assert!(
         site.get("/ui/machines/52:54:00:00:00:01")
             .await
             .page()
-            .contains("Nothing was heard of this machine yet.")
+            .contains("This machine has not been seen yet.")
     );
     assert_eq!(site.get("/ui/machines/52:54:00:00:00:02").await.status, 404);
     assert_eq!(site.get("/ui/nodes/web-2").await.status, 404);
@@ -344,9 +351,9 @@ async fn a_node_whose_machine_was_never_heard_of_has_a_page_and_is_found_by_its_
 }
 
 #[tokio::test]
-async fn a_machine_that_nobody_knew_is_enrolled_by_a_form() {
+async fn an_unknown_machine_is_enrolled_by_a_form() {
     let site = Site::new();
-    site.tell(mac(1), answered(None, None, "unknown", "no node has a port with the address")).await;
+    site.record(mac(1), boot_request(None, None, "unknown", "no node has a port with the address")).await;
     let machine = "/ui/machines/52:54:00:00:00:01";
     let page = site.get(machine).await.page();
     assert!(page.contains(r#"value="iqn.2017-08.org.openstack.52-54-00-00-00-01""#), "{page}");
@@ -356,31 +363,40 @@ async fn a_machine_that_nobody_knew_is_enrolled_by_a_form() {
              volume=iscsi%3A192.0.2.2%3A%3A3260%3A1%3Aiqn.2010-10.org.example%3Aroot"
         )
     };
-    let answer = site.post(&format!("{machine}/enrol"), &form("web-1")).await;
-    assert_eq!((answer.status, answer.header("location")), (303, machine));
+    let response = site.post(&format!("{machine}/enroll"), &form("web-1")).await;
+    assert_eq!((response.status, response.header("location")), (303, machine));
     let node = site
         .inventory
-        .find::<Node>(&Unique::NodeName("web-1".into()))
+        .find::<Node>(&UniqueKey::NodeName("web-1".into()))
         .await
-        .expect("reads")
-        .expect("is there");
+        .expect("read succeeds")
+        .expect("the node");
     assert_eq!(node.value.storage_interface, StorageInterface::External);
     let page = site.get(machine).await.page();
-    assert!(page.contains("It would boot from its volumes.") && !page.contains("id=\"enrol\""), "{page}");
+    assert!(
+        page.contains("The machine would boot from its volumes.") && !page.contains("id=\"enroll\""),
+        "{page}"
+    );
     assert!(!page.contains("hunter2"));
-    // Another machine cannot get what this one has, and then gets nothing.
-    site.tell(mac(2), answered(None, None, "unknown", "no node has a port with the address")).await;
-    let again = site.post("/ui/machines/52:54:00:00:00:02/enrol", &form("web-1")).await;
-    assert_eq!(again.status, 422);
-    assert!(again.body.contains("Another node has the name web-1."), "{}", again.body);
-    assert!(again.body.contains(r#"value="web-1""#) && !again.body.contains("hunter2"), "{}", again.body);
-    assert_eq!(site.inventory.ports(&[mac(2)]).await.expect("reads"), []);
+    // A conflict with an existing node: nothing is created for the second machine.
+    site.record(mac(2), boot_request(None, None, "unknown", "no node has a port with the address")).await;
+    let response = site.post("/ui/machines/52:54:00:00:00:02/enroll", &form("web-1")).await;
+    assert_eq!(response.status, 422);
+    assert!(response.body.contains("Another node has the name web-1."), "{}", response.body);
+    assert!(
+        response.body.contains(r#"value="web-1""#) && !response.body.contains("hunter2"),
+        "{}",
+        response.body
+    );
+    assert_eq!(site.inventory.find_ports(&[mac(2)]).await.expect("read succeeds"), []);
 }
 
 #[tokio::test]
-async fn the_appliance_tells_how_it_is() {
+async fn the_appliance_page_shows_the_status() {
     let page = Site::new().get("/ui/appliance").await.page();
-    for text in ["192.0.2.1:69", "not configured", "answers", "/nowhere/volboot.redb", "None was found"] {
+    for text in
+        ["192.0.2.1:69", "not configured", "read in ", "/nowhere/volboot.redb", "No iPXE binaries found"]
+    {
         assert!(page.contains(text), "{text} is not in {page}");
     }
 }

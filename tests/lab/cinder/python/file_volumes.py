@@ -1,7 +1,7 @@
-"""A Cinder driver whose volumes are sparse files: the kernel of a test machine may have no LVM.
+"""A Cinder driver with sparse files as volumes: the kernel of a test machine may lack LVM.
 
-Only the files are its own. Targets, their names, CHAP secrets and connections are made by the helper for tgt that
-Cinder's own LVM driver uses, so a client of the API sees what it would see there.
+The driver provides only the files. Targets, names, CHAP secrets and connections come from the tgt helper of Cinder's
+LVM driver, so a client of the API sees the same results.
 """
 
 import pathlib
@@ -15,7 +15,7 @@ cfg.CONF.register_opts(OPTIONS, group=configuration.SHARED_CONF_GROUP)
 
 
 class WithoutSecret(tgt.TgtAdm):
-    """The same helper, which otherwise always asks for CHAP."""
+    """The helper without CHAP, which it otherwise always requires."""
 
     def create_iscsi_target(self, name, tid, lun, path, chap_auth=None, **rest):
         return super().create_iscsi_target(name, tid, lun, path, **rest)
@@ -55,8 +55,8 @@ class FileVolumes(driver.VolumeDriver):
         pathlib.Path(self.local_path(volume)).unlink(missing_ok=True)
 
     def create_export(self, context, volume, connector):
-        made = self.targets.create_export(context, volume, self.local_path(volume))
-        return {"provider_location": made["location"], "provider_auth": made["auth"]}
+        export = self.targets.create_export(context, volume, self.local_path(volume))
+        return {"provider_location": export["location"], "provider_auth": export["auth"]}
 
     def ensure_export(self, context, volume):
         self.targets.ensure_export(context, volume, self.local_path(volume))
@@ -71,7 +71,7 @@ class FileVolumes(driver.VolumeDriver):
         return self.targets.initialize_connection(volume, connector)
 
     def terminate_connection(self, volume, connector, **rest):
-        """True if others still use the target: a volume has one for all its attachments."""
+        """True if other attachments still use the target, which all attachments of a volume share."""
         self.targets.terminate_connection(volume, connector, **rest)
         return len(volume.volume_attachment) > 1
 

@@ -1,7 +1,7 @@
-"""Lets several of Cinder's processes write to one SQLite file; Python imports this by itself when it starts.
+"""Lets several Cinder processes write to one SQLite file. Python imports this module at its start.
 
-A transaction that begins by reading and goes on to write fails at once if another process wrote in between: SQLite
-cannot let it wait. One that takes the write lock at its beginning waits for it.
+A transaction that reads first and then writes fails at once if another process wrote in between: SQLite cannot make
+the transaction wait. A transaction that takes the write lock at its beginning waits for the lock.
 """
 
 try:

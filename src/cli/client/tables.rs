@@ -1,0 +1,209 @@
+//! Formats the API's responses as tables and text.
+
+use std::collections::HashSet;
+
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use serde_json::Value;
+
+/// Formats volboot's status.
+pub(super) fn status(response: &Value) -> String {
+    let mut rows = vec![
+        ("version".to_owned(), text(&response["version"])),
+        ("running since".to_owned(), format_time(&response["started_at"])),
+    ];
+    for listener in list(&response["listeners"]) {
+        rows.push((format!("listener {}", text(&listener["name"])), text(&listener["address"])));
+    }
+    for image in list(&response["images"]) {
+        rows.push((format!("iPXE for {}", text(&image["firmware"])), text(&image["name"])));
+    }
+    for image in list(&response["missing_images"]) {
+        let advice = format!("{} not found, install {}", text(&image["name"]), text(&image["install"]));
+        rows.push((format!("iPXE for {}", text(&image["firmware"])), advice));
+    }
+    let store = match response["store"]["latency_us"].as_u64() {
+        Some(latency) => format!("{}, latency {latency} µs", format_size(&response["store"]["bytes"])),
+        None => "not available".to_owned(),
+    };
+    rows.push(("store".to_owned(), store));
+    let history = &response["history"];
+    let state = if history["recording"] == true { "" } else { ", not recording" };
+    let size = format_size(&history["bytes"]);
+    rows.push(("history".to_owned(), format!("{size}, {} events dropped{state}", history["events_dropped"])));
+    rows.push(("Cinder".to_owned(), text(&response["cinder"])));
+    for (state, count) in response["machines"].as_object().into_iter().flatten() {
+        if count != 0 {
+            rows.push((format!("machines {}", state.replace('_', " ")), count.to_string()));
+        }
+    }
+    let mut table = new_table();
+    for (name, value) in rows {
+        table.add_row([name, value]);
+    }
+    finish_table(&mut table)
+}
+
+/// Formats all nodes with the verdict on their last boot, then the unknown machines.
+pub(super) fn nodes(response: &Value) -> String {
+    let mut table = new_table();
+    table.set_header(["NODE", "MACHINE", "STATE", "LAST SEEN", "LAST BOOT"]);
+    let mut node_machines = HashSet::new();
+    for node in list(&response["nodes"]) {
+        let machine = list(&response["machines"]).find(|machine| machine["node"] == node["uuid"]);
+        let name = node["name"].as_str().or(node["uuid"].as_str()).unwrap_or_default().to_owned();
+        match machine {
+            Some(machine) => {
+                node_machines.insert(text(&machine["id"]));
+                table.add_row(machine_row(name, machine));
+            }
+            None => {
+                table.add_row([name, "-".into(), "-".into(), "-".into(), "never seen".into()]);
+            }
+        }
+    }
+    for machine in list(&response["machines"]) {
+        if !node_machines.contains(&text(&machine["id"])) {
+            table.add_row(machine_row("-".to_owned(), machine));
+        }
+    }
+    finish_table(&mut table)
+}
+
+fn machine_row(name: String, machine: &Value) -> [String; 5] {
+    let verdict = &machine["verdict"];
+    let state = text(&verdict["state"]).replace('_', " ");
+    [name, text(&machine["id"]), state, format_time(&machine["last_seen"]), text(&verdict["text"])]
+}
+
+/// Formats the verdict and the timeline of one machine, or of all machines of one node.
+pub(super) fn history(response: &Value) -> String {
+    let verdict = &response["verdict"];
+    let mut out = match verdict["text"].as_str() {
+        Some(text) => format!("{text}\n"),
+        None => "No machine has been seen for this node.\n".to_owned(),
+    };
+    if let Some(advice) = verdict["advice"].as_str() {
+        out.push_str(&format!("{advice}\n"));
+    }
+    let mut table = new_table();
+    for entry in list(&response["timeline"]) {
+        table.add_row([format_time(&entry["at"]), text(&entry["text"])]);
+        if let Some(advice) = entry["advice"].as_str() {
+            table.add_row([String::new(), format!("  {advice}")]);
+        }
+    }
+    if !table.is_empty() {
+        out.push('\n');
+        out.push_str(&finish_table(&mut table));
+    }
+    out
+}
+
+/// Formats the result of an enrollment.
+pub(super) fn enrollment(response: &Value) -> String {
+    let node = &response["node"];
+    format!(
+        "node {} ({}) boots as {} from {}\n",
+        text(&node["name"]),
+        text(&node["uuid"]),
+        text(&response["connector"]["connector_id"]),
+        text(&response["target"]["volume_id"])
+    )
+}
+
+/// A machine's name with its id, or the id only.
+pub(super) fn format_label(machine: &Value) -> String {
+    match machine["name"].as_str() {
+        Some(name) => format!("{name} ({})", text(&machine["id"])),
+        None => text(&machine["id"]),
+    }
+}
+
+/// A time in UTC, to the second.
+pub(super) fn format_time(at: &Value) -> String {
+    let text = text(at);
+    match text.parse::<jiff::Timestamp>() {
+        Ok(at) => at.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Err(_) => text,
+    }
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+/// A text for the terminal, without control characters: machines report parts of it.
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or("-").chars().filter(|c| !c.is_control()).collect()
+}
+
+fn format_size(bytes: &Value) -> String {
+    let bytes = bytes.as_u64().unwrap_or_default();
+    if bytes < 1 << 20 { format!("{} KiB", bytes >> 10) } else { format!("{} MiB", bytes >> 20) }
+}
+
+fn new_table() -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table
+}
+
+fn finish_table(table: &mut Table) -> String {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt() + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nodes_and_unknown_machines_are_one_table() {
+        let response = json!({
+            "nodes": [{"uuid": "u1", "name": "web-1"}, {"uuid": "u2", "name": null}],
+            "machines": [
+                {"id": "52:54:00:00:00:09", "node": null, "last_seen": "2026-11-24T10:00:00Z",
+                 "verdict": {"state": "unknown", "text": "stopped\u{1b}[2J at connecting"}},
+                {"id": "52:54:00:00:00:01", "node": "u1", "last_seen": "2026-11-24T10:00:01.5Z",
+                 "verdict": {"state": "handed_over", "text": "handed over"}},
+            ],
+        });
+        let rows: Vec<_> = nodes(&response)
+            .lines()
+            .map(|line| {
+                line.split("  ")
+                    .filter(|w| !w.trim().is_empty())
+                    .map(|w| w.trim().to_owned())
+                    .collect::<Vec<_>>()
+                    .join("|")
+            })
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                "NODE|MACHINE|STATE|LAST SEEN|LAST BOOT",
+                "web-1|52:54:00:00:00:01|handed over|2026-11-24 10:00:01|handed over",
+                "u2|-|-|-|never seen",
+                "-|52:54:00:00:00:09|unknown|2026-11-24 10:00:00|stopped[2J at connecting",
+            ]
+        );
+    }
+
+    #[test]
+    fn history_starts_with_the_verdict() {
+        let response = json!({
+            "verdict": {"text": "stopped at connecting", "advice": "Look at it."},
+            "timeline": [{"at": "2026-11-24T10:00:00Z", "text": "failed", "advice": "Look at it."}],
+        });
+        assert_eq!(
+            history(&response).split_whitespace().collect::<Vec<_>>().join(" "),
+            "stopped at connecting Look at it. 2026-11-24 10:00:00 failed Look at it."
+        );
+        assert_eq!(history(&json!({"verdict": null})), "No machine has been seen for this node.\n");
+    }
+}

@@ -1,0 +1,87 @@
+//! Builds the timeline's events from the observations of the boot listener.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::request;
+use crate::attach::ConnectionSource;
+use crate::boot::{self, Decision};
+use crate::listen::Peer;
+use crate::model::{BootAnswer, BootRequest, Mac, Platform, SanTable};
+use crate::telemetry::{BootRequestEvent, Event, EventKind, ResolutionEvent};
+use crate::timeline::LoopDelay;
+
+/// A machine read `/boot.ipxe`.
+pub(super) fn session_started(peer: Peer, mac: Option<Mac>) -> Event {
+    new_event(peer, mac, EventKind::SessionStarted)
+}
+
+/// Firmware requested an image; `size` is `None` if there is no such image.
+pub(super) fn http_fetch(peer: Peer, mac: Option<Mac>, file: String, size: Option<u64>) -> Event {
+    new_event(peer, mac, EventKind::HttpFetch { file, size })
+}
+
+/// The loop detector delayed a machine.
+pub(super) fn loop_delay(peer: Peer, request: &BootRequest, delay: LoopDelay) -> Event {
+    let LoopDelay { journeys, seconds, .. } = delay;
+    new_event(peer, Some(request.mac()), EventKind::LoopDelay { journeys, seconds })
+}
+
+/// A machine reported a step.
+pub(super) fn boot_report(peer: Peer, report: request::BootReport) -> Event {
+    let request::BootReport { mac, step, rc, attempt } = report;
+    new_event(peer, Some(mac), EventKind::BootReport { step: step.map(Into::into), rc, attempt })
+}
+
+/// A boot request that arrived at `started_at`, and its answer.
+pub(super) fn boot_request(
+    peer: Peer,
+    request: &BootRequest,
+    decision: &Decision,
+    tries: u32,
+    started_at: Instant,
+) -> Event {
+    let Decision { answer, node, name, resolutions: resolved } = decision;
+    let hooks = match answer {
+        BootAnswer::Boot(plan) => {
+            let table = SanTable::new(plan, request.platform.unwrap_or(Platform::Bios));
+            table.hooks.iter().map(|hook| hook.volume.id.clone()).collect()
+        }
+        _ => Vec::new(),
+    };
+    let kind = EventKind::BootRequest(Box::new(BootRequestEvent {
+        attempt: request.attempt,
+        tries,
+        macs: request.macs.clone(),
+        platform: request.platform.map(|platform| platform.as_str().into()),
+        arch: request.arch.clone(),
+        uuid: request.uuid,
+        node: *node,
+        name: name.clone(),
+        journey: request.journey.clone(),
+        resolutions: resolved.iter().map(resolution).collect(),
+        hooks,
+        outcome: answer.outcome().into(),
+        reason: answer.reason().map(str::to_owned),
+        duration_us: started_at.elapsed().as_micros() as u64,
+    }));
+    new_event(peer, Some(request.mac()), kind)
+}
+
+fn resolution(resolution: &boot::VolumeResolution) -> ResolutionEvent {
+    let error = match &resolution.source {
+        ConnectionSource::LastKnown { outage, .. } => outage.clone(),
+        ConnectionSource::Records | ConnectionSource::Cinder => None,
+    };
+    ResolutionEvent {
+        volume: resolution.volume.clone(),
+        source: resolution.source.as_str().into(),
+        duration_ms: resolution.duration.as_millis() as u64,
+        error,
+    }
+}
+
+fn new_event(peer: Peer, mac: Option<Mac>, kind: EventKind) -> Event {
+    Event::new(Timestamp::now(), mac, Some(peer.remote.ip()), kind)
+}

@@ -1,0 +1,154 @@
+//! Rate limit for boot requests: token buckets per IP address and per MAC address.
+//!
+//! A booting machine sends some ten requests; a waiting one sends one every other second. A requester over the limit
+//! gets a wait before any look-up in the store. Loopback addresses are exempt, for proxies on this host and tests.
+
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use governor::{DefaultKeyedRateLimiter, Quota};
+
+use crate::model::Mac;
+
+/// The burst: as many requests as the limit allows in this time.
+const BURST_SECONDS: NonZeroU32 = NonZeroU32::new(15).expect("is not 0");
+/// Buckets per table. Full buckets, of requesters that were quiet lately, are evicted.
+const MAX_BUCKETS: usize = 1 << 16;
+/// The shortest time between two evictions.
+const EVICTION_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Whether a request is within the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RateDecision {
+    /// Within the limit.
+    Allowed,
+    /// The requester's bucket is empty.
+    OverLimit,
+    /// The table has no room for another bucket, so the limit cannot be checked.
+    TableFull,
+}
+
+/// Limits the rate of boot requests; without buckets, allows all.
+#[derive(Debug)]
+pub(super) struct RateLimiter(Option<Buckets>);
+
+#[derive(Debug)]
+struct Buckets {
+    by_address: DefaultKeyedRateLimiter<IpAddr>,
+    by_mac: DefaultKeyedRateLimiter<Mac>,
+    last_eviction: Mutex<Instant>,
+}
+
+impl RateLimiter {
+    /// Allows `per_second` requests per second on average; 0 means no limit.
+    pub(super) fn new(per_second: u32) -> Self {
+        Self(NonZeroU32::new(per_second).map(|per_second| {
+            let quota = Quota::per_second(per_second).allow_burst(per_second.saturating_mul(BURST_SECONDS));
+            Buckets {
+                by_address: DefaultKeyedRateLimiter::keyed(quota),
+                by_mac: DefaultKeyedRateLimiter::keyed(quota),
+                last_eviction: Mutex::new(Instant::now()),
+            }
+        }))
+    }
+
+    /// Counts a request from this address.
+    pub(super) fn check_address(&self, remote: IpAddr) -> RateDecision {
+        self.buckets(remote)
+            .map_or(RateDecision::Allowed, |buckets| buckets.check(&buckets.by_address, &remote))
+    }
+
+    /// Counts a request of the machine with this MAC address.
+    ///
+    /// `mac` is the neighbour table's where there is an entry: otherwise another machine could use up the bucket.
+    pub(super) fn check_mac(&self, remote: IpAddr, mac: Mac) -> RateDecision {
+        self.buckets(remote).map_or(RateDecision::Allowed, |buckets| buckets.check(&buckets.by_mac, &mac))
+    }
+
+    fn buckets(&self, remote: IpAddr) -> Option<&Buckets> {
+        self.0.as_ref().filter(|_| !remote.is_loopback())
+    }
+}
+
+impl Buckets {
+    fn check<K: Hash + Eq + Clone>(&self, table: &DefaultKeyedRateLimiter<K>, key: &K) -> RateDecision {
+        if table.len() >= MAX_BUCKETS {
+            self.evict(table);
+            if table.len() >= MAX_BUCKETS {
+                return RateDecision::TableFull;
+            }
+        }
+        if table.check_key(key).is_ok() { RateDecision::Allowed } else { RateDecision::OverLimit }
+    }
+
+    fn evict<K: Hash + Eq + Clone>(&self, table: &DefaultKeyedRateLimiter<K>) {
+        let mut last_eviction = self.last_eviction.lock().unwrap_or_else(PoisonError::into_inner);
+        if last_eviction.elapsed() >= EVICTION_INTERVAL {
+            *last_eviction = Instant::now();
+            table.retain_recent();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn address(number: u32) -> IpAddr {
+        Ipv4Addr::from_bits(0x0a00_0000 + number).into()
+    }
+
+    fn mac(number: u32) -> Mac {
+        let [a, b, c, d] = number.to_be_bytes();
+        Mac::new([0x52, 0x54, a, b, c, d])
+    }
+
+    #[test]
+    fn burst_is_allowed_then_limited() {
+        let limiter = RateLimiter::new(2);
+        // On a slow host the buckets refill meanwhile, so the burst appears longer.
+        let burst = |check: &dyn Fn(u32) -> RateDecision| {
+            (0..1000).take_while(|&number| check(number) == RateDecision::Allowed).count()
+        };
+        assert!((30..1000).contains(&burst(&|_| limiter.check_address(address(1)))));
+        // Requests with one MAC address count together, from any IP address.
+        assert!((30..1000).contains(&burst(&|number| limiter.check_mac(address(number), mac(1)))));
+        assert_eq!(
+            (limiter.check_address(address(2)), limiter.check_mac(address(1), mac(2))),
+            (RateDecision::Allowed, RateDecision::Allowed)
+        );
+    }
+
+    #[test]
+    fn loopback_and_limit_zero_are_exempt() {
+        let (limiter, unlimited) = (RateLimiter::new(1), RateLimiter::new(0));
+        let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
+        for _ in 0..100 {
+            assert_eq!(
+                (limiter.check_address(loopback), limiter.check_mac(loopback, mac(1))),
+                (RateDecision::Allowed, RateDecision::Allowed)
+            );
+            assert_eq!(unlimited.check_address(address(1)), RateDecision::Allowed);
+        }
+    }
+
+    #[test]
+    fn table_size_is_bounded() {
+        let limiter = RateLimiter::new(1);
+        for number in 0..MAX_BUCKETS as u32 {
+            assert_eq!(limiter.check_address(address(number)), RateDecision::Allowed);
+        }
+        // Postpones the next eviction, which would be due by now on a slow host.
+        if let Some(buckets) = &limiter.0 {
+            *buckets.last_eviction.lock().expect("the mutex is not poisoned") = Instant::now();
+        }
+        assert_eq!(limiter.check_address(address(1 << 20)), RateDecision::TableFull);
+        assert!(limiter.0.as_ref().is_some_and(|buckets| buckets.by_address.len() <= MAX_BUCKETS));
+    }
+}

@@ -1,0 +1,167 @@
+//! Parses boot requests and boot reports from the path and query that iPXE sends.
+//!
+//! Strict about the requester's MAC address, lenient about the rest: a non-Ethernet card, an all-zero UUID or an
+//! unknown platform must not keep a machine from booting.
+
+use percent_encoding::percent_decode_str;
+
+use crate::model::{BootRequest, MAX_MACS, Mac, MacError};
+
+/// Bytes of a query. Eight MAC addresses, a UUID and some words take a quarter of it.
+const MAX_QUERY: usize = 2048;
+/// Bytes of a word in a query.
+const MAX_WORD: usize = 32;
+
+/// A boot request or report that cannot be parsed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RequestError {
+    #[error("cannot parse the path: {0}")]
+    Mac(#[from] MacError),
+    #[error("the query is longer than {MAX_QUERY} bytes")]
+    QueryTooLong,
+}
+
+/// Reads `/boot/<mac>?macs=…&uuid=…&platform=…&arch=…&journey=…&try=…`.
+pub(super) fn parse_boot_request(mac: &str, query: &str) -> Result<BootRequest, RequestError> {
+    let pairs = parse_query(query)?;
+    let value = |key| pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
+    let macs = value("macs").unwrap_or_default().split(',').filter_map(|mac| mac.parse::<Mac>().ok());
+    let macs: Vec<_> = macs.take(MAX_MACS).collect();
+    // A boot card that is not Ethernet has no MAC address: the first of the other cards takes its place.
+    let boot_mac = mac.parse().or_else(|error| macs.first().copied().ok_or(error))?;
+    let mut request = BootRequest::new(boot_mac).with_macs(macs);
+    request.uuid =
+        value("uuid").and_then(|uuid| uuid.parse::<uuid::Uuid>().ok()).filter(|uuid| !uuid.is_nil());
+    request.platform = value("platform").and_then(|platform| platform.parse().ok());
+    request.arch = value("arch").and_then(parse_word);
+    request.journey = value("journey").and_then(parse_word);
+    request.attempt = parse_attempt(value("try"));
+    Ok(request)
+}
+
+/// A machine's report of one step: `/boot/<mac>/event?step=…&rc=…&try=…`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct BootReport {
+    pub(super) mac: Mac,
+    /// `hooked`, `hook-0`, `boot`, `up`, …
+    pub(super) step: Option<String>,
+    /// iPXE's error code, in hexadecimal.
+    pub(super) rc: Option<String>,
+    pub(super) attempt: u32,
+}
+
+impl BootReport {
+    /// Parses path and query; drops values that are not plain words.
+    pub(super) fn parse(mac: &str, query: &str) -> Result<Self, RequestError> {
+        let pairs = parse_query(query)?;
+        let value = |key| pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
+        Ok(Self {
+            mac: mac.parse()?,
+            step: value("step").and_then(parse_word),
+            rc: value("rc").and_then(parse_word),
+            attempt: parse_attempt(value("try")),
+        })
+    }
+}
+
+/// Decodes `a=b&c=d`. Invalid UTF-8 is replaced: no expected value contains any.
+fn parse_query(query: &str) -> Result<Vec<(String, String)>, RequestError> {
+    if query.len() > MAX_QUERY {
+        return Err(RequestError::QueryTooLong);
+    }
+    let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    Ok(query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(key, value)| (decode(key), decode(value)))
+        .collect())
+}
+
+/// A short word of letters, digits, `-` and `_`, in lower case: safe in a script and in a log.
+fn parse_word(text: &str) -> Option<String> {
+    let valid = (1..=MAX_WORD).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    valid.then(|| text.to_ascii_lowercase())
+}
+
+fn parse_attempt(text: Option<&str>) -> u32 {
+    text.and_then(|text| text.parse().ok()).filter(|attempt| *attempt > 0).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Platform;
+
+    fn mac(last: u8) -> Mac {
+        Mac::new([0x52, 0x54, 0, 0, 0, last])
+    }
+
+    #[test]
+    fn boot_request_of_ipxe() {
+        let query = "macs=52-54-00-00-00-01,52-54-00-00-00-02,,,,,,&uuid=2f1dcbe7-0000-0000-0000-000000000001\
+                     &platform=efi&arch=x86_64&journey=5ca1ab1e5ca1ab1e&try=3";
+        let expected = BootRequest {
+            platform: Some(Platform::Uefi),
+            arch: Some("x86_64".into()),
+            uuid: "2f1dcbe7-0000-0000-0000-000000000001".parse().ok(),
+            journey: Some("5ca1ab1e5ca1ab1e".into()),
+            attempt: 3,
+            ..BootRequest::new(mac(1)).with_macs([mac(2)])
+        };
+        assert_eq!(parse_boot_request("52-54-00-00-00-01", query).expect("parses"), expected);
+    }
+
+    #[test]
+    fn unknown_values_are_dropped() {
+        let query = "macs=80:00:02:08,nonsense,52%3A54%3A00%3A00%3A00%3A02&uuid=00000000-0000-0000-0000-000000000000\
+                     &platform=riscv&arch=a%20b&try=-1&x&y=z=%ff";
+        assert_eq!(
+            parse_boot_request("525400000001", query).expect("parses"),
+            BootRequest::new(mac(1)).with_macs([mac(2)])
+        );
+        assert_eq!(parse_boot_request("52:54:00:00:00:01", "").expect("parses"), BootRequest::new(mac(1)));
+    }
+
+    #[test]
+    fn number_of_macs_is_bounded() {
+        let macs: Vec<_> = (0..40).map(|last| mac(last).to_hyphenated()).collect();
+        let request =
+            parse_boot_request("52-54-00-00-00-ff", &format!("macs={}", macs.join(","))).expect("parses");
+        assert_eq!(request.macs.len(), MAX_MACS + 1);
+    }
+
+    #[test]
+    fn non_ethernet_boot_card_is_replaced() {
+        for path in ["80-00-02-08-fe-80-00-00", ""] {
+            assert_eq!(
+                parse_boot_request(path, "macs=,52-54-00-00-00-02").expect("parses"),
+                BootRequest::new(mac(2))
+            );
+        }
+    }
+
+    #[test]
+    fn invalid_mac_and_long_query_are_errors() {
+        assert!(matches!(parse_boot_request("52-54-00-00-00", ""), Err(RequestError::Mac(_))));
+        assert!(matches!(
+            parse_boot_request("52-54-00-00-00-01", &"x".repeat(3000)),
+            Err(RequestError::QueryTooLong)
+        ));
+    }
+
+    #[test]
+    fn report_accepts_plain_words_only() {
+        let report =
+            BootReport::parse("52-54-00-00-00-01", "step=hook-0&rc=0x2C0D6039&try=2").expect("parses");
+        let expected = BootReport {
+            mac: mac(1),
+            step: Some("hook-0".into()),
+            rc: Some("0x2c0d6039".into()),
+            attempt: 2,
+        };
+        assert_eq!(report, expected);
+        let partial = BootReport::parse("52-54-00-00-00-01", "step=%0Aforged%20line&rc=").expect("parses");
+        assert_eq!(partial, BootReport { mac: mac(1), step: None, rc: None, attempt: 1 });
+    }
+}

@@ -1,0 +1,86 @@
+//! [`BootRequest`]: a machine's request for its boot script, with the facts that iPXE sent.
+
+use std::net::IpAddr;
+
+use uuid::Uuid;
+
+use super::{Mac, Platform};
+
+/// The most network cards of one machine that are considered; `/boot.ipxe` collects as many.
+pub const MAX_MACS: usize = 8;
+
+/// One boot request; a machine retries with the same facts and a higher attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootRequest {
+    /// The MAC address of the boot card, then of the machine's other cards, without duplicates.
+    pub macs: Vec<Mac>,
+    /// The firmware; `None` if iPXE named none or an unsupported one.
+    pub platform: Option<Platform>,
+    /// iPXE's build architecture, such as `x86_64`, for display. Implausible values are dropped.
+    pub arch: Option<String>,
+    /// The machine's SMBIOS UUID: for the timeline only, since boards in the field share UUIDs.
+    pub uuid: Option<Uuid>,
+    /// The boot-session id, issued with `/boot.ipxe`. A request outside a boot session has none.
+    pub journey: Option<String>,
+    /// The number of this request within the boot session, from 1.
+    pub attempt: u32,
+    /// The result of the neighbour check, which the requester cannot forge.
+    pub neighbour_check: NeighbourCheck,
+}
+
+/// The kernel's neighbour table, compared with the requester's IP address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum NeighbourCheck {
+    /// The check is off or not applicable: the requester is behind a router, or on this host.
+    #[default]
+    Unchecked,
+    /// The requester is on an attached network, and the table has an entry.
+    Entry {
+        /// The requester's MAC address.
+        mac: Mac,
+        /// The requester's IP address.
+        address: IpAddr,
+    },
+    /// The table should have an entry, but has none or was not read; with the reason.
+    Inconclusive(String),
+}
+
+impl NeighbourCheck {
+    /// The MAC address of the table's entry.
+    pub fn mac(&self) -> Option<Mac> {
+        match self {
+            Self::Entry { mac, .. } => Some(*mac),
+            Self::Unchecked | Self::Inconclusive(_) => None,
+        }
+    }
+}
+
+impl BootRequest {
+    /// The first request of a machine with this boot card.
+    pub fn new(mac: Mac) -> Self {
+        Self {
+            macs: vec![mac],
+            platform: None,
+            arch: None,
+            uuid: None,
+            journey: None,
+            attempt: 1,
+            neighbour_check: NeighbourCheck::Unchecked,
+        }
+    }
+
+    /// The MAC address of the boot card.
+    pub fn mac(&self) -> Mac {
+        self.macs[0]
+    }
+
+    /// Adds the machine's other cards; skips duplicates and cards beyond the limit.
+    pub fn with_macs(mut self, macs: impl IntoIterator<Item = Mac>) -> Self {
+        for mac in macs {
+            if self.macs.len() <= MAX_MACS && !self.macs.contains(&mac) {
+                self.macs.push(mac);
+            }
+        }
+        self
+    }
+}

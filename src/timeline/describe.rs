@@ -1,0 +1,141 @@
+//! [`describe`]: events as lines of text for the operator, with advice.
+
+use serde::Serialize;
+
+use super::verdict::{describe_error, describe_step};
+use crate::telemetry::{BootRequestEvent, Event, EventKind, ResolutionEvent, TftpTransfer};
+
+/// An event with its description.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TimelineEntry {
+    /// Description in one line.
+    pub text: String,
+    /// Advice for the operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+    /// The event.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// Describes the events of a timeline.
+pub fn describe(events: impl IntoIterator<Item = Event>) -> Vec<TimelineEntry> {
+    let mut hooks = Vec::new();
+    let entries = events.into_iter().map(|event| {
+        if let EventKind::BootRequest(request) = &event.kind
+            && !request.hooks.is_empty()
+        {
+            hooks.clone_from(&request.hooks);
+        }
+        describe_event(event, &hooks)
+    });
+    entries.collect()
+}
+
+/// Describes one event. `hooks`: the volume ids of the machine's last boot script.
+pub(super) fn describe_event(event: Event, hooks: &[String]) -> TimelineEntry {
+    let (mut text, advice) = describe_kind(&event.kind, hooks);
+    if event.count > 1 {
+        text.push_str(&format!(" ({} times)", event.count));
+    }
+    TimelineEntry { text, advice, event }
+}
+
+fn describe_kind(kind: &EventKind, hooks: &[String]) -> (String, Option<String>) {
+    match kind {
+        EventKind::TftpTransfer(transfer) => (describe_transfer(transfer), None),
+        EventKind::HttpFetch { file, size: Some(size) } => {
+            (format!("requested {file} over HTTP: {size} bytes"), None)
+        }
+        EventKind::HttpFetch { file, size: None } => {
+            (format!("requested {file} over HTTP: file not found"), None)
+        }
+        EventKind::SessionStarted => ("read /boot.ipxe".to_owned(), None),
+        EventKind::BootRequest(request) => (describe_boot_request(request), None),
+        EventKind::BootReport { step, rc, attempt } => {
+            describe_report(step.as_deref(), rc.as_deref(), *attempt, hooks)
+        }
+        EventKind::LoopDelay { journeys, seconds } => {
+            (format!("delayed by {seconds} s: {journeys} boot sessions without a hooked volume"), None)
+        }
+    }
+}
+
+fn describe_transfer(transfer: &TftpTransfer) -> String {
+    let TftpTransfer { file, size, block_size, window_size, blocks, retransmissions, duration_ms, .. } =
+        transfer;
+    let retransmissions = match retransmissions {
+        0 => String::new(),
+        1 => ", 1 retransmission".to_owned(),
+        n => format!(", {n} retransmissions"),
+    };
+    let details = format!("{blocks} × {block_size} bytes, window {window_size}{retransmissions}");
+    match transfer.outcome.as_ref() {
+        "complete" => format!("read {file} over TFTP: {size} bytes in {duration_ms} ms ({details})"),
+        "unconfirmed" => {
+            format!("read {file} over TFTP without acknowledging the last block: {size} bytes ({details})")
+        }
+        "probe" => format!("queried the size of {file} over TFTP: {size} bytes"),
+        "not_found" => format!("requested {file} over TFTP: file not found"),
+        "aborted" => {
+            let message = transfer.client_message.as_deref().filter(|message| !message.is_empty());
+            let message = message.map(|message| format!(": \"{message}\"")).unwrap_or_default();
+            format!("aborted reading {file} over TFTP after {blocks} blocks{message}")
+        }
+        other => {
+            let outcome = other.replace('_', " ");
+            format!("failed to read {file} over TFTP: {outcome} after {duration_ms} ms ({details})")
+        }
+    }
+}
+
+fn describe_boot_request(request: &BootRequestEvent) -> String {
+    let firmware = match request.platform.as_deref() {
+        Some("pcbios") => " (BIOS)",
+        Some("efi") => " (UEFI)",
+        _ => "",
+    };
+    let volumes: Vec<_> = request.resolutions.iter().map(describe_resolution).collect();
+    let volumes = if volumes.is_empty() { String::new() } else { format!("; {}", volumes.join("; ")) };
+    let reason = request.reason.as_deref().unwrap_or_default();
+    let outcome = match request.outcome.as_ref() {
+        "boot" => "boot script sent".to_owned(),
+        "wait" => format!("must wait: {reason}"),
+        "local_disk" => format!("sent to the local disk: {reason}"),
+        "unknown" => format!("unknown machine: {reason}"),
+        _ => format!("refused: {reason}"),
+    };
+    format!("boot request{firmware}, try {}{volumes}; {outcome}", request.attempt)
+}
+
+fn describe_resolution(resolution: &ResolutionEvent) -> String {
+    let ResolutionEvent { volume, source, duration_ms, error } = resolution;
+    match (source.as_ref(), error) {
+        ("records", _) => format!("volume {volume} from the node's records"),
+        ("cinder", _) => format!("volume {volume} from Cinder in {duration_ms} ms"),
+        ("last_known", Some(error)) => {
+            format!("volume {volume} from its last known connection in {duration_ms} ms (Cinder: {error})")
+        }
+        ("last_known", None) => format!("volume {volume} from its last known connection in {duration_ms} ms"),
+        (_, Some(error)) => format!("volume {volume} not resolved in {duration_ms} ms: {error}"),
+        (other, None) => format!("volume {volume}: {} in {duration_ms} ms", other.replace('_', " ")),
+    }
+}
+
+fn describe_report(
+    step: Option<&str>,
+    rc: Option<&str>,
+    attempt: u32,
+    hooks: &[String],
+) -> (String, Option<String>) {
+    match (step, rc) {
+        (Some("hooked"), None) => ("volumes hooked: login succeeded, disks found".into(), None),
+        (Some("up"), _) => ("operating system is up".into(), None),
+        (step, rc) => {
+            let step = describe_step(step.unwrap_or("unnamed step"), hooks);
+            let Some(rc) = rc else { return (format!("try {attempt}: {step} failed"), None) };
+            let (cause, advice) = describe_error(rc);
+            (format!("try {attempt}: {step} failed: {cause}"), Some(advice))
+        }
+    }
+}

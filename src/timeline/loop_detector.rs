@@ -1,0 +1,152 @@
+//! [`LoopDetector`]: finds machines in a boot loop, and delays their boot sessions.
+//!
+//! A machine in a boot loop starts session after session without hooking a volume. It never stops by itself, and each
+//! new session hides the error of the last one. After [`FREE_SESSIONS`] sessions, each further session is delayed,
+//! longer every time, and the machine shows the reason on its console. Only sessions that start with `/boot.ipxe`
+//! count, so a client that just requests a machine's script is never delayed. A hooked volume resets the count.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::model::Mac;
+
+/// Sessions within [`WINDOW`] before the first delay.
+const FREE_SESSIONS: u32 = 5;
+/// Time after a machine's last session at which its count resets.
+const WINDOW: Duration = Duration::from_secs(30 * 60);
+/// Initial delay; doubles with each session up to [`MAX_DELAY`].
+const INITIAL_DELAY: Duration = Duration::from_secs(60);
+const MAX_DELAY: Duration = Duration::from_secs(600);
+/// Maximum number of machines in the table. Further machines are not delayed.
+const CAPACITY: usize = 16_384;
+
+/// The machines that have started sessions and not hooked a volume yet.
+#[derive(Debug, Default)]
+pub(super) struct LoopDetector(Mutex<HashMap<Mac, SessionCount>>);
+
+#[derive(Debug)]
+struct SessionCount {
+    journey: String,
+    last_start: Instant,
+    sessions: u32,
+    /// End of the current session's delay.
+    delayed_until: Option<Instant>,
+}
+
+/// A delay imposed on a machine in a boot loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoopDelay {
+    /// Boot sessions in a row without a hooked volume.
+    pub journeys: u32,
+    /// Remaining delay in seconds.
+    pub seconds: u32,
+    /// Whether this is the first answer of this session with the delay.
+    pub is_first: bool,
+}
+
+impl LoopDetector {
+    /// Counts a session when its machine is about to get its boot script. Returns the remaining delay, if any.
+    pub(super) fn check(&self, mac: Mac, journey: &str, now: Instant) -> Option<LoopDelay> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&mac)
+            && count.journey == journey
+        {
+            let remaining = count.delayed_until?.saturating_duration_since(now);
+            if remaining.is_zero() {
+                count.delayed_until = None;
+                return None;
+            }
+            let seconds = whole_seconds(remaining);
+            return Some(LoopDelay { journeys: count.sessions, seconds, is_first: false });
+        }
+        if counts.len() >= CAPACITY && !counts.contains_key(&mac) {
+            counts.retain(|_, count| now.duration_since(count.last_start) < WINDOW);
+            if counts.len() >= CAPACITY {
+                return None;
+            }
+        }
+        let count = counts.entry(mac).or_insert_with(|| SessionCount {
+            journey: String::new(),
+            last_start: now,
+            sessions: 0,
+            delayed_until: None,
+        });
+        if now.duration_since(count.last_start) >= WINDOW {
+            count.sessions = 0;
+        }
+        journey.clone_into(&mut count.journey);
+        count.last_start = now;
+        count.sessions = count.sessions.saturating_add(1);
+        let doublings = count.sessions.checked_sub(FREE_SESSIONS + 1)?;
+        let delay = INITIAL_DELAY.saturating_mul(1 << doublings.min(8)).min(MAX_DELAY);
+        count.delayed_until = Some(now + delay);
+        Some(LoopDelay { journeys: count.sessions, seconds: whole_seconds(delay), is_first: true })
+    }
+
+    /// Forgets a machine that has hooked its volume, or whose operating system is up.
+    pub(super) fn reset(&self, mac: Mac) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&mac);
+    }
+}
+
+fn whole_seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CARD: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
+
+    #[test]
+    fn delays_start_with_the_sixth_session_and_double() {
+        let (detector, mut now) = (LoopDetector::default(), Instant::now());
+        for journey in 0..5 {
+            assert_eq!(detector.check(CARD, &journey.to_string(), now), None);
+            // A further request of the same session does not count.
+            assert_eq!(detector.check(CARD, &journey.to_string(), now), None);
+            now += Duration::from_secs(60);
+        }
+        for (journeys, seconds) in [(6, 60), (7, 120), (8, 240), (9, 480), (10, 600), (11, 600)] {
+            let journey = journeys.to_string();
+            let first = LoopDelay { journeys, seconds, is_first: true };
+            assert_eq!(detector.check(CARD, &journey, now), Some(first));
+            now += Duration::from_secs(u64::from(seconds) - 10);
+            let second = LoopDelay { journeys, seconds: 10, is_first: false };
+            assert_eq!(detector.check(CARD, &journey, now), Some(second));
+            now += Duration::from_secs(10);
+            assert_eq!(detector.check(CARD, &journey, now), None, "the delay has passed");
+            assert_eq!(detector.check(CARD, &journey, now), None);
+        }
+    }
+
+    #[test]
+    fn a_hooked_volume_or_the_window_resets_the_count() {
+        type Check<'a> = &'a mut dyn FnMut(&LoopDetector, &str, u64) -> Option<u32>;
+
+        let (detector, mut now) = (LoopDetector::default(), Instant::now());
+        let mut check = |detector: &LoopDetector, journey: &str, seconds: u64| {
+            now += Duration::from_secs(seconds);
+            detector.check(CARD, journey, now).map(|delay| delay.journeys)
+        };
+        let check_six = |check: Check<'_>, detector: &LoopDetector, round: &str| {
+            (0..6).map(|n| check(detector, &format!("{round}{n}"), 1)).last().flatten()
+        };
+        assert_eq!(check_six(&mut check, &detector, "a"), Some(6));
+        detector.reset(CARD);
+        assert_eq!(check_six(&mut check, &detector, "b"), Some(6));
+        assert_eq!(check(&detector, "c", 1800), None, "the window has passed");
+    }
+
+    #[test]
+    fn the_table_does_not_exceed_its_capacity() {
+        let (detector, now) = (LoopDetector::default(), Instant::now());
+        for number in 0..CAPACITY as u32 + 100 {
+            let [_, a, b, c] = number.to_be_bytes();
+            detector.check(Mac::new([2, 0, 0, a, b, c]), "x", now);
+        }
+        assert_eq!(detector.0.lock().expect("is not poisoned").len(), CAPACITY);
+    }
+}

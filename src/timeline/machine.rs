@@ -1,0 +1,75 @@
+//! [`Machine`]: a machine as lists and details show it, with the verdict on its last boot.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::index::{MachineId, MachineRecord};
+use super::verdict::Verdict;
+use crate::model::Mac;
+
+/// A machine as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Machine {
+    /// Id of the machine: the MAC address it boots with, or an IP address of an unidentified machine.
+    pub id: MachineId,
+    /// The node of the last boot request.
+    pub node: Option<Uuid>,
+    /// Name of that node at the time.
+    pub name: Option<String>,
+    /// Last source IP address.
+    pub address: Option<IpAddr>,
+    /// Firmware as reported by the machine: `pcbios` or `efi`.
+    pub platform: Option<String>,
+    /// iPXE's build architecture as reported by the machine.
+    pub arch: Option<String>,
+    /// System UUID as reported by the machine.
+    pub uuid: Option<Uuid>,
+    /// All MAC addresses that the machine sent.
+    pub macs: Vec<Mac>,
+    /// Time of the first event.
+    pub first_seen: Timestamp,
+    /// Time of the last event.
+    pub last_seen: Timestamp,
+    /// Start of the current boot session.
+    pub journey_started_at: Timestamp,
+    /// Boot sessions in a row without a hooked volume.
+    pub journeys_without_hook: u32,
+    /// Result of the last boot.
+    pub verdict: Verdict,
+}
+
+impl Machine {
+    /// The machine of a record, with its verdict at a given time.
+    pub(super) fn new(record: &MachineRecord, now: Timestamp) -> Self {
+        Self {
+            id: record.id,
+            node: record.node,
+            name: record.name.clone(),
+            address: record.address,
+            platform: record.platform.clone(),
+            arch: record.arch.clone(),
+            uuid: record.uuid,
+            macs: record.macs.clone(),
+            first_seen: record.first_seen,
+            last_seen: record.last_seen,
+            journey_started_at: record.progress.journey_started_at,
+            journeys_without_hook: record.progress.journeys_without_hook,
+            verdict: Verdict::new(&record.progress, now),
+        }
+    }
+
+    /// Whether an id, the name, an address or the verdict contains `text`, which must be in lower case.
+    pub fn matches_text(&self, text: &str) -> bool {
+        let contains = |value: Option<String>| value.is_some_and(|value| value.to_lowercase().contains(text));
+        contains(Some(self.id.to_string()))
+            || contains(self.name.clone())
+            || contains(self.node.map(|node| node.to_string()))
+            || contains(self.address.map(|address| address.to_string()))
+            || contains(self.uuid.map(|uuid| uuid.to_string()))
+            || contains(Some(self.verdict.text.clone()))
+            || self.macs.iter().any(|mac| mac.to_string().contains(text))
+    }
+}

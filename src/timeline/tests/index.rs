@@ -1,0 +1,132 @@
+//! Tests of the index: assignment of events to machines, merging, and eviction.
+
+use super::*;
+use crate::timeline::index::RECENT_CAPACITY;
+
+#[test]
+fn events_of_an_address_move_to_the_machine_that_requests_from_it() {
+    let mut index = MachineIndex::new(Bounds::default());
+    for event in events(session_start()) {
+        index.insert(&event);
+    }
+    assert_eq!(index.len(), 1, "the address has no record of its own any more");
+    let (id, record) = index.get(MachineId::Mac(CARD)).expect("a record");
+    let progress = &record.progress;
+    assert_eq!(
+        (record.event_count, progress.journey_started_at, progress.journeys_without_hook),
+        (4, at(0), 1)
+    );
+    let events = index.uncommitted.events.range((id, 0)..=(id, 9));
+    assert_eq!(events.filter(|(_, event)| event.is_some()).count(), 4);
+}
+
+#[test]
+fn events_older_than_the_session_gap_stay_with_the_address() {
+    let mut index = MachineIndex::new(Bounds::default());
+    for event in events(vec![
+        (0, false, transfer("undionly.kpxe", "complete")),
+        (301, true, boot_request(1, "boot", None)),
+    ]) {
+        index.insert(&event);
+    }
+    assert_eq!(index.len(), 2);
+    let (_, record) = index.get(MachineId::Mac(CARD)).expect("a record");
+    assert_eq!(record.event_count, 1);
+}
+
+#[test]
+fn equal_events_within_a_second_are_merged() {
+    let mut index = MachineIndex::new(Bounds::default());
+    let sequence = vec![
+        (0, true, boot_request(1, "boot", None)),
+        (0, true, boot_request(1, "boot", None)),
+        (0, true, boot_request(2, "boot", None)),
+        (0, true, boot_request(1, "boot", None)),
+        (1, true, boot_request(1, "boot", None)),
+    ];
+    for event in events(sequence) {
+        index.insert(&event);
+    }
+    let counts: Vec<_> = index.uncommitted.events.values().flatten().map(|event| event.count).collect();
+    assert_eq!(counts, [3, 1, 1]);
+}
+
+#[test]
+fn repeated_waits_are_merged_for_as_long_as_the_machine_waits() {
+    let mut index = MachineIndex::new(Bounds::default());
+    for n in 0..200 {
+        let reason = format!("Cinder does not answer; {n} requests are ahead");
+        let kind = boot_request(1, "wait", Some(&reason));
+        index.insert(&Event::new(at(n * 10), Some(CARD), address(), kind));
+        index.expire_recent(at(n * 10));
+    }
+    let counts: Vec<_> = index.uncommitted.events.values().flatten().map(|event| event.count).collect();
+    assert_eq!(counts, [200]);
+    let (_, record) = index.get(MachineId::Mac(CARD)).expect("a record");
+    let verdict = Verdict::new(&record.progress, at(1995));
+    assert_eq!(
+        (verdict.state, verdict.text.as_str()),
+        (BootState::Waiting, "waiting: Cinder does not answer; 199 requests are ahead")
+    );
+}
+
+#[test]
+fn sessions_without_a_hooked_volume_are_counted_until_a_volume_is_hooked() {
+    let mut index = MachineIndex::new(Bounds::default());
+    let mut now = 0;
+    let mut session = |index: &mut MachineIndex, hooks: bool| {
+        for (seconds, has_mac, kind) in session_start() {
+            index.insert(&Event::new(at(now + seconds), has_mac.then_some(CARD), address(), kind));
+        }
+        if hooks {
+            let kind = boot_report("hooked", None, 1);
+            index.insert(&Event::new(at(now + 9), Some(CARD), address(), kind));
+        }
+        now += 100;
+        index.get(MachineId::Mac(CARD)).expect("a record").1.progress.journeys_without_hook
+    };
+    assert_eq!([1, 2, 3].map(|_| session(&mut index, false)), [1, 2, 3]);
+    assert_eq!(session(&mut index, true), 1);
+    assert_eq!([1, 2].map(|_| session(&mut index, false)), [1, 2]);
+}
+
+#[test]
+fn a_delayed_machine_is_looping_until_it_hooks_its_volume() {
+    let delay = (5, true, EventKind::LoopDelay { journeys: 6, seconds: 60 });
+    let wait = (5, true, boot_request(1, "wait", Some("boot loop")));
+    let sequence = vec![delay, wait, (65, true, boot_request(1, "boot", None))];
+    assert_eq!(
+        verdict(sequence.clone(), 66),
+        (
+            BootState::Looping,
+            "boot loop: 6 boot sessions without a hooked volume; now: boot script sent; no report from the machine yet"
+                .to_owned()
+        )
+    );
+    let hooked = (70, true, boot_report("hooked", None, 1));
+    assert_eq!(verdict(sequence.into_iter().chain([hooked]).collect(), 71).0, BootState::Hooked);
+}
+
+#[test]
+fn bounds_hold_and_forged_addresses_evict_only_each_other() {
+    let bounds = Bounds { events_per_machine: 5, events: 40, machines: 6 };
+    let mut index = MachineIndex::new(bounds);
+    for event in events(session_start()) {
+        index.insert(&event);
+    }
+    for seconds in 10..30 {
+        index.insert(&Event::new(at(seconds), Some(CARD), address(), boot_request(1, "boot", None)));
+    }
+    assert_eq!(index.get(MachineId::Mac(CARD)).expect("a record").1.event_count, 5);
+    for last in 0..=255 {
+        let forged = IpAddr::from([198, 51, 100, last]);
+        index.insert(&Event::new(at(100), None, Some(forged), transfer("undionly.kpxe", "complete")));
+        assert!(index.len() <= bounds.machines);
+    }
+    let stored: usize = index.uncommitted.events.values().flatten().count();
+    assert!(stored <= 40, "{stored}");
+    assert!(index.get(MachineId::Mac(CARD)).is_some(), "a machine with a node was evicted");
+    for _ in 0..2 * RECENT_CAPACITY {
+        index.insert(&Event::new(at(200), None, address(), transfer("a", "complete")));
+    }
+}

@@ -1,0 +1,148 @@
+//! The history thread: assigns events to machines, sends updates to subscribers, and commits to the history file.
+//!
+//! Group commit: at most ten commits a second, for any number of events. If the file fails, events still reach the
+//! index and subscribers. They are missing from the file, which is reopened after a while.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::describe::describe_event;
+use super::history::{History, HistoryError};
+use super::index::PendingWrites;
+use super::{Machine, TimelineShared, Update};
+use crate::telemetry::Event;
+
+/// Minimum time between two commits.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
+/// Delay before a failed file is reopened.
+const REOPEN_DELAY: Duration = Duration::from_secs(30);
+
+/// A job for the thread.
+pub(super) enum WriterJob {
+    Event(Box<Event>),
+    /// Commit the remaining events, confirm, and exit.
+    Close(SyncSender<()>),
+}
+
+pub(super) struct HistoryWriter {
+    pub(super) shared: Arc<TimelineShared>,
+    pub(super) path: Option<PathBuf>,
+    /// Earliest time to reopen a failed file.
+    pub(super) retry_at: Option<Instant>,
+    pub(super) last_commit: Instant,
+    pub(super) uncommitted_events: u64,
+}
+
+impl HistoryWriter {
+    pub(super) fn run(mut self, jobs: Receiver<WriterJob>) {
+        loop {
+            let job = if self.uncommitted_events == 0 {
+                jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                jobs.recv_timeout(COMMIT_INTERVAL.saturating_sub(self.last_commit.elapsed()))
+            };
+            match job {
+                Ok(WriterJob::Event(event)) => {
+                    self.process(*event);
+                    self.shared.queued_events.fetch_sub(1, Ordering::Relaxed);
+                }
+                Ok(WriterJob::Close(done)) => {
+                    self.commit();
+                    *self.shared.history.write().unwrap_or_else(PoisonError::into_inner) = None;
+                    // The receiver may have timed out.
+                    let _ = done.send(());
+                    return;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.commit(),
+            }
+            if self.uncommitted_events > 0 && self.last_commit.elapsed() >= COMMIT_INTERVAL {
+                self.commit();
+            }
+        }
+    }
+
+    /// Adds an event to the index and sends the update to subscribers.
+    fn process(&mut self, event: Event) {
+        let mut index = self.shared.index.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(id) = index.insert(&event) else { return };
+        self.uncommitted_events += 1;
+        if self.shared.updates.receiver_count() == 0 {
+            return;
+        }
+        let Some((_, record)) = index.get(id) else { return };
+        let event = describe_event(event, &record.progress.hooks);
+        let update = Update { machine: Machine::new(record, Timestamp::now()), event };
+        drop(index);
+        // The last subscriber may have gone in the meantime.
+        let _ = self.shared.updates.send(Arc::new(update));
+    }
+
+    fn commit(&mut self) {
+        if self.uncommitted_events == 0 {
+            return;
+        }
+        let events = std::mem::take(&mut self.uncommitted_events);
+        self.last_commit = Instant::now();
+        {
+            let mut index = self.shared.index.write().unwrap_or_else(PoisonError::into_inner);
+            index.expire_recent(Timestamp::now());
+            if self.path.is_none() {
+                // Without a file, events stay in memory.
+                index.uncommitted.events.retain(|_, event| event.is_some());
+                index.uncommitted.records.clear();
+                return;
+            }
+            index.in_commit = std::mem::take(&mut index.uncommitted);
+        }
+        self.reopen();
+        let result = {
+            let history = self.shared.history.read().unwrap_or_else(PoisonError::into_inner);
+            let index = self.shared.index.read().unwrap_or_else(PoisonError::into_inner);
+            // Readers of the index continue during the commit. This thread is the only writer.
+            history.as_ref().map(|history| history.write(&index.in_commit))
+        };
+        match result {
+            Some(Ok(())) => self.shared.metrics.count_history_commit(),
+            Some(Err(error)) => {
+                tracing::error!(%error, "cannot write the history: events are not recorded");
+                *self.shared.history.write().unwrap_or_else(PoisonError::into_inner) = None;
+                self.retry_at = Some(Instant::now() + REOPEN_DELAY);
+                self.shared.dropped_events.fetch_add(events, Ordering::Relaxed);
+            }
+            None => {
+                self.shared.dropped_events.fetch_add(events, Ordering::Relaxed);
+            }
+        }
+        let mut index = self.shared.index.write().unwrap_or_else(PoisonError::into_inner);
+        index.in_commit = PendingWrites::default();
+    }
+
+    /// Reopens a failed file once its delay has passed.
+    fn reopen(&mut self) {
+        let (Some(path), Some(retry_at)) = (&self.path, self.retry_at) else { return };
+        if Instant::now() < retry_at {
+            return;
+        }
+        match History::open(path) {
+            Ok(history) => {
+                self.retry_at = None;
+                *self.shared.history.write().unwrap_or_else(PoisonError::into_inner) = Some(history);
+                tracing::info!("history reopened: events are recorded again");
+            }
+            Err(error) => {
+                log_unavailable(&error);
+                self.retry_at = Some(Instant::now() + REOPEN_DELAY);
+            }
+        }
+    }
+}
+
+pub(super) fn log_unavailable(error: &HistoryError) {
+    tracing::error!(%error, "cannot open the history: machines boot, but events are not recorded");
+}

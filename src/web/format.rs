@@ -1,0 +1,151 @@
+//! Labels, severities, times and sizes, formatted for the pages.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::timeline::BootState;
+
+/// The label of a boot state.
+pub(super) fn state_label(state: BootState) -> &'static str {
+    match state {
+        BootState::Booting => "booting",
+        BootState::Waiting => "waiting",
+        BootState::Hooked => "hooked",
+        BootState::HandedOver => "handed over",
+        BootState::Booted => "booted",
+        BootState::LocalDisk => "local disk",
+        BootState::Retrying => "retrying",
+        BootState::Stopped => "stopped",
+        BootState::Looping => "boot loop",
+        BootState::Unknown => "unknown",
+    }
+}
+
+/// How serious a state or an event is. Selects the colour on the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Severity {
+    /// Not significant.
+    Neutral,
+    /// In progress.
+    Info,
+    /// Done.
+    Success,
+    /// May need attention.
+    Warning,
+    /// Failed.
+    Error,
+}
+
+impl std::fmt::Display for Severity {
+    /// The CSS class.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Neutral => "neutral",
+            Self::Info => "info",
+            Self::Success => "success",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        })
+    }
+}
+
+/// The severity of a boot state.
+pub(super) fn state_severity(state: BootState) -> Severity {
+    match state {
+        BootState::Booted | BootState::HandedOver => Severity::Success,
+        BootState::Booting | BootState::Hooked => Severity::Info,
+        BootState::Waiting | BootState::Retrying | BootState::Unknown => Severity::Warning,
+        BootState::Stopped | BootState::Looping => Severity::Error,
+        BootState::LocalDisk => Severity::Neutral,
+    }
+}
+
+/// Date and time in UTC: `2026-11-24 17:05:09`.
+pub(super) fn date_time(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// Time of day in UTC: `17:05:09`.
+pub(super) fn time_of_day(at: Timestamp) -> String {
+    at.strftime("%H:%M:%S").to_string()
+}
+
+/// RFC 3339 to the second, for the `datetime` attribute.
+pub(super) fn rfc3339(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Rounded age: `2 min ago`.
+pub(super) fn time_ago(at: Timestamp, now: Timestamp) -> String {
+    match now.duration_since(at).as_secs() {
+        ..=1 => "just now".to_owned(),
+        seconds @ 2..=119 => format!("{seconds} s ago"),
+        seconds @ 120..=7199 => format!("{} min ago", seconds / 60),
+        seconds @ 7200..=172_799 => format!("{} h ago", seconds / 3600),
+        seconds => format!("{} days ago", seconds / 86400),
+    }
+}
+
+/// Time since the start of a boot session: `+4.2 s`.
+pub(super) fn time_offset(start: Timestamp, at: Timestamp) -> String {
+    let offset = at.duration_since(start).max(SignedDuration::ZERO);
+    match offset.as_secs() {
+        0..=59 => format!("+{:.1} s", offset.as_secs_f64()),
+        seconds => format!("+{} min {} s", seconds / 60, seconds % 60),
+    }
+}
+
+/// Rounded size: `12 MB`.
+pub(super) fn byte_size(bytes: u64) -> String {
+    match bytes {
+        0..=9_999 => format!("{bytes}\u{a0}bytes"),
+        10_000..=9_999_999 => format!("{}\u{a0}kB", bytes / 1000),
+        _ => format!("{}\u{a0}MB", bytes / 1_000_000),
+    }
+}
+
+/// A number with its digits grouped by a narrow no-break space.
+pub(super) fn grouped_number(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push('\u{202f}');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_sizes_and_numbers_are_short() {
+        let start = Timestamp::from_second(1_800_000_000).expect("valid timestamp");
+        let later = |millis| start + SignedDuration::from_millis(millis);
+        for (millis, expected) in [
+            (-5000, "just now"),
+            (1999, "just now"),
+            (2000, "2 s ago"),
+            (120_000, "2 min ago"),
+            (7_200_000, "2 h ago"),
+            (172_800_000, "2 days ago"),
+        ] {
+            assert_eq!(time_ago(start, later(millis)), expected);
+        }
+        for (millis, expected) in [(-1, "+0.0 s"), (4230, "+4.2 s"), (61_000, "+1 min 1 s")] {
+            assert_eq!(time_offset(start, later(millis)), expected);
+        }
+        for (bytes, expected) in [(0, "0\u{a0}bytes"), (10_000, "10\u{a0}kB"), (12_345_678, "12\u{a0}MB")] {
+            assert_eq!(byte_size(bytes), expected);
+        }
+        let numbers = [7, 100, 1234, 10_000, 1_234_567].map(grouped_number);
+        assert_eq!(numbers, ["7", "100", "1\u{202f}234", "10\u{202f}000", "1\u{202f}234\u{202f}567"]);
+        assert_eq!(
+            (date_time(start).as_str(), time_of_day(start).as_str()),
+            ("2027-01-15 08:00:00", "08:00:00")
+        );
+        assert_eq!(rfc3339(start), "2027-01-15T08:00:00Z");
+    }
+}

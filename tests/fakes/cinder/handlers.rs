@@ -1,0 +1,203 @@
+//! The HTTP API of the fake Cinder: routes, fault injection and handlers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{Method, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{Attachment, Fault, Inner, Operation, PROJECT};
+
+type Shared = State<Arc<Inner>>;
+
+pub(super) fn router(inner: Arc<Inner>) -> Router {
+    let project = Router::new()
+        .route("/volumes", get(|| async { Json(json!({"volumes": []})) }))
+        .route("/volumes/{id}", get(volume))
+        .route("/attachments", post(reserve))
+        .route("/attachments/detail", get(list))
+        .route("/attachments/{id}", get(show).put(export).delete(delete))
+        .route("/attachments/{id}/action", post(complete));
+    Router::new()
+        .nest(&format!("/v3/{PROJECT}"), project)
+        .layer(middleware::from_fn_with_state(Arc::clone(&inner), apply_fault))
+        .with_state(inner)
+}
+
+fn operation(method: &Method, path: &str) -> Operation {
+    let rest = path.rsplit_once(PROJECT).map_or("", |(_, rest)| rest);
+    match (method.as_str(), rest) {
+        (_, "/volumes") => Operation::Ping,
+        (_, "/attachments/detail") => Operation::List,
+        ("POST", "/attachments") => Operation::Reserve,
+        ("POST", _) => Operation::Complete,
+        ("PUT", _) => Operation::Export,
+        ("DELETE", _) => Operation::Delete,
+        (_, rest) if rest.starts_with("/volumes/") => Operation::Volume,
+        _ => Operation::Show,
+    }
+}
+
+async fn apply_fault(State(inner): Shared, request: Request, next: Next) -> Response {
+    let operation = operation(request.method(), request.uri().path());
+    let fault = {
+        let mut state = inner.lock();
+        state.calls.push((operation, request.uri().path().to_owned()));
+        match state.faults.get_mut(&operation) {
+            Some((fault, left)) if *left > 0 => {
+                *left -= 1;
+                Some(*fault)
+            }
+            _ => None,
+        }
+    };
+    let _permit = inner.permits.acquire().await;
+    if !inner.delay.is_zero() {
+        inner.lock().start_call();
+        tokio::time::sleep(inner.delay).await;
+        inner.lock().concurrent_calls.0 -= 1;
+    }
+    match fault {
+        None => next.run(request).await,
+        Some(Fault::Status(404)) => not_found("The resource of the injected fault"),
+        Some(Fault::Status(status)) => error_response(
+            StatusCode::from_u16(status).expect("a valid status code"),
+            "computeFault",
+            "injected fault",
+        ),
+        Some(Fault::Hang) => std::future::pending().await,
+        Some(Fault::DoneButFailed) => {
+            next.run(request).await;
+            error_response(StatusCode::INTERNAL_SERVER_ERROR, "computeFault", "injected fault")
+        }
+        // The call takes effect even if the client disconnects.
+        Some(Fault::Slow(pause)) => tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            next.run(request).await
+        })
+        .await
+        .expect("the call does not panic"),
+    }
+}
+
+fn error_response(status: StatusCode, key: &str, message: &str) -> Response {
+    (status, Json(json!({key: {"code": status.as_u16(), "message": message}}))).into_response()
+}
+
+fn not_found(what: &str) -> Response {
+    error_response(StatusCode::NOT_FOUND, "itemNotFound", &format!("{what} could not be found."))
+}
+
+async fn volume(State(inner): Shared, Path(id): Path<String>) -> Response {
+    let state = inner.lock();
+    let Some(volume) = state.volumes.get(&id) else { return not_found(&format!("Volume {id}")) };
+    let attachments = state
+        .attachments
+        .iter()
+        .filter(|(_, attachment)| attachment.volume == id && attachment.status == "attached");
+    let attachments: Vec<_> = attachments
+        .map(|(attachment_id, attachment)| {
+            json!({
+                "id": id, "attachment_id": attachment_id, "server_id": attachment.instance, "host_name": null,
+            })
+        })
+        .collect();
+    Json(json!({"volume": {
+        "id": id, "status": volume.status, "multiattach": volume.multiattach, "encrypted": volume.encrypted,
+        "volume_type": volume.volume_type, "attachments": attachments,
+    }}))
+    .into_response()
+}
+
+async fn list(State(inner): Shared, Query(query): Query<BTreeMap<String, String>>) -> Response {
+    let state = inner.lock();
+    let of_volume =
+        state.attachments.iter().filter(|(_, attachment)| query.get("volume_id") == Some(&attachment.volume));
+    let list: Vec<_> = of_volume.filter_map(|(id, _)| state.attachment_json(id)).collect();
+    Json(json!({"attachments": list})).into_response()
+}
+
+async fn show(State(inner): Shared, Path(id): Path<String>) -> Response {
+    match inner.lock().attachment_json(&id) {
+        Some(attachment) => Json(json!({"attachment": attachment})).into_response(),
+        None => not_found(&format!("Volume attachment {id}")),
+    }
+}
+
+async fn reserve(State(inner): Shared, Json(body): Json<Value>) -> Response {
+    let id = body["attachment"]["volume_uuid"].as_str().expect("the request names a volume").to_owned();
+    let mut state = inner.lock();
+    let Some(volume) = state.volumes.get(&id) else { return not_found(&format!("Volume {id}")) };
+    let is_free = match volume.status.as_str() {
+        "available" => true,
+        "in-use" | "reserved" | "attaching" => volume.multiattach,
+        _ => false,
+    };
+    if !is_free {
+        let message = format!(
+            "Invalid volume: Volume {id} status must be available or downloading to reserve, but the current status \
+             is {}.",
+            volume.status
+        );
+        return error_response(StatusCode::BAD_REQUEST, "badRequest", &message);
+    }
+    let attachment_id = Uuid::new_v4().to_string();
+    let attachment = Attachment {
+        volume: id.clone(),
+        status: "reserved",
+        instance: None,
+        connection: json!({}),
+        connector: Value::Null,
+    };
+    state.attachments.insert(attachment_id.clone(), attachment);
+    state.update_volume_status(&id);
+    Json(json!({"attachment": state.attachment_json(&attachment_id)})).into_response()
+}
+
+async fn export(State(inner): Shared, Path(id): Path<String>, Json(body): Json<Value>) -> Response {
+    let mut state = inner.lock();
+    let (portal, encrypted) = (state.portal.clone(), state.encrypted_connections);
+    let Some(attachment) = state.attachments.get(&id).cloned() else {
+        return not_found(&format!("Volume attachment {id}"));
+    };
+    let transport = state.volumes[&attachment.volume].transport;
+    let connection = json!({
+        "driver_volume_type": transport, "target_portal": portal, "target_lun": 1,
+        "target_iqn": format!("iqn.2010-10.org.openstack:volume-{}", attachment.volume), "encrypted": encrypted,
+        "auth_method": "CHAP", "auth_username": "boot", "auth_password": "chapsecret000001",
+    });
+    let connector = body["attachment"]["connector"].clone();
+    let new_attachment = Attachment { status: "attaching", connection, connector, ..attachment.clone() };
+    state.attachments.insert(id.clone(), new_attachment);
+    state.update_volume_status(&attachment.volume);
+    // A real Cinder also returns an outdated status here.
+    let mut body = state.attachment_json(&id).expect("the attachment exists");
+    body["status"] = "reserved".into();
+    Json(json!({"attachment": body})).into_response()
+}
+
+async fn complete(State(inner): Shared, Path(id): Path<String>) -> Response {
+    let mut state = inner.lock();
+    let Some(attachment) = state.attachments.get_mut(&id) else {
+        return not_found(&format!("Volume attachment {id}"));
+    };
+    attachment.status = "attached";
+    let volume = attachment.volume.clone();
+    state.update_volume_status(&volume);
+    StatusCode::NO_CONTENT.into_response()
+}
+
+async fn delete(State(inner): Shared, Path(id): Path<String>) -> Response {
+    let mut state = inner.lock();
+    let Some(attachment) = state.attachments.remove(&id) else {
+        return not_found(&format!("Volume attachment {id}"));
+    };
+    state.update_volume_status(&attachment.volume);
+    Json(json!({"attachments": []})).into_response()
+}

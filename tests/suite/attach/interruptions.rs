@@ -1,0 +1,179 @@
+//! Interrupted work at every step: the next boot or the reconciler completes it, and foreign attachments stay.
+
+use super::{Site, wait_until};
+use crate::fake_cinder::{Fault, Operation};
+
+/// Interrupts a boot at one call, restarts, and boots again. Only the store and Cinder keep their state.
+async fn interrupt_at(operation: Operation, fault: Fault) {
+    let mut site = Site::open();
+    site.cinder.add_volume("root", |_| {});
+    let mut machine = site.add_machine("web-1", &["root"]).await;
+    site.cinder.inject_fault(operation, fault, 1);
+    machine.expect_wait(Some(("a", 1))).await;
+
+    site.restart(&mut [&mut machine]);
+    machine.boot(Some(("b", 1))).await;
+    assert_eq!(site.cinder.status("root"), "in-use", "{operation:?} {fault:?}");
+    let attachments = site.cinder.attachments("root");
+    assert_eq!(attachments.len(), 1, "{operation:?} {fault:?}: {attachments:?}");
+    assert_eq!(attachments[0].1, "attached", "{operation:?} {fault:?}");
+}
+
+#[tokio::test]
+async fn the_next_boot_completes_interrupted_work() {
+    for operation in [Operation::List, Operation::Reserve, Operation::Export, Operation::Complete] {
+        for fault in [Fault::DoneButFailed, Fault::Status(500)] {
+            interrupt_at(operation, fault).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn foreign_reservations_are_not_adopted() {
+    let mut site = Site::open();
+    site.cinder.add_volume("golden", |volume| volume.multiattach = true);
+    let unnamed = site.cinder.reserve_for_another("golden", None);
+    let server = site.cinder.reserve_for_another("golden", Some("4f2b1c1e-0000-4000-8000-000000000001"));
+    let mut machine = site.add_machine("web-1", &["golden"]).await;
+    site.cinder.inject_fault(Operation::Reserve, Fault::DoneButFailed, 1);
+    machine.expect_wait(None).await;
+    site.restart(&mut [&mut machine]);
+    machine.boot(None).await;
+
+    let attachments = site.cinder.attachments("golden");
+    assert_eq!(attachments.len(), 3, "{attachments:?}");
+    for foreign in [unnamed, server] {
+        assert!(attachments.contains(&(foreign, "reserved")), "{attachments:?}");
+    }
+    assert_eq!(attachments.iter().filter(|attachment| attachment.1 == "attached").count(), 1);
+}
+
+#[tokio::test]
+async fn a_refused_reservation_leaves_no_record() {
+    let mut site = Site::open();
+    site.cinder.add_volume("root", |_| {});
+    let machine = site.add_machine("web-1", &["root"]).await;
+    // Another client reserves the volume between our list call and our reservation.
+    site.cinder.inject_fault(Operation::Reserve, Fault::Status(400), 1);
+    site.cinder.reserve_for_another("root", None);
+    machine.expect_wait(None).await;
+    site.restart(&mut []);
+    site.start_reconciler();
+    assert_eq!(site.records().list_all().await.expect("the store is readable"), []);
+    assert_eq!(site.cinder.attachments("root").len(), 1);
+}
+
+#[tokio::test]
+async fn an_attachment_deleted_by_hand_is_created_again() {
+    let site = Site::open();
+    site.cinder.add_volume("root", |_| {});
+    let machine = site.add_machine("web-1", &["root"]).await;
+    machine.boot(None).await;
+    let first = site.cinder.attachments("root")[0].0.clone();
+    site.cinder.detach_by_hand(&first);
+    machine.boot(None).await;
+    let attachments = site.cinder.attachments("root");
+    assert_eq!(attachments.len(), 1);
+    assert_ne!(attachments[0].0, first);
+    assert_eq!(site.cinder.status("root"), "in-use");
+}
+
+#[tokio::test]
+async fn the_reconciler_completes_a_pending_export() {
+    let mut site = Site::open();
+    site.cinder.add_volume("root", |_| {});
+    let machine = site.add_machine("web-1", &["root"]).await;
+    machine.boot(None).await;
+    // The export takes effect without a response. The machine boots from the last known connection.
+    site.cinder.inject_fault(Operation::Export, Fault::DoneButFailed, 1);
+    machine.boot(None).await;
+    assert_eq!(site.cinder.attachments("root")[0].1, "attaching");
+    site.start_reconciler();
+    wait_until("the attachment is completed", || site.cinder.status("root") == "in-use").await;
+    let records = site.records();
+    let no_pending_export = async {
+        while records
+            .list_all()
+            .await
+            .expect("the store is readable")
+            .iter()
+            .any(|record| record.pending_export)
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(super::LIMIT, no_pending_export).await.expect("no export stays pending");
+}
+
+#[tokio::test]
+async fn reconciliation_in_the_wrong_project_keeps_the_record() {
+    let mut site = Site::open();
+    site.cinder.add_volume("root", |_| {});
+    let machine = site.add_machine("web-1", &["root"]).await;
+    machine.boot(None).await;
+    let attachment = site.cinder.attachments("root")[0].0.clone();
+    site.cinder.inject_fault(Operation::Export, Fault::DoneButFailed, 1);
+    machine.boot(None).await;
+
+    for operation in [Operation::Show, Operation::Volume] {
+        site.cinder.inject_fault(operation, Fault::Status(404), usize::MAX);
+    }
+    site.cinder.take_calls();
+    site.start_reconciler();
+    let mut calls = Vec::new();
+    wait_until("the reconciler has run twice", || {
+        calls.extend(site.cinder.take_calls());
+        calls.iter().filter(|operation| **operation == Operation::Volume).count() > 1
+    })
+    .await;
+    let record = site.record(&machine).await;
+    assert_eq!(
+        (record.cinder_id.as_ref(), record.connection),
+        (Some(&attachment), None),
+        "the connection is cleared"
+    );
+
+    site.cinder.clear_faults();
+    wait_until("the attachment is completed", || site.cinder.status("root") == "in-use").await;
+    assert_eq!(site.cinder.attachments("root"), [(attachment, "attached")]);
+}
+
+#[tokio::test]
+async fn a_late_reservation_is_adopted() {
+    let mut site = Site::open();
+    site.cinder.add_volume("root", |_| {});
+    let mut machine = site.add_machine("web-1", &["root"]).await;
+    // Longer than volboot's time-out: the reservation takes effect during the next try.
+    site.cinder.inject_fault(Operation::Reserve, Fault::Slow(std::time::Duration::from_millis(2500)), 1);
+    machine.expect_wait(Some(("a", 1))).await;
+    site.restart(&mut [&mut machine]);
+    machine.boot(Some(("b", 1))).await;
+    let attachments = site.cinder.attachments("root");
+    assert_eq!(attachments.len(), 1, "{attachments:?}");
+    assert_eq!(attachments[0].1, "attached");
+}
+
+#[tokio::test]
+async fn nodes_that_share_a_volume_do_not_adopt_from_each_other() {
+    let mut site = Site::open();
+    site.cinder.add_volume("golden", |volume| volume.multiattach = true);
+    let mut first = site.add_machine("a", &["golden"]).await;
+    let mut second = site.add_machine("b", &["golden"]).await;
+    // The first attachment is created but not exported; the second is not created.
+    site.cinder.inject_fault(Operation::Export, Fault::Status(500), 1);
+    first.expect_wait(None).await;
+    site.cinder.inject_fault(Operation::Reserve, Fault::Status(500), 1);
+    second.expect_wait(None).await;
+    site.restart(&mut [&mut first, &mut second]);
+    site.start_reconciler();
+    let records = site.records();
+    let first_record = records.get(first.node.uuid, "golden").await.expect("the store is readable");
+    let first_id = first_record.expect("the record exists").cinder_id;
+    first.boot(Some(("x", 1))).await;
+    let second_record = records.get(second.node.uuid, "golden").await.expect("the store is readable");
+    assert_ne!(second_record.and_then(|record| record.cinder_id), first_id);
+    assert_eq!(
+        site.cinder.connector(&first_id.expect("the id is recorded"))["host"],
+        first.node.uuid.to_string()
+    );
+}
