@@ -1,6 +1,6 @@
 //! `/v1/nodes/{node}/validate`: validates each of a node's interfaces and reports what is missing.
 //!
-//! The storage check is the same as at boot ([`Boot::find_faults`](crate::boot::Boot::faults)): Ironic's rules for its
+//! The storage check is the same as at boot ([`Boot::find_faults`](crate::boot::Boot::find_faults)): Ironic's rules for its
 //! `cinder` interface, a boot volume, and no obstacle to attaching it.
 
 use serde_json::{Map, Value, json};

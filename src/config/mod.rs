@@ -3,6 +3,7 @@
 //! Reading a file reports all errors together, each with its key. The error for an unknown key suggests the most
 //! similar known key.
 
+mod boot;
 mod cloud;
 mod error;
 mod host;
@@ -13,11 +14,11 @@ mod tftp;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::model::{LogFilter, LogFilterError, StorageInterface};
+pub use boot::{BootConfig, FailureAction, OutagePolicy};
 pub use cloud::{CLOUD_KEYS, CloudConfig};
 pub(crate) use error::format_diagnostics;
 pub use error::{ConfigError, Diagnostic};
@@ -120,33 +121,6 @@ pub enum AuthStrategy {
     Keystone,
 }
 
-/// `[boot]`: the answers to boot requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BootConfig {
-    /// `unknown`: the action of a machine that has no node, after the message.
-    pub unknown: FailureAction,
-    /// `refused`: the action of a machine whose node may not or cannot boot.
-    pub refused: FailureAction,
-    /// `tries`: the number of boot attempts before a machine gives up.
-    pub tries: u32,
-    /// `verify_mac`: the neighbour check. With `neighbour`, a requester on an attached network must have a MAC
-    /// address of its node; with `off`, its claim is trusted.
-    pub verify_mac: bool,
-    /// `when_cinder_is_away`: the answer while Cinder is unavailable.
-    pub when_cinder_is_away: OutagePolicy,
-    /// `last_known_max_age`: the maximum age of a last known connection.
-    pub last_known_max_age: Duration,
-}
-
-/// The answer to a boot request while Cinder is unavailable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutagePolicy {
-    /// The last known connection, if it is provably still the node's.
-    LastKnown,
-    /// The machine waits until Cinder answers.
-    Wait,
-}
-
 /// `[cinder]`: the cloud with the volumes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CinderConfig {
@@ -165,17 +139,6 @@ pub struct KeystoneConfig {
     pub cacert: Option<PathBuf>,
     /// `verify`: whether server certificates are verified.
     pub verify: bool,
-}
-
-/// The action of a machine that does not boot, after its console has shown the reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailureAction {
-    /// Exit to the next boot device of the firmware.
-    Exit,
-    /// Send another boot request after a delay.
-    Retry,
-    /// Open iPXE's command line.
-    Shell,
 }
 
 impl Default for Config {
@@ -271,18 +234,7 @@ impl Config {
                 htpasswd_file: section.value("htpasswd_file", "/etc/volboot/htpasswd".into(), parse_path),
                 allow_unauthenticated: section.flag("allow_unauthenticated", false),
             }),
-            boot: root.section("boot", |section| BootConfig {
-                unknown: section.choice("unknown", FailureAction::Exit, &FAILURE_ACTIONS),
-                refused: section.choice("refused", FailureAction::Exit, &FAILURE_ACTIONS),
-                tries: section.number("tries", 10, 1..=1000),
-                verify_mac: section.choice("verify_mac", true, &[("neighbour", true), ("off", false)]),
-                when_cinder_is_away: section.choice(
-                    "when_cinder_is_away",
-                    OutagePolicy::LastKnown,
-                    &[("last-known", OutagePolicy::LastKnown), ("wait", OutagePolicy::Wait)],
-                ),
-                last_known_max_age: section.duration("last_known_max_age", Duration::from_secs(24 * 60 * 60)),
-            }),
+            boot: root.section("boot", BootConfig::from_section),
             cinder: root.section("cinder", |section| CinderConfig {
                 cloud: CloudConfig::from_section(section),
                 resolutions: section.number("resolutions", 32, 1..=1024),
@@ -307,7 +259,7 @@ impl Config {
             ("keystone", self.keystone != other.keystone),
         ];
         let keys = keys.into_iter().filter_map(|(key, differs)| differs.then_some(key));
-        keys.chain(self.tftp.fixed_keys_that_differ(&other.tftp)).collect()
+        keys.chain(self.tftp.changed_restart_keys(&other.tftp)).collect()
     }
 
     /// Checks the rules that span several keys.
@@ -345,9 +297,6 @@ impl Config {
         }
     }
 }
-
-const FAILURE_ACTIONS: [(&str, FailureAction); 3] =
-    [("exit", FailureAction::Exit), ("retry", FailureAction::Retry), ("shell", FailureAction::Shell)];
 
 /// The default of `[http] allow`: private, link-local and loopback networks (RFC 1918, 3927, 4193, 4291). A script
 /// may hold a secret, so other networks need the operator's permission.

@@ -55,7 +55,7 @@ impl TftpConfig {
     }
 
     /// The keys that differ in `other` and take effect only at a restart.
-    pub(super) fn fixed_keys_that_differ(&self, other: &Self) -> Vec<&'static str> {
+    pub(super) fn changed_restart_keys(&self, other: &Self) -> Vec<&'static str> {
         let keys = [
             ("tftp.listen", self.listen != other.listen),
             ("tftp.ports", self.ports != other.ports),
