@@ -1,5 +1,7 @@
 //! Tests of the configuration: values, defaults, and the diagnostics of invalid files.
 
+use std::time::Duration;
+
 use super::*;
 
 fn errors_of(text: &str) -> Vec<String> {

@@ -14,7 +14,7 @@ use crate::lab::dhcp::{Dhcp, Rom};
 use crate::lab::documents::block;
 use crate::lab::machine::{Firmware, MachineSpec};
 use crate::lab::volume::{Recipe, Volume};
-use crate::python::program;
+use crate::python::python_program;
 use crate::setup::{MACS, Setup};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -58,7 +58,7 @@ fn by_the_quick_start(fixture: &mut Fixture) -> Result<()> {
 
 /// Runs commands in a shell with OpenStack's client in its PATH.
 fn run_commands(setup: &Setup<'_>, commands: &str) -> Result<()> {
-    let openstack = program("openstack");
+    let openstack = python_program("openstack");
     let client = Path::new(openstack.get_program()).parent().context("the program has no directory")?;
     let path = format!("{}:{}", client.display(), std::env::var("PATH")?);
     let mut shell = Command::new("timeout");

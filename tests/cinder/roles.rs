@@ -16,7 +16,7 @@ use crate::lab::cinder::client::PASSWORD;
 use crate::lab::cinder::{LIMIT, Service};
 use crate::lab::daemon::API;
 use crate::lab::process::Process;
-use crate::python::program;
+use crate::python::python_program;
 
 pub(crate) const TESTS: &[Test] = &[
     ("openstack_client_commands_need_the_role", openstack_client_commands_need_the_role),
@@ -53,7 +53,7 @@ struct CliUser {
 impl CliUser {
     /// Runs a command; returns its output or its error message.
     fn run(&self, command_line: &str) -> Result<Result<String, String>> {
-        let mut command = program("openstack");
+        let mut command = python_program("openstack");
         command.args(["--os-auth-url", KEYSTONE, "--os-username", self.user, "--os-password", PASSWORD]);
         command.args(["--os-user-domain-id", "default", "--os-baremetal-api-version", "1.33"]);
         match self.project {

@@ -42,7 +42,7 @@ pub(super) fn enter_namespace() -> Result<()> {
     }
     ip(&["address", "add", &format!("{SITE_V6}1/64"), "dev", BRIDGE, "nodad"])?;
     ip(&["link", "set", BRIDGE, "up"])?;
-    let [cable, end] = ["carrier", "carrier-end"];
+    let [cable, end] = ["uplink", "uplink-end"];
     ip(&["link", "add", cable, "type", "veth", "peer", "name", end])?;
     ip(&["link", "set", cable, "master", BRIDGE, "up"])?;
     ip(&["link", "set", end, "up"])
