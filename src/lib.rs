@@ -17,11 +17,12 @@
 //! Operators use a listener of their own: the [`api`] implements OpenStack Ironic's API, and the [`web`] page shows
 //! every boot.
 //!
-//! Two principles shape the design. *No state of a volume is frozen*: no script is stored, and each boot request is
-//! resolved from the current records. *Every failure has a visible reason*: each refusal and each error is a line on the
+//! Two principles shape the design. *Boot data is never precomputed*: no script is stored, and each boot
+//! request is resolved from the current records. *Every failure has a visible reason*: each refusal and each error is a line on the
 //! machine's console and a line in the log.
 //!
-//! A module uses only modules on floors below its own; `tests/suite/layers.rs` holds the table and the test.
+//! A module uses only modules on floors below its own, and those on its own floor that the table in
+//! `tests/suite/layers.rs` names. That file holds the test.
 //!
 //! | floor | modules |
 //! |---|---|
@@ -60,7 +61,7 @@
 //! | resolution | attaching and exporting the volumes of a node for one boot request | [`attach::Resolution`] |
 //! | single flight | one resolution, shared by repeated boot requests of a machine | `attach::single_flight` |
 //! | last known connection | the connection that Cinder returned at an earlier boot | [`attach::ConnectionSource::LastKnown`] |
-//! | circuit breaker | stops requests to a Cinder or backend that fails; a probe closes it again | `attach::breaker` |
+//! | circuit breaker | stops requests to Cinder or to a failing backend; a successful probe closes the circuit | `attach::breaker` |
 //! | reconciler | background task that completes interrupted attachments and detachments | `attach::reconcile` |
 //! | listener | a socket with its protocol: TFTP server, boot listener, operator listener | [`listen::Listener`], [`tftp::Server`] |
 //! | transfer | one TFTP read from request to end | [`tftp::TransferOutcome`] |

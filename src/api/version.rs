@@ -24,7 +24,7 @@ const OPENSTACK_VERSION: HeaderName = HeaderName::from_static("openstack-api-ver
 impl Microversion {
     /// The version of a request without a version header.
     pub(super) const MIN: Self = Self(1);
-    /// The last version of Ironic's Pike release, the first with complete boot from volume.
+    /// A version of Ironic's Pike release, the first with complete boot from volume.
     pub(super) const MAX: Self = Self(33);
 
     /// Reads the requested version from the headers and checks that it is supported.

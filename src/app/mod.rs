@@ -240,7 +240,7 @@ impl App {
         // Each listener keeps the deadline itself.
         while listeners.join_next().await.is_some() {}
         if tokio::time::timeout(EVENT_DRAIN_TIMEOUT, event_task).await.is_err() {
-            tracing::warn!("cannot record all TFTP transfers in the timeline: time-out");
+            tracing::warn!("TFTP transfers missing from the timeline: recording timed out");
         }
         // No more boot requests arrive. Calls to Cinder in flight may still complete.
         attach.drain(SHUTDOWN_GRACE).await;

@@ -1,5 +1,5 @@
 //! Attaches the Cinder volumes of nodes on their first boot request, and resolves their connections on every boot
-//! request (step 7).
+//! request.
 //!
 //! | file | content |
 //! |---|---|
@@ -15,7 +15,7 @@
 //!
 //! A boot request is held for at most [`RESPONSE_TIMEOUT`]. A longer resolution continues in the background, and the
 //! machine's retry picks up the result. A machine boots from a fresh connection. If Cinder is *unavailable*, it boots
-//! from the last known connection, provided that the volume is certainly still its own. After a *refusal* it never
+//! from the last known connection, provided that its record shows the volume as still attached. After a *refusal* it never
 //! boots: two writers destroy a disk.
 //!
 //! Invariant: a record is written before the Cinder call that it describes, and deleted only after Cinder has agreed.

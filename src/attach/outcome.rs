@@ -78,7 +78,7 @@ impl Attach {
             return if self.transient_duration(node) > MAX_TRANSIENT {
                 self.forget(node);
                 let limit = MAX_TRANSIENT.as_secs();
-                Resolution::Refused(format!("{reason}; the cause did not pass within {limit} s"))
+                Resolution::Refused(format!("{reason}; the condition persisted for more than {limit} s"))
             } else {
                 Resolution::Wait { reason, seconds: MIN_RETRY_SECONDS * 2 }
             };

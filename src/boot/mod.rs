@@ -1,4 +1,4 @@
-//! The decision on a boot request: the [`BootAnswer`] for the machine (steps 6 to 8). No sockets, no script text.
+//! The decision on a boot request: the [`BootAnswer`] for the machine. No sockets, no script text.
 //!
 //! | step | module |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! Client for the attachments API of Cinder (step 7).
+//! Client for the attachments API of Cinder.
 //!
 //! Each method is one API call, as a bare machine needs it. *Reserve* creates an attachment without a connector, so
 //! that its id is known before any export. *Export* updates it with the connector. Then come *complete* and *delete*,

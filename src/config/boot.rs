@@ -25,7 +25,7 @@ pub struct BootConfig {
 /// The answer to a boot request while Cinder is unavailable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutagePolicy {
-    /// The last known connection, if it is provably still the node's.
+    /// The last known connection, if its record shows the volume as still attached.
     LastKnown,
     /// The machine waits until Cinder answers.
     Wait,

@@ -106,7 +106,7 @@ async fn check_network(State(state): State<Arc<HttpState>>, request: Request, ne
             let remote = remote.map(|remote| remote.to_string()).unwrap_or_default();
             tracing::warn!(remote, "request rejected: address not in [http] allow");
             // A script shows the reason on the machine's console, and is plain text for any other client.
-            let reason = format!("address {remote} is in no network of [http] allow");
+            let reason = format!("address {remote} is not in any network of [http] allow");
             match script::build_refusal(&reason) {
                 Ok(script) if request.uri().path().starts_with("/boot") => respond_script(script),
                 _ => (StatusCode::FORBIDDEN, format!("volboot: {reason}\n")).into_response(),

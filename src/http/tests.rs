@@ -198,7 +198,7 @@ async fn other_networks_reach_healthz_only() {
     for remote in ["203.0.113.9:1", "[2001:db8::1]:1", "[::ffff:203.0.113.9]:1"] {
         let (_, _, script) = request_from(&router, remote, Method::GET, "/boot/52-54-00-00-00-01").await;
         assert!(
-            script.contains(" is in no network of [http] allow\n") && script.ends_with("exit 1\n"),
+            script.contains(" is not in any network of [http] allow\n") && script.ends_with("exit 1\n"),
             "{script}"
         );
         let (status, _, _) = request_from(&router, remote, Method::GET, "/images/ipxe.efi").await;

@@ -25,10 +25,10 @@ pub enum BootAnswer {
     },
     /// No node has a port with one of the machine's MAC addresses.
     Unknown {
-        /// The MAC addresses that were looked up.
+        /// The reason, with the MAC addresses of the look-up.
         reason: String,
     },
-    /// The machine is a node, but must not or cannot boot.
+    /// The node is known, but is not allowed or not able to boot.
     Refused {
         /// Why the node does not boot.
         reason: String,

@@ -99,9 +99,9 @@ pub struct Change {
 /// A page of the change feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeSet {
-    /// The changes since the requested revision, oldest first. A page ends only behind a whole write.
+    /// The changes since the requested revision, oldest first. A page never splits a write.
     Since(Vec<Change>),
-    /// The requested revision is older than the feed's retention: list anew, then continue from this revision.
+    /// The requested revision is older than the feed's retention: list again, then continue from this revision.
     Compacted(Revision),
 }
 

@@ -1,4 +1,4 @@
-//! The store: nodes, ports, connectors, targets, attachments and all else that survives a restart.
+//! The store: records of nodes, ports, connectors, targets and attachments. Timelines are in the history.
 //!
 //! Two layers. [`Store`] is a small contract over keys and bytes, with revisions, conditional batches and a change
 //! feed: narrow enough for a shared store such as etcd behind it. [`Inventory`] and [`Attachments`] are the layer for

@@ -261,7 +261,7 @@ impl Series {
         );
         tftp.register_with_unit(
             "sent",
-            "Bytes of completely sent files",
+            "Bytes in files sent in full",
             Unit::Bytes,
             self.transfer_bytes.clone(),
         );
@@ -281,7 +281,7 @@ impl Series {
         );
 
         let http = registry.sub_registry_with_prefix("http");
-        http.register("fetches", "Requests of firmware for a file over HTTP", self.http_fetches.clone());
+        http.register("fetches", "HTTP requests of firmware for a file", self.http_fetches.clone());
 
         let boot = registry.sub_registry_with_prefix("boot");
         boot.register("sessions", "Boot sessions that have started", self.sessions.clone());

@@ -1,4 +1,4 @@
-//! TFTP server, read only (steps 2 and 3 of a boot).
+//! TFTP server, read only.
 //!
 //! The [`FileSource`] decides which bytes a name stands for, from memory and without blocking. This module treats
 //! names as bytes and never touches a file system. Each request ends with a [`TransferEvent`] in a bounded channel;

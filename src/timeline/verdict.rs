@@ -246,9 +246,9 @@ fn judge_failure(progress: &BootProgress) -> Verdict {
     };
     let (text, advice) = describe_failure(progress, failure);
     let (state, next) = if failure.attempt < progress.tries {
-        (BootState::Retrying, "next try follows")
+        (BootState::Retrying, "retrying")
     } else {
-        (BootState::Stopped, "no further try")
+        (BootState::Stopped, "giving up")
     };
     let tries = count_tries(failure.attempt, progress.tries);
     Verdict { state, text: format!("failed: {text}; {tries}, {next}"), advice }

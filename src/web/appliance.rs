@@ -57,7 +57,7 @@ pub(super) async fn show(State(state): State<SharedState>) -> PageResult<Applian
         _ if !state.attach.is_configured() => {
             status(Severity::Neutral, "not configured", "Nodes cannot boot from Cinder volumes.")
         }
-        None => status(Severity::Success, "available", "The last request succeeded."),
+        None => status(Severity::Success, "available", "The circuit breaker is closed."),
         Some(reason) => status(Severity::Error, "unavailable", reason),
     };
     let start = Instant::now();
@@ -76,9 +76,7 @@ pub(super) async fn show(State(state): State<SharedState>) -> PageResult<Applian
             let machines = format::grouped_number(state.timeline.len());
             status(Severity::Success, "recording", format!("{machines} machines"))
         }
-        (true, dropped) => {
-            status(Severity::Warning, "recording", format!("{dropped} events dropped: the queue was full"))
-        }
+        (true, dropped) => status(Severity::Warning, "recording", format!("{dropped} events dropped")),
     };
     let mut files = Vec::new();
     for (name, path) in [("Store", &state.store_path), ("History", &state.history_path)] {

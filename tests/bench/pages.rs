@@ -35,7 +35,7 @@ fn main() {
         ("last page, all machines", "/ui/?page=100"),
         ("filter: stopped", "/ui/?state=stopped"),
         ("search: name", "/ui/?q=web-4711"),
-        ("search: verdict", "/ui/?q=in+maintenance"),
+        ("search: verdict", "/ui/?q=maintenance+is+set"),
         ("search: no match", "/ui/?q=nothing+of+the+kind"),
         ("machine", "/ui/machines/52:54:00:00:12:67"),
         ("appliance", "/ui/appliance"),

@@ -80,7 +80,7 @@ fn enroll_then_boot_history() {
     assert!(
         text.starts_with(
             "failed: connecting to volume iqn.2010-10.org.example:root: storage refused the TCP connection at the \
-             portal's port [0xf0a6039]; try 1 of 10, next try follows\nCheck that the iSCSI target listens"
+             portal's port [0xf0a6039]; try 1 of 10, retrying\nCheck that the iSCSI target listens"
         ),
         "{text}"
     );

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use volboot::config::Config;
 
 use crate::daemon::volboot;
+use crate::source_files::read_all;
 
 fn document(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect("text")
@@ -76,7 +77,7 @@ fn manual_page_has_every_key_in_its_section() {
             let name = heading.trim_matches('"');
             section = match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
                 Some(name) => Some(format!("{name}.")),
-                None => (name == "KEYS OUTSIDE OF ANY SECTION").then(String::new),
+                None => (name == "TOP-LEVEL KEYS").then(String::new),
             };
         } else if let (".TP", Some(section)) = (line, &section) {
             let key = lines.next().and_then(|tag| tag.split(' ').nth(1)).expect("a key");
@@ -119,4 +120,64 @@ fn manual_pages_and_completions_are_generated_from_the_command_line() {
     }
     let page = text("volboot.1");
     assert!(page.contains("SIGHUP") && !page.contains("generate"), "{page}");
+}
+
+/// The documents of the repository, by path.
+fn documents() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guides = fs::read_dir(root.join("packaging/doc")).expect("a folder");
+    let mut paths: Vec<_> = guides.map(|entry| entry.expect("readable entry").path()).collect();
+    paths.extend(
+        ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "images/README.md"].map(|name| root.join(name)),
+    );
+    paths
+}
+
+#[test]
+fn links_between_documents_resolve() {
+    let mut broken = Vec::new();
+    for path in documents() {
+        let text = fs::read_to_string(&path).expect("UTF-8");
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for target in targets.filter(|target| !target.contains("://")) {
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let file = path.with_file_name("").join(file);
+            let heading = |line: &str| {
+                line.starts_with('#')
+                    && line.trim_start_matches(['#', ' ']).to_lowercase().replace(' ', "-") == anchor
+            };
+            let resolves = file.exists()
+                && (anchor.is_empty() || fs::read_to_string(&file).expect("UTF-8").lines().any(heading));
+            if !resolves {
+                broken.push(format!("{}: {target}", path.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn explained_console_messages_are_in_the_code() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut code: String = read_all("src").into_iter().map(|(_, text)| text.replace("\\\"", "\"")).collect();
+    for entry in fs::read_dir(root.join("templates")).expect("a folder") {
+        let path = entry.expect("readable entry").path();
+        if path.extension().is_some_and(|extension| extension == "ipxe") {
+            code += &fs::read_to_string(path).expect("UTF-8");
+        }
+    }
+    let guide = document("packaging/doc/troubleshooting.md");
+    let (_, rest) = guide.split_once("begins with `volboot:`").expect("the table of messages");
+    let (table, _) = rest.split_once("\nFailed steps").expect("the end of the table");
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
+    let messages: Vec<_> = rows
+        .filter_map(|row| row.split(" | ").next())
+        .flat_map(|cell| cell.split('`').step_by(2))
+        .flat_map(|message| message.split(['…', '"']))
+        .map(|part| part.trim_start_matches("warning: ").trim_matches([' ', ':', ';', ',']))
+        .filter(|part| part.len() > 4)
+        .collect();
+    assert!(messages.len() > 15, "the parser finds {messages:?} only");
+    let missing: Vec<_> = messages.iter().filter(|part| !code.contains(**part)).collect();
+    assert!(missing.is_empty(), "not in the code: {missing:#?}");
 }

@@ -72,7 +72,7 @@ fn reload_applies_changes_and_keeps_connections() {
     edit_config(site.path(), &[("[http]\n", "[http]\nallow = [\"192.0.2.0/24\"]\n")]);
     daemon.hang_up();
     daemon.wait_for_log("configuration reloaded");
-    assert!(machine.get("/boot/52-54-00-00-00-01").1.contains("is in no network of [http] allow"));
+    assert!(machine.get("/boot/52-54-00-00-00-01").1.contains("is not in any network of [http] allow"));
     assert_eq!(machine.get("/healthz").0, 200);
     daemon.stop();
 }

@@ -135,19 +135,19 @@ fn verdicts_after_the_boot_script() {
             500,
             BootState::Stopped,
             "failed: starting from the volume: volume has no boot loader for UEFI firmware [0x7f22208e]; try 3 of 3, \
-             no further try",
+             giving up",
         ),
         (
             hook("0x12345678"),
             6,
             BootState::Retrying,
-            "failed: connecting to volume root: iPXE error 0x12345678; try 1 of 3, next try follows",
+            "failed: connecting to volume root: iPXE error 0x12345678; try 1 of 3, retrying",
         ),
         (
             vec![(0, true, boot_report("hook-0", None, 1))],
             6,
             BootState::Stopped,
-            "failed: connecting to a volume: no error number; try 1, no further try",
+            "failed: connecting to a volume: no error number; try 1, giving up",
         ),
         (
             session_start_then(vec![(12, true, boot_report("hooked", None, 1))]),

@@ -88,7 +88,7 @@ async fn a_lasting_transient_state_becomes_a_refusal() {
     let Resolution::Refused(reason) = machine.request(Some(("a", 1))).await else {
         panic!("the wait has to end")
     };
-    assert_eq!(reason, format!("{state}; the cause did not pass within 60 s"));
+    assert_eq!(reason, format!("{state}; the condition persisted for more than 60 s"));
     assert_eq!(site.records().list_by_node(machine.node.uuid).await.expect("the store is readable"), []);
     // The next boot session waits again.
     assert_eq!(machine.expect_wait(Some(("b", 1))).await, state);
