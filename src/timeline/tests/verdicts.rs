@@ -113,8 +113,8 @@ fn verdicts_after_the_boot_script() {
             hook("0x410d6139"),
             8,
             BootState::Retrying,
-            "failed: connecting to volume root: target rejected CHAP credentials [0x410d6139]; try 1 of 3, next try \
-             follows",
+            "failed: connecting to volume root: target rejected CHAP credentials [0x410d6139]; try 1 of 3, \
+             retrying",
         ),
         (
             session_start_then(vec![
