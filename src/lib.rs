@@ -11,7 +11,7 @@
 //!    their current connections from [`cinder`].
 //! 5. [`script`] renders the [`model::BootAnswer`] as a *boot script*. iPXE logs in to the iSCSI targets and boots.
 //! 6. After a failure, the machine reports the step and the error, and sends the next boot request. Each request is
-//!    resolved anew.
+//!    resolved again.
 //! 7. The [`timeline`] groups the events of all listeners by machine, and derives a *verdict* on each boot.
 //!
 //! Operators use a listener of their own: the [`api`] implements OpenStack Ironic's API, and the [`web`] page shows

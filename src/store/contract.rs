@@ -165,8 +165,8 @@ pub trait Store: Send + Sync {
     /// still succeed.
     fn close(&self) -> StoreFuture<'_, ()>;
 
-    /// Waits for a failure from which the store does not recover by itself. The process should then exit and start
-    /// anew.
+    /// Waits for a failure from which the store does not recover by itself. The process should then exit and
+    /// restart.
     fn wait_for_failure(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>>;
 
     /// Acquires or renews the lease on `work` for `holder` until `now + ttl`. Returns `None` on success, else the

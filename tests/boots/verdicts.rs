@@ -1,6 +1,6 @@
 //! Verdicts on boot failures of real machines against a real target.
 //!
-//! One machine fails in many ways in a row. Every try is resolved anew, so the test fixes one fault and causes the
+//! One machine fails in many ways in a row. Every try is resolved again, so the test fixes one fault and causes the
 //! next between two tries. In the end the machine boots.
 
 use std::time::{Duration, Instant};

@@ -187,7 +187,7 @@ impl Cloud {
 pub(crate) fn await_until(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + LIMIT;
     while !condition()? {
-        ensure!(Instant::now() < deadline, "waited {} s in vain for {what}", LIMIT.as_secs());
+        ensure!(Instant::now() < deadline, "{what}: no success within {} s", LIMIT.as_secs());
         thread::sleep(POLL_INTERVAL);
     }
     Ok(())

@@ -24,7 +24,7 @@ pub(super) struct Writer {
     database: Arc<Database>,
     revision: Revision,
     latest: watch::Sender<Revision>,
-    /// The error of a failed commit. After that, redb refuses all operations until the file is opened anew.
+    /// The error of a failed commit. After that, redb refuses all operations until the file is reopened.
     failure: watch::Sender<Option<StoreError>>,
 }
 
