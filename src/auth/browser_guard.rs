@@ -11,8 +11,8 @@
 //!   from `[api] hosts`. An attacker controls none of those names.
 //! * *Clickjacking* (invisible frames) and injected scripts: the response headers forbid both.
 //!
-//! Programs such as `openstack` and `curl` are exempt: no page controls them, and they use whatever host name the
-//! service catalogue has. A request counts as a browser's if a single sign says so. `Sec-Fetch-Site` is absent on
+//! Programs such as `openstack` and `curl` are exempt. No page controls a program, and its host name comes from the
+//! service catalogue. A request counts as a browser's if a single sign says so. `Sec-Fetch-Site` is absent on
 //! plain HTTP, `Origin` on a simple GET, and some browsers let a page choose the `User-Agent`. But no page can
 //! suppress `Accept-Language`, and no Ironic client sends it.
 

@@ -1,8 +1,8 @@
 //! Boots from volumes in a real Cinder, with a real Keystone and a real iSCSI target, each of which fails in turn.
 //!
 //! Needs root, for network namespaces. `make test` provides root, the packages and the cloud's programs. The cloud is
-//! slow to start, so one cloud serves all tests, in sequence. They run on the one thread to which the lab belongs,
-//! and therefore not in Rust's harness, which starts a thread for each test.
+//! slow to start, so one cloud serves all tests, in sequence. The lab is bound to one thread. Rust's harness starts a
+//! thread for each test, so a harness of our own runs the tests on the lab's thread.
 
 #[path = "../lab/mod.rs"]
 mod lab;

@@ -78,7 +78,7 @@ fn boot_listener_serves_both_protocols_and_operator_listener_only_tls() {
     let script = get_https(daemon.http, &certificate, "/boot.ipxe").expect("responds");
     assert!(
         script.contains(" boot/${netX/mac:hexhyp}"),
-        "the URL must be relative, so that it keeps the scheme: {script}"
+        "expected a relative URL, which keeps the scheme: {script}"
     );
     let autoexec = get_https(daemon.http, &certificate, "/images/autoexec.ipxe").expect("responds");
     assert!(autoexec.contains(&format!(" https://{}/boot/", daemon.http)), "{autoexec}");
