@@ -6,9 +6,9 @@
 //! task (`reconcile`) probes an open circuit, and the first response closes it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -114,7 +114,7 @@ impl Breaker {
 
     /// Counts a time-out of Cinder, unless Cinder responded to another caller recently.
     pub(super) fn record_timeout(&self, reason: &str) {
-        let last_response = *self.last_response.lock().unwrap_or_else(PoisonError::into_inner);
+        let last_response = *self.last_response.lock();
         if last_response.is_none_or(|at| at.elapsed() > RECENT_SUCCESS) {
             self.record_failure(reason);
         }
@@ -154,7 +154,7 @@ impl Breaker {
     /// Closes the circuit after any response, errors included.
     pub(super) fn record_success(&self, scope: &CircuitScope) {
         if *scope == CircuitScope::Endpoint {
-            *self.last_response.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            *self.last_response.lock() = Some(Instant::now());
         }
         if self.lock_circuits().remove(scope).is_some_and(|circuit| circuit.is_open) {
             tracing::info!(?scope, "circuit breaker closed");
@@ -178,8 +178,7 @@ impl Breaker {
     }
 
     fn lock_circuits(&self) -> MutexGuard<'_, HashMap<CircuitScope, Circuit>> {
-        // A panic cannot leave the map inconsistent: each statement keeps it valid.
-        self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
+        self.circuits.lock()
     }
 }
 

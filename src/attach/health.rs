@@ -1,6 +1,5 @@
 //! Reports the result of each Cinder call to the circuit breaker, and finds out whether Cinder or a backend failed.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
@@ -46,15 +45,14 @@ impl AttachmentWorker {
     }
 
     pub(super) fn report_success(&self) {
-        *self.last_response.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.last_response.lock() = Instant::now();
         self.breaker.record_success(&CircuitScope::Endpoint);
     }
 
     /// Waits until this worker has had no response for [`CINDER_TIMEOUT`]. A sequence of calls may take longer.
     pub(super) async fn wait_for_timeout(&self) {
         loop {
-            let deadline =
-                *self.last_response.lock().unwrap_or_else(PoisonError::into_inner) + CINDER_TIMEOUT;
+            let deadline = *self.last_response.lock() + CINDER_TIMEOUT;
             if deadline <= Instant::now() {
                 return;
             }

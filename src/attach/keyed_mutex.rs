@@ -1,8 +1,9 @@
 //! [`KeyedMutex`]: one lock per volume of a node, shared by boot requests and the reconciler.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
@@ -37,7 +38,7 @@ impl KeyedMutex {
 
     fn entry(&self, node: Uuid, volume: &str) -> (Key, Arc<tokio::sync::Mutex<()>>) {
         let key = (node, volume.to_owned());
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.0.lock();
         let mutex = Arc::clone(entries.entry(key.clone()).or_default());
         (key, mutex)
     }
@@ -45,7 +46,7 @@ impl KeyedMutex {
 
 impl Drop for KeyedGuard {
     fn drop(&mut self) {
-        let mut entries = self.locks.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.locks.0.lock();
         self.guard = None;
         // Only the map still refers to the mutex: no task waits for the lock.
         if entries.get(&self.key).is_some_and(|mutex| Arc::strong_count(mutex) == 1) {
@@ -73,6 +74,6 @@ mod tests {
         assert!(locks.try_lock(node, "a").is_none());
         drop(guard);
         drop(second.await.expect("the task does not panic"));
-        assert!(locks.0.lock().expect("not poisoned").is_empty());
+        assert!(locks.0.lock().is_empty());
     }
 }

@@ -32,10 +32,11 @@ mod single_flight;
 mod volume;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::sync::{RwLock, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
@@ -156,7 +157,7 @@ pub struct Attach(Arc<State>);
 struct State {
     records: Attachments,
     /// Replaced on reload.
-    settings: std::sync::RwLock<Settings>,
+    settings: parking_lot::RwLock<Settings>,
     breaker: Arc<Breaker>,
     locks: KeyedMutex,
     create_lock: Arc<RwLock<()>>,
@@ -194,7 +195,7 @@ impl Attach {
         let queue = Arc::new(ResolutionQueue::new(policy.resolutions));
         Self(Arc::new(State {
             records,
-            settings: std::sync::RwLock::new(Settings { cinder, policy, queue }),
+            settings: parking_lot::RwLock::new(Settings { cinder, policy, queue }),
             breaker: Arc::default(),
             locks: KeyedMutex::default(),
             create_lock: Arc::default(),
@@ -206,7 +207,7 @@ impl Attach {
 
     /// Replaces Cinder and policy, for a reload. Running resolutions keep the old ones.
     pub fn configure(&self, cinder: Option<Cinder>, policy: Policy) {
-        let mut settings = self.0.settings.write().unwrap_or_else(PoisonError::into_inner);
+        let mut settings = self.0.settings.write();
         if settings.policy.resolutions != policy.resolutions {
             settings.queue = Arc::new(ResolutionQueue::new(policy.resolutions));
         }
@@ -217,7 +218,7 @@ impl Attach {
     }
 
     fn settings(&self) -> Settings {
-        self.0.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.settings.read().clone()
     }
 
     fn worker(&self) -> Option<AttachmentWorker> {

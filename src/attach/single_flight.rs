@@ -5,11 +5,12 @@
 //! running, or its result was never delivered.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -234,8 +235,7 @@ impl Attach {
 
 impl State {
     fn lock_in_flight(&self) -> MutexGuard<'_, HashMap<Uuid, InFlight>> {
-        // A panic cannot leave the map inconsistent: each statement keeps it valid.
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+        self.in_flight.lock()
     }
 
     /// Cinder's result for the current session.

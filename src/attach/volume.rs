@@ -8,9 +8,10 @@
 //! or the reconciler can continue. Later boots start at «pending export recorded». The caller holds the volume's
 //! lock.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::sync::RwLock;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;

@@ -7,10 +7,11 @@
 //! A validation is cached for one minute, so a revoked token keeps working for at most as long.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue};
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -65,7 +66,7 @@ impl TokenCache {
         let token =
             headers.get("x-auth-token").filter(|token| !token.is_empty()).ok_or(AuthError::InvalidToken)?;
         let hash: TokenHash = Sha256::digest(token).into();
-        let cached = self.entries.lock().unwrap_or_else(PoisonError::into_inner).get(&hash).cloned();
+        let cached = self.entries.lock().get(&hash).cloned();
         let caller = match cached {
             Some((caller, expires_at)) if Instant::now() < expires_at => caller,
             _ => self.validate(token, hash).await?,
@@ -90,7 +91,7 @@ impl TokenCache {
     }
 
     fn insert(&self, hash: TokenHash, caller: CachedCaller, expires_at: Instant) {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries.lock();
         if entries.len() >= CACHE_SIZE {
             let now = Instant::now();
             entries.retain(|_, (_, expires_at)| now < *expires_at);
@@ -103,7 +104,7 @@ impl TokenCache {
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.entries.lock().len()
     }
 
     /// The highest role of a token that grants access.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -10,6 +10,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::Response;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -44,7 +45,7 @@ fn replay(name: &str) -> Replay {
             let line = format!("{} {}", request.method(), request.uri());
             let body = to_bytes(request.into_body(), 1 << 20).await.expect("the body is complete");
             let body = serde_json::from_slice(&body).unwrap_or_default();
-            *recorder.lock().expect("not poisoned") = Some((line, body));
+            *recorder.lock() = Some((line, body));
             let status = response["status"].as_u64().and_then(|status| u16::try_from(status).ok());
             let status = StatusCode::from_u16(status.expect("a status code")).expect("a valid status code");
             let body = match &response["response_body"] {
@@ -73,8 +74,7 @@ fn cinder_at(url: &str) -> Cinder {
 impl Replay {
     /// The last request: its line without the project, and its body.
     fn take_request(&self) -> (String, Value) {
-        let (line, body) =
-            self.last_request.lock().expect("not poisoned").take().expect("a request was sent");
+        let (line, body) = self.last_request.lock().take().expect("a request was sent");
         (line.replace(&format!("/v3/{PROJECT}"), ""), body)
     }
 }

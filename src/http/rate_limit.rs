@@ -6,11 +6,10 @@
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use governor::{DefaultKeyedRateLimiter, Quota};
+use parking_lot::Mutex;
 
 use crate::model::Mac;
 
@@ -86,7 +85,7 @@ impl Buckets {
     }
 
     fn evict<K: Hash + Eq + Clone>(&self, table: &DefaultKeyedRateLimiter<K>) {
-        let mut last_eviction = self.last_eviction.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last_eviction = self.last_eviction.lock();
         if last_eviction.elapsed() >= EVICTION_INTERVAL {
             *last_eviction = Instant::now();
             table.retain_recent();
@@ -146,7 +145,7 @@ mod tests {
         }
         // Postpones the next eviction, which would be due by now on a slow host.
         if let Some(buckets) = &limiter.0 {
-            *buckets.last_eviction.lock().expect("the mutex is not poisoned") = Instant::now();
+            *buckets.last_eviction.lock() = Instant::now();
         }
         assert_eq!(limiter.check_address(address(1 << 20)), RateDecision::TableFull);
         assert!(limiter.0.as_ref().is_some_and(|buckets| buckets.by_address.len() <= MAX_BUCKETS));

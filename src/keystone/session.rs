@@ -4,11 +4,12 @@
 //! result. A token is renewed while it is still valid. If the renewal fails, the old token stays in use.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::tokens::authenticate;
@@ -122,8 +123,8 @@ impl Session {
         self.state().renewal.clone()
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> parking_lot::MutexGuard<'_, State> {
+        self.0.state.lock()
     }
 }
 

@@ -5,7 +5,7 @@
 //! discards the rest of the body first. If that takes too long, the response says `Connection: close`.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use axum::http::header::{CONNECTION, EXPECT};
 use axum::http::{HeaderValue, Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use parking_lot::Mutex;
 
 /// Receives the body when the handler drops it early, and whether the handler has polled it.
 type Slot = Arc<Mutex<Option<(Incoming, bool)>>>;
@@ -50,7 +51,7 @@ impl BodyDrain {
 }
 
 fn take_body(slot: &Slot) -> Option<(Incoming, bool)> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+    slot.lock().take()
 }
 
 /// A request body that returns to its slot when the handler drops it early.
@@ -89,7 +90,7 @@ impl HttpBody for ReturnableBody {
 impl Drop for ReturnableBody {
     fn drop(&mut self) {
         let rest = self.body.take().filter(|body| !body.is_end_stream()).map(|body| (body, self.polled));
-        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+        *self.slot.lock() = rest;
     }
 }
 

@@ -16,9 +16,10 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -247,7 +248,7 @@ impl Tls {
     /// Logs a failed handshake. iPXE closes the connection without a message if it does not trust the certificate, so
     /// this line is the only trace of the machine. The warning is rate limited.
     fn log_handshake_failure(&self, remote: SocketAddr, error: &io::Error) {
-        let mut last_warning = self.last_warning.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last_warning = self.last_warning.lock();
         if last_warning.is_none_or(|last| last.elapsed() >= WARNING_INTERVAL) {
             *last_warning = Some(Instant::now());
             tracing::warn!(%remote, %error, "TLS handshake failed");

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::ops::Bound;
 use std::pin::Pin;
-use std::sync::Mutex;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::contract::{
@@ -36,12 +36,6 @@ impl Default for MemoryStore {
         let state =
             State { records: BTreeMap::new(), changes: VecDeque::new(), revision: 0, latest: Some(sender) };
         Self { state: Mutex::new(state), latest }
-    }
-}
-
-impl MemoryStore {
-    fn state(&self) -> Result<std::sync::MutexGuard<'_, State>, StoreError> {
-        self.state.lock().map_err(|_| StoreError::Unavailable("a writer panicked".into()))
     }
 }
 
@@ -89,7 +83,7 @@ impl State {
 impl Store for MemoryStore {
     fn get<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, Vec<Option<Record>>> {
         Box::pin(async move {
-            let state = self.state()?;
+            let state = self.state.lock();
             Ok(keys.iter().map(|key| state.record(key)).collect())
         })
     }
@@ -101,7 +95,7 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> StoreFuture<'a, Vec<Record>> {
         Box::pin(async move {
-            let state = self.state()?;
+            let state = self.state.lock();
             let from = match after {
                 Some(after) if after >= prefix => Bound::Excluded(after),
                 _ => Bound::Included(prefix),
@@ -117,12 +111,12 @@ impl Store for MemoryStore {
     }
 
     fn write(&self, batch: Batch) -> StoreFuture<'_, Revision, WriteError> {
-        Box::pin(async move { self.state()?.apply(batch) })
+        Box::pin(async move { self.state.lock().apply(batch) })
     }
 
     fn changes(&self, after: Revision, limit: usize) -> StoreFuture<'_, ChangeSet> {
         Box::pin(async move {
-            let state = self.state()?;
+            let state = self.state.lock();
             if after < state.revision.saturating_sub(RETAINED_WRITES) {
                 return Ok(ChangeSet::Compacted(state.revision));
             }
@@ -139,7 +133,7 @@ impl Store for MemoryStore {
 
     fn close(&self) -> StoreFuture<'_, ()> {
         Box::pin(async move {
-            let latest = self.state()?.latest.take();
+            let latest = self.state.lock().latest.take();
             latest.map(drop).ok_or_else(|| StoreError::Unavailable("the store is closed".into()))
         })
     }

@@ -4,8 +4,9 @@
 //! sets the configured filter, at the start and at each reload.
 
 use std::io::IsTerminal;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
+use parking_lot::Mutex;
 use tracing_subscriber::reload::Handle;
 use tracing_subscriber::{
     EnvFilter, Registry, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
@@ -58,7 +59,7 @@ fn env_filter(filter: &LogFilter) -> EnvFilter {
 
 /// The current filter; `None` before [`init`].
 pub fn filter() -> Option<String> {
-    Some(LOG.get()?.filter.lock().unwrap_or_else(PoisonError::into_inner).to_string())
+    Some(LOG.get()?.filter.lock().to_string())
 }
 
 /// Changes the filter.
@@ -66,7 +67,7 @@ pub fn set_filter(filter: &LogFilter) -> Result<(), String> {
     let Some(log) = LOG.get() else { return Err("the log is not initialized".into()) };
     log.handle.reload(env_filter(filter)).map_err(|error| error.to_string())?;
     tracing::info!(%filter, "log filter changed");
-    *log.filter.lock().unwrap_or_else(PoisonError::into_inner) = filter.clone();
+    *log.filter.lock() = filter.clone();
     Ok(())
 }
 
@@ -77,7 +78,7 @@ pub fn configure(configured: &LogFilter) {
     if filter != configured && *configured != LogFilter::default() {
         tracing::info!(%configured, "{VARIABLE} overrides the configured log filter");
     }
-    if *log.filter.lock().unwrap_or_else(PoisonError::into_inner) != *filter
+    if *log.filter.lock() != *filter
         && let Err(error) = set_filter(filter)
     {
         tracing::warn!(error, "cannot change the log filter; the previous one stays in effect");

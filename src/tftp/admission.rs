@@ -7,7 +7,9 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// Counts running transfers against the limits.
 #[derive(Debug)]
@@ -30,7 +32,7 @@ impl Admission {
 
     /// Returns a permit, or `None` if a limit is reached.
     pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> Option<Permit> {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running.lock();
         let client_count = running.by_client.get(&client).copied().unwrap_or_default();
         if running.total >= self.max_total || client_count >= self.max_per_client {
             return None;
@@ -50,7 +52,7 @@ pub(super) struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut running = self.admission.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.admission.running.lock();
         running.total -= 1;
         if let Some(client_count) = running.by_client.get_mut(&self.client) {
             *client_count -= 1;
@@ -79,6 +81,6 @@ mod tests {
         drop(first);
         assert!(admission.admit(other).is_some());
         drop((second, third));
-        assert!(admission.running.lock().expect("not poisoned").by_client.is_empty());
+        assert!(admission.running.lock().by_client.is_empty());
     }
 }

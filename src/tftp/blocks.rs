@@ -8,9 +8,10 @@
 //! requests. An entry lives only as long as a transfer uses it. A size probe builds no packets.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::packet::{DATA_HEADER, write_data_header};
 use super::transmit::Transmit;
@@ -79,7 +80,7 @@ impl BlockCache {
         if file.len() > MAX_FILE_SIZE {
             return Arc::new(Blocks::new(file, block_size, false));
         }
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.0.lock();
         // The blocks own their file. While they live, its address cannot belong to another file.
         let key = (file.as_ptr().addr(), file.len(), block_size);
         if let Some(blocks) = entries.get(&key).and_then(Weak::upgrade) {
@@ -130,7 +131,7 @@ mod tests {
         );
         drop(first);
         cache.get(file, 1000);
-        assert_eq!(cache.0.lock().expect("not poisoned").len(), 1);
+        assert_eq!(cache.0.lock().len(), 1);
     }
 
     #[test]

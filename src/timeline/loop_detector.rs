@@ -6,8 +6,9 @@
 //! count, so a client that just requests a machine's script is never delayed. A hooked volume resets the count.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::model::Mac;
 
@@ -48,7 +49,7 @@ pub struct LoopDelay {
 impl LoopDetector {
     /// Counts a session when its machine is about to get its boot script. Returns the remaining delay, if any.
     pub(super) fn check(&self, mac: Mac, journey: &str, now: Instant) -> Option<LoopDelay> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.0.lock();
         if let Some(count) = counts.get_mut(&mac)
             && count.journey == journey
         {
@@ -86,7 +87,7 @@ impl LoopDetector {
 
     /// Forgets a machine that has hooked its volume, or whose operating system is up.
     pub(super) fn reset(&self, mac: Mac) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&mac);
+        self.0.lock().remove(&mac);
     }
 }
 
@@ -147,6 +148,6 @@ mod tests {
             let [_, a, b, c] = number.to_be_bytes();
             detector.check(Mac::new([2, 0, 0, a, b, c]), "x", now);
         }
-        assert_eq!(detector.0.lock().expect("is not poisoned").len(), CAPACITY);
+        assert_eq!(detector.0.lock().len(), CAPACITY);
     }
 }

@@ -20,12 +20,13 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use parking_lot::RwLock;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
@@ -156,7 +157,7 @@ impl Timeline {
     /// The machines that pass `filter`, most recently seen first.
     pub fn machines(&self, filter: impl Fn(&Machine) -> bool) -> Vec<Machine> {
         let now = Timestamp::now();
-        let index = self.shared.index.read().unwrap_or_else(PoisonError::into_inner);
+        let index = self.shared.index.read();
         let mut machines: Vec<_> =
             index.records().map(|record| Machine::new(record, now)).filter(filter).collect();
         drop(index);
@@ -168,7 +169,7 @@ impl Timeline {
     pub fn count_by_state(&self) -> Vec<(BootState, usize)> {
         let now = Timestamp::now();
         let mut counts = BootState::ALL.map(|state| (state, 0));
-        let index = self.shared.index.read().unwrap_or_else(PoisonError::into_inner);
+        let index = self.shared.index.read();
         for record in index.records() {
             let state = Verdict::new(&record.progress, now).state;
             counts.iter_mut().filter(|(other, _)| *other == state).for_each(|(_, count)| *count += 1);
@@ -178,7 +179,7 @@ impl Timeline {
 
     /// Number of machines.
     pub fn len(&self) -> usize {
-        self.shared.index.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.shared.index.read().len()
     }
 
     /// Whether there is no machine.
@@ -188,7 +189,7 @@ impl Timeline {
 
     /// The machine with this id.
     pub fn machine(&self, id: MachineId) -> Option<Machine> {
-        let index = self.shared.index.read().unwrap_or_else(PoisonError::into_inner);
+        let index = self.shared.index.read();
         index.get(id).map(|(_, record)| Machine::new(record, Timestamp::now()))
     }
 
@@ -197,7 +198,7 @@ impl Timeline {
     /// Blocks while the history file is read.
     pub fn events_blocking(&self, id: MachineId) -> Vec<Event> {
         let Some((record_id, uncommitted)) = self.uncommitted_events(id) else { return Vec::new() };
-        let history = self.shared.history.read().unwrap_or_else(PoisonError::into_inner);
+        let history = self.shared.history.read();
         let committed = history.as_ref().map(|history| history.events(record_id)).transpose();
         drop(history);
         let committed = committed.inspect_err(|error| tracing::error!(%error, "cannot read the history"));
@@ -218,7 +219,7 @@ impl Timeline {
     /// A machine's events that are not in the file yet, by number. `None` marks a deleted event.
     #[allow(clippy::type_complexity, reason = "record id, and events by number")]
     fn uncommitted_events(&self, id: MachineId) -> Option<(RecordId, Vec<(u64, Option<Event>)>)> {
-        let index = self.shared.index.read().unwrap_or_else(PoisonError::into_inner);
+        let index = self.shared.index.read();
         let (record_id, _) = index.get(id)?;
         let range = (record_id, 0)..=(record_id, u64::MAX);
         let in_commit = index.in_commit.events.range(range.clone());
@@ -238,7 +239,7 @@ impl Timeline {
 
     /// Whether events are being recorded as configured.
     pub fn is_recording(&self) -> bool {
-        !self.shared.has_file || self.shared.history.read().unwrap_or_else(PoisonError::into_inner).is_some()
+        !self.shared.has_file || self.shared.history.read().is_some()
     }
 
     /// Commits the remaining events and closes the file, within [`CLOSE_TIMEOUT`].

@@ -4,9 +4,9 @@
 //! index and subscribers. They are missing from the file, which is reopened after a while.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -53,7 +53,7 @@ impl HistoryWriter {
                 }
                 Ok(WriterJob::Close(done)) => {
                     self.commit();
-                    *self.shared.history.write().unwrap_or_else(PoisonError::into_inner) = None;
+                    *self.shared.history.write() = None;
                     // The receiver may have timed out.
                     let _ = done.send(());
                     return;
@@ -69,7 +69,7 @@ impl HistoryWriter {
 
     /// Adds an event to the index and sends the update to subscribers.
     fn process(&mut self, event: Event) {
-        let mut index = self.shared.index.write().unwrap_or_else(PoisonError::into_inner);
+        let mut index = self.shared.index.write();
         let Some(id) = index.insert(&event) else { return };
         self.uncommitted_events += 1;
         if self.shared.updates.receiver_count() == 0 {
@@ -90,7 +90,7 @@ impl HistoryWriter {
         let events = std::mem::take(&mut self.uncommitted_events);
         self.last_commit = Instant::now();
         {
-            let mut index = self.shared.index.write().unwrap_or_else(PoisonError::into_inner);
+            let mut index = self.shared.index.write();
             index.expire_recent(Timestamp::now());
             if self.path.is_none() {
                 // Without a file, events stay in memory.
@@ -102,8 +102,8 @@ impl HistoryWriter {
         }
         self.reopen();
         let result = {
-            let history = self.shared.history.read().unwrap_or_else(PoisonError::into_inner);
-            let index = self.shared.index.read().unwrap_or_else(PoisonError::into_inner);
+            let history = self.shared.history.read();
+            let index = self.shared.index.read();
             // Readers of the index continue during the commit. This thread is the only writer.
             history.as_ref().map(|history| history.write(&index.in_commit))
         };
@@ -111,7 +111,7 @@ impl HistoryWriter {
             Some(Ok(())) => self.shared.metrics.count_history_commit(),
             Some(Err(error)) => {
                 tracing::error!(%error, "cannot write the history: events are not recorded");
-                *self.shared.history.write().unwrap_or_else(PoisonError::into_inner) = None;
+                *self.shared.history.write() = None;
                 self.retry_at = Some(Instant::now() + REOPEN_DELAY);
                 self.shared.dropped_events.fetch_add(events, Ordering::Relaxed);
             }
@@ -119,7 +119,7 @@ impl HistoryWriter {
                 self.shared.dropped_events.fetch_add(events, Ordering::Relaxed);
             }
         }
-        let mut index = self.shared.index.write().unwrap_or_else(PoisonError::into_inner);
+        let mut index = self.shared.index.write();
         index.in_commit = PendingWrites::default();
     }
 
@@ -132,7 +132,7 @@ impl HistoryWriter {
         match History::open(path) {
             Ok(history) => {
                 self.retry_at = None;
-                *self.shared.history.write().unwrap_or_else(PoisonError::into_inner) = Some(history);
+                *self.shared.history.write() = Some(history);
                 tracing::info!("history reopened: events are recorded again");
             }
             Err(error) => {

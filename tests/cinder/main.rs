@@ -23,7 +23,7 @@ mod storage;
 mod volumes;
 
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
 use anyhow::Result;
@@ -31,6 +31,7 @@ use libtest_mimic::{Arguments, Conclusion, Trial};
 
 use fixture::Fixture;
 use lab::Lab;
+use parking_lot::Mutex;
 
 /// The name and the function of a test.
 type Test = (&'static str, fn(&mut Fixture) -> Result<()>);
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
             let (fixture, path) = (Arc::clone(&fixture), path.clone());
             Trial::test(name, move || {
                 // `prepare` cleans up after a test that panicked.
-                let mut fixture = fixture.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut fixture = fixture.lock();
                 let fixture = fixture.get_or_insert_with(|| {
                     let opened = Lab::open(&path).and_then(Fixture::open);
                     opened.map_err(|error| format!("cannot start the cloud: {error:#}"))

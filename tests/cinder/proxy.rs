@@ -3,8 +3,8 @@
 //! The kill comes either before the call reaches Cinder, or after the call took effect and before volboot gets the
 //! response. volboot needs no code for these tests.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
@@ -95,12 +96,12 @@ impl CrashProxy {
     /// Orders a kill of `victim` at the call with this number, starting at 1.
     pub(crate) fn kill_at(&self, call: usize, moment: Moment, victim: Pid) {
         let order = KillOrder { calls_left: call, moment, victim };
-        *self.order.lock().unwrap_or_else(PoisonError::into_inner) = Some(order);
+        *self.order.lock() = Some(order);
     }
 
     /// Returns the call of the kill, if any. Cancels the order: all further calls pass.
     pub(crate) fn take_kill(&self) -> Option<String> {
-        *self.order.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.order.lock() = None;
         self.kills.try_recv().ok()
     }
 }
@@ -111,7 +112,7 @@ impl ProxyState {
         if call.starts_with("GET ") && call.contains("/volumes/") {
             return None;
         }
-        let mut pending = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.order.lock();
         let order = pending.as_mut()?;
         order.calls_left -= 1;
         if order.calls_left == 0 { pending.take() } else { None }

@@ -5,9 +5,10 @@
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde_json::Value;
 
 /// The fields of every log line, which the demo leaves out.
@@ -61,7 +62,7 @@ impl Screen {
     }
 
     fn print(&self, style: &str, text: &str) {
-        let mut stdout = self.stdout.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stdout = self.stdout.lock();
         // Errors are ignored: without a reader the demo still has to clean up.
         let _ = if self.colour {
             writeln!(stdout, "\x1b[{style}m{text}\x1b[0m")

@@ -12,14 +12,15 @@
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use parking_lot::Mutex;
 
 use super::console::Console;
 
@@ -164,7 +165,7 @@ impl Process {
     }
 
     fn with_console<T>(&self, read: impl FnOnce(&Console) -> T) -> T {
-        read(&self.console.lock().unwrap_or_else(PoisonError::into_inner))
+        read(&self.console.lock())
     }
 
     /// The process id.
@@ -192,12 +193,7 @@ impl OutputReader {
         let mut buffer = [0; 4096];
         while let Ok(length @ 1..) = pipe.read(&mut buffer) {
             let now = Instant::now();
-            let lines = self
-                .console
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .absorb(&buffer[..length], now)
-                .to_vec();
+            let lines = self.console.lock().absorb(&buffer[..length], now).to_vec();
             if let Some(handle_line) = &mut self.line_handler {
                 for line in &lines {
                     handle_line(line);

@@ -5,10 +5,11 @@
 use std::io::Read;
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,7 @@ struct TestFiles(Mutex<Bytes>);
 
 impl FileSource for TestFiles {
     fn read(&self, request: ReadRequest<'_>) -> Option<Bytes> {
-        (request.name == b"dir/file").then(|| self.0.lock().expect("not poisoned").clone())
+        (request.name == b"dir/file").then(|| self.0.lock().clone())
     }
 }
 
@@ -345,7 +346,7 @@ async fn a_shutdown_drains_running_transfers() {
         let client = ManualClient::new(server.address);
         client.send_request("blksize 1468 ");
         let (_, from) = client.receive();
-        *server.files.0.lock().expect("not poisoned") = Bytes::from_static(b"swapped meanwhile");
+        *server.files.0.lock() = Bytes::from_static(b"swapped meanwhile");
         server.stop.cancel();
         let mut content = Vec::new();
         client.send(&[0, 4, 0, 0], from);

@@ -9,12 +9,13 @@ mod validator;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -101,14 +102,8 @@ impl ReplayKeystone {
         let router =
             Router::new().fallback(move |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| {
                 let body = serde_json::from_slice(&body).unwrap_or_default();
-                requests.lock().expect("is not poisoned").push(RecordedRequest {
-                    method,
-                    path: uri.path().to_owned(),
-                    headers,
-                    body,
-                });
-                let response =
-                    responses.lock().expect("is not poisoned").pop_front().expect("a response is left");
+                requests.lock().push(RecordedRequest { method, path: uri.path().to_owned(), headers, body });
+                let response = responses.lock().pop_front().expect("a response is left");
                 let gate = Arc::clone(&gate);
                 async move {
                     gate.acquire().await.expect("is open").forget();
@@ -121,7 +116,7 @@ impl ReplayKeystone {
     }
 
     fn request_count(&self) -> usize {
-        self.requests.lock().expect("is not poisoned").len()
+        self.requests.lock().len()
     }
 
     /// The lab's cloud, with this Keystone.

@@ -19,10 +19,11 @@ pub(crate) mod sequence;
 mod transfers;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::admission::Admission;
 use super::table::{IncomingRequest, ServerState, Table};
@@ -34,7 +35,7 @@ struct TestFiles(Mutex<(Bytes, usize)>);
 
 impl FileSource for TestFiles {
     fn read(&self, request: ReadRequest<'_>) -> Option<Bytes> {
-        let mut state = self.0.lock().expect("not poisoned");
+        let mut state = self.0.lock();
         state.1 += 1;
         (request.name == b"file").then(|| state.0.clone())
     }
@@ -66,7 +67,7 @@ impl TestServer {
             admission: Admission::new(limits.transfers, limits.transfers_per_client),
             limits: Arc::new(limits),
             blocks: Arc::default(),
-            report: Arc::new(move |event| report_events.lock().expect("not poisoned").push(event)),
+            report: Arc::new(move |event| report_events.lock().push(event)),
         };
         Self {
             table: Table::new(state),
@@ -120,7 +121,7 @@ impl TestServer {
     }
 
     fn events(&self) -> Vec<TransferEvent> {
-        self.events.lock().expect("not poisoned").clone()
+        self.events.lock().clone()
     }
 
     fn outcomes(&self) -> Vec<TransferOutcome> {
