@@ -336,7 +336,7 @@ fn parse_path(text: &str) -> Result<PathBuf, String> {
 /// because the URL becomes part of a script.
 fn parse_base_url(text: &str) -> Result<String, String> {
     let error = || "expected a URL such as http://192.0.2.1:8080".to_owned();
-    let uri: axum::http::Uri = text.parse().map_err(|_| error())?;
+    let uri: ::http::Uri = text.parse().map_err(|_| error())?;
     let is_plain = |text: &str| {
         text.chars()
             .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '[' | ']' | '/' | '-' | '_'))

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use axum::http::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
+use reqwest::header::HeaderValue;
 use secrecy::SecretString;
 use tokio::time::Instant;
 
 use super::catalogue::{Catalogue, Interface};
-use super::tokens::TokenBody;
+use super::types::TokenBody;
 
 /// A token is renewed this long before it expires, or at a fifth of its lifetime before, whichever is shorter.
 const RENEWAL_MARGIN: Duration = Duration::from_secs(120);

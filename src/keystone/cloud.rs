@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use axum::http::HeaderValue;
+use reqwest::header::HeaderValue;
 use secrecy::SecretString;
 
 use super::sources::{CloudSource, Environment};

@@ -14,11 +14,13 @@ mod client;
 mod cloud;
 mod clouds_yaml;
 mod credentials;
+mod response;
 mod session;
 mod sources;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod types;
 mod validator;
 
 use crate::config::{AuthStrategy, Config, Diagnostic};
@@ -26,6 +28,7 @@ pub use authorization::Authorization;
 pub use catalogue::Interface;
 pub use cloud::Cloud;
 pub use credentials::{Credentials, IdOrName, Qualified};
+pub(crate) use response::{ServiceResponse, StatusClass, TransportError};
 pub use session::Session;
 pub use sources::Environment;
 pub use validator::{Bearer, TokenScope, Validator};

@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use axum::http::HeaderValue;
 use jiff::Timestamp;
+use reqwest::header::HeaderValue;
 
 use super::{Cloud, KeystoneError, client, tokens};
 use crate::config::{Diagnostic, KeystoneConfig};

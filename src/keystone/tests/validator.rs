@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderValue, Method, Response};
+use axum::http::{HeaderValue, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::super::{Bearer, KeystoneError, TokenScope, Validator, check};
@@ -73,7 +73,7 @@ async fn unknown_token_is_rejected() {
         assert_eq!(validator(&keystone).validate(&TOKEN).await, Ok(None), "{name}");
     }
     let mut bad_gateway = response("expired-token");
-    *bad_gateway.status_mut() = axum::http::StatusCode::BAD_GATEWAY;
+    *bad_gateway.status_mut() = StatusCode::BAD_GATEWAY;
     let keystone = ReplayKeystone::start([bad_gateway]);
     assert!(matches!(validator(&keystone).validate(&TOKEN).await, Err(KeystoneError::Unavailable(_))));
 }
