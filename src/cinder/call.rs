@@ -1,33 +1,20 @@
-//! One API call: URL, token, deadline, and the classification of its response.
+//! [`ApiClient`]: makes an [`ApiCall`], with URL, token, time limit and metrics.
 
 use std::time::{Duration, Instant};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use reqwest::header::ACCEPT;
 use reqwest::{Method, Response, StatusCode};
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Cinder, CinderError};
-use crate::keystone::{Authorization, Interface, KeystoneError};
+use super::response::parse_content;
+use super::{CinderEndpoint, CinderError};
+use crate::keystone::{Authorization, ServiceResponse, Session, TransportError};
+use crate::telemetry::Metrics;
 
-/// The service types of Cinder in a catalogue, the current ones first
-/// (<https://service-types.openstack.org/>, `block-storage` and its aliases).
-const SERVICE_TYPES: [&str; 4] = ["block-storage", "block-store", "volumev3", "volume"];
-/// A longer response cannot be Cinder's.
-const MAX_RESPONSE_BYTES: usize = 4 << 20;
-/// The limit for a message that is passed on to operators.
-const MAX_MESSAGE_CHARS: usize = 300;
-
-/// Where Cinder is: an explicit URL, or a selection from the catalogue.
-#[derive(Debug, Clone, Default)]
-pub struct CinderEndpoint {
-    /// The URL; overrides the catalogue.
-    pub url: Option<String>,
-    /// The region in the catalogue, if there are several.
-    pub region: Option<String>,
-    /// The interface in the catalogue.
-    pub interface: Interface,
-}
+/// The usual microversion: the first that can complete an attachment. Calls that need a later version request it.
+/// <https://docs.openstack.org/cinder/latest/contributor/api_microversion_history.html>
+const MICROVERSION: &str = "3.44";
 
 /// Time-outs of calls.
 #[derive(Debug, Clone, Copy)]
@@ -44,168 +31,114 @@ impl Default for Timeouts {
     }
 }
 
-impl Cinder {
-    /// Makes a call and counts it under its `kind`. A response without content is [`Value::Null`].
-    pub(super) async fn call(
-        &self,
-        kind: &'static str,
-        method: Method,
-        path: &str,
-        version: &str,
-        body: Option<Value>,
-    ) -> Result<Value, CinderError> {
-        let time_limit = match method {
-            // Calls that need a backend.
-            Method::PUT | Method::DELETE => self.timeouts.backend,
-            _ => self.timeouts.read,
-        };
+/// One API call.
+pub(super) struct ApiCall<'a> {
+    /// The name in metrics.
+    kind: &'static str,
+    method: Method,
+    /// The path below the project.
+    segments: &'a [&'a str],
+    query: Option<(&'static str, &'a str)>,
+    microversion: &'static str,
+    body: Option<Value>,
+}
+
+impl<'a> ApiCall<'a> {
+    pub(super) fn new(kind: &'static str, method: Method, segments: &'a [&'a str]) -> Self {
+        Self { kind, method, segments, query: None, microversion: MICROVERSION, body: None }
+    }
+
+    pub(super) fn get(kind: &'static str, segments: &'a [&'a str]) -> Self {
+        Self::new(kind, Method::GET, segments)
+    }
+
+    pub(super) fn with_query(self, name: &'static str, value: &'a str) -> Self {
+        Self { query: Some((name, value)), ..self }
+    }
+
+    pub(super) fn with_microversion(self, microversion: &'static str) -> Self {
+        Self { microversion, ..self }
+    }
+
+    pub(super) fn with_body(self, body: Value) -> Self {
+        Self { body: Some(body), ..self }
+    }
+
+    /// The URL. Each segment and value is encoded: an operator can record any text as an id.
+    fn url(&self, base_url: &str) -> String {
+        let mut url = base_url.to_owned();
+        for segment in self.segments {
+            url.push_str(&format!("/{}", percent_encode(segment)));
+        }
+        if let Some((name, value)) = self.query {
+            url.push_str(&format!("?{name}={}", percent_encode(value)));
+        }
+        url
+    }
+}
+
+fn percent_encode(text: &str) -> PercentEncode<'_> {
+    /// Everything except the unreserved characters of RFC 3986 §2.3.
+    const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    utf8_percent_encode(text, RESERVED)
+}
+
+/// Makes the calls to one Cinder.
+#[derive(Debug, Clone)]
+pub(super) struct ApiClient {
+    pub(super) session: Session,
+    pub(super) http: reqwest::Client,
+    pub(super) endpoint: CinderEndpoint,
+    pub(super) timeouts: Timeouts,
+    pub(super) metrics: Metrics,
+}
+
+impl ApiClient {
+    /// Makes a call and counts it under its kind. A response without content is [`Value::Null`].
+    pub(super) async fn call(&self, call: ApiCall<'_>) -> Result<Value, CinderError> {
         let started_at = Instant::now();
-        let response = self.send_authorized(method, path, version, body, time_limit).await;
+        let response = self.send_authorized(&call).await;
         let result = match &response {
             Ok(_) => "ok",
             Err(CinderError::Unavailable(_)) => "unavailable",
             Err(CinderError::NotFound(_)) => "not_found",
             Err(CinderError::Refused { .. }) => "refused",
         };
-        self.metrics.count_cinder_call(kind, result, started_at.elapsed());
+        self.metrics.count_cinder_call(call.kind, result, started_at.elapsed());
         response
     }
 
     /// Sends the request with the session's token; on 401 it renews the token once and retries.
-    async fn send_authorized(
-        &self,
-        method: Method,
-        path: &str,
-        version: &str,
-        body: Option<Value>,
-        time_limit: Duration,
-    ) -> Result<Value, CinderError> {
+    async fn send_authorized(&self, call: &ApiCall<'_>) -> Result<Value, CinderError> {
         let authorization = self.session.authorization().await?;
-        let response = self.send(&authorization, &method, path, version, body.as_ref(), time_limit).await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
-            return read_response(response).await;
-        }
-        let authorization = self.session.reauthorize(&authorization).await?;
-        let response = self.send(&authorization, &method, path, version, body.as_ref(), time_limit).await?;
+        let mut response = self.send(&authorization, call).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
-            return Err(CinderError::Unavailable("Cinder rejected a new token (401)".into()));
+            let authorization = self.session.reauthorize(&authorization).await?;
+            response = self.send(&authorization, call).await?;
+            if response.status() == StatusCode::UNAUTHORIZED {
+                return Err(CinderError::Unavailable("Cinder rejected a new token (401)".into()));
+            }
         }
-        read_response(response).await
+        parse_content(&ServiceResponse::read(response).await?)
     }
 
-    async fn send(
-        &self,
-        authorization: &Authorization,
-        method: &Method,
-        path: &str,
-        version: &str,
-        body: Option<&Value>,
-        time_limit: Duration,
-    ) -> Result<Response, CinderError> {
+    async fn send(&self, authorization: &Authorization, call: &ApiCall<'_>) -> Result<Response, CinderError> {
+        let time_limit = match call.method {
+            // Calls that need a backend.
+            Method::PUT | Method::DELETE => self.timeouts.backend,
+            _ => self.timeouts.read,
+        };
         let base_url = self.endpoint.base_url(authorization)?;
         let mut request = self
             .http
-            .request(method.clone(), format!("{base_url}/{path}"))
+            .request(call.method.clone(), call.url(&base_url))
             .timeout(time_limit)
             .header(ACCEPT, "application/json")
-            .header("OpenStack-API-Version", format!("volume {version}"))
+            .header("OpenStack-API-Version", format!("volume {}", call.microversion))
             .header("X-Auth-Token", authorization.header());
-        if let Some(body) = body {
+        if let Some(body) = &call.body {
             request = request.json(body);
         }
-        request.send().await.map_err(|error| transport_error(&error))
+        Ok(request.send().await.map_err(TransportError::from)?)
     }
-}
-
-impl CinderEndpoint {
-    /// The URL in front of a path, without a trailing slash. The last segment is the project id, which Cinder
-    /// requires below microversion 3.67.
-    fn base_url(&self, authorization: &Authorization) -> Result<String, CinderError> {
-        let url = match &self.url {
-            Some(url) => Some(url.clone()),
-            None => authorization.endpoint(&SERVICE_TYPES, self.region.as_deref(), self.interface),
-        };
-        let Some(url) = url else {
-            let region = self.region.as_deref().map(|region| format!(" in region {region}"));
-            return Err(CinderError::Unavailable(format!(
-                "Keystone's catalogue has no block-storage endpoint{}",
-                region.unwrap_or_default()
-            )));
-        };
-        let url = url.trim_end_matches('/');
-        Ok(match authorization.project_id() {
-            Some(project) if !url.ends_with(&format!("/{project}")) => format!("{url}/{project}"),
-            _ => url.to_owned(),
-        })
-    }
-}
-
-impl From<KeystoneError> for CinderError {
-    /// Every Keystone error means that Cinder is unavailable. None of them refuses a volume.
-    fn from(error: KeystoneError) -> Self {
-        Self::Unavailable(error.to_string())
-    }
-}
-
-async fn read_response(mut response: Response) -> Result<Value, CinderError> {
-    let status = response.status();
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| transport_error(&error))? {
-        if bytes.len() + chunk.len() > MAX_RESPONSE_BYTES {
-            return Err(invalid_response());
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    let body = serde_json::from_slice::<Value>(&bytes);
-    match status {
-        _ if status.is_success() && bytes.is_empty() => Ok(Value::Null),
-        _ if status.is_success() => body.map_err(|_| invalid_response()),
-        StatusCode::NOT_FOUND => match body {
-            // Only Cinder's own 404 concerns a volume; an unknown path does not.
-            Ok(body) if body.get("itemNotFound").is_some() => {
-                Err(CinderError::NotFound(extract_message(&body)))
-            }
-            _ => Err(CinderError::Unavailable("the server at Cinder's endpoint is not Cinder (404)".into())),
-        },
-        // These concern the request, not the volume.
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-            Err(CinderError::Unavailable(format!("Cinder returned {status}")))
-        }
-        _ if status.is_client_error() => Err(CinderError::Refused {
-            status: status.as_u16(),
-            message: body.map(|body| extract_message(&body)).unwrap_or_default(),
-        }),
-        _ => Err(CinderError::Unavailable(format!("Cinder returned {status}"))),
-    }
-}
-
-pub(super) fn parse<T: DeserializeOwned>(response: Value) -> Result<T, CinderError> {
-    serde_json::from_value(response).map_err(|_| invalid_response())
-}
-
-fn invalid_response() -> CinderError {
-    CinderError::Unavailable("the server at Cinder's endpoint is not Cinder".into())
-}
-
-/// The message of an error response, on one line. Cinder sends `{"badRequest": {"message": …}}`, middleware in front
-/// of it `{"message": …}`.
-fn extract_message(body: &Value) -> String {
-    let inner = body.as_object().and_then(|body| body.values().find_map(|value| value.get("message")));
-    let text = inner.or(body.get("message")).and_then(Value::as_str).unwrap_or("no reason was given");
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.trim_end_matches('.').chars().take(MAX_MESSAGE_CHARS).collect()
-}
-
-/// Describes an error without its own text: that contains the URL, which may contain secrets.
-fn transport_error(error: &reqwest::Error) -> CinderError {
-    CinderError::Unavailable(
-        if error.is_timeout() {
-            "Cinder did not answer in time"
-        } else if error.is_connect() {
-            "Cinder cannot be reached"
-        } else {
-            "the connection to Cinder broke off"
-        }
-        .into(),
-    )
 }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
-use crate::keystone::Credentials;
+use crate::keystone::{Credentials, TransportError};
 use crate::listen::{HttpLimits, Listener};
 use crate::model::Connection;
 
@@ -240,6 +240,25 @@ async fn every_captured_error_maps_to_an_error() {
         }
     }
     assert!(count > 20, "{count} errors");
+}
+
+#[tokio::test]
+async fn any_text_as_an_id_is_one_segment_of_the_path() {
+    let replayed = replay("vol-show-available");
+    replayed.cinder.volume("a/../b?c=%41 ä").await.expect("the volume exists");
+    assert_eq!(replayed.take_request().0, "GET /volumes/a%2F..%2Fb%3Fc%3D%2541%20%C3%A4");
+}
+
+#[test]
+fn transport_errors_are_outages() {
+    for (error, text) in [
+        (TransportError::TimedOut, "Cinder did not answer in time"),
+        (TransportError::NotConnected("cause".into()), "Cinder cannot be reached"),
+        (TransportError::Interrupted("cause".into()), "the connection to Cinder broke off"),
+        (TransportError::BodyTooLarge, "the server at Cinder's endpoint is not Cinder"),
+    ] {
+        assert_eq!(CinderError::from(error), CinderError::Unavailable(text.into()));
+    }
 }
 
 #[tokio::test]
