@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::sources::{CloudSource, Environment, Origin};
+use super::sources::{AUTH_SETTINGS, CloudSource, Environment, Origin};
 use crate::config::Diagnostic;
 
 /// One cloud of a file. Scalars are read as text: a password of digits is not a number.
@@ -36,31 +36,6 @@ struct CloudsFile {
     #[serde(default, alias = "public-clouds")]
     clouds: BTreeMap<String, CloudEntry>,
 }
-
-/// The supported keys of `auth`.
-const AUTH_KEYS: [&str; 20] = [
-    "auth_url",
-    "username",
-    "user_id",
-    "password",
-    "user_domain_name",
-    "user_domain_id",
-    "project_name",
-    "project_id",
-    "project_domain_name",
-    "project_domain_id",
-    "domain_name",
-    "domain_id",
-    "default_domain",
-    "default_domain_id",
-    "default_domain_name",
-    "application_credential_id",
-    "application_credential_name",
-    "application_credential_secret",
-    // The older name of a project, and the endpoint of `auth_type: none`.
-    "tenant_name",
-    "endpoint",
-];
 
 /// Reads a cloud from clouds.yaml, clouds-public.yaml and secure.yaml.
 pub(super) fn read(name: &str, environment: &Environment) -> Result<CloudSource, Diagnostic> {
@@ -147,13 +122,11 @@ impl CloudEntry {
                     .or(self.volume_endpoint_override),
             ),
         ];
-        for key in AUTH_KEYS {
-            let own_key = match key {
-                "tenant_name" => "project_name",
-                "endpoint" => "endpoint_override",
-                _ => key,
-            };
-            values.push((own_key, self.auth.remove(key).flatten()));
+        // The last two are the older name of a project, and the endpoint of `auth_type: none`.
+        let same_names = AUTH_SETTINGS.iter().map(|(key, _)| (*key, *key));
+        let other_names = [("project_name", "tenant_name"), ("endpoint_override", "endpoint")];
+        for (key, auth_key) in same_names.chain(other_names) {
+            values.push((key, self.auth.remove(auth_key).flatten()));
         }
         let set = values.into_iter().filter_map(|(key, value)| Some((key, value?)));
         set.filter(|(_, value)| !value.is_empty()).collect()

@@ -60,9 +60,8 @@ pub(super) struct CloudSource {
     pub(super) values: BTreeMap<&'static str, String>,
 }
 
-/// Each key and its environment variables. The first variable that is set counts.
-const VARIABLES: [(&str, &[&str]); 21] = [
-    ("auth_type", &["OS_AUTH_TYPE", "OS_AUTH_PLUGIN"]),
+/// The settings in `auth` of clouds.yaml, each with its environment variables. The first variable that is set counts.
+pub(super) const AUTH_SETTINGS: [(&str, &[&str]); 18] = [
     ("auth_url", &["OS_AUTH_URL"]),
     ("username", &["OS_USERNAME", "OS_USER_NAME"]),
     ("user_id", &["OS_USER_ID"]),
@@ -73,12 +72,18 @@ const VARIABLES: [(&str, &[&str]); 21] = [
     ("project_id", &["OS_PROJECT_ID", "OS_TENANT_ID"]),
     ("project_domain_name", &["OS_PROJECT_DOMAIN_NAME"]),
     ("project_domain_id", &["OS_PROJECT_DOMAIN_ID"]),
+    ("domain_name", &[]),
+    ("domain_id", &[]),
     ("default_domain", &["OS_DEFAULT_DOMAIN"]),
     ("default_domain_id", &["OS_DEFAULT_DOMAIN_ID"]),
     ("default_domain_name", &["OS_DEFAULT_DOMAIN_NAME"]),
     ("application_credential_id", &["OS_APPLICATION_CREDENTIAL_ID"]),
     ("application_credential_name", &["OS_APPLICATION_CREDENTIAL_NAME"]),
     ("application_credential_secret", &["OS_APPLICATION_CREDENTIAL_SECRET"]),
+];
+/// The settings outside of `auth`, except for `verify`: its variable `OS_INSECURE` says the opposite.
+const OTHER_SETTINGS: [(&str, &[&str]); 5] = [
+    ("auth_type", &["OS_AUTH_TYPE", "OS_AUTH_PLUGIN"]),
     ("region_name", &["OS_REGION_NAME"]),
     ("interface", &["OS_INTERFACE", "OS_ENDPOINT_TYPE"]),
     (
@@ -108,7 +113,7 @@ impl CloudSource {
 
     /// The settings in the environment; with `secrets_only`, no others than secrets.
     pub(super) fn from_environment(environment: &Environment, secrets_only: bool) -> Self {
-        let set = VARIABLES.iter().filter_map(|(key, names)| {
+        let set = AUTH_SETTINGS.iter().chain(&OTHER_SETTINGS).filter_map(|(key, names)| {
             let value = names.iter().find_map(|name| environment.variable(name))?;
             Some((*key, value.to_owned()))
         });
@@ -135,17 +140,13 @@ impl CloudSource {
         match &self.origin {
             Origin::Configuration(table) => format!("{table}.{key}"),
             Origin::File(path, cloud) => {
-                let auth = match key {
-                    "auth_type" | "region_name" | "interface" | "cacert" | "verify" | "endpoint_override" => {
-                        ""
-                    }
-                    _ => "auth.",
-                };
+                let is_auth = AUTH_SETTINGS.iter().any(|(name, _)| *name == key);
+                let auth = if is_auth { "auth." } else { "" };
                 format!("{}: clouds.{cloud}.{auth}{key}", path.display())
             }
             Origin::Environment => {
-                let variable =
-                    VARIABLES.iter().find(|(name, _)| *name == key).and_then(|(_, names)| names.first());
+                let mut settings = AUTH_SETTINGS.iter().chain(&OTHER_SETTINGS);
+                let variable = settings.find(|(name, _)| *name == key).and_then(|(_, names)| names.first());
                 variable.map_or_else(|| key.to_owned(), ToString::to_string)
             }
         }
@@ -154,5 +155,21 @@ impl CloudSource {
     /// An error in the value of a key.
     pub(super) fn error(&self, key: &str, message: impl Into<String>) -> Diagnostic {
         Diagnostic { key: Some(self.key_name(key)), message: message.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::CLOUD_KEYS;
+
+    #[test]
+    fn every_key_of_the_configuration_has_its_variable() {
+        let variables: BTreeMap<_, _> = AUTH_SETTINGS.into_iter().chain(OTHER_SETTINGS).collect();
+        for key in CLOUD_KEYS.into_iter().filter(|key| !key.ends_with("_file")) {
+            let has_own_rule = ["cloud", "verify"].contains(&key);
+            let has_variable = variables.get(key).is_some_and(|names| !names.is_empty());
+            assert!(has_variable != has_own_rule, "{key}");
+        }
     }
 }

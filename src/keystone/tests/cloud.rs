@@ -121,6 +121,17 @@ fn named_cloud_is_read_with_profile_and_secrets() {
 }
 
 #[test]
+fn older_and_common_names_of_clouds_yaml_are_read() {
+    let file = "clouds: {old: {endpoint_type: admin, auth: {auth_url: 'http://192.0.2.2', username: ann, \
+                password: x, project_name: new, tenant_name: boot, domain_name: Users}}}";
+    let directory = directory(&[("clouds.yaml", file)]);
+    let old = cloud("cloud = \"old\"", &environment(directory.path(), &[]));
+    let (ann, boot) = (qualified_name("ann", "Users"), qualified_name("boot", "Users"));
+    assert_eq!(password(&old), ("http://192.0.2.2/v3", &ann, "x", &boot));
+    assert_eq!(old.interface, Interface::Admin);
+}
+
+#[test]
 fn os_client_config_file_takes_precedence() {
     let directory = directory(&[("clouds.yaml", CLOUDS), ("mine.yaml", "clouds: {mine: {auth_type: none}}")]);
     let mine = directory.path().join("mine.yaml");
