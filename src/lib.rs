@@ -60,11 +60,11 @@
 //! | orphan | an attachment in Cinder that an interrupted create left behind | `attach::volume` |
 //! | resolution | attaching and exporting the volumes of a node for one boot request | [`attach::Resolution`] |
 //! | single flight | one resolution, shared by repeated boot requests of a machine | `attach::single_flight` |
-//! | last known connection | the connection that Cinder returned at an earlier boot | [`attach::ConnectionSource::LastKnown`] |
+//! | last known connection | the connection that Cinder returned at an earlier boot | [`model::ConnectionSource::LastKnown`] |
 //! | circuit breaker | stops requests to Cinder or to a failing backend; a successful probe closes the circuit | `attach::breaker` |
 //! | reconciler | background task that completes interrupted attachments and detachments | `attach::reconcile` |
 //! | listener | a socket with its protocol: TFTP server, boot listener, operator listener | [`listen::Listener`], [`tftp::Server`] |
-//! | transfer | one TFTP read from request to end | [`tftp::TransferOutcome`] |
+//! | transfer | one TFTP read from request to end | [`tftp::TransferEvent`] |
 //! | window | DATA blocks sent before an acknowledgement is required (RFC 7440) | [`tftp::NegotiatedOptions`] |
 //! | revision | the version of a record; a conditional write names the revision it read | [`store::Batch`] |
 //! | change feed | the writes after a revision, in order | [`store::ChangeSet`] |

@@ -9,9 +9,8 @@ use super::machines::list_machines_of_node;
 use super::node::find_node;
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, PathParam};
-use crate::attach::ConnectionSource;
 use crate::boot::VolumeResolution;
-use crate::model::{BootRequest, Node, Platform, Port};
+use crate::model::{BootRequest, ConnectionSource, Node, Port};
 use crate::script;
 
 /// `GET /v1/nodes/{node}/boot-preview`
@@ -34,7 +33,7 @@ pub(super) async fn get(request: ApiRequest, PathParam(ident): PathParam<String>
         "node": {"uuid": node.uuid, "name": node.name},
         "outcome": decision.answer.outcome(),
         "reason": decision.answer.reason(),
-        "requester": {"macs": boot_request.macs, "platform": boot_request.platform.map(Platform::as_str)},
+        "requester": {"macs": boot_request.macs, "platform": boot_request.platform},
         "volumes": decision.resolutions.iter().map(show_volume).collect::<Vec<_>>(),
         "script": script.ok(),
     })))
@@ -52,7 +51,7 @@ async fn build_boot_request(request: &ApiRequest, node: &Node) -> Result<Option<
         Some(text.parse().map_err(invalid)?)
     } else {
         let machines = list_machines_of_node(request, node.uuid).await?;
-        machines.iter().find_map(|machine| machine.platform.as_deref()?.parse().ok())
+        machines.iter().find_map(|machine| machine.platform)
     };
     Ok(Some(boot_request))
 }

@@ -35,7 +35,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{RwLock, Semaphore};
 use tokio::time::{Instant, timeout};
@@ -44,7 +43,8 @@ use uuid::Uuid;
 
 use crate::cinder::Cinder;
 use crate::model::{
-    Attachment, Connection, ConnectorProperties, Iqn, Node, Properties, VolumeConnector, VolumeTarget,
+    Attachment, Connection, ConnectionSource, ConnectorProperties, Iqn, Node, Properties, VolumeConnector,
+    VolumeTarget,
 };
 use crate::store::Attachments;
 use breaker::Breaker;
@@ -120,33 +120,6 @@ pub struct ResolvedVolume {
     pub duration: Duration,
     /// The id of the attachment record, if Cinder was called for this boot.
     pub attachment: Option<Uuid>,
-}
-
-/// Where a connection is from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ConnectionSource {
-    /// The node's own records.
-    Records,
-    /// Cinder, for this boot.
-    Cinder,
-    /// Cinder, at an earlier boot.
-    LastKnown {
-        /// When Cinder returned the connection.
-        resolved_at: Timestamp,
-        /// Why Cinder is unavailable; `None` in a preview that did not need Cinder.
-        outage: Option<String>,
-    },
-}
-
-impl ConnectionSource {
-    /// The word for logs and metrics, from a closed set.
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Records => "records",
-            Self::Cinder => "cinder",
-            Self::LastKnown { .. } => "last_known",
-        }
-    }
 }
 
 /// Attaches Cinder volumes to nodes. Cheap to clone; clones share their state.

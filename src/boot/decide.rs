@@ -3,9 +3,10 @@
 #[cfg(test)]
 mod tests;
 
-use crate::attach::{ConnectionSource, Resolution, ResolvedVolume};
+use crate::attach::{Resolution, ResolvedVolume};
 use crate::model::{
-    BootAnswer, BootPlan, BootVolume, Iqn, Node, StorageInterface, VolumeConnector, VolumeTarget,
+    BootAnswer, BootPlan, BootVolume, ConnectionSource, Iqn, Node, StorageInterface, VolumeConnector,
+    VolumeTarget,
 };
 
 use super::{node_reason, validate};

@@ -22,8 +22,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::attach::{Attach, ConnectionSource, Resolution, ResolvedVolume, VolumeRequest};
-use crate::model::{BootAnswer, BootRequest, Mac, Node, StorageInterface, VolumeConnector, VolumeTarget};
+use crate::attach::{Attach, Resolution, ResolvedVolume, VolumeRequest};
+use crate::model::{
+    BootAnswer, BootRequest, ConnectionSource, Mac, Node, StorageInterface, VolumeConnector, VolumeTarget,
+};
 use crate::store::{Inventory, StoreError};
 use decide::{NextStep, NodeRecords, answer_with_volumes, decide};
 use identify::{NodeMatch, identify};

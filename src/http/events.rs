@@ -5,10 +5,9 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use super::request;
-use crate::attach::ConnectionSource;
 use crate::boot::{self, Decision};
 use crate::listen::Peer;
-use crate::model::{BootAnswer, BootRequest, Mac, Platform, SanTable};
+use crate::model::{BootAnswer, BootRequest, ConnectionSource, Mac, Platform, SanTable};
 use crate::telemetry::{BootRequestEvent, Event, EventKind, ResolutionEvent};
 use crate::timeline::LoopDelay;
 
@@ -31,7 +30,7 @@ pub(super) fn loop_delay(peer: Peer, request: &BootRequest, delay: LoopDelay) ->
 /// A machine reported a step.
 pub(super) fn boot_report(peer: Peer, report: request::BootReport) -> Event {
     let request::BootReport { mac, step, rc, attempt } = report;
-    new_event(peer, Some(mac), EventKind::BootReport { step: step.map(Into::into), rc, attempt })
+    new_event(peer, Some(mac), EventKind::BootReport { step, rc, attempt })
 }
 
 /// A boot request that arrived at `started_at`, and its answer.
@@ -54,7 +53,7 @@ pub(super) fn boot_request(
         attempt: request.attempt,
         tries,
         macs: request.macs.clone(),
-        platform: request.platform.map(|platform| platform.as_str().into()),
+        platform: request.platform,
         arch: request.arch.clone(),
         uuid: request.uuid,
         node: *node,
@@ -62,7 +61,7 @@ pub(super) fn boot_request(
         journey: request.journey.clone(),
         resolutions: resolved.iter().map(resolution).collect(),
         hooks,
-        outcome: answer.outcome().into(),
+        outcome: answer.outcome(),
         reason: answer.reason().map(str::to_owned),
         duration_us: started_at.elapsed().as_micros() as u64,
     }));
@@ -76,7 +75,7 @@ fn resolution(resolution: &boot::VolumeResolution) -> ResolutionEvent {
     };
     ResolutionEvent {
         volume: resolution.volume.clone(),
-        source: resolution.source.as_str().into(),
+        source: resolution.source.kind(),
         duration_ms: resolution.duration.as_millis() as u64,
         error,
     }

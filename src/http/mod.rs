@@ -26,7 +26,7 @@ use crate::boot::{Boot, Decision, VolumeResolution};
 use crate::config::{BootConfig, HttpConfig};
 use crate::images::Images;
 use crate::listen::Peer;
-use crate::model::{BootAnswer, BootRequest, Mac, NeighbourCheck};
+use crate::model::{BootAnswer, BootRequest, BootStep, Mac, NeighbourCheck};
 use crate::neighbours::Neighbours;
 use crate::script::{self, Journey, Script};
 use crate::timeline::Timeline;
@@ -209,7 +209,7 @@ async fn boot(
         node = node.map(tracing::field::display),
         attempt = request.attempt,
         tls = peer.tls,
-        outcome = answer.outcome(),
+        outcome = answer.outcome().as_str(),
         reason = answer.reason(),
         duration_us = started_at.elapsed().as_micros() as u64,
         "boot request"
@@ -253,6 +253,7 @@ async fn event(
         return Ok((StatusCode::TOO_MANY_REQUESTS, "volboot: rate limit exceeded\n").into_response());
     }
     let BootReport { mac, step, rc, attempt } = &report;
+    let step = step.as_ref().map(BootStep::to_string);
     if let Some(sender) = state.find_mac(peer).await
         && !state.boot.is_same_machine(sender, *mac).await
     {

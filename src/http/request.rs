@@ -5,7 +5,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::model::{BootRequest, MAX_MACS, Mac, MacError};
+use crate::model::{BootRequest, BootStep, MAX_MACS, Mac, MacError};
 
 /// Bytes of a query. Eight MAC addresses, a UUID and some words take a quarter of it.
 const MAX_QUERY: usize = 2048;
@@ -43,8 +43,7 @@ pub(super) fn parse_boot_request(mac: &str, query: &str) -> Result<BootRequest, 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct BootReport {
     pub(super) mac: Mac,
-    /// `hooked`, `hook-0`, `boot`, `up`, …
-    pub(super) step: Option<String>,
+    pub(super) step: Option<BootStep>,
     /// iPXE's error code, in hexadecimal.
     pub(super) rc: Option<String>,
     pub(super) attempt: u32,
@@ -57,7 +56,7 @@ impl BootReport {
         let value = |key| pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
         Ok(Self {
             mac: mac.parse()?,
-            step: value("step").and_then(parse_word),
+            step: value("step").and_then(parse_word).map(BootStep::from),
             rc: value("rc").and_then(parse_word),
             attempt: parse_attempt(value("try")),
         })
@@ -156,7 +155,7 @@ mod tests {
             BootReport::parse("52-54-00-00-00-01", "step=hook-0&rc=0x2C0D6039&try=2").expect("parses");
         let expected = BootReport {
             mac: mac(1),
-            step: Some("hook-0".into()),
+            step: Some(BootStep::Hook(0)),
             rc: Some("0x2c0d6039".into()),
             attempt: 2,
         };

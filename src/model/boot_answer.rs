@@ -1,5 +1,6 @@
-//! [`BootAnswer`]: the answer to a boot request.
+//! [`BootAnswer`]: the answer to a boot request, and [`BootOutcome`], its kind in events.
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Chap, Iqn, LoaderPath, SanUri};
@@ -36,14 +37,14 @@ pub enum BootAnswer {
 }
 
 impl BootAnswer {
-    /// The word for logs, events and metric labels: a closed set, in snake_case.
-    pub const fn outcome(&self) -> &'static str {
+    /// The kind of the answer, for logs, events and metrics.
+    pub const fn outcome(&self) -> BootOutcome {
         match self {
-            Self::Boot(_) => "boot",
-            Self::Wait { .. } => "wait",
-            Self::LocalDisk { .. } => "local_disk",
-            Self::Unknown { .. } => "unknown",
-            Self::Refused { .. } => "refused",
+            Self::Boot(_) => BootOutcome::Boot,
+            Self::Wait { .. } => BootOutcome::Wait,
+            Self::LocalDisk { .. } => BootOutcome::LocalDisk,
+            Self::Unknown { .. } => BootOutcome::Unknown,
+            Self::Refused { .. } => BootOutcome::Refused,
         }
     }
 
@@ -55,6 +56,44 @@ impl BootAnswer {
             | Self::LocalDisk { reason }
             | Self::Unknown { reason }
             | Self::Refused { reason } => Some(reason),
+        }
+    }
+}
+
+/// The kind of a [`BootAnswer`], as events and metrics name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BootOutcome {
+    /// [`BootAnswer::Boot`]
+    Boot,
+    /// [`BootAnswer::Wait`]
+    Wait,
+    /// [`BootAnswer::LocalDisk`]
+    LocalDisk,
+    /// [`BootAnswer::Unknown`]
+    Unknown,
+    /// [`BootAnswer::Refused`]
+    Refused,
+    /// A word of another version of volboot, read from the history.
+    #[serde(untagged)]
+    Other(String),
+}
+
+impl BootOutcome {
+    /// The word for logs and events.
+    pub fn as_str(&self) -> &str {
+        if let Self::Other(word) = self { word } else { self.as_label() }
+    }
+
+    /// The label for metrics: a closed set.
+    pub const fn as_label(&self) -> &'static str {
+        match self {
+            Self::Boot => "boot",
+            Self::Wait => "wait",
+            Self::LocalDisk => "local_disk",
+            Self::Unknown => "unknown",
+            Self::Refused => "refused",
+            Self::Other(_) => "other",
         }
     }
 }
@@ -89,33 +128,20 @@ pub struct BootVolume {
     pub chap: Option<Chap>,
 }
 
-/// The firmware below iPXE, as iPXE's `${platform}` names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Platform {
-    /// `pcbios`
-    Bios,
-    /// `efi`
-    Uefi,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Platform {
-    /// iPXE's name for the platform.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Bios => "pcbios",
-            Self::Uefi => "efi",
+    #[test]
+    fn known_outcomes_are_serialized_as_labelled_and_others_are_kept() {
+        use BootOutcome::{Boot, LocalDisk, Refused, Unknown, Wait};
+        for outcome in [Boot, Wait, LocalDisk, Unknown, Refused] {
+            let value = serde_json::to_value(&outcome).expect("serializes");
+            assert_eq!((value.as_str(), outcome.as_str()), (Some(outcome.as_label()), outcome.as_label()));
+            assert_eq!(serde_json::from_value::<BootOutcome>(value).expect("deserializes"), outcome);
         }
-    }
-}
-
-impl std::str::FromStr for Platform {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "pcbios" => Ok(Self::Bios),
-            "efi" => Ok(Self::Uefi),
-            _ => Err(()),
-        }
+        let other: BootOutcome = serde_json::from_str("\"frobnicated\"").expect("deserializes");
+        assert_eq!((other.as_str(), other.as_label()), ("frobnicated", "other"));
+        assert_eq!(serde_json::to_value(&other).expect("serializes"), "frobnicated");
     }
 }

@@ -1,10 +1,9 @@
 //! [`Event`]: an observation about one machine, as plain data.
 //!
 //! The TFTP server and the boot listener create events. The timeline groups events by machine, stores them and sends
-//! them to subscribers. Events are serialized, so unknown labels of another version must stay readable. Events hold
-//! no secrets.
+//! them to subscribers. Events are serialized. An unknown word of another version stays readable: the enums of
+//! [`crate::model`] keep it as `Other`. Events hold no secrets.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -13,10 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Metrics;
-use crate::model::Mac;
-
-/// A label from a closed set in the code (borrowed), or text read back from a file (owned).
-pub type Label = Cow<'static, str>;
+use crate::model::{BootOutcome, BootStep, Mac, Platform, SourceKind, TransferOutcome};
 
 /// An observation about one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,10 +51,10 @@ pub enum EventKind {
     SessionStarted,
     /// A boot request was answered.
     BootRequest(Box<BootRequestEvent>),
-    /// A machine reported a step: `hooked`, `hook-0`, `boot`, `up`, …
+    /// A machine reported a step.
     BootReport {
-        /// Name of the step.
-        step: Option<Label>,
+        /// The step, if the report names one.
+        step: Option<BootStep>,
         /// iPXE's error number, for a failed step.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rc: Option<String>,
@@ -79,8 +75,8 @@ pub enum EventKind {
 pub struct TftpTransfer {
     /// File name.
     pub file: String,
-    /// Outcome, as labelled by the TFTP server: `complete`, `timed_out`, …
-    pub outcome: Label,
+    /// Outcome of the transfer.
+    pub outcome: TransferOutcome,
     /// File size in bytes.
     #[serde(default)]
     pub size: u64,
@@ -114,9 +110,13 @@ pub struct BootRequestEvent {
     /// All MAC addresses that the requester sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub macs: Vec<Mac>,
-    /// Firmware as reported by the requester: `pcbios` or `efi`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub platform: Option<Label>,
+    /// Firmware as reported by the requester.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "Platform::deserialize_known"
+    )]
+    pub platform: Option<Platform>,
     /// iPXE's build architecture as reported by the requester.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arch: Option<String>,
@@ -138,8 +138,8 @@ pub struct BootRequestEvent {
     /// Volume ids of the steps `hook-0`, `hook-1`, …
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<String>,
-    /// Outcome: `boot`, `wait`, `local_disk`, `unknown` or `refused`.
-    pub outcome: Label,
+    /// Outcome of the request.
+    pub outcome: BootOutcome,
     /// Reason of every outcome except `boot`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -153,8 +153,8 @@ pub struct BootRequestEvent {
 pub struct ResolutionEvent {
     /// Volume id.
     pub volume: String,
-    /// Source of the connection: `cinder`, `last_known` or `records`.
-    pub source: Label,
+    /// Source of the connection.
+    pub source: SourceKind,
     /// Duration in milliseconds.
     #[serde(default)]
     pub duration_ms: u64,
@@ -174,24 +174,17 @@ impl Event {
         match &self.kind {
             EventKind::TftpTransfer(transfer) => {
                 let duration = Duration::from_millis(transfer.duration_ms);
-                let outcome = metric_label(&transfer.outcome);
-                metrics.count_transfer(outcome, transfer.size, transfer.retransmissions, duration);
+                metrics.count_transfer(&transfer.outcome, transfer.size, transfer.retransmissions, duration);
             }
             EventKind::BootRequest(request) => {
                 let duration = Duration::from_micros(request.duration_us);
-                metrics.count_boot_request(metric_label(&request.outcome), duration);
+                metrics.count_boot_request(&request.outcome, duration);
                 for resolution in &request.resolutions {
                     let duration = Duration::from_millis(resolution.duration_ms);
-                    metrics.count_resolution(metric_label(&resolution.source), duration);
+                    metrics.count_resolution(&resolution.source, duration);
                 }
             }
-            EventKind::BootReport { step, .. } => metrics.count_boot_report(match step.as_deref() {
-                Some("hooked") => "hooked",
-                Some("boot") => "boot",
-                Some("up") => "up",
-                Some(step) if step.starts_with("hook-") => "hook",
-                _ => "other",
-            }),
+            EventKind::BootReport { step, .. } => metrics.count_boot_report(step.as_ref()),
             EventKind::LoopDelay { .. } => metrics.count_loop_delay(),
             EventKind::SessionStarted => metrics.count_session(),
             EventKind::HttpFetch { .. } => metrics.count_http_fetch(),
@@ -222,14 +215,6 @@ impl BootRequestEvent {
     }
 }
 
-/// The label for metrics. Text read back from a file counts as `other`, so the set of label values stays closed.
-fn metric_label(label: &Label) -> &'static str {
-    match label {
-        Cow::Borrowed(label) => label,
-        Cow::Owned(_) => "other",
-    }
-}
-
 fn default_count() -> u32 {
     1
 }
@@ -251,7 +236,7 @@ mod tests {
             attempt: 2,
             tries: 10,
             macs: vec![Mac::new([2, 0, 0, 0, 0, 1])],
-            platform: Some("efi".into()),
+            platform: Some(Platform::Uefi),
             arch: None,
             uuid: None,
             node: Some(Uuid::nil()),
@@ -259,12 +244,12 @@ mod tests {
             journey: None,
             resolutions: vec![ResolutionEvent {
                 volume: "root".into(),
-                source: "cinder".into(),
+                source: SourceKind::Cinder,
                 duration_ms: 40,
                 error: None,
             }],
             hooks: vec!["root".into()],
-            outcome: "boot".into(),
+            outcome: BootOutcome::Boot,
             reason: None,
             duration_us: 41_000,
         }));
@@ -288,7 +273,7 @@ mod tests {
         let event = |file: &str, duration_ms| {
             let kind = EventKind::TftpTransfer(TftpTransfer {
                 file: file.into(),
-                outcome: "complete".into(),
+                outcome: TransferOutcome::Complete,
                 size: 1,
                 block_size: 512,
                 window_size: 1,

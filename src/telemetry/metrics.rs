@@ -14,6 +14,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::model::{BootOutcome, BootStep, SourceKind, TransferOutcome};
+
 /// Histogram bounds in seconds: a boot request takes some microseconds, a slow Cinder call half a minute.
 const BOUNDS: [f64; 14] =
     [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
@@ -159,14 +161,14 @@ impl Metrics {
     /// Counts a TFTP request that has ended.
     pub fn count_transfer(
         &self,
-        outcome: &'static str,
+        outcome: &TransferOutcome,
         bytes: u64,
         retransmissions: u64,
         duration: Duration,
     ) {
-        self.0.transfers.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.0.transfers.get_or_create(&OutcomeLabel { outcome: outcome.as_label() }).inc();
         self.0.retransmissions.inc_by(retransmissions);
-        if outcome == "complete" {
+        if *outcome == TransferOutcome::Complete {
             self.0.transfer_bytes.inc_by(bytes);
             self.0.transfer_duration.observe(duration.as_secs_f64());
         }
@@ -183,18 +185,20 @@ impl Metrics {
     }
 
     /// Counts an answered boot request.
-    pub fn count_boot_request(&self, outcome: &'static str, duration: Duration) {
-        self.0.boot_requests.get_or_create(&OutcomeLabel { outcome }).inc();
+    pub fn count_boot_request(&self, outcome: &BootOutcome, duration: Duration) {
+        self.0.boot_requests.get_or_create(&OutcomeLabel { outcome: outcome.as_label() }).inc();
         self.0.boot_request_duration.observe(duration.as_secs_f64());
     }
 
     /// Counts the resolution of a volume, by the source of its connection.
-    pub fn count_resolution(&self, source: &'static str, duration: Duration) {
-        self.0.resolutions.get_or_create(&SourceLabel { source }).observe(duration.as_secs_f64());
+    pub fn count_resolution(&self, source: &SourceKind, duration: Duration) {
+        let label = SourceLabel { source: source.as_label() };
+        self.0.resolutions.get_or_create(&label).observe(duration.as_secs_f64());
     }
 
-    /// Counts a step that a machine reported.
-    pub fn count_boot_report(&self, step: &'static str) {
+    /// Counts a step that a machine reported. A report without a step counts as `other`.
+    pub fn count_boot_report(&self, step: Option<&BootStep>) {
+        let step = step.map_or("other", BootStep::as_label);
         self.0.boot_reports.get_or_create(&StepLabel { step }).inc();
     }
 
@@ -332,13 +336,13 @@ mod tests {
     fn every_metric_is_encoded() {
         let metrics = Metrics::new();
         let duration = Duration::from_millis(3);
-        metrics.count_transfer("complete", 1000, 2, duration);
-        metrics.count_transfer("probe", 1000, 0, duration);
+        metrics.count_transfer(&TransferOutcome::Complete, 1000, 2, duration);
+        metrics.count_transfer(&TransferOutcome::Probe, 1000, 0, duration);
         metrics.count_http_fetch();
         metrics.count_session();
-        metrics.count_boot_request("boot", duration);
-        metrics.count_resolution("cinder", duration);
-        metrics.count_boot_report("hooked");
+        metrics.count_boot_request(&BootOutcome::Boot, duration);
+        metrics.count_resolution(&SourceKind::Cinder, duration);
+        metrics.count_boot_report(Some(&BootStep::Hooked));
         metrics.count_loop_delay();
         metrics.clone().count_cinder_call("export", "ok", duration);
         metrics.count_history_commit();

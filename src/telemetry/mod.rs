@@ -5,5 +5,5 @@ mod event;
 pub mod log;
 mod metrics;
 
-pub use event::{BootRequestEvent, Event, EventKind, Label, ResolutionEvent, TftpTransfer};
+pub use event::{BootRequestEvent, Event, EventKind, ResolutionEvent, TftpTransfer};
 pub use metrics::{Metrics, Reading};

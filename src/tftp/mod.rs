@@ -53,6 +53,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::model::TransferOutcome;
 pub use options::NegotiatedOptions;
 pub use server::{BindError, Counters, Server};
 
@@ -84,7 +85,7 @@ pub struct TransferEvent {
     /// The requested name, with invalid UTF-8 replaced.
     pub name: String,
     /// The result of the request.
-    pub outcome: TransferOutcome,
+    pub outcome: TransferEnd,
     /// Bytes of the file; 0 if the request was rejected.
     pub size: u64,
     /// The negotiated options.
@@ -97,9 +98,9 @@ pub struct TransferEvent {
     pub duration: Duration,
 }
 
-/// The result of a request.
+/// How a request ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TransferOutcome {
+pub enum TransferEnd {
     /// The client has acknowledged every block.
     Complete,
     /// Every block was sent, but the client did not acknowledge the last window. Most likely the client booted
@@ -128,20 +129,19 @@ pub enum TransferOutcome {
     Refused,
 }
 
-impl TransferOutcome {
-    /// Name for logs, events and metric labels: a closed set.
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::Unconfirmed => "unconfirmed",
-            Self::Probe => "probe",
-            Self::Aborted { .. } => "aborted",
-            Self::Replaced => "replaced",
-            Self::TimedOut => "timed_out",
-            Self::Stopped => "stopped",
-            Self::NotFound => "not_found",
-            Self::Busy => "busy",
-            Self::Refused => "refused",
+impl From<&TransferEnd> for TransferOutcome {
+    fn from(end: &TransferEnd) -> Self {
+        match end {
+            TransferEnd::Complete => Self::Complete,
+            TransferEnd::Unconfirmed => Self::Unconfirmed,
+            TransferEnd::Probe => Self::Probe,
+            TransferEnd::Aborted { .. } => Self::Aborted,
+            TransferEnd::Replaced => Self::Replaced,
+            TransferEnd::TimedOut => Self::TimedOut,
+            TransferEnd::Stopped => Self::Stopped,
+            TransferEnd::NotFound => Self::NotFound,
+            TransferEnd::Busy => Self::Busy,
+            TransferEnd::Refused => Self::Refused,
         }
     }
 }

@@ -22,8 +22,7 @@ use super::packet::{OptionList, RequestPacket, code};
 use super::transfer::{Burst, Step, Transfer};
 use super::transmit::Transmit;
 use super::{
-    FileSource, NegotiatedOptions, ReadRequest, TransferEvent, TransferLimits, TransferOutcome, names,
-    options,
+    FileSource, NegotiatedOptions, ReadRequest, TransferEnd, TransferEvent, TransferLimits, names, options,
 };
 
 /// A request that repeats an earlier one may be a duplicate that the network delayed. If its transfer made progress
@@ -115,7 +114,7 @@ impl Table {
                     return;
                 }
             }
-            self.finish(client, TransferOutcome::Replaced, now);
+            self.finish(client, TransferEnd::Replaced, now);
         }
         match request_packet {
             RequestPacket::Read { name, options } => {
@@ -124,8 +123,8 @@ impl Table {
                     self.reject(request, name, outcome, transmit);
                 }
             }
-            RequestPacket::Write { name } => self.reject(request, name, TransferOutcome::Refused, transmit),
-            RequestPacket::Malformed => self.reject(request, b"", TransferOutcome::Refused, transmit),
+            RequestPacket::Write { name } => self.reject(request, name, TransferEnd::Refused, transmit),
+            RequestPacket::Malformed => self.reject(request, b"", TransferEnd::Refused, transmit),
         }
     }
 
@@ -179,7 +178,7 @@ impl Table {
         let Some((&client, active)) = self.transfers.iter().next() else { return false };
         transmit.set_addresses(client, active.local_ip);
         transmit.put_error(code::OTHER, "The server is stopping");
-        self.finish(client, TransferOutcome::Stopped, now);
+        self.finish(client, TransferEnd::Stopped, now);
         true
     }
 
@@ -190,13 +189,12 @@ impl Table {
         (raw_name, requested): (&[u8], OptionList<'_>),
         now: Instant,
         transmit: &mut Transmit,
-    ) -> Result<(), TransferOutcome> {
+    ) -> Result<(), TransferEnd> {
         let IncomingRequest { client, local_ip, is_default_source, mtu, packet } = request;
         let ServerState { files, limits, admission, .. } = &self.state;
-        let name = names::canonicalize(raw_name).ok_or(TransferOutcome::NotFound)?;
-        let file =
-            files.read(ReadRequest { name: &name, client, local_ip }).ok_or(TransferOutcome::NotFound)?;
-        let permit = admission.admit(client.ip()).ok_or(TransferOutcome::Busy)?;
+        let name = names::canonicalize(raw_name).ok_or(TransferEnd::NotFound)?;
+        let file = files.read(ReadRequest { name: &name, client, local_ip }).ok_or(TransferEnd::NotFound)?;
+        let permit = admission.admit(client.ip()).ok_or(TransferEnd::Busy)?;
         let max_block_size = options::max_block_size(limits, client.ip(), mtu);
         let max_window_size = limits.window_size.clamp(1, TransferLimits::MAX_WINDOW_SIZE);
         let (options, oack) =
@@ -223,12 +221,12 @@ impl Table {
         &self,
         request: IncomingRequest<'_>,
         name: &[u8],
-        outcome: TransferOutcome,
+        outcome: TransferEnd,
         transmit: &mut Transmit,
     ) {
         match outcome {
-            TransferOutcome::NotFound => transmit.put_error(code::NOT_FOUND, "No such file"),
-            TransferOutcome::Busy => transmit.put_error(code::OTHER, "Too many transfers, please try again"),
+            TransferEnd::NotFound => transmit.put_error(code::NOT_FOUND, "No such file"),
+            TransferEnd::Busy => transmit.put_error(code::OTHER, "Too many transfers, please try again"),
             _ if name.is_empty() => transmit.put_error(code::ILLEGAL, "Not a TFTP request"),
             _ => transmit.put_error(code::ACCESS, "This server is read-only"),
         }
@@ -245,7 +243,7 @@ impl Table {
         });
     }
 
-    fn finish(&mut self, client: SocketAddr, outcome: TransferOutcome, now: Instant) {
+    fn finish(&mut self, client: SocketAddr, outcome: TransferEnd, now: Instant) {
         let Some(active) = self.transfers.remove(&client) else { return };
         (self.state.report)(TransferEvent {
             client,

@@ -27,7 +27,7 @@ use super::blocks::Blocks;
 use super::packet::ClientPacket;
 use super::rtt::RttEstimator;
 use super::transmit::Transmit;
-use super::{NegotiatedOptions, TransferLimits, TransferOutcome};
+use super::{NegotiatedOptions, TransferEnd, TransferLimits};
 
 /// Transfer of a file to a client.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ pub(super) enum Step {
     /// Send nothing until the deadline.
     Wait,
     /// The transfer has ended.
-    End(TransferOutcome),
+    End(TransferEnd),
 }
 
 /// Packets sent together.
@@ -142,9 +142,9 @@ impl Transfer {
     pub(super) fn tick(&mut self, now: Instant) -> Step {
         if now >= self.give_up_at() {
             let outcome = if self.has_response && self.is_all_sent() {
-                TransferOutcome::Unconfirmed
+                TransferEnd::Unconfirmed
             } else {
-                TransferOutcome::TimedOut
+                TransferEnd::TimedOut
             };
             return Step::End(outcome);
         }
@@ -206,7 +206,7 @@ impl Transfer {
         if ahead > 0 {
             self.record_progress(now, acks_whole_burst);
             if self.last_acked == self.last_block {
-                return Step::End(TransferOutcome::Complete);
+                return Step::End(TransferEnd::Complete);
             }
             if acks_whole_burst {
                 return Step::Send(self.advance(now));
@@ -279,10 +279,10 @@ impl Transfer {
         self.expires_at.min(self.last_progress_at + timeout)
     }
 
-    fn error_outcome(&self, code: u16, message: &[u8]) -> TransferOutcome {
+    fn error_outcome(&self, code: u16, message: &[u8]) -> TransferEnd {
         if self.oack.is_some() && self.options.size_requested {
-            return TransferOutcome::Probe;
+            return TransferEnd::Probe;
         }
-        TransferOutcome::Aborted { code, message: String::from_utf8_lossy(message).into_owned() }
+        TransferEnd::Aborted { code, message: String::from_utf8_lossy(message).into_owned() }
     }
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::verdict::{describe_error, describe_step};
+use crate::model::{BootOutcome, BootStep, Platform, SourceKind, TransferOutcome};
 use crate::telemetry::{BootRequestEvent, Event, EventKind, ResolutionEvent, TftpTransfer};
 
 /// An event with its description.
@@ -53,7 +54,7 @@ fn describe_kind(kind: &EventKind, hooks: &[String]) -> (String, Option<String>)
         EventKind::SessionStarted => ("read /boot.ipxe".to_owned(), None),
         EventKind::BootRequest(request) => (describe_boot_request(request), None),
         EventKind::BootReport { step, rc, attempt } => {
-            describe_report(step.as_deref(), rc.as_deref(), *attempt, hooks)
+            describe_report(step.as_ref(), rc.as_deref(), *attempt, hooks)
         }
         EventKind::LoopDelay { journeys, seconds } => {
             (format!("delayed by {seconds} s: {journeys} boot sessions without a hooked volume"), None)
@@ -70,69 +71,80 @@ fn describe_transfer(transfer: &TftpTransfer) -> String {
         n => format!(", {n} retransmissions"),
     };
     let details = format!("{blocks} × {block_size} bytes, window {window_size}{retransmissions}");
-    match transfer.outcome.as_ref() {
-        "complete" => format!("read {file} over TFTP: {size} bytes in {duration_ms} ms ({details})"),
-        "unconfirmed" => {
+    match &transfer.outcome {
+        TransferOutcome::Complete => {
+            format!("read {file} over TFTP: {size} bytes in {duration_ms} ms ({details})")
+        }
+        TransferOutcome::Unconfirmed => {
             format!("read {file} over TFTP without acknowledging the last block: {size} bytes ({details})")
         }
-        "probe" => format!("queried the size of {file} over TFTP: {size} bytes"),
-        "not_found" => format!("requested {file} over TFTP: file not found"),
-        "aborted" => {
+        TransferOutcome::Probe => format!("queried the size of {file} over TFTP: {size} bytes"),
+        TransferOutcome::NotFound => format!("requested {file} over TFTP: file not found"),
+        TransferOutcome::Aborted => {
             let message = transfer.client_message.as_deref().filter(|message| !message.is_empty());
             let message = message.map(|message| format!(": \"{message}\"")).unwrap_or_default();
             format!("aborted reading {file} over TFTP after {blocks} blocks{message}")
         }
-        other => {
-            let outcome = other.replace('_', " ");
+        outcome @ (TransferOutcome::Replaced
+        | TransferOutcome::TimedOut
+        | TransferOutcome::Stopped
+        | TransferOutcome::Busy
+        | TransferOutcome::Refused
+        | TransferOutcome::Other(_)) => {
+            let outcome = outcome.as_str().replace('_', " ");
             format!("failed to read {file} over TFTP: {outcome} after {duration_ms} ms ({details})")
         }
     }
 }
 
 fn describe_boot_request(request: &BootRequestEvent) -> String {
-    let firmware = match request.platform.as_deref() {
-        Some("pcbios") => " (BIOS)",
-        Some("efi") => " (UEFI)",
-        _ => "",
-    };
+    let firmware = request.platform.map(Platform::firmware);
+    let firmware = firmware.map(|firmware| format!(" ({firmware})")).unwrap_or_default();
     let volumes: Vec<_> = request.resolutions.iter().map(describe_resolution).collect();
     let volumes = if volumes.is_empty() { String::new() } else { format!("; {}", volumes.join("; ")) };
     let reason = request.reason.as_deref().unwrap_or_default();
-    let outcome = match request.outcome.as_ref() {
-        "boot" => "boot script sent".to_owned(),
-        "wait" => format!("must wait: {reason}"),
-        "local_disk" => format!("sent to the local disk: {reason}"),
-        "unknown" => format!("unknown machine: {reason}"),
-        _ => format!("refused: {reason}"),
+    let outcome = match &request.outcome {
+        BootOutcome::Boot => "boot script sent".to_owned(),
+        BootOutcome::Wait => format!("must wait: {reason}"),
+        BootOutcome::LocalDisk => format!("sent to the local disk: {reason}"),
+        BootOutcome::Unknown => format!("unknown machine: {reason}"),
+        BootOutcome::Refused => format!("refused: {reason}"),
+        BootOutcome::Other(outcome) => format!("{}: {reason}", outcome.replace('_', " ")),
     };
     format!("boot request{firmware}, try {}{volumes}; {outcome}", request.attempt)
 }
 
 fn describe_resolution(resolution: &ResolutionEvent) -> String {
     let ResolutionEvent { volume, source, duration_ms, error } = resolution;
-    match (source.as_ref(), error) {
-        ("records", _) => format!("volume {volume} from the node's records"),
-        ("cinder", _) => format!("volume {volume} from Cinder in {duration_ms} ms"),
-        ("last_known", Some(error)) => {
+    match (source, error) {
+        (SourceKind::Records, _) => format!("volume {volume} from the node's records"),
+        (SourceKind::Cinder, _) => format!("volume {volume} from Cinder in {duration_ms} ms"),
+        (SourceKind::LastKnown, Some(error)) => {
             format!("volume {volume} from its last known connection in {duration_ms} ms (Cinder: {error})")
         }
-        ("last_known", None) => format!("volume {volume} from its last known connection in {duration_ms} ms"),
-        (_, Some(error)) => format!("volume {volume} not resolved in {duration_ms} ms: {error}"),
-        (other, None) => format!("volume {volume}: {} in {duration_ms} ms", other.replace('_', " ")),
+        (SourceKind::LastKnown, None) => {
+            format!("volume {volume} from its last known connection in {duration_ms} ms")
+        }
+        (SourceKind::Other(_), Some(error)) => {
+            format!("volume {volume} not resolved in {duration_ms} ms: {error}")
+        }
+        (SourceKind::Other(source), None) => {
+            format!("volume {volume}: {} in {duration_ms} ms", source.replace('_', " "))
+        }
     }
 }
 
 fn describe_report(
-    step: Option<&str>,
+    step: Option<&BootStep>,
     rc: Option<&str>,
     attempt: u32,
     hooks: &[String],
 ) -> (String, Option<String>) {
     match (step, rc) {
-        (Some("hooked"), None) => ("volumes hooked: login succeeded, disks found".into(), None),
-        (Some("up"), _) => ("operating system is up".into(), None),
-        (step, rc) => {
-            let step = describe_step(step.unwrap_or("unnamed step"), hooks);
+        (Some(BootStep::Hooked), None) => ("volumes hooked: login succeeded, disks found".into(), None),
+        (Some(BootStep::Up), _) => ("operating system is up".into(), None),
+        (None | Some(BootStep::Hook(_) | BootStep::Hooked | BootStep::Boot | BootStep::Other(_)), rc) => {
+            let step = describe_step(step.unwrap_or(&BootStep::unnamed()), hooks);
             let Some(rc) = rc else { return (format!("try {attempt}: {step} failed"), None) };
             let (cause, advice) = describe_error(rc);
             (format!("try {attempt}: {step} failed: {cause}"), Some(advice))

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::progress::{BootProgress, SESSION_GAP};
-use crate::model::Mac;
+use crate::model::{BootOutcome, Mac, Platform};
 use crate::telemetry::{BootRequestEvent, Event, EventKind};
 
 /// Equal events of a machine within this time are merged into one with a count.
@@ -76,8 +76,12 @@ pub(super) struct MachineRecord {
     pub(super) name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) uuid: Option<Uuid>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) platform: Option<String>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "Platform::deserialize_known"
+    )]
+    pub(super) platform: Option<Platform>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) arch: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -310,7 +314,7 @@ impl MachineIndex {
 /// The boot request, if its outcome is `wait`.
 fn as_wait(event: &Event) -> Option<&BootRequestEvent> {
     match &event.kind {
-        EventKind::BootRequest(request) if request.outcome == "wait" => Some(request),
+        EventKind::BootRequest(request) if request.outcome == BootOutcome::Wait => Some(request),
         _ => None,
     }
 }
@@ -335,7 +339,7 @@ impl MachineRecord {
             self.name.clone_from(&request.name);
             self.macs.clone_from(&request.macs);
             self.uuid = request.uuid.or(self.uuid);
-            self.platform = request.platform.as_deref().map(str::to_owned).or(self.platform.take());
+            self.platform = request.platform.or(self.platform);
             self.arch = request.arch.clone().or(self.arch.take());
         }
     }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::index::{MachineId, MachineRecord};
 use super::verdict::Verdict;
-use crate::model::Mac;
+use crate::model::{Mac, Platform};
 
 /// A machine as lists show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -21,8 +21,8 @@ pub struct Machine {
     pub name: Option<String>,
     /// Last source IP address.
     pub address: Option<IpAddr>,
-    /// Firmware as reported by the machine: `pcbios` or `efi`.
-    pub platform: Option<String>,
+    /// Firmware as reported by the machine.
+    pub platform: Option<Platform>,
     /// iPXE's build architecture as reported by the machine.
     pub arch: Option<String>,
     /// System UUID as reported by the machine.
@@ -49,7 +49,7 @@ impl Machine {
             node: record.node,
             name: record.name.clone(),
             address: record.address,
-            platform: record.platform.clone(),
+            platform: record.platform,
             arch: record.arch.clone(),
             uuid: record.uuid,
             macs: record.macs.clone(),

@@ -127,7 +127,7 @@ impl Timeline {
     pub fn record(&self, event: Event) {
         event.update_metrics(&self.shared.metrics);
         if let (Some(mac), EventKind::BootReport { step: Some(step), .. }) = (event.mac, &event.kind)
-            && matches!(step.as_ref(), "hooked" | "up")
+            && step.reports_success()
         {
             self.shared.loop_detector.reset(mac);
         }

@@ -6,7 +6,8 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::telemetry::{BootRequestEvent, Event, EventKind};
+use crate::model::{BootOutcome, BootStep, TransferOutcome};
+use crate::telemetry::{BootRequestEvent, Event, EventKind, TftpTransfer};
 
 /// Maximum time within one boot session between two files, or between a file and the boot request.
 pub(super) const SESSION_GAP: SignedDuration = SignedDuration::from_mins(5);
@@ -60,7 +61,7 @@ pub enum BootStage {
         /// File name.
         file: String,
         /// Outcome of the transfer.
-        outcome: String,
+        outcome: TransferOutcome,
         /// Whether over HTTP instead of TFTP.
         #[serde(default)]
         http: bool,
@@ -69,8 +70,8 @@ pub enum BootStage {
     SessionStarted,
     /// The machine's boot request had an outcome other than `boot`.
     NoBoot {
-        /// Outcome: `wait`, `local_disk`, `unknown` or `refused`.
-        outcome: String,
+        /// Outcome of the request.
+        outcome: BootOutcome,
         /// Reason of the outcome.
         reason: String,
     },
@@ -90,8 +91,8 @@ pub enum BootStage {
 /// A failed step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepFailure {
-    /// Name of the step.
-    pub step: String,
+    /// The step.
+    pub step: BootStep,
     /// iPXE's error number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rc: Option<String>,
@@ -105,8 +106,7 @@ impl BootProgress {
         let mut progress = Self {
             journey_started_at: first.at,
             updated_at: first.at,
-            // Placeholder: the first event of any kind belongs to this session.
-            stage: BootStage::LoadFailed { file: String::new(), outcome: String::new(), http: false },
+            stage: BootStage::after(None, &first.kind),
             journeys_without_hook: 1,
             is_delayed: false,
             repeated_loads: 0,
@@ -115,7 +115,8 @@ impl BootProgress {
             failure: None,
             hooked_at: None,
         };
-        progress.apply(first);
+        progress.count_load(&first.kind);
+        progress.record_facts(first);
         progress
     }
 
@@ -133,48 +134,20 @@ impl BootProgress {
             self.repeated_loads = 0;
         }
         self.count_load(&event.kind);
-        self.stage = match &event.kind {
-            EventKind::TftpTransfer(transfer) => match transfer.outcome.as_ref() {
-                "complete" | "unconfirmed" | "probe" | "replaced" => {
-                    BootStage::Loaded { file: transfer.file.clone(), http: false }
-                }
-                // Recent iPXE looks for an optional script beside its own binary.
-                "not_found" if self.stage.is_past_load() => self.stage.clone(),
-                outcome => BootStage::LoadFailed {
-                    file: transfer.file.clone(),
-                    outcome: outcome.to_owned(),
-                    http: false,
-                },
-            },
-            EventKind::HttpFetch { file, size: Some(_) } => {
-                BootStage::Loaded { file: file.clone(), http: true }
-            }
-            EventKind::HttpFetch { .. } if self.stage.is_past_load() => self.stage.clone(),
-            EventKind::HttpFetch { file, size: None } => {
-                BootStage::LoadFailed { file: file.clone(), outcome: "not_found".into(), http: true }
-            }
-            EventKind::SessionStarted => BootStage::SessionStarted,
-            EventKind::BootRequest(request) => self.apply_boot_request(request),
-            EventKind::LoopDelay { journeys, .. } => {
-                self.is_delayed = true;
-                self.journeys_without_hook = self.journeys_without_hook.max(*journeys);
-                self.stage.clone()
-            }
-            EventKind::BootReport { step, rc, attempt } => {
-                self.apply_report(event.at, step.as_deref(), rc.as_ref(), *attempt)
-            }
-        };
+        self.stage = BootStage::after(Some(&self.stage), &event.kind);
+        self.record_facts(event);
         self.updated_at = event.at;
     }
 
     /// Counts complete loads of one file in a row. iPXE that gets itself instead of a script loads itself endlessly.
     fn count_load(&mut self, kind: &EventKind) {
         let loaded = match kind {
-            EventKind::TftpTransfer(transfer) => {
-                matches!(transfer.outcome.as_ref(), "complete" | "unconfirmed").then_some(&transfer.file)
-            }
+            EventKind::TftpTransfer(transfer) => transfer.outcome.is_whole_file().then_some(&transfer.file),
             EventKind::HttpFetch { file, size } => size.and(Some(file)),
-            _ => {
+            EventKind::SessionStarted
+            | EventKind::BootRequest(_)
+            | EventKind::BootReport { .. }
+            | EventKind::LoopDelay { .. } => {
                 self.repeated_loads = 0;
                 None
             }
@@ -203,53 +176,93 @@ impl BootProgress {
         }
     }
 
-    fn apply_boot_request(&mut self, request: &BootRequestEvent) -> BootStage {
-        self.tries = request.tries;
-        if request.outcome == "boot" {
-            self.hooks.clone_from(&request.hooks);
-            return BootStage::ScriptSent { attempt: request.attempt };
-        }
-        BootStage::NoBoot {
-            outcome: request.outcome.clone().into_owned(),
-            reason: request.reason.clone().unwrap_or_default(),
-        }
-    }
-
-    fn apply_report(
-        &mut self,
-        at: Timestamp,
-        step: Option<&str>,
-        rc: Option<&String>,
-        attempt: u32,
-    ) -> BootStage {
-        match (step, rc) {
-            (Some("hooked"), None) => {
-                (self.failure, self.hooked_at) = (None, Some(at));
-                (self.journeys_without_hook, self.is_delayed) = (1, false);
-                BootStage::Hooked
+    /// Records the facts of an event beyond the stage.
+    fn record_facts(&mut self, event: &Event) {
+        match &event.kind {
+            EventKind::BootRequest(request) => {
+                self.tries = request.tries;
+                if request.outcome == BootOutcome::Boot {
+                    self.hooks.clone_from(&request.hooks);
+                }
             }
-            (Some("up"), _) => {
+            EventKind::BootReport { step, rc, attempt } if self.stage == BootStage::Failed => {
+                let step = step.clone().unwrap_or_else(BootStep::unnamed);
+                self.failure = Some(StepFailure { step, rc: rc.clone(), attempt: *attempt });
+            }
+            EventKind::BootReport { .. } => {
+                // `up` keeps the time of `hooked`.
+                self.hooked_at = self.hooked_at.filter(|_| self.stage == BootStage::Up).or(Some(event.at));
                 self.failure = None;
-                self.hooked_at.get_or_insert(at);
                 (self.journeys_without_hook, self.is_delayed) = (1, false);
-                BootStage::Up
             }
-            (step, _) => {
-                let step = step.unwrap_or("unnamed step").to_owned();
-                self.failure = Some(StepFailure { step, rc: rc.cloned(), attempt });
-                BootStage::Failed
+            EventKind::LoopDelay { journeys, .. } => {
+                self.is_delayed = true;
+                self.journeys_without_hook = self.journeys_without_hook.max(*journeys);
             }
+            EventKind::TftpTransfer(_) | EventKind::HttpFetch { .. } | EventKind::SessionStarted => {}
         }
     }
 }
 
 impl BootStage {
-    fn is_local_disk(&self) -> bool {
-        matches!(self, Self::NoBoot { outcome, .. } if outcome == "local_disk")
+    /// The stage after an event; `before` is `None` for a machine's first event.
+    fn after(before: Option<&Self>, kind: &EventKind) -> Self {
+        match kind {
+            EventKind::TftpTransfer(TftpTransfer { file, outcome, .. }) => match outcome {
+                TransferOutcome::Complete
+                | TransferOutcome::Unconfirmed
+                | TransferOutcome::Probe
+                | TransferOutcome::Replaced => Self::Loaded { file: file.clone(), http: false },
+                TransferOutcome::NotFound => Self::after_missing_file(before, file, false),
+                TransferOutcome::Aborted
+                | TransferOutcome::TimedOut
+                | TransferOutcome::Stopped
+                | TransferOutcome::Busy
+                | TransferOutcome::Refused
+                | TransferOutcome::Other(_) => {
+                    Self::LoadFailed { file: file.clone(), outcome: outcome.clone(), http: false }
+                }
+            },
+            EventKind::HttpFetch { file, size: Some(_) } => Self::Loaded { file: file.clone(), http: true },
+            EventKind::HttpFetch { file, size: None } => Self::after_missing_file(before, file, true),
+            EventKind::SessionStarted => Self::SessionStarted,
+            EventKind::BootRequest(request) => Self::after_boot_request(request),
+            // Only boot sessions that started with `/boot.ipxe` are delayed.
+            EventKind::LoopDelay { .. } => before.cloned().unwrap_or(Self::SessionStarted),
+            EventKind::BootReport { step, rc, .. } => match step {
+                Some(BootStep::Hooked) if rc.is_none() => Self::Hooked,
+                Some(BootStep::Up) => Self::Up,
+                None | Some(BootStep::Hook(_) | BootStep::Hooked | BootStep::Boot | BootStep::Other(_)) => {
+                    Self::Failed
+                }
+            },
+        }
     }
 
-    /// Whether a file was loaded, so that a missing further file is no failure.
-    fn is_past_load(&self) -> bool {
-        matches!(self, Self::Loaded { .. } | Self::SessionStarted)
+    /// After a load, a missing file is no failure: recent iPXE looks for an optional script beside its own binary.
+    fn after_missing_file(before: Option<&Self>, file: &str, http: bool) -> Self {
+        let past_load = before.filter(|stage| matches!(stage, Self::Loaded { .. } | Self::SessionStarted));
+        past_load.cloned().unwrap_or_else(|| Self::LoadFailed {
+            file: file.to_owned(),
+            outcome: TransferOutcome::NotFound,
+            http,
+        })
+    }
+
+    fn after_boot_request(request: &BootRequestEvent) -> Self {
+        match &request.outcome {
+            BootOutcome::Boot => Self::ScriptSent { attempt: request.attempt },
+            outcome @ (BootOutcome::Wait
+            | BootOutcome::LocalDisk
+            | BootOutcome::Unknown
+            | BootOutcome::Refused
+            | BootOutcome::Other(_)) => {
+                Self::NoBoot { outcome: outcome.clone(), reason: request.reason.clone().unwrap_or_default() }
+            }
+        }
+    }
+
+    fn is_local_disk(&self) -> bool {
+        matches!(self, Self::NoBoot { outcome: BootOutcome::LocalDisk, .. })
     }
 }

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::progress::{BootProgress, BootStage, StepFailure};
+use crate::model::{BootOutcome, BootStep, TransferOutcome};
 use crate::telemetry::errno;
 
 /// Complete loads of the same file in a row that count as a boot loop.
@@ -177,42 +178,55 @@ fn protocol_name(http: bool) -> &'static str {
     if http { "HTTP" } else { "TFTP" }
 }
 
-fn judge_failed_load(file: &str, outcome: &str, http: bool) -> Verdict {
+fn judge_failed_load(file: &str, outcome: &TransferOutcome, http: bool) -> Verdict {
+    let look = "Look at the machine's console, and at the client's message in the timeline.";
     let (cause, advice) = match outcome {
-        "not_found" => (
+        TransferOutcome::NotFound => (
             "file not found",
             "Set a file name in DHCP that volboot serves. `volboot images` lists them, and the packages of missing ones.",
         ),
-        "timed_out" => (
+        TransferOutcome::TimedOut => (
             "time-out: the client stopped acknowledging",
             "Check for a firewall that passes port 69 only, and for packets larger than the network's MTU.",
         ),
-        "busy" => ("too many concurrent transfers", "The firmware retries by itself."),
-        "refused" => ("invalid request", "The TFTP server is read-only and accepts no uploads."),
-        "stopped" => ("volboot was shutting down", "The firmware retries by itself."),
-        _ => (
-            "aborted by the client",
-            "Look at the machine's console, and at the client's message in the timeline.",
-        ),
+        TransferOutcome::Busy => ("too many concurrent transfers", "The firmware retries by itself."),
+        TransferOutcome::Refused => {
+            ("invalid request", "The TFTP server is read-only and accepts no uploads.")
+        }
+        TransferOutcome::Stopped => ("volboot was shutting down", "The firmware retries by itself."),
+        TransferOutcome::Aborted => ("aborted by the client", look),
+        // The first four are no failed loads.
+        TransferOutcome::Complete
+        | TransferOutcome::Unconfirmed
+        | TransferOutcome::Probe
+        | TransferOutcome::Replaced
+        | TransferOutcome::Other(_) => (outcome.as_str(), look),
     };
     let text = format!("failed: reading {file} over {}: {cause}", protocol_name(http));
     Verdict::with_text(BootState::Stopped, text).with_advice(advice)
 }
 
 /// The verdict on a boot request that was not answered with a script to boot by.
-fn judge_answer(outcome: &str, reason: &str, since: SignedDuration) -> Verdict {
+fn judge_answer(outcome: &BootOutcome, reason: &str, since: SignedDuration) -> Verdict {
     match outcome {
-        "local_disk" => Verdict::with_text(BootState::LocalDisk, format!("sent to the local disk: {reason}")),
-        "unknown" => Verdict::with_text(BootState::Unknown, format!("unknown machine: {reason}"))
+        BootOutcome::LocalDisk => {
+            Verdict::with_text(BootState::LocalDisk, format!("sent to the local disk: {reason}"))
+        }
+        BootOutcome::Unknown => Verdict::with_text(BootState::Unknown, format!("unknown machine: {reason}"))
             .with_advice("Enroll the machine with `volboot enroll`."),
-        "wait" if since < WAIT_TIMEOUT => {
+        BootOutcome::Wait if since < WAIT_TIMEOUT => {
             Verdict::with_text(BootState::Waiting, format!("waiting: {reason}"))
         }
-        "wait" => {
+        BootOutcome::Wait => {
             let text = format!("stopped while waiting: no further boot request; the wait's reason: {reason}");
             Verdict::with_text(BootState::Stopped, text).with_advice("The machine was probably switched off.")
         }
-        _ => Verdict::with_text(BootState::Stopped, format!("refused: {reason}")),
+        BootOutcome::Refused => Verdict::with_text(BootState::Stopped, format!("refused: {reason}")),
+        // `Boot` has a stage of its own.
+        BootOutcome::Boot | BootOutcome::Other(_) => {
+            let outcome = outcome.as_str().replace('_', " ");
+            Verdict::with_text(BootState::Stopped, format!("{outcome}: {reason}"))
+        }
     }
 }
 
@@ -277,13 +291,14 @@ pub(super) fn describe_error(rc: &str) -> (String, String) {
 }
 
 /// A step in operator's words.
-pub(super) fn describe_step(name: &str, hooks: &[String]) -> String {
-    let index = name.strip_prefix("hook-").and_then(|index| index.parse::<usize>().ok());
-    match (name, index.and_then(|index| hooks.get(index))) {
-        (_, Some(volume)) => format!("connecting to volume {volume}"),
-        ("boot", None) => "starting from the volume".to_owned(),
-        _ if index.is_some() => "connecting to a volume".to_owned(),
-        _ => name.to_owned(),
+pub(super) fn describe_step(step: &BootStep, hooks: &[String]) -> String {
+    match step {
+        BootStep::Hook(index) => match hooks.get(*index as usize) {
+            Some(volume) => format!("connecting to volume {volume}"),
+            None => "connecting to a volume".to_owned(),
+        },
+        BootStep::Boot => "starting from the volume".to_owned(),
+        BootStep::Hooked | BootStep::Up | BootStep::Other(_) => step.to_string(),
     }
 }
 

@@ -12,7 +12,7 @@ use super::page::{ErrorPage, Page, PageResult};
 use super::records::NodeDetails;
 use super::{SharedState, WebState, format, machines};
 use crate::boot::VolumeResolution;
-use crate::model::{BootRequest, Mac, Node, Port};
+use crate::model::{BootAnswer, BootOutcome, BootRequest, Mac, Node, Port, TransferOutcome};
 use crate::script;
 use crate::telemetry::{Event, EventKind};
 use crate::timeline::{Machine, MachineId, TimelineEntry, describe};
@@ -163,7 +163,7 @@ fn boot_request(mac: Mac, machine: Option<&Machine>) -> BootRequest {
     let mut request = BootRequest::new(mac);
     if let Some(machine) = machine {
         request = request.with_macs(machine.macs.iter().copied());
-        request.platform = machine.platform.as_deref().and_then(|platform| platform.parse().ok());
+        request.platform = machine.platform;
     }
     request
 }
@@ -173,12 +173,12 @@ async fn build_preview(state: &WebState, request: &BootRequest) -> BootPreview {
     let source = |resolution: &VolumeResolution| {
         format!("{}: {}", resolution.volume, resolution.source.as_str().replace('_', " "))
     };
-    let outcome = match decision.answer.outcome() {
-        "boot" => "The machine would boot from its volumes",
-        "wait" => "The machine would have to wait",
-        "local_disk" => "The machine would boot from its local disk",
-        "unknown" => "The machine is unknown",
-        _ => "The boot request would be refused",
+    let outcome = match decision.answer {
+        BootAnswer::Boot(_) => "The machine would boot from its volumes",
+        BootAnswer::Wait { .. } => "The machine would have to wait",
+        BootAnswer::LocalDisk { .. } => "The machine would boot from its local disk",
+        BootAnswer::Unknown { .. } => "The machine is unknown",
+        BootAnswer::Refused { .. } => "The boot request would be refused",
     };
     let reason = decision.answer.reason().map(|reason| format!(": {reason}")).unwrap_or_default();
     BootPreview {
@@ -199,18 +199,13 @@ fn verdict_view(machine: &Machine) -> VerdictView {
 }
 
 fn machine_facts(machine: &Machine, now: Timestamp) -> Vec<(&'static str, String)> {
-    let firmware = machine.platform.as_deref().map(|platform| match platform {
-        "pcbios" => "BIOS".to_owned(),
-        "efi" => "UEFI".to_owned(),
-        other => other.to_owned(),
-    });
     let other_macs = machine.macs.iter().filter(|mac| MachineId::Mac(**mac) != machine.id);
     let other_macs: Vec<_> = other_macs.map(ToString::to_string).collect();
     let journeys = machine.journeys_without_hook;
     let facts = [
         ("IP address", machine.address.map(|address| address.to_string())),
         ("Other MACs", (!other_macs.is_empty()).then(|| other_macs.join(", "))),
-        ("Firmware", firmware),
+        ("Firmware", machine.platform.map(|platform| platform.firmware().to_owned())),
         ("iPXE build", machine.arch.clone()),
         ("System UUID", machine.uuid.map(|uuid| uuid.to_string())),
         ("Boot sessions", (journeys > 1).then(|| format!("{journeys} in a row without a hooked volume"))),
@@ -235,21 +230,29 @@ fn timeline_row(entry: TimelineEntry, start: Option<Timestamp>) -> TimelineRow {
 
 fn event_severity(entry: &TimelineEntry) -> Severity {
     match &entry.event.kind {
-        EventKind::BootReport { step, rc: None, .. } if matches!(step.as_deref(), Some("hooked" | "up")) => {
+        EventKind::BootReport { step: Some(step), rc: None, .. } if step.reports_success() => {
             Severity::Success
         }
         EventKind::BootReport { .. } | EventKind::HttpFetch { size: None, .. } => Severity::Error,
-        EventKind::BootRequest(request) => match request.outcome.as_ref() {
-            "boot" => Severity::Info,
-            "local_disk" => Severity::Neutral,
-            "refused" => Severity::Error,
-            _ => Severity::Warning,
+        EventKind::BootRequest(request) => match &request.outcome {
+            BootOutcome::Boot => Severity::Info,
+            BootOutcome::LocalDisk => Severity::Neutral,
+            BootOutcome::Refused => Severity::Error,
+            BootOutcome::Wait | BootOutcome::Unknown | BootOutcome::Other(_) => Severity::Warning,
         },
         EventKind::LoopDelay { .. } => Severity::Warning,
-        EventKind::TftpTransfer(transfer) => match transfer.outcome.as_ref() {
-            "complete" | "probe" | "unconfirmed" => Severity::Neutral,
-            "aborted" => Severity::Warning,
-            _ => Severity::Error,
+        EventKind::TftpTransfer(transfer) => match &transfer.outcome {
+            TransferOutcome::Complete | TransferOutcome::Probe | TransferOutcome::Unconfirmed => {
+                Severity::Neutral
+            }
+            TransferOutcome::Aborted => Severity::Warning,
+            TransferOutcome::Replaced
+            | TransferOutcome::TimedOut
+            | TransferOutcome::Stopped
+            | TransferOutcome::NotFound
+            | TransferOutcome::Busy
+            | TransferOutcome::Refused
+            | TransferOutcome::Other(_) => Severity::Error,
         },
         EventKind::HttpFetch { .. } | EventKind::SessionStarted => Severity::Neutral,
     }

@@ -27,7 +27,9 @@ use uuid::Uuid;
 use volboot::attach::{Attach, Policy};
 use volboot::boot::Boot;
 use volboot::config::Config;
-use volboot::model::{BootRequest, Node, Port, Properties, StorageInterface, VolumeConnector, VolumeTarget};
+use volboot::model::{
+    BootOutcome, BootRequest, Node, Port, Properties, StorageInterface, VolumeConnector, VolumeTarget,
+};
 use volboot::script;
 use volboot::store::{Attachments, Inventory, RedbStore, Store};
 use volboot::telemetry::{Event, Metrics};
@@ -152,7 +154,7 @@ async fn measure_answers(path: &Path, history_path: &Path, nodes: u32) -> (Vec<D
             script::build_script(&decision.answer, &request, config.boot).expect("the script is built");
         answer_times.push(started_at.elapsed());
         assert!(script.into_text().contains("sanboot"));
-        let what = history::boot_request(n, "boot", None);
+        let what = history::boot_request(n, BootOutcome::Boot, None);
         let event = Event::new(Timestamp::now(), Some(history::mac(n)), None, what);
         let started_at = Instant::now();
         timeline.record(event);

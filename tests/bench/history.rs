@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
-use volboot::model::Mac;
+use volboot::model::{BootOutcome, BootStep, Mac, Platform};
 use volboot::telemetry::{BootRequestEvent, Event, EventKind, Metrics};
 use volboot::timeline::Timeline;
 
@@ -40,15 +40,15 @@ fn record_session(timeline: &Timeline, n: u32, start: Timestamp) {
     };
     record(0, EventKind::SessionStarted);
     let (outcome, reason) = match n % 10 {
-        0 => ("refused", Some(format!("node web-{n}: maintenance is set (fan 3 is broken)"))),
-        1 => ("unknown", Some(format!("no node has a port with the address {}", mac(n)))),
-        _ => ("boot", None),
+        0 => (BootOutcome::Refused, Some(format!("node web-{n}: maintenance is set (fan 3 is broken)"))),
+        1 => (BootOutcome::Unknown, Some(format!("no node has a port with the address {}", mac(n)))),
+        _ => (BootOutcome::Boot, None),
     };
     record(50, boot_request(n, outcome, reason));
     match n % 10 {
         0 | 1 => {}
-        2 => record(80, boot_report("hook-0", Some("0x410d613b"))),
-        _ => record(80, boot_report("hooked", None)),
+        2 => record(80, boot_report(BootStep::Hook(0), Some("0x410d613b"))),
+        _ => record(80, boot_report(BootStep::Hooked, None)),
     }
 }
 
@@ -59,13 +59,13 @@ pub(crate) fn mac(n: u32) -> Mac {
 }
 
 /// A boot request of machine `n` with its outcome.
-pub(crate) fn boot_request(n: u32, outcome: &'static str, reason: Option<String>) -> EventKind {
-    let has_node = outcome != "unknown";
+pub(crate) fn boot_request(n: u32, outcome: BootOutcome, reason: Option<String>) -> EventKind {
+    let has_node = outcome != BootOutcome::Unknown;
     EventKind::BootRequest(Box::new(BootRequestEvent {
         attempt: 1,
         tries: 10,
         macs: Vec::new(),
-        platform: Some("efi".into()),
+        platform: Some(Platform::Uefi),
         arch: Some("x86_64".into()),
         uuid: None,
         node: has_node.then(|| Uuid::from_u128(n.into())),
@@ -73,12 +73,12 @@ pub(crate) fn boot_request(n: u32, outcome: &'static str, reason: Option<String>
         journey: Some(format!("{n:016x}")),
         resolutions: Vec::new(),
         hooks: vec![format!("volume-{n}")],
-        outcome: outcome.into(),
+        outcome,
         reason,
         duration_us: 200,
     }))
 }
 
-fn boot_report(step: &'static str, rc: Option<&str>) -> EventKind {
-    EventKind::BootReport { step: Some(step.into()), rc: rc.map(str::to_owned), attempt: 1 }
+fn boot_report(step: BootStep, rc: Option<&str>) -> EventKind {
+    EventKind::BootReport { step: Some(step), rc: rc.map(str::to_owned), attempt: 1 }
 }

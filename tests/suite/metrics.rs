@@ -5,15 +5,16 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use volboot::model::{BootOutcome, BootStep, SourceKind, TransferOutcome};
 use volboot::telemetry::{Metrics, Reading};
 
 /// Names of all metrics in a scrape, each counted at least once.
 fn exported_names() -> BTreeSet<String> {
     let (metrics, duration) = (Metrics::new(), Duration::from_millis(1));
-    metrics.count_transfer("complete", 1, 1, duration);
-    metrics.count_boot_request("boot", duration);
-    metrics.count_resolution("cinder", duration);
-    metrics.count_boot_report("hooked");
+    metrics.count_transfer(&TransferOutcome::Complete, 1, 1, duration);
+    metrics.count_boot_request(&BootOutcome::Boot, duration);
+    metrics.count_resolution(&SourceKind::Cinder, duration);
+    metrics.count_boot_report(Some(&BootStep::Hooked));
     metrics.count_cinder_call("export", "ok", duration);
     metrics.count_history_commit();
     let reading = Reading { machines: vec![("booted", 1)], ..Reading::default() };

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use volboot::tftp::{FileSource, Ports, ReadRequest, Server, ServerConfig, TransferEvent, TransferOutcome};
+use volboot::tftp::{FileSource, Ports, ReadRequest, Server, ServerConfig, TransferEnd, TransferEvent};
 
 /// A file whose content a test can replace.
 struct TestFiles(Mutex<Bytes>);
@@ -125,7 +125,7 @@ async fn curl_reads_a_file_with_and_without_options() {
         let path_text = path.to_str().expect("a plain path");
         assert!(run("curl", &[&["-s", "-o", path_text], options, &[&url]].concat()).await);
         assert!(std::fs::read(&path).expect("the file") == pattern(100_000));
-        assert_eq!(server.next_event().await.outcome, TransferOutcome::Complete);
+        assert_eq!(server.next_event().await.outcome, TransferEnd::Complete);
     }
 }
 
@@ -140,7 +140,7 @@ async fn atftp_reads_a_file_with_windows() {
     assert!(run("atftp", &arguments).await);
     assert!(std::fs::read(&path).expect("the file") == pattern(100_000));
     let event = server.next_event().await;
-    assert_eq!((event.options.window_size, event.outcome), (16, TransferOutcome::Complete));
+    assert_eq!((event.options.window_size, event.outcome), (16, TransferEnd::Complete));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,7 +152,7 @@ async fn tftp_hpa_reads_a_file() {
     let path_text = path.to_str().expect("a plain path");
     assert!(run("tftp", &["-m", "binary", "127.0.0.1", &port, "-c", "get", "/dir/file", path_text]).await);
     assert!(std::fs::read(&path).expect("the file") == pattern(100_000));
-    assert_eq!(server.next_event().await.outcome, TransferOutcome::Complete);
+    assert_eq!(server.next_event().await.outcome, TransferEnd::Complete);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -195,8 +195,8 @@ async fn a_probe_ends_at_once_and_its_port_may_send_the_next_request() {
         client.send_request("blksize 1468 ");
         assert_eq!(client.receive().0, b"\0\x06blksize\x001468\0");
         client.send(b"\0\x05\0\x00\0", from);
-        assert_eq!(server.next_event().await.outcome, TransferOutcome::Probe);
-        assert!(matches!(server.next_event().await.outcome, TransferOutcome::Aborted { .. }));
+        assert_eq!(server.next_event().await.outcome, TransferEnd::Probe);
+        assert!(matches!(server.next_event().await.outcome, TransferEnd::Aborted { .. }));
     }
 }
 
@@ -245,7 +245,7 @@ async fn many_concurrent_clients_are_served_through_the_listen_port() {
     }
     assert!(contents.iter().all(|content| *content == pattern(100_000)));
     for _ in &clients {
-        assert_eq!(server.next_event().await.outcome, TransferOutcome::Complete);
+        assert_eq!(server.next_event().await.outcome, TransferEnd::Complete);
     }
     // One more transfer through the same port, by a real client.
     let directory = tempfile::tempdir().expect("a directory");
@@ -314,7 +314,7 @@ async fn clients_with_different_blocks_and_windows_share_one_socket() {
     }
     assert_eq!(complete, kinds.len());
     for _ in kinds {
-        assert_eq!(server.next_event().await.outcome, TransferOutcome::Complete);
+        assert_eq!(server.next_event().await.outcome, TransferEnd::Complete);
     }
 }
 
@@ -356,7 +356,7 @@ async fn a_shutdown_drains_running_transfers() {
             client.send(&[0, 4, packet[2], packet[3]], from);
         }
         assert!(content == pattern(100_000));
-        assert_eq!(server.next_event().await.outcome, TransferOutcome::Complete);
+        assert_eq!(server.next_event().await.outcome, TransferEnd::Complete);
         server.task.await.expect("a task").expect("a clean end");
     }
 }
@@ -372,7 +372,7 @@ async fn a_shutdown_aborts_transfers_after_the_grace_period() {
     client.receive();
     server.stop.cancel();
     while client.receive().0[..2] != [0, 5] {}
-    assert_eq!(server.next_event().await.outcome, TransferOutcome::Stopped);
+    assert_eq!(server.next_event().await.outcome, TransferEnd::Stopped);
     server.task.await.expect("a task").expect("a clean end");
 }
 

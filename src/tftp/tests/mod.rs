@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 use super::admission::Admission;
 use super::table::{IncomingRequest, ServerState, Table};
 use super::transmit::Transmit;
-use super::{FileSource, ReadRequest, TransferEvent, TransferLimits, TransferOutcome};
+use super::{FileSource, ReadRequest, TransferEnd, TransferEvent, TransferLimits};
 
 /// Content of the file named `file`, and the number of reads.
 struct TestFiles(Mutex<(Bytes, usize)>);
@@ -124,7 +124,7 @@ impl TestServer {
         self.events.lock().clone()
     }
 
-    fn outcomes(&self) -> Vec<TransferOutcome> {
+    fn outcomes(&self) -> Vec<TransferEnd> {
         self.events().into_iter().map(|event| event.outcome).collect()
     }
 }

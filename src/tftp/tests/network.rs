@@ -195,8 +195,7 @@ fn run_many(conditions: LinkConditions, window_sizes: &[u16], count: u64) -> usi
         let outcomes = server.outcomes();
         assert!(is_complete, "seed {seed}, {conditions:?}: {outcomes:?}");
         // A late duplicate of the request may start a transfer without a reader; the first transfer has ended well.
-        let ended_well =
-            matches!(outcomes.first(), Some(TransferOutcome::Complete | TransferOutcome::Unconfirmed));
+        let ended_well = matches!(outcomes.first(), Some(TransferEnd::Complete | TransferEnd::Unconfirmed));
         assert!(ended_well && server.table.is_empty(), "seed {seed}, {conditions:?}: {outcomes:?}");
         necessary += size / block_size + 2;
         total += datagram_count;

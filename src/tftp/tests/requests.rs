@@ -10,7 +10,7 @@ fn an_error_after_an_oack_with_the_size_is_a_probe() {
         assert_eq!(response, [oack_packet("tsize 5000 blksize 1468 windowsize 4")]);
         server.send_packet(client(1), &[0, 5, 0, code, b'x', 0]);
         assert!(server.table.is_empty());
-        assert_eq!(server.outcomes(), [TransferOutcome::Probe]);
+        assert_eq!(server.outcomes(), [TransferEnd::Probe]);
     }
 }
 
@@ -19,7 +19,7 @@ fn an_error_after_an_oack_without_the_size_is_an_abort() {
     let mut server = TestServer::new(pattern(5000));
     server.send_request(client(1), &read_request("blksize 1468"));
     server.send_packet(client(1), b"\0\x05\0\x08no\0");
-    assert_eq!(server.outcomes(), [TransferOutcome::Aborted { code: 8, message: "no".into() }]);
+    assert_eq!(server.outcomes(), [TransferEnd::Aborted { code: 8, message: "no".into() }]);
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn a_client_that_ignores_the_oack_may_repeat_the_request_without_options() {
     let mut server = TestServer::new(pattern(1000));
     server.send_request(client(1), &read_request("blksize 1000"));
     assert_eq!(block_numbers(&server.send_request(client(1), &read_request(""))), [1]);
-    assert_eq!(server.outcomes(), [TransferOutcome::Replaced]);
+    assert_eq!(server.outcomes(), [TransferEnd::Replaced]);
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn a_request_from_the_same_port_after_a_probe_starts_a_transfer() {
 fn a_new_request_from_the_same_port_replaces_the_old_transfer() {
     let (mut server, client, _) = start_transfer(5000, "tsize 0");
     assert_eq!(server.send_request(client, &read_request("blksize 1456")), [oack_packet("blksize 1456")]);
-    assert_eq!(server.outcomes(), [TransferOutcome::Replaced]);
+    assert_eq!(server.outcomes(), [TransferEnd::Replaced]);
     assert_eq!(block_numbers(&server.send_ack(client, 0)), [1]);
 }
 
@@ -147,7 +147,7 @@ fn a_client_that_restarts_with_the_same_request_is_served() {
     let (mut server, client, _) = start_transfer(5000, "blksize 1000");
     server.advance(ms(1000));
     assert_eq!(server.send_request(client, &read_request("blksize 1000")), [oack_packet("blksize 1000")]);
-    assert_eq!(server.outcomes(), [TransferOutcome::Replaced]);
+    assert_eq!(server.outcomes(), [TransferEnd::Replaced]);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn transfers_beyond_a_limit_get_an_error() {
     let other = |port| SocketAddr::from(([192, 0, 2, 2], port));
     assert_eq!(block_numbers(&server.send_request(other(1), &read_request(""))), [1]);
     assert_eq!(error_code(&server.send_request(other(2), &read_request(""))), 0);
-    assert_eq!(server.outcomes(), [TransferOutcome::Busy, TransferOutcome::Busy]);
+    assert_eq!(server.outcomes(), [TransferEnd::Busy, TransferEnd::Busy]);
     server.send_packet(client(1), b"\0\x05\0\x00\0");
     assert_eq!(
         block_numbers(&server.send_request(client(3), &read_request(""))),
@@ -200,7 +200,7 @@ fn an_unknown_name_gets_error_1() {
         let packet = [b"\0\x01", name, b"\0octet\0tsize\x000\0"].concat();
         assert_eq!(error_code(&server.send_request(client(1), &packet)), 1);
     }
-    assert!(server.outcomes().iter().all(|outcome| *outcome == TransferOutcome::NotFound));
+    assert!(server.outcomes().iter().all(|outcome| *outcome == TransferEnd::NotFound));
     assert!(server.table.is_empty());
 }
 
@@ -209,7 +209,7 @@ fn writes_and_malformed_requests_are_refused() {
     let mut server = TestServer::new(pattern(100));
     assert_eq!(error_code(&server.send_request(client(1), b"\0\x02file\0octet\0")), 2);
     assert_eq!(error_code(&server.send_request(client(1), b"\0\x01file")), 4);
-    assert_eq!(server.outcomes(), [TransferOutcome::Refused, TransferOutcome::Refused]);
+    assert_eq!(server.outcomes(), [TransferEnd::Refused, TransferEnd::Refused]);
 }
 
 #[test]

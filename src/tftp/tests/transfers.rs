@@ -7,7 +7,7 @@ fn an_error_ends_a_transfer_at_once() {
     let (mut server, client, _) = start_transfer(5000, "blksize 1000");
     assert_eq!(server.send_packet(client, b"\0\x05\0\x00TFTP Aborted\0"), NO_PACKETS);
     assert!(server.table.is_empty());
-    assert_eq!(server.outcomes(), [TransferOutcome::Aborted { code: 0, message: "TFTP Aborted".into() }]);
+    assert_eq!(server.outcomes(), [TransferEnd::Aborted { code: 0, message: "TFTP Aborted".into() }]);
     assert_eq!(server.advance(ms(60_000)), [], "no further packets");
 }
 
@@ -27,7 +27,7 @@ fn a_client_that_never_acknowledges_the_oack_times_out() {
     server.send_request(client(1), &read_request("blksize 1000"));
     server.advance(ms(20_000));
     assert!(server.table.is_empty());
-    assert_eq!(server.outcomes(), [TransferOutcome::TimedOut]);
+    assert_eq!(server.outcomes(), [TransferEnd::TimedOut]);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_silent_client_times_out_after_20_seconds() {
     assert!(!server.table.is_empty());
     let bursts = server.advance(ms(100));
     assert!(server.table.is_empty());
-    assert_eq!(server.outcomes(), [TransferOutcome::TimedOut]);
+    assert_eq!(server.outcomes(), [TransferEnd::TimedOut]);
     assert_eq!(bursts, [], "no packet at the time-out");
 }
 
@@ -142,7 +142,7 @@ fn no_transfer_exceeds_the_maximum_duration() {
         }
         server.send_ack(client(1), block);
     }
-    assert_eq!(server.outcomes(), [TransferOutcome::TimedOut]);
+    assert_eq!(server.outcomes(), [TransferEnd::TimedOut]);
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn block_numbers_wrap_past_65535_to_0() {
             burst = server.send_ack(client(1), last);
         }
         assert_eq!(received, pattern(70_000 * 8));
-        assert_eq!(server.outcomes(), [TransferOutcome::Complete]);
+        assert_eq!(server.outcomes(), [TransferEnd::Complete]);
         assert_eq!(server.events()[0].blocks, 70_001);
     }
 }
@@ -173,7 +173,7 @@ fn an_exact_multiple_ends_with_an_empty_block() {
     assert_eq!(server.send_ack(client(1), 1)[0].len(), 516);
     assert_eq!(server.send_ack(client(1), 2), [vec![0, 3, 0, 3]]);
     assert_eq!(server.send_ack(client(1), 3), NO_PACKETS);
-    assert_eq!(server.outcomes(), [TransferOutcome::Complete]);
+    assert_eq!(server.outcomes(), [TransferEnd::Complete]);
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn the_last_block_is_retransmitted_until_the_linger_timeout() {
     let bursts = server.advance(ms(5000));
     assert!(bursts.len() > 2 && bursts.iter().all(|(_, burst)| block_numbers(burst) == [2]), "{bursts:?}");
     assert!(server.table.is_empty());
-    assert_eq!(server.outcomes(), [TransferOutcome::Unconfirmed]);
+    assert_eq!(server.outcomes(), [TransferEnd::Unconfirmed]);
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn a_shutdown_aborts_each_transfer_with_an_error() {
     while server.table.abort_next(server.now, &mut server.transmit) {
         assert_eq!(error_code(&server.datagrams()), 0);
     }
-    assert_eq!(server.outcomes(), [TransferOutcome::Stopped, TransferOutcome::Stopped]);
+    assert_eq!(server.outcomes(), [TransferEnd::Stopped, TransferEnd::Stopped]);
 }
 
 #[test]
@@ -214,6 +214,6 @@ fn an_event_holds_the_client_the_options_and_the_duration() {
     assert_eq!((event.client, event.name.as_str(), event.size), (client, "file", 1500));
     assert_eq!((event.options.block_size, event.options.window_size), (1000, 4));
     assert_eq!((event.blocks, event.duration), (2, ms(1010)));
-    assert_eq!(event.outcome, TransferOutcome::Complete);
+    assert_eq!(event.outcome, TransferEnd::Complete);
     assert!(event.retransmissions >= 2);
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use redb::TableDefinition;
+use serde_json::json;
 
 use super::*;
 
@@ -27,7 +28,7 @@ fn timelines_survive_a_restart() {
     assert_eq!(timeline.events_blocking(MachineId::Mac(CARD)), recorded);
     assert_eq!((timeline.dropped_events(), timeline.len()), (0, 1));
     // New events continue the timeline.
-    timeline.record(Event::new(at(12), Some(CARD), address(), boot_report("hooked", None, 1)));
+    timeline.record(Event::new(at(12), Some(CARD), address(), boot_report(BootStep::Hooked, None, 1)));
     let deadline = Instant::now() + LIMIT;
     while timeline.events_blocking(MachineId::Mac(CARD)).len() < 5 {
         assert!(Instant::now() < deadline, "the event is not in the timeline");
@@ -36,6 +37,34 @@ fn timelines_survive_a_restart() {
     timeline.close_blocking();
     let entries = describe(timeline.events_blocking(MachineId::Mac(CARD)));
     assert_eq!(entries.len(), 0, "a closed history has no events");
+}
+
+#[test]
+fn a_history_with_words_of_another_version_is_readable() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("history.redb");
+    let recorded: Event = serde_json::from_value(json!({
+        "at": at(0), "mac": CARD, "kind": "boot_request", "attempt": 1, "tries": 3, "platform": "riscv",
+        "resolutions": [{"volume": "root", "source": "guessed", "duration_ms": 0}],
+        "outcome": "frobnicated", "reason": "no reason", "duration_us": 0,
+    }))
+    .expect("deserializes");
+    let timeline = Timeline::open(Some(&path), Metrics::new());
+    timeline.record(recorded.clone());
+    timeline.close_blocking();
+
+    let id = MachineId::Mac(CARD);
+    let timeline = Timeline::open(Some(&path), Metrics::new());
+    let machine = timeline.machine(id).expect("a machine");
+    assert_eq!(machine.verdict.text, "frobnicated: no reason");
+    assert_eq!(timeline.events_blocking(id), [recorded]);
+    let entries = serde_json::to_value(describe(timeline.events_blocking(id))).expect("serializes");
+    let entry = &entries[0];
+    assert_eq!(entry["text"], "boot request, try 1; volume root: guessed in 0 ms; frobnicated: no reason");
+    assert_eq!(
+        (&entry["outcome"], &entry["resolutions"][0]["source"]),
+        (&json!("frobnicated"), &json!("guessed"))
+    );
 }
 
 #[test]

@@ -24,8 +24,8 @@ fn events_of_an_address_move_to_the_machine_that_requests_from_it() {
 fn events_older_than_the_session_gap_stay_with_the_address() {
     let mut index = MachineIndex::new(Bounds::default());
     for event in events(vec![
-        (0, false, transfer("undionly.kpxe", "complete")),
-        (301, true, boot_request(1, "boot", None)),
+        (0, false, transfer("undionly.kpxe", TransferOutcome::Complete)),
+        (301, true, boot_request(1, BootOutcome::Boot, None)),
     ]) {
         index.insert(&event);
     }
@@ -38,11 +38,11 @@ fn events_older_than_the_session_gap_stay_with_the_address() {
 fn equal_events_within_a_second_are_merged() {
     let mut index = MachineIndex::new(Bounds::default());
     let sequence = vec![
-        (0, true, boot_request(1, "boot", None)),
-        (0, true, boot_request(1, "boot", None)),
-        (0, true, boot_request(2, "boot", None)),
-        (0, true, boot_request(1, "boot", None)),
-        (1, true, boot_request(1, "boot", None)),
+        (0, true, boot_request(1, BootOutcome::Boot, None)),
+        (0, true, boot_request(1, BootOutcome::Boot, None)),
+        (0, true, boot_request(2, BootOutcome::Boot, None)),
+        (0, true, boot_request(1, BootOutcome::Boot, None)),
+        (1, true, boot_request(1, BootOutcome::Boot, None)),
     ];
     for event in events(sequence) {
         index.insert(&event);
@@ -56,7 +56,7 @@ fn repeated_waits_are_merged_for_as_long_as_the_machine_waits() {
     let mut index = MachineIndex::new(Bounds::default());
     for n in 0..200 {
         let reason = format!("Cinder does not answer; {n} requests are ahead");
-        let kind = boot_request(1, "wait", Some(&reason));
+        let kind = boot_request(1, BootOutcome::Wait, Some(&reason));
         index.insert(&Event::new(at(n * 10), Some(CARD), address(), kind));
         index.expire_recent(at(n * 10));
     }
@@ -79,7 +79,7 @@ fn sessions_without_a_hooked_volume_are_counted_until_a_volume_is_hooked() {
             index.insert(&Event::new(at(now + seconds), has_mac.then_some(CARD), address(), kind));
         }
         if hooks {
-            let kind = boot_report("hooked", None, 1);
+            let kind = boot_report(BootStep::Hooked, None, 1);
             index.insert(&Event::new(at(now + 9), Some(CARD), address(), kind));
         }
         now += 100;
@@ -93,8 +93,8 @@ fn sessions_without_a_hooked_volume_are_counted_until_a_volume_is_hooked() {
 #[test]
 fn a_delayed_machine_is_looping_until_it_hooks_its_volume() {
     let delay = (5, true, EventKind::LoopDelay { journeys: 6, seconds: 60 });
-    let wait = (5, true, boot_request(1, "wait", Some("boot loop")));
-    let sequence = vec![delay, wait, (65, true, boot_request(1, "boot", None))];
+    let wait = (5, true, boot_request(1, BootOutcome::Wait, Some("boot loop")));
+    let sequence = vec![delay, wait, (65, true, boot_request(1, BootOutcome::Boot, None))];
     assert_eq!(
         verdict(sequence.clone(), 66),
         (
@@ -103,7 +103,7 @@ fn a_delayed_machine_is_looping_until_it_hooks_its_volume() {
                 .to_owned()
         )
     );
-    let hooked = (70, true, boot_report("hooked", None, 1));
+    let hooked = (70, true, boot_report(BootStep::Hooked, None, 1));
     assert_eq!(verdict(sequence.into_iter().chain([hooked]).collect(), 71).0, BootState::Hooked);
 }
 
@@ -115,18 +115,28 @@ fn bounds_hold_and_forged_addresses_evict_only_each_other() {
         index.insert(&event);
     }
     for seconds in 10..30 {
-        index.insert(&Event::new(at(seconds), Some(CARD), address(), boot_request(1, "boot", None)));
+        index.insert(&Event::new(
+            at(seconds),
+            Some(CARD),
+            address(),
+            boot_request(1, BootOutcome::Boot, None),
+        ));
     }
     assert_eq!(index.get(MachineId::Mac(CARD)).expect("a record").1.event_count, 5);
     for last in 0..=255 {
         let forged = IpAddr::from([198, 51, 100, last]);
-        index.insert(&Event::new(at(100), None, Some(forged), transfer("undionly.kpxe", "complete")));
+        index.insert(&Event::new(
+            at(100),
+            None,
+            Some(forged),
+            transfer("undionly.kpxe", TransferOutcome::Complete),
+        ));
         assert!(index.len() <= bounds.machines);
     }
     let stored: usize = index.uncommitted.events.values().flatten().count();
     assert!(stored <= 40, "{stored}");
     assert!(index.get(MachineId::Mac(CARD)).is_some(), "a machine with a node was evicted");
     for _ in 0..2 * RECENT_CAPACITY {
-        index.insert(&Event::new(at(200), None, address(), transfer("a", "complete")));
+        index.insert(&Event::new(at(200), None, address(), transfer("a", TransferOutcome::Complete)));
     }
 }

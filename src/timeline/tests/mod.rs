@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use uuid::Uuid;
 
 use super::*;
+use crate::model::{BootOutcome, BootStep, Platform, SourceKind, TransferOutcome};
 use crate::telemetry::{BootRequestEvent, ResolutionEvent, TftpTransfer};
 
 const CARD: Mac = Mac::new([0x52, 0x54, 0, 0, 0, 1]);
@@ -21,10 +22,10 @@ fn address() -> Option<IpAddr> {
     "192.0.2.7".parse().ok()
 }
 
-fn transfer(file: &str, outcome: &'static str) -> EventKind {
+fn transfer(file: &str, outcome: TransferOutcome) -> EventKind {
     EventKind::TftpTransfer(TftpTransfer {
         file: file.into(),
-        outcome: outcome.into(),
+        outcome,
         size: 100,
         block_size: 1468,
         window_size: 4,
@@ -39,20 +40,20 @@ fn http_fetch(file: &str, size: Option<u64>) -> EventKind {
     EventKind::HttpFetch { file: file.into(), size }
 }
 
-fn boot_request(attempt: u32, outcome: &'static str, reason: Option<&str>) -> EventKind {
-    let is_boot = outcome == "boot";
+fn boot_request(attempt: u32, outcome: BootOutcome, reason: Option<&str>) -> EventKind {
+    let is_boot = outcome == BootOutcome::Boot;
     EventKind::BootRequest(Box::new(BootRequestEvent {
         attempt,
         tries: 3,
         macs: vec![CARD],
-        platform: Some("pcbios".into()),
+        platform: Some(Platform::Bios),
         arch: Some("i386".into()),
         uuid: None,
         node: is_boot.then(|| Uuid::from_u128(7)),
         resolutions: if is_boot {
             vec![ResolutionEvent {
                 volume: "root".into(),
-                source: "cinder".into(),
+                source: SourceKind::Cinder,
                 duration_ms: 40,
                 error: None,
             }]
@@ -62,14 +63,14 @@ fn boot_request(attempt: u32, outcome: &'static str, reason: Option<&str>) -> Ev
         hooks: if is_boot { vec!["root".into(), "data".into()] } else { Vec::new() },
         name: is_boot.then(|| "web-1".into()),
         journey: None,
-        outcome: outcome.into(),
+        outcome,
         reason: reason.map(str::to_owned),
         duration_us: 900,
     }))
 }
 
-fn boot_report(step: &'static str, rc: Option<&str>, attempt: u32) -> EventKind {
-    EventKind::BootReport { step: Some(step.into()), rc: rc.map(str::to_owned), attempt }
+fn boot_report(step: BootStep, rc: Option<&str>, attempt: u32) -> EventKind {
+    EventKind::BootReport { step: Some(step), rc: rc.map(str::to_owned), attempt }
 }
 
 /// A sequence of events: seconds, whether the MAC address is known, kind.
@@ -101,10 +102,10 @@ fn verdict(sequence: Sequence, now: i64) -> (BootState, String) {
 /// The start of a boot session: TFTP, `/boot.ipxe`, boot request.
 fn session_start() -> Sequence {
     vec![
-        (0, false, transfer("undionly.kpxe", "probe")),
-        (0, false, transfer("undionly.kpxe", "complete")),
+        (0, false, transfer("undionly.kpxe", TransferOutcome::Probe)),
+        (0, false, transfer("undionly.kpxe", TransferOutcome::Complete)),
         (4, false, EventKind::SessionStarted),
-        (5, true, boot_request(1, "boot", None)),
+        (5, true, boot_request(1, BootOutcome::Boot, None)),
     ]
 }
 

@@ -15,7 +15,14 @@ fn verdicts_before_the_boot_script() {
         (
             (0..6)
                 .map(|n| {
-                    (n * 10, false, transfer("undionly.kpxe", if n % 2 == 0 { "probe" } else { "complete" }))
+                    (
+                        n * 10,
+                        false,
+                        transfer(
+                            "undionly.kpxe",
+                            if n % 2 == 0 { TransferOutcome::Probe } else { TransferOutcome::Complete },
+                        ),
+                    )
                 })
                 .collect(),
             51,
@@ -24,10 +31,10 @@ fn verdicts_before_the_boot_script() {
         ),
         (
             vec![
-                (0, true, transfer("undionly.kpxe", "complete")),
-                (1, true, transfer("undionly.kpxe", "complete")),
-                (2, true, boot_request(1, "boot", None)),
-                (10, true, transfer("undionly.kpxe", "complete")),
+                (0, true, transfer("undionly.kpxe", TransferOutcome::Complete)),
+                (1, true, transfer("undionly.kpxe", TransferOutcome::Complete)),
+                (2, true, boot_request(1, BootOutcome::Boot, None)),
+                (10, true, transfer("undionly.kpxe", TransferOutcome::Complete)),
             ],
             20,
             BootState::Booting,
@@ -40,55 +47,49 @@ fn verdicts_before_the_boot_script() {
             "read snponly.efi over HTTP",
         ),
         (
-            vec![(0, true, http_fetch("snp.efi", None))],
-            10,
-            BootState::Stopped,
-            "failed: reading snp.efi over HTTP: file not found",
-        ),
-        (
-            vec![(0, false, transfer("pxelinux.0", "not_found"))],
-            0,
-            BootState::Stopped,
-            "failed: reading pxelinux.0 over TFTP: file not found",
-        ),
-        (
-            vec![(0, false, transfer("ipxe.efi", "timed_out"))],
-            0,
-            BootState::Stopped,
-            "failed: reading ipxe.efi over TFTP: time-out: the client stopped acknowledging",
-        ),
-        (
             session_start()[..3].to_vec(),
             70,
             BootState::Stopped,
             "stopped after reading /boot.ipxe: no boot request",
         ),
         (
-            vec![(0, true, boot_request(1, "unknown", Some("no node has a port with the address X")))],
+            vec![(
+                0,
+                true,
+                boot_request(1, BootOutcome::Unknown, Some("no node has a port with the address X")),
+            )],
             500,
             BootState::Unknown,
             "unknown machine: no node has a port with the address X",
         ),
         (
-            vec![(0, true, boot_request(1, "refused", Some("node web-1: maintenance is set: disks")))],
+            vec![(
+                0,
+                true,
+                boot_request(1, BootOutcome::Refused, Some("node web-1: maintenance is set: disks")),
+            )],
             500,
             BootState::Stopped,
             "refused: node web-1: maintenance is set: disks",
         ),
         (
-            vec![(0, true, boot_request(1, "local_disk", Some("node web-1: storage interface is noop")))],
+            vec![(
+                0,
+                true,
+                boot_request(1, BootOutcome::LocalDisk, Some("node web-1: storage interface is noop")),
+            )],
             500,
             BootState::LocalDisk,
             "sent to the local disk: node web-1: storage interface is noop",
         ),
         (
-            vec![(0, true, boot_request(1, "wait", Some("Cinder does not answer")))],
+            vec![(0, true, boot_request(1, BootOutcome::Wait, Some("Cinder does not answer")))],
             20,
             BootState::Waiting,
             "waiting: Cinder does not answer",
         ),
         (
-            vec![(0, true, boot_request(1, "wait", Some("Cinder does not answer")))],
+            vec![(0, true, boot_request(1, BootOutcome::Wait, Some("Cinder does not answer")))],
             900,
             BootState::Stopped,
             "stopped while waiting: no further boot request; the wait's reason: Cinder does not answer",
@@ -99,8 +100,31 @@ fn verdicts_before_the_boot_script() {
 }
 
 #[test]
+fn verdicts_on_failed_loads() {
+    for (sequence, now, text) in [
+        (
+            vec![(0, true, http_fetch("snp.efi", None))],
+            10,
+            "failed: reading snp.efi over HTTP: file not found",
+        ),
+        (
+            vec![(0, false, transfer("pxelinux.0", TransferOutcome::NotFound))],
+            0,
+            "failed: reading pxelinux.0 over TFTP: file not found",
+        ),
+        (
+            vec![(0, false, transfer("ipxe.efi", TransferOutcome::TimedOut))],
+            0,
+            "failed: reading ipxe.efi over TFTP: time-out: the client stopped acknowledging",
+        ),
+    ] {
+        assert_eq!(verdict(sequence, now), (BootState::Stopped, text.to_owned()));
+    }
+}
+
+#[test]
 fn verdicts_after_the_boot_script() {
-    let hook = |rc| session_start_then(vec![(7, true, boot_report("hook-0", Some(rc), 1))]);
+    let hook = |rc| session_start_then(vec![(7, true, boot_report(BootStep::Hook(0), Some(rc), 1))]);
     for (sequence, now, state, text) in [
         (session_start(), 20, BootState::Booting, "boot script sent; no report from the machine yet"),
         (
@@ -118,8 +142,8 @@ fn verdicts_after_the_boot_script() {
         ),
         (
             session_start_then(vec![
-                (7, true, boot_report("hook-1", Some("0x2c0d6039"), 1)),
-                (9, true, boot_request(2, "boot", None)),
+                (7, true, boot_report(BootStep::Hook(1), Some("0x2c0d6039"), 1)),
+                (9, true, boot_request(2, BootOutcome::Boot, None)),
             ]),
             12,
             BootState::Retrying,
@@ -128,9 +152,9 @@ fn verdicts_after_the_boot_script() {
         ),
         (
             session_start_then(vec![
-                (9, true, boot_request(3, "boot", None)),
-                (10, true, boot_report("hooked", None, 3)),
-                (11, true, boot_report("boot", Some("0x7f22208e"), 3)),
+                (9, true, boot_request(3, BootOutcome::Boot, None)),
+                (10, true, boot_report(BootStep::Hooked, None, 3)),
+                (11, true, boot_report(BootStep::Boot, Some("0x7f22208e"), 3)),
             ]),
             500,
             BootState::Stopped,
@@ -144,27 +168,27 @@ fn verdicts_after_the_boot_script() {
             "failed: connecting to volume root: iPXE error 0x12345678; try 1 of 3, retrying",
         ),
         (
-            vec![(0, true, boot_report("hook-0", None, 1))],
+            vec![(0, true, boot_report(BootStep::Hook(0), None, 1))],
             6,
             BootState::Stopped,
             "failed: connecting to a volume: no error number; try 1, giving up",
         ),
         (
-            session_start_then(vec![(12, true, boot_report("hooked", None, 1))]),
+            session_start_then(vec![(12, true, boot_report(BootStep::Hooked, None, 1))]),
             100,
             BootState::Hooked,
             "volume hooked after 12 s",
         ),
         (
-            session_start_then(vec![(12, true, boot_report("hooked", None, 1))]),
+            session_start_then(vec![(12, true, boot_report(BootStep::Hooked, None, 1))]),
             193,
             BootState::HandedOver,
             "handed over: volume hooked after 12 s, no error in 3 min since",
         ),
         (
             session_start_then(vec![
-                (12, true, boot_report("hooked", None, 1)),
-                (31, true, boot_report("up", None, 1)),
+                (12, true, boot_report(BootStep::Hooked, None, 1)),
+                (31, true, boot_report(BootStep::Up, None, 1)),
             ]),
             9000,
             BootState::Booted,
@@ -186,9 +210,9 @@ fn a_sent_script_never_counts_as_a_boot() {
 #[test]
 fn a_timeline_is_described_line_by_line() {
     let sequence = session_start_then(vec![
-        (7, true, boot_report("hook-1", Some("0xf0a6039"), 1)),
-        (9, true, boot_request(2, "boot", None)),
-        (12, true, boot_report("hooked", None, 2)),
+        (7, true, boot_report(BootStep::Hook(1), Some("0xf0a6039"), 1)),
+        (9, true, boot_request(2, BootOutcome::Boot, None)),
+        (12, true, boot_report(BootStep::Hooked, None, 2)),
     ]);
     let texts: Vec<_> = describe(events(sequence)).into_iter().map(|entry| entry.text).collect();
     assert_eq!(
@@ -204,4 +228,31 @@ fn a_timeline_is_described_line_by_line() {
             "volumes hooked: login succeeded, disks found",
         ]
     );
+}
+
+#[test]
+fn words_of_another_version_are_kept_and_shown() {
+    let other = || "frobnicated_twice".to_owned();
+    let outcome = BootOutcome::Other(other());
+    let sequence = vec![
+        (0, true, transfer("ipxe.efi", TransferOutcome::Other(other()))),
+        (1, true, boot_request(1, outcome, Some("no reason"))),
+        (2, true, boot_report(BootStep::Other(other()), Some("0x12345678"), 1)),
+    ];
+    let texts: Vec<_> = describe(events(sequence.clone())).into_iter().map(|entry| entry.text).collect();
+    assert_eq!(
+        texts,
+        [
+            "failed to read ipxe.efi over TFTP: frobnicated twice after 5 ms (1 × 1468 bytes, window 4)",
+            "boot request (BIOS), try 1; frobnicated twice: no reason",
+            "try 1: frobnicated_twice failed: iPXE error 0x12345678",
+        ]
+    );
+    for (length, text) in [
+        (1, "failed: reading ipxe.efi over TFTP: frobnicated_twice"),
+        (2, "frobnicated twice: no reason"),
+        (3, "failed: frobnicated_twice: iPXE error 0x12345678; try 1 of 3, retrying"),
+    ] {
+        assert_eq!(verdict(sequence[..length].to_vec(), 3).1, text);
+    }
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
-use volboot::model::Mac;
+use volboot::model::{BootOutcome, BootStep, Mac, Platform};
 use volboot::telemetry::{BootRequestEvent, Event, EventKind};
 use volboot::timeline::{MachineId, Timeline};
 
@@ -23,12 +23,12 @@ fn mac(last: u8) -> Mac {
     Mac::new([0x52, 0x54, 0, 0, 0, last])
 }
 
-fn boot_request(outcome: &'static str, reason: Option<&str>, node: Option<&str>) -> EventKind {
+fn boot_request(outcome: BootOutcome, reason: Option<&str>, node: Option<&str>) -> EventKind {
     EventKind::BootRequest(Box::new(BootRequestEvent {
         attempt: 1,
         tries: 10,
         macs: Vec::new(),
-        platform: Some("efi".into()),
+        platform: Some(Platform::Uefi),
         arch: None,
         uuid: None,
         node: node.map(|uuid| uuid.parse().expect("a UUID")),
@@ -36,7 +36,7 @@ fn boot_request(outcome: &'static str, reason: Option<&str>, node: Option<&str>)
         journey: None,
         resolutions: Vec::new(),
         hooks: Vec::new(),
-        outcome: outcome.into(),
+        outcome,
         reason: reason.map(str::to_owned),
         duration_us: 10,
     }))
@@ -93,9 +93,13 @@ async fn create_bootable_node(api: &Api) -> String {
 async fn machines_are_listed_with_verdicts_and_filters() {
     let (api, timeline) = api_with_timeline();
     let node = create_bootable_node(&api).await;
-    record_event(&timeline, 1, boot_request("boot", None, Some(&node))).await;
-    record_event(&timeline, 2, boot_request("unknown", Some("no node has a port with the address X"), None))
-        .await;
+    record_event(&timeline, 1, boot_request(BootOutcome::Boot, None, Some(&node))).await;
+    record_event(
+        &timeline,
+        2,
+        boot_request(BootOutcome::Unknown, Some("no node has a port with the address X"), None),
+    )
+    .await;
     let list = api.get("/v1/machines").await.expect(200);
     let listed = list["machines"].as_array().expect("a list");
     let ids: Vec<_> = listed.iter().map(|machine| machine["id"].as_str().expect("a string")).collect();
@@ -136,8 +140,8 @@ async fn machines_are_listed_with_verdicts_and_filters() {
 async fn machines_and_nodes_have_a_timeline() {
     let (api, timeline) = api_with_timeline();
     let node = create_bootable_node(&api).await;
-    record_event(&timeline, 1, boot_request("boot", None, Some(&node))).await;
-    record_event(&timeline, 1, EventKind::BootReport { step: Some("hooked".into()), rc: None, attempt: 1 })
+    record_event(&timeline, 1, boot_request(BootOutcome::Boot, None, Some(&node))).await;
+    record_event(&timeline, 1, EventKind::BootReport { step: Some(BootStep::Hooked), rc: None, attempt: 1 })
         .await;
     let machine = api.get("/v1/machines/52-54-00-00-00-01").await.expect(200);
     let history = api.get("/v1/nodes/web-1/boot-history").await.expect(200);
@@ -173,7 +177,7 @@ async fn a_preview_is_the_boot_script_with_masked_secrets() {
     assert!(!script.contains("68:75:6e:74:65:72:32"), "{script}");
     assert_eq!(preview["requester"], json!({"macs": ["52:54:00:00:00:01"], "platform": null}));
     // The platform is that of the machine's last boot.
-    record_event(&timeline, 1, boot_request("boot", None, Some(&node))).await;
+    record_event(&timeline, 1, boot_request(BootOutcome::Boot, None, Some(&node))).await;
     let preview = api.get("/v1/nodes/web-1/boot-preview").await.expect(200);
     assert_eq!(preview["requester"]["platform"], "efi");
     let preview = api.get("/v1/nodes/web-1/boot-preview?platform=pcbios").await.expect(200);
@@ -212,8 +216,10 @@ async fn events_are_streamed_until_shutdown() {
         })
     };
     assert_eq!(next().await.as_deref(), Some("retry: 2000\n\n"));
-    record_event(&monitoring.timeline, 2, boot_request("unknown", Some("no node matches"), None)).await;
-    record_event(&monitoring.timeline, 1, boot_request("wait", Some("Cinder is away"), None)).await;
+    record_event(&monitoring.timeline, 2, boot_request(BootOutcome::Unknown, Some("no node matches"), None))
+        .await;
+    record_event(&monitoring.timeline, 1, boot_request(BootOutcome::Wait, Some("Cinder is away"), None))
+        .await;
     let message = next().await.expect("a message");
     let data = message.strip_prefix("data: ").and_then(|data| data.strip_suffix("\n\n")).expect("data");
     let update: Value = serde_json::from_str(data).expect("JSON");
@@ -235,7 +241,7 @@ async fn the_number_of_subscribers_is_limited() {
 #[tokio::test]
 async fn metrics_and_appliance_status_are_served() {
     let (api, timeline) = api_with_timeline();
-    record_event(&timeline, 2, boot_request("unknown", Some("no node matches"), None)).await;
+    record_event(&timeline, 2, boot_request(BootOutcome::Unknown, Some("no node matches"), None)).await;
     let text = api.get("/v1/metrics").await.expect(200);
     let text = text.as_str().expect("a string");
     for line in [

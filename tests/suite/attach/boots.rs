@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use volboot::attach::{ConnectionSource, Policy};
+use volboot::attach::Policy;
+use volboot::model::ConnectionSource;
 
 use super::Site;
 use crate::fake_cinder::{FakeCinder, Fault, Operation};

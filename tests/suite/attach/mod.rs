@@ -16,10 +16,12 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use volboot::attach::{Attach, ConnectionSource, Policy, Resolution, VolumeRequest};
+use volboot::attach::{Attach, Policy, Resolution, VolumeRequest};
 use volboot::cinder::{Cinder, CinderEndpoint, Timeouts};
 use volboot::keystone::{Credentials, Session};
-use volboot::model::{Attachment, Node, Properties, StorageInterface, VolumeConnector, VolumeTarget};
+use volboot::model::{
+    Attachment, ConnectionSource, Node, Properties, StorageInterface, VolumeConnector, VolumeTarget,
+};
 use volboot::store::{Attachments, Inventory, MemoryStore, Store};
 use volboot::telemetry::Metrics;
 

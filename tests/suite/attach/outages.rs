@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use volboot::attach::{ConnectionSource, Policy};
+use volboot::attach::Policy;
+use volboot::model::ConnectionSource;
 
 use super::{Site, wait_until};
 use crate::fake_cinder::{Fault, Operation};

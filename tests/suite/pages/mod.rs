@@ -19,7 +19,10 @@ use volboot::auth::{Auth, BrowserGuard};
 use volboot::boot::Boot;
 use volboot::config::Config;
 use volboot::images::Images;
-use volboot::model::{Mac, Node, Port, StorageInterface, VolumeConnector, VolumeTarget};
+use volboot::model::{
+    BootOutcome, BootStep, Mac, Node, Platform, Port, StorageInterface, TransferOutcome, VolumeConnector,
+    VolumeTarget,
+};
 use volboot::store::{Attachments, Inventory, MemoryStore, Store, UniqueKey};
 use volboot::telemetry::{BootRequestEvent, Event, EventKind, Metrics, TftpTransfer};
 use volboot::timeline::Timeline;
@@ -157,12 +160,12 @@ fn mac(last: u16) -> Mac {
     Mac::new([0x52, 0x54, 0, 0, high, low])
 }
 
-fn boot_request(name: Option<&str>, node: Option<Uuid>, outcome: &'static str, reason: &str) -> EventKind {
+fn boot_request(name: Option<&str>, node: Option<Uuid>, outcome: BootOutcome, reason: &str) -> EventKind {
     EventKind::BootRequest(Box::new(BootRequestEvent {
         attempt: 1,
         tries: 10,
         macs: Vec::new(),
-        platform: Some("efi".into()),
+        platform: Some(Platform::Uefi),
         arch: None,
         uuid: None,
         node,
@@ -170,14 +173,14 @@ fn boot_request(name: Option<&str>, node: Option<Uuid>, outcome: &'static str, r
         journey: None,
         resolutions: Vec::new(),
         hooks: vec!["root-volume".into()],
-        outcome: outcome.into(),
+        outcome,
         reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
         duration_us: 100,
     }))
 }
 
-fn boot_report(step: &'static str, rc: Option<&str>) -> EventKind {
-    EventKind::BootReport { step: Some(step.into()), rc: rc.map(str::to_owned), attempt: 1 }
+fn boot_report(step: BootStep, rc: Option<&str>) -> EventKind {
+    EventKind::BootReport { step: Some(step), rc: rc.map(str::to_owned), attempt: 1 }
 }
 
 #[tokio::test]
@@ -190,9 +193,13 @@ async fn an_empty_list_explains_when_machines_appear() {
 #[tokio::test]
 async fn the_list_shows_verdicts_and_can_be_filtered() {
     let site = Site::new();
-    site.record(mac(1), boot_request(Some("web-1"), Some(Uuid::nil()), "boot", "")).await;
-    site.record(mac(1), boot_report("hook-0", Some("0f0a6039"))).await;
-    site.record(mac(2), boot_request(None, None, "unknown", "no node has a port with the address")).await;
+    site.record(mac(1), boot_request(Some("web-1"), Some(Uuid::nil()), BootOutcome::Boot, "")).await;
+    site.record(mac(1), boot_report(BootStep::Hook(0), Some("0f0a6039"))).await;
+    site.record(
+        mac(2),
+        boot_request(None, None, BootOutcome::Unknown, "no node has a port with the address"),
+    )
+    .await;
     let page = site.get("/ui/").await.page();
     assert!(page.contains(r#"<a href="/ui/machines/52:54:00:00:00:01">web-1</a>"#), "{page}");
     assert!(page.contains("failed: connecting to volume root-volume: "), "{page}");
@@ -208,9 +215,9 @@ async fn the_list_shows_verdicts_and_can_be_filtered() {
 #[tokio::test]
 async fn a_machine_in_a_boot_loop_comes_first_and_is_highlighted() {
     let site = Site::new();
-    site.record(mac(1), boot_request(Some("loops"), Some(Uuid::nil()), "boot", "")).await;
+    site.record(mac(1), boot_request(Some("loops"), Some(Uuid::nil()), BootOutcome::Boot, "")).await;
     site.record(mac(1), EventKind::LoopDelay { journeys: 7, seconds: 60 }).await;
-    site.record(mac(2), boot_request(Some("later"), Some(Uuid::nil()), "boot", "")).await;
+    site.record(mac(2), boot_request(Some("later"), Some(Uuid::nil()), BootOutcome::Boot, "")).await;
     let page = site.get("/ui/").await.page();
     assert!(
         page.contains("1 machine in a boot loop</a>: boot sessions restart without a hooked volume."),
@@ -224,7 +231,7 @@ async fn a_machine_in_a_boot_loop_comes_first_and_is_highlighted() {
 async fn long_lists_are_paged_and_every_machine_appears_once() {
     let site = Site::new();
     for n in 0..250 {
-        site.record(mac(n), boot_request(Some("web & co"), Some(Uuid::nil()), "boot", "")).await;
+        site.record(mac(n), boot_request(Some("web & co"), Some(Uuid::nil()), BootOutcome::Boot, "")).await;
     }
     let mut links = BTreeMap::new();
     let (mut next, mut pages) = (Some("/ui/?q=web+%26+co".to_owned()), 0);
@@ -249,7 +256,7 @@ async fn text_from_machines_is_escaped() {
     let evil = "<script>alert(1)</script>\"'>";
     let transfer = TftpTransfer {
         file: evil.into(),
-        outcome: "aborted".into(),
+        outcome: TransferOutcome::Aborted,
         size: 0,
         block_size: 512,
         window_size: 1,
@@ -260,10 +267,10 @@ async fn text_from_machines_is_escaped() {
     };
     let address = "198.51.100.7".parse().expect("valid address");
     site.record_at(Timestamp::now(), None, Some(address), EventKind::TftpTransfer(transfer)).await;
-    let mut request = boot_request(Some(evil), None, "unknown", evil);
+    let mut request = boot_request(Some(evil), None, BootOutcome::Unknown, evil);
     if let EventKind::BootRequest(event) = &mut request {
         event.arch = Some(evil.into());
-        event.platform = Some(evil.into());
+        event.outcome = BootOutcome::Other(evil.into());
     }
     site.record(mac(1), request).await;
     let query = "%3Cscript%3Ealert%281%29%3C%2Fscript%3E%22%27%3E";
@@ -293,11 +300,22 @@ async fn a_machine_s_page_shows_everything_except_secrets() {
     let ago = |seconds| now - SignedDuration::from_secs(seconds);
     let address = "192.0.2.7".parse().ok();
     site.record_at(ago(900), Some(mac(1)), address, EventKind::SessionStarted).await;
-    site.record_at(ago(899), Some(mac(1)), address, boot_request(None, None, "unknown", "an earlier reason"))
-        .await;
+    site.record_at(
+        ago(899),
+        Some(mac(1)),
+        address,
+        boot_request(None, None, BootOutcome::Unknown, "an earlier reason"),
+    )
+    .await;
     site.record_at(ago(20), Some(mac(1)), address, EventKind::SessionStarted).await;
-    site.record_at(ago(19), Some(mac(1)), address, boot_request(Some("web-1"), Some(node), "boot", "")).await;
-    site.record_at(ago(15), Some(mac(1)), address, boot_report("hooked", None)).await;
+    site.record_at(
+        ago(19),
+        Some(mac(1)),
+        address,
+        boot_request(Some("web-1"), Some(node), BootOutcome::Boot, ""),
+    )
+    .await;
+    site.record_at(ago(15), Some(mac(1)), address, boot_report(BootStep::Hooked, None)).await;
     let page = site.get("/ui/machines/52:54:00:00:00:01").await.page();
     for text in [
         "<h1>web-1 ",
@@ -353,7 +371,11 @@ async fn a_node_without_a_seen_machine_has_a_page_and_is_found_by_name() {
 #[tokio::test]
 async fn an_unknown_machine_is_enrolled_by_a_form() {
     let site = Site::new();
-    site.record(mac(1), boot_request(None, None, "unknown", "no node has a port with the address")).await;
+    site.record(
+        mac(1),
+        boot_request(None, None, BootOutcome::Unknown, "no node has a port with the address"),
+    )
+    .await;
     let machine = "/ui/machines/52:54:00:00:00:01";
     let page = site.get(machine).await.page();
     assert!(page.contains(r#"value="iqn.2017-08.org.openstack.52-54-00-00-00-01""#), "{page}");
@@ -379,7 +401,11 @@ async fn an_unknown_machine_is_enrolled_by_a_form() {
     );
     assert!(!page.contains("hunter2"));
     // A conflict with an existing node: nothing is created for the second machine.
-    site.record(mac(2), boot_request(None, None, "unknown", "no node has a port with the address")).await;
+    site.record(
+        mac(2),
+        boot_request(None, None, BootOutcome::Unknown, "no node has a port with the address"),
+    )
+    .await;
     let response = site.post("/ui/machines/52:54:00:00:00:02/enroll", &form("web-1")).await;
     assert_eq!(response.status, 422);
     assert!(response.body.contains("Another node has the name web-1."), "{}", response.body);

@@ -28,7 +28,11 @@ async fn every_response_has_security_headers() {
 #[tokio::test]
 async fn cross_site_requests_are_rejected() {
     let site = Site::new();
-    site.record(mac(1), boot_request(None, None, "unknown", "no node has a port with the address")).await;
+    site.record(
+        mac(1),
+        boot_request(None, None, BootOutcome::Unknown, "no node has a port with the address"),
+    )
+    .await;
     let rebound = site.request("GET", "/ui/", &[("host", "evil.example:6385")], "").await;
     assert_eq!(rebound.status, 403);
     assert!(
@@ -78,7 +82,11 @@ async fn pages_require_the_same_credentials_as_the_api() {
 #[tokio::test]
 async fn with_keystone_a_browser_without_a_token_is_rejected() {
     let site = Site::with_auth(fake_keystone());
-    site.record(mac(1), boot_request(None, None, "unknown", "no node has a port with the address")).await;
+    site.record(
+        mac(1),
+        boot_request(None, None, BootOutcome::Unknown, "no node has a port with the address"),
+    )
+    .await;
     let response = site.get("/ui/").await;
     assert_eq!(response.status, 401);
     assert!(response.header("www-authenticate").starts_with("Keystone uri="));
