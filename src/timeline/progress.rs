@@ -262,6 +262,10 @@ impl BootStage {
         }
     }
 
+    pub(super) fn is_wait(&self) -> bool {
+        matches!(self, Self::NoBoot { outcome: BootOutcome::Wait, .. })
+    }
+
     fn is_local_disk(&self) -> bool {
         matches!(self, Self::NoBoot { outcome: BootOutcome::LocalDisk, .. })
     }

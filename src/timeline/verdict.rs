@@ -104,23 +104,27 @@ impl Verdict {
     /// The verdict on a machine's progress at a given time.
     pub fn new(progress: &BootProgress, now: Timestamp) -> Self {
         let verdict = judge_stage(progress, now.duration_since(progress.updated_at));
-        // A delayed machine may still boot, but lists show it as looping until it does.
-        let is_looping = progress.is_delayed
-            && matches!(
-                verdict.state,
-                BootState::Booting
-                    | BootState::Waiting
-                    | BootState::Retrying
-                    | BootState::Stopped
-                    | BootState::Looping
-            );
-        if !is_looping {
-            return verdict;
-        }
-        let sessions = progress.journeys_without_hook;
-        let text =
-            format!("boot loop: {sessions} boot sessions without a hooked volume; now: {}", verdict.text);
-        Self { state: BootState::Looping, text, ..verdict }
+        if progress.is_delayed { verdict.in_boot_loop(progress) } else { verdict }
+    }
+
+    /// The verdict on a delayed machine. It may still boot, but lists show it as looping until it does.
+    fn in_boot_loop(self, progress: &BootProgress) -> Self {
+        let text = match self.state {
+            BootState::Hooked
+            | BootState::HandedOver
+            | BootState::Booted
+            | BootState::LocalDisk
+            | BootState::Unknown => return self,
+            // The text names the boot loop already.
+            BootState::Looping => self.text,
+            // The loop detector's answer is `wait`, and its reason names the boot loop.
+            BootState::Waiting | BootState::Stopped if progress.stage.is_wait() => self.text,
+            BootState::Booting | BootState::Waiting | BootState::Retrying | BootState::Stopped => {
+                let sessions = progress.journeys_without_hook;
+                format!("boot loop: {sessions} boot sessions without a hooked volume; now: {}", self.text)
+            }
+        };
+        Self { state: BootState::Looping, text, ..self }
     }
 
     fn with_text(state: BootState, text: impl Into<String>) -> Self {

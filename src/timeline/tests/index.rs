@@ -92,9 +92,8 @@ fn sessions_without_a_hooked_volume_are_counted_until_a_volume_is_hooked() {
 
 #[test]
 fn a_delayed_machine_is_looping_until_it_hooks_its_volume() {
-    let delay = (5, true, EventKind::LoopDelay { journeys: 6, seconds: 60 });
-    let wait = (5, true, boot_request(1, BootOutcome::Wait, Some("boot loop")));
-    let sequence = vec![delay, wait, (65, true, boot_request(1, BootOutcome::Boot, None))];
+    let mut sequence = loop_delay(5, 6);
+    sequence.push((65, true, boot_request(1, BootOutcome::Boot, None)));
     assert_eq!(
         verdict(sequence.clone(), 66),
         (

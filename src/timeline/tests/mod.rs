@@ -73,6 +73,13 @@ fn boot_report(step: BootStep, rc: Option<&str>, attempt: u32) -> EventKind {
     EventKind::BootReport { step: Some(step), rc: rc.map(str::to_owned), attempt }
 }
 
+/// A delay by the loop detector, and the answer that it causes.
+fn loop_delay(seconds: i64, journeys: u32) -> Sequence {
+    let reason = format!("boot loop: {journeys} boot sessions in a row");
+    let wait = boot_request(1, BootOutcome::Wait, Some(&reason));
+    vec![(seconds, true, EventKind::LoopDelay { journeys, seconds: 60 }), (seconds, true, wait)]
+}
+
 /// A sequence of events: seconds, whether the MAC address is known, kind.
 type Sequence = Vec<(i64, bool, EventKind)>;
 

@@ -200,6 +200,37 @@ fn verdicts_after_the_boot_script() {
 }
 
 #[test]
+fn a_boot_loop_is_named_once() {
+    let load = |seconds| (seconds, true, transfer("undionly.kpxe", TransferOutcome::Complete));
+    for (sequence, now, text) in [
+        (loop_delay(0, 7), 20, "waiting: boot loop: 7 boot sessions in a row"),
+        (
+            loop_delay(0, 7),
+            900,
+            "stopped while waiting: no further boot request; the wait's reason: boot loop: 7 boot sessions in a row",
+        ),
+        (
+            loop_delay(0, 7).into_iter().chain([load(70), load(80), load(90)]).collect(),
+            91,
+            "boot loop: read undionly.kpxe over TFTP 3 times in a row, no script requested",
+        ),
+        (
+            loop_delay(0, 7).into_iter().chain([load(70)]).collect(),
+            71,
+            "boot loop: 8 boot sessions without a hooked volume; now: read undionly.kpxe over TFTP",
+        ),
+        // A machine whose records were evicted during its session.
+        (
+            loop_delay(0, 7)[..1].to_vec(),
+            1,
+            "boot loop: 7 boot sessions without a hooked volume; now: read /boot.ipxe; boot request not received yet",
+        ),
+    ] {
+        assert_eq!(verdict(sequence, now), (BootState::Looping, text.to_owned()));
+    }
+}
+
+#[test]
 fn a_sent_script_never_counts_as_a_boot() {
     for now in [5, 60, 600, 60_000] {
         let (state, text) = verdict(session_start(), now);
