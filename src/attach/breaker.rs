@@ -3,7 +3,7 @@
 //! Cinder and each backend (the volumes of one type) have separate circuits, so that one dead array does not affect
 //! the others. A circuit opens after [`FAILURE_THRESHOLD`] failures in a row; requests then fail at once. Failures of
 //! a backend count only for different volumes, so a single broken volume does not block its siblings. A background
-//! task (`reconcile`) probes an open circuit, and the first response closes it.
+//! task (`reconciler`) probes an open circuit, and the first response closes it.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;

@@ -1,10 +1,12 @@
 //! [`AttachError`]: why a volume cannot be attached, derived from Cinder's errors, a volume's state or its
-//! connection.
+//! connection. No function here does I/O.
 
-use super::volume::AttachmentWorker;
-use crate::cinder::{self, CinderError, VolumeHolder};
-use crate::model::{AttachmentState, Connection, Properties};
+use crate::cinder::{CinderError, CinderVolume, VolumeHolder};
+use crate::model::{Connection, Properties};
 use crate::store::StoreError;
+
+/// Why a machine has to retry after its volumes changed.
+pub(super) const TARGETS_CHANGED: &str = "the volume targets changed during the request";
 
 /// Why a volume cannot be attached now. The texts are for the console.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,81 +26,23 @@ impl From<StoreError> for AttachError {
     }
 }
 
-impl AttachmentWorker {
-    /// Explains Cinder's refusal by the state and the holders of the volume.
-    pub(super) async fn explain(&self, volume: &str, error: CinderError) -> AttachError {
-        let CinderError::Refused { status: 400 | 409, .. } = error else { return classify(volume, error) };
-        match self.cinder.volume(volume).await {
-            Ok(details) if self.is_detaching(&details).await => {
-                AttachError::Transient(detaching_reason(volume))
-            }
-            Ok(details) => {
-                let details = self.load_holders(details).await;
-                match check_status(&details) {
-                    Some(error) => error,
-                    // The cause of the refusal has already passed.
-                    None if details.status == "available" => {
-                        AttachError::Transient(format!("volume {volume}: {error}"))
-                    }
-                    None => classify(volume, error),
-                }
-            }
-            Err(_) => classify(volume, error),
-        }
-    }
-
-    /// Checks whether a volume can be attached, without changing anything. `own_attachment` is the attachment that
-    /// the node already has.
-    pub(super) async fn check(&self, volume: &str, own_attachment: Option<&str>) -> Result<(), AttachError> {
-        let details =
-            self.report(self.cinder.volume(volume).await).map_err(|error| classify(volume, error))?;
-        if details.encrypted {
-            return Err(AttachError::Refused(encrypted_reason(volume)));
-        }
-        let is_own = |holder: &VolumeHolder| own_attachment == Some(holder.attachment_id.as_str());
-        if own_attachment.is_some()
-            && (details.attachments.iter().any(is_own) || details.attachments.is_empty())
-        {
-            return Ok(());
-        }
-        let details = self.load_holders(details).await;
-        match check_status(&details) {
-            Some(AttachError::Refused(_)) if self.is_detaching(&details).await => {
-                Err(AttachError::Transient(detaching_reason(volume)))
-            }
-            error => error.map_or(Ok(()), Err),
-        }
-    }
-
-    /// Adds the holders of a reserved volume, which Cinder shows only in the list of attachments.
-    async fn load_holders(&self, mut details: cinder::CinderVolume) -> cinder::CinderVolume {
-        if details.attachments.is_empty() && details.status != "available" {
-            let attachments = self.cinder.list_attachments(&details.id).await.unwrap_or_default();
-            let holders = attachments.into_iter().map(|attachment| VolumeHolder {
-                attachment_id: attachment.id,
-                server_id: attachment.instance,
-                host_name: None,
-            });
-            details.attachments = holders.collect();
-        }
-        details
-    }
-
-    /// Whether a holder of the volume is a node of this store that is being detached.
-    async fn is_detaching(&self, details: &cinder::CinderVolume) -> bool {
-        let records = self.records.list_by_volume(&details.id).await.unwrap_or_default();
-        records.iter().filter(|record| record.state == AttachmentState::Detaching).any(|record| {
-            details.attachments.iter().any(|holder| record.cinder_id.as_ref() == Some(&holder.attachment_id))
-        })
-    }
+/// The error if a release of the volume, or a change of the node, overtook the attachment.
+pub(super) fn changed_during_request() -> AttachError {
+    AttachError::Transient(TARGETS_CHANGED.into())
 }
 
-fn detaching_reason(volume: &str) -> String {
-    format!("volume {volume} is still being detached from its previous node")
+/// The error while another node of this store holds the volume until it is detached.
+pub(super) fn still_detaching(volume: &str) -> AttachError {
+    AttachError::Transient(format!("volume {volume} is still being detached from its previous node"))
+}
+
+/// The error for a volume that the backend encrypts.
+pub(super) fn encrypted(volume: &str) -> AttachError {
+    AttachError::Refused(encrypted_reason(volume))
 }
 
 /// The error if the volume's status prevents an attachment.
-fn check_status(details: &cinder::CinderVolume) -> Option<AttachError> {
+pub(super) fn check_status(details: &CinderVolume) -> Option<AttachError> {
     let volume = &details.id;
     match details.status.as_str() {
         "available" | "downloading" => None,

@@ -3,15 +3,17 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `volume` | the steps for one volume: Cinder calls, and the records written between them |
-//! | `create` | creation of attachments, and recovery of orphans |
-//! | `error` | why a volume cannot be attached |
+//! | `request`, `resolution` | the volumes of a node, and the response |
 //! | `single_flight` | one resolution per boot session, shared by all retries |
-//! | `outcome` | the response to a boot request, and its preview |
-//! | `reconcile` | the reconciler: detaches, completes interrupted work, probes Cinder |
+//! | `resolver`, `queue`, `progress` | resolutions in background tasks: performed, limited, followed |
+//! | `outcome`, `last_known` | the results of a resolution as the response to a boot request |
+//! | `reconciler`, `work_queue` | completes interrupted work, detaches, probes Cinder |
+//! | `attacher` | the steps for one volume; their halves are `creation` and `export` |
+//! | `steps` | the writes of a record between the Cinder calls |
+//! | `monitored_cinder`, `backend_calls` | Cinder calls whose results reach the circuit breaker |
+//! | `volume_status`, `error` | why a volume cannot be attached |
 //! | `breaker` | circuit breaker for Cinder and its backends |
-//! | `health` | reports call results to the breaker |
-//! | `keyed_mutex` | one lock per volume of a node |
+//! | `keyed_mutex`, `state` | one lock per volume of a node, and all else that tasks share |
 //!
 //! A boot request is held for at most [`RESPONSE_TIMEOUT`]. A longer resolution continues in the background, and the
 //! machine's retry picks up the result. A machine boots from a fresh connection. If Cinder is *unavailable*, it boots
@@ -21,53 +23,58 @@
 //! Invariant: a record is written before the Cinder call that it describes, and deleted only after Cinder has agreed.
 //! Hence any interrupted work can be completed from the records.
 
+mod attacher;
+mod backend_calls;
 mod breaker;
-mod create;
+mod creation;
 mod error;
-mod health;
+mod export;
 mod keyed_mutex;
+mod last_known;
+mod monitored_cinder;
 mod outcome;
-mod reconcile;
+mod progress;
+mod queue;
+mod reconciler;
+mod request;
+mod resolution;
+mod resolver;
 mod single_flight;
-mod volume;
+mod state;
+mod steps;
+mod volume_status;
+mod work_queue;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tokio::sync::{RwLock, Semaphore};
-use tokio::time::{Instant, timeout};
-use tokio_util::task::TaskTracker;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::cinder::Cinder;
-use crate::model::{
-    Attachment, Connection, ConnectionSource, ConnectorProperties, Iqn, Node, Properties, VolumeConnector,
-    VolumeTarget,
-};
+use crate::model::{Attachment, AttachmentState, VolumeTarget};
 use crate::store::Attachments;
-use breaker::Breaker;
 use error::AttachError;
-use keyed_mutex::KeyedMutex;
-use single_flight::{InFlight, Phase};
-use volume::{AttachmentWorker, DesiredAttachment};
+use last_known::find_last_known;
+use monitored_cinder::CINDER_TIMEOUT;
+use outcome::Outcome;
+use progress::{Progress, VolumeResults};
+use reconciler::Reconciler;
+pub use request::VolumeRequest;
+pub use resolution::{Resolution, ResolvedVolume, VolumeCheck};
+use resolver::Resolver;
+use single_flight::{Delivery, Entry, SingleFlight};
+use state::State;
 
 /// How long a boot request waits for its resolution before the machine is asked to retry.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long Cinder may be silent before a machine boots from a last known connection.
-const CINDER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a boot session may wait in total.
-const MAX_WAIT: Duration = Duration::from_secs(30 * 60);
-/// How long a boot session lives without a request, and an undelivered result with it.
-const IDLE_TTL: Duration = Duration::from_secs(120);
+/// How long a machine waits for a transient error to pass.
+const MAX_TRANSIENT: Duration = Duration::from_secs(60);
 /// Volumes that are checked concurrently.
 const MAX_CONCURRENT_CHECKS: usize = 16;
-/// Boot sessions in flight. Further machines have to retry.
-const MAX_IN_FLIGHT: usize = 20_000;
-/// The shortest and the longest retry delay of a waiting machine, in seconds.
-const MIN_RETRY_SECONDS: u32 = 2;
-const MAX_RETRY_SECONDS: u32 = 6;
 
 /// The use of Cinder and of last known connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,204 +85,187 @@ pub struct Policy {
     pub resolutions: usize,
 }
 
-/// The volumes that a node should have, and its identity as an initiator.
-#[derive(Debug, Clone)]
-pub struct VolumeRequest<'a> {
-    /// The node.
-    pub node: &'a Node,
-    /// The node's initiator name.
-    pub initiator: &'a Iqn,
-    /// All volume connectors of the node.
-    pub connectors: &'a [VolumeConnector],
-    /// The volume targets of the node.
-    pub targets: &'a [VolumeTarget],
-    /// The journey (boot session) and the try.
-    pub journey: Option<(&'a str, u32)>,
-}
-
-/// The state of a volume request.
-#[derive(Debug)]
-pub enum Resolution {
-    /// All volumes, by id.
-    Ready(HashMap<String, ResolvedVolume>),
-    /// The machine has to retry.
-    Wait {
-        /// Why.
-        reason: String,
-        /// The delay before the retry, in seconds.
-        seconds: u32,
-    },
-    /// The machine cannot boot, with the reason.
-    Refused(String),
-}
-
-/// A volume with its connection.
-#[derive(Debug, Clone)]
-pub struct ResolvedVolume {
-    /// How the volume is reached.
-    pub connection: Connection,
-    /// Where the connection is from.
-    pub source: ConnectionSource,
-    /// How long the resolution took.
-    pub duration: Duration,
-    /// The id of the attachment record, if Cinder was called for this boot.
-    pub attachment: Option<Uuid>,
-}
-
 /// Attaches Cinder volumes to nodes. Cheap to clone; clones share their state.
 #[derive(Debug, Clone)]
-pub struct Attach(Arc<State>);
-
-#[derive(Debug)]
-struct State {
-    records: Attachments,
+pub struct Attach {
+    state: Arc<State>,
+    flights: Arc<SingleFlight>,
+    resolver: Arc<Resolver>,
+    check_permits: Arc<Semaphore>,
     /// Replaced on reload.
-    settings: parking_lot::RwLock<Settings>,
-    breaker: Arc<Breaker>,
-    locks: KeyedMutex,
-    create_lock: Arc<RwLock<()>>,
-    check_permits: Semaphore,
-    in_flight: Mutex<HashMap<Uuid, InFlight>>,
-    tasks: TaskTracker,
-}
-
-#[derive(Debug, Clone)]
-struct Settings {
-    cinder: Option<Cinder>,
-    policy: Policy,
-    queue: Arc<ResolutionQueue>,
-}
-
-/// Limits concurrent resolutions, first come, first served.
-#[derive(Debug)]
-struct ResolutionQueue {
-    permits: Arc<Semaphore>,
-    /// Counters of all resolutions that entered and left the queue.
-    enqueued: std::sync::atomic::AtomicU64,
-    dequeued: std::sync::atomic::AtomicU64,
-}
-
-impl ResolutionQueue {
-    fn new(permits: usize) -> Self {
-        let (enqueued, dequeued) = Default::default();
-        Self { permits: Arc::new(Semaphore::new(permits)), enqueued, dequeued }
-    }
+    last_known_max_age: Arc<parking_lot::RwLock<Option<Duration>>>,
 }
 
 impl Attach {
     /// Works on these records. Without a Cinder, no volume can be attached.
     pub fn new(records: Attachments, cinder: Option<Cinder>, policy: Policy) -> Self {
-        let queue = Arc::new(ResolutionQueue::new(policy.resolutions));
-        Self(Arc::new(State {
-            records,
-            settings: parking_lot::RwLock::new(Settings { cinder, policy, queue }),
-            breaker: Arc::default(),
-            locks: KeyedMutex::default(),
-            create_lock: Arc::default(),
-            check_permits: Semaphore::new(MAX_CONCURRENT_CHECKS),
-            in_flight: Mutex::default(),
-            tasks: TaskTracker::new(),
-        }))
+        let state = Arc::new(State::new(records, cinder));
+        let flights = Arc::new(SingleFlight::default());
+        let resolver = Resolver::new(Arc::clone(&state), Arc::clone(&flights), policy.resolutions);
+        Self {
+            state,
+            flights,
+            resolver: Arc::new(resolver),
+            check_permits: Arc::new(Semaphore::new(MAX_CONCURRENT_CHECKS)),
+            last_known_max_age: Arc::new(parking_lot::RwLock::new(policy.last_known_max_age)),
+        }
     }
 
     /// Replaces Cinder and policy, for a reload. Running resolutions keep the old ones.
     pub fn configure(&self, cinder: Option<Cinder>, policy: Policy) {
-        let mut settings = self.0.settings.write();
-        if settings.policy.resolutions != policy.resolutions {
-            settings.queue = Arc::new(ResolutionQueue::new(policy.resolutions));
-        }
-        settings.cinder = cinder;
-        settings.policy = policy;
-        // Failures of the old Cinder do not count for the new one.
-        self.0.breaker.reset();
-    }
-
-    fn settings(&self) -> Settings {
-        self.0.settings.read().clone()
-    }
-
-    fn worker(&self) -> Option<AttachmentWorker> {
-        let cinder = self.settings().cinder?;
-        let state = &self.0;
-        Some(AttachmentWorker {
-            cinder,
-            records: state.records.clone(),
-            breaker: Arc::clone(&state.breaker),
-            create_lock: Arc::clone(&state.create_lock),
-            last_response: Arc::new(Mutex::new(Instant::now())),
-        })
+        self.resolver.set_limit(policy.resolutions);
+        *self.last_known_max_age.write() = policy.last_known_max_age;
+        self.state.replace_cinder(cinder);
     }
 
     /// Whether a Cinder is configured.
     pub fn is_configured(&self) -> bool {
-        self.settings().cinder.is_some()
+        self.state.is_configured()
     }
 
     /// Why Cinder is unavailable, if the endpoint circuit is open.
     pub fn cinder_outage(&self) -> Option<String> {
-        self.0.breaker.check(&breaker::CircuitScope::Endpoint).err()
+        self.state.outage()
     }
 
     /// Drains running resolutions for at most `time_limit`. Queued resolutions do not start any more.
     pub async fn drain(&self, time_limit: Duration) {
-        self.settings().queue.permits.close();
-        self.0.tasks.close();
-        if timeout(time_limit, self.0.tasks.wait()).await.is_err() {
-            let tasks = self.0.tasks.len();
-            tracing::warn!(
-                tasks,
-                "shutdown interrupts attachments; the reconciler completes them after the restart"
-            );
-        }
+        self.resolver.drain(time_limit).await;
+    }
+
+    /// Runs the reconciler until `stop` is cancelled.
+    pub async fn reconcile(self, stop: CancellationToken) {
+        let reconciler = Reconciler::new(self.state, self.flights);
+        stop.run_until_cancelled(reconciler.run()).await;
+    }
+
+    /// The attachment records of a node.
+    pub async fn attachments(&self, node: Uuid) -> Vec<Attachment> {
+        self.state.records.list_by_node(node).await.unwrap_or_default()
     }
 
     /// Resolves a node's volumes. Calls Cinder once per boot session and try, however often the machine retries, and
     /// continues if the machine disconnects.
     pub async fn resolve(&self, request: VolumeRequest<'_>) -> Resolution {
-        let Some(worker) = self.worker() else {
+        let Some(cinder) = self.state.cinder() else {
             let reason = "storage interface cinder is set, but Cinder is not configured";
             return Resolution::Refused(reason.into());
         };
-        let desired = desired_attachments(&request);
-        let Some(mut resolution) = self.join_or_start(&worker, &request, desired) else {
-            let reason = "too many boot requests are in flight";
-            return Resolution::Wait { reason: reason.into(), seconds: MAX_RETRY_SECONDS };
+        let node = request.node.uuid;
+        let desired = request.desired_attachments();
+        let mut progress = match self.flights.enter(node, request.journey, desired, &self.resolver.queue()) {
+            Entry::Joined(progress) => progress,
+            Entry::Started(progress, resolution) => {
+                self.resolver.start(cinder, resolution);
+                progress
+            }
+            Entry::Full => return outcome::wait_for_capacity(),
         };
-        let done = resolution.wait_for(|phase| matches!(phase, Phase::Done(_)));
-        let results = match timeout(RESPONSE_TIMEOUT, done).await {
-            Ok(Ok(phase)) => match &*phase {
-                Phase::Done(results) => Some(Arc::clone(results)),
-                Phase::Queued(_) | Phase::Running => None,
+        match timeout(RESPONSE_TIMEOUT, progress.results()).await {
+            Ok(Some(results)) => self.respond(&request, &progress, &results).await,
+            Ok(None) | Err(_) => match self.flights.expire_wait(node) {
+                Some(reason) => Resolution::Refused(reason),
+                None => outcome::wait_for_resolution(&progress),
             },
-            Ok(Err(_)) | Err(_) => None,
-        };
-        match results {
-            Some(results) => self.respond_done(&request, &resolution, &results).await,
-            None => self.respond_pending(request.node.uuid, &resolution),
         }
     }
 
-    /// The attachment records of a node.
-    pub async fn attachments(&self, node: Uuid) -> Vec<Attachment> {
-        self.0.records.list_by_node(node).await.unwrap_or_default()
+    /// The response once the resolution is done.
+    async fn respond(
+        &self,
+        request: &VolumeRequest<'_>,
+        progress: &Progress,
+        results: &VolumeResults,
+    ) -> Resolution {
+        let node = request.node.uuid;
+        if self.has_lost_volume(node, results).await {
+            self.flights.forget(node);
+            return outcome::wait_for_new_targets();
+        }
+        match Outcome::of(results) {
+            Outcome::Refused(reason) => {
+                self.flights.forget(node);
+                Resolution::Refused(reason)
+            }
+            Outcome::Transient(reason) => {
+                self.flights.mark_delivered(node, progress, Delivery::Incomplete);
+                if self.flights.transient_duration(node) > MAX_TRANSIENT {
+                    self.flights.forget(node);
+                    let limit = MAX_TRANSIENT.as_secs();
+                    let reason = format!("{reason}; the condition persisted for more than {limit} s");
+                    return Resolution::Refused(reason);
+                }
+                outcome::wait_for_condition(reason)
+            }
+            Outcome::Usable { resolved, outages } => {
+                let mut volumes: HashMap<_, _> = resolved
+                    .into_iter()
+                    .map(|(volume, resolved)| (volume.to_owned(), resolved.clone()))
+                    .collect();
+                let mut missing = None;
+                for (volume, outage) in outages {
+                    match self.find_last_known(request, volume, Some(outage)).await {
+                        Ok(last_known) => drop(volumes.insert(volume.to_owned(), last_known)),
+                        Err(reason) => missing = Some((outage, reason)),
+                    }
+                }
+                let Some((outage, reason)) = missing else {
+                    self.flights.mark_delivered(node, progress, Delivery::Complete);
+                    return Resolution::Ready(volumes);
+                };
+                self.flights.mark_delivered(node, progress, Delivery::Incomplete);
+                match self.flights.expire_wait(node) {
+                    Some(reason) => Resolution::Refused(reason),
+                    None => outcome::wait_for_cinder(outage, &reason),
+                }
+            }
+        }
+    }
+
+    /// Whether a volume was taken from the node after its resolution.
+    async fn has_lost_volume(&self, node: Uuid, results: &VolumeResults) -> bool {
+        for (volume, result) in results {
+            let Ok(resolved) = result else { continue };
+            let is_still_attached = match self.state.records.get(node, volume).await {
+                Ok(Some(record)) => {
+                    record.state == AttachmentState::Attached && resolved.attachment == Some(record.id)
+                }
+                Ok(None) | Err(_) => false,
+            };
+            if !is_still_attached {
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn find_last_known(
+        &self,
+        request: &VolumeRequest<'_>,
+        volume: &str,
+        outage: Option<&str>,
+    ) -> Result<ResolvedVolume, String> {
+        let max_age = *self.last_known_max_age.read();
+        find_last_known(&self.state.records, max_age, request, volume, outage).await
     }
 
     /// Checks with Cinder whether a node's volumes can be attached, without changing anything.
     pub async fn check(&self, node: Uuid, targets: &[VolumeTarget]) -> VolumeCheck {
-        let Some(worker) = self.worker() else {
+        let Some(cinder) = self.state.cinder() else {
             return VolumeCheck::Faults(vec!["Cinder is not configured".into()]);
         };
         if let Some(reason) = self.cinder_outage() {
             return VolumeCheck::Unavailable(reason);
         }
+        let attacher = self.state.attacher(cinder);
         let records = self.attachments(node).await;
         let mut faults = Vec::new();
         for target in targets {
             let record = records.iter().find(|record| record.volume == target.volume_id);
             let own_attachment = record.and_then(|record| record.cinder_id.as_deref());
             let check = async {
-                let _permit = self.0.check_permits.acquire().await;
-                worker.check(&target.volume_id, own_attachment).await
+                let _permit = self.check_permits.acquire().await;
+                attacher.check(&target.volume_id, own_attachment).await
             };
             match timeout(CINDER_TIMEOUT, check).await {
                 Ok(Ok(())) => {}
@@ -289,58 +279,24 @@ impl Attach {
         }
         VolumeCheck::Faults(faults)
     }
-}
 
-/// The result of a check of a node's volumes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum VolumeCheck {
-    /// The faults that prevent attachments; empty if there are none.
-    Faults(Vec<String>),
-    /// Cinder is unavailable, with the reason.
-    Unavailable(String),
-}
-
-impl VolumeCheck {
-    /// The faults, for operators. An outage counts as a fault.
-    pub fn into_faults(self) -> Vec<String> {
-        match self {
-            Self::Faults(faults) => faults,
-            Self::Unavailable(reason) => vec![format!("Cinder is unavailable: {reason}")],
+    /// Predicts [`resolve`](Self::resolve) without changing anything: the last known connections, if Cinder would
+    /// permit the attachments.
+    pub async fn preview(&self, request: VolumeRequest<'_>) -> Resolution {
+        let outage = match self.check(request.node.uuid, request.targets).await {
+            VolumeCheck::Faults(faults) if faults.is_empty() => None,
+            VolumeCheck::Faults(faults) => return Resolution::Refused(faults.join("; ")),
+            VolumeCheck::Unavailable(reason) => Some(reason),
+        };
+        let mut volumes = HashMap::new();
+        for target in request.targets {
+            let volume = &target.volume_id;
+            match (self.find_last_known(&request, volume, outage.as_deref()).await, &outage) {
+                (Ok(last_known), _) => drop(volumes.insert(volume.clone(), last_known)),
+                (Err(reason), Some(outage)) => return outcome::predict_outage(outage, &reason),
+                (Err(_), None) => return outcome::predict_attachment(volume),
+            }
         }
+        Resolution::Ready(volumes)
     }
-}
-
-/// The attachments for a request. A volume with two targets counts once.
-fn desired_attachments(request: &VolumeRequest<'_>) -> Vec<DesiredAttachment> {
-    let node = request.node;
-    let ip = request.connectors.iter().find(|connector| connector.kind == "ip");
-    // Ironic's heuristic: a node with an `iqn` and an `ip` connector has several paths. The capability overrides it.
-    let multipath = match node.capabilities().get("multipath") {
-        Some(_) => node.capabilities().is_true("multipath"),
-        None => ip.is_some(),
-    };
-    let connector = ConnectorProperties {
-        initiator: request.initiator.as_str().to_owned(),
-        host: node.uuid.to_string(),
-        ip: ip.map(|connector| connector.connector_id.clone()),
-        multipath,
-    };
-    let mut attachments: Vec<DesiredAttachment> = Vec::new();
-    for target in request.targets {
-        if attachments.iter().all(|attachment| attachment.volume != target.volume_id) {
-            attachments.push(DesiredAttachment {
-                node: node.uuid,
-                volume: target.volume_id.clone(),
-                target: target.uuid,
-                read_only: is_read_only(&target.properties),
-                connector: connector.clone(),
-            });
-        }
-    }
-    attachments
-}
-
-/// Whether `properties.access_mode` of a volume target is `ro`; Cinder knows `ro` and `rw`.
-fn is_read_only(properties: &Properties) -> bool {
-    properties.text("access_mode") == Some("ro")
 }

@@ -1,219 +1,191 @@
-//! Single flight: one resolution per boot session, shared by all retries of its boot request.
+//! [`SingleFlight`]: one resolution per boot session, shared by all retries of its boot request.
 //!
 //! A waiting machine repeats its boot request with the same journey and try. Cinder is called once for these repeats.
 //! A request without a journey (made by hand) starts a new boot session each time. Exceptions: a resolution is
-//! running, or its result was never delivered.
+//! running, or no result of the session had all volumes yet.
+//!
+//! The table has one *flight* per node: the latest boot session and its resolution. A request for the same volumes
+//! finds the flight in one of these states:
+//!
+//! | state | request of the same session | request of a new session |
+//! |---|---|---|
+//! | running | joins | joins; earlier results and the session's clocks are void |
+//! | undelivered | joins, and gets the result | starts a resolution |
+//! | delivered | starts a resolution of the volumes without a result | starts a resolution |
+//!
+//! A request for other volumes replaces the flight, and starts a resolution. Three events end a flight: a refusal, a
+//! lost volume ([`SingleFlight::forget`]), and [`IDLE_TTL`] without a request.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::breaker::CircuitScope;
-use super::error::AttachError;
-use super::volume::{AttachmentWorker, DesiredAttachment, ExportedVolume};
-use super::{
-    Attach, CINDER_TIMEOUT, ConnectionSource, IDLE_TTL, MAX_IN_FLIGHT, MAX_WAIT, ResolutionQueue,
-    ResolvedVolume, State, VolumeRequest,
-};
-use crate::model::Connection;
+use super::progress::{Phase, Progress, VolumeResults};
+use super::queue::ResolutionQueue;
+use super::request::DesiredAttachment;
+use super::resolution::ResolvedVolume;
 
-/// Volumes of one node that are resolved concurrently.
-const MAX_CONCURRENT_VOLUMES: usize = 8;
+/// How long a boot session may wait in total.
+const MAX_WAIT: Duration = Duration::from_secs(30 * 60);
+/// How long a boot session lives without a request, and an undelivered result with it.
+const IDLE_TTL: Duration = Duration::from_secs(120);
+/// Boot sessions in flight. Further machines have to retry.
+const MAX_IN_FLIGHT: usize = 20_000;
 
-/// The result for each volume of a node.
-pub(super) type VolumeResults = Vec<(String, Result<ResolvedVolume, AttachError>)>;
+/// A journey and a try.
+type Journey = (String, u32);
 
-/// The progress of a resolution.
-#[derive(Debug, Clone)]
-pub(super) enum Phase {
-    Queued(QueueTicket),
-    Running,
-    Done(Arc<VolumeResults>),
-}
-
-/// A position in the queue.
-#[derive(Debug, Clone)]
-pub(super) struct QueueTicket {
-    number: u64,
-    queue: Arc<ResolutionQueue>,
-}
-
-impl QueueTicket {
-    /// The current position, starting at 1.
-    pub(super) fn position(&self) -> u64 {
-        self.number.saturating_sub(self.queue.dequeued.load(Relaxed)).max(1)
-    }
-}
-
-/// Follows the progress of a resolution.
-pub(super) type PhaseReceiver = watch::Receiver<Phase>;
-
-fn is_done(resolution: &PhaseReceiver) -> bool {
-    // A resolution whose task is gone makes no progress either.
-    matches!(*resolution.borrow(), Phase::Done(_)) || resolution.has_changed().is_err()
-}
+/// The boot sessions in flight, by node.
+#[derive(Debug, Default)]
+pub(super) struct SingleFlight(Mutex<HashMap<Uuid, Flight>>);
 
 /// The latest boot session of a node and its resolution.
 #[derive(Debug)]
-pub(super) struct InFlight {
-    /// The journey and the try, if the request had them.
-    journey: Option<(String, u32)>,
+struct Flight {
+    session: BootSession,
     /// The requested volumes.
     desired: Vec<DesiredAttachment>,
-    /// When the first request of the session arrived.
+    progress: Progress,
+    /// The delivery of the resolution's result to the machine, if any.
+    delivery: Option<Delivery>,
+}
+
+#[derive(Debug)]
+struct BootSession {
+    /// The journey and the try, if the request had them.
+    journey: Option<Journey>,
+    /// When the first request arrived.
     started_at: Instant,
     /// When the latest request arrived.
     last_request: Instant,
     /// Since when the machine waits because of a transient error.
     transient_since: Option<Instant>,
-    resolution: PhaseReceiver,
-    /// Whether the machine got the result.
-    is_delivered: bool,
-    /// Whether the result had all volumes.
-    is_complete: bool,
     /// Cinder's results for this session, including late results of an earlier request.
     results: HashMap<String, ResolvedVolume>,
 }
 
-impl Attach {
-    /// Joins the resolution of an earlier request of the session, or starts one. `None`: too many are in flight.
-    pub(super) fn join_or_start(
+/// What the machine got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// All volumes.
+    Complete,
+    /// The request to retry.
+    Incomplete,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FlightState {
+    /// The resolution is queued or running.
+    Running,
+    /// The resolution has ended; no request has got its result.
+    Undelivered,
+    /// A request got the result.
+    Delivered(Delivery),
+}
+
+/// How a boot request is served.
+#[derive(Debug)]
+pub(super) enum Entry {
+    /// By a resolution that another request started, or by known results.
+    Joined(Progress),
+    /// By a new resolution, which the caller has to run.
+    Started(Progress, NewResolution),
+    /// Not at all: too many boot sessions are in flight.
+    Full,
+}
+
+/// A resolution that has entered the queue.
+#[derive(Debug)]
+pub(super) struct NewResolution {
+    /// Results of the session for the other volumes.
+    pub(super) known: VolumeResults,
+    /// The volumes without a result.
+    pub(super) missing: Vec<DesiredAttachment>,
+    pub(super) queue: Arc<ResolutionQueue>,
+    pub(super) sender: watch::Sender<Phase>,
+}
+
+impl SingleFlight {
+    /// Joins the resolution of an earlier request of the session, or starts one.
+    pub(super) fn enter(
         &self,
-        worker: &AttachmentWorker,
-        request: &VolumeRequest<'_>,
+        node: Uuid,
+        journey: Option<(&str, u32)>,
         desired: Vec<DesiredAttachment>,
-    ) -> Option<PhaseReceiver> {
+        queue: &Arc<ResolutionQueue>,
+    ) -> Entry {
         let now = Instant::now();
-        let journey = request.journey.map(|(journey, attempt)| (journey.to_owned(), attempt));
-        let mut all = self.0.lock_in_flight();
-        if all.len() >= MAX_IN_FLIGHT && !all.contains_key(&request.node.uuid) {
-            return None;
+        let mut session =
+            BootSession::new(journey.map(|(journey, attempt)| (journey.to_owned(), attempt)), now);
+        let mut flights = self.0.lock();
+        if flights.len() >= MAX_IN_FLIGHT && !flights.contains_key(&node) {
+            return Entry::Full;
         }
-        let (mut started_at, mut transient_since, mut results) = (now, None, HashMap::new());
-        if let Some(flight) = all.get_mut(&request.node.uuid).filter(|flight| flight.desired == desired) {
-            let is_same_session = now.duration_since(flight.last_request) < IDLE_TTL
-                && flight.journey == journey
-                && (journey.is_some() || !flight.is_complete);
-            let is_running = !is_done(&flight.resolution);
-            if is_running && !is_same_session {
-                // A new session shares the running resolution, but no earlier result.
-                (flight.journey, flight.started_at, flight.transient_since) = (journey.clone(), now, None);
-                flight.results.clear();
-            }
-            if is_running || (is_same_session && !flight.is_delivered) {
-                flight.last_request = now;
-                return Some(flight.resolution.clone());
-            }
-            if is_same_session {
-                (started_at, transient_since) = (flight.started_at, flight.transient_since);
-                results = std::mem::take(&mut flight.results);
-            }
-        }
-        let resolution = self.start_resolution(worker.clone(), &desired, &results);
-        let flight = InFlight {
-            journey,
-            desired,
-            started_at,
-            last_request: now,
-            transient_since,
-            resolution: resolution.clone(),
-            is_delivered: false,
-            is_complete: false,
-            results,
-        };
-        all.insert(request.node.uuid, flight);
-        Some(resolution)
-    }
-
-    /// Resolves the volumes in a separate task, which continues if the machine disconnects.
-    fn start_resolution(
-        &self,
-        worker: AttachmentWorker,
-        desired: &[DesiredAttachment],
-        known_results: &HashMap<String, ResolvedVolume>,
-    ) -> PhaseReceiver {
-        let mut results: VolumeResults = Vec::new();
-        let mut unresolved = Vec::new();
-        for volume in desired {
-            match known_results.get(&volume.volume) {
-                Some(resolved) => results.push((volume.volume.clone(), Ok(resolved.clone()))),
-                None => unresolved.push(volume.clone()),
-            }
-        }
-        if unresolved.is_empty() {
-            return watch::channel(Phase::Done(Arc::new(results))).1;
-        }
-        let queue = self.settings().queue;
-        let ticket =
-            QueueTicket { number: queue.enqueued.fetch_add(1, Relaxed) + 1, queue: Arc::clone(&queue) };
-        let (sender, phase) = watch::channel(Phase::Queued(ticket));
-        let current = phase.clone();
-        let state = Arc::clone(&self.0);
-        self.0.tasks.spawn(async move {
-            let permit = tokio::select! {
-                biased;
-                reason = state.breaker.wait_until_open() => Err(reason),
-                permit = queue.permits.acquire() => permit.map_err(|_| "volboot is shutting down".to_owned()),
-            };
-            queue.dequeued.fetch_add(1, Relaxed);
-            let new_results: VolumeResults = match permit {
-                Err(reason) => unresolved
-                    .into_iter()
-                    .map(|desired| (desired.volume, Err(AttachError::Unavailable(reason.clone()))))
-                    .collect(),
-                Ok(_permit) => {
-                    sender.send_replace(Phase::Running);
-                    let resolutions = unresolved
-                        .into_iter()
-                        .map(|desired| resolve_volume(&state, &worker, desired, &current));
-                    stream::iter(resolutions).buffer_unordered(MAX_CONCURRENT_VOLUMES).collect().await
+        if let Some(flight) = flights.get_mut(&node).filter(|flight| flight.desired == desired) {
+            match (flight.state(), flight.is_continued_by(&session)) {
+                (FlightState::Running | FlightState::Undelivered, true) => return flight.join(now),
+                (FlightState::Running, false) => {
+                    flight.session = session;
+                    return flight.join(now);
                 }
-            };
-            results.extend(new_results);
-            sender.send_replace(Phase::Done(Arc::new(results)));
-        });
-        phase
+                (FlightState::Delivered(_), true) => {
+                    std::mem::swap(&mut session, &mut flight.session);
+                    session.last_request = now;
+                }
+                (FlightState::Undelivered | FlightState::Delivered(_), false) => {}
+            }
+        }
+        let (known, missing) = session.split_known(&desired);
+        let (progress, new) = if missing.is_empty() {
+            (Progress::start(Phase::Done(Arc::new(known))).1, None)
+        } else {
+            let (sender, progress) = Progress::start(Phase::Queued(queue.enter()));
+            (progress, Some(NewResolution { known, missing, queue: Arc::clone(queue), sender }))
+        };
+        flights.insert(node, Flight { session, desired, progress: progress.clone(), delivery: None });
+        match new {
+            Some(new) => Entry::Started(progress, new),
+            None => Entry::Joined(progress),
+        }
     }
 
-    /// Records that the machine got the result, with all volumes or not.
-    pub(super) fn mark_delivered(&self, node: Uuid, resolution: &PhaseReceiver, is_complete: bool) {
-        if let Some(flight) = self.0.lock_in_flight().get_mut(&node)
-            && flight.resolution.same_channel(resolution)
+    /// Records that the machine got the result.
+    pub(super) fn mark_delivered(&self, node: Uuid, progress: &Progress, delivery: Delivery) {
+        if let Some(flight) = self.0.lock().get_mut(&node)
+            && flight.progress.is_same(progress)
         {
-            flight.is_delivered = true;
-            flight.is_complete = is_complete;
-            if is_complete {
-                flight.transient_since = None;
+            flight.delivery = Some(delivery);
+            if delivery == Delivery::Complete {
+                flight.session.transient_since = None;
             }
         }
     }
 
-    /// Ends the session after a refusal or a lost volume; the next request starts a new session.
+    /// Ends the session after a refusal or a lost volume; the next request starts a new session. A running resolution
+    /// stays, for others to join.
     pub(super) fn forget(&self, node: Uuid) {
-        let mut all = self.0.lock_in_flight();
-        if all.get(&node).is_some_and(|flight| is_done(&flight.resolution)) {
-            all.remove(&node);
+        let mut flights = self.0.lock();
+        if flights.get(&node).is_some_and(|flight| flight.state() != FlightState::Running) {
+            flights.remove(&node);
         }
     }
 
     /// How long the machine has waited because of transient errors. The first call starts the clock.
     pub(super) fn transient_duration(&self, node: Uuid) -> Duration {
         let now = Instant::now();
-        let mut all = self.0.lock_in_flight();
-        let since = all.get_mut(&node).map(|flight| *flight.transient_since.get_or_insert(now));
+        let mut flights = self.0.lock();
+        let since = flights.get_mut(&node).map(|flight| *flight.session.transient_since.get_or_insert(now));
         since.map_or(Duration::ZERO, |since| now.duration_since(since))
     }
 
     /// Ends a session that has waited longer than [`MAX_WAIT`]; returns the reason then.
     pub(super) fn expire_wait(&self, node: Uuid) -> Option<String> {
-        let waited = self.0.lock_in_flight().get(&node).map(|flight| flight.started_at.elapsed())?;
+        let waited = self.0.lock().get(&node).map(|flight| flight.session.started_at.elapsed())?;
         (waited > MAX_WAIT).then(|| {
             self.forget(node);
             format!("Cinder returned no usable result within {} minutes", waited.as_secs() / 60)
@@ -223,89 +195,79 @@ impl Attach {
     /// Evicts sessions without a recent request.
     pub(super) fn evict_idle(&self) {
         let now = Instant::now();
-        let mut all = self.0.lock_in_flight();
-        all.retain(|_, flight| {
-            now.duration_since(flight.last_request) < IDLE_TTL || !is_done(&flight.resolution)
-        });
+        let mut flights = self.0.lock();
+        flights.retain(|_, flight| flight.session.is_recent(now) || flight.state() == FlightState::Running);
         // Memory of a boot storm is released afterwards.
-        let remaining = all.len();
-        all.shrink_to(2 * remaining);
-    }
-}
-
-impl State {
-    fn lock_in_flight(&self) -> MutexGuard<'_, HashMap<Uuid, InFlight>> {
-        self.in_flight.lock()
+        let remaining = flights.len();
+        flights.shrink_to(2 * remaining);
     }
 
     /// Cinder's result for the current session.
-    fn find_result(&self, desired: &DesiredAttachment) -> Option<ResolvedVolume> {
-        self.lock_in_flight().get(&desired.node)?.results.get(&desired.volume).cloned()
+    pub(super) fn find_result(&self, desired: &DesiredAttachment) -> Option<ResolvedVolume> {
+        self.0.lock().get(&desired.node)?.session.results.get(&desired.volume).cloned()
     }
 
     /// Whether the node's machine still waits for a resolution.
-    fn is_current(&self, desired: &DesiredAttachment, resolution: &PhaseReceiver) -> bool {
-        self.lock_in_flight()
-            .get(&desired.node)
-            .is_some_and(|flight| flight.resolution.same_channel(resolution))
+    pub(super) fn is_current(&self, node: Uuid, progress: &Progress) -> bool {
+        self.0.lock().get(&node).is_some_and(|flight| flight.progress.is_same(progress))
     }
 
     /// Stores a result of Cinder, if its request was sent during the current session.
-    fn store_result(&self, desired: &DesiredAttachment, sent_at: Instant, resolved: &ResolvedVolume) {
-        if let Some(flight) = self.lock_in_flight().get_mut(&desired.node)
-            && flight.started_at <= sent_at
+    pub(super) fn store_result(
+        &self,
+        desired: &DesiredAttachment,
+        sent_at: Instant,
+        resolved: &ResolvedVolume,
+    ) {
+        if let Some(flight) = self.0.lock().get_mut(&desired.node)
+            && flight.session.started_at <= sent_at
             && flight.desired.contains(desired)
         {
-            flight.results.insert(desired.volume.clone(), resolved.clone());
+            flight.session.results.insert(desired.volume.clone(), resolved.clone());
         }
     }
 }
 
-/// Resolves one volume. After a time-out the work continues, and its result serves the next request; this resolution
-/// reports Cinder as unavailable.
-async fn resolve_volume(
-    state: &Arc<State>,
-    worker: &AttachmentWorker,
-    desired: DesiredAttachment,
-    current: &PhaseReceiver,
-) -> (String, Result<ResolvedVolume, AttachError>) {
-    let volume = desired.volume.clone();
-    let started_at = Instant::now();
-    let worker = AttachmentWorker { last_response: Arc::new(Mutex::new(started_at)), ..worker.clone() };
-    let mut task = state.tasks.spawn({
-        let (state, worker, desired, current) = (Arc::clone(state), worker.clone(), desired, current.clone());
-        async move {
-            let _guard = state.locks.lock(desired.node, &desired.volume).await;
-            // An earlier request of this session may have got its result late, or no machine waits any more.
-            if let Some(resolved) = state.find_result(&desired) {
-                return Ok(resolved);
-            }
-            if !state.is_current(&desired, &current) {
-                return Err(AttachError::Unavailable("a newer boot request replaced this one".into()));
-            }
-            state.breaker.check(&CircuitScope::Endpoint).map_err(AttachError::Unavailable)?;
-            let ExportedVolume { record, connection } = worker.resolve(&desired).await?;
-            let connection = Connection::try_from(&connection)
-                .map_err(|error| AttachError::Refused(format!("volume {}: {error}", desired.volume)))?;
-            let resolved = ResolvedVolume {
-                connection,
-                source: ConnectionSource::Cinder,
-                duration: started_at.elapsed(),
-                attachment: Some(record),
-            };
-            state.store_result(&desired, started_at, &resolved);
-            Ok(resolved)
+impl Flight {
+    fn state(&self) -> FlightState {
+        match self.delivery {
+            _ if !self.progress.is_done() => FlightState::Running,
+            None => FlightState::Undelivered,
+            Some(delivery) => FlightState::Delivered(delivery),
         }
-    });
-    let result = tokio::select! {
-        result = &mut task => match result {
-            Ok(result) => result,
-            Err(panic) => Err(AttachError::Transient(format!("volboot failed internally: {panic}"))),
-        },
-        () = worker.wait_for_timeout() => {
-            let reason = format!("no answer within {} s", CINDER_TIMEOUT.as_secs());
-            Err(AttachError::Unavailable(reason))
+    }
+
+    /// Whether a new request belongs to the flight's session.
+    fn is_continued_by(&self, request: &BootSession) -> bool {
+        self.session.is_recent(request.last_request)
+            && self.session.journey == request.journey
+            && (request.journey.is_some() || self.delivery != Some(Delivery::Complete))
+    }
+
+    fn join(&mut self, now: Instant) -> Entry {
+        self.session.last_request = now;
+        Entry::Joined(self.progress.clone())
+    }
+}
+
+impl BootSession {
+    fn new(journey: Option<Journey>, now: Instant) -> Self {
+        Self { journey, started_at: now, last_request: now, transient_since: None, results: HashMap::new() }
+    }
+
+    fn is_recent(&self, now: Instant) -> bool {
+        now.duration_since(self.last_request) < IDLE_TTL
+    }
+
+    /// The known results for these volumes, and the volumes without a result.
+    fn split_known(&self, desired: &[DesiredAttachment]) -> (VolumeResults, Vec<DesiredAttachment>) {
+        let (mut known, mut missing) = (Vec::new(), Vec::new());
+        for volume in desired {
+            match self.results.get(&volume.volume) {
+                Some(resolved) => known.push((volume.volume.clone(), Ok(resolved.clone()))),
+                None => missing.push(volume.clone()),
+            }
         }
-    };
-    (volume, result)
+        (known, missing)
+    }
 }

@@ -1,26 +1,50 @@
-//! Creates an attachment in Cinder, and recovers from an interrupted create by adopting its orphan.
+//! [`Creation`]: creates an attachment in Cinder, and recovers from an interrupted create by adopting its orphan.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::RwLock;
 
 use super::error::{AttachError, classify};
-use super::volume::{AttachmentWorker, DesiredAttachment, ensure_not_detaching};
+use super::monitored_cinder::MonitoredCinder;
+use super::request::DesiredAttachment;
+use super::steps;
+use super::volume_status::explain_refusal;
 use crate::cinder::CinderError;
-use crate::model::{Attachment, AttachmentState};
+use crate::model::Attachment;
+use crate::store::Attachments;
 
 /// How long a create request without a response may still take effect.
 const CREATE_GRACE: Duration = Duration::from_secs(120);
 
-impl AttachmentWorker {
+/// The creation of attachments: an intent, a reservation, and the id recorded for it.
+pub(super) struct Creation<'a> {
+    pub(super) cinder: &'a MonitoredCinder,
+    pub(super) records: &'a Attachments,
+    /// Held shared while creating an attachment, exclusively while searching for an orphan, so that recovery never
+    /// adopts another node's in-flight attachment.
+    pub(super) lock: &'a RwLock<()>,
+}
+
+/// The trace of an interrupted create in Cinder.
+pub(super) enum InterruptedCreate {
+    /// Its attachment, by id.
+    Orphan(String),
+    /// None, but the request may still take effect.
+    Pending,
+    /// None.
+    Absent,
+}
+
+impl Creation<'_> {
     /// Records the intent and the volume's present attachments, then creates an attachment. `None`: another task
     /// changed the records meanwhile.
     pub(super) async fn create(
         &self,
         desired: &DesiredAttachment,
     ) -> Result<Option<Attachment>, AttachError> {
-        let _shared = self.create_lock.read().await;
-        let foreign = self.report(self.cinder.list_attachments(&desired.volume).await);
+        let _shared = self.lock.read().await;
+        let foreign = self.cinder.list_attachments(&desired.volume).await;
         let foreign = foreign.map_err(|error| classify(&desired.volume, error))?;
         let foreign_ids = foreign.into_iter().map(|attachment| attachment.id).collect();
         let now = Timestamp::now();
@@ -28,26 +52,15 @@ impl AttachmentWorker {
         if !self.records.intend(&record).await? {
             return Ok(None);
         }
-        match self.report(self.cinder.reserve(&desired.volume, desired.read_only).await) {
-            Ok(id) => self.record_cinder_id(&record, id).await.map(Some),
+        match self.cinder.reserve(&desired.volume, desired.read_only).await {
+            Ok(id) => steps::record_cinder_id(self.records, &record, id).await.map(Some),
             Err(CinderError::Unavailable(reason)) => Err(AttachError::Unavailable(reason)),
             // Cinder created none: a reserved attachment that appears later is foreign.
-            Err(refusal) => {
+            Err(refusal @ (CinderError::NotFound(_) | CinderError::Refused { .. })) => {
                 self.records.delete(&record).await?;
-                Err(self.explain(&desired.volume, refusal).await)
+                Err(explain_refusal(self.cinder, self.records, &desired.volume, refusal).await)
             }
         }
-    }
-
-    /// Records the id of an attachment.
-    async fn record_cinder_id(&self, record: &Attachment, id: String) -> Result<Attachment, AttachError> {
-        let change = self.records.change(record, |record| {
-            record.cinder_id = Some(id.clone());
-            if record.state == AttachmentState::Intended {
-                record.state = AttachmentState::Reserved;
-            }
-        });
-        ensure_not_detaching(change.await?)
     }
 
     /// Recovers from an interrupted create: adopts the orphan if there is one, otherwise creates again.
@@ -56,31 +69,29 @@ impl AttachmentWorker {
         record: &Attachment,
         desired: &DesiredAttachment,
     ) -> Result<Attachment, AttachError> {
-        let _exclusive = self.create_lock.write().await;
+        let _exclusive = self.lock.write().await;
         if let Some(id) = self.find_orphan(record).await? {
-            return self.record_cinder_id(record, id).await;
+            return steps::record_cinder_id(self.records, record, id).await;
         }
         // The first create may still take effect. Cinder admits only one of the two unless the volume is
         // multi-attachable; then the second has to wait.
-        let volume = self.report(self.cinder.volume(&desired.volume).await);
+        let volume = self.cinder.volume(&desired.volume).await;
         if is_create_pending(record) && volume.is_ok_and(|volume| volume.multiattach) {
             let volume = &desired.volume;
             return Err(AttachError::Transient(format!(
                 "an earlier create request for volume {volume} may still take effect"
             )));
         }
-        let now = Timestamp::now();
-        let change = self.records.change(record, |record| record.begun_at = now);
-        let record = ensure_not_detaching(change.await?)?;
-        match self.report(self.cinder.reserve(&desired.volume, desired.read_only).await) {
-            Ok(id) => self.record_cinder_id(&record, id).await,
+        let record = steps::restart_create(self.records, record).await?;
+        match self.cinder.reserve(&desired.volume, desired.read_only).await {
+            Ok(id) => steps::record_cinder_id(self.records, &record, id).await,
             Err(CinderError::Unavailable(reason)) => Err(AttachError::Unavailable(reason)),
-            Err(refusal) => {
+            Err(refusal @ (CinderError::NotFound(_) | CinderError::Refused { .. })) => {
                 if let Some(id) = self.find_orphan(&record).await? {
-                    return self.record_cinder_id(&record, id).await;
+                    return steps::record_cinder_id(self.records, &record, id).await;
                 }
                 self.records.delete(&record).await?;
-                Err(self.explain(&desired.volume, refusal).await)
+                Err(explain_refusal(self.cinder, self.records, &desired.volume, refusal).await)
             }
         }
     }
@@ -88,24 +99,41 @@ impl AttachmentWorker {
     /// Like [`recover`](Self::recover) without a boot request, so nothing is created. Returns whether the work is
     /// done.
     pub(super) async fn adopt_orphan(&self, record: &Attachment) -> Result<bool, AttachError> {
-        let _exclusive = self.create_lock.write().await;
-        if let Some(id) = self.find_orphan(record).await? {
-            tracing::info!(node = %record.node, volume = %record.volume, attachment = %id, "orphan adopted");
-            return self.record_cinder_id(record, id).await.map(|_| true);
+        let _exclusive = self.lock.write().await;
+        match self.search(record).await? {
+            InterruptedCreate::Orphan(id) => {
+                tracing::info!(node = %record.node, volume = %record.volume, attachment = %id, "orphan adopted");
+                steps::record_cinder_id(self.records, record, id).await.map(|_| true)
+            }
+            InterruptedCreate::Pending => Ok(false),
+            InterruptedCreate::Absent => {
+                self.records.delete(record).await?;
+                Ok(true)
+            }
         }
-        if is_create_pending(record) {
-            return Ok(false);
-        }
-        self.records.delete(record).await?;
-        Ok(true)
     }
 
-    /// Finds the orphan of an interrupted create. The caller holds the create lock exclusively.
+    /// Searches for the orphan of a create whose attachment is no longer wanted.
+    pub(super) async fn find_unwanted(&self, record: &Attachment) -> Result<InterruptedCreate, AttachError> {
+        let _exclusive = self.lock.write().await;
+        self.search(record).await
+    }
+
+    /// The caller holds the lock exclusively.
+    async fn search(&self, record: &Attachment) -> Result<InterruptedCreate, AttachError> {
+        Ok(match self.find_orphan(record).await? {
+            Some(id) => InterruptedCreate::Orphan(id),
+            None if is_create_pending(record) => InterruptedCreate::Pending,
+            None => InterruptedCreate::Absent,
+        })
+    }
+
+    /// Finds the orphan of an interrupted create. The caller holds the lock exclusively.
     ///
     /// An orphan is reserved, without instance and connection, absent before the create, and no other node's. It
     /// counts only if it is the single candidate.
-    pub(super) async fn find_orphan(&self, record: &Attachment) -> Result<Option<String>, AttachError> {
-        let attachments = match self.report(self.cinder.list_attachments(&record.volume).await) {
+    async fn find_orphan(&self, record: &Attachment) -> Result<Option<String>, AttachError> {
+        let attachments = match self.cinder.list_attachments(&record.volume).await {
             Err(CinderError::NotFound(_)) => return Ok(None),
             attachments => attachments.map_err(|error| classify(&record.volume, error))?,
         };
@@ -130,6 +158,6 @@ impl AttachmentWorker {
 }
 
 /// Whether a create request without a response may still take effect.
-pub(super) fn is_create_pending(record: &Attachment) -> bool {
+fn is_create_pending(record: &Attachment) -> bool {
     Timestamp::now().duration_since(record.begun_at).unsigned_abs() < CREATE_GRACE
 }

@@ -1,0 +1,235 @@
+//! [`Attacher`]: the Cinder calls for one volume of one node, and the records written between them.
+//!
+//! ```text
+//!   list ─► intent recorded ─► reserve ─► id recorded ─► pending export recorded ─► export ─► complete ─► recorded
+//! ```
+//!
+//! A crash can follow any step. Each record therefore states what may have happened in Cinder, so that a later boot
+//! or the reconciler can continue. Later boots start at «pending export recorded». The first half is in `creation`, the
+//! second in `export`, and the writes are in `steps`.
+
+use std::sync::Arc;
+
+use tokio::sync::RwLock;
+use uuid::Uuid;
+
+use super::backend_calls::send_delete;
+use super::breaker::CircuitScope;
+use super::creation::{Creation, InterruptedCreate};
+use super::error::{AttachError, changed_during_request, classify};
+use super::export::export;
+use super::keyed_mutex::KeyedGuard;
+use super::monitored_cinder::{MonitoredCinder, ResponseClock};
+use super::request::DesiredAttachment;
+use super::steps;
+use super::volume_status::check_volume;
+use crate::cinder::CinderError;
+use crate::model::{Attachment, AttachmentState, Properties};
+use crate::store::Attachments;
+
+/// How often an attacher starts again after the record or the attachment disappeared.
+const MAX_ATTEMPTS: usize = 4;
+
+/// An attached and exported volume: the id of its record, and its connection.
+#[derive(Debug, Clone)]
+pub(super) struct ExportedVolume {
+    pub(super) record: Uuid,
+    pub(super) connection: Properties,
+}
+
+/// Attaches or detaches one volume. Every method that changes an attachment takes the volume's lock as a witness.
+#[derive(Debug)]
+pub(super) struct Attacher {
+    cinder: MonitoredCinder,
+    records: Attachments,
+    create_lock: Arc<RwLock<()>>,
+}
+
+impl Attacher {
+    /// `create_lock` is the lock of [`Creation`], which all attachers share.
+    pub(super) fn new(cinder: MonitoredCinder, records: Attachments, create_lock: Arc<RwLock<()>>) -> Self {
+        Self { cinder, records, create_lock }
+    }
+
+    /// The clock of the responses to this attacher.
+    pub(super) fn clock(&self) -> ResponseClock {
+        self.cinder.clock()
+    }
+
+    fn creation(&self) -> Creation<'_> {
+        Creation { cinder: &self.cinder, records: &self.records, lock: &self.create_lock }
+    }
+
+    /// Attaches a volume unless it is attached, and has it exported in any case.
+    pub(super) async fn attach(
+        &self,
+        lock: &KeyedGuard,
+        desired: &DesiredAttachment,
+    ) -> Result<ExportedVolume, AttachError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let record = match self.records.get(desired.node, &desired.volume).await? {
+                None => match self.creation().create(desired).await? {
+                    Some(record) => record,
+                    None => continue,
+                },
+                Some(record) if record.state == AttachmentState::Detaching => {
+                    self.detach(lock, &record).await?;
+                    continue;
+                }
+                // The backend has to drop the old initiator name before it admits the new name.
+                Some(record)
+                    if record.initiator.as_ref().is_some_and(|old| *old != desired.connector.initiator) =>
+                {
+                    steps::mark_detaching(&self.records, &record).await?;
+                    continue;
+                }
+                // The create was interrupted before the id was recorded.
+                Some(record) if record.cinder_id.is_none() => {
+                    self.creation().recover(&record, desired).await?
+                }
+                Some(record) => record,
+            };
+            // A probe is held until the result of the export is known.
+            let _probe = match self.find_volume_type(&record).await? {
+                Some(volume_type) => {
+                    let probe = self.cinder.breaker().try_probe(&CircuitScope::Backend(volume_type));
+                    probe.map_err(AttachError::Unavailable)?
+                }
+                None => None,
+            };
+            if let Some(connection) = export(&self.cinder, &self.records, &record, &desired.connector).await?
+            {
+                return Ok(ExportedVolume { record: record.id, connection });
+            }
+            self.delete_stale(&record).await?;
+        }
+        Err(changed_during_request())
+    }
+
+    /// Deletes the attachment in Cinder, then its record.
+    pub(super) async fn detach(&self, _lock: &KeyedGuard, record: &Attachment) -> Result<(), AttachError> {
+        let not_yet = |reason: &dyn std::fmt::Display| {
+            format!("volume {} cannot be detached yet: {reason}", record.volume)
+        };
+        let id = match &record.cinder_id {
+            Some(id) => Some(id.clone()),
+            None => match self.creation().find_unwanted(record).await? {
+                InterruptedCreate::Orphan(id) => Some(id),
+                InterruptedCreate::Pending => {
+                    let reason = "its create request had no response and may still take effect";
+                    return Err(AttachError::Transient(not_yet(&reason)));
+                }
+                InterruptedCreate::Absent => None,
+            },
+        };
+        if let Some(id) = id {
+            let _probe = match &record.volume_type {
+                Some(volume_type) => {
+                    let probe = self.cinder.breaker().try_probe(&CircuitScope::Backend(volume_type.clone()));
+                    probe.map_err(|reason| AttachError::Unavailable(not_yet(&reason)))?
+                }
+                None => None,
+            };
+            match send_delete(&self.cinder, &self.records, record, &id).await {
+                Ok(()) | Err(CinderError::NotFound(_)) => {}
+                Err(CinderError::Unavailable(reason)) => {
+                    return Err(AttachError::Unavailable(not_yet(&reason)));
+                }
+                Err(error @ CinderError::Refused { .. }) => {
+                    return Err(AttachError::Transient(not_yet(&error)));
+                }
+            }
+            tracing::info!(node = %record.node, volume = %record.volume, attachment = %id, "volume detached");
+        }
+        Ok(self.records.delete(record).await?)
+    }
+
+    /// Adopts the orphan of an interrupted create, or deletes the record if there is none. Returns whether the work is
+    /// done.
+    pub(super) async fn adopt_orphan(
+        &self,
+        _lock: &KeyedGuard,
+        record: &Attachment,
+    ) -> Result<bool, AttachError> {
+        self.creation().adopt_orphan(record).await
+    }
+
+    /// Follows up a pending export: completes the attachment if the export happened, then exports again in any case.
+    /// Only a response to an export holds the current connection. The new export follows any earlier one still in
+    /// progress.
+    pub(super) async fn repeat_export(
+        &self,
+        _lock: &KeyedGuard,
+        record: &Attachment,
+    ) -> Result<(), AttachError> {
+        let Some(id) = &record.cinder_id else { return Ok(()) };
+        let attachment = match self.cinder.attachment(id).await {
+            Ok(attachment) => attachment,
+            Err(error) => return self.give_up_export(record, error).await,
+        };
+        if attachment.status == "attaching" {
+            // The export happened: the machine may be using the volume already.
+            if let Err(error) = self.cinder.complete(id).await {
+                return self.give_up_export(record, error).await;
+            }
+        }
+        let Some(connector) = &record.connector else { return Ok(()) };
+        // An unavailable backend needs only one of its volumes as a probe.
+        let scope = record.volume_type.clone().map(CircuitScope::Backend);
+        let _probe = match &scope {
+            Some(scope) => self.cinder.breaker().try_probe(scope).map_err(AttachError::Unavailable)?,
+            None => None,
+        };
+        if export(&self.cinder, &self.records, record, connector).await?.is_none() {
+            self.delete_stale(record).await?;
+        }
+        Ok(())
+    }
+
+    /// Checks whether a volume can be attached, without changing anything. `own_attachment` is the attachment that
+    /// the node already has.
+    pub(super) async fn check(&self, volume: &str, own_attachment: Option<&str>) -> Result<(), AttachError> {
+        check_volume(&self.cinder, &self.records, volume, own_attachment).await
+    }
+
+    /// On an error from Cinder other than an outage: drops the cached connection; on 404 also deletes a stale record.
+    async fn give_up_export(&self, record: &Attachment, error: CinderError) -> Result<(), AttachError> {
+        if let CinderError::Unavailable(reason) = error {
+            return Err(AttachError::Unavailable(reason));
+        }
+        steps::clear_connection(&self.records, record, record.pending_export).await?;
+        match error {
+            CinderError::NotFound(_) => self.delete_stale(record).await,
+            error => Err(classify(&record.volume, error)),
+        }
+    }
+
+    /// Deletes the record of an attachment that Cinder no longer has, provided that Cinder has the volume.
+    ///
+    /// Without the volume, this is the wrong project or the wrong Cinder. The record then stays: otherwise our own
+    /// attachment would count as foreign after the configuration is corrected.
+    async fn delete_stale(&self, record: &Attachment) -> Result<(), AttachError> {
+        let volume = &record.volume;
+        self.cinder.volume(volume).await.map_err(|error| classify(volume, error))?;
+        Ok(self.records.delete(record).await?)
+    }
+
+    /// The volume's type: from the record, or from Cinder if any backend circuit is open.
+    async fn find_volume_type(&self, record: &Attachment) -> Result<Option<String>, AttachError> {
+        if record.volume_type.is_some() || !self.cinder.breaker().has_open_backend() {
+            return Ok(record.volume_type.clone());
+        }
+        let volume_type = match self.cinder.volume(&record.volume).await {
+            Ok(volume) => volume.volume_type,
+            Err(CinderError::Unavailable(_)) => None,
+            Err(refusal @ (CinderError::NotFound(_) | CinderError::Refused { .. })) => {
+                steps::clear_connection(&self.records, record, record.pending_export).await?;
+                return Err(classify(&record.volume, refusal));
+            }
+        };
+        if let Some(volume_type) = &volume_type {
+            steps::record_volume_type(&self.records, record, volume_type).await;
+        }
+        Ok(volume_type)
+    }
+}

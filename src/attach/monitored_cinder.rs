@@ -1,0 +1,108 @@
+//! [`MonitoredCinder`]: a client for Cinder that reports the result of each call to the circuit breaker.
+//!
+//! Calls that reach a backend are in `backend_calls`: their failures need a diagnosis first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep_until};
+
+use super::breaker::{Breaker, CircuitScope};
+use crate::cinder::{Cinder, CinderAttachment, CinderError, CinderVolume};
+
+/// How long Cinder may be silent before a machine boots from a last known connection.
+pub(super) const CINDER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// When Cinder last responded to one sequence of calls. Clones share the time.
+#[derive(Debug, Clone)]
+pub(super) struct ResponseClock(Arc<Mutex<Instant>>);
+
+impl ResponseClock {
+    fn start() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    fn restart(&self) {
+        *self.0.lock() = Instant::now();
+    }
+
+    /// Waits until Cinder has been silent for [`CINDER_TIMEOUT`]. The sequence of calls may take longer.
+    pub(super) async fn wait_for_timeout(&self) {
+        loop {
+            let deadline = *self.0.lock() + CINDER_TIMEOUT;
+            if deadline <= Instant::now() {
+                return;
+            }
+            sleep_until(deadline).await;
+        }
+    }
+}
+
+/// A client for Cinder that informs the circuit breaker. Each sequence of calls has its own, with its own clock.
+#[derive(Debug)]
+pub(super) struct MonitoredCinder {
+    client: Cinder,
+    breaker: Arc<Breaker>,
+    clock: ResponseClock,
+}
+
+impl MonitoredCinder {
+    /// Starts the clock of a new sequence of calls.
+    pub(super) fn new(client: Cinder, breaker: Arc<Breaker>) -> Self {
+        Self { client, breaker, clock: ResponseClock::start() }
+    }
+
+    /// The clock that every reported response restarts.
+    pub(super) fn clock(&self) -> ResponseClock {
+        self.clock.clone()
+    }
+
+    pub(super) fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// The client itself, whose results are not reported: for reads that only explain an error, and for calls that
+    /// the caller reports.
+    pub(super) fn unmonitored(&self) -> &Cinder {
+        &self.client
+    }
+
+    pub(super) async fn ping(&self) -> Result<(), CinderError> {
+        self.report(self.client.ping().await)
+    }
+
+    pub(super) async fn volume(&self, id: &str) -> Result<CinderVolume, CinderError> {
+        self.report(self.client.volume(id).await)
+    }
+
+    pub(super) async fn list_attachments(&self, volume: &str) -> Result<Vec<CinderAttachment>, CinderError> {
+        self.report(self.client.list_attachments(volume).await)
+    }
+
+    pub(super) async fn attachment(&self, id: &str) -> Result<CinderAttachment, CinderError> {
+        self.report(self.client.attachment(id).await)
+    }
+
+    pub(super) async fn reserve(&self, volume: &str, read_only: bool) -> Result<String, CinderError> {
+        self.report(self.client.reserve(volume, read_only).await)
+    }
+
+    pub(super) async fn complete(&self, id: &str) -> Result<(), CinderError> {
+        self.report(self.client.complete(id).await)
+    }
+
+    fn report<T>(&self, result: Result<T, CinderError>) -> Result<T, CinderError> {
+        match &result {
+            Err(CinderError::Unavailable(reason)) => self.breaker.record_failure(reason),
+            Ok(_) | Err(CinderError::NotFound(_) | CinderError::Refused { .. }) => self.report_response(),
+        }
+        result
+    }
+
+    /// Reports that Cinder responded. A refusal is a response too.
+    pub(super) fn report_response(&self) {
+        self.clock.restart();
+        self.breaker.record_success(&CircuitScope::Endpoint);
+    }
+}

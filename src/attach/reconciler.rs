@@ -1,0 +1,168 @@
+//! [`Reconciler`]: a background task that drives attachment records to completion without a boot request.
+//!
+//! * It detaches volumes that are no longer wanted, and retries until Cinder agrees, across restarts.
+//! * It follows up pending exports: an export that happened is completed, and in any case repeated. That also shows
+//!   whether an unavailable backend has recovered.
+//! * It adopts the orphan of an interrupted create, or deletes the record if there is none.
+//! * It probes Cinder while the circuit breaker is open.
+//!
+//! Work arrives through the store's change feed, so writers of records need not know the reconciler.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
+
+use super::attacher::Attacher;
+use super::breaker::CircuitScope;
+use super::error::AttachError;
+use super::single_flight::SingleFlight;
+use super::state::State;
+use super::work_queue::{RecordKey, WorkQueue, has_pending_work};
+use crate::model::AttachmentState;
+use crate::store::Revision;
+
+/// Records that are reconciled concurrently.
+const MAX_CONCURRENT_RECORDS: usize = 8;
+/// The interval of housekeeping, which includes probes of Cinder.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(3);
+/// The delay after a failure of the store.
+const STORE_RETRY_DELAY: Duration = Duration::from_secs(5);
+
+/// The reconciler's position in the change feed, and its work.
+#[derive(Debug)]
+pub(super) struct Reconciler {
+    state: Arc<State>,
+    flights: Arc<SingleFlight>,
+    revision: Revision,
+    queue: WorkQueue,
+    /// Tasks that return their record, and whether its work is done.
+    running: JoinSet<(RecordKey, bool)>,
+    /// At most one probe of Cinder.
+    probes: JoinSet<()>,
+    had_outage: bool,
+}
+
+impl Reconciler {
+    pub(super) fn new(state: Arc<State>, flights: Arc<SingleFlight>) -> Self {
+        Self {
+            state,
+            flights,
+            // Revision 0 precedes all records, so the first read returns them all.
+            revision: 0,
+            queue: WorkQueue::default(),
+            running: JoinSet::new(),
+            probes: JoinSet::new(),
+            had_outage: false,
+        }
+    }
+
+    /// Runs until dropped.
+    pub(super) async fn run(mut self) {
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING_INTERVAL);
+        housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.start_due();
+            let next_due = self
+                .queue
+                .next_due()
+                .filter(|_| self.running.len() < MAX_CONCURRENT_RECORDS && self.state.is_configured());
+            tokio::select! {
+                changes = self.state.records.wait_for_change(self.revision) => match changes {
+                    Ok((records, revision)) => {
+                        self.revision = revision;
+                        for record in records {
+                            self.queue.update(&record);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::error!(error = %error, "cannot read attachment records");
+                        tokio::time::sleep(STORE_RETRY_DELAY).await;
+                    }
+                },
+                Some(result) = self.running.join_next() => {
+                    if let Ok((key, is_done)) = result {
+                        self.queue.finish(key, is_done);
+                    }
+                },
+                () = sleep_until(next_due.unwrap_or_else(Instant::now)), if next_due.is_some() => {}
+                _ = housekeeping.tick() => self.keep_house(),
+            }
+        }
+    }
+
+    fn start_due(&mut self) {
+        let Some(cinder) = self.state.cinder() else { return };
+        let limit = MAX_CONCURRENT_RECORDS.saturating_sub(self.running.len());
+        for key in self.queue.take_due(limit) {
+            let state = Arc::clone(&self.state);
+            let attacher = state.attacher(cinder.clone());
+            self.running.spawn(async move {
+                // A separate task: after a panic, the record is retried.
+                let task = tokio::spawn({
+                    let key = key.clone();
+                    async move { reconcile_record(&state, &attacher, &key).await }
+                });
+                (key, task.await.unwrap_or(false))
+            });
+        }
+    }
+
+    fn keep_house(&mut self) {
+        self.flights.evict_idle();
+        let has_outage = self.state.outage().is_some();
+        if self.had_outage && !has_outage {
+            // The outage ended: back-off delays caused by it are void.
+            self.queue.reset_backoff();
+        }
+        self.had_outage = has_outage;
+        while self.probes.try_join_next().is_some() {}
+        if self.probes.is_empty() {
+            self.probes.spawn(probe_endpoint(Arc::clone(&self.state)));
+        }
+    }
+}
+
+/// Sends Cinder a cheap request while the endpoint circuit is open.
+async fn probe_endpoint(state: Arc<State>) {
+    let Some(cinder) = state.cinder() else { return };
+    if let Ok(Some(_probe)) = state.breaker.try_probe(&CircuitScope::Endpoint) {
+        // The breaker is informed; the response itself does not matter.
+        drop(state.monitor(cinder).ping().await);
+    }
+}
+
+/// Does the pending work of a record. Returns whether none is left.
+async fn reconcile_record(state: &State, attacher: &Attacher, key: &RecordKey) -> bool {
+    let (node, volume) = key;
+    // Another task holds the lock: it finishes the work, or the next run does.
+    let Some(lock) = state.locks.try_lock(*node, volume) else { return false };
+    let record = match state.records.get(*node, volume).await {
+        Ok(Some(record)) if has_pending_work(&record) => record,
+        Ok(_) => return true,
+        Err(error) => {
+            tracing::error!(error = %error, "cannot read attachment record");
+            return false;
+        }
+    };
+    if state.outage().is_some() {
+        return false;
+    }
+    let result = match record.state {
+        AttachmentState::Detaching => attacher.detach(&lock, &record).await.map(|()| true),
+        AttachmentState::Intended => attacher.adopt_orphan(&lock, &record).await,
+        AttachmentState::Reserved | AttachmentState::Attached => {
+            attacher.repeat_export(&lock, &record).await.map(|()| true)
+        }
+    };
+    match result {
+        Ok(is_done) => is_done,
+        Err(
+            AttachError::Unavailable(reason) | AttachError::Transient(reason) | AttachError::Refused(reason),
+        ) => {
+            tracing::warn!(%node, volume, reason, state = ?record.state, "cannot reconcile attachment yet");
+            false
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! [`Resolver`]: performs resolutions in tasks of their own, which continue if the machine disconnects.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use parking_lot::RwLock;
+use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
+
+use super::attacher::{Attacher, ExportedVolume};
+use super::breaker::CircuitScope;
+use super::error::AttachError;
+use super::monitored_cinder::CINDER_TIMEOUT;
+use super::progress::{Phase, Progress, VolumeResults};
+use super::queue::ResolutionQueue;
+use super::request::DesiredAttachment;
+use super::resolution::ResolvedVolume;
+use super::single_flight::{NewResolution, SingleFlight};
+use super::state::State;
+use crate::cinder::Cinder;
+use crate::model::{Connection, ConnectionSource};
+
+/// Volumes of one node that are resolved concurrently.
+const MAX_CONCURRENT_VOLUMES: usize = 8;
+
+/// The running and the queued resolutions.
+#[derive(Debug)]
+pub(super) struct Resolver {
+    state: Arc<State>,
+    flights: Arc<SingleFlight>,
+    /// Replaced when its limit changes.
+    queue: RwLock<Arc<ResolutionQueue>>,
+    tasks: TaskTracker,
+}
+
+impl Resolver {
+    /// Runs at most `limit` resolutions concurrently.
+    pub(super) fn new(state: Arc<State>, flights: Arc<SingleFlight>, limit: usize) -> Self {
+        let queue = RwLock::new(Arc::new(ResolutionQueue::new(limit)));
+        Self { state, flights, queue, tasks: TaskTracker::new() }
+    }
+
+    /// The queue for the next resolution.
+    pub(super) fn queue(&self) -> Arc<ResolutionQueue> {
+        Arc::clone(&self.queue.read())
+    }
+
+    /// Changes the limit. Resolutions that are queued or running keep the old queue.
+    pub(super) fn set_limit(&self, limit: usize) {
+        let mut queue = self.queue.write();
+        if queue.limit() != limit {
+            *queue = Arc::new(ResolutionQueue::new(limit));
+        }
+    }
+
+    /// Drains running resolutions for at most `time_limit`. Queued resolutions do not start any more.
+    pub(super) async fn drain(&self, time_limit: Duration) {
+        self.queue().close();
+        self.tasks.close();
+        if timeout(time_limit, self.tasks.wait()).await.is_err() {
+            let tasks = self.tasks.len();
+            tracing::warn!(
+                tasks,
+                "shutdown interrupts attachments; the reconciler completes them after the restart"
+            );
+        }
+    }
+
+    /// Performs a resolution with this Cinder.
+    pub(super) fn start(self: &Arc<Self>, cinder: Cinder, resolution: NewResolution) {
+        self.tasks.spawn(Arc::clone(self).perform(cinder, resolution));
+    }
+
+    async fn perform(self: Arc<Self>, cinder: Cinder, resolution: NewResolution) {
+        let NewResolution { known: mut results, missing, queue, sender } = resolution;
+        let turn = tokio::select! {
+            biased;
+            outage = self.state.breaker.wait_until_open() => Err(outage),
+            turn = queue.wait_for_turn() => turn,
+        };
+        queue.leave();
+        match turn {
+            Err(reason) => results.extend(
+                missing
+                    .into_iter()
+                    .map(|desired| (desired.volume, Err(AttachError::Unavailable(reason.clone())))),
+            ),
+            Ok(_permit) => {
+                sender.send_replace(Phase::Running);
+                let progress = Progress::of(&sender);
+                let volumes =
+                    missing.into_iter().map(|desired| self.resolve_volume(&cinder, desired, &progress));
+                let new: VolumeResults =
+                    stream::iter(volumes).buffer_unordered(MAX_CONCURRENT_VOLUMES).collect().await;
+                results.extend(new);
+            }
+        }
+        sender.send_replace(Phase::Done(Arc::new(results)));
+    }
+
+    /// Resolves one volume. After a time-out the work continues, and its result serves the next request; this
+    /// resolution reports Cinder as unavailable.
+    async fn resolve_volume(
+        self: &Arc<Self>,
+        cinder: &Cinder,
+        desired: DesiredAttachment,
+        progress: &Progress,
+    ) -> (String, Result<ResolvedVolume, AttachError>) {
+        let volume = desired.volume.clone();
+        let sent_at = Instant::now();
+        let attacher = self.state.attacher(cinder.clone());
+        let clock = attacher.clock();
+        let mut task =
+            self.tasks.spawn(Arc::clone(self).attach_volume(attacher, desired, progress.clone(), sent_at));
+        let result = tokio::select! {
+            result = &mut task => match result {
+                Ok(result) => result,
+                Err(panic) => Err(AttachError::Transient(format!("volboot failed internally: {panic}"))),
+            },
+            () = clock.wait_for_timeout() => {
+                let reason = format!("no answer within {} s", CINDER_TIMEOUT.as_secs());
+                Err(AttachError::Unavailable(reason))
+            }
+        };
+        (volume, result)
+    }
+
+    async fn attach_volume(
+        self: Arc<Self>,
+        attacher: Attacher,
+        desired: DesiredAttachment,
+        progress: Progress,
+        sent_at: Instant,
+    ) -> Result<ResolvedVolume, AttachError> {
+        let lock = self.state.locks.lock(desired.node, &desired.volume).await;
+        // An earlier request of this session may have got its result late, or no machine waits any more.
+        if let Some(resolved) = self.flights.find_result(&desired) {
+            return Ok(resolved);
+        }
+        if !self.flights.is_current(desired.node, &progress) {
+            return Err(AttachError::Unavailable("a newer boot request replaced this one".into()));
+        }
+        self.state.breaker.check(&CircuitScope::Endpoint).map_err(AttachError::Unavailable)?;
+        let ExportedVolume { record, connection } = attacher.attach(&lock, &desired).await?;
+        let connection = Connection::try_from(&connection)
+            .map_err(|error| AttachError::Refused(format!("volume {}: {error}", desired.volume)))?;
+        let resolved = ResolvedVolume {
+            connection,
+            source: ConnectionSource::Cinder,
+            duration: sent_at.elapsed(),
+            attachment: Some(record),
+        };
+        self.flights.store_result(&desired, sent_at, &resolved);
+        Ok(resolved)
+    }
+}

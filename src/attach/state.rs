@@ -1,0 +1,68 @@
+//! [`State`]: what boot requests and the reconciler share.
+
+use std::sync::Arc;
+
+use tokio::sync::RwLock;
+
+use super::attacher::Attacher;
+use super::breaker::{Breaker, CircuitScope};
+use super::keyed_mutex::KeyedMutex;
+use super::monitored_cinder::MonitoredCinder;
+use crate::cinder::Cinder;
+use crate::store::Attachments;
+
+/// The records, Cinder with its circuit breaker, and the locks.
+///
+/// Lock order: a volume's lock, then the create lock.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) records: Attachments,
+    pub(super) breaker: Arc<Breaker>,
+    /// One lock per volume of a node.
+    pub(super) locks: KeyedMutex,
+    create_lock: Arc<RwLock<()>>,
+    /// Replaced on reload.
+    cinder: parking_lot::RwLock<Option<Cinder>>,
+}
+
+impl State {
+    pub(super) fn new(records: Attachments, cinder: Option<Cinder>) -> Self {
+        Self {
+            records,
+            breaker: Arc::default(),
+            locks: KeyedMutex::default(),
+            create_lock: Arc::default(),
+            cinder: parking_lot::RwLock::new(cinder),
+        }
+    }
+
+    /// The configured Cinder.
+    pub(super) fn cinder(&self) -> Option<Cinder> {
+        self.cinder.read().clone()
+    }
+
+    pub(super) fn is_configured(&self) -> bool {
+        self.cinder.read().is_some()
+    }
+
+    pub(super) fn replace_cinder(&self, cinder: Option<Cinder>) {
+        let mut current = self.cinder.write();
+        *current = cinder;
+        // Failures of the old Cinder do not count for the new one.
+        self.breaker.reset();
+    }
+
+    /// Why Cinder is unavailable, if the endpoint circuit is open.
+    pub(super) fn outage(&self) -> Option<String> {
+        self.breaker.check(&CircuitScope::Endpoint).err()
+    }
+
+    pub(super) fn monitor(&self, cinder: Cinder) -> MonitoredCinder {
+        MonitoredCinder::new(cinder, Arc::clone(&self.breaker))
+    }
+
+    /// An attacher for one attempt, whose response clock starts now.
+    pub(super) fn attacher(&self, cinder: Cinder) -> Attacher {
+        Attacher::new(self.monitor(cinder), self.records.clone(), Arc::clone(&self.create_lock))
+    }
+}

@@ -1,0 +1,162 @@
+//! [`WorkQueue`]: which attachment records the reconciler works on, and when.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::model::{Attachment, AttachmentState};
+
+/// The back-off after failures: the first delay, which doubles, and the longest.
+const INITIAL_BACKOFF: Duration = Duration::from_secs(2);
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
+/// How long a boot request keeps its record to itself.
+const GRACE_PERIOD: Duration = Duration::from_secs(10);
+
+/// The node and the volume of a record.
+pub(super) type RecordKey = (Uuid, String);
+
+/// The records with pending work.
+#[derive(Debug, Default)]
+pub(super) struct WorkQueue(HashMap<RecordKey, WorkItem>);
+
+#[derive(Debug, Clone, Copy)]
+struct WorkItem {
+    due_at: Instant,
+    failures: u32,
+    is_running: bool,
+    /// The delay before the next run, if the record changed during this run.
+    requeue_after: Option<Duration>,
+}
+
+impl WorkItem {
+    fn after(delay: Duration) -> Self {
+        Self { due_at: Instant::now() + delay, failures: 0, is_running: false, requeue_after: None }
+    }
+
+    fn after_failure(self) -> Self {
+        let delay = INITIAL_BACKOFF.saturating_mul(1 << self.failures.min(10)).min(MAX_BACKOFF);
+        Self { failures: self.failures.saturating_add(1), ..Self::after(delay) }
+    }
+}
+
+impl WorkQueue {
+    /// Queues a changed record, or removes it from the queue.
+    pub(super) fn update(&mut self, record: &Attachment) {
+        let key = (record.node, record.volume.clone());
+        let delay = if record.state == AttachmentState::Detaching { Duration::ZERO } else { GRACE_PERIOD };
+        match self.0.get_mut(&key) {
+            // The running task may be acting on the previous revision.
+            Some(item) if item.is_running => item.requeue_after = has_pending_work(record).then_some(delay),
+            Some(_) if !has_pending_work(record) => drop(self.0.remove(&key)),
+            Some(item) => item.due_at = item.due_at.min(Instant::now() + delay),
+            None if has_pending_work(record) => drop(self.0.insert(key, WorkItem::after(delay))),
+            None => {}
+        }
+    }
+
+    /// When the next record is due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.0.values().filter(|item| !item.is_running).map(|item| item.due_at).min()
+    }
+
+    /// Marks at most `limit` due records as running, and returns them.
+    pub(super) fn take_due(&mut self, limit: usize) -> Vec<RecordKey> {
+        let now = Instant::now();
+        let mut due: Vec<_> =
+            self.0.iter_mut().filter(|(_, item)| !item.is_running && item.due_at <= now).collect();
+        // The longest overdue item comes first, so that no item starves.
+        due.sort_by_key(|(_, item)| item.due_at);
+        let start = |(key, item): (&RecordKey, &mut WorkItem)| {
+            item.is_running = true;
+            key.clone()
+        };
+        due.into_iter().take(limit).map(start).collect()
+    }
+
+    /// Ends the run of a record. Unless its work is done, the record becomes due again after a back-off.
+    pub(super) fn finish(&mut self, key: RecordKey, is_done: bool) {
+        let Some(item) = self.0.remove(&key) else { return };
+        match item.requeue_after {
+            Some(delay) if is_done || delay.is_zero() => drop(self.0.insert(key, WorkItem::after(delay))),
+            Some(_) | None if !is_done => drop(self.0.insert(key, item.after_failure())),
+            Some(_) | None => {}
+        }
+    }
+
+    /// Ends all back-off delays.
+    pub(super) fn reset_backoff(&mut self) {
+        for item in self.0.values_mut() {
+            (item.due_at, item.failures) = (Instant::now(), 0);
+        }
+    }
+}
+
+/// Whether a record needs the reconciler.
+pub(super) fn has_pending_work(record: &Attachment) -> bool {
+    record.pending_export
+        || match record.state {
+            AttachmentState::Intended | AttachmentState::Detaching => true,
+            AttachmentState::Reserved | AttachmentState::Attached => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn record(state: AttachmentState) -> Attachment {
+        let mut record = Attachment::new(Uuid::nil(), "root", Uuid::nil(), Vec::new(), Timestamp::UNIX_EPOCH);
+        record.state = state;
+        record
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_detachment_is_due_at_once_and_an_intent_after_the_grace_period() {
+        let mut queue = WorkQueue::default();
+        queue.update(&record(AttachmentState::Intended));
+        assert!(queue.take_due(8).is_empty());
+        queue.update(&record(AttachmentState::Detaching));
+        assert_eq!(queue.take_due(8), [(Uuid::nil(), "root".to_owned())]);
+        assert!(queue.take_due(8).is_empty(), "the record is running");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn completed_records_leave_the_queue() {
+        let mut queue = WorkQueue::default();
+        queue.update(&record(AttachmentState::Intended));
+        queue.update(&record(AttachmentState::Attached));
+        assert_eq!(queue.next_due(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_back_off_until_the_longest_delay() {
+        let mut queue = WorkQueue::default();
+        queue.update(&record(AttachmentState::Detaching));
+        for seconds in [2, 4, 8, 16, 32, 60, 60] {
+            let key = queue.take_due(1).pop().expect("the record is due");
+            queue.finish(key, false);
+            assert_eq!(queue.next_due(), Some(Instant::now() + Duration::from_secs(seconds)));
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+        }
+        let key = queue.take_due(1).pop().expect("the record is due");
+        queue.finish(key, false);
+        queue.reset_backoff();
+        let key = queue.take_due(1).pop().expect("the record is due");
+        queue.finish(key, true);
+        assert_eq!(queue.next_due(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_record_that_changed_during_its_run_is_queued_again() {
+        let mut queue = WorkQueue::default();
+        queue.update(&record(AttachmentState::Detaching));
+        let key = queue.take_due(1).pop().expect("the record is due");
+        queue.update(&record(AttachmentState::Detaching));
+        queue.finish(key, false);
+        assert_eq!(queue.take_due(1).len(), 1, "a change to detaching needs no back-off");
+    }
+}
