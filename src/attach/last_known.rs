@@ -56,3 +56,50 @@ fn check_record(
     let connection = Connection::try_from(connection).map_err(|error| error.to_string())?;
     Ok((connection, *resolved_at))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const INITIATOR: &str = "iqn.2017-08.org.openstack.web-1";
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn record() -> Attachment {
+        let connection = json!({
+            "target_portal": "192.0.2.1:3260",
+            "target_iqn": "iqn.2010-10.org.openstack:volume-root",
+            "target_lun": 1,
+        });
+        Attachment {
+            state: AttachmentState::Attached,
+            connection: Some(serde_json::from_value(connection).expect("an object")),
+            initiator: Some(INITIATOR.into()),
+            resolved_at: Some(Timestamp::UNIX_EPOCH),
+            ..Attachment::new(Uuid::nil(), "root", Uuid::nil(), Vec::new(), Timestamp::UNIX_EPOCH)
+        }
+    }
+
+    fn check(record: &Attachment, age: Duration) -> Result<(), String> {
+        let now = Timestamp::UNIX_EPOCH + age;
+        check_record(Some(record), "root", INITIATOR, HOUR, now).map(drop)
+    }
+
+    #[test]
+    fn only_a_recent_connection_of_an_attached_volume_is_used() {
+        assert_eq!(check(&record(), HOUR), Ok(()));
+        let too_old = "the last known connection of volume root is older than last_known_max_age";
+        assert_eq!(check(&record(), HOUR + Duration::from_secs(1)), Err(too_old.into()));
+        let without_connection = Attachment { connection: None, ..record() };
+        assert_eq!(check(&without_connection, HOUR), Err("volume root has no last known connection".into()));
+        for state in [AttachmentState::Intended, AttachmentState::Reserved, AttachmentState::Detaching] {
+            let reason = "volume root is being detached".to_owned();
+            assert_eq!(check(&Attachment { state, ..record() }, HOUR), Err(reason), "{state:?}");
+        }
+        let renamed = Attachment { initiator: Some("iqn.2017-08.org.openstack.old".into()), ..record() };
+        let reason = "volume root was attached with another initiator name";
+        assert_eq!(check(&renamed, HOUR), Err(reason.into()));
+    }
+}

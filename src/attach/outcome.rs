@@ -91,3 +91,28 @@ pub(super) fn predict_outage(outage: &str, reason: &str) -> Resolution {
     let reason = format!("Cinder is unavailable: {outage}; {reason}");
     Resolution::Wait { reason, seconds: MAX_RETRY_SECONDS }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_strictest_result_decides() {
+        let refused = AttachError::Refused("a is in use".into());
+        let transient = AttachError::Transient("b is reserved".into());
+        let unavailable = AttachError::Unavailable("no answer".into());
+        let outcome = |errors: &[&AttachError]| {
+            let results: VolumeResults =
+                errors.iter().map(|&error| ("root".to_owned(), Err(error.clone()))).collect();
+            format!("{:?}", Outcome::of(&results))
+        };
+        for (errors, expected) in [
+            (vec![&unavailable, &transient, &refused], r#"Refused("a is in use")"#),
+            (vec![&refused, &refused], r#"Refused("a is in use; a is in use")"#),
+            (vec![&unavailable, &transient], r#"Transient("b is reserved")"#),
+            (vec![&unavailable], r#"Usable { resolved: [], outages: [("root", "no answer")] }"#),
+        ] {
+            assert_eq!(outcome(&errors), expected);
+        }
+    }
+}

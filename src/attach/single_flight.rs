@@ -16,6 +16,9 @@
 //! A request for other volumes replaces the flight, and starts a resolution. Three events end a flight: a refusal, a
 //! lost volume ([`SingleFlight::forget`]), and [`IDLE_TTL`] without a request.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
