@@ -1,5 +1,7 @@
 //! Interrupted work at every step: the next boot or the reconciler completes it, and foreign attachments stay.
 
+use volboot::model::{Attachment, AttachmentState};
+
 use super::{Site, wait_until};
 use crate::fake_cinder::{Fault, Operation};
 
@@ -26,6 +28,35 @@ async fn the_next_boot_completes_interrupted_work() {
             interrupt_at(operation, fault).await;
         }
     }
+}
+
+/// The record that a crash would leave behind while Cinder has not answered this call.
+async fn record_during(operation: Operation) -> Attachment {
+    let site = Site::open();
+    site.cinder.add_volume("root", |_| {});
+    let machine = site.add_machine("web-1", &["root"]).await;
+    site.cinder.inject_fault(operation, Fault::Hang, 1);
+    machine.expect_wait(Some(("a", 1))).await;
+    site.record(&machine).await
+}
+
+#[tokio::test]
+async fn each_record_is_written_before_the_call_that_it_describes() {
+    let (reserve, export, complete) = tokio::join!(
+        record_during(Operation::Reserve),
+        record_during(Operation::Export),
+        record_during(Operation::Complete),
+    );
+    assert_eq!((reserve.state, &reserve.cinder_id), (AttachmentState::Intended, &None));
+    assert!(!reserve.pending_export);
+
+    assert_eq!(export.state, AttachmentState::Reserved);
+    assert!(export.cinder_id.is_some() && export.pending_export && export.connector.is_some());
+    assert!(export.connection.is_none());
+
+    assert_eq!(complete.state, AttachmentState::Reserved);
+    assert!(complete.pending_export && complete.connection.is_some() && complete.resolved_at.is_some());
+    assert_eq!(complete.initiator, complete.connector.map(|connector| connector.initiator));
 }
 
 #[tokio::test]
