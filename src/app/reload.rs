@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tower::{ServiceExt, service_fn};
 
 use super::cloud::{build_cinder, build_policy, resolve};
-use super::files::MachineFiles;
+use super::tftp::MachineFiles;
 use super::tls::{Certificates, ListenerTls};
 use super::{find_images, systemd};
 use crate::api::{self, ApiState, Monitoring};

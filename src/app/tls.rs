@@ -1,7 +1,7 @@
 //! Certificates of both HTTP listeners: loaded at start and at each reload.
 
 use crate::config::{Config, TlsConfig};
-use crate::listen::{Certificate, CertificateError, PlainHttp, Tls};
+use crate::listen::{Certificate, CertificateError, Tls};
 
 /// The configured certificates, loaded.
 pub(super) struct Certificates {
@@ -20,20 +20,13 @@ impl Certificates {
     }
 }
 
-/// TLS of both listeners, with their current certificates.
-#[derive(Clone)]
+/// The TLS configurations of both listeners, which take their certificates.
 pub(super) struct ListenerTls {
     pub(super) http: Tls,
     pub(super) api: Tls,
 }
 
 impl ListenerTls {
-    /// The boot listener accepts plain HTTP beside TLS. The operator listener carries passwords, so a certificate
-    /// makes TLS mandatory there.
-    pub(super) fn new(Certificates { http, api }: Certificates) -> Self {
-        Self { http: Tls::new(http, PlainHttp::Allowed), api: Tls::new(api, PlainHttp::Refused) }
-    }
-
     /// Replaces the certificates; new connections use them.
     pub(super) fn set_certificates(&self, Certificates { http, api }: Certificates) {
         self.http.set_certificate(http);

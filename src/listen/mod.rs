@@ -114,9 +114,22 @@ impl Listener {
         Ok(Self { socket: TcpListener::from_std(socket)?, local, tls })
     }
 
+    /// Adopts the `passed` socket; without one, binds `address`. Must be called within a runtime.
+    pub fn open(address: SocketAddr, passed: Option<std::net::TcpListener>) -> io::Result<Self> {
+        match passed {
+            Some(socket) => Self::adopt(socket),
+            None => Self::bind(address),
+        }
+    }
+
     /// Sets the TLS configuration.
     pub fn with_tls(self, tls: Tls) -> Self {
         Self { tls, ..self }
+    }
+
+    /// The TLS configuration; clones share it.
+    pub fn tls(&self) -> Tls {
+        self.tls.clone()
     }
 
     /// The local address, with the actual port if port 0 was requested.
@@ -131,6 +144,7 @@ impl Listener {
             .layer(RequestBodyLimitLayer::new(limits.body))
             .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, limits.request))
             .layer(CatchPanicLayer::new());
+        tokio::spawn(self.tls.clone().watch_files(stop.clone()));
         let permits = Arc::new(Semaphore::new(limits.connections));
         let connections = TaskTracker::new();
         let mut failing = false;

@@ -173,7 +173,7 @@ impl Tls {
     }
 
     /// Polls the files until `stop`, and reloads the certificate when they change.
-    pub async fn watch_files(self, stop: CancellationToken) {
+    pub(super) async fn watch_files(self, stop: CancellationToken) {
         let mut interval = tokio::time::interval(POLL_INTERVAL);
         let mut watcher = FileWatcher::default();
         let watching = async {

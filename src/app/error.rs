@@ -1,0 +1,57 @@
+//! Errors that prevent volboot from starting, or stop it.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::auth::HtpasswdError;
+use crate::config::{self, Diagnostic};
+use crate::listen::CertificateError;
+use crate::store::{OpenError, StoreError};
+
+/// volboot cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The password file cannot be read.
+    #[error(transparent)]
+    Passwords(#[from] HtpasswdError),
+    /// The configured cloud cannot be used.
+    #[error("{}", config::format_diagnostics(.0))]
+    Cloud(Vec<Diagnostic>),
+    /// A certificate cannot be loaded.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The service manager passed a non-loopback API socket, but authentication is off.
+    #[error(
+        "the API without authentication may listen on loopback only, but the socket passed as 'api' is {0}; \
+         set [api] allow_unauthenticated = true to give every client full access"
+    )]
+    Unauthenticated(SocketAddr),
+    /// A socket cannot be bound.
+    #[error("cannot listen on {address} ({listener})")]
+    Bind {
+        /// The listener: `tftp`, `http` or `api`.
+        listener: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// volboot failed while serving.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The TFTP server failed.
+    #[error("the TFTP server failed")]
+    Tftp(#[source] io::Error),
+    /// A listener or the reconciler exited unexpectedly or panicked.
+    #[error("{0}")]
+    Task(String),
+    /// The store failed and must be reopened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

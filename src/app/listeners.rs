@@ -1,0 +1,116 @@
+//! All listeners: opens them, and runs each as a task.
+//!
+//! Each listener is a type in a file of its own. All have the same functions: `open` adopts the passed sockets, or
+//! binds the configured addresses. `serve` answers requests until the stop signal, drains, and sees to the listener's
+//! events. The answers are those of the current services of [`Reloadable`]: a reload needs no new socket.
+//!
+//! Invariant: the limits on `listen` in the configuration hold for passed sockets too.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::boot::BootListener;
+use super::error::{RunError, StartError};
+use super::operator::OperatorListener;
+use super::reload::Reloadable;
+use super::sockets::PassedSockets;
+use super::tftp::TftpListener;
+use super::tls::ListenerTls;
+use crate::config::Config;
+use crate::timeline::Timeline;
+
+/// The listeners, which do not serve yet.
+pub(super) struct Listeners {
+    pub(super) tftp: TftpListener,
+    pub(super) boot: BootListener,
+    pub(super) operator: OperatorListener,
+}
+
+impl Listeners {
+    /// Opens all listeners, so that a port in use fails before anything is served. Must be called within a runtime.
+    pub(super) fn open(config: &Config, passed: PassedSockets) -> Result<Self, StartError> {
+        Ok(Self {
+            tftp: TftpListener::open(&config.tftp, passed.tftp)?,
+            boot: BootListener::open(&config.http, passed.http)?,
+            operator: OperatorListener::open(&config.api, passed.api)?,
+        })
+    }
+
+    /// Each bound address with the name of its listener.
+    pub(super) fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        let tftp = self.tftp.addresses().into_iter().map(|address| (TftpListener::NAME, address));
+        let boot = (BootListener::NAME, self.boot.address());
+        let operator = (OperatorListener::NAME, self.operator.address());
+        tftp.chain([boot, operator]).collect()
+    }
+
+    /// The TLS configurations, which take the certificates.
+    pub(super) fn tls(&self) -> ListenerTls {
+        ListenerTls { http: self.boot.tls(), api: self.operator.tls() }
+    }
+
+    /// Serves until `stop`, one task per listener. Each drains for at most `grace`.
+    pub(super) fn spawn(
+        self,
+        services: &Reloadable,
+        timeline: &Timeline,
+        stop: &CancellationToken,
+        grace: Duration,
+    ) -> JoinSet<Result<(), RunError>> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(self.tftp.serve(services.files(), timeline.clone(), stop.clone(), grace));
+        tasks.spawn(self.boot.serve(services.boot_router(), stop.clone(), grace));
+        tasks.spawn(self.operator.serve(services.operator_router(), stop.clone(), grace));
+        tasks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, UdpSocket};
+
+    use super::*;
+
+    fn passed_api(address: &str) -> PassedSockets {
+        let api = TcpListener::bind(address).expect("the socket binds");
+        PassedSockets { api: Some(api), ..PassedSockets::default() }
+    }
+
+    fn config(api_keys: &str) -> Config {
+        let text =
+            format!("[tftp]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n[api]\n{api_keys}");
+        Config::parse(&text).expect("the configuration is valid")
+    }
+
+    #[tokio::test]
+    async fn passed_socket_replaces_the_configured_address() {
+        let passed = passed_api("127.0.0.1:0");
+        let address = passed.api.as_ref().and_then(|api| api.local_addr().ok()).expect("an address");
+        let listeners =
+            Listeners::open(&config("listen = \"127.0.0.1:1\""), passed).expect("the listeners open");
+        assert_eq!(listeners.operator.address(), address);
+    }
+
+    #[tokio::test]
+    async fn passed_socket_beyond_loopback_needs_authentication() {
+        let result = Listeners::open(&config(""), passed_api("0.0.0.0:0"));
+        assert!(matches!(result, Err(StartError::Unauthenticated(_))));
+        assert!(Listeners::open(&config("allow_unauthenticated = true"), passed_api("0.0.0.0:0")).is_ok());
+    }
+
+    #[tokio::test]
+    async fn several_passed_tftp_sockets_but_no_dual_stack() {
+        let socket = |address: &str| UdpSocket::bind(address).expect("the socket binds");
+        let tftp = vec![socket("127.0.0.1:0"), socket("127.0.0.1:0")];
+        let listeners = Listeners::open(&config(""), PassedSockets { tftp, ..PassedSockets::default() })
+            .expect("the listeners open");
+        assert_eq!(listeners.tftp.addresses().len(), 2);
+        let dual_stack = vec![socket("[::]:0")];
+        let result =
+            Listeners::open(&config(""), PassedSockets { tftp: dual_stack, ..PassedSockets::default() });
+        assert!(matches!(result, Err(StartError::Bind { listener: "tftp", .. })));
+    }
+}

@@ -1,0 +1,214 @@
+//! The TFTP listener: serves iPXE binaries and the first boot script, and records its transfers in log and timeline.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::error::{RunError, StartError};
+use crate::config::{TftpConfig, TransferPorts};
+use crate::images::Images;
+use crate::model::TransferOutcome;
+use crate::neighbours::Neighbours;
+use crate::script::{self, Journey};
+use crate::telemetry::{Event, EventKind, TftpTransfer};
+use crate::tftp::{
+    BindError, Counters, FileSource, Ports, ReadRequest, Server, ServerConfig, TransferEnd, TransferEvent,
+    TransferLimits,
+};
+use crate::timeline::Timeline;
+
+/// Length of the queue of transfer events.
+const EVENT_QUEUE: usize = 1024;
+/// The time-out for recording the events of the last transfers.
+const EVENT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Names of the generated script. DHCP may name the first. Newer iPXE requests the second by itself, in the directory
+/// of its own binary and in the parent directories.
+const SCRIPT_NAMES: [&str; 2] = ["boot.ipxe", "autoexec.ipxe"];
+
+/// The bound TFTP server.
+pub(super) struct TftpListener(Server);
+
+impl TftpListener {
+    /// Name of the listener, and of its passed sockets.
+    pub(super) const NAME: &str = "tftp";
+
+    /// Adopts the `passed` sockets; without any, binds the configured addresses.
+    pub(super) fn open(config: &TftpConfig, passed: Vec<UdpSocket>) -> Result<Self, StartError> {
+        let config = server_config(config);
+        let server = if passed.is_empty() { Server::bind(&config) } else { Server::adopt(passed, &config) };
+        let bind_error =
+            |BindError { address, source }| StartError::Bind { listener: Self::NAME, address, source };
+        server.map(Self).map_err(bind_error)
+    }
+
+    /// The bound addresses.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.0.local_addrs()
+    }
+
+    /// Counters of dropped events and requests.
+    pub(super) fn counters(&self) -> Arc<Counters> {
+        self.0.counters()
+    }
+
+    /// Serves `files` until `stop`, then drains running transfers for at most `grace` and records their events.
+    pub(super) async fn serve(
+        self,
+        files: impl FileSource,
+        timeline: Timeline,
+        stop: CancellationToken,
+        grace: Duration,
+    ) -> Result<(), RunError> {
+        let (events, transfers) = mpsc::channel(EVENT_QUEUE);
+        let recorder = tokio::spawn(record_transfers(transfers, timeline));
+        let result = self.0.serve(Arc::new(files), events, stop, grace).await;
+        if timeout(EVENT_DRAIN_TIMEOUT, recorder).await.is_err() {
+            tracing::warn!("TFTP transfers missing from the timeline: recording timed out");
+        }
+        result.map_err(RunError::Tftp)
+    }
+}
+
+/// Converts `[tftp]` into the configuration of the TFTP server.
+fn server_config(config: &TftpConfig) -> ServerConfig {
+    let ports = match &config.ports {
+        TransferPorts::Ephemeral => Ports::Ephemeral,
+        TransferPorts::Single => Ports::Single,
+        TransferPorts::Range(range) => Ports::Range(range.clone()),
+    };
+    let limits = TransferLimits {
+        block_size: config.block_size as u16,
+        window_size: config.window as u16,
+        transfers: config.transfers as usize,
+        transfers_per_client: config.transfers_per_client as usize,
+        ..TransferLimits::default()
+    };
+    ServerConfig { ports, limits, ..ServerConfig::new(config.listen.iter().copied()) }
+}
+
+/// Records each transfer when it ends.
+async fn record_transfers(mut transfers: mpsc::Receiver<TransferEvent>, timeline: Timeline) {
+    let neighbours = Neighbours::default();
+    while let Some(event) = transfers.recv().await {
+        let duration_ms = event.duration.as_millis() as u64;
+        let (client, name, size) = (event.client, event.name.as_str(), event.size);
+        let (outcome, retransmissions) = (TransferOutcome::from(&event.outcome), event.retransmissions);
+        let (block_size, window_size, blocks) =
+            (event.options.block_size, event.options.window_size, event.blocks);
+        tracing::info!(
+            %client, name, outcome = outcome.as_str(), size, block_size, window_size, blocks, retransmissions,
+            duration_ms,
+            "TFTP transfer ended"
+        );
+        let client_message = match event.outcome {
+            TransferEnd::Aborted { message, .. } => Some(message),
+            _ => None,
+        };
+        let transfer = TftpTransfer {
+            file: event.name,
+            outcome,
+            size,
+            block_size,
+            window_size,
+            blocks,
+            retransmissions,
+            duration_ms,
+            client_message,
+        };
+        let mac = match event.local_ip {
+            Some(local_ip) => neighbours.check(client, local_ip).await.mac(),
+            None => None,
+        };
+        timeline.record(Event::new(
+            Timestamp::now(),
+            mac,
+            Some(client.ip()),
+            EventKind::TftpTransfer(transfer),
+        ));
+    }
+}
+
+/// File source of the TFTP server.
+pub(super) struct MachineFiles {
+    images: Images,
+    /// Base URL from the configuration.
+    url: Option<String>,
+    /// Bound address of the boot listener.
+    boot_listener: SocketAddr,
+}
+
+impl MachineFiles {
+    /// `boot_listener` is the bound address of the boot listener.
+    pub(super) fn new(images: Images, url: Option<String>, boot_listener: SocketAddr) -> Self {
+        Self { images, url, boot_listener }
+    }
+
+    /// Base URL of the boot listener, for a machine that used the server's address `local_ip`.
+    fn base_url(&self, local_ip: Option<IpAddr>) -> Option<String> {
+        if let Some(url) = &self.url {
+            return Some(format!("{url}/"));
+        }
+        let bound_ip = Some(self.boot_listener.ip()).filter(|ip| !ip.is_unspecified());
+        Some(format!("http://{}/", SocketAddr::new(bound_ip.or(local_ip)?, self.boot_listener.port())))
+    }
+}
+
+impl FileSource for MachineFiles {
+    fn read(&self, request: ReadRequest<'_>) -> Option<Bytes> {
+        let name = str::from_utf8(request.name).ok()?;
+        let file_name = name.rsplit('/').next()?;
+        if SCRIPT_NAMES.iter().any(|script| file_name.eq_ignore_ascii_case(script)) {
+            let script = script::build_gather(&self.base_url(request.local_ip)?, Journey::new()).ok()?;
+            return Some(script.into_text().into());
+        }
+        self.images.get(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(files: &MachineFiles, name: &str) -> Option<String> {
+        let request = ReadRequest {
+            name: name.as_bytes(),
+            client: "192.0.2.7:1024".parse().expect("an address"),
+            local_ip: "192.0.2.1".parse().ok(),
+        };
+        files.read(request).map(|content| String::from_utf8(content.to_vec()).expect("text"))
+    }
+
+    #[test]
+    fn the_script_contains_the_address_that_the_machine_used() {
+        let unspecified =
+            MachineFiles::new(Images::default(), None, "0.0.0.0:8080".parse().expect("an address"));
+        for name in ["boot.ipxe", "autoexec.ipxe", "x86_64/AUTOEXEC.IPXE", "a/b/boot.ipxe"] {
+            let script = read(&unspecified, name).expect("a script");
+            assert!(script.contains(" http://192.0.2.1:8080/boot/${netX/mac:hexhyp}?"), "{script}");
+        }
+        let bound =
+            MachineFiles::new(Images::default(), None, "[2001:db8::1]:80".parse().expect("an address"));
+        assert!(read(&bound, "boot.ipxe").expect("a script").contains(" http://[2001:db8::1]:80/boot/"));
+        let url = Some("https://boot.example.org/pxe".to_owned());
+        let configured =
+            MachineFiles::new(Images::default(), url, "0.0.0.0:8080".parse().expect("an address"));
+        assert!(
+            read(&configured, "boot.ipxe").expect("a script").contains(" https://boot.example.org/pxe/boot/")
+        );
+    }
+
+    #[test]
+    fn other_names_are_not_found() {
+        let files = MachineFiles::new(Images::default(), None, "0.0.0.0:8080".parse().expect("an address"));
+        for name in ["etc/passwd", "boot.ipxe/x", "undionly.kpxe", ""] {
+            assert_eq!(read(&files, name), None, "{name}");
+        }
+    }
+}
