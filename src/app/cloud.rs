@@ -2,14 +2,9 @@
 
 use crate::attach::Policy;
 use crate::cinder::{Cinder, CinderEndpoint, Timeouts};
-use crate::config::{CloudConfig, Config, Diagnostic, OutagePolicy};
-use crate::keystone::{Cloud, Environment};
+use crate::config::{Config, OutagePolicy};
+use crate::keystone::Cloud;
 use crate::telemetry::Metrics;
-
-/// Resolves the configured cloud; `None` if no cloud is configured. Reads files.
-pub(super) fn resolve(config: &CloudConfig) -> Result<Option<Cloud>, Vec<Diagnostic>> {
-    Cloud::resolve(config, &Environment::from_process())
-}
 
 /// Builds the Cinder client of a cloud.
 pub(super) fn build_cinder(cloud: Cloud, metrics: Metrics) -> Cinder {

@@ -3,9 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use super::files::ConfiguredFileError;
 use crate::auth::HtpasswdError;
-use crate::config::{self, Diagnostic};
-use crate::listen::CertificateError;
 use crate::store::{OpenError, StoreError};
 
 /// volboot cannot start.
@@ -17,12 +16,9 @@ pub enum StartError {
     /// The password file cannot be read.
     #[error(transparent)]
     Passwords(#[from] HtpasswdError),
-    /// The configured cloud cannot be used.
-    #[error("{}", config::format_diagnostics(.0))]
-    Cloud(Vec<Diagnostic>),
-    /// A certificate cannot be loaded.
+    /// Another configured file cannot be used.
     #[error(transparent)]
-    Certificate(#[from] CertificateError),
+    File(#[from] ConfiguredFileError),
     /// The service manager passed a non-loopback API socket, but authentication is off.
     #[error(
         "the API without authentication may listen on loopback only, but the socket passed as 'api' is {0}; \

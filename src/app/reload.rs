@@ -6,28 +6,43 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use axum::Router;
 use axum::extract::Request;
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::task::{JoinError, spawn_blocking};
 use tower::{ServiceExt, service_fn};
 
-use super::cloud::{build_cinder, build_policy, resolve};
+use super::cloud::{build_cinder, build_policy};
+use super::files::{ConfiguredFileError, ConfiguredFiles, load_config_blocking};
+use super::systemd;
 use super::tftp::MachineFiles;
-use super::tls::{Certificates, ListenerTls};
-use super::{find_images, systemd};
+use super::tls::ListenerTls;
 use crate::api::{self, ApiState, Monitoring};
 use crate::attach::Attach;
 use crate::auth::{Auth, BrowserGuard};
 use crate::boot::Boot;
-use crate::config::{self, Config, ConfigError};
+use crate::config::{Config, ConfigError};
 use crate::http::{self, HttpState};
 use crate::images::Images;
 use crate::store::Inventory;
 use crate::telemetry::log;
 use crate::tftp::{FileSource, ReadRequest};
 use crate::web::{self, WebState};
+
+/// A reload cannot read the configuration.
+#[derive(Debug, thiserror::Error)]
+enum ReloadError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    File(#[from] ConfiguredFileError),
+    /// The reading thread panicked.
+    #[error(transparent)]
+    Task(#[from] JoinError),
+}
 
 /// The services behind the listeners, as one configuration defines them.
 struct Services {
@@ -51,6 +66,8 @@ pub(super) struct Static {
 
 /// The current services, and the parts from which the next are built.
 pub(super) struct Reloadable {
+    /// The configuration file.
+    file: Option<PathBuf>,
     /// The configuration at start: its restart-only keys stay in effect.
     start_config: Config,
     static_parts: Static,
@@ -59,9 +76,10 @@ pub(super) struct Reloadable {
 
 impl Reloadable {
     /// Builds the first services.
-    pub(super) fn new(config: Config, images: Images, static_parts: Static) -> Self {
+    pub(super) fn new(config: Config, file: Option<PathBuf>, images: Images, static_parts: Static) -> Self {
+        log_images(&images);
         let services = watch::Sender::new(Services::new(&config, images, &static_parts));
-        Self { start_config: config, static_parts, services }
+        Self { file, start_config: config, static_parts, services }
     }
 
     /// The TFTP server's files; each request reads the current ones.
@@ -89,50 +107,75 @@ impl Reloadable {
         }))
     }
 
-    /// Replaces the services by those of a new configuration. An invalid configuration changes nothing.
-    pub(super) async fn reload(&mut self, config: Result<Config, ConfigError>) {
+    /// Reloads at each notification. A notification during a reload abandons that reload, which may hang on a file,
+    /// and starts the next: the newest wins.
+    pub(super) async fn reload_on(&self, requests: &Notify) -> Infallible {
+        loop {
+            requests.notified().await;
+            loop {
+                tokio::select! {
+                    biased;
+                    () = self.reload() => break,
+                    () = requests.notified() => tracing::info!("reload restarted by a newer request"),
+                }
+            }
+        }
+    }
+
+    /// Replaces the services by those of the current configuration. An invalid configuration changes nothing.
+    ///
+    /// Cancel safe: the changes are one step at the end.
+    async fn reload(&self) {
         systemd::notify_reloading();
-        let config = match config {
-            Ok(config) => config,
+        match self.read().await {
+            Ok((config, files)) => {
+                self.apply(&config, files);
+                systemd::notify_ready();
+                tracing::info!("configuration reloaded");
+            }
             Err(error) => {
                 let cause = error.source().map(tracing::field::display);
                 tracing::error!(error = %error, cause, "reload failed; the previous configuration stays in effect");
-                return systemd::notify_reload_failed();
+                systemd::notify_reload_failed();
             }
-        };
+        }
+    }
+
+    /// Reads the configuration and the files it names.
+    async fn read(&self) -> Result<(Config, ConfiguredFiles), ReloadError> {
+        let file = self.file.clone();
+        let config = spawn_blocking(move || load_config_blocking(file.as_deref())).await??;
         for key in self.start_config.changed_restart_keys(&config) {
             tracing::warn!(key, "configuration key changed; takes effect after a restart");
         }
-        let cloud = config.cinder.cloud.clone();
-        let cloud = tokio::task::spawn_blocking(move || resolve(&cloud)).await;
-        let cloud = cloud.map_err(|error| error.to_string());
-        let cinder = match cloud.and_then(|cloud| cloud.map_err(|errors| config::format_diagnostics(&errors)))
-        {
-            Ok(cloud) => cloud.map(|cloud| build_cinder(cloud, self.static_parts.monitoring.metrics.clone())),
-            Err(error) => {
-                tracing::error!(error, "reload failed; the previous configuration stays in effect");
-                return systemd::notify_reload_failed();
-            }
-        };
-        let tls_config = config.clone();
-        let certificates =
-            tokio::task::spawn_blocking(move || Certificates::read_blocking(&tls_config)).await;
-        let certificates = certificates.map_err(|error| error.to_string());
-        let certificates = match certificates.and_then(|result| result.map_err(|error| error.to_string())) {
-            Ok(certificates) => certificates,
-            Err(error) => {
-                tracing::error!(error, "reload failed; the previous configuration stays in effect");
-                return systemd::notify_reload_failed();
-            }
-        };
-        let directories = config.tftp.images.clone();
-        let images = tokio::task::spawn_blocking(move || find_images(&directories)).await.unwrap_or_default();
-        self.static_parts.attach.configure(cinder, build_policy(&config));
-        self.services.send_replace(Services::new(&config, images, &self.static_parts));
-        self.static_parts.tls.set_certificates(certificates);
+        spawn_blocking(move || {
+            let files = ConfiguredFiles::read_blocking(&config)?;
+            Ok((config, files))
+        })
+        .await?
+    }
+
+    /// Replaces all that depends on the configuration.
+    fn apply(&self, config: &Config, files: ConfiguredFiles) {
+        let ConfiguredFiles { cloud, certificates, images } = files;
+        let Static { attach, tls, monitoring, .. } = &self.static_parts;
+        let cinder = cloud.map(|cloud| build_cinder(cloud, monitoring.metrics.clone()));
+        attach.configure(cinder, build_policy(config));
+        log_images(&images);
+        self.services.send_replace(Services::new(config, images, &self.static_parts));
+        tls.set_certificates(certificates);
         log::configure(&config.log);
-        systemd::notify_ready();
-        tracing::info!("configuration reloaded");
+    }
+}
+
+fn log_images(images: &Images) {
+    for image in images.available() {
+        let (name, path, size) = (image.name, image.path.display(), image.content.len());
+        tracing::info!(name, %path, size, "iPXE binary");
+    }
+    for missing in images.missing() {
+        let (name, firmware) = (missing.name, missing.firmware);
+        tracing::warn!(name, firmware, install = missing.packages, "iPXE binary not found");
     }
 }
 

@@ -5,17 +5,19 @@ mod generate;
 mod images;
 
 use std::error::Error;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{App, PassedSockets, StartError};
-use crate::config::{Config, ConfigError, DEFAULT_PATH};
-use crate::keystone::{self, Environment};
+use crate::app::{App, PassedSockets, StartError, load_config_blocking};
+use crate::config::{Config, DEFAULT_PATH};
 use crate::telemetry;
 
 /// Boots bare machines from block-storage volumes.
@@ -61,6 +63,8 @@ struct ConfigFile {
 
 /// The exit code if this version cannot use the store; in the unit file as `RestartPreventExitStatus`.
 const STORE_UNUSABLE: u8 = 3;
+/// The time-out for running reads of files after the shutdown.
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs the subcommand. Exit codes: 0 success; 1 failure; 2 invalid command line; 3 the store cannot be used by this
 /// version, so a restart would not help.
@@ -81,14 +85,12 @@ fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
     match command {
         Command::Serve(file) => {
             telemetry::log::init();
-            let config = load_config(file.config.as_deref())?;
+            let config = load_config_blocking(file.config.as_deref())?;
             telemetry::log::configure(&config.log);
-            let passed = PassedSockets::take()?;
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            runtime.block_on(serve(config, file.config, passed))
+            serve(config, file.config, PassedSockets::take()?)
         }
         Command::CheckConfig(file) => {
-            load_config(file.config.as_deref())?;
+            load_config_blocking(file.config.as_deref())?;
             match file.config {
                 None if !Path::new(DEFAULT_PATH).exists() => {
                     println!("{DEFAULT_PATH} does not exist: the defaults apply");
@@ -110,34 +112,46 @@ fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Loads the configuration, and checks the files it names: clouds.yaml, secrets.
-fn load_config(file: Option<&Path>) -> Result<Config, ConfigError> {
-    Config::load(file, |config| keystone::check(config, &Environment::from_process()))
+/// Serves until SIGTERM or SIGINT.
+fn serve(config: Config, file: Option<PathBuf>, passed: PassedSockets) -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let (app, reload) = {
+        let _context = runtime.enter();
+        // Before the sockets are bound, so that no early signal is lost.
+        let (stop, reload) = handle_signals()?;
+        (App::open_blocking(config, file, passed, stop)?, reload)
+    };
+    let result = runtime.block_on(app.run(reload));
+    // A hanging read of a file must not keep the process alive. All that has to be written is written by now.
+    runtime.shutdown_timeout(READ_TIMEOUT);
+    Ok(result?)
 }
 
-async fn serve(config: Config, file: Option<PathBuf>, passed: PassedSockets) -> Result<(), Box<dyn Error>> {
-    // Before the sockets are bound, so that no early signal is lost.
+/// SIGTERM and SIGINT cancel the token; SIGHUP notifies of a reload.
+fn handle_signals() -> io::Result<(CancellationToken, Arc<Notify>)> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let app = App::new(config, passed)?;
-    let stop = CancellationToken::new();
-    let stop_on_signal = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        stop_on_signal.cancel();
-    });
-    let (reload, reloads) = mpsc::channel(1);
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            let _ = reload.send(load_config(file.as_deref())).await;
+    let (stop, reload) = (CancellationToken::new(), Arc::new(Notify::new()));
+    tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            stop.cancel();
         }
     });
-    app.run(stop, reloads).await?;
-    Ok(())
+    tokio::spawn({
+        let reload = Arc::clone(&reload);
+        async move {
+            while hangup.recv().await.is_some() {
+                reload.notify_one();
+            }
+        }
+    });
+    Ok((stop, reload))
 }
 
 /// Formats an error and its causes on one line.

@@ -1,7 +1,11 @@
 //! Reload by SIGHUP: a new configuration takes effect, and connections and transfers survive.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc::channel;
 
 use serde_json::Value;
 
@@ -228,5 +232,64 @@ fn environment_overrides_the_configured_log_filter() {
     });
     send_invalid_request(&daemon);
     daemon.wait_for_log("connection failed");
+    daemon.stop();
+}
+
+/// Makes a named pipe: reading it blocks until a writer has opened and closed it.
+fn make_pipe(path: &Path) {
+    let status = Command::new("mkfifo").arg(path).status().expect("mkfifo runs");
+    assert!(status.success());
+}
+
+/// Waits until the daemon reads the pipe. The daemon's read blocks until the result is dropped.
+fn wait_for_reader(path: &Path) -> File {
+    let (path, (opened, writer)) = (path.to_owned(), channel());
+    std::thread::spawn(move || opened.send(File::options().write(true).open(path)));
+    writer.recv_timeout(LIMIT).expect("the daemon reads the pipe").expect("the pipe opens")
+}
+
+/// Names a pipe as the certificate of the operator listener.
+fn configure_certificate_pipe(site: &Path) -> PathBuf {
+    let pipe = site.join("certificate.pem");
+    make_pipe(&pipe);
+    let keys = format!("[api]\ncertificate = \"{0}\"\nkey = \"{0}\"\n", pipe.display());
+    edit_config(site, &[("[api]\n", &keys)]);
+    pipe
+}
+
+#[test]
+fn stop_ends_a_reload_whose_file_read_hangs() {
+    for is_config in [true, false] {
+        let site = site("");
+        let mut daemon = Daemon::start(site.path());
+        let pipe = if is_config {
+            let config = site.path().join("volboot.toml");
+            std::fs::remove_file(&config).expect("the file is removed");
+            make_pipe(&config);
+            config
+        } else {
+            configure_certificate_pipe(site.path())
+        };
+        daemon.hang_up();
+        let _reader = wait_for_reader(&pipe);
+        daemon.stop();
+    }
+}
+
+#[test]
+fn newer_reload_replaces_one_that_hangs() {
+    let site = site("");
+    let mut daemon = Daemon::start(site.path());
+    let pipe = configure_certificate_pipe(site.path());
+    daemon.hang_up();
+    let reader = wait_for_reader(&pipe);
+    edit_config(
+        site.path(),
+        &[("certificate = ", "# "), ("key = ", "# "), ("[http]\n", "[boot]\nunknown = \"shell\"\n[http]\n")],
+    );
+    daemon.hang_up();
+    daemon.wait_for_log("configuration reloaded");
+    assert!(Connection::open(daemon.http).get("/boot/52-54-00-00-00-01").1.contains("shell"));
+    drop(reader);
     daemon.stop();
 }
