@@ -114,7 +114,7 @@ pub struct Images {
 
 impl Images {
     /// Searches the directories in order. A file that cannot be used is skipped with a warning.
-    pub fn find(directories: &[PathBuf]) -> Self {
+    pub fn find_blocking(directories: &[PathBuf]) -> Self {
         let mut images = Self::default();
         for spec in &SPECS {
             let candidates =
@@ -192,7 +192,7 @@ mod tests {
         write(&second, "undionly.kpxe", "bios");
         write(&second, "snponly.efi", "");
         std::fs::create_dir(first.path().join("ipxe.pxe")).expect("creates");
-        let images = Images::find(&[first.path().into(), second.path().into(), "/nowhere".into()]);
+        let images = Images::find_blocking(&[first.path().into(), second.path().into(), "/nowhere".into()]);
         assert_eq!(images.get("ipxe.efi").as_deref(), Some(b"fedora".as_slice()));
         assert_eq!(images.get("UNDIONLY.KPXE").as_deref(), Some(b"bios".as_slice()));
         assert_eq!(images.get("snponly.efi"), None);

@@ -12,7 +12,7 @@ use crate::listen::CertificateError;
 
 /// Loads the configuration, and checks the files it names: clouds.yaml, secrets.
 pub fn load_config_blocking(file: Option<&Path>) -> Result<Config, ConfigError> {
-    Config::load(file, |config| keystone::check(config, &Environment::from_process()))
+    Config::load_blocking(file, |config| keystone::check_blocking(config, &Environment::from_process()))
 }
 
 /// The content of the files that a configuration names.
@@ -37,10 +37,10 @@ pub enum ConfiguredFileError {
 impl ConfiguredFiles {
     /// Reads all files.
     pub(super) fn read_blocking(config: &Config) -> Result<Self, ConfiguredFileError> {
-        let cloud = Cloud::resolve(&config.cinder.cloud, &Environment::from_process())
+        let cloud = Cloud::resolve_blocking(&config.cinder.cloud, &Environment::from_process())
             .map_err(ConfiguredFileError::Cloud)?;
         let certificates = Certificates::read_blocking(config)?;
-        let images = Images::find(&config.tftp.images);
+        let images = Images::find_blocking(&config.tftp.images);
         Ok(Self { cloud, certificates, images })
     }
 }

@@ -71,7 +71,7 @@ impl App {
         // In the store's directory, which exists by now and has restricted permissions.
         let history_path = config.store.path.with_file_name(HISTORY_FILE);
         let metrics = Metrics::new();
-        let timeline = Timeline::open(Some(&history_path), metrics.clone());
+        let timeline = Timeline::open_blocking(Some(&history_path), metrics.clone());
         let cinder = cloud.map(|cloud| cloud::build_cinder(cloud, metrics.clone()));
         let attach = Attach::new(Attachments::new(Arc::clone(&store)), cinder, cloud::build_policy(&config));
         let tls = listeners.tls();
@@ -133,10 +133,10 @@ impl App {
 fn open_auth_blocking(config: &Config, cloud: Option<&Cloud>) -> Result<Auth, StartError> {
     Ok(match config.api.auth {
         AuthStrategy::None => Auth::NoAuth,
-        AuthStrategy::HttpBasic => Auth::http_basic(&config.api.htpasswd_file)?,
+        AuthStrategy::HttpBasic => Auth::http_basic_blocking(&config.api.htpasswd_file)?,
         AuthStrategy::Keystone => {
             let validator =
-                Validator::resolve(&config.keystone, cloud).map_err(ConfiguredFileError::Cloud)?;
+                Validator::resolve_blocking(&config.keystone, cloud).map_err(ConfiguredFileError::Cloud)?;
             Auth::keystone(validator, config.api.projects.clone())
         }
     })

@@ -51,7 +51,7 @@ impl PassedSockets {
             let type_error = |source| PassedSocketError::Type { name: name.clone(), source };
             match name.as_str() {
                 TftpListener::NAME => {
-                    sockets.tftp.extend(descriptors.take_udp_socket(index).map_err(type_error)?)
+                    sockets.tftp.extend(descriptors.take_udp_socket(index).map_err(type_error)?);
                 }
                 BootListener::NAME if sockets.http.is_none() => {
                     sockets.http = descriptors.take_tcp_listener(index).map_err(type_error)?;

@@ -53,7 +53,7 @@ impl State {
 
 impl HttpBasic {
     /// Reads the file for the first time.
-    pub(super) fn open(file: PathBuf) -> Result<Self, HtpasswdError> {
+    pub(super) fn open_blocking(file: PathBuf) -> Result<Self, HtpasswdError> {
         let htpasswd = Htpasswd::read_blocking(&file, None)?.unwrap_or_default();
         let keys = [RandomState::new(), RandomState::new()];
         let state = State { htpasswd: Arc::new(htpasswd), verified: HashSet::new(), keys };
@@ -153,7 +153,7 @@ mod tests {
     async fn names_in_the_file_are_accepted_with_their_password() {
         let file = tempfile::NamedTempFile::new().expect("temporary file");
         write(file.path(), "ann", "pass:word", 4);
-        let auth = HttpBasic::open(file.path().to_owned()).expect("valid file");
+        let auth = HttpBasic::open_blocking(file.path().to_owned()).expect("valid file");
         assert_eq!(auth.check(&basic("ann:pass:word")).await.as_deref(), Ok("ann"));
         assert_eq!(auth.check(&basic("ann:wrong")).await, Err(AuthError::InvalidCredentials));
         assert_eq!(auth.check(&basic("eve:pass:word")).await, Err(AuthError::InvalidCredentials));
@@ -171,7 +171,7 @@ mod tests {
     async fn a_changed_file_is_reloaded_at_once_and_a_broken_file_is_ignored() {
         let file = tempfile::NamedTempFile::new().expect("temporary file");
         write(file.path(), "ann", "one", 4);
-        let auth = HttpBasic::open(file.path().to_owned()).expect("valid file");
+        let auth = HttpBasic::open_blocking(file.path().to_owned()).expect("valid file");
         assert_eq!(auth.check(&basic("ann:one")).await.as_deref(), Ok("ann"));
         write(file.path(), "annabel", "two", 4);
         assert_eq!(auth.check(&basic("ann:one")).await, Err(AuthError::InvalidCredentials));
@@ -184,7 +184,7 @@ mod tests {
     async fn verified_credentials_are_cached_and_timing_does_not_reveal_names() {
         let file = tempfile::NamedTempFile::new().expect("temporary file");
         write(file.path(), "ann", "one", 10);
-        let auth = HttpBasic::open(file.path().to_owned()).expect("valid file");
+        let auth = HttpBasic::open_blocking(file.path().to_owned()).expect("valid file");
         let measure = async |credentials: &str| {
             let start = Instant::now();
             let _ = auth.check(&basic(credentials)).await;

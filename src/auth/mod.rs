@@ -31,7 +31,7 @@ const REALM: &str = "Basic realm=\"Baremetal API\"";
 pub enum Auth {
     /// No authentication: every client has the admin role.
     NoAuth,
-    /// Name and password from an htpasswd file. Created by [`Auth::http_basic`].
+    /// Name and password from an htpasswd file. Created by [`Auth::http_basic_blocking`].
     HttpBasic(PasswordAuth),
     /// Keystone tokens. Created by [`Auth::keystone`].
     Keystone(TokenAuth),
@@ -93,8 +93,8 @@ pub enum AuthError {
 
 impl Auth {
     /// HTTP Basic against an htpasswd file. The file is read now, and again whenever it changes.
-    pub fn http_basic(file: impl Into<PathBuf>) -> Result<Self, HtpasswdError> {
-        Ok(Self::HttpBasic(PasswordAuth(Arc::new(HttpBasic::open(file.into())?))))
+    pub fn http_basic_blocking(file: impl Into<PathBuf>) -> Result<Self, HtpasswdError> {
+        Ok(Self::HttpBasic(PasswordAuth(Arc::new(HttpBasic::open_blocking(file.into())?))))
     }
 
     /// Keystone tokens. `projects`: ids, or names in the default domain, of the projects whose roles grant access.

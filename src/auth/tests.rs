@@ -70,7 +70,7 @@ impl FakeKeystone {
 
     fn validator(&self) -> Validator {
         let config = KeystoneConfig { auth_url: Some(self.url.clone()), cacert: None, verify: true };
-        Validator::resolve(&config, None).expect("valid configuration")
+        Validator::resolve_blocking(&config, None).expect("valid configuration")
     }
 
     fn tokens(&self, projects: &[&str]) -> TokenCache {

@@ -23,8 +23,8 @@ pub(super) struct Options {
 
 /// Searches the same directories as `serve`, and prints the result.
 pub(super) fn list(options: &Options) -> Result<(), Box<dyn Error>> {
-    let config = Config::load(options.file.config.as_deref(), |_| Vec::new())?;
-    let images = Images::find(&config.tftp.images);
+    let config = Config::load_blocking(options.file.config.as_deref(), |_| Vec::new())?;
+    let images = Images::find_blocking(&config.tftp.images);
     if options.json {
         println!("{:#}", to_json(&images));
     } else {

@@ -150,7 +150,7 @@ impl Default for Config {
 impl Config {
     /// Reads the file at `path`. Without a path, reads [`DEFAULT_PATH`] if it exists, else returns the defaults.
     /// `check_sources` checks other files that the configuration refers to, so that all errors are reported together.
-    pub fn load(
+    pub fn load_blocking(
         path: Option<&Path>,
         check_sources: impl FnOnce(&Self) -> Vec<Diagnostic>,
     ) -> Result<Self, ConfigError> {

@@ -33,7 +33,10 @@ pub struct Cloud {
 
 impl Cloud {
     /// Resolves the cloud of `[cinder]`; `None` if no source has settings. Reads files.
-    pub fn resolve(config: &CloudConfig, environment: &Environment) -> Result<Option<Self>, Vec<Diagnostic>> {
+    pub fn resolve_blocking(
+        config: &CloudConfig,
+        environment: &Environment,
+    ) -> Result<Option<Self>, Vec<Diagnostic>> {
         let own = CloudSource::from_configuration("cinder", config);
         let name = match own.get("cloud") {
             Some(name) => Some(name),

@@ -1,7 +1,7 @@
 //! Client for OpenStack Keystone v3: credentials, sessions, and validation of tokens.
 //!
-//! [`Cloud::resolve`] builds a cloud from the configuration, clouds.yaml or `OS_*` variables. Its [`Session`] holds
-//! the token for requests to Cinder, and the service catalogue with Cinder's endpoint. Before a token expires, a
+//! [`Cloud::resolve_blocking`] builds a cloud from the configuration, clouds.yaml or `OS_*` variables. Its [`Session`]
+//! holds the token for requests to Cinder, and the service catalogue with Cinder's endpoint. Before a token expires, a
 //! single request renews it, however many machines boot. A [`Validator`] validates the tokens of the clients of
 //! volboot's API.
 //!
@@ -34,15 +34,14 @@ pub use sources::Environment;
 pub use validator::{Bearer, TokenScope, Validator};
 
 /// Checks the sources that the configuration refers to: clouds.yaml, environment variables, files of secrets.
-pub fn check(config: &Config, environment: &Environment) -> Vec<Diagnostic> {
-    let cloud = Cloud::resolve(&config.cinder.cloud, environment);
+pub fn check_blocking(config: &Config, environment: &Environment) -> Vec<Diagnostic> {
+    let cloud = Cloud::resolve_blocking(&config.cinder.cloud, environment);
     let depends_on_cloud = config.keystone.auth_url.is_none();
     let validator = match &cloud {
         _ if config.api.auth != AuthStrategy::Keystone => Ok(()),
         Err(_) if depends_on_cloud => Ok(()),
-        cloud => {
-            Validator::resolve(&config.keystone, cloud.as_ref().ok().and_then(Option::as_ref)).map(|_| ())
-        }
+        cloud => Validator::resolve_blocking(&config.keystone, cloud.as_ref().ok().and_then(Option::as_ref))
+            .map(|_| ()),
     };
     [cloud.map(|_| ()), validator].into_iter().filter_map(Result::err).flatten().collect()
 }

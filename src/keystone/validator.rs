@@ -53,7 +53,10 @@ pub enum TokenScope {
 
 impl Validator {
     /// Uses the Keystone of `[keystone]`, else the one of `[cinder]`'s cloud. Reads files.
-    pub fn resolve(config: &KeystoneConfig, cinder: Option<&Cloud>) -> Result<Self, Vec<Diagnostic>> {
+    pub fn resolve_blocking(
+        config: &KeystoneConfig,
+        cinder: Option<&Cloud>,
+    ) -> Result<Self, Vec<Diagnostic>> {
         let error =
             |key: &str, message: String| vec![Diagnostic { key: Some(format!("keystone.{key}")), message }];
         let Some(url) = &config.auth_url else {

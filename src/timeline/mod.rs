@@ -85,7 +85,7 @@ impl Timeline {
     /// and opening is retried later. `None`: events are kept in memory only.
     ///
     /// Blocks while machines are loaded: about 50 ms for ten thousand.
-    pub fn open(path: Option<&Path>, metrics: Metrics) -> Self {
+    pub fn open_blocking(path: Option<&Path>, metrics: Metrics) -> Self {
         Self::with_bounds(path, metrics, Bounds::default())
     }
 

@@ -134,7 +134,7 @@ fn sample(nodes: u32) -> impl Iterator<Item = u32> {
 
 /// Measures the answers, and the record of their events.
 async fn measure_answers(path: &Path, history_path: &Path, nodes: u32) -> (Vec<Duration>, Vec<Duration>) {
-    let timeline = Timeline::open(Some(history_path), Metrics::new());
+    let timeline = Timeline::open_blocking(Some(history_path), Metrics::new());
     let store: Arc<dyn Store> = loop {
         // The store of `fill` may still hold the file lock for a moment.
         if let Ok(store) = RedbStore::open(path) {

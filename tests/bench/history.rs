@@ -15,7 +15,7 @@ const SESSION_INTERVAL: SignedDuration = SignedDuration::from_mins(20);
 
 /// Fills the history file with machines and their boot sessions, each with three events.
 pub(crate) fn fill(path: &Path, machines: u32, sessions: u32) {
-    let timeline = Timeline::open(Some(path), Metrics::new());
+    let timeline = Timeline::open_blocking(Some(path), Metrics::new());
     for session in 0..sessions {
         let start = Timestamp::now() - SESSION_INTERVAL * (sessions - session).cast_signed();
         for n in 0..machines {

@@ -28,7 +28,7 @@ fn environment(directory: &Path, variables: &[(&str, &str)]) -> Environment {
 
 fn resolve(config: &str, environment: &Environment) -> Result<Option<Cloud>, Vec<Diagnostic>> {
     let config = Config::parse(&format!("[cinder]\n{config}")).expect("parses");
-    Cloud::resolve(&config.cinder.cloud, environment)
+    Cloud::resolve_blocking(&config.cinder.cloud, environment)
 }
 
 fn cloud(config: &str, environment: &Environment) -> Cloud {

@@ -132,5 +132,7 @@ fn cloud_at(url: &str, extra: &str) -> Cloud {
          project_name = \"boot\"\n{extra}"
     );
     let config = Config::parse(&text).expect("is valid");
-    Cloud::resolve(&config.cinder.cloud, &Environment::default()).expect("is valid").expect("is configured")
+    Cloud::resolve_blocking(&config.cinder.cloud, &Environment::default())
+        .expect("is valid")
+        .expect("is configured")
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::{HeaderValue, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::super::{Bearer, KeystoneError, TokenScope, Validator, check};
+use super::super::{Bearer, KeystoneError, TokenScope, Validator, check_blocking};
 use super::{Environment, ReplayKeystone, exchange, response};
 use crate::config::{Config, KeystoneConfig};
 
@@ -13,7 +13,7 @@ const TOKEN: HeaderValue = HeaderValue::from_static("TOKEN-4");
 
 fn validator(keystone: &ReplayKeystone) -> Validator {
     let config = KeystoneConfig { auth_url: Some(keystone.url.clone()), cacert: None, verify: true };
-    Validator::resolve(&config, None).expect("is valid")
+    Validator::resolve_blocking(&config, None).expect("is valid")
 }
 
 /// The captured validation response, with a changed token.
@@ -82,7 +82,7 @@ async fn unknown_token_is_rejected() {
 fn keystone_auth_requires_a_keystone() {
     let errors_of = |text: &str| {
         let config = Config::parse(&format!("[api]\nauth = \"keystone\"\n{text}")).expect("parses");
-        let errors = check(&config, &Environment::default());
+        let errors = check_blocking(&config, &Environment::default());
         errors.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let required =

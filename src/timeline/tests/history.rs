@@ -16,14 +16,14 @@ fn timelines_survive_a_restart() {
     let path = directory.path().join("history.redb");
     let recorded = events(session_start());
     let before = {
-        let timeline = Timeline::open(Some(&path), Metrics::new());
+        let timeline = Timeline::open_blocking(Some(&path), Metrics::new());
         for event in &recorded {
             timeline.record(event.clone());
         }
         timeline.close_blocking();
         timeline.machine(MachineId::Mac(CARD)).expect("a machine")
     };
-    let timeline = Timeline::open(Some(&path), Metrics::new());
+    let timeline = Timeline::open_blocking(Some(&path), Metrics::new());
     assert_eq!(timeline.machine(MachineId::Mac(CARD)).expect("a machine"), before);
     assert_eq!(timeline.events_blocking(MachineId::Mac(CARD)), recorded);
     assert_eq!((timeline.dropped_events(), timeline.len()), (0, 1));
@@ -49,12 +49,12 @@ fn a_history_with_words_of_another_version_is_readable() {
         "outcome": "frobnicated", "reason": "no reason", "duration_us": 0,
     }))
     .expect("deserializes");
-    let timeline = Timeline::open(Some(&path), Metrics::new());
+    let timeline = Timeline::open_blocking(Some(&path), Metrics::new());
     timeline.record(recorded.clone());
     timeline.close_blocking();
 
     let id = MachineId::Mac(CARD);
-    let timeline = Timeline::open(Some(&path), Metrics::new());
+    let timeline = Timeline::open_blocking(Some(&path), Metrics::new());
     let machine = timeline.machine(id).expect("a machine");
     assert_eq!(machine.verdict.text, "frobnicated: no reason");
     assert_eq!(timeline.events_blocking(id), [recorded]);
@@ -72,10 +72,11 @@ fn a_damaged_file_is_set_aside_and_a_missing_file_is_tolerated() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("history.redb");
     std::fs::write(&path, [7; 8192]).expect("writes");
-    let timeline = Timeline::open(Some(&path), Metrics::new());
+    let timeline = Timeline::open_blocking(Some(&path), Metrics::new());
     assert!(timeline.is_recording());
     assert!(directory.path().join("history.redb.damaged").exists());
-    let without_file = Timeline::open(Some(&directory.path().join("missing/history.redb")), Metrics::new());
+    let without_file =
+        Timeline::open_blocking(Some(&directory.path().join("missing/history.redb")), Metrics::new());
     assert!(!without_file.is_recording());
     let mut updates = without_file.subscribe();
     without_file.record(events(session_start()).remove(3));
@@ -92,7 +93,7 @@ fn a_file_with_an_older_schema_is_set_aside() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("history.redb");
     write_schema(&path, 1);
-    let timeline = Timeline::open(Some(&path), Metrics::new());
+    let timeline = Timeline::open_blocking(Some(&path), Metrics::new());
     assert!(timeline.is_recording() && timeline.is_empty());
     assert!(directory.path().join("history.redb.schema-1").exists());
 }
@@ -102,7 +103,7 @@ fn a_file_with_a_newer_schema_is_left_alone() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("history.redb");
     write_schema(&path, u64::MAX);
-    assert!(!Timeline::open(Some(&path), Metrics::new()).is_recording());
+    assert!(!Timeline::open_blocking(Some(&path), Metrics::new()).is_recording());
     assert!(path.exists());
 }
 

@@ -21,8 +21,9 @@ async fn http_basic_protects_all_paths_but_discovery() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let hash = bcrypt::hash("secret", 4).expect("bcrypt hashes the password");
     std::fs::write(file.path(), format!("ann:{hash}\n")).expect("the file is writable");
-    let api =
-        Api::with(|state| state.auth = Auth::http_basic(file.path()).expect("the htpasswd file is valid"));
+    let api = Api::with(|state| {
+        state.auth = Auth::http_basic_blocking(file.path()).expect("the htpasswd file is valid");
+    });
     let get = async |path: &str, authorization: Option<&str>| {
         let header = authorization.map(|value| ("authorization", value));
         api.send_raw("GET", path, header.as_slice(), Body::empty()).await
@@ -63,7 +64,7 @@ pub(crate) fn fake_keystone() -> Auth {
     });
     tokio::spawn(listener.serve(router, HttpLimits::default(), CancellationToken::new(), Duration::ZERO));
     let config = KeystoneConfig { auth_url, cacert: None, verify: true };
-    let validator = Validator::resolve(&config, None).expect("a valid configuration");
+    let validator = Validator::resolve_blocking(&config, None).expect("a valid configuration");
     Auth::keystone(validator, vec!["service".into()])
 }
 

@@ -58,8 +58,10 @@ fn api_with_timeline() -> (Api, Timeline) {
     let directory = tempfile::tempdir().expect("a directory");
     let mut timeline = None;
     let api = Api::with(|state| {
-        state.monitoring.timeline =
-            Timeline::open(Some(&directory.path().join("history.redb")), state.monitoring.metrics.clone());
+        state.monitoring.timeline = Timeline::open_blocking(
+            Some(&directory.path().join("history.redb")),
+            state.monitoring.metrics.clone(),
+        );
         timeline = Some(state.monitoring.timeline.clone());
     });
     (api, timeline.expect("the state was configured"))

@@ -72,7 +72,7 @@ impl Api {
         let stop = CancellationToken::new();
         stop.cancel();
         let monitoring = Monitoring {
-            timeline: Timeline::open(None, metrics.clone()),
+            timeline: Timeline::open_blocking(None, metrics.clone()),
             metrics,
             scripts: Config::default().boot,
             attach: attach.clone(),

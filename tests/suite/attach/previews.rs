@@ -36,7 +36,7 @@ async fn send_read_only_requests(site: &Site, boot: &Boot, machine: &TestMachine
 
     let config = Config::default();
     let boot_config = BootConfig { verify_mac: false, ..config.boot };
-    let timeline = Timeline::open(None, Metrics::new());
+    let timeline = Timeline::open_blocking(None, Metrics::new());
     let router = router(HttpState::new(boot.clone(), boot_config, &config.http, Images::default(), timeline));
     let peer = Peer {
         remote: "192.168.0.7:1024".parse().expect("a valid address"),

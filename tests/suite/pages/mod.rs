@@ -60,7 +60,7 @@ impl Site {
         let policy = Policy { last_known_max_age: None, resolutions: 1 };
         let attach = Attach::new(Attachments::new(store), None, policy);
         let directory = tempfile::tempdir().expect("temporary directory");
-        let timeline = Timeline::open(Some(&directory.path().join("history.redb")), Metrics::new());
+        let timeline = Timeline::open_blocking(Some(&directory.path().join("history.redb")), Metrics::new());
         let enabled = [StorageInterface::Noop, StorageInterface::External, StorageInterface::Cinder];
         let state = WebState {
             inventory: inventory.clone(),
