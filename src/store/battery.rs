@@ -25,6 +25,7 @@ macro_rules! battery {
                 wakes_waiters_on_a_change,
                 grants_a_lease_to_a_single_holder,
                 loses_no_update_of_many_writers,
+                names_its_place_and_size,
                 fails_without_hanging_after_close,
             );
         }
@@ -175,6 +176,14 @@ async fn loses_no_update_of_many_writers(one: Arc<dyn Store>, other: Arc<dyn Sto
         writer.await.expect("runs");
     }
     assert_eq!(get_one(&*one, "count").await.map(|record| record.value), Some(b"128".to_vec()));
+}
+
+async fn names_its_place_and_size(one: Arc<dyn Store>, other: Arc<dyn Store>) {
+    one.write(Batch::default().put("a", "1")).await.expect("writes");
+    let info = one.info().await.expect("reads");
+    assert!(!info.location.is_empty());
+    assert_ne!(info.bytes, Some(0), "a record takes space");
+    assert_eq!(other.info().await.expect("reads").location, info.location);
 }
 
 async fn fails_without_hanging_after_close(one: Arc<dyn Store>, other: Arc<dyn Store>) {

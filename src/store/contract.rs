@@ -114,6 +114,15 @@ pub struct Lease {
     pub expires: Timestamp,
 }
 
+/// A store's place and size, for operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreInfo {
+    /// The path of a local store, the address of a remote one.
+    pub location: String,
+    /// The occupied space, if known.
+    pub bytes: Option<u64>,
+}
+
 /// The store cannot be read or written.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
@@ -160,6 +169,9 @@ pub trait Store: Send + Sync {
 
     /// Waits for a write after `after`; returns the latest revision.
     fn wait_for_change(&self, after: Revision) -> StoreFuture<'_, Revision>;
+
+    /// Reads the store's place and size.
+    fn info(&self) -> StoreFuture<'_, StoreInfo>;
 
     /// Closes the store for this process: later writes fail, and so does every [`Store::wait_for_change`]. Reads may
     /// still succeed.

@@ -9,14 +9,15 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::contract::{
-    Batch, Change, ChangeSet, Condition, Record, Revision, Store, StoreError, StoreFuture, WriteError,
+    Batch, Change, ChangeSet, Condition, Record, Revision, Store, StoreError, StoreFuture, StoreInfo,
+    WriteError,
 };
 use super::feed::{RETAINED_WRITES, take_whole_writes, wait_for_revision};
 
 /// Records in memory, lost when the store is dropped.
 #[derive(Debug)]
 pub struct MemoryStore {
-    // A std mutex: held for one map operation, never across an await.
+    // Held for one map operation, never across an await.
     state: Mutex<State>,
     latest: watch::Receiver<Revision>,
 }
@@ -129,6 +130,10 @@ impl Store for MemoryStore {
 
     fn wait_for_change(&self, after: Revision) -> StoreFuture<'_, Revision> {
         Box::pin(wait_for_revision(self.latest.clone(), after))
+    }
+
+    fn info(&self) -> StoreFuture<'_, StoreInfo> {
+        Box::pin(async { Ok(StoreInfo { location: "memory".into(), bytes: None }) })
     }
 
     fn close(&self) -> StoreFuture<'_, ()> {

@@ -21,7 +21,8 @@ mod battery;
 
 pub use attachments::Attachments;
 pub use contract::{
-    Batch, Change, ChangeSet, Condition, Lease, Record, Revision, Store, StoreError, StoreFuture, WriteError,
+    Batch, Change, ChangeSet, Condition, Lease, Record, Revision, Store, StoreError, StoreFuture, StoreInfo,
+    WriteError,
 };
 pub use inventory::{Enrollment, Inventory, InventoryError, UpdateError};
 pub use memory::MemoryStore;

@@ -22,7 +22,7 @@ use uuid::Uuid;
 pub use enroll::Enrollment;
 
 use super::resource::{Resource, UniqueKey, Versioned};
-use super::{Record, Store, StoreError};
+use super::{Record, Store, StoreError, StoreInfo};
 use crate::model::{Mac, Port};
 
 /// Records per read when listing all of a node's records, which rarely exceed one page.
@@ -78,6 +78,11 @@ impl Inventory {
     /// The records in a store.
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self { store }
+    }
+
+    /// Reads the store's place and size.
+    pub async fn store_info(&self) -> Result<StoreInfo, StoreError> {
+        self.store.info().await
     }
 
     /// The record with a UUID.

@@ -9,7 +9,9 @@ use uuid::Uuid;
 
 use super::*;
 use crate::model::{Node, StorageInterface, VolumeConnector, VolumeTarget};
-use crate::store::{Batch, ChangeSet, MemoryStore, ResourceKind, Revision, StoreFuture, WriteError};
+use crate::store::{
+    Batch, ChangeSet, MemoryStore, ResourceKind, Revision, StoreFuture, StoreInfo, WriteError,
+};
 
 fn inventory() -> (Arc<MemoryStore>, Inventory) {
     let store = Arc::new(MemoryStore::default());
@@ -276,6 +278,10 @@ impl Store for InterruptedStore {
 
     fn wait_for_change(&self, after: Revision) -> StoreFuture<'_, Revision> {
         self.inner.wait_for_change(after)
+    }
+
+    fn info(&self) -> StoreFuture<'_, StoreInfo> {
+        self.inner.info()
     }
 
     fn close(&self) -> StoreFuture<'_, ()> {

@@ -12,12 +12,12 @@ mod schema;
 mod tests;
 mod writer;
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::future::Future;
 use std::io;
 use std::ops::Bound;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ use redb::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::contract::{
-    Batch, Change, ChangeSet, Record, Revision, Store, StoreError, StoreFuture, WriteError,
+    Batch, Change, ChangeSet, Record, Revision, Store, StoreError, StoreFuture, StoreInfo, WriteError,
 };
 use super::feed::{RETAINED_WRITES, take_whole_writes, wait_for_revision};
 use schema::Step;
@@ -125,6 +125,7 @@ impl OpenError {
 
 /// A store in a redb file.
 pub struct RedbStore {
+    path: PathBuf,
     database: Arc<Database>,
     writer: mpsc::Sender<StoreJob>,
     latest: watch::Receiver<Revision>,
@@ -166,7 +167,7 @@ impl RedbStore {
         let (failure_sender, failure) = watch::channel(None);
         Writer::spawn(Arc::clone(&database), meta.revision, latest_sender, failure_sender, jobs)
             .map_err(|source| OpenError::File { path: name, source })?;
-        Ok(Self { database, writer, latest, failure })
+        Ok(Self { path: path.to_owned(), database, writer, latest, failure })
     }
 
     /// Sends a job to the writer thread and waits for the result.
@@ -273,6 +274,16 @@ impl Store for RedbStore {
 
     fn wait_for_change(&self, after: Revision) -> StoreFuture<'_, Revision> {
         Box::pin(wait_for_revision(self.latest.clone(), after))
+    }
+
+    fn info(&self) -> StoreFuture<'_, StoreInfo> {
+        let path = self.path.clone();
+        Box::pin(async move {
+            let location = path.display().to_string();
+            let size = tokio::task::spawn_blocking(move || fs::metadata(path).map(|file| file.len()));
+            // The file may have been moved away.
+            Ok(StoreInfo { location, bytes: size.await.ok().and_then(Result::ok) })
+        })
     }
 
     fn close(&self) -> StoreFuture<'_, ()> {

@@ -10,7 +10,7 @@ use super::*;
 /// How long a dropped store may still hold its file.
 const LIMIT: Duration = Duration::from_secs(20);
 
-pub(super) fn site() -> (tempfile::TempDir, std::path::PathBuf) {
+pub(super) fn site() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("store.redb");
     (directory, path)
@@ -98,12 +98,20 @@ async fn reports_a_failed_write_to_caller_and_process() {
     assert!(matches!(store.wait_for_failure().await, StoreError::Unavailable(_)));
 }
 
+#[tokio::test]
+async fn the_place_is_the_path_and_the_size_that_of_the_file() {
+    let (_directory, path) = site();
+    let info = RedbStore::open(&path).expect("opens").info().await.expect("reads");
+    let bytes = fs::metadata(&path).expect("exists").len();
+    assert_eq!(info, StoreInfo { location: path.display().to_string(), bytes: Some(bytes) });
+}
+
 #[test]
 fn only_the_owner_can_read_the_file() {
     use std::os::unix::fs::PermissionsExt;
     let (_directory, path) = site();
     let _store = RedbStore::open(&path).expect("opens");
-    assert_eq!(std::fs::metadata(&path).expect("exists").permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(&path).expect("exists").permissions().mode() & 0o777, 0o600);
 }
 
 #[test]
@@ -123,10 +131,10 @@ fn refuses_a_file_with_a_newer_schema() {
 fn leaves_other_files_unchanged() {
     let (_directory, path) = site();
     let text = "my own notes\n".repeat(1000);
-    std::fs::write(&path, &text).expect("is written");
+    fs::write(&path, &text).expect("is written");
     let error = RedbStore::open(&path).err().expect("is refused");
     assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
-    assert_eq!(std::fs::read_to_string(&path).expect("text"), text);
+    assert_eq!(fs::read_to_string(&path).expect("text"), text);
 }
 
 #[test]
