@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::*;
@@ -23,7 +22,6 @@ macro_rules! battery {
                 reports_a_conflict_to_the_slower_of_two_writers,
                 feeds_every_write_in_order,
                 wakes_waiters_on_a_change,
-                grants_a_lease_to_a_single_holder,
                 loses_no_update_of_many_writers,
                 names_its_place_and_size,
                 fails_without_hanging_after_close,
@@ -133,23 +131,6 @@ async fn wakes_waiters_on_a_change(one: Arc<dyn Store>, other: Arc<dyn Store>) {
     let waiting = tokio::spawn(async move { other.wait_for_change(first).await });
     let second = one.write(Batch::default().put("a", "2")).await.expect("writes");
     assert_eq!(waiting.await.expect("runs").expect("waits"), second);
-}
-
-async fn grants_a_lease_to_a_single_holder(one: Arc<dyn Store>, other: Arc<dyn Store>) {
-    let start: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
-    let minute = Duration::from_secs(60);
-    let acquire = |store: Arc<dyn Store>, holder: &'static str, now: Timestamp| async move {
-        store.acquire_lease("node/1", holder, now, minute).await.expect("completes").map(|lease| lease.holder)
-    };
-    let (left, right) =
-        tokio::join!(acquire(one.clone(), "one", start), acquire(other.clone(), "other", start));
-    let winner = if left.is_none() { "one" } else { "other" };
-    let loser = if left.is_none() { "other" } else { "one" };
-    assert_eq!((left.is_none(), right.is_none()), (winner == "one", winner == "other"));
-    assert_eq!(acquire(one.clone(), winner, start + minute / 2).await, None);
-    assert_eq!(acquire(one.clone(), loser, start + minute).await, Some(winner.to_owned()));
-    assert_eq!(acquire(other.clone(), loser, start + minute * 2).await, None);
-    assert_eq!(acquire(one, winner, start + minute * 2).await, Some(loser.to_owned()));
 }
 
 async fn loses_no_update_of_many_writers(one: Arc<dyn Store>, other: Arc<dyn Store>) {

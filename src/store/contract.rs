@@ -3,10 +3,6 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
-
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 /// The number of a write. It grows with every write to the store, whatever the keys.
 pub type Revision = u64;
@@ -105,15 +101,6 @@ pub enum ChangeSet {
     Compacted(Revision),
 }
 
-/// The lease on a piece of work, which keeps other processes off until it expires.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lease {
-    /// The holder: a name per process.
-    pub holder: String,
-    /// When the lease ends unless the holder renews it.
-    pub expires: Timestamp,
-}
-
 /// A store's place and size, for operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreInfo {
@@ -180,40 +167,4 @@ pub trait Store: Send + Sync {
     /// Waits for a failure from which the store does not recover by itself. The process should then exit and
     /// restart.
     fn wait_for_failure(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>>;
-
-    /// Acquires or renews the lease on `work` for `holder` until `now + ttl`. Returns `None` on success, else the
-    /// present holder's lease.
-    fn acquire_lease<'a>(
-        &'a self,
-        work: &'a str,
-        holder: &'a str,
-        now: Timestamp,
-        ttl: Duration,
-    ) -> StoreFuture<'a, Option<Lease>> {
-        Box::pin(async move {
-            let key = [format!("lease/{work}")];
-            loop {
-                let record = self.get(&key).await?.pop().flatten();
-                let batch = match &record {
-                    None => Batch::default().require_absent(&key[0]),
-                    Some(record) => {
-                        let lease: Lease = serde_json::from_slice(&record.value)
-                            .map_err(|error| StoreError::Damaged(format!("{}: {error}", key[0])))?;
-                        if lease.holder != holder && lease.expires > now {
-                            return Ok(Some(lease));
-                        }
-                        Batch::default().require_unchanged(&key[0], record.revision)
-                    }
-                };
-                let lease = Lease { holder: holder.to_owned(), expires: now + ttl };
-                let value = serde_json::to_vec(&lease).map_err(|e| StoreError::Damaged(e.to_string()))?;
-                match self.write(batch.put(&key[0], value)).await {
-                    Ok(_) => return Ok(None),
-                    // Another process was faster: read its lease.
-                    Err(WriteError::Conflict(_)) => {}
-                    Err(WriteError::Store(error)) => return Err(error),
-                }
-            }
-        })
-    }
 }

@@ -21,7 +21,7 @@ mod battery;
 
 pub use attachments::Attachments;
 pub use contract::{
-    Batch, Change, ChangeSet, Condition, Lease, Record, Revision, Store, StoreError, StoreFuture, StoreInfo,
+    Batch, Change, ChangeSet, Condition, Record, Revision, Store, StoreError, StoreFuture, StoreInfo,
     WriteError,
 };
 pub use inventory::{Enrollment, Inventory, InventoryError, UpdateError};
