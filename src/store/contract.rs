@@ -1,5 +1,6 @@
 //! [`Store`]: the contract of every store, on keys, bytes, revisions and conditional batches.
 
+use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -42,6 +43,14 @@ impl Condition {
     pub fn key(&self) -> &str {
         match self {
             Self::Unchanged(key, _) | Self::Absent(key) => key,
+        }
+    }
+
+    /// Whether the condition holds, given the revision of the record under its key (`None`: no record exists).
+    pub fn holds(&self, present: Option<Revision>) -> bool {
+        match self {
+            Self::Unchanged(_, expected) => present == Some(*expected),
+            Self::Absent(_) => present.is_none(),
         }
     }
 }
@@ -108,6 +117,78 @@ pub struct StoreInfo {
     pub location: String,
     /// The occupied space, if known.
     pub bytes: Option<u64>,
+}
+
+/// A store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store's place cannot be reached, read or created.
+    #[error("cannot open {location}")]
+    Unavailable {
+        /// The store, or its directory that cannot be created.
+        location: String,
+        /// The cause.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Another process has opened the store, which only one process can use.
+    #[error("{0} is in use by another process: is volboot running already?")]
+    InUse(String),
+    /// A newer version of volboot wrote the store.
+    #[error(
+        "{location} has schema {schema}, this volboot supports up to {supported}: install the newer volboot again"
+    )]
+    Newer {
+        /// The store.
+        location: String,
+        /// The store's schema.
+        schema: u64,
+        /// The newest schema of this version.
+        supported: u64,
+    },
+    /// An older version wrote the store, and the back-up for a downgrade failed.
+    #[error("cannot migrate {location}: the back-up to {copy} failed; the file is unchanged")]
+    BackUp {
+        /// The store.
+        location: String,
+        /// The back-up.
+        copy: String,
+        /// The cause.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// An older version wrote the store, and a migration step failed.
+    #[error("cannot migrate {location} from schema {from} to {to}; the file is unchanged")]
+    Migration {
+        /// The store.
+        location: String,
+        /// The schema before the failed step.
+        from: u64,
+        /// The schema after the failed step.
+        to: u64,
+        /// The cause.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The store's content cannot be read.
+    #[error("{location} is damaged or not a volboot store")]
+    Damaged {
+        /// The store.
+        location: String,
+        /// The cause.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl OpenError {
+    /// Whether a retry without an operator's action is pointless. Each retry may also copy the whole store.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Newer { .. } | Self::BackUp { .. } | Self::Migration { .. } => true,
+            Self::Unavailable { .. } | Self::InUse(_) | Self::Damaged { .. } => false,
+        }
+    }
 }
 
 /// The store cannot be read or written.

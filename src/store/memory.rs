@@ -12,7 +12,7 @@ use super::contract::{
     Batch, Change, ChangeSet, Condition, Record, Revision, Store, StoreError, StoreFuture, StoreInfo,
     WriteError,
 };
-use super::feed::{RETAINED_WRITES, take_whole_writes, wait_for_revision};
+use super::local::{RETAINED_WRITES, list_start, take_whole_writes, wait_for_revision};
 
 /// Records in memory, lost when the store is dropped.
 #[derive(Debug)]
@@ -47,11 +47,7 @@ impl State {
     }
 
     fn holds(&self, condition: &Condition) -> bool {
-        let revision = self.records.get(condition.key()).map(|(revision, _)| *revision);
-        match condition {
-            Condition::Unchanged(_, expected) => revision == Some(*expected),
-            Condition::Absent(_) => revision.is_none(),
-        }
+        condition.holds(self.records.get(condition.key()).map(|(revision, _)| *revision))
     }
 
     fn apply(&mut self, batch: Batch) -> Result<Revision, WriteError> {
@@ -97,13 +93,9 @@ impl Store for MemoryStore {
     ) -> StoreFuture<'a, Vec<Record>> {
         Box::pin(async move {
             let state = self.state.lock();
-            let from = match after {
-                Some(after) if after >= prefix => Bound::Excluded(after),
-                _ => Bound::Included(prefix),
-            };
             Ok(state
                 .records
-                .range::<str, _>((from, Bound::Unbounded))
+                .range::<str, _>((list_start(prefix, after), Bound::Unbounded))
                 .take_while(|(key, _)| key.starts_with(prefix))
                 .take(limit)
                 .filter_map(|(key, _)| state.record(key))

@@ -10,21 +10,22 @@
 
 mod attachments;
 mod contract;
-mod feed;
 mod inventory;
+mod local;
 mod memory;
 mod redb;
 mod resource;
+mod schema;
 
 #[cfg(test)]
 mod battery;
 
 pub use attachments::Attachments;
 pub use contract::{
-    Batch, Change, ChangeSet, Condition, Record, Revision, Store, StoreError, StoreFuture, StoreInfo,
-    WriteError,
+    Batch, Change, ChangeSet, Condition, OpenError, Record, Revision, Store, StoreError, StoreFuture,
+    StoreInfo, WriteError,
 };
 pub use inventory::{Enrollment, Inventory, InventoryError, UpdateError};
 pub use memory::MemoryStore;
-pub use redb::{OpenError, RedbStore};
+pub use redb::RedbStore;
 pub use resource::{Released, Resource, ResourceKind, UniqueKey, Versioned};

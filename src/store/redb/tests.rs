@@ -1,10 +1,12 @@
 //! The guarantees of the redb store beyond the contract: durability after every kind of stop, and file permissions.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use redb::StorageBackend;
+use redb::{Builder, StorageBackend};
 
+use super::file::SCHEMA;
 use super::*;
 
 /// How long a dropped store may still hold its file.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use redb::{Database, ReadableTable, Table};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{CHANGES, META, RECORDS, REVISION, begin_write, unavailable, write_clean_flag};
-use crate::store::feed::RETAINED_WRITES;
+use super::file::{CHANGES, META, RECORDS, REVISION, begin_write, unavailable, write_clean_flag};
+use crate::store::local::RETAINED_WRITES;
 use crate::store::{Batch, Condition, Revision, StoreError, WriteError};
 
 /// The most batches per commit, so that the first does not wait long.
@@ -129,11 +129,7 @@ fn find_failed_condition(
 ) -> Result<Option<Condition>, redb::Error> {
     for condition in &batch.conditions {
         let revision = records.get(condition.key())?.map(|value| value.value().0);
-        let holds = match condition {
-            Condition::Unchanged(_, expected) => revision == Some(*expected),
-            Condition::Absent(_) => revision.is_none(),
-        };
-        if !holds {
+        if !condition.holds(revision) {
             return Ok(Some(condition.clone()));
         }
     }

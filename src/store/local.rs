@@ -1,4 +1,7 @@
-//! The change feed's rules, common to all stores of one process: retention, page limits and waiting.
+//! Rules that the stores of one process share: where a list starts, and the change feed's retention, page limits and
+//! waiting.
+
+use std::ops::Bound;
 
 use tokio::sync::watch;
 
@@ -6,6 +9,14 @@ use super::contract::{Change, Revision, StoreError};
 
 /// Writes whose changes the feed retains.
 pub(super) const RETAINED_WRITES: Revision = 10_000;
+
+/// The lower bound of a list: behind `after`, but never before the prefix.
+pub(super) fn list_start<'a>(prefix: &'a str, after: Option<&'a str>) -> Bound<&'a str> {
+    match after {
+        Some(after) if after >= prefix => Bound::Excluded(after),
+        _ => Bound::Included(prefix),
+    }
+}
 
 /// Takes the first `limit` changes, and the remaining changes of the last write among them.
 pub(super) fn take_whole_writes(changes: impl Iterator<Item = Change>, limit: usize) -> Vec<Change> {

@@ -1,61 +1,85 @@
-//! Schema migration: the schema number of a store file, and the steps from an older number to this version's.
+//! Migration of a redb file: the back-up, and all steps in one transaction.
 //!
-//! A change of the record format that an older file lacks is a [`Step`] at the end of [`STEPS`], with a file in
-//! `tests/golden/store`. All steps of a file and the new number are one transaction, so the file is never between two
-//! schemas. Before that, a back-up is put beside the file, for a downgrade: the older version cannot read migrated
-//! records.
+//! Before the steps, a copy of the file is put beside the file, for a downgrade: the older version cannot read
+//! migrated records.
 
-use std::error::Error;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use redb::{Database, WriteTransaction};
+use redb::{Database, ReadableTable, Table, WriteTransaction};
 
-use super::{META, OpenError, SCHEMA, begin_write, sync_directory_of};
+use super::file::{META, Meta, RECORDS, SCHEMA, begin_write, sync_directory_of};
+use crate::store::contract::{OpenError, Revision};
+use crate::store::schema::{self, Records, Step, StepError};
 
-/// Migrates the records from one schema to the next. The caller commits or aborts the transaction.
-pub(super) type Step = fn(&WriteTransaction) -> Result<(), StepError>;
-/// The error of a failed step.
-pub(super) type StepError = Box<dyn Error + Send + Sync>;
-
-/// From schema 1 to 2, from 2 to 3, and so on.
-pub(super) const STEPS: &[Step] = &[];
-
-/// The schema after all steps.
-pub(super) const fn version(steps: &[Step]) -> u64 {
-    1 + steps.len() as u64
-}
-
-/// Migrates a file to the newest schema. A new file (`present` is `None`) has the newest schema already.
+/// Migrates a file to the newest schema. A new file (without a schema) has the newest schema already.
 pub(super) fn migrate(
     database: &Database,
     path: &Path,
-    present: Option<u64>,
+    present: &Meta,
     steps: &[Step],
 ) -> Result<(), OpenError> {
-    let to = version(steps);
-    let first = present.unwrap_or(to);
-    if present == Some(to) {
+    let to = schema::version(steps);
+    let first = present.schema.unwrap_or(to);
+    if present.schema == Some(to) {
         return Ok(());
     }
-    let copy = present.map(|schema| back_up(path, schema)).transpose()?;
+    let copy = present.schema.map(|schema| back_up(path, schema)).transpose()?;
     let migration_error = |from, to| {
-        let path = path.display().to_string();
-        move |source| OpenError::Migration { path, from, to, source }
+        let location = path.display().to_string();
+        move |source| OpenError::Migration { location, from, to, source }
     };
-    let write = begin_write(database).map_err(|error| migration_error(first, to)(error.into()))?;
-    for (step, from) in steps.iter().zip(1..).skip_while(|(_, from)| *from < first) {
+    let redb_error = |error: redb::Error| migration_error(first, to)(error.into());
+    let write = begin_write(database).map_err(redb_error)?;
+    for (from, step) in schema::pending(steps, first) {
         // A dropped transaction changes nothing.
-        step(&write).map_err(migration_error(from, from + 1))?;
+        run(step, &write, present.revision).map_err(migration_error(from, from + 1))?;
     }
-    commit(write, to).map_err(|error| migration_error(first, to)(error.into()))?;
+    commit(write, to).map_err(redb_error)?;
     if let Some(copy) = copy {
         let (path, copy) = (path.display(), copy.display());
         tracing::info!(%path, from = first, to, %copy, "store migrated; the previous file is kept as a copy");
     }
     Ok(())
+}
+
+/// Runs one step.
+fn run(step: Step, write: &WriteTransaction, revision: Revision) -> Result<(), StepError> {
+    step(&mut FileRecords { table: write.open_table(RECORDS)?, revision })
+}
+
+/// The records of the file within the transaction.
+struct FileRecords<'txn> {
+    table: Table<'txn, &'static str, (Revision, &'static [u8])>,
+    /// The revision of the last write, for new records. Changed records keep theirs.
+    revision: Revision,
+}
+
+impl Records for FileRecords<'_> {
+    fn list(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StepError> {
+        let mut all = Vec::new();
+        for entry in self.table.range(prefix..)? {
+            let (key, value) = entry?;
+            if !key.value().starts_with(prefix) {
+                break;
+            }
+            all.push((key.value().to_owned(), value.value().1.to_vec()));
+        }
+        Ok(all)
+    }
+
+    fn put(&mut self, key: &str, value: &[u8]) -> Result<(), StepError> {
+        let old = self.table.get(key)?.map(|old| old.value().0);
+        self.table.insert(key, (old.unwrap_or(self.revision), value))?;
+        Ok(())
+    }
+
+    fn delete(&mut self, key: &str) -> Result<(), StepError> {
+        self.table.remove(key)?;
+        Ok(())
+    }
 }
 
 /// Writes the schema number and commits.
@@ -79,8 +103,8 @@ fn back_up(path: &Path, schema: u64) -> Result<PathBuf, OpenError> {
     if let Err(source) = result {
         // The unfinished copy may be what fills the disk. An error of the removal adds no information.
         let _ = fs::remove_file(&unfinished);
-        let (path, copy) = (path.display().to_string(), copy.display().to_string());
-        return Err(OpenError::Copy { path, copy, source });
+        let (location, copy) = (path.display().to_string(), copy.display().to_string());
+        return Err(OpenError::BackUp { location, copy, source: source.into() });
     }
     Ok(copy)
 }
@@ -94,35 +118,28 @@ fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error;
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::ExitStatusExt;
     use std::process::Command;
 
-    use redb::ReadableTable;
-
+    use super::super::RedbStore;
     use super::super::tests::{open, reopen, reopen_with, site};
-    use super::super::{RECORDS, RedbStore};
     use super::*;
     use crate::store::{Batch, Store};
 
-    /// A step: appends a letter to every value, and keeps the revisions.
-    fn append(write: &WriteTransaction, letter: u8) -> Result<(), StepError> {
-        let mut records = write.open_table(RECORDS)?;
-        let mut all = Vec::new();
-        for entry in records.iter()? {
-            let (key, value) = entry?;
-            let (revision, bytes) = value.value();
-            all.push((key.value().to_owned(), revision, [bytes, &[letter]].concat()));
-        }
-        for (key, revision, bytes) in all {
-            records.insert(key.as_str(), (revision, bytes.as_slice()))?;
+    /// A step: appends a letter to every value.
+    fn append(records: &mut dyn Records, letter: u8) -> Result<(), StepError> {
+        for (key, mut value) in records.list("")? {
+            value.push(letter);
+            records.put(&key, &value)?;
         }
         Ok(())
     }
 
-    const TWO: &[Step] = &[|write| append(write, b'x'), |write| append(write, b'y')];
-    const SECOND_FAILS: &[Step] = &[|write| append(write, b'x'), |_| Err("disk full".into())];
-    const SECOND_IS_KILLED: &[Step] = &[|write| append(write, b'x'), |_| std::process::abort()];
+    const TWO: &[Step] = &[|records| append(records, b'x'), |records| append(records, b'y')];
+    const SECOND_FAILS: &[Step] = &[|records| append(records, b'x'), |_| Err("disk full".into())];
+    const SECOND_IS_KILLED: &[Step] = &[|records| append(records, b'x'), |_| std::process::abort()];
 
     /// A file of schema 1 with two records.
     async fn write_schema_1(path: &Path) {
@@ -162,6 +179,27 @@ mod tests {
         let error = open(&path, one).await.err().expect("is refused");
         let message = "has schema 3, this volboot supports up to 2: install the newer volboot again";
         assert_eq!(error.to_string(), format!("{} {message}", path.display()));
+    }
+
+    #[tokio::test]
+    async fn a_step_lists_a_prefix_and_creates_and_deletes_records() {
+        const RENAME: &[Step] = &[|records| {
+            for (key, value) in records.list("old/")? {
+                records.put(&key.replace("old/", "new/"), &value)?;
+                records.delete(&key)?;
+            }
+            records.delete("never existed")
+        }];
+        let (_directory, path) = site();
+        let store = reopen_with(&path, &[]).await;
+        let batch =
+            ["old/1", "old", "old/2", "older"].iter().fold(Batch::default(), |b, key| b.put(*key, "v"));
+        store.write(batch).await.expect("writes");
+        store.write(Batch::default().put("z", "v")).await.expect("writes");
+        drop(store);
+        let got = records(&reopen_with(&path, RENAME).await).await;
+        let keys = got.iter().map(|(key, revision, _)| (key.as_str(), *revision)).collect::<Vec<_>>();
+        assert_eq!(keys, [("new/1", 2), ("new/2", 2), ("old", 1), ("older", 1), ("z", 2)]);
     }
 
     #[tokio::test]
@@ -218,7 +256,7 @@ mod tests {
         }
         let (_directory, path) = site();
         write_schema_1(&path).await;
-        let name = "store::redb::schema::tests::a_kill_during_a_step_changes_nothing";
+        let name = "store::redb::migration::tests::a_kill_during_a_step_changes_nothing";
         let this = std::env::current_exe().expect("has a name");
         let ended = Command::new(this).args(["--exact", name]).env(KILLED, &path).output().expect("runs");
         assert!(ended.status.signal().is_some(), "{ended:?}");

@@ -1,0 +1,51 @@
+//! Schema migration: the schema number of a store, and the steps from an older number to this version's.
+//!
+//! A step changes records, whatever kind of store holds them. All steps of a store and the new number are one
+//! transaction, so a store is never between two schemas.
+//!
+//! A change of the records that an older version must not ignore is a [`Step`] at the end of [`STEPS`], with a golden
+//! store in `tests/golden/store`. The older version then refuses to open the store.
+
+use std::error::Error;
+
+use super::contract::OpenError;
+
+/// Migrates the records from one schema to the next. The caller commits or aborts the transaction.
+pub(super) type Step = fn(&mut dyn Records) -> Result<(), StepError>;
+/// The error of a failed step.
+pub(super) type StepError = Box<dyn Error + Send + Sync>;
+
+/// The records of a store, within the transaction of a migration.
+#[allow(dead_code, reason = "only steps use it, and there is none yet")]
+pub(super) trait Records {
+    /// Lists all keys with this prefix and their values, in key order.
+    fn list(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StepError>;
+
+    /// Creates or replaces a record.
+    fn put(&mut self, key: &str, value: &[u8]) -> Result<(), StepError>;
+
+    /// Deletes a record. A missing key is no error.
+    fn delete(&mut self, key: &str) -> Result<(), StepError>;
+}
+
+/// From schema 1 to 2, from 2 to 3, and so on.
+pub(super) const STEPS: &[Step] = &[];
+
+/// The schema after all steps.
+pub(super) const fn version(steps: &[Step]) -> u64 {
+    1 + steps.len() as u64
+}
+
+/// Refuses a store whose schema is newer than all steps, or never existed.
+pub(super) fn check(steps: &[Step], schema: u64, location: &str) -> Result<(), OpenError> {
+    let supported = version(steps);
+    if (1..=supported).contains(&schema) {
+        return Ok(());
+    }
+    Err(OpenError::Newer { location: location.to_owned(), schema, supported })
+}
+
+/// The steps that a store of this schema still needs, each with the schema that it starts from.
+pub(super) fn pending(steps: &[Step], schema: u64) -> impl Iterator<Item = (u64, Step)> {
+    (1..).zip(steps.iter().copied()).skip_while(move |(from, _)| *from < schema)
+}
