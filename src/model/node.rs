@@ -161,6 +161,16 @@ impl StorageInterface {
             Self::Other(name) => name,
         }
     }
+
+    /// Whether the volumes of such a node are attached through Cinder, each with an
+    /// [`Attachment`](super::Attachment) on record.
+    pub fn uses_attachments(&self) -> bool {
+        match self {
+            Self::Cinder => true,
+            // The boot of a node with an unknown interface is refused.
+            Self::Noop | Self::External | Self::Other(_) => false,
+        }
+    }
 }
 
 impl From<String> for StorageInterface {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::inventory::{guard_key, record_key};
 use super::{Batch, ChangeSet, Record, Revision, Store, StoreError, Versioned, WriteError};
-use crate::model::{Attachment, AttachmentState, Node, StorageInterface, VolumeTarget};
+use crate::model::{Attachment, AttachmentState, Node, VolumeTarget};
 
 /// The key prefix of all attachments.
 const PREFIX: &str = "attachment/";
@@ -88,7 +88,7 @@ impl Attachments {
         for _ in 0..ATTEMPTS {
             let records = self.store.get(&keys).await?;
             let [Some(node), Some(target), Some(guard)] = records.as_slice() else { return Ok(false) };
-            if !is_wanted(attachment, &decode_value(node)?, &decode_value(target)?) {
+            if !attachment.is_wanted(&decode_value(node)?, &decode_value(target)?) {
                 return Ok(false);
             }
             // The guard changes, as with every new record of the node: a concurrent release of all volumes conflicts.
@@ -215,13 +215,6 @@ pub(super) async fn detach(
             });
         }
     }
-}
-
-/// Whether node and target still call for the attachment.
-fn is_wanted(attachment: &Attachment, node: &Node, target: &VolumeTarget) -> bool {
-    node.storage_interface == StorageInterface::Cinder
-        && !node.undeployed
-        && (target.node_uuid, &target.volume_id) == (attachment.node, &attachment.volume)
 }
 
 /// The key of an attachment. The volume's id is free text, so it comes last.

@@ -28,4 +28,4 @@ pub use contract::{
 pub use inventory::{Enrollment, Inventory, InventoryError, UpdateError};
 pub use memory::MemoryStore;
 pub use redb::RedbStore;
-pub use resource::{Released, Resource, ResourceKind, UniqueKey, Versioned};
+pub use resource::{Resource, ResourceKind, UniqueKey, Versioned};

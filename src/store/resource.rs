@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::Revision;
-use crate::model::{Chassis, Mac, Node, Port, PortGroup, StorageInterface, VolumeConnector, VolumeTarget};
+use crate::model::{Chassis, Mac, Node, Port, PortGroup, Released, VolumeConnector, VolumeTarget};
 
 /// The types of records in the inventory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,17 +92,6 @@ impl fmt::Display for UniqueKey {
     }
 }
 
-/// The volumes that a node loses by the change or deletion of a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Released {
-    /// No volume.
-    Nothing,
-    /// This node's attachment to this volume.
-    Volume(Uuid, String),
-    /// All volumes of this node.
-    All(Uuid),
-}
-
 /// A record type with an identity, a creation time and, for most types, a node.
 pub trait Resource: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The record type.
@@ -120,8 +109,8 @@ pub trait Resource: Clone + Serialize + DeserializeOwned + Send + Sync + 'static
     /// The record's unique values besides the UUID.
     fn unique_keys(&self) -> Vec<UniqueKey>;
 
-    /// The volumes to detach when this record is replaced by `new`, or deleted.
-    fn releases(&self, _new: Option<&Self>) -> Released {
+    /// Finds the volumes to detach when this record is replaced by `new`, or deleted.
+    fn find_released(&self, _new: Option<&Self>) -> Released {
         Released::Nothing
     }
 
@@ -141,69 +130,132 @@ pub struct Versioned<R> {
     pub revision: Revision,
 }
 
-/// Implements [`Resource`]: the common accessors, and the type's own rules.
-macro_rules! resource {
-    (
-        $type:ident,
-        node: |$record:ident| $node:expr,
-        unique_keys: |$keyed:ident| $unique_keys:expr
-        $(, releases: $releases:expr)?
-    ) => {
-        impl Resource for $type {
-            const KIND: ResourceKind = ResourceKind::$type;
+impl Resource for Node {
+    const KIND: ResourceKind = ResourceKind::Node;
 
-            fn uuid(&self) -> Uuid {
-                self.uuid
-            }
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
 
-            fn created_at(&self) -> Timestamp {
-                self.created_at
-            }
+    fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
 
-            fn node(&self) -> Option<Uuid> {
-                let $record = self;
-                $node
-            }
+    fn node(&self) -> Option<Uuid> {
+        None
+    }
 
-            fn unique_keys(&self) -> Vec<UniqueKey> {
-                let $keyed = self;
-                $unique_keys
-            }
+    fn unique_keys(&self) -> Vec<UniqueKey> {
+        let name = self.name.clone().map(UniqueKey::NodeName);
+        name.into_iter().chain(self.instance_uuid.map(UniqueKey::Instance)).collect()
+    }
 
-            $(fn releases(&self, new: Option<&Self>) -> Released {
-                $releases(self, new)
-            })?
-        }
-    };
+    fn find_released(&self, new: Option<&Self>) -> Released {
+        self.releases(new)
+    }
 }
 
-resource!(Node, node: |_node| None, unique_keys: |node| {
-    let name = node.name.clone().map(UniqueKey::NodeName);
-    name.into_iter().chain(node.instance_uuid.map(UniqueKey::Instance)).collect()
-}, releases: |node: &Node, new: Option<&Node>| {
-    let loses_volumes = |new: &Node| {
-        let cinder = |node: &Node| node.storage_interface == StorageInterface::Cinder;
-        (cinder(node) && !cinder(new)) || (new.undeployed && !node.undeployed)
-    };
-    if new.is_none_or(loses_volumes) { Released::All(node.uuid) } else { Released::Nothing }
-});
-resource!(Chassis, node: |_chassis| None, unique_keys: |_chassis| Vec::new());
-resource!(Port, node: |port| Some(port.node_uuid), unique_keys: |port| vec![UniqueKey::Address(port.address)]);
-resource!(PortGroup, node: |group| Some(group.node_uuid), unique_keys: |group| {
-    let name = group.name.clone().map(UniqueKey::PortGroupName);
-    name.into_iter().chain(group.address.map(UniqueKey::PortGroupAddress)).collect()
-});
-resource!(VolumeConnector, node: |connector| Some(connector.node_uuid), unique_keys: |connector| {
-    vec![UniqueKey::Connector(connector.kind.clone(), connector.connector_id.clone())]
-});
-resource!(VolumeTarget, node: |target| Some(target.node_uuid), unique_keys: |target| {
-    vec![UniqueKey::BootIndex(target.node_uuid, target.boot_index)]
-}, releases: |target: &VolumeTarget, new: Option<&VolumeTarget>| {
-    let is_same_volume =
-        |new: &VolumeTarget| (new.node_uuid, &new.volume_id) == (target.node_uuid, &target.volume_id);
-    if new.is_some_and(is_same_volume) {
-        Released::Nothing
-    } else {
-        Released::Volume(target.node_uuid, target.volume_id.clone())
+impl Resource for Chassis {
+    const KIND: ResourceKind = ResourceKind::Chassis;
+
+    fn uuid(&self) -> Uuid {
+        self.uuid
     }
-});
+
+    fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    fn node(&self) -> Option<Uuid> {
+        None
+    }
+
+    fn unique_keys(&self) -> Vec<UniqueKey> {
+        Vec::new()
+    }
+}
+
+impl Resource for Port {
+    const KIND: ResourceKind = ResourceKind::Port;
+
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    fn node(&self) -> Option<Uuid> {
+        Some(self.node_uuid)
+    }
+
+    fn unique_keys(&self) -> Vec<UniqueKey> {
+        vec![UniqueKey::Address(self.address)]
+    }
+}
+
+impl Resource for PortGroup {
+    const KIND: ResourceKind = ResourceKind::PortGroup;
+
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    fn node(&self) -> Option<Uuid> {
+        Some(self.node_uuid)
+    }
+
+    fn unique_keys(&self) -> Vec<UniqueKey> {
+        let name = self.name.clone().map(UniqueKey::PortGroupName);
+        name.into_iter().chain(self.address.map(UniqueKey::PortGroupAddress)).collect()
+    }
+}
+
+impl Resource for VolumeConnector {
+    const KIND: ResourceKind = ResourceKind::VolumeConnector;
+
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    fn node(&self) -> Option<Uuid> {
+        Some(self.node_uuid)
+    }
+
+    fn unique_keys(&self) -> Vec<UniqueKey> {
+        vec![UniqueKey::Connector(self.kind.clone(), self.connector_id.clone())]
+    }
+}
+
+impl Resource for VolumeTarget {
+    const KIND: ResourceKind = ResourceKind::VolumeTarget;
+
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    fn node(&self) -> Option<Uuid> {
+        Some(self.node_uuid)
+    }
+
+    fn unique_keys(&self) -> Vec<UniqueKey> {
+        vec![UniqueKey::BootIndex(self.node_uuid, self.boot_index)]
+    }
+
+    fn find_released(&self, new: Option<&Self>) -> Released {
+        self.releases(new)
+    }
+}

@@ -3,9 +3,9 @@
 use uuid::Uuid;
 
 use super::{Inventory, InventoryError, UpdateError, list_prefix, node_prefix, record_key};
-use crate::model::{Node, Port, PortGroup, VolumeConnector, VolumeTarget};
+use crate::model::{Node, Port, PortGroup, Released, VolumeConnector, VolumeTarget};
 use crate::store::attachments;
-use crate::store::resource::{Released, Resource, ResourceKind, UniqueKey, Versioned};
+use crate::store::resource::{Resource, ResourceKind, UniqueKey, Versioned};
 use crate::store::{Batch, Condition, StoreError, WriteError};
 
 /// Attempts at a write before giving up after write conflicts. Each conflict means progress elsewhere, so this many
@@ -52,7 +52,7 @@ impl Inventory {
             for key in new.unique_keys().into_iter().filter(|key| !old_keys.contains(key)) {
                 batch = batch.require_absent(key.key());
             }
-            let released = old.releases(Some(&new));
+            let released = old.find_released(Some(&new));
             batch = self.detach_released(batch, &released).await?;
             if let Released::All(node) = released {
                 batch = batch.put(guard_key(node), "");
@@ -76,7 +76,7 @@ impl Inventory {
             // The guard is read before the list, so a later new record conflicts.
             let batch = self.require_guard(batch, node).await?.put(guard_key(node), "");
             let batch = self.remove_all_of::<R>(batch, node).await?;
-            let batch = self.detach_released(batch, &old.releases(Some(&new))).await?;
+            let batch = self.detach_released(batch, &old.find_released(Some(&new))).await?;
             if self.try_write(put_record(remove_record(batch, &old), &new)?, &new).await? {
                 return Ok(new);
             }
@@ -94,7 +94,7 @@ impl Inventory {
         for _ in 0..ATTEMPTS {
             let (old, node, batch) = self.read_for_update::<R, E>(uuid).await?;
             check(&old, node.as_ref()).map_err(UpdateError::Refused)?;
-            let mut batch = self.detach_released(remove_record(batch, &old), &old.releases(None)).await?;
+            let mut batch = self.detach_released(remove_record(batch, &old), &old.find_released(None)).await?;
             if R::KIND == ResourceKind::Node {
                 // The guard is read before the lists, so a later new record conflicts.
                 batch = self.require_guard(batch, uuid).await?.delete(guard_key(uuid));
@@ -145,7 +145,7 @@ impl Inventory {
         for child in self.list_versioned_of::<R>(node).await? {
             batch = batch.require_unchanged(record_key::<R>(child.value.uuid()), child.revision);
             batch = remove_record(batch, &child.value);
-            if let Released::Volume(node, volume) = child.value.releases(None) {
+            if let Released::Volume(node, volume) = child.value.find_released(None) {
                 batch = attachments::detach(&*self.store, batch, node, Some(&volume)).await?;
             }
         }
