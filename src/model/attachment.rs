@@ -42,7 +42,6 @@ pub struct ConnectorProperties {
 
 /// The attachment of one volume to one node.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Attachment {
     /// The record's identity: a node may get a volume, lose it and get it again.
     pub id: Uuid,

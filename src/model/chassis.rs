@@ -8,7 +8,6 @@ use super::Properties;
 
 /// A chassis, stored for Ironic's clients: they may group nodes by chassis.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Chassis {
     /// The chassis' identity in the API.
     pub uuid: Uuid,

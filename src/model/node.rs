@@ -10,7 +10,6 @@ use super::{PowerState, Properties, ProvisionState};
 
 /// A node: the record that an operator made for a machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 #[allow(
     missing_docs,
     reason = "the fields are Ironic's (API reference, node); only volboot's own fields are documented"

@@ -8,7 +8,6 @@ use super::{Mac, Properties};
 
 /// A network card. Its MAC address identifies the node of a boot request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Port {
     /// The port's identity in the API.
     pub uuid: Uuid,

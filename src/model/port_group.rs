@@ -8,7 +8,6 @@ use super::{Mac, Properties};
 
 /// A port group, stored for clients. A machine boots through a single card, never through the group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct PortGroup {
     /// The group's identity in the API.
     pub uuid: Uuid,

@@ -10,7 +10,6 @@ use super::Properties;
 ///
 /// Type and id are free text, as in Ironic: each boot request decides which connectors are usable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct VolumeConnector {
     /// The record's identity in the API.
     pub uuid: Uuid,
@@ -53,7 +52,6 @@ impl VolumeConnector {
 
 /// A volume assigned to a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct VolumeTarget {
     /// The record's identity in the API.
     pub uuid: Uuid,

@@ -8,11 +8,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::inventory::{guard_key, record_key};
-use super::{Batch, ChangeSet, Record, Revision, Store, StoreError, Versioned, WriteError};
+use super::encoding::{decode, encode, encode_update};
+use super::keys::{guard_key, record_key};
+use super::{Batch, ChangeSet, Record, Revision, Store, StoreError, WriteError};
 use crate::model::{Attachment, AttachmentState, Node, VolumeTarget};
 
 /// The key prefix of all attachments.
@@ -42,7 +42,8 @@ impl Attachments {
 
     /// The attachment of a volume to a node.
     pub async fn get(&self, node: Uuid, volume: &str) -> Result<Option<Attachment>, StoreError> {
-        Ok(self.get_versioned(&key(node, volume)).await?.map(|record| record.value))
+        let record = self.store.get(&[key(node, volume)]).await?.pop().flatten();
+        Ok(record.as_ref().map(decode).transpose()?.map(|attachment| attachment.value))
     }
 
     /// All attachments of a node.
@@ -88,7 +89,7 @@ impl Attachments {
         for _ in 0..ATTEMPTS {
             let records = self.store.get(&keys).await?;
             let [Some(node), Some(target), Some(guard)] = records.as_slice() else { return Ok(false) };
-            if !attachment.is_wanted(&decode_value(node)?, &decode_value(target)?) {
+            if !attachment.is_wanted(&decode(node)?.value, &decode(target)?.value) {
                 return Ok(false);
             }
             // The guard changes, as with every new record of the node: a concurrent release of all volumes conflicts.
@@ -117,16 +118,14 @@ impl Attachments {
     ) -> Result<Option<Attachment>, StoreError> {
         let key = key(attachment.node, &attachment.volume);
         for _ in 0..ATTEMPTS {
-            let Some(old) = self.get_versioned(&key).await?.filter(|old| old.value.id == attachment.id)
-            else {
-                return Ok(None);
-            };
-            let mut new = old.value.clone();
+            let Some((record, old)) = self.read_again(attachment).await? else { return Ok(None) };
+            let mut new = old.clone();
             change(&mut new);
-            if new == old.value {
+            if new == old {
                 return Ok(Some(new));
             }
-            let batch = Batch::default().require_unchanged(&key, old.revision).put(&key, encode(&new)?);
+            let batch = Batch::default().require_unchanged(&key, record.revision);
+            let batch = batch.put(&key, encode_update(&record, &new)?);
             match self.store.write(batch).await {
                 Ok(_) => return Ok(Some(new)),
                 Err(WriteError::Conflict(_)) => {}
@@ -140,12 +139,9 @@ impl Attachments {
     pub async fn delete(&self, attachment: &Attachment) -> Result<(), StoreError> {
         let key = key(attachment.node, &attachment.volume);
         for _ in 0..ATTEMPTS {
-            let Some(old) = self.get_versioned(&key).await?.filter(|old| old.value.id == attachment.id)
-            else {
-                return Ok(());
-            };
-            match self.store.write(Batch::default().require_unchanged(&key, old.revision).delete(&key)).await
-            {
+            let Some((record, _)) = self.read_again(attachment).await? else { return Ok(()) };
+            let batch = Batch::default().require_unchanged(&key, record.revision).delete(&key);
+            match self.store.write(batch).await {
                 Ok(_) => return Ok(()),
                 Err(WriteError::Conflict(_)) => {}
                 Err(WriteError::Store(error)) => return Err(error),
@@ -178,9 +174,12 @@ impl Attachments {
         }
     }
 
-    async fn get_versioned(&self, key: &str) -> Result<Option<Versioned<Attachment>>, StoreError> {
-        let record = self.store.get(&[key.to_owned()]).await?.pop().flatten();
-        record.as_ref().map(decode).transpose()
+    /// Reads an attachment's record, if its id is still the same.
+    async fn read_again(&self, attachment: &Attachment) -> Result<Option<(Record, Attachment)>, StoreError> {
+        let key = key(attachment.node, &attachment.volume);
+        let Some(record) = self.store.get(&[key]).await?.pop().flatten() else { return Ok(None) };
+        let present: Attachment = decode(&record)?.value;
+        Ok((present.id == attachment.id).then_some((record, present)))
     }
 }
 
@@ -201,9 +200,10 @@ pub(super) async fn detach(
         let is_last_page = volume.is_some() || page.len() < PAGE;
         after = page.last().map(|record| record.key.clone());
         for record in page {
-            let Versioned { mut value, revision } = decode(&record)?;
-            value.state = AttachmentState::Detaching;
-            batch = batch.require_unchanged(&record.key, revision).put(&record.key, encode(&value)?);
+            let mut attachment: Attachment = decode(&record)?.value;
+            attachment.state = AttachmentState::Detaching;
+            let value = encode_update(&record, &attachment)?;
+            batch = batch.require_unchanged(&record.key, record.revision).put(&record.key, value);
         }
         if is_last_page {
             // A later `intend` conflicts with the changed target or the changed guard of the node.
@@ -226,26 +226,13 @@ fn node_prefix(node: Uuid) -> String {
     format!("{PREFIX}{node}/")
 }
 
-fn encode(attachment: &Attachment) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(attachment).map_err(|error| StoreError::Damaged(error.to_string()))
-}
-
-fn decode(record: &Record) -> Result<Versioned<Attachment>, StoreError> {
-    Ok(Versioned { value: decode_value(record)?, revision: record.revision })
-}
-
 /// Decodes a record of a list, in which one damaged record must not block the others.
 fn decode_or_log(record: &Record) -> Option<Attachment> {
-    let attachment = decode_value(record);
+    let attachment = decode(record);
     if let Err(error) = &attachment {
         tracing::error!(error = %error, "attachment record skipped");
     }
-    attachment.ok()
-}
-
-fn decode_value<T: DeserializeOwned>(record: &Record) -> Result<T, StoreError> {
-    serde_json::from_slice(&record.value)
-        .map_err(|error| StoreError::Damaged(format!("{}: {error}", record.key)))
+    attachment.ok().map(|attachment| attachment.value)
 }
 
 fn conflict_limit_error() -> StoreError {

@@ -10,7 +10,9 @@
 
 mod attachments;
 mod contract;
+mod encoding;
 mod inventory;
+mod keys;
 mod local;
 mod memory;
 mod redb;
@@ -25,7 +27,8 @@ pub use contract::{
     Batch, Change, ChangeSet, Condition, OpenError, Record, Revision, Store, StoreError, StoreFuture,
     StoreInfo, WriteError,
 };
+pub use encoding::Versioned;
 pub use inventory::{Enrollment, Inventory, InventoryError, UpdateError};
 pub use memory::MemoryStore;
 pub use redb::RedbStore;
-pub use resource::{Resource, ResourceKind, UniqueKey, Versioned};
+pub use resource::{Resource, ResourceKind, UniqueKey};

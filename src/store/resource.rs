@@ -7,7 +7,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::Revision;
 use crate::model::{Chassis, Mac, Node, Port, PortGroup, Released, VolumeConnector, VolumeTarget};
 
 /// The types of records in the inventory.
@@ -119,15 +118,6 @@ pub trait Resource: Clone + Serialize + DeserializeOwned + Send + Sync + 'static
         // Creation times differ by milliseconds or less. Microseconds since 1970 are positive, with a fixed width.
         format!("{:016x}-{}", self.created_at().as_microsecond().max(0), self.uuid())
     }
-}
-
-/// A record with the revision of its last write.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Versioned<R> {
-    /// The record.
-    pub value: R,
-    /// The revision of the write that put it.
-    pub revision: Revision,
 }
 
 impl Resource for Node {

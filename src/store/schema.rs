@@ -3,8 +3,14 @@
 //! A step changes records, whatever kind of store holds them. All steps of a store and the new number are one
 //! transaction, so a store is never between two schemas.
 //!
-//! A change of the records that an older version must not ignore is a [`Step`] at the end of [`STEPS`], with a golden
-//! store in `tests/golden/store`. The older version then refuses to open the store.
+//! A new field alone needs no step: an older version ignores it and keeps it ([`super::encoding`]). A change that an
+//! older version must not ignore is a [`Step`] at the end of [`STEPS`], with a golden store in `tests/golden/store`. The
+//! older version then refuses to open the store. Such changes are:
+//!
+//! * a new field with a meaning that the older version must respect;
+//! * a new value of a field with a closed list of values, such as a state: the older version cannot read the record;
+//! * a field with a new format, or without use: as an unknown field, its old content would stay in the record for ever;
+//! * index entries or records that belong to another record, and that the older version would not delete with it.
 
 use std::error::Error;
 

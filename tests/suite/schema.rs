@@ -1,10 +1,11 @@
 //! Compatibility with stores of earlier versions: `tests/golden/store` has a file of records for each schema.
 //!
-//! The newest file is the exact output of this version. A change of the record format fails this test. Such a change
-//! needs a migration step (`STEPS` in `src/store/redb/schema.rs`, tested there) and a new golden file; older files
-//! stay unchanged. `1-first.txt` has an attachment with field names of the first versions, which are still read as
+//! The newest file is the exact output of this version. A change of the record format fails this test. A new field
+//! goes into the newest file. Other changes need a migration step (`src/store/schema.rs` says which) and a new golden
+//! file; older files stay unchanged. `1-first.txt` has an attachment with field names of the first versions, which are still read as
 //! aliases.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use volboot::model::{
     Attachment, AttachmentState, Chassis, ConnectorProperties, Node, Port, PortGroup, Properties,
     ProvisionState, StorageInterface, VolumeConnector, VolumeTarget,
 };
-use volboot::store::{Attachments, Batch, Inventory, MemoryStore, RedbStore, Store};
+use volboot::store::{Attachments, Batch, Inventory, MemoryStore, RedbStore, Resource, Store};
 
 const NODE: Uuid = Uuid::from_u128(1);
 const VOLUME: &str = "6f3c4a2e-1b2d-4c3e-9f40-5a6b7c8d9e0f";
@@ -156,15 +157,20 @@ async fn reads_files_of_every_schema_and_version() {
     }
 }
 
-async fn assert_is_read(name: &str) {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("store.redb");
+/// The records of a golden file, as one batch.
+fn read_golden(name: &str) -> Batch {
     let text = std::fs::read_to_string(golden(name)).expect("exists");
-    let batch = text.lines().fold(Batch::default(), |batch, line| {
+    text.lines().fold(Batch::default(), |batch, line| {
         let (key, value) = line.split_once('\t').expect("key and value");
         let value = value.parse().map_or(value.as_bytes().to_vec(), |uuid: Uuid| uuid.as_bytes().to_vec());
         batch.put(key, value)
-    });
+    })
+}
+
+async fn assert_is_read(name: &str) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("store.redb");
+    let batch = read_golden(name);
     let earlier = RedbStore::open(&path).expect("opens");
     earlier.write(batch).await.expect("writes");
     earlier.close().await.expect("closes");
@@ -177,4 +183,71 @@ async fn assert_is_read(name: &str) {
         }
     };
     Records::new().assert_in(&store).await;
+}
+
+/// A field that a newer version added to each record.
+const NEWER: &str = "added_by_a_newer_version";
+
+/// A store of a newer version: the newest golden file with one more field in each record.
+async fn store_of_newer_version() -> Arc<dyn Store> {
+    let mut batch = read_golden("1");
+    for (_, value) in &mut batch.put {
+        if let Ok(serde_json::Value::Object(mut record)) = serde_json::from_slice(value) {
+            record.insert(NEWER.into(), json!({"deep": [1, null]}));
+            *value = serde_json::to_vec(&record).expect("JSON");
+        }
+    }
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    store.write(batch).await.expect("writes");
+    store
+}
+
+/// Updates a record without a change of its fields.
+async fn touch<R: Resource>(inventory: &Inventory, uuid: Uuid) {
+    let keep = |old: &R, _: Option<&Node>| Ok::<_, Infallible>(old.clone());
+    inventory.update(uuid, keep).await.expect("updates");
+}
+
+/// The keys of all records that were written after a revision, each with the newer version's field.
+async fn written_records(store: &dyn Store, after: u64) -> Vec<(String, serde_json::Value)> {
+    let all = store.list("", None, 1000).await.expect("lists");
+    let written = all.into_iter().filter(|record| record.revision > after);
+    let field = |value: &[u8]| match serde_json::from_slice(value) {
+        Ok(serde_json::Value::Object(record)) => Some(record.get(NEWER).cloned().unwrap_or_default()),
+        _ => None,
+    };
+    written.filter_map(|record| Some((record.key, field(&record.value)?))).collect()
+}
+
+#[tokio::test]
+async fn reads_records_of_a_newer_version_and_keeps_their_new_fields() {
+    let store = store_of_newer_version().await;
+    let records = Records::new();
+    records.assert_in(&store).await;
+    let written = store.wait_for_change(0).await.expect("reads");
+
+    let inventory = Inventory::new(Arc::clone(&store));
+    touch::<Chassis>(&inventory, records.chassis.uuid).await;
+    touch::<Port>(&inventory, records.port.uuid).await;
+    touch::<PortGroup>(&inventory, records.group.uuid).await;
+    touch::<VolumeConnector>(&inventory, records.connector.uuid).await;
+    touch::<VolumeTarget>(&inventory, records.target.uuid).await;
+    touch::<Node>(&inventory, NODE).await;
+    let attachments = Attachments::new(Arc::clone(&store));
+    attachments.change(&records.attachment, |it| it.pending_export = true).await.expect("changes");
+    let kept = written_records(&*store, written).await;
+    assert_eq!(kept.len(), 7, "one record of each type: {kept:?}");
+    assert!(kept.iter().all(|(_, field)| *field == json!({"deep": [1, null]})), "{kept:?}");
+}
+
+#[tokio::test]
+async fn a_released_attachment_keeps_the_fields_of_a_newer_version() {
+    let store = store_of_newer_version().await;
+    let written = store.wait_for_change(0).await.expect("reads");
+    let release = |old: &Node| Ok::<_, Infallible>(Node { undeployed: true, ..old.clone() });
+    let inventory = Inventory::new(Arc::clone(&store));
+    inventory.update_without::<VolumeTarget, _>(NODE, release).await.expect("updates");
+    let kept = written_records(&*store, written).await;
+    assert_eq!(kept.len(), 2, "node and attachment: {kept:?}");
+    assert!(kept.iter().all(|(_, field)| *field == json!({"deep": [1, null]})), "{kept:?}");
 }

@@ -1,8 +1,9 @@
 //! Enrollment: creates a node with port, connector and target in one batch, so no crash leaves a partial node.
 
-use super::write::{conflict_limit_error, find_duplicate, guard_key, put_record};
-use super::{Inventory, InventoryError, record_key};
+use super::write::{conflict_limit_error, find_duplicate, put_record};
+use super::{Inventory, InventoryError};
 use crate::model::{Node, Port, VolumeConnector, VolumeTarget};
+use crate::store::keys::{guard_key, record_key};
 use crate::store::resource::Resource;
 use crate::store::{Batch, StoreError, WriteError};
 

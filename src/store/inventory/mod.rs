@@ -9,8 +9,6 @@
 mod enroll;
 mod write;
 
-pub(in crate::store) use write::guard_key;
-
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +19,9 @@ use uuid::Uuid;
 
 pub use enroll::Enrollment;
 
-use super::resource::{Resource, UniqueKey, Versioned};
+use super::encoding::{Versioned, decode};
+use super::keys::{list_prefix, node_prefix, record_key};
+use super::resource::{Resource, UniqueKey};
 use super::{Record, Store, StoreError, StoreInfo};
 use crate::model::{Mac, Port};
 
@@ -88,7 +88,7 @@ impl Inventory {
     /// The record with a UUID.
     pub async fn get<R: Resource>(&self, uuid: Uuid) -> Result<Option<Versioned<R>>, StoreError> {
         let records = self.store.get(&[record_key::<R>(uuid)]).await?;
-        records.into_iter().flatten().next().map(decode).transpose()
+        records.iter().flatten().next().map(decode).transpose()
     }
 
     /// Finds the record with a unique value.
@@ -110,7 +110,7 @@ impl Inventory {
         if records.is_empty() {
             return Ok(Vec::new());
         }
-        self.store.get(&records).await?.into_iter().flatten().map(decode).collect()
+        self.store.get(&records).await?.iter().flatten().map(decode).collect()
     }
 
     /// Lists `limit` records behind `after`, oldest first; fewer only at the end of the list. `after` may be deleted
@@ -166,7 +166,7 @@ impl Inventory {
             let Some(last) = entries.last() else { break };
             let keys = entries.iter().map(|entry| Ok(record_key::<R>(decode_uuid(entry)?)));
             let keys = keys.collect::<Result<Vec<_>, StoreError>>()?;
-            for record in self.store.get(&keys).await?.into_iter().flatten() {
+            for record in self.store.get(&keys).await?.iter().flatten() {
                 let record: Versioned<R> = decode(record)?;
                 // Between the two reads, a record may have been deleted or moved to another node.
                 if node.is_none_or(|node| record.value.node() == Some(node)) {
@@ -179,28 +179,6 @@ impl Inventory {
             after = Some(last.key.clone());
         }
         Ok(records)
-    }
-}
-
-/// The key of a record.
-pub(in crate::store) fn record_key<R: Resource>(uuid: Uuid) -> String {
-    UniqueKey::Uuid(R::KIND, uuid).key()
-}
-
-/// The prefix of the list of all records of a type.
-fn list_prefix<R: Resource>() -> String {
-    format!("{}-list/", R::KIND.prefix())
-}
-
-/// The prefix of the list of one node's records of a type.
-fn node_prefix<R: Resource>(node: Uuid) -> String {
-    format!("{}-of/{node}/", R::KIND.prefix())
-}
-
-fn decode<R: Resource>(record: Record) -> Result<Versioned<R>, StoreError> {
-    match serde_json::from_slice(&record.value) {
-        Ok(value) => Ok(Versioned { value, revision: record.revision }),
-        Err(error) => Err(StoreError::Damaged(format!("{}: {error}", record.key))),
     }
 }
 

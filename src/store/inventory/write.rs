@@ -2,15 +2,29 @@
 
 use uuid::Uuid;
 
-use super::{Inventory, InventoryError, UpdateError, list_prefix, node_prefix, record_key};
+use super::{Inventory, InventoryError, UpdateError};
 use crate::model::{Node, Port, PortGroup, Released, VolumeConnector, VolumeTarget};
 use crate::store::attachments;
-use crate::store::resource::{Resource, ResourceKind, UniqueKey, Versioned};
-use crate::store::{Batch, Condition, StoreError, WriteError};
+use crate::store::encoding::{decode, encode, encode_update};
+use crate::store::keys::{guard_key, index_keys, record_key};
+use crate::store::resource::{Resource, ResourceKind, UniqueKey};
+use crate::store::{Batch, Condition, Record, StoreError, WriteError};
 
 /// Attempts at a write before giving up after write conflicts. Each conflict means progress elsewhere, so this many
 /// in a row indicate a fault.
 const ATTEMPTS: usize = 100;
+
+/// A record to change or delete.
+struct Original<R> {
+    /// The record as stored.
+    record: Record,
+    /// The decoded record.
+    old: R,
+    /// The record's node; `None` for a node itself.
+    node: Option<Node>,
+    /// Requires that record and node are unchanged.
+    batch: Batch,
+}
 
 impl Inventory {
     /// Creates a record.
@@ -39,7 +53,7 @@ impl Inventory {
         mut change: impl FnMut(&R, Option<&Node>) -> Result<R, E>,
     ) -> Result<R, UpdateError<E>> {
         for _ in 0..ATTEMPTS {
-            let (old, node, mut batch) = self.read_for_update::<R, E>(uuid).await?;
+            let Original { record, old, node, mut batch } = self.read_original::<R, E>(uuid).await?;
             let new = change(&old, node.as_ref()).map_err(UpdateError::Refused)?;
             debug_assert_eq!(old.sort_key(), new.sort_key(), "UUID and creation time never change");
             if new.node() != old.node() {
@@ -57,7 +71,8 @@ impl Inventory {
             if let Released::All(node) = released {
                 batch = batch.put(guard_key(node), "");
             }
-            if self.try_write(put_record(remove_record(batch, &old), &new)?, &new).await? {
+            let batch = put_encoded(remove_record(batch, &old), &new, encode_update(&record, &new)?);
+            if self.try_write(batch, &new).await? {
                 return Ok(new);
             }
         }
@@ -71,13 +86,14 @@ impl Inventory {
         mut change: impl FnMut(&Node) -> Result<Node, E>,
     ) -> Result<Node, UpdateError<E>> {
         for _ in 0..ATTEMPTS {
-            let (old, _, batch) = self.read_for_update::<Node, E>(node).await?;
+            let Original { record, old, batch, .. } = self.read_original::<Node, E>(node).await?;
             let new = change(&old).map_err(UpdateError::Refused)?;
             // The guard is read before the list, so a later new record conflicts.
             let batch = self.require_guard(batch, node).await?.put(guard_key(node), "");
             let batch = self.remove_all_of::<R>(batch, node).await?;
             let batch = self.detach_released(batch, &old.find_released(Some(&new))).await?;
-            if self.try_write(put_record(remove_record(batch, &old), &new)?, &new).await? {
+            let batch = put_encoded(remove_record(batch, &old), &new, encode_update(&record, &new)?);
+            if self.try_write(batch, &new).await? {
                 return Ok(new);
             }
         }
@@ -92,9 +108,10 @@ impl Inventory {
         mut check: impl FnMut(&R, Option<&Node>) -> Result<(), E>,
     ) -> Result<R, UpdateError<E>> {
         for _ in 0..ATTEMPTS {
-            let (old, node, batch) = self.read_for_update::<R, E>(uuid).await?;
+            let Original { old, node, batch, .. } = self.read_original::<R, E>(uuid).await?;
             check(&old, node.as_ref()).map_err(UpdateError::Refused)?;
-            let mut batch = self.detach_released(remove_record(batch, &old), &old.find_released(None)).await?;
+            let mut batch =
+                self.detach_released(remove_record(batch, &old), &old.find_released(None)).await?;
             if R::KIND == ResourceKind::Node {
                 // The guard is read before the lists, so a later new record conflicts.
                 batch = self.require_guard(batch, uuid).await?.delete(guard_key(uuid));
@@ -110,22 +127,17 @@ impl Inventory {
         Err(conflict_limit_error().into())
     }
 
-    /// Reads a record and its node; returns them with a batch that requires both to be unchanged.
-    async fn read_for_update<R: Resource, E>(
-        &self,
-        uuid: Uuid,
-    ) -> Result<(R, Option<Node>, Batch), UpdateError<E>> {
-        let Versioned { value, revision } = self.get::<R>(uuid).await?.ok_or(UpdateError::NotFound)?;
-        let batch = Batch::default().require_unchanged(record_key::<R>(uuid), revision);
-        let Some(node) = value.node() else { return Ok((value, None, batch)) };
-        match self.get::<Node>(node).await? {
-            Some(node) => {
-                let batch = batch.require_unchanged(record_key::<Node>(node.value.uuid), node.revision);
-                Ok((value, Some(node.value), batch))
-            }
-            // The node was deleted between the two reads, and with it the record.
-            None => Err(UpdateError::NotFound),
-        }
+    /// Reads a record and its node, to change or delete the record.
+    async fn read_original<R: Resource, E>(&self, uuid: Uuid) -> Result<Original<R>, UpdateError<E>> {
+        let record = self.store.get(&[record_key::<R>(uuid)]).await?.pop().flatten();
+        let record = record.ok_or(UpdateError::NotFound)?;
+        let old: R = decode(&record)?.value;
+        let batch = Batch::default().require_unchanged(&record.key, record.revision);
+        let Some(node) = old.node() else { return Ok(Original { record, old, node: None, batch }) };
+        // Without the node, it was deleted between the two reads, and with it the record.
+        let node = self.get::<Node>(node).await?.ok_or(UpdateError::NotFound)?;
+        let batch = batch.require_unchanged(record_key::<Node>(node.value.uuid), node.revision);
+        Ok(Original { record, old, node: Some(node.value), batch })
     }
 
     /// Requires that the node exists with an unchanged guard.
@@ -195,24 +207,15 @@ pub(super) fn find_duplicate<R: Resource>(record: &R, condition: &Condition) -> 
     std::iter::once(uuid).chain(record.unique_keys()).find(|unique_key| unique_key.key() == *key)
 }
 
-/// The key of a node's guard: exists as long as the node, and changes with every new record of the node.
-pub(in crate::store) fn guard_key(node: Uuid) -> String {
-    format!("node-guard/{node}")
-}
-
-/// The keys of all index entries that point to a record.
-fn index_keys<R: Resource>(record: &R) -> impl Iterator<Item = String> {
-    let in_node_list = record.node().map(|node| format!("{}{}", node_prefix::<R>(node), record.sort_key()));
-    let in_list = format!("{}{}", list_prefix::<R>(), record.sort_key());
-    let unique_keys = record.unique_keys().into_iter().map(|key| key.key()).collect::<Vec<_>>();
-    unique_keys.into_iter().chain(in_node_list).chain([in_list])
-}
-
-/// Adds a record and its index entries to a batch.
+/// Adds a new record and its index entries to a batch.
 pub(super) fn put_record<R: Resource>(batch: Batch, record: &R) -> Result<Batch, StoreError> {
-    let value = serde_json::to_vec(record).map_err(|error| StoreError::Damaged(error.to_string()))?;
+    Ok(put_encoded(batch, record, encode(record)?))
+}
+
+/// Adds an encoded record and its index entries to a batch.
+fn put_encoded<R: Resource>(batch: Batch, record: &R, value: Vec<u8>) -> Batch {
     let batch = batch.put(record_key::<R>(record.uuid()), value);
-    Ok(index_keys(record).fold(batch, |batch, key| batch.put(key, record.uuid().as_bytes())))
+    index_keys(record).fold(batch, |batch, key| batch.put(key, record.uuid().as_bytes()))
 }
 
 /// Removes a record and its index entries.

@@ -1,4 +1,4 @@
-//! The redb file: its tables and metadata, how it is opened, and its transactions.
+//! The redb file: tables, metadata, opening and transactions.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
