@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::collection::{Collection, Parent, Scope};
 use super::fault::{Fault, map_update_error};
 use super::field::{Field, FieldValues, Purpose, Shape, parse_uuid};
-use super::list::{ARGUMENTS, Listing, exists};
+use super::list::{RecordFilter, exists};
 use super::patch::{Patch, document};
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, JsonBody, PathParam};
@@ -39,12 +40,28 @@ impl ApiResource for Chassis {
     }
 }
 
+impl Collection for Chassis {
+    async fn build_filter(_: &ApiRequest, _: Scope) -> Result<RecordFilter<Self>, Fault> {
+        Ok(RecordFilter::new(None, |_: &Self| true))
+    }
+}
+
+impl Parent for Chassis {
+    async fn find(request: &ApiRequest, ident: &str) -> Result<Self, Fault> {
+        find_chassis(request, ident).await
+    }
+
+    fn scope(&self) -> Scope {
+        Scope { chassis: Some(self.uuid), ..Scope::default() }
+    }
+}
+
 fn apply_values(chassis: Chassis, values: &FieldValues) -> Chassis {
     Chassis { description: values.text("description"), extra: values.object("extra").into(), ..chassis }
 }
 
 /// Finds a chassis by the UUID that a client sent.
-pub(super) async fn find_chassis(request: &ApiRequest, ident: &str) -> Result<Chassis, Fault> {
+async fn find_chassis(request: &ApiRequest, ident: &str) -> Result<Chassis, Fault> {
     let uuid = parse_uuid("chassis_uuid", ident)?;
     let record = request.state.inventory.get::<Chassis>(uuid).await?;
     record.map(|chassis| chassis.value).ok_or_else(|| Fault::not_found::<Chassis>(uuid))
@@ -63,30 +80,6 @@ pub(super) async fn create(request: ApiRequest, JsonBody(body): JsonBody) -> Han
     let chassis = apply_values(chassis, &values);
     request.state.inventory.create(&chassis).await?;
     Ok(Reply::for_new_record(&request, &chassis))
-}
-
-/// `GET /v1/chassis`
-pub(super) async fn list(request: ApiRequest) -> HandlerResult {
-    request.query.reject_unknown(&ARGUMENTS)?;
-    let selection = FieldSelection::for_list::<Chassis>(&request, 43)?;
-    list_page(&request, "chassis", selection).await
-}
-
-/// `GET /v1/chassis/detail`
-pub(super) async fn detail(request: ApiRequest) -> HandlerResult {
-    request.query.reject_unknown(&ARGUMENTS[..4])?;
-    list_page(&request, "chassis/detail", FieldSelection::All).await
-}
-
-async fn list_page(request: &ApiRequest, path: &str, selection: FieldSelection) -> HandlerResult {
-    let listing = Listing::<Chassis> {
-        request,
-        path: path.into(),
-        selection,
-        node_uuid: None,
-        filter: Box::new(|_| true),
-    };
-    listing.page().await.map(Reply::Json)
 }
 
 /// `GET /v1/chassis/{chassis}`
@@ -116,7 +109,8 @@ pub(super) async fn update(
 /// `DELETE /v1/chassis/{chassis}`
 pub(super) async fn delete(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
     let uuid = find_chassis(&request, &ident).await?.uuid;
-    if exists(&request, None, Box::new(move |node: &Node| node.chassis_uuid == Some(uuid))).await? {
+    let members = RecordFilter::new(None, move |node: &Node| node.chassis_uuid == Some(uuid));
+    if exists(&request, members).await? {
         return Err(Fault::Invalid(format!(
             "Cannot complete the requested action because chassis {uuid} contains nodes."
         )));

@@ -19,11 +19,30 @@ const MAX_PAGE_LENGTH: usize = 1000;
 /// The number of records read from the store at once.
 const CHUNK: usize = 256;
 
-/// The query arguments of every list; the first four also apply to `…/detail`.
-pub(super) const ARGUMENTS: [&str; 6] = ["limit", "marker", "sort_key", "sort_dir", "fields", "detail"];
+/// The query arguments of every list.
+pub(super) const PAGE_ARGUMENTS: [&str; 4] = ["limit", "marker", "sort_key", "sort_dir"];
+/// The further query arguments of lists other than `…/detail`.
+pub(super) const SELECTION_ARGUMENTS: [&str; 2] = ["fields", "detail"];
 
 /// Selects the records of a list.
-pub(super) type Filter<R> = Box<dyn Fn(&R) -> bool + Send + Sync>;
+pub(super) struct RecordFilter<R> {
+    /// Limits the list to one node's records.
+    node_uuid: Option<Uuid>,
+    matches: Box<dyn Fn(&R) -> bool + Send + Sync>,
+    is_unique: bool,
+}
+
+impl<R> RecordFilter<R> {
+    /// Selects matching records; with a node, only the records of this node.
+    pub(super) fn new(node_uuid: Option<Uuid>, matches: impl Fn(&R) -> bool + Send + Sync + 'static) -> Self {
+        Self { node_uuid, matches: Box::new(matches), is_unique: false }
+    }
+
+    /// States whether at most one record matches, which rules out a next page.
+    pub(super) fn unique(self, is_unique: bool) -> Self {
+        Self { is_unique, ..self }
+    }
+}
 
 /// A list request.
 pub(super) struct Listing<'a, R> {
@@ -33,10 +52,8 @@ pub(super) struct Listing<'a, R> {
     pub(super) path: String,
     /// The attributes to include.
     pub(super) selection: FieldSelection,
-    /// Limits the list to one node's records.
-    pub(super) node_uuid: Option<Uuid>,
     /// Selects the records to include.
-    pub(super) filter: Filter<R>,
+    pub(super) filter: RecordFilter<R>,
 }
 
 impl<R: ApiResource> Listing<'_, R> {
@@ -61,7 +78,7 @@ impl<R: ApiResource> Listing<'_, R> {
             (None, false) => self.collect_in_store_order(marker, limit).await?,
             _ => self.collect_in_order(&order, marker, limit).await?,
         };
-        let last = records.last().map(R::uuid).filter(|_| records.len() == limit);
+        let last = records.last().map(R::uuid).filter(|_| records.len() == limit && !self.filter.is_unique);
         let items = records.iter().map(|record| show(record, self.request, &self.selection)).collect();
         let mut page = Map::from_iter([(R::LIST.to_owned(), Value::Array(items))]);
         if let Some(last) = last {
@@ -87,7 +104,7 @@ impl<R: ApiResource> Listing<'_, R> {
         while let Some(chunk) = self.read_chunk(after.as_ref(), max).await? {
             max = CHUNK;
             after = chunk.last().cloned();
-            records.extend(chunk.into_iter().filter(|record| (self.filter)(record)));
+            records.extend(chunk.into_iter().filter(|record| (self.filter.matches)(record)));
             if records.len() >= limit {
                 records.truncate(limit);
                 break;
@@ -108,7 +125,7 @@ impl<R: ApiResource> Listing<'_, R> {
         let mut after = None;
         while let Some(chunk) = self.read_chunk(after.as_ref(), CHUNK).await? {
             after = chunk.last().cloned();
-            for record in chunk.into_iter().filter(|record| (self.filter)(record)) {
+            for record in chunk.into_iter().filter(|record| (self.filter.matches)(record)) {
                 let rank = order.rank(&record, self.request);
                 if marker.as_ref().is_some_and(|marker| rank <= *marker) {
                     continue;
@@ -124,7 +141,7 @@ impl<R: ApiResource> Listing<'_, R> {
 
     async fn read_chunk(&self, after: Option<&R>, max: usize) -> Result<Option<Vec<R>>, Fault> {
         let inventory = &self.request.state.inventory;
-        let chunk = match self.node_uuid {
+        let chunk = match self.filter.node_uuid {
             Some(node) => inventory.list_of(node, after, max).await?,
             None => inventory.list(after, max).await?,
         };
@@ -136,11 +153,9 @@ impl<R: ApiResource> Listing<'_, R> {
 /// Whether a matching record exists.
 pub(super) async fn exists<R: ApiResource>(
     request: &ApiRequest,
-    node_uuid: Option<Uuid>,
-    filter: Filter<R>,
+    filter: RecordFilter<R>,
 ) -> Result<bool, Fault> {
-    let listing =
-        Listing { request, path: String::new(), selection: FieldSelection::Summary, node_uuid, filter };
+    let listing = Listing { request, path: String::new(), selection: FieldSelection::Summary, filter };
     Ok(!listing.collect_in_store_order(None, 1).await?.is_empty())
 }
 

@@ -2,11 +2,11 @@
 
 use uuid::Uuid;
 
-use super::chassis;
+use super::collection::{Collection, Parent, Scope};
 use super::fault::{Fault, map_update_error};
 use super::field::{FieldValues, Purpose};
 use super::interfaces;
-use super::list::{ARGUMENTS, Filter, Listing};
+use super::list::RecordFilter;
 use super::node::{apply_values, check_name, document, find_node, new_node, set_updated_at};
 use super::patch::Patch;
 use super::reply::{HandlerResult, Reply};
@@ -28,123 +28,75 @@ pub(super) async fn create(request: ApiRequest, JsonBody(body): JsonBody) -> Han
     Ok(Reply::for_new_record(&request, &node))
 }
 
-/// `GET /v1/nodes`
-pub(super) async fn list(request: ApiRequest) -> HandlerResult {
-    let selection = FieldSelection::for_list::<Node>(&request, 43)?;
-    list_page(&request, "nodes", selection, &ARGUMENTS, None).await
-}
+impl Collection for Node {
+    const FILTERS: &'static [&'static str] = &[
+        "associated",
+        "chassis_uuid",
+        "driver",
+        "instance_uuid",
+        "maintenance",
+        "provision_state",
+        "resource_class",
+    ];
 
-/// `GET /v1/nodes/detail`
-pub(super) async fn detail(request: ApiRequest) -> HandlerResult {
-    list_page(&request, "nodes/detail", FieldSelection::All, &ARGUMENTS[..4], None).await
-}
+    const LATER_FILTERS: &'static [&'static str] = &[
+        "conductor",
+        "conductor_group",
+        "description_contains",
+        "fault",
+        "include_children",
+        "instance_name",
+        "lessee",
+        "owner",
+        "parent_node",
+        "project",
+        "retired",
+        "shard",
+        "sharded",
+        "without_interfaces",
+    ];
 
-/// `GET /v1/chassis/{chassis}/nodes`
-pub(super) async fn list_of_chassis(
-    request: ApiRequest,
-    PathParam(ident): PathParam<String>,
-) -> HandlerResult {
-    let chassis = chassis::find_chassis(&request, &ident).await?.uuid;
-    let selection = FieldSelection::for_list::<Node>(&request, 43)?;
-    list_page(&request, &format!("chassis/{chassis}/nodes"), selection, &ARGUMENTS, Some(chassis)).await
-}
-
-/// `GET /v1/chassis/{chassis}/nodes/detail`
-pub(super) async fn detail_of_chassis(
-    request: ApiRequest,
-    PathParam(ident): PathParam<String>,
-) -> HandlerResult {
-    let chassis = chassis::find_chassis(&request, &ident).await?.uuid;
-    list_page(
-        &request,
-        &format!("chassis/{chassis}/nodes/detail"),
-        FieldSelection::All,
-        &ARGUMENTS[..4],
-        Some(chassis),
-    )
-    .await
-}
-
-async fn list_page(
-    request: &ApiRequest,
-    path: &str,
-    selection: FieldSelection,
-    arguments: &[&str],
-    chassis_uuid: Option<Uuid>,
-) -> HandlerResult {
-    let allowed: Vec<_> = arguments.iter().chain(&FILTERS).chain(&LATER_FILTERS).copied().collect();
-    request.query.reject_unknown(&allowed)?;
-    let filter = build_filter(request, chassis_uuid)?;
-    let mut page = Listing { request, path: path.into(), selection, node_uuid: None, filter }.page().await?;
-    if request.query.has("instance_uuid") {
-        // At most one node matches; a next page cannot exist.
-        page.as_object_mut().map(|page| page.remove("next"));
-    }
-    Ok(Reply::Json(page))
-}
-
-/// The filters up to microversion 1.33.
-pub(super) const FILTERS: [&str; 7] = [
-    "associated",
-    "chassis_uuid",
-    "driver",
-    "instance_uuid",
-    "maintenance",
-    "provision_state",
-    "resource_class",
-];
-
-/// The filters of later microversions, rejected with 406.
-const LATER_FILTERS: [&str; 14] = [
-    "conductor",
-    "conductor_group",
-    "description_contains",
-    "fault",
-    "include_children",
-    "instance_name",
-    "lessee",
-    "owner",
-    "parent_node",
-    "project",
-    "retired",
-    "shard",
-    "sharded",
-    "without_interfaces",
-];
-
-/// Builds the filter of a list from the query.
-fn build_filter(request: &ApiRequest, chassis_uuid: Option<Uuid>) -> Result<Filter<Node>, Fault> {
-    let query = &request.query;
-    if LATER_FILTERS.iter().any(|name| query.has(name)) {
-        return Err(Fault::needs_newer_version());
-    }
-    for (name, since) in [("provision_state", 9), ("driver", 16), ("resource_class", 21)] {
-        if query.has(name) {
-            request.require_version(since)?;
+    async fn build_filter(request: &ApiRequest, scope: Scope) -> Result<RecordFilter<Self>, Fault> {
+        let query = &request.query;
+        for (name, since) in [("provision_state", 9), ("driver", 16), ("resource_class", 21)] {
+            if query.has(name) {
+                request.require_version(since)?;
+            }
         }
+        let associated = query.flag("associated")?;
+        let maintenance = query.flag("maintenance")?;
+        let chassis = scope.chassis.or(query.uuid("chassis_uuid")?);
+        let instance = query.uuid("instance_uuid")?;
+        let driver = query.text("driver")?.map(str::to_owned);
+        let class = query.text("resource_class")?.map(str::to_owned);
+        let state = match query.text("provision_state")? {
+            None => None,
+            Some(name) => match ProvisionState::ALL.iter().find(|state| state.as_str() == name) {
+                Some(state) => Some(*state),
+                None => return Err(Fault::Invalid(format!("Provision state \"{name}\" is not valid"))),
+            },
+        };
+        let filter = RecordFilter::new(None, move |node: &Self| {
+            associated.is_none_or(|associated| node.instance_uuid.is_some() == associated)
+                && maintenance.is_none_or(|maintenance| node.maintenance == maintenance)
+                && chassis.is_none_or(|chassis| node.chassis_uuid == Some(chassis))
+                && instance.is_none_or(|instance| node.instance_uuid == Some(instance))
+                && driver.as_ref().is_none_or(|driver| node.driver == *driver)
+                && class.as_ref().is_none_or(|class| node.resource_class.as_ref() == Some(class))
+                && state.is_none_or(|state| node.provision_state == state)
+        });
+        Ok(filter.unique(instance.is_some()))
     }
-    let associated = query.flag("associated")?;
-    let maintenance = query.flag("maintenance")?;
-    let chassis = chassis_uuid.or(query.uuid("chassis_uuid")?);
-    let instance = query.uuid("instance_uuid")?;
-    let driver = query.text("driver")?.map(str::to_owned);
-    let class = query.text("resource_class")?.map(str::to_owned);
-    let state = match query.text("provision_state")? {
-        None => None,
-        Some(name) => match ProvisionState::ALL.iter().find(|state| state.as_str() == name) {
-            Some(state) => Some(*state),
-            None => return Err(Fault::Invalid(format!("Provision state \"{name}\" is not valid"))),
-        },
-    };
-    Ok(Box::new(move |node| {
-        associated.is_none_or(|associated| node.instance_uuid.is_some() == associated)
-            && maintenance.is_none_or(|maintenance| node.maintenance == maintenance)
-            && chassis.is_none_or(|chassis| node.chassis_uuid == Some(chassis))
-            && instance.is_none_or(|instance| node.instance_uuid == Some(instance))
-            && driver.as_ref().is_none_or(|driver| node.driver == *driver)
-            && class.as_ref().is_none_or(|class| node.resource_class.as_ref() == Some(class))
-            && state.is_none_or(|state| node.provision_state == state)
-    }))
+}
+
+impl Parent for Node {
+    async fn find(request: &ApiRequest, ident: &str) -> Result<Self, Fault> {
+        find_node(request, ident).await
+    }
+
+    fn scope(&self) -> Scope {
+        Scope { node: Some(self.uuid), ..Scope::default() }
+    }
 }
 
 /// `GET /v1/nodes/{node}`

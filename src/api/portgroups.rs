@@ -3,10 +3,11 @@
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::collection::{Collection, Parent, Scope};
 use super::fault::{Fault, map_update_error};
 use super::field::{Field, FieldValues, Purpose, Shape, parse_mac};
-use super::list::{ARGUMENTS, Listing, exists};
-use super::node::{self, is_name};
+use super::list::{RecordFilter, exists};
+use super::node::is_name;
 use super::patch::{Patch, document};
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, JsonBody, PathParam};
@@ -60,8 +61,25 @@ impl ApiResource for PortGroup {
     }
 }
 
-/// The filters of port group lists.
-pub(super) const FILTERS: [&str; 2] = ["node", "address"];
+impl Collection for PortGroup {
+    const FILTERS: &'static [&'static str] = &["node", "address"];
+
+    async fn build_filter(request: &ApiRequest, scope: Scope) -> Result<RecordFilter<Self>, Fault> {
+        let node = scope.resolve_node(request).await?;
+        let address = request.query.text("address")?.map(|text| parse_mac("address", text)).transpose()?;
+        Ok(RecordFilter::new(node, move |group: &Self| address.is_none() || group.address == address))
+    }
+}
+
+impl Parent for PortGroup {
+    async fn find(request: &ApiRequest, ident: &str) -> Result<Self, Fault> {
+        find_portgroup(request, ident).await
+    }
+
+    fn scope(&self) -> Scope {
+        Scope { node: Some(self.node_uuid), portgroup: Some(self.uuid), ..Scope::default() }
+    }
+}
 
 fn apply_values(group: PortGroup, values: &FieldValues) -> PortGroup {
     PortGroup {
@@ -121,58 +139,6 @@ pub(super) async fn create(request: ApiRequest, JsonBody(body): JsonBody) -> Han
     Ok(Reply::for_new_record(&request, &group))
 }
 
-/// `GET /v1/portgroups`
-pub(super) async fn list(request: ApiRequest) -> HandlerResult {
-    let selection = FieldSelection::for_list::<PortGroup>(&request, 43)?;
-    list_page(&request, "portgroups", selection, &ARGUMENTS, None).await
-}
-
-/// `GET /v1/portgroups/detail`
-pub(super) async fn detail(request: ApiRequest) -> HandlerResult {
-    list_page(&request, "portgroups/detail", FieldSelection::All, &ARGUMENTS[..4], None).await
-}
-
-/// `GET /v1/nodes/{node}/portgroups`
-pub(super) async fn list_of_node(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
-    let node = node::find_node(&request, &ident).await?.uuid;
-    let selection = FieldSelection::for_list::<PortGroup>(&request, 43)?;
-    list_page(&request, &format!("nodes/{node}/portgroups"), selection, &ARGUMENTS, Some(node)).await
-}
-
-/// `GET /v1/nodes/{node}/portgroups/detail`
-pub(super) async fn detail_of_node(
-    request: ApiRequest,
-    PathParam(ident): PathParam<String>,
-) -> HandlerResult {
-    let node = node::find_node(&request, &ident).await?.uuid;
-    list_page(
-        &request,
-        &format!("nodes/{node}/portgroups/detail"),
-        FieldSelection::All,
-        &ARGUMENTS[..4],
-        Some(node),
-    )
-    .await
-}
-
-async fn list_page(
-    request: &ApiRequest,
-    path: &str,
-    selection: FieldSelection,
-    arguments: &[&str],
-    node_uuid: Option<Uuid>,
-) -> HandlerResult {
-    let allowed: Vec<_> = arguments.iter().chain(&FILTERS).copied().collect();
-    request.query.reject_unknown(&allowed)?;
-    let node_uuid = match request.query.text("node")? {
-        Some(ident) if node_uuid.is_none() => Some(node::find_node(request, ident).await?.uuid),
-        _ => node_uuid,
-    };
-    let address = request.query.text("address")?.map(|text| parse_mac("address", text)).transpose()?;
-    let filter = Box::new(move |group: &PortGroup| address.is_none() || group.address == address);
-    Listing { request, path: path.into(), selection, node_uuid, filter }.page().await.map(Reply::Json)
-}
-
 /// `GET /v1/portgroups/{portgroup}`
 pub(super) async fn get(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
     request.query.reject_unknown(&["fields"])?;
@@ -203,9 +169,9 @@ pub(super) async fn update(
 pub(super) async fn delete(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
     let group = find_portgroup(&request, &ident).await?;
     let uuid = group.uuid;
-    if exists(&request, Some(group.node_uuid), Box::new(move |port: &Port| port.portgroup_uuid == Some(uuid)))
-        .await?
-    {
+    let members =
+        RecordFilter::new(Some(group.node_uuid), move |port: &Port| port.portgroup_uuid == Some(uuid));
+    if exists(&request, members).await? {
         return Err(Fault::Invalid(format!(
             "Cannot complete the requested action because portgroup {uuid} contains ports."
         )));

@@ -3,12 +3,13 @@
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::collection::{Collection, Parent as _, Scope};
 use super::fault::{Fault, map_update_error};
 use super::field::{Field, FieldValues, Purpose, Shape, parse_mac, parse_uuid};
-use super::list::{ARGUMENTS, Listing};
+use super::list::RecordFilter;
 use super::node::find_node;
 use super::patch::{Patch, document};
-use super::portgroups;
+use super::portgroups::find_portgroup;
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, JsonBody, PathParam};
 use super::resource::{ApiResource, FieldSelection, format_optional_time, format_time, show};
@@ -106,105 +107,27 @@ fn apply_values(port: Port, values: &FieldValues) -> Port {
     }
 }
 
-/// `GET /v1/ports`
-pub(super) async fn list(request: ApiRequest) -> HandlerResult {
-    let selection = FieldSelection::for_list::<Port>(&request, 43)?;
-    list_page(&request, "ports", selection, &ARGUMENTS, PortScope::All).await
-}
+impl Collection for Port {
+    const FILTERS: &'static [&'static str] = &["node", "node_uuid", "portgroup", "address"];
 
-/// `GET /v1/ports/detail`
-pub(super) async fn detail(request: ApiRequest) -> HandlerResult {
-    list_page(&request, "ports/detail", FieldSelection::All, &ARGUMENTS[..4], PortScope::All).await
-}
-
-/// `GET /v1/nodes/{node}/ports`
-pub(super) async fn list_of_node(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
-    let node = find_node(&request, &ident).await?;
-    let selection = FieldSelection::for_list::<Port>(&request, 43)?;
-    list_page(
-        &request,
-        &format!("nodes/{}/ports", node.uuid),
-        selection,
-        &ARGUMENTS,
-        PortScope::Node(node.uuid),
-    )
-    .await
-}
-
-/// `GET /v1/portgroups/{portgroup}/ports`
-pub(super) async fn list_of_group(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
-    let group = portgroups::find_portgroup(&request, &ident).await?;
-    let selection = FieldSelection::for_list::<Port>(&request, 43)?;
-    list_page(
-        &request,
-        &format!("portgroups/{}/ports", group.uuid),
-        selection,
-        &ARGUMENTS,
-        PortScope::Group(group),
-    )
-    .await
-}
-
-/// `GET /v1/portgroups/{portgroup}/ports/detail`
-pub(super) async fn detail_of_group(
-    request: ApiRequest,
-    PathParam(ident): PathParam<String>,
-) -> HandlerResult {
-    let group = portgroups::find_portgroup(&request, &ident).await?;
-    let path = format!("portgroups/{}/ports/detail", group.uuid);
-    list_page(&request, &path, FieldSelection::All, &ARGUMENTS[..4], PortScope::Group(group)).await
-}
-
-/// `GET /v1/nodes/{node}/ports/detail`
-pub(super) async fn detail_of_node(
-    request: ApiRequest,
-    PathParam(ident): PathParam<String>,
-) -> HandlerResult {
-    let node = find_node(&request, &ident).await?;
-    let path = format!("nodes/{}/ports/detail", node.uuid);
-    list_page(&request, &path, FieldSelection::All, &ARGUMENTS[..4], PortScope::Node(node.uuid)).await
-}
-
-/// The filters of port lists.
-pub(super) const FILTERS: [&str; 4] = ["node", "node_uuid", "portgroup", "address"];
-
-/// The ports included in a list.
-enum PortScope {
-    All,
-    Node(Uuid),
-    Group(PortGroup),
-}
-
-async fn list_page(
-    request: &ApiRequest,
-    path: &str,
-    selection: FieldSelection,
-    arguments: &[&str],
-    scope: PortScope,
-) -> HandlerResult {
-    let query = &request.query;
-    let allowed: Vec<_> = arguments.iter().chain(&FILTERS).copied().collect();
-    query.reject_unknown(&allowed)?;
-    let scope = match (scope, query.text("node")?.or(query.text("node_uuid")?), query.text("portgroup")?) {
-        (PortScope::All, Some(_), Some(_)) => return Err(Fault::Forbidden),
-        (PortScope::All, Some(node), None) => PortScope::Node(find_node(request, node).await?.uuid),
-        (PortScope::All, None, Some(group)) => {
-            request.require_version(24)?;
-            PortScope::Group(portgroups::find_portgroup(request, group).await?)
-        }
-        (scope, ..) => scope,
-    };
-    let (node_uuid, group) = match scope {
-        PortScope::All => (None, None),
-        PortScope::Node(node) => (Some(node), None),
-        PortScope::Group(group) => (Some(group.node_uuid), Some(group.uuid)),
-    };
-    let address = query.text("address")?.map(|text| parse_mac("address", text)).transpose()?;
-    let filter = Box::new(move |port: &Port| {
-        address.is_none_or(|address| port.address == address)
-            && (group.is_none() || port.portgroup_uuid == group)
-    });
-    Listing { request, path: path.into(), selection, node_uuid, filter }.page().await.map(Reply::Json)
+    async fn build_filter(request: &ApiRequest, scope: Scope) -> Result<RecordFilter<Self>, Fault> {
+        let query = &request.query;
+        let scope = match (query.text("node")?.or(query.text("node_uuid")?), query.text("portgroup")?) {
+            _ if scope != Scope::default() => scope,
+            (Some(_), Some(_)) => return Err(Fault::Forbidden),
+            (Some(node), None) => find_node(request, node).await?.scope(),
+            (None, Some(group)) => {
+                request.require_version(24)?;
+                find_portgroup(request, group).await?.scope()
+            }
+            (None, None) => scope,
+        };
+        let address = query.text("address")?.map(|text| parse_mac("address", text)).transpose()?;
+        Ok(RecordFilter::new(scope.node, move |port: &Self| {
+            address.is_none_or(|address| port.address == address)
+                && (scope.portgroup.is_none() || port.portgroup_uuid == scope.portgroup)
+        }))
+    }
 }
 
 /// `GET /v1/ports/{port}`

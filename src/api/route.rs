@@ -9,9 +9,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::SharedState;
+use super::collection::{self, Collection, Parent};
 use super::fault::{Fault, kind_name};
 use super::field::Field;
-use super::list;
+use super::list::{PAGE_ARGUMENTS, SELECTION_ARGUMENTS};
 use super::request::RequestContext;
 use super::resource::ApiResource;
 use super::version::Microversion;
@@ -119,6 +120,28 @@ impl Route {
         Self::new(Method::DELETE, MethodFilter::DELETE, path, summary, handler)
     }
 
+    /// The list of all records of a kind.
+    pub(super) fn list<R: Collection>(path: &'static str, summary: &'static str) -> Self {
+        let route = Self::get(path, summary, collection::list::<R>).returns_page::<R>();
+        route.query(&SELECTION_ARGUMENTS).query(R::FILTERS)
+    }
+
+    /// The list of all records of a kind with all their fields.
+    pub(super) fn detail<R: Collection>(path: &'static str, summary: &'static str) -> Self {
+        Self::get(path, summary, collection::detail::<R>).returns_page::<R>().query(R::FILTERS)
+    }
+
+    /// The list of a parent's records.
+    pub(super) fn list_of<P: Parent, R: Collection>(path: &'static str, summary: &'static str) -> Self {
+        let route = Self::get(path, summary, collection::list_of::<P, R>).returns_page::<R>();
+        route.query(&SELECTION_ARGUMENTS)
+    }
+
+    /// The list of a parent's records with all their fields.
+    pub(super) fn detail_of<P: Parent, R: Collection>(path: &'static str, summary: &'static str) -> Self {
+        Self::get(path, summary, collection::detail_of::<P, R>).returns_page::<R>()
+    }
+
     fn new<T: 'static, H: Handler<T, SharedState>>(
         method: Method,
         filter: MethodFilter,
@@ -138,10 +161,8 @@ impl Route {
         Self { response: SuccessResponse::Record(RecordSchema::of::<R>()), ..self }.query(&["fields"])
     }
 
-    /// Declares that the response is a page of records, with query arguments for filters.
-    pub(super) fn returns_page<R: ApiResource>(self, filters: &[&'static str]) -> Self {
-        let query = if self.path.ends_with("/detail") { &list::ARGUMENTS[..4] } else { &list::ARGUMENTS[..] };
-        Self { response: SuccessResponse::Page(RecordSchema::of::<R>()), ..self }.query(query).query(filters)
+    fn returns_page<R: ApiResource>(self) -> Self {
+        Self { response: SuccessResponse::Page(RecordSchema::of::<R>()), ..self }.query(&PAGE_ARGUMENTS)
     }
 
     /// Declares that the body is a new record and the response the created record.

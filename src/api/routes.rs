@@ -1,5 +1,6 @@
 //! The table of all routes.
 
+use super::collection::Collection as _;
 use super::route::Route;
 use super::{
     appliance, chassis, drivers, enroll, events, machines, management, metrics, nodes, portgroups, ports,
@@ -36,10 +37,9 @@ fn nodes() -> Vec<Route> {
     const NODE: &str = "/v1/nodes/{node}";
     const MAINTENANCE: &str = "/v1/nodes/{node}/maintenance";
     vec![
-        Route::get("/v1/nodes", "List nodes", nodes::list).returns_page::<Node>(&nodes::FILTERS),
+        Route::list::<Node>("/v1/nodes", "List nodes"),
         Route::post("/v1/nodes", "Create a node", nodes::create).creates::<Node>().role(Admin),
-        Route::get("/v1/nodes/detail", "List nodes with all their fields", nodes::detail)
-            .returns_page::<Node>(&nodes::FILTERS),
+        Route::detail::<Node>("/v1/nodes/detail", "List nodes with all their fields"),
         Route::get("/v1/nodes/validate", "Validate a node's interfaces", validate::get_by_query)
             .query(&["node", "node_uuid"])
             .role(Member),
@@ -95,37 +95,30 @@ fn ports() -> Vec<Route> {
     const PORT: &str = "/v1/ports/{port}";
     const OF_NODE: &str = "/v1/nodes/{node}/ports";
     vec![
-        Route::get("/v1/ports", "List ports", ports::list).returns_page::<Port>(&ports::FILTERS),
+        Route::list::<Port>("/v1/ports", "List ports"),
         Route::post("/v1/ports", "Create a port", ports::create).creates::<Port>().role(Admin),
-        Route::get("/v1/ports/detail", "List ports with all their fields", ports::detail)
-            .returns_page::<Port>(&ports::FILTERS),
+        Route::detail::<Port>("/v1/ports/detail", "List ports with all their fields"),
         Route::get(PORT, "Show a port", ports::get).returns_record::<Port>(),
         Route::patch(PORT, "Change a port", ports::update).patches::<Port>(),
         Route::delete(PORT, "Delete a port", ports::delete).returns_no_content().role(Admin),
-        Route::get(OF_NODE, "List a node's ports", ports::list_of_node).returns_page::<Port>(&[]),
+        Route::list_of::<Node, Port>(OF_NODE, "List a node's ports"),
         Route::post(OF_NODE, "Not supported: create ports at /v1/ports", volumes::reject_malformed_uri),
-        Route::get(
+        Route::detail_of::<Node, Port>(
             "/v1/nodes/{node}/ports/detail",
             "List a node's ports with all their fields",
-            ports::detail_of_node,
-        )
-        .returns_page::<Port>(&[]),
+        ),
     ]
 }
 
 fn port_groups() -> Vec<Route> {
     const GROUP: &str = "/v1/portgroups/{portgroup}";
-    const OF_NODE: &str = "/v1/nodes/{node}/portgroups";
     vec![
-        Route::get("/v1/portgroups", "List port groups", portgroups::list)
-            .returns_page::<PortGroup>(&portgroups::FILTERS)
-            .since(23),
+        Route::list::<PortGroup>("/v1/portgroups", "List port groups").since(23),
         Route::post("/v1/portgroups", "Create a port group", portgroups::create)
             .creates::<PortGroup>()
             .role(Admin)
             .since(23),
-        Route::get("/v1/portgroups/detail", "List port groups with all their fields", portgroups::detail)
-            .returns_page::<PortGroup>(&portgroups::FILTERS)
+        Route::detail::<PortGroup>("/v1/portgroups/detail", "List port groups with all their fields")
             .since(23),
         Route::get(GROUP, "Show a port group", portgroups::get).returns_record::<PortGroup>().since(23),
         Route::patch(GROUP, "Change a port group", portgroups::update).patches::<PortGroup>().since(23),
@@ -133,25 +126,19 @@ fn port_groups() -> Vec<Route> {
             .returns_no_content()
             .role(Admin)
             .since(23),
-        Route::get("/v1/portgroups/{portgroup}/ports", "List a group's ports", ports::list_of_group)
-            .returns_page::<Port>(&[])
+        Route::list_of::<PortGroup, Port>("/v1/portgroups/{portgroup}/ports", "List a group's ports")
             .since(24),
-        Route::get(
+        Route::detail_of::<PortGroup, Port>(
             "/v1/portgroups/{portgroup}/ports/detail",
             "List a group's ports with all their fields",
-            ports::detail_of_group,
         )
-        .returns_page::<Port>(&[])
         .since(24),
-        Route::get(OF_NODE, "List a node's port groups", portgroups::list_of_node)
-            .returns_page::<PortGroup>(&[])
+        Route::list_of::<Node, PortGroup>("/v1/nodes/{node}/portgroups", "List a node's port groups")
             .since(24),
-        Route::get(
+        Route::detail_of::<Node, PortGroup>(
             "/v1/nodes/{node}/portgroups/detail",
             "List a node's port groups with all their fields",
-            portgroups::detail_of_node,
         )
-        .returns_page::<PortGroup>(&[])
         .since(24),
     ]
 }
@@ -170,8 +157,7 @@ fn volumes() -> Vec<Route> {
             "Show links to a node's volume records",
             volumes::index_of_node,
         ),
-        Route::get(CONNECTORS, "List volume connectors", volumes::list::<VolumeConnector>)
-            .returns_page::<VolumeConnector>(&["node"]),
+        Route::list::<VolumeConnector>(CONNECTORS, "List volume connectors"),
         Route::post(CONNECTORS, "Create a volume connector", volumes::create::<VolumeConnector>)
             .creates::<VolumeConnector>(),
         Route::get(CONNECTOR, "Show a volume connector", volumes::get::<VolumeConnector>)
@@ -180,15 +166,13 @@ fn volumes() -> Vec<Route> {
             .patches::<VolumeConnector>(),
         Route::delete(CONNECTOR, "Delete a volume connector", volumes::delete::<VolumeConnector>)
             .returns_no_content(),
-        Route::get(CONNECTORS_OF_NODE, "List a node's connectors", volumes::list_of_node::<VolumeConnector>)
-            .returns_page::<VolumeConnector>(&[]),
+        Route::list_of::<Node, VolumeConnector>(CONNECTORS_OF_NODE, "List a node's connectors"),
         Route::post(
             CONNECTORS_OF_NODE,
             "Not supported: create connectors at /v1/volume/connectors",
             volumes::reject_malformed_uri,
         ),
-        Route::get(TARGETS, "List volume targets", volumes::list::<VolumeTarget>)
-            .returns_page::<VolumeTarget>(&["node"]),
+        Route::list::<VolumeTarget>(TARGETS, "List volume targets"),
         Route::post(TARGETS, "Create a volume target", volumes::create::<VolumeTarget>)
             .creates::<VolumeTarget>(),
         Route::get(TARGET, "Show a volume target", volumes::get::<VolumeTarget>)
@@ -196,8 +180,7 @@ fn volumes() -> Vec<Route> {
         Route::patch(TARGET, "Change a volume target", volumes::update::<VolumeTarget>)
             .patches::<VolumeTarget>(),
         Route::delete(TARGET, "Delete a volume target", volumes::delete::<VolumeTarget>).returns_no_content(),
-        Route::get(TARGETS_OF_NODE, "List a node's targets", volumes::list_of_node::<VolumeTarget>)
-            .returns_page::<VolumeTarget>(&[]),
+        Route::list_of::<Node, VolumeTarget>(TARGETS_OF_NODE, "List a node's targets"),
         Route::post(
             TARGETS_OF_NODE,
             "Not supported: create targets at /v1/volume/targets",
@@ -220,21 +203,19 @@ fn drivers() -> Vec<Route> {
 fn chassis() -> Vec<Route> {
     const CHASSIS: &str = "/v1/chassis/{chassis}";
     vec![
-        Route::get("/v1/chassis", "List chassis", chassis::list).returns_page::<Chassis>(&[]),
+        Route::list::<Chassis>("/v1/chassis", "List chassis"),
         Route::post("/v1/chassis", "Create a chassis", chassis::create).creates::<Chassis>().role(Admin),
-        Route::get("/v1/chassis/detail", "List chassis with all their fields", chassis::detail)
-            .returns_page::<Chassis>(&[]),
+        Route::detail::<Chassis>("/v1/chassis/detail", "List chassis with all their fields"),
         Route::get(CHASSIS, "Show a chassis", chassis::get).returns_record::<Chassis>(),
         Route::patch(CHASSIS, "Change a chassis", chassis::update).patches::<Chassis>(),
         Route::delete(CHASSIS, "Delete a chassis", chassis::delete).returns_no_content().role(Admin),
-        Route::get("/v1/chassis/{chassis}/nodes", "List a chassis's nodes", nodes::list_of_chassis)
-            .returns_page::<Node>(&nodes::FILTERS),
-        Route::get(
+        Route::list_of::<Chassis, Node>("/v1/chassis/{chassis}/nodes", "List a chassis's nodes")
+            .query(Node::FILTERS),
+        Route::detail_of::<Chassis, Node>(
             "/v1/chassis/{chassis}/nodes/detail",
             "List a chassis's nodes with all their fields",
-            nodes::detail_of_chassis,
         )
-        .returns_page::<Node>(&nodes::FILTERS),
+        .query(Node::FILTERS),
     ]
 }
 

@@ -4,9 +4,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::collection::{Collection, Scope};
 use super::fault::{Fault, map_update_error, quote};
 use super::field::{self, FieldValues, Purpose};
-use super::list::{ARGUMENTS, Listing};
+use super::list::RecordFilter;
 use super::node::find_node;
 use super::patch::{Patch, document};
 use super::reply::{HandlerResult, Reply};
@@ -21,6 +22,15 @@ pub(super) trait VolumeRecord: ApiResource {
 
     /// Builds the record from validated values; required fields are present.
     fn from_values(identity: RecordIdentity, values: &FieldValues) -> Self;
+}
+
+impl<R: VolumeRecord> Collection for R {
+    const FILTERS: &'static [&'static str] = &["node"];
+    const DETAIL_SINCE: u16 = 32;
+
+    async fn build_filter(request: &ApiRequest, scope: Scope) -> Result<RecordFilter<Self>, Fault> {
+        Ok(RecordFilter::new(scope.resolve_node(request).await?, |_: &Self| true))
+    }
 }
 
 /// The fields of a record that clients cannot write.
@@ -57,37 +67,6 @@ pub(super) async fn create<R: VolumeRecord>(request: ApiRequest, JsonBody(body):
     let record = R::from_values(RecordIdentity { uuid, created_at: request.now, updated_at: None }, &values);
     request.state.inventory.create(&record).await?;
     Ok(Reply::for_new_record(&request, &record))
-}
-
-/// `GET /v1/volume/connectors` and `…/targets`
-pub(super) async fn list<R: VolumeRecord>(request: ApiRequest) -> HandlerResult {
-    let node_uuid = match request.query.text("node")? {
-        Some(ident) => Some(find_node(&request, ident).await?.uuid),
-        None => None,
-    };
-    list_page::<R>(&request, R::PATH.to_owned(), node_uuid).await
-}
-
-/// `GET /v1/nodes/{node}/volume/connectors` and `…/targets`
-pub(super) async fn list_of_node<R: VolumeRecord>(
-    request: ApiRequest,
-    PathParam(ident): PathParam<String>,
-) -> HandlerResult {
-    let node = find_node(&request, &ident).await?.uuid;
-    list_page::<R>(&request, format!("nodes/{node}/{}", R::PATH), Some(node)).await
-}
-
-async fn list_page<R: VolumeRecord>(
-    request: &ApiRequest,
-    path: String,
-    node_uuid: Option<Uuid>,
-) -> HandlerResult {
-    let allowed: Vec<_> = ARGUMENTS.iter().chain(&["node"]).copied().collect();
-    request.query.reject_unknown(&allowed)?;
-    let selection = FieldSelection::for_list::<R>(request, 32)?;
-    Ok(Reply::Json(
-        Listing::<R> { request, path, selection, node_uuid, filter: Box::new(|_| true) }.page().await?,
-    ))
 }
 
 /// `GET /v1/volume/connectors/{uuid}` and `…/targets/{uuid}`

@@ -79,6 +79,20 @@ async fn invalid_urls_are_client_errors() {
 }
 
 #[tokio::test]
+async fn an_unknown_argument_of_a_list_is_reported_before_other_errors() {
+    let api = Api::new().with_version("1.32");
+    for list in ["nodes", "ports", "portgroups", "chassis", "volume/connectors", "volume/targets"] {
+        // Each of the other arguments is an error by itself.
+        let path = format!("/v1/{list}?unknown=1&fields=unknown&detail=perhaps&marker=missing");
+        assert_eq!(api.get(&path).await.expect_fault(400), "Unexpected arguments: unknown", "{path}");
+    }
+    for list in ["ports", "portgroups", "volume/connectors", "volume/targets"] {
+        let path = format!("/v1/{list}?unknown=1&node=missing");
+        assert_eq!(api.get(&path).await.expect_fault(400), "Unexpected arguments: unknown", "{path}");
+    }
+}
+
+#[tokio::test]
 async fn error_messages_match_ironics() {
     let api = Api::new();
     let node = api.create_node(json!({"name": "n"})).await;
