@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::fault::Fault;
+use super::query::Query;
 use super::request::ApiRequest;
 use super::resource::{ApiResource, FieldSelection, show};
 
@@ -60,7 +61,7 @@ impl<R: ApiResource> Listing<'_, R> {
     /// Builds the requested page.
     pub(super) async fn page(self) -> Result<Value, Fault> {
         let query = &self.request.query;
-        let limit = parse_limit(query.integer("limit")?)?;
+        let limit = parse_limit(query)?;
         let (sort_key, key) = parse_sort_key::<R>(self.request)?;
         let direction = query.text("sort_dir")?.unwrap_or("asc");
         let descending = match direction {
@@ -159,8 +160,9 @@ pub(super) async fn exists<R: ApiResource>(
     Ok(!listing.collect_in_store_order(None, 1).await?.is_empty())
 }
 
-fn parse_limit(requested: Option<i64>) -> Result<usize, Fault> {
-    match requested {
+/// Reads the number of records in a page.
+pub(super) fn parse_limit(query: &Query) -> Result<usize, Fault> {
+    match query.integer("limit")? {
         None => Ok(MAX_PAGE_LENGTH),
         Some(limit) if limit <= 0 => Err(Fault::Invalid("Limit must be positive".into())),
         Some(limit) => Ok(usize::try_from(limit).unwrap_or(MAX_PAGE_LENGTH).min(MAX_PAGE_LENGTH)),

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::fault::Fault;
+use super::list::parse_limit;
 use super::node::find_node;
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, PathParam};
@@ -15,8 +16,6 @@ use crate::timeline::{BootState, Machine, MachineId, describe};
 
 /// The query arguments of the list.
 pub(super) const ARGUMENTS: [&str; 4] = ["state", "q", "limit", "after"];
-/// The maximum and default number of machines in a page.
-const MAX_PAGE_LENGTH: usize = 1000;
 
 /// `GET /v1/machines`: the machine with the most recent event first.
 pub(super) async fn list(request: ApiRequest) -> HandlerResult {
@@ -24,11 +23,7 @@ pub(super) async fn list(request: ApiRequest) -> HandlerResult {
     let state = request.query.text("state")?.map(parse_state).transpose()?;
     let text = request.query.text("q")?.map(str::to_lowercase);
     let after = request.query.text("after")?.map(parse_machine_id).transpose()?;
-    let limit = match request.query.integer("limit")? {
-        None => MAX_PAGE_LENGTH,
-        Some(limit) if limit <= 0 => return Err(Fault::Invalid("Limit must be positive".into())),
-        Some(limit) => usize::try_from(limit).unwrap_or(MAX_PAGE_LENGTH).min(MAX_PAGE_LENGTH),
-    };
+    let limit = parse_limit(&request.query)?;
     let machines = request.state.monitoring.timeline.machines(|machine| {
         state.is_none_or(|state| machine.verdict.state == state)
             && text.as_deref().is_none_or(|text| machine.matches_text(text))
@@ -43,13 +38,14 @@ pub(super) async fn list(request: ApiRequest) -> HandlerResult {
     let page = machines.get(from..).unwrap_or_default();
     let mut body = Map::new();
     if let Some(last) = page.get(..limit).filter(|_| page.len() > limit).and_then(<[_]>::last) {
-        let mut rest = format!("limit={limit}&after={}", last.id);
+        // A machine's id needs no encoding.
+        let mut rest = form_urlencoded::Serializer::new(format!("limit={limit}&after={}", last.id));
         for name in ["state", "q"] {
             if let Some(text) = request.query.text(name)? {
-                rest.push_str(&format!("&{name}={}", super::query::encode(text)));
+                rest.append_pair(name, text);
             }
         }
-        body.insert("next".into(), format!("{}?{rest}", request.links.url("machines")).into());
+        body.insert("next".into(), format!("{}?{}", request.links.url("machines"), rest.finish()).into());
     }
     let mut items = Vec::new();
     for machine in page.iter().take(limit) {

@@ -1,14 +1,11 @@
 //! [`Query`]: the query arguments of a URL, each validated on access.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use form_urlencoded::Serializer;
+use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 
 use super::fault::Fault;
 use super::field;
-
-/// The unreserved characters of RFC 3986 §2.3, plus the comma for lists; all others are percent-encoded.
-const UNRESERVED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b',');
 
 /// The arguments in their original order.
 #[derive(Debug, Clone, Default)]
@@ -17,11 +14,11 @@ pub(super) struct Query(Vec<(String, String)>);
 impl Query {
     /// Parses a query (application/x-www-form-urlencoded).
     pub(super) fn parse(text: &str) -> Result<Self, Fault> {
-        let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Ok((decode(name)?, decode(value)?))
-        });
-        Ok(Self(pairs.collect::<Result<_, Fault>>()?))
+        // The parser would replace invalid UTF-8.
+        if percent_decode_str(text).decode_utf8().is_err() {
+            return Err(Fault::Invalid("Malformed request URI.".into()));
+        }
+        Ok(Self(form_urlencoded::parse(text.as_bytes()).into_owned().collect()))
     }
 
     /// Rejects arguments outside `known`.
@@ -92,20 +89,10 @@ impl Query {
         let (limit, marker) = (limit.to_string(), marker.to_string());
         let position = [("limit", limit.as_str()), ("marker", marker.as_str())];
         let pairs = sort.iter().copied().chain(others).chain(position);
-        let pairs = pairs.map(|(name, value)| format!("{}={}", encode(name), encode(value)));
-        pairs.collect::<Vec<_>>().join("&")
+        let query = Serializer::new(String::new()).extend_pairs(pairs).finish();
+        // Ironic does not encode the commas of `fields`.
+        query.replace("%2C", ",")
     }
-}
-
-fn decode(text: &str) -> Result<String, Fault> {
-    let spaced = text.replace('+', " ");
-    let decode = percent_decode_str(&spaced).decode_utf8();
-    decode.map(std::borrow::Cow::into_owned).map_err(|_| Fault::Invalid("Malformed request URI.".into()))
-}
-
-/// Percent-encodes a text for use in a query.
-pub(super) fn encode(text: &str) -> String {
-    utf8_percent_encode(text, UNRESERVED).to_string()
 }
 
 fn is_number(text: &str) -> bool {
@@ -140,6 +127,7 @@ mod tests {
         assert_eq!(query("a=99999999999999999999").integer("a"), Ok(Some(i64::MAX)));
         assert!(query("a=maybe").flag("a").is_err());
         assert!(Query::parse("a=%ff").is_err());
+        assert!(Query::parse("a=%ef%bf%bd").is_ok(), "U+FFFD itself is valid");
         assert_eq!(
             query("limit=1&x=1&y=2").reject_unknown(&["limit"]),
             Err(Fault::Invalid("Unexpected arguments: x, y".into()))
@@ -148,14 +136,15 @@ mod tests {
 
     #[test]
     fn the_next_page_keeps_filters_and_order() {
-        let next = query("marker=old&driver=a%26b&limit=5&sort_dir=desc").next_page(
+        let next = query("marker=old&driver=a%26b&limit=5&sort_dir=desc&fields=uuid,name").next_page(
             &[("sort_key", "id"), ("sort_dir", "desc")],
             7,
             Uuid::from_u128(1),
         );
         assert_eq!(
             next,
-            "sort_key=id&sort_dir=desc&driver=a%26b&limit=7&marker=00000000-0000-0000-0000-000000000001"
+            "sort_key=id&sort_dir=desc&driver=a%26b&fields=uuid,name&limit=7\
+             &marker=00000000-0000-0000-0000-000000000001"
         );
     }
 }

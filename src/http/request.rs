@@ -3,8 +3,6 @@
 //! Strict about the requester's MAC address, lenient about the rest: a non-Ethernet card, an all-zero UUID or an
 //! unknown platform must not keep a machine from booting.
 
-use percent_encoding::percent_decode_str;
-
 use crate::model::{BootRequest, BootStep, MAX_MACS, Mac, MacError};
 
 /// Bytes of a query. Eight MAC addresses, a UUID and some words take a quarter of it.
@@ -63,17 +61,12 @@ impl BootReport {
     }
 }
 
-/// Decodes `a=b&c=d`. Invalid UTF-8 is replaced: no expected value contains any.
+/// Decodes `a=b&c=d`. Invalid UTF-8 is replaced, and `+` is a space: no expected value contains either.
 fn parse_query(query: &str) -> Result<Vec<(String, String)>, RequestError> {
     if query.len() > MAX_QUERY {
         return Err(RequestError::QueryTooLong);
     }
-    let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    Ok(query
-        .split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .map(|(key, value)| (decode(key), decode(value)))
-        .collect())
+    Ok(form_urlencoded::parse(query.as_bytes()).into_owned().collect())
 }
 
 /// A short word of letters, digits, `-` and `_`, in lower case: safe in a script and in a log.

@@ -10,7 +10,7 @@ use super::enroll::EnrollForm;
 use super::format::Severity;
 use super::page::{ErrorPage, Page, PageResult};
 use super::records::NodeDetails;
-use super::{SharedState, WebState, format, machines};
+use super::{SharedState, WebState, format};
 use crate::boot::VolumeResolution;
 use crate::model::{BootAnswer, BootOutcome, BootRequest, Mac, Node, Port, TransferOutcome};
 use crate::script;
@@ -131,7 +131,7 @@ async fn build_live_page(state: &WebState, id: MachineId) -> Result<MachinePage,
         section: "machine",
         id: id.to_string(),
         label: node.map_or_else(|| id.to_string(), |node| node.label()),
-        events_url: format!("/v1/events?machine={}", machines::percent_encode(&id.to_string())),
+        events_url: format!("/v1/events?machine={id}"),
         verdict: machine.as_ref().map(verdict_view),
         facts: machine.as_ref().map(|machine| machine_facts(machine, now)).unwrap_or_default(),
         journey,

@@ -3,8 +3,8 @@
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use form_urlencoded::Serializer;
 use jiff::Timestamp;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::format::Severity;
@@ -149,17 +149,18 @@ struct Filter<'a> {
 impl Filter<'_> {
     /// The link to a page of the filtered list.
     fn link(self, page: usize) -> String {
-        let mut parts = Vec::new();
+        let mut query = Serializer::new(String::new());
         if !self.search.is_empty() {
-            parts.push(format!("q={}", percent_encode(self.search)));
+            query.append_pair("q", self.search);
         }
         if let Some(state) = self.state {
-            parts.push(format!("state={state}"));
+            query.append_pair("state", state.as_str());
         }
         if page > 1 {
-            parts.push(format!("page={page}"));
+            query.append_pair("page", &page.to_string());
         }
-        if parts.is_empty() { "/ui/".to_owned() } else { format!("/ui/?{}", parts.join("&")) }
+        let query = query.finish();
+        if query.is_empty() { "/ui/".to_owned() } else { format!("/ui/?{query}") }
     }
 }
 
@@ -182,14 +183,9 @@ fn machine_row(machine: &Machine, now: Timestamp) -> MachineRow {
     }
 }
 
-/// The link to a machine's page.
+/// The link to a machine's page. An id, a MAC or IP address, needs no encoding.
 pub(super) fn machine_link(id: MachineId) -> String {
-    format!("/ui/machines/{}", percent_encode(&id.to_string()).replace("%3A", ":"))
-}
-
-/// Percent-encodes a path segment or a query value.
-pub(super) fn percent_encode(text: &str) -> String {
-    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+    format!("/ui/machines/{id}")
 }
 
 /// Finds a node by UUID, MAC address or name, for a search that matches no machine.

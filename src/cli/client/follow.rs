@@ -16,9 +16,12 @@ const MAX_MESSAGE: usize = 1 << 20;
 
 /// Prints events, and reconnects as necessary. Returns if the first connection fails, or if the reader of the pipe
 /// has exited.
-pub(super) async fn follow(client: &Client, query: &str, json: bool) -> Result<(), Box<dyn Error>> {
-    let path = format!("/v1/events{query}");
-    let mut response = client.stream(&path).await?;
+pub(super) async fn follow(
+    client: &Client,
+    filter: &[(&str, &str)],
+    json: bool,
+) -> Result<(), Box<dyn Error>> {
+    let mut response = client.stream("/v1/events", filter).await?;
     loop {
         let mut buffer = Vec::new();
         while let Ok(Some(chunk)) = response.chunk().await {
@@ -36,7 +39,7 @@ pub(super) async fn follow(client: &Client, query: &str, json: bool) -> Result<(
         eprintln!("volboot: connection lost, reconnecting");
         response = loop {
             tokio::time::sleep(RECONNECT_DELAY).await;
-            if let Ok(response) = client.stream(&path).await {
+            if let Ok(response) = client.stream("/v1/events", filter).await {
                 break response;
             }
         };

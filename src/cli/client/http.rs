@@ -84,8 +84,12 @@ impl Client {
     }
 
     /// Opens an endless response.
-    pub(super) async fn stream(&self, path: &str) -> Result<Response, Box<dyn Error>> {
-        self.check(self.request(Method::GET, path).send().await).await
+    pub(super) async fn stream(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Response, Box<dyn Error>> {
+        self.check(self.request(Method::GET, path).query(query).send().await).await
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Value, Box<dyn Error>> {

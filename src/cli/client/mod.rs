@@ -75,16 +75,13 @@ pub(super) fn show(options: &ShowOptions) -> Result<(), Box<dyn Error>> {
 
 /// `volboot follow`
 pub(super) fn follow(options: &FollowOptions) -> Result<(), Box<dyn Error>> {
-    let query = match &options.node {
-        None => String::new(),
-        Some(ident) if ident.parse::<crate::timeline::MachineId>().is_ok() => {
-            format!("?machine={}", http::encode_segment(ident))
-        }
-        Some(ident) => format!("?node={}", http::encode_segment(ident)),
-    };
+    let filter = options.node.as_deref().map(|ident| match ident.parse::<crate::timeline::MachineId>() {
+        Ok(_) => ("machine", ident),
+        Err(_) => ("node", ident),
+    });
     run(async {
         let client = Client::new(&options.api.api)?;
-        follow::follow(&client, &query, options.api.json).await
+        follow::follow(&client, filter.as_slice(), options.api.json).await
     })
 }
 
