@@ -6,6 +6,19 @@ use super::reply::{HandlerResult, Reply};
 use super::request::ApiRequest;
 use super::version::Microversion;
 
+/// The resources, each with its first microversion.
+const RESOURCES: [(&str, u16); 8] = [
+    ("nodes", 1),
+    ("ports", 1),
+    ("chassis", 1),
+    ("drivers", 1),
+    // The deploy agent's endpoints. They answer with errors: no agent runs on the machines.
+    ("lookup", 22),
+    ("heartbeat", 22),
+    ("portgroups", 23),
+    ("volume", 32),
+];
+
 /// `GET /`
 pub(super) async fn get_versions(request: ApiRequest) -> HandlerResult {
     let version = version(&request);
@@ -37,9 +50,7 @@ pub(super) async fn get_v1(request: ApiRequest) -> HandlerResult {
         "media_types".into(),
         json!({"base": "application/json", "type": "application/vnd.openstack.ironic.v1+json"}),
     );
-    let resources =
-        [("nodes", 1), ("ports", 1), ("chassis", 1), ("drivers", 1), ("portgroups", 23), ("volume", 32)];
-    for (name, since) in resources {
+    for (name, since) in RESOURCES {
         if request.require_version(since).is_ok() {
             body.insert(name.into(), request.links.pair(&format!("{name}/")));
         }

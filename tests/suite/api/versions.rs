@@ -1,9 +1,11 @@
 //! Microversions: discovery, negotiation, and the headers of every response.
 
+use std::collections::BTreeSet;
+
 use axum::body::Body;
 use serde_json::{Value, json};
 
-use super::{Api, ApiResponse};
+use super::{Api, ApiResponse, LATEST};
 
 fn versions(response: &ApiResponse) -> [Option<&str>; 3] {
     ["", "minimum-", "maximum-"].map(|infix| {
@@ -37,26 +39,27 @@ async fn the_root_lists_versions_and_links() {
 #[tokio::test]
 async fn v1_lists_the_resources_of_the_microversion() {
     let api = Api::new();
-    let names = |body: &Value| body.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
-    let always = ["chassis", "drivers", "id", "links", "media_types", "nodes", "ports"];
-    assert_eq!(
-        names(&api.with_version("1.1").get("/v1").await.expect(200)),
-        [&always[..], &["version"]].concat()
+    let mut expected = BTreeSet::from(
+        ["chassis", "drivers", "id", "links", "media_types", "nodes", "ports", "version"].map(str::to_owned),
     );
-    let latest = api.get("/v1/").await.expect(200);
-    let later = [
-        "chassis",
-        "drivers",
-        "id",
-        "links",
-        "media_types",
-        "nodes",
-        "portgroups",
-        "ports",
-        "version",
-        "volume",
+    let versions: [(_, &[&str]); 7] = [
+        ("1.1", &[]),
+        ("1.21", &[]),
+        ("1.22", &["lookup", "heartbeat"]),
+        ("1.23", &["portgroups"]),
+        ("1.31", &[]),
+        ("1.32", &["volume"]),
+        (LATEST, &[]),
     ];
-    assert_eq!(names(&latest), later);
+    for (version, added) in versions {
+        expected.extend(added.iter().map(|name| (*name).to_owned()));
+        for path in ["/v1", "/v1/"] {
+            let body = api.with_version(version).get(path).await.expect(200);
+            let names: BTreeSet<_> = body.as_object().expect("an object").keys().cloned().collect();
+            assert_eq!(names, expected, "{version} {path}");
+        }
+    }
+    let latest = api.get("/v1/").await.expect(200);
     let nodes = json!([
         {"rel": "self", "href": "http://boot.example:6385/v1/nodes/"},
         {"rel": "bookmark", "href": "http://boot.example:6385/nodes/"},
