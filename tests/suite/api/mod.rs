@@ -5,6 +5,7 @@ mod chassis;
 mod concurrency;
 mod drivers;
 mod errors;
+mod fields;
 mod machines;
 mod nodes;
 mod openapi;
