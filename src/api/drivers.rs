@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::fault::Fault;
-use super::interfaces::{DRIVERS, Driver, TYPES, find_driver};
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, PathParam};
+use crate::model::{DRIVERS, Driver, INTERFACE_TYPES, StorageInterface};
 
 /// `GET /v1/drivers`
 pub(super) async fn list(request: ApiRequest) -> HandlerResult {
@@ -56,7 +56,7 @@ pub(super) async fn properties_by_query(request: ApiRequest) -> HandlerResult {
 
 /// Finds the driver that a client named, or returns 404.
 pub(super) fn require_driver(name: &str) -> Result<&'static Driver, Fault> {
-    find_driver(name).ok_or_else(|| {
+    Driver::find(name).ok_or_else(|| {
         Fault::NotFound(format!("Could not find the following driver(s) or hardware type(s): {name}."))
     })
 }
@@ -74,7 +74,7 @@ fn show_driver(driver: &Driver, request: &ApiRequest, detail: bool) -> Value {
     if request.require_version(30).is_ok() {
         body.insert("type".into(), "dynamic".into());
         if detail {
-            for (kind, _) in TYPES {
+            for (kind, _) in INTERFACE_TYPES {
                 insert_interfaces(&mut body, kind, driver.enabled_interfaces(kind).iter().copied());
             }
         }
@@ -83,7 +83,7 @@ fn show_driver(driver: &Driver, request: &ApiRequest, detail: bool) -> Value {
         let (enabled, default) =
             (&request.state.enabled_storage_interfaces, &request.state.default_storage_interface);
         let names = [default].into_iter().chain(enabled.iter().filter(|name| *name != default));
-        insert_interfaces(&mut body, "storage", names.map(crate::model::StorageInterface::as_str));
+        insert_interfaces(&mut body, "storage", names.map(StorageInterface::as_str));
     }
     body.into()
 }

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::auth::{Auth, AuthError};
-use crate::model::Properties;
+use crate::model::{InterfaceError, Properties};
 use crate::store::{InventoryError, Resource, ResourceKind, StoreError, UniqueKey, UpdateError};
 
 /// An error response. The text is for the operator at the client.
@@ -154,6 +154,24 @@ impl From<InventoryError> for Fault {
             )),
             InventoryError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<InterfaceError> for Fault {
+    /// Ironic has the same check at creation and update, and answers 400.
+    fn from(error: InterfaceError) -> Self {
+        Self::Invalid(match error {
+            InterfaceError::UnknownDriver(driver) => format!(
+                "No valid host was found. Reason: No conductor service registered which supports driver {driver}."
+            ),
+            InterfaceError::NotEnabled { kind, name, enabled } => {
+                let enabled = enabled.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+                format!(
+                    "Could not find the following interface in the 'ironic.hardware.interfaces.{kind}' entrypoint: \
+                     {name}. Valid interfaces are [{enabled}]."
+                )
+            }
+        })
     }
 }
 

@@ -6,10 +6,10 @@
 use serde_json::{Value, json};
 
 use super::fault::Fault;
-use super::node::{find_node, is_name};
+use super::node::find_node;
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, Arguments, PathParam};
-use super::version::Microversion;
+use crate::model::is_logical_name;
 
 /// The supported boot devices.
 const DEVICES: [&str; 1] = ["pxe"];
@@ -84,7 +84,7 @@ pub(super) async fn detach_vif(
 }
 
 fn check_vif(id: &str) -> Result<(), Fault> {
-    if is_name(id, Microversion::MAX) {
+    if is_logical_name(id) {
         return Ok(());
     }
     Err(Fault::Invalid(format!("Expected UUID or name for id: {id}")))

@@ -22,7 +22,6 @@ mod events;
 mod fault;
 mod field;
 mod health;
-mod interfaces;
 mod links;
 mod list;
 mod machines;

@@ -7,12 +7,14 @@ use uuid::Uuid;
 use super::ApiState;
 use super::fault::Fault;
 use super::field::{Field, FieldValues, Shape};
-use super::interfaces;
 use super::patch;
 use super::request::ApiRequest;
 use super::resource::{ApiResource, format_optional_time, format_time};
 use super::version::Microversion;
-use crate::model::{Node, PowerState, Properties, ProvisionState, RESERVED_NAMES, StorageInterface};
+use crate::model::{
+    INTERFACE_TYPES, Node, NodeNameError, PowerState, Properties, ProvisionState, RESERVED_NAMES,
+    StorageInterface, is_logical_name,
+};
 use crate::store::UniqueKey;
 
 const NAME: Shape = Shape::Text(255);
@@ -121,8 +123,8 @@ impl ApiResource for Node {
             "created_at" => format_time(self.created_at),
             "updated_at" => format_optional_time(self.updated_at),
             "ports" | "states" | "portgroups" | "volume" => below(name),
-            _ => match interfaces::TYPES.iter().find(|(_, field)| *field == name) {
-                Some((kind, _)) => interfaces::interface_of_node(self, kind),
+            _ => match INTERFACE_TYPES.iter().find(|(_, field)| *field == name) {
+                Some((kind, _)) => self.interface(kind).into(),
                 // Fields set only by Ironic's conductors.
                 None => Value::Null,
             },
@@ -153,7 +155,7 @@ fn show_provision_state(state: ProvisionState, version: Microversion) -> Value {
 /// The document that a patch of a node applies to.
 pub(super) fn document(node: &Node) -> Map<String, Value> {
     let mut document = patch::document(node);
-    for (kind, field) in interfaces::TYPES {
+    for (kind, field) in INTERFACE_TYPES {
         document.insert(field.into(), node.interfaces.text(kind).into());
     }
     document
@@ -172,7 +174,7 @@ pub(super) fn new_node(values: &FieldValues, request: &ApiRequest) -> Node {
 
 /// Writes a client's values into a node and checks its interfaces. Checks that need other records are the caller's.
 pub(super) fn apply_values(node: Node, values: &FieldValues, state: &ApiState) -> Result<Node, Fault> {
-    let set = interfaces::TYPES
+    let set = INTERFACE_TYPES
         .iter()
         .filter_map(|(kind, field)| Some(((*kind).to_owned(), values.text(field)?.into())));
     let storage = values.text("storage_interface").map(StorageInterface::from);
@@ -193,7 +195,7 @@ pub(super) fn apply_values(node: Node, values: &FieldValues, state: &ApiState) -
         maintenance_reason: node.maintenance_reason.filter(|_| maintenance),
         ..node
     };
-    interfaces::check(&node, state)?;
+    node.check_interfaces(&state.enabled_storage_interfaces)?;
     Ok(node)
 }
 
@@ -231,30 +233,28 @@ async fn lookup(request: &ApiRequest, ident: &str) -> Result<Node, Fault> {
 
 /// Rejects invalid and reserved node names. `refusal` is Ironic's message without the name.
 pub(super) fn check_name(name: &str, version: Microversion, refusal: &str) -> Result<(), Fault> {
-    if !is_name(name, version) || name.parse::<Uuid>().is_ok() {
-        return Err(Fault::Invalid(format!("{refusal} '{name}'")));
-    }
-    if RESERVED_NAMES.contains(&name) {
-        return Err(Fault::Invalid(format!(
+    let checked = if is_name(name, version) { Node::check_name(name) } else { Err(NodeNameError::Invalid) };
+    checked.map_err(|error| name_fault(error, name, refusal))
+}
+
+/// The fault for an invalid node name. `refusal` is Ironic's message without the name.
+pub(super) fn name_fault(error: NodeNameError, name: &str, refusal: &str) -> Fault {
+    Fault::Invalid(match error {
+        NodeNameError::Invalid => format!("{refusal} '{name}'"),
+        NodeNameError::Reserved => format!(
             "The word \"{name}\" is reserved and can not be used as a node name. Reserved words are: {}.",
             RESERVED_NAMES.join(", ")
-        )));
-    }
-    Ok(())
+        ),
+    })
 }
 
 /// Whether a text is a valid name: unreserved URL characters, or before 1.10 a host name.
-pub(super) fn is_name(name: &str, version: Microversion) -> bool {
-    if name.is_empty() || name.len() > 255 {
-        return false;
-    }
-    if version >= Microversion(10) {
-        return name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b));
-    }
-    name.split('.').all(|label| {
+fn is_name(name: &str, version: Microversion) -> bool {
+    let is_label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
             && !label.starts_with('-')
             && !label.ends_with('-')
-    })
+    };
+    is_logical_name(name) && (version >= Microversion(10) || name.split('.').all(is_label))
 }

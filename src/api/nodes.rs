@@ -5,7 +5,6 @@ use uuid::Uuid;
 use super::collection::{Collection, Parent, Scope};
 use super::fault::{Fault, map_update_error};
 use super::field::{FieldValues, Purpose};
-use super::interfaces;
 use super::list::RecordFilter;
 use super::node::{apply_values, check_name, document, find_node, new_node, set_updated_at};
 use super::patch::Patch;
@@ -13,7 +12,7 @@ use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, Arguments, JsonBody, PathParam};
 use super::resource::{ApiResource, FieldSelection, show};
 use super::version::Microversion;
-use crate::model::{Chassis, Node, ProvisionState};
+use crate::model::{Chassis, INTERFACE_TYPES, Node, ProvisionState};
 
 /// `POST /v1/nodes`
 pub(super) async fn create(request: ApiRequest, JsonBody(body): JsonBody) -> HandlerResult {
@@ -174,9 +173,7 @@ fn check_update(old: &Node, new: &Node, version: Microversion) -> Result<(), Fau
         return Err(Fault::needs_newer_version());
     }
     let idle = matches!(old.provision_state, Enroll | Manageable | Available) || old.maintenance;
-    let fields = interfaces::TYPES.iter().filter(|(kind, _)| {
-        interfaces::interface_of_node(old, kind) != interfaces::interface_of_node(new, kind)
-    });
+    let fields = INTERFACE_TYPES.iter().filter(|(kind, _)| old.interface(kind) != new.interface(kind));
     let changed = fields.map(|(_, field)| *field).next();
     let changed =
         changed.or_else(|| (old.storage_interface != new.storage_interface).then_some("storage_interface"));

@@ -7,13 +7,11 @@ use super::collection::{Collection, Parent, Scope};
 use super::fault::{Fault, map_update_error};
 use super::field::{Field, FieldValues, Purpose, Shape, parse_mac};
 use super::list::{RecordFilter, exists};
-use super::node::is_name;
 use super::patch::{Patch, document};
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, JsonBody, PathParam};
 use super::resource::{ApiResource, FieldSelection, format_optional_time, format_time, show};
-use super::version::Microversion;
-use crate::model::{Node, Port, PortGroup, Properties};
+use crate::model::{Node, Port, PortGroup, Properties, is_logical_name};
 use crate::store::UniqueKey;
 
 /// Ironic's `[DEFAULT]default_portgroup_mode`.
@@ -96,7 +94,7 @@ fn apply_values(group: PortGroup, values: &FieldValues) -> PortGroup {
 
 fn check_name(name: Option<&str>, refusal: &str) -> Result<(), Fault> {
     match name {
-        Some(name) if !is_name(name, Microversion::MAX) || name.parse::<Uuid>().is_ok() => {
+        Some(name) if !is_logical_name(name) || name.parse::<Uuid>().is_ok() => {
             Err(Fault::Invalid(format!("{refusal} '{name}'")))
         }
         _ => Ok(()),
@@ -108,7 +106,7 @@ pub(super) async fn find_portgroup(request: &ApiRequest, ident: &str) -> Result<
     let inventory = &request.state.inventory;
     let group = if let Ok(uuid) = ident.parse() {
         inventory.get::<PortGroup>(uuid).await?
-    } else if is_name(ident, Microversion::MAX) {
+    } else if is_logical_name(ident) {
         inventory.find::<PortGroup>(&UniqueKey::PortGroupName(ident.into())).await?
     } else {
         return Err(Fault::Invalid(format!("Expected a logical name or UUID but received {ident}.")));

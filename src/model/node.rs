@@ -91,12 +91,12 @@ impl Node {
         }
     }
 
-    /// Whether a text is a valid node name: no characters that need an escape in a URL, no UUID, no reserved name.
-    pub fn is_name(text: &str) -> bool {
-        (1..=255).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
-            && text.parse::<Uuid>().is_err()
-            && !RESERVED_NAMES.contains(&text)
+    /// Checks that a text may be the name of a node.
+    pub fn check_name(text: &str) -> Result<(), NodeNameError> {
+        if !is_logical_name(text) || text.parse::<Uuid>().is_ok() {
+            return Err(NodeNameError::Invalid);
+        }
+        if RESERVED_NAMES.contains(&text) { Err(NodeNameError::Reserved) } else { Ok(()) }
     }
 
     /// The node's name, else its UUID.
@@ -108,6 +108,22 @@ impl Node {
     pub fn capabilities(&self) -> Capabilities<'_> {
         Capabilities(self.properties.text("capabilities").unwrap_or_default())
     }
+}
+
+/// A text cannot be the name of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NodeNameError {
+    /// The text is not a logical name, or is a UUID.
+    #[error("a name has 1 to 255 letters, digits and - . _ ~, and is no UUID")]
+    Invalid,
+    /// The text is one of [`RESERVED_NAMES`].
+    #[error("the words {} are reserved", RESERVED_NAMES.join(", "))]
+    Reserved,
+}
+
+/// Whether a text is one of Ironic's logical names: 1 to 255 characters that need no escape in a URL.
+pub fn is_logical_name(text: &str) -> bool {
+    (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
 }
 
 /// `properties.capabilities`: `key:value` pairs, separated by commas.

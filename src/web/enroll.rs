@@ -102,7 +102,7 @@ fn validate(submitted: &SubmittedForm) -> Result<ValidForm<'_>, Vec<FieldError>>
     let mut errors = Vec::new();
     let mut add_error = |field, text: String| errors.push(FieldError { field, text });
     let name = submitted.name.trim();
-    if !Node::is_name(name) {
+    if Node::check_name(name).is_err() {
         add_error(
             "name",
             "Use only letters, digits and - . _ ~ in the name. A UUID is not a name.".to_owned(),
