@@ -30,9 +30,10 @@
 //! | 1 | [`config`], [`images`], [`listen`], [`neighbours`], [`script`], [`telemetry`], [`tls`] |
 //! | 2 | [`cinder`], [`keystone`], [`store`], [`tftp`] |
 //! | 3 | [`attach`], [`boot`], [`timeline`] |
-//! | 4 | [`api`], [`auth`], [`http`], [`web`] |
-//! | 5 | [`app`]: assembly |
-//! | 6 | [`cli`] |
+//! | 4 | [`auth`], [`operator`]: the operations of operators, for API and pages |
+//! | 5 | [`api`], [`http`], [`web`] |
+//! | 6 | [`app`]: assembly |
+//! | 7 | [`cli`] |
 //!
 //! # Glossary
 //!
@@ -85,6 +86,7 @@ pub mod keystone;
 pub mod listen;
 pub mod model;
 pub mod neighbours;
+pub mod operator;
 pub mod script;
 pub mod store;
 pub mod telemetry;

@@ -14,25 +14,23 @@ use crate::timeline::BootState;
 /// `GET /v1/appliance`
 pub(super) async fn get(request: ApiRequest) -> HandlerResult {
     request.query.reject_unknown(&[])?;
-    let monitoring = &request.state.monitoring;
-    let reading = monitoring.measure(&request.state).await;
-    let listeners: Vec<_> = monitoring
-        .listeners
-        .iter()
-        .map(|(name, address)| json!({"name": name, "address": address}))
-        .collect();
-    let images = monitoring.images.available().iter().map(|image| {
+    let operator = &request.state;
+    let appliance = &operator.appliance;
+    let reading = operator.measure().await;
+    let listeners: Vec<_> =
+        appliance.listeners.iter().map(|(name, address)| json!({"name": name, "address": address})).collect();
+    let images = operator.images.available().iter().map(|image| {
         json!({
             "name": image.name, "firmware": image.firmware, "path": image.path, "bytes": image.content.len(),
             "version": image.version(),
         })
     });
-    let missing_images = monitoring
+    let missing_images = operator
         .images
         .missing()
         .iter()
         .map(|image| json!({"name": image.name, "firmware": image.firmware, "install": image.packages}));
-    let states = monitoring
+    let states = operator
         .timeline
         .count_by_state()
         .into_iter()
@@ -40,18 +38,18 @@ pub(super) async fn get(request: ApiRequest) -> HandlerResult {
     let latency_us = reading.store.map(|latency| latency.as_micros() as u64);
     Ok(Reply::Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "started_at": monitoring.started_at,
+        "started_at": appliance.started_at,
         "listeners": listeners,
         "images": images.collect::<Vec<_>>(),
         "missing_images": missing_images.collect::<Vec<_>>(),
-        "store": {"path": monitoring.store_path, "bytes": reading.store_bytes, "latency_us": latency_us},
+        "store": {"path": appliance.store_path, "bytes": reading.store_bytes, "latency_us": latency_us},
         "history": {
-            "path": monitoring.history_path, "bytes": reading.history_bytes,
-            "recording": monitoring.timeline.is_recording(),
+            "path": appliance.history_path, "bytes": reading.history_bytes,
+            "recording": operator.timeline.is_recording(),
             "events_queued": reading.events_queued, "events_dropped": reading.events_dropped,
         },
         "log": log::filter(),
-        "cinder": monitoring.cinder_status(),
+        "cinder": operator.cinder_status().to_string(),
         "machines": states.map(|(state, count)| (state, Value::from(count))).collect::<serde_json::Map<_, _>>(),
     })))
 }

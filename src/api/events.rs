@@ -47,11 +47,11 @@ pub(super) async fn subscribe(request: ApiRequest) -> Result<Response, Fault> {
         Some(ident) => Some(find_node(&request, ident).await?.uuid),
         None => None,
     };
-    let monitoring = &request.state.monitoring;
-    if monitoring.timeline.subscriber_count() >= MAX_SUBSCRIBERS {
+    let operator = &request.state;
+    if operator.timeline.subscriber_count() >= MAX_SUBSCRIBERS {
         return Err(Fault::Unavailable);
     }
-    let (updates, stop) = (monitoring.timeline.subscribe(), monitoring.stop.clone());
+    let (updates, stop) = (operator.timeline.subscribe(), operator.appliance.stop.clone());
     let subscription = Subscription { updates, stop, machine, node, retry_sent: false };
     let messages = stream::unfold(subscription, |mut subscription| async move {
         let message = subscription.next().await?;

@@ -4,7 +4,6 @@
 //! a failure, nothing listens on the port. An outage of Cinder is reported but does not make volboot unready: nodes
 //! boot from last known connections, and taking volboot out of service would not help.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -12,8 +11,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::ApiState;
-use super::monitoring::check_store;
+use super::SharedState;
 
 /// The deadline for running a task and for the store's response.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -28,27 +26,21 @@ pub(super) async fn healthz() -> (StatusCode, &'static str) {
 }
 
 /// `GET /readyz`
-pub(super) async fn readyz(State(state): State<Arc<ApiState>>) -> (StatusCode, Json<Value>) {
-    let monitoring = &state.monitoring;
-    let store = match tokio::time::timeout(TIMEOUT, check_store(&state)).await {
-        Ok(Ok(())) => "ok",
+pub(super) async fn readyz(State(operator): State<SharedState>) -> (StatusCode, Json<Value>) {
+    let store = match tokio::time::timeout(TIMEOUT, operator.check_store()).await {
+        Ok(Ok(_)) => "ok",
         Ok(Err(_)) => "error",
         Err(_) => "timeout",
     };
-    let stopping = monitoring.stop.is_cancelled();
+    let stopping = operator.appliance.stop.is_cancelled();
     let ready = store == "ok" && !stopping;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let cinder = match monitoring.attach.cinder_outage() {
-        _ if !monitoring.attach.is_configured() => "not configured",
-        None => "ok",
-        Some(_) => "unavailable",
-    };
     let body = json!({
         "ready": ready,
         "stopping": stopping,
         "store": store,
-        "history": if monitoring.timeline.is_recording() { "ok" } else { "not recording" },
-        "cinder": cinder,
+        "history": if operator.timeline.is_recording() { "ok" } else { "not recording" },
+        "cinder": operator.cinder_status().as_str(),
     });
     (status, Json(body))
 }

@@ -14,12 +14,11 @@ use jiff::Timestamp;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::ApiState;
 use super::fault::Fault;
 use super::links::Links;
 use super::request::RequestContext;
 use super::version::Microversion;
-use crate::auth::{AccessRole, Caller};
+use crate::auth::{AccessRole, Auth, Caller};
 
 /// Carries the id under which the log records the request.
 const REQUEST_ID: HeaderName = HeaderName::from_static("openstack-request-id");
@@ -29,11 +28,7 @@ const LEGACY_REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-reque
 const PUBLIC_PATHS: [&str; 3] = ["/", "/v1", "/openapi.json"];
 
 /// Handles one request; must run before the router.
-pub(super) async fn handle_request(
-    State(state): State<Arc<ApiState>>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn handle_request(State(auth): State<Auth>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = format!("req-{}", Uuid::new_v4());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -41,7 +36,7 @@ pub(super) async fn handle_request(
     let version = negotiated.as_ref().ok().copied();
     let span = tracing::info_span!("api", id);
     let mut response = match negotiated {
-        Ok(version) => dispatch(&state, version, request, next).instrument(span).await,
+        Ok(version) => dispatch(&auth, version, request, next).instrument(span).await,
         Err(fault) => fault.into_response(),
     };
     if !method.is_safe() {
@@ -59,7 +54,7 @@ pub(super) async fn handle_request(
     response
 }
 
-async fn dispatch(state: &ApiState, version: Microversion, request: Request, next: Next) -> Response {
+async fn dispatch(auth: &Auth, version: Microversion, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let (path, json_suffix) = canonicalize(parts.uri.path());
     let Some(uri) = with_path(&parts.uri, &path) else {
@@ -67,9 +62,9 @@ async fn dispatch(state: &ApiState, version: Microversion, request: Request, nex
     };
     let mut caller = None;
     if !PUBLIC_PATHS.contains(&path.as_str()) {
-        match state.auth.check(&parts.headers).await {
+        match auth.check(&parts.headers).await {
             Ok(authenticated) => caller = Some(authenticated),
-            Err(error) => return Fault::from_auth_error(error, &state.auth).into_response(),
+            Err(error) => return Fault::from_auth_error(error, auth).into_response(),
         }
     }
     let role = caller.as_ref().map_or(AccessRole::Reader, |caller| caller.role);

@@ -6,7 +6,7 @@
 //! differences.
 //!
 //! The extensions, absent from Ironic, are in `machines`, `preview`, `events`, `appliance`, `enroll`, `metrics` and
-//! `health`; `monitoring` holds their data.
+//! `health`. They and the web pages share the operations of [`crate::operator`].
 //!
 //! A request passes [`middleware`] (path, microversion, authentication) and is matched against the table of
 //! [`routes`]. The handler reads a [`request::ApiRequest`] and returns a [`reply::Reply`] or a [`fault::Fault`]. The
@@ -28,7 +28,6 @@ mod machines;
 mod management;
 mod metrics;
 mod middleware;
-mod monitoring;
 mod node;
 mod nodes;
 mod openapi;
@@ -59,44 +58,21 @@ use axum::routing::get;
 use tower::Layer;
 
 use crate::auth::Auth;
-use crate::boot::Boot;
-use crate::model::StorageInterface;
-use crate::store::Inventory;
-pub use monitoring::Monitoring;
+use crate::operator::Operator;
 
-/// The services and settings of the API's handlers.
-#[derive(Debug)]
-pub struct ApiState {
-    /// The records.
-    pub inventory: Inventory,
-    /// Decides boot requests; for previews and validation.
-    pub boot: Boot,
-    /// The storage interfaces that a node may use.
-    pub enabled_storage_interfaces: Vec<StorageInterface>,
-    /// The storage interface of a node created without one.
-    pub default_storage_interface: StorageInterface,
-    /// Authentication and authorization of clients.
-    pub auth: Auth,
-    /// Whether a node keeps its volume targets when it is undeployed. Ironic deletes them.
-    pub keep_targets_on_undeploy: bool,
-    /// The data behind status, metrics and events.
-    pub monitoring: Monitoring,
-}
+type SharedState = Arc<Operator>;
 
-type SharedState = Arc<ApiState>;
-
-/// Builds the router of the whole API, for the operator listener.
-pub fn router(state: ApiState) -> Router {
-    let state = Arc::new(state);
+/// Builds the router of the whole API, for the operator listener. `auth` authenticates and authorizes its clients.
+pub fn router(operator: Arc<Operator>, auth: Auth) -> Router {
     let table = routes::routes();
     let document = openapi::build_document(&table);
     let openapi = get(async move || axum::Json(document.clone()));
-    let routes = route::router(table).route("/openapi.json", openapi).with_state(Arc::clone(&state));
+    let routes = route::router(table).route("/openapi.json", openapi).with_state(Arc::clone(&operator));
     // The middleware rewrites paths, so it must run before the router matches them.
-    let api = from_fn_with_state(Arc::clone(&state), middleware::handle_request).layer(routes);
+    let api = from_fn_with_state(auth, middleware::handle_request).layer(routes);
     Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
-        .with_state(state)
+        .with_state(operator)
         .fallback_service(api)
 }

@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::ApiState;
 use super::fault::Fault;
 use super::field::{Field, FieldValues, Shape};
 use super::patch;
@@ -15,7 +14,7 @@ use crate::model::{
     INTERFACE_TYPES, Node, NodeNameError, PowerState, Properties, ProvisionState, RESERVED_NAMES,
     StorageInterface, is_logical_name,
 };
-use crate::store::UniqueKey;
+use crate::operator::Operator;
 
 const NAME: Shape = Shape::Text(255);
 
@@ -173,7 +172,7 @@ pub(super) fn new_node(values: &FieldValues, request: &ApiRequest) -> Node {
 }
 
 /// Writes a client's values into a node and checks its interfaces. Checks that need other records are the caller's.
-pub(super) fn apply_values(node: Node, values: &FieldValues, state: &ApiState) -> Result<Node, Fault> {
+pub(super) fn apply_values(node: Node, values: &FieldValues, operator: &Operator) -> Result<Node, Fault> {
     let set = INTERFACE_TYPES
         .iter()
         .filter_map(|(kind, field)| Some(((*kind).to_owned(), values.text(field)?.into())));
@@ -190,12 +189,12 @@ pub(super) fn apply_values(node: Node, values: &FieldValues, state: &ApiState) -
         chassis_uuid: values.uuid("chassis_uuid"),
         resource_class: values.text("resource_class").filter(|class| !class.is_empty()),
         interfaces: set.collect::<Map<_, _>>().into(),
-        storage_interface: storage.unwrap_or_else(|| state.default_storage_interface.clone()),
+        storage_interface: storage.unwrap_or_else(|| operator.default_storage_interface.clone()),
         maintenance,
         maintenance_reason: node.maintenance_reason.filter(|_| maintenance),
         ..node
     };
-    node.check_interfaces(&state.enabled_storage_interfaces)?;
+    node.check_interfaces(&operator.enabled_storage_interfaces)?;
     Ok(node)
 }
 
@@ -218,17 +217,16 @@ pub(super) async fn find_node(request: &ApiRequest, ident: &str) -> Result<Node,
 }
 
 async fn lookup(request: &ApiRequest, ident: &str) -> Result<Node, Fault> {
-    let inventory = &request.state.inventory;
-    let node = if let Ok(uuid) = ident.parse() {
-        inventory.get::<Node>(uuid).await?
-    } else if request.version < Microversion(5) {
-        None
-    } else if is_name(ident, request.version) {
-        inventory.find::<Node>(&UniqueKey::NodeName(ident.into())).await?
-    } else {
-        return Err(Fault::Invalid(format!("Expected a logical name or UUID but received {ident}.")));
-    };
-    node.map(|node| node.value).ok_or_else(|| Fault::not_found::<Node>(ident))
+    let not_found = || Fault::not_found::<Node>(ident);
+    if ident.parse::<Uuid>().is_err() {
+        if request.version < Microversion(5) {
+            return Err(not_found());
+        }
+        if !is_name(ident, request.version) {
+            return Err(Fault::Invalid(format!("Expected a logical name or UUID but received {ident}.")));
+        }
+    }
+    request.state.find_node(ident).await?.ok_or_else(not_found)
 }
 
 /// Rejects invalid and reserved node names. `refusal` is Ironic's message without the name.

@@ -9,13 +9,14 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::SharedState;
 use super::fault::{Fault, quote};
 use super::field;
 use super::links::Links;
 use super::query::Query;
 use super::version::Microversion;
-use super::{ApiState, SharedState};
 use crate::auth::AccessRole;
+use crate::operator::Operator;
 
 /// The maximum length of a body; the same as Ironic's `[api]max_json_body_size`.
 pub(super) const MAX_BODY_BYTES: usize = 1 << 20;
@@ -37,7 +38,7 @@ pub(super) struct RequestContext {
 /// A request, without its body.
 #[derive(Debug)]
 pub(super) struct ApiRequest {
-    pub(super) state: Arc<ApiState>,
+    pub(super) state: Arc<Operator>,
     pub(super) version: Microversion,
     pub(super) links: Links,
     /// The arrival time; changed records get this timestamp.

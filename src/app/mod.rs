@@ -25,11 +25,11 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::Monitoring;
 use crate::attach::Attach;
 use crate::auth::Auth;
 use crate::config::{AuthStrategy, Config, HISTORY_FILE};
 use crate::keystone::{Cloud, Validator};
+use crate::operator::Appliance;
 use crate::store::{Attachments, Inventory, RedbStore, Store};
 use crate::telemetry::Metrics;
 use crate::timeline::Timeline;
@@ -76,12 +76,8 @@ impl App {
         let attach = Attach::new(Attachments::new(Arc::clone(&store)), cinder, cloud::build_policy(&config));
         let tls = listeners.tls();
         tls.set_certificates(certificates);
-        let monitoring = Monitoring {
-            timeline: timeline.clone(),
+        let appliance = Appliance {
             metrics,
-            scripts: config.boot,
-            attach: attach.clone(),
-            images: images.clone(),
             listeners: listeners.addresses(),
             store_path: config.store.path.clone(),
             history_path,
@@ -93,9 +89,10 @@ impl App {
             auth,
             inventory: Inventory::new(Arc::clone(&store)),
             attach: attach.clone(),
+            timeline: timeline.clone(),
             http: listeners.boot.address(),
             tls,
-            monitoring,
+            appliance,
         };
         let services = Reloadable::new(config, file, images, static_parts);
         Ok(Self { listeners, services, attach, timeline, store, stop })

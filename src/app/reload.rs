@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
@@ -20,17 +21,19 @@ use super::files::{ConfiguredFileError, ConfiguredFiles, load_config_blocking};
 use super::systemd;
 use super::tftp::MachineFiles;
 use super::tls::ListenerTls;
-use crate::api::{self, ApiState, Monitoring};
+use crate::api;
 use crate::attach::Attach;
 use crate::auth::{Auth, BrowserGuard};
 use crate::boot::Boot;
 use crate::config::{Config, ConfigError};
 use crate::http::{self, HttpState};
 use crate::images::Images;
+use crate::operator::{Appliance, Operator};
 use crate::store::Inventory;
 use crate::telemetry::log;
 use crate::tftp::{FileSource, ReadRequest};
-use crate::web::{self, WebState};
+use crate::timeline::Timeline;
+use crate::web;
 
 /// A reload cannot read the configuration.
 #[derive(Debug, thiserror::Error)]
@@ -56,12 +59,12 @@ pub(super) struct Static {
     pub(super) auth: Auth,
     pub(super) inventory: Inventory,
     pub(super) attach: Attach,
+    pub(super) timeline: Timeline,
     /// The bound address of the boot listener.
     pub(super) http: SocketAddr,
     /// The certificates of both HTTP listeners.
     pub(super) tls: ListenerTls,
-    /// The sources of status and metrics, with the first configuration.
-    pub(super) monitoring: Monitoring,
+    pub(super) appliance: Appliance,
 }
 
 /// The current services, and the parts from which the next are built.
@@ -158,8 +161,8 @@ impl Reloadable {
     /// Replaces all that depends on the configuration.
     fn apply(&self, config: &Config, files: ConfiguredFiles) {
         let ConfiguredFiles { cloud, certificates, images } = files;
-        let Static { attach, tls, monitoring, .. } = &self.static_parts;
-        let cinder = cloud.map(|cloud| build_cinder(cloud, monitoring.metrics.clone()));
+        let Static { attach, tls, appliance, .. } = &self.static_parts;
+        let cinder = cloud.map(|cloud| build_cinder(cloud, appliance.metrics.clone()));
         attach.configure(cinder, build_policy(config));
         log_images(&images);
         self.services.send_replace(Services::new(config, images, &self.static_parts));
@@ -181,35 +184,26 @@ fn log_images(images: &Images) {
 
 impl Services {
     fn new(config: &Config, images: Images, static_parts: &Static) -> Self {
-        let Static { auth, inventory, attach, http, tls: _, monitoring } = static_parts;
+        let Static { auth, inventory, attach, timeline, http, tls: _, appliance } = static_parts;
         let enabled = config.enabled_storage_interfaces.clone();
-        let boot = Boot::new(inventory.clone(), attach.clone(), enabled);
-        let timeline = monitoring.timeline.clone();
-        let api = api::router(ApiState {
+        let boot = Boot::new(inventory.clone(), attach.clone(), enabled.clone());
+        let operator = Arc::new(Operator {
             inventory: inventory.clone(),
             boot: boot.clone(),
-            enabled_storage_interfaces: config.enabled_storage_interfaces.clone(),
-            default_storage_interface: config.default_storage_interface.clone(),
-            auth: auth.clone(),
-            keep_targets_on_undeploy: config.keep_targets_on_undeploy,
-            monitoring: Monitoring { scripts: config.boot, images: images.clone(), ..monitoring.clone() },
-        });
-        let pages = web::router(WebState {
-            inventory: inventory.clone(),
-            boot: boot.clone(),
-            scripts: config.boot,
             attach: attach.clone(),
             timeline: timeline.clone(),
             images: images.clone(),
-            auth: auth.clone(),
-            listeners: monitoring.listeners.clone(),
-            store_path: monitoring.store_path.clone(),
-            history_path: monitoring.history_path.clone(),
-            started_at: monitoring.started_at,
+            scripts: config.boot,
+            enabled_storage_interfaces: enabled,
+            default_storage_interface: config.default_storage_interface.clone(),
+            keep_targets_on_undeploy: config.keep_targets_on_undeploy,
+            appliance: appliance.clone(),
         });
+        let api = api::router(Arc::clone(&operator), auth.clone());
+        let pages = web::router(operator, auth.clone());
         let operator = BrowserGuard::new(&config.api.hosts).wrap(pages.fallback_service(api));
         let files = MachineFiles::new(images.clone(), config.http.url.clone(), *http);
-        let boot = http::router(HttpState::new(boot, config.boot, &config.http, images, timeline));
+        let boot = http::router(HttpState::new(boot, config.boot, &config.http, images, timeline.clone()));
         Self { files, boot, operator }
     }
 }

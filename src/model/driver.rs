@@ -133,12 +133,12 @@ mod tests {
 
     #[test]
     fn the_driver_and_every_interface_must_be_enabled() {
-        let enabled = [StorageInterface::Noop, StorageInterface::External];
+        use StorageInterface::{Cinder, External, Noop};
+        let enabled = [Noop, External];
         let check = |driver, interfaces, storage| {
             let checked = node(driver, interfaces, storage).check_interfaces(&enabled);
             checked.map_err(|error| error.to_string()).err()
         };
-        use StorageInterface::{Cinder, External, Noop};
         assert_eq!(check("manual-management", json!({"boot": "ipxe"}), External), None);
         for (driver, interfaces, storage, error) in [
             ("ipmi", json!({}), Noop, "there is no driver ipmi"),

@@ -1,7 +1,6 @@
 //! `/ui/appliance`: status of volboot: store, history, Cinder, listeners, iPXE binaries, storage used.
 
 use std::path::Path;
-use std::time::Instant;
 
 use askama::Template;
 use axum::extract::State;
@@ -12,7 +11,7 @@ use super::format::Severity;
 use super::page::{Page, PageResult};
 use super::{SharedState, format};
 use crate::images::{Image, MissingImage};
-use crate::model::Node;
+use crate::operator::CinderStatus;
 
 #[derive(Template)]
 #[template(path = "ui/appliance.html")]
@@ -51,40 +50,44 @@ struct ImageRow {
 }
 
 /// `GET /ui/appliance`
-pub(super) async fn show(State(state): State<SharedState>) -> PageResult<AppliancePage> {
+pub(super) async fn show(State(operator): State<SharedState>) -> PageResult<AppliancePage> {
     let now = Timestamp::now();
-    let cinder = match state.attach.cinder_outage() {
-        _ if !state.attach.is_configured() => {
+    let cinder = match operator.cinder_status() {
+        CinderStatus::NotConfigured => {
             status(Severity::Neutral, "not configured", "Nodes cannot boot from Cinder volumes.")
         }
-        None => status(Severity::Success, "available", "The circuit breaker is closed."),
-        Some(reason) => status(Severity::Error, "unavailable", reason),
+        CinderStatus::Available => status(Severity::Success, "available", "The circuit breaker is closed."),
+        CinderStatus::Unavailable(reason) => status(Severity::Error, "unavailable", reason),
     };
-    let start = Instant::now();
-    let store = match state.inventory.list::<Node>(None, 1).await {
-        Ok(_) => {
-            let latency = start.elapsed().as_secs_f64() * 1000.0;
+    let store = match operator.check_store().await {
+        Ok(latency) => {
+            let latency = latency.as_secs_f64() * 1000.0;
             status(Severity::Success, "ok", format!("read in {latency:.1} ms"))
         }
         Err(error) => status(Severity::Error, "error", error.to_string()),
     };
-    let history = match (state.timeline.is_recording(), state.timeline.dropped_events()) {
+    let history = match (operator.timeline.is_recording(), operator.timeline.dropped_events()) {
         (false, _) => {
             status(Severity::Error, "not recording", "The file is not writable. See the log for the cause.")
         }
         (true, 0) => {
-            let machines = format::grouped_number(state.timeline.len());
+            let machines = format::grouped_number(operator.timeline.len());
             status(Severity::Success, "recording", format!("{machines} machines"))
         }
         (true, dropped) => status(Severity::Warning, "recording", format!("{dropped} events dropped")),
     };
-    let mut files = Vec::new();
-    for (name, path) in [("Store", &state.store_path), ("History", &state.history_path)] {
-        files.push(FileRow { name, path: path.display().to_string(), size: file_size(path).await });
-    }
-    let started =
-        format!("{} ({})", format::date_time(state.started_at), format::time_ago(state.started_at, now));
-    let listeners = state.listeners.iter().map(|(name, address)| (listener_label(name), address.to_string()));
+    let appliance = &operator.appliance;
+    let files = vec![
+        file_row("Store", &appliance.store_path, operator.store_bytes().await),
+        file_row("History", &appliance.history_path, operator.history_bytes().await),
+    ];
+    let started = format!(
+        "{} ({})",
+        format::date_time(appliance.started_at),
+        format::time_ago(appliance.started_at, now)
+    );
+    let listeners =
+        appliance.listeners.iter().map(|(name, address)| (listener_label(name), address.to_string()));
     let page = AppliancePage {
         section: "appliance",
         version: env!("CARGO_PKG_VERSION"),
@@ -94,8 +97,8 @@ pub(super) async fn show(State(state): State<SharedState>) -> PageResult<Applian
         store,
         history,
         files,
-        images: state.images.available().iter().map(image_row).collect(),
-        missing_images: state.images.missing().to_vec(),
+        images: operator.images.available().iter().map(image_row).collect(),
+        missing_images: operator.images.missing().to_vec(),
     };
     Ok(Page(StatusCode::OK, page))
 }
@@ -113,13 +116,9 @@ fn listener_label(name: &'static str) -> &'static str {
     }
 }
 
-async fn file_size(path: &Path) -> String {
-    let path = path.to_owned();
-    let size = tokio::task::spawn_blocking(move || std::fs::metadata(path).map(|file| file.len()));
-    match size.await {
-        Ok(Ok(bytes)) => format::byte_size(bytes),
-        _ => "no file".to_owned(),
-    }
+fn file_row(name: &'static str, path: &Path, bytes: Option<u64>) -> FileRow {
+    let size = bytes.map_or_else(|| "no file".to_owned(), format::byte_size);
+    FileRow { name, path: path.display().to_string(), size }
 }
 
 fn image_row(image: &Image) -> ImageRow {

@@ -6,16 +6,16 @@ use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::enroll::EnrollForm;
+use super::enroll_form::EnrollForm;
 use super::format::Severity;
 use super::page::{ErrorPage, Page, PageResult};
 use super::records::NodeDetails;
-use super::{SharedState, WebState, format};
+use super::{SharedState, format};
 use crate::boot::VolumeResolution;
-use crate::model::{BootAnswer, BootOutcome, BootRequest, Mac, Node, Port, TransferOutcome};
-use crate::script;
-use crate::telemetry::{Event, EventKind};
-use crate::timeline::{Machine, MachineId, TimelineEntry, describe};
+use crate::model::{BootAnswer, BootOutcome, Node, TransferOutcome};
+use crate::operator::{BootPreview, Operator, Requester};
+use crate::telemetry::EventKind;
+use crate::timeline::{Machine, MachineId, TimelineEntry};
 
 /// The query of a machine's page.
 #[derive(Debug, Default, Deserialize)]
@@ -38,7 +38,7 @@ pub(super) struct MachinePage {
     journey: Vec<TimelineRow>,
     earlier: Vec<TimelineRow>,
     records: Option<NodeDetails>,
-    preview: Option<BootPreview>,
+    preview: Option<PreviewView>,
     form: Option<EnrollForm>,
 }
 
@@ -60,8 +60,8 @@ struct TimelineRow {
     advice: Option<String>,
 }
 
-/// The answer to a boot request at this moment.
-struct BootPreview {
+/// A boot preview, formatted for the page.
+struct PreviewView {
     outcome: String,
     sources: Vec<String>,
     script: Option<String>,
@@ -69,15 +69,15 @@ struct BootPreview {
 
 /// `GET /ui/machines/{machine}`
 pub(super) async fn show(
-    State(state): State<SharedState>,
+    State(operator): State<SharedState>,
     Path(id): Path<String>,
     Query(query): Query<MachineQuery>,
 ) -> PageResult<MachinePage> {
     let id = parse_machine_id(&id)?;
     let page = if query.live.is_empty() {
-        build_page(&state, id, EnrollForm::empty(id)).await?
+        build_page(&operator, id, EnrollForm::empty(id)).await?
     } else {
-        build_live_page(&state, id).await?
+        build_live_page(&operator, id).await?
     };
     Ok(Page(StatusCode::OK, page))
 }
@@ -89,34 +89,44 @@ pub(super) fn parse_machine_id(id: &str) -> Result<MachineId, ErrorPage> {
 
 /// The whole page. It contains `form` if no node has a port with the machine's MAC address.
 pub(super) async fn build_page(
-    state: &WebState,
+    operator: &Operator,
     id: MachineId,
     form: EnrollForm,
 ) -> Result<MachinePage, ErrorPage> {
-    let mut page = build_live_page(state, id).await?;
-    let MachineId::Mac(mac) = id else { return Ok(page) };
-    let machine = state.timeline.machine(id);
-    let request = boot_request(mac, machine.as_ref());
-    match find_node(state, &request.macs).await? {
-        Some(node) => page.records = Some(NodeDetails::load(state, &node, Timestamp::now()).await?),
+    let MachineId::Mac(mac) = id else { return build_live_page(operator, id).await };
+    let Requester { machine, node, request } = operator.find_requester(mac).await?;
+    let mut page = build_live_parts(operator, id, machine, node.as_ref()).await?;
+    match node {
+        Some(node) => page.records = Some(NodeDetails::load(operator, &node, Timestamp::now()).await?),
         None => page.form = Some(form),
     }
-    page.preview = Some(build_preview(state, &request).await);
+    page.preview = Some(preview_view(operator.preview(&request).await));
     Ok(page)
 }
 
 /// The page without records, preview and form: only the parts that change during a boot.
-async fn build_live_page(state: &WebState, id: MachineId) -> Result<MachinePage, ErrorPage> {
-    let machine = state.timeline.machine(id);
-    let node = match id {
-        MachineId::Mac(mac) => find_node(state, &boot_request(mac, machine.as_ref()).macs).await?,
-        MachineId::Address(_) => None,
-    };
+async fn build_live_page(operator: &Operator, id: MachineId) -> Result<MachinePage, ErrorPage> {
+    match id {
+        MachineId::Mac(mac) => {
+            let Requester { machine, node, .. } = operator.find_requester(mac).await?;
+            build_live_parts(operator, id, machine, node.as_ref()).await
+        }
+        MachineId::Address(_) => build_live_parts(operator, id, operator.timeline.machine(id), None).await,
+    }
+}
+
+/// The live parts of a machine, seen or not, with its node, registered or not.
+async fn build_live_parts(
+    operator: &Operator,
+    id: MachineId,
+    machine: Option<Machine>,
+    node: Option<&Node>,
+) -> Result<MachinePage, ErrorPage> {
     if machine.is_none() && node.is_none() {
         return Err(ErrorPage::not_found(format!("No machine {id} has been seen.")));
     }
     let (start, entries) = match &machine {
-        Some(machine) => (machine.journey_started_at, describe(read_events(state, id).await?)),
+        Some(machine) => (machine.journey_started_at, read_timeline(operator, id).await?),
         None => (Timestamp::now(), Vec::new()),
     };
     let (earlier, journey): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.event.at < start);
@@ -130,7 +140,7 @@ async fn build_live_page(state: &WebState, id: MachineId) -> Result<MachinePage,
     Ok(MachinePage {
         section: "machine",
         id: id.to_string(),
-        label: node.map_or_else(|| id.to_string(), |node| node.label()),
+        label: node.map_or_else(|| id.to_string(), Node::label),
         events_url: format!("/v1/events?machine={id}"),
         verdict: machine.as_ref().map(verdict_view),
         facts: machine.as_ref().map(|machine| machine_facts(machine, now)).unwrap_or_default(),
@@ -142,34 +152,12 @@ async fn build_live_page(state: &WebState, id: MachineId) -> Result<MachinePage,
     })
 }
 
-async fn read_events(state: &WebState, id: MachineId) -> Result<Vec<Event>, ErrorPage> {
-    let timeline = state.timeline.clone();
-    let task = tokio::task::spawn_blocking(move || timeline.events_blocking(id));
-    task.await.map_err(|error| {
-        tracing::error!(%error, "cannot read a timeline");
-        ErrorPage::internal()
-    })
+async fn read_timeline(operator: &Operator, id: MachineId) -> Result<Vec<TimelineEntry>, ErrorPage> {
+    operator.read_timeline(vec![id]).await.map_err(|_| ErrorPage::internal())
 }
 
-/// Finds the node by its ports' MAC addresses.
-async fn find_node(state: &WebState, macs: &[Mac]) -> Result<Option<Node>, ErrorPage> {
-    let ports: Vec<Port> = state.inventory.find_ports(macs).await?;
-    let Some(port) = ports.first() else { return Ok(None) };
-    Ok(state.inventory.get::<Node>(port.node_uuid).await?.map(|node| node.value))
-}
-
-/// The machine's next boot request, assuming the MAC addresses and the platform of its last.
-fn boot_request(mac: Mac, machine: Option<&Machine>) -> BootRequest {
-    let mut request = BootRequest::new(mac);
-    if let Some(machine) = machine {
-        request = request.with_macs(machine.macs.iter().copied());
-        request.platform = machine.platform;
-    }
-    request
-}
-
-async fn build_preview(state: &WebState, request: &BootRequest) -> BootPreview {
-    let decision = state.boot.preview(request).await;
+fn preview_view(preview: BootPreview) -> PreviewView {
+    let BootPreview { decision, script } = preview;
     let source = |resolution: &VolumeResolution| {
         format!("{}: {}", resolution.volume, resolution.source.as_str().replace('_', " "))
     };
@@ -181,10 +169,10 @@ async fn build_preview(state: &WebState, request: &BootRequest) -> BootPreview {
         BootAnswer::Refused { .. } => "The boot request would be refused",
     };
     let reason = decision.answer.reason().map(|reason| format!(": {reason}")).unwrap_or_default();
-    BootPreview {
+    PreviewView {
         outcome: format!("{outcome}{reason}."),
         sources: decision.resolutions.iter().map(source).collect(),
-        script: script::preview(&decision.answer, request, state.scripts).ok(),
+        script,
     }
 }
 

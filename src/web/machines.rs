@@ -10,8 +10,7 @@ use serde::Deserialize;
 use super::format::Severity;
 use super::page::{ErrorPage, Page, PageResult};
 use super::{SharedState, format};
-use crate::model::{Node, Port};
-use crate::store::UniqueKey;
+use crate::operator::Operator;
 use crate::timeline::{BootState, Machine, MachineId};
 
 /// Machines per page.
@@ -82,13 +81,14 @@ struct NodeLink {
 
 /// `GET /ui/`
 pub(super) async fn list(
-    State(state): State<SharedState>,
+    State(operator): State<SharedState>,
     Query(query): Query<ListQuery>,
 ) -> PageResult<MachinesPage> {
     let search = query.q.trim();
     let needle = search.to_lowercase();
     let selected = BootState::ALL.into_iter().find(|state| state.as_str() == query.state);
-    let mut machines = state.timeline.machines(|machine| needle.is_empty() || machine.matches_text(&needle));
+    let mut machines =
+        operator.timeline.machines(|machine| needle.is_empty() || machine.matches_text(&needle));
     let count = |state: BootState| machines.iter().filter(|machine| machine.verdict.state == state).count();
     let filter = Filter { search, state: selected };
     let mut filters = vec![FilterLink {
@@ -115,7 +115,7 @@ pub(super) async fn list(
     let now = Timestamp::now();
     let visible = machines.iter().skip((page - 1) * PAGE_SIZE).take(PAGE_SIZE);
     let rows = visible.map(|machine| machine_row(machine, now)).collect();
-    let unseen_node = if machines.is_empty() { find_unseen_node(&state, search).await? } else { None };
+    let unseen_node = if machines.is_empty() { find_unseen_node(&operator, search).await? } else { None };
     let total = match machines.len() {
         0 => "No machines".to_owned(),
         1 => "1 machine".to_owned(),
@@ -189,16 +189,11 @@ pub(super) fn machine_link(id: MachineId) -> String {
 }
 
 /// Finds a node by UUID, MAC address or name, for a search that matches no machine.
-async fn find_unseen_node(state: &SharedState, text: &str) -> Result<Option<NodeLink>, ErrorPage> {
-    let node = match (text.parse(), text.parse()) {
+async fn find_unseen_node(operator: &Operator, text: &str) -> Result<Option<NodeLink>, ErrorPage> {
+    let node = match text.parse() {
         _ if text.is_empty() => None,
-        (Ok(uuid), _) => state.inventory.get::<Node>(uuid).await?,
-        (_, Ok(mac)) => match state.inventory.find::<Port>(&UniqueKey::Address(mac)).await? {
-            Some(port) => state.inventory.get::<Node>(port.value.node_uuid).await?,
-            None => None,
-        },
-        _ => state.inventory.find::<Node>(&UniqueKey::NodeName(text.to_owned())).await?,
+        Ok(mac) => operator.find_node_by_macs(&[mac]).await?,
+        Err(_) => operator.find_node(text).await?,
     };
-    Ok(node
-        .map(|node| NodeLink { label: node.value.label(), link: format!("/ui/nodes/{}", node.value.uuid) }))
+    Ok(node.map(|node| NodeLink { label: node.label(), link: format!("/ui/nodes/{}", node.uuid) }))
 }

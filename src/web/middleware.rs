@@ -5,15 +5,14 @@ use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::SharedState;
 use super::page::ErrorPage;
 use crate::auth::{AccessRole, Auth, AuthError};
 
 /// Requires the reader role for safe methods and the admin role for all others. Logs every change.
-pub(super) async fn authorize(State(state): State<SharedState>, request: Request, next: Next) -> Response {
-    let caller = match state.auth.check(request.headers()).await {
+pub(super) async fn authorize(State(auth): State<Auth>, request: Request, next: Next) -> Response {
+    let caller = match auth.check(request.headers()).await {
         Ok(caller) => caller,
-        Err(error) => return auth_error_response(&state.auth, error),
+        Err(error) => return auth_error_response(&auth, error),
     };
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let required = if method.is_safe() { AccessRole::Reader } else { AccessRole::Admin };

@@ -9,6 +9,7 @@
 mod appliance;
 mod assets;
 mod enroll;
+mod enroll_form;
 mod format;
 mod machine;
 mod machines;
@@ -17,56 +18,20 @@ mod node;
 mod page;
 mod records;
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::response::Redirect;
 use axum::routing::{any, get, post};
-use jiff::Timestamp;
 
-use crate::attach::Attach;
 use crate::auth::Auth;
-use crate::boot::Boot;
-use crate::config::BootConfig;
-use crate::images::Images;
-use crate::store::Inventory;
-use crate::timeline::Timeline;
+use crate::operator::Operator;
 
-/// The services and settings behind the pages.
-#[derive(Debug)]
-pub struct WebState {
-    /// The records.
-    pub inventory: Inventory,
-    /// Computes boot previews.
-    pub boot: Boot,
-    /// Settings of boot scripts.
-    pub scripts: BootConfig,
-    /// The Cinder attachments of nodes.
-    pub attach: Attach,
-    /// The events of machines.
-    pub timeline: Timeline,
-    /// The iPXE binaries.
-    pub images: Images,
-    /// Authentication of operators.
-    pub auth: Auth,
-    /// Listeners with their addresses.
-    pub listeners: Vec<(&'static str, SocketAddr)>,
-    /// The file of the store.
-    pub store_path: PathBuf,
-    /// The file of the timeline's history.
-    pub history_path: PathBuf,
-    /// When volboot started.
-    pub started_at: Timestamp,
-}
+type SharedState = Arc<Operator>;
 
-type SharedState = Arc<WebState>;
-
-/// The routes from `/ui` on; the API's router is their fallback.
-pub fn router(state: WebState) -> Router {
-    let state = Arc::new(state);
+/// The routes from `/ui` on; the API's router is their fallback. `auth` authenticates and authorizes operators.
+pub fn router(operator: Arc<Operator>, auth: Auth) -> Router {
     let pages = Router::new()
         .route("/ui/", get(machines::list))
         .route("/ui/machines/{machine}", get(machine::show))
@@ -74,8 +39,8 @@ pub fn router(state: WebState) -> Router {
         .route("/ui/nodes/{node}", get(node::redirect_to_machine))
         .route("/ui/appliance", get(appliance::show))
         .route("/ui/{*path}", any(middleware::not_found))
-        .route_layer(from_fn_with_state(Arc::clone(&state), middleware::authorize))
-        .with_state(state);
+        .route_layer(from_fn_with_state(auth, middleware::authorize))
+        .with_state(operator);
     // The assets are public: they are part of the source code.
     Router::new()
         .route("/ui", get(|| async { Redirect::permanent("/ui/") }))

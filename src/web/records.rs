@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::WebState;
 use super::format;
 use crate::boot::validate;
 use crate::model::{
     Attachment, AttachmentState, Node, Properties, StorageInterface, VolumeConnector, VolumeTarget,
 };
+use crate::operator::Operator;
 use crate::store::StoreError;
 
 /// A node's records, formatted for the page.
@@ -52,11 +52,11 @@ pub(super) struct AttachmentRow {
 
 impl NodeDetails {
     /// Reads all records of a node.
-    pub(super) async fn load(state: &WebState, node: &Node, now: Timestamp) -> Result<Self, StoreError> {
-        let connectors: Vec<VolumeConnector> = state.inventory.list_all_of(node.uuid).await?;
-        let mut targets: Vec<VolumeTarget> = state.inventory.list_all_of(node.uuid).await?;
+    pub(super) async fn load(operator: &Operator, node: &Node, now: Timestamp) -> Result<Self, StoreError> {
+        let connectors: Vec<VolumeConnector> = operator.inventory.list_all_of(node.uuid).await?;
+        let mut targets: Vec<VolumeTarget> = operator.inventory.list_all_of(node.uuid).await?;
         targets.sort_by_key(|target| target.boot_index);
-        let mut attachments = state.attach.attachments(node.uuid).await;
+        let mut attachments = operator.attach.attachments(node.uuid).await;
         attachments.sort_by(|a, b| a.volume.cmp(&b.volume));
         let is_cinder = node.storage_interface == StorageInterface::Cinder;
         Ok(Self {

@@ -24,12 +24,13 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
     ("timeline", 3, &[]),
     ("boot", 3, &["attach"]),
     ("auth", 4, &[]),
-    ("api", 4, &["auth"]),
-    ("http", 4, &[]),
-    ("web", 4, &["auth"]),
-    ("app", 5, &[]),
-    ("cli", 6, &[]),
-    ("main", 6, &["cli"]),
+    ("operator", 4, &[]),
+    ("api", 5, &[]),
+    ("http", 5, &[]),
+    ("web", 5, &[]),
+    ("app", 6, &[]),
+    ("cli", 7, &[]),
+    ("main", 7, &["cli"]),
 ];
 
 /// Maximum lines of a file of `src`, without its inline tests.

@@ -14,6 +14,7 @@ mod layers;
 mod lifecycle;
 mod malformed_http;
 mod metrics;
+mod operator;
 mod pages;
 mod reload;
 mod schema;

@@ -91,6 +91,16 @@ impl Inventory {
         records.iter().flatten().next().map(decode).transpose()
     }
 
+    /// The records with these UUIDs, in one read. UUIDs without a record are skipped.
+    pub async fn get_all<R: Resource>(
+        &self,
+        uuids: impl IntoIterator<Item = Uuid>,
+    ) -> Result<Vec<R>, StoreError> {
+        let keys: Vec<_> = uuids.into_iter().map(record_key::<R>).collect();
+        let records = self.store.get(&keys).await?.into_iter().flatten();
+        records.map(|record| Ok(decode::<R>(&record)?.value)).collect()
+    }
+
     /// Finds the record with a unique value.
     pub async fn find<R: Resource>(&self, key: &UniqueKey) -> Result<Option<Versioned<R>>, StoreError> {
         Ok(self.find_all(std::slice::from_ref(key)).await?.pop())

@@ -21,9 +21,7 @@ async fn http_basic_protects_all_paths_but_discovery() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let hash = bcrypt::hash("secret", 4).expect("bcrypt hashes the password");
     std::fs::write(file.path(), format!("ann:{hash}\n")).expect("the file is writable");
-    let api = Api::with(|state| {
-        state.auth = Auth::http_basic_blocking(file.path()).expect("the htpasswd file is valid");
-    });
+    let api = Api::with_auth(Auth::http_basic_blocking(file.path()).expect("the htpasswd file is valid"));
     let get = async |path: &str, authorization: Option<&str>| {
         let header = authorization.map(|value| ("authorization", value));
         api.send_raw("GET", path, header.as_slice(), Body::empty()).await
@@ -69,7 +67,7 @@ pub(crate) fn fake_keystone() -> Auth {
 }
 
 fn api_with_keystone() -> Api {
-    Api::with(|state| state.auth = fake_keystone())
+    Api::with_auth(fake_keystone())
 }
 
 async fn send_with_token(api: &Api, token: &str, method: &str, path: &str) -> ApiResponse {

@@ -57,14 +57,12 @@ fn api_with_timeline() -> (Api, Timeline) {
     // Events are read from a file. The timeline keeps the file open after the directory is deleted.
     let directory = tempfile::tempdir().expect("a directory");
     let mut timeline = None;
-    let api = Api::with(|state| {
-        state.monitoring.timeline = Timeline::open_blocking(
-            Some(&directory.path().join("history.redb")),
-            state.monitoring.metrics.clone(),
-        );
-        timeline = Some(state.monitoring.timeline.clone());
+    let api = Api::with(|operator| {
+        let path = directory.path().join("history.redb");
+        operator.timeline = Timeline::open_blocking(Some(&path), operator.appliance.metrics.clone());
+        timeline = Some(operator.timeline.clone());
     });
-    (api, timeline.expect("the state was configured"))
+    (api, timeline.expect("the operator was configured"))
 }
 
 /// Creates a bootable node with the MAC address `mac(1)`.
@@ -200,12 +198,13 @@ async fn a_preview_is_the_boot_script_with_masked_secrets() {
 
 #[tokio::test]
 async fn events_are_streamed_until_shutdown() {
-    let mut monitoring = None;
-    let api = Api::with(|state| {
-        state.monitoring.stop = CancellationToken::new();
-        monitoring = Some(state.monitoring.clone());
+    let mut timeline = None;
+    let stop = CancellationToken::new();
+    let api = Api::with(|operator| {
+        operator.appliance.stop = stop.clone();
+        timeline = Some(operator.timeline.clone());
     });
-    let monitoring = monitoring.expect("the state was configured");
+    let timeline = timeline.expect("the operator was configured");
     let request = Request::get("/v1/events?machine=52:54:00:00:00:01").header("host", "boot.example:6385");
     let request = request.body(Body::empty()).expect("a request");
     let response = api.router.clone().oneshot(request).await.expect("a response");
@@ -218,17 +217,15 @@ async fn events_are_streamed_until_shutdown() {
         })
     };
     assert_eq!(next().await.as_deref(), Some("retry: 2000\n\n"));
-    record_event(&monitoring.timeline, 2, boot_request(BootOutcome::Unknown, Some("no node matches"), None))
-        .await;
-    record_event(&monitoring.timeline, 1, boot_request(BootOutcome::Wait, Some("Cinder is away"), None))
-        .await;
+    record_event(&timeline, 2, boot_request(BootOutcome::Unknown, Some("no node matches"), None)).await;
+    record_event(&timeline, 1, boot_request(BootOutcome::Wait, Some("Cinder is away"), None)).await;
     let message = next().await.expect("a message");
     let data = message.strip_prefix("data: ").and_then(|data| data.strip_suffix("\n\n")).expect("data");
     let update: Value = serde_json::from_str(data).expect("JSON");
     assert_eq!(update["machine"]["id"], "52:54:00:00:00:01");
     assert_eq!(update["machine"]["verdict"]["text"], "waiting: Cinder is away");
     assert_eq!(update["event"]["text"], "boot request (UEFI), try 1; must wait: Cinder is away");
-    monitoring.stop.cancel();
+    stop.cancel();
     assert_eq!(next().await, None);
 }
 

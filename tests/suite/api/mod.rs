@@ -20,21 +20,14 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
-use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::OnceCell;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
-use volboot::api::{ApiState, Monitoring, router};
-use volboot::attach::{Attach, Policy};
+use volboot::api::router;
 use volboot::auth::Auth;
-use volboot::boot::Boot;
-use volboot::config::Config;
-use volboot::images::Images;
-use volboot::model::StorageInterface;
-use volboot::store::{Attachments, Inventory, MemoryStore, Store};
-use volboot::telemetry::Metrics;
-use volboot::timeline::Timeline;
+use volboot::operator::Operator;
+
+use crate::operator::build_operator;
 
 /// The last supported microversion, used by most tests.
 const LATEST: &str = "1.33";
@@ -61,41 +54,19 @@ impl Api {
         Self::with(|_| {})
     }
 
-    /// An API with a changed state.
-    fn with(configure: impl FnOnce(&mut ApiState)) -> Self {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-        let inventory = Inventory::new(Arc::clone(&store));
-        let enabled = vec![StorageInterface::Noop, StorageInterface::External, StorageInterface::Cinder];
-        let policy = Policy { last_known_max_age: None, resolutions: 1 };
-        let attach = Attach::new(Attachments::new(store), None, policy);
-        let metrics = Metrics::new();
-        // Event streams end at once; otherwise tests that request every path would block.
-        let stop = CancellationToken::new();
-        stop.cancel();
-        let monitoring = Monitoring {
-            timeline: Timeline::open_blocking(None, metrics.clone()),
-            metrics,
-            scripts: Config::default().boot,
-            attach: attach.clone(),
-            images: Images::default(),
-            listeners: Vec::new(),
-            store_path: "nowhere".into(),
-            history_path: "nowhere".into(),
-            tftp_counters: Arc::default(),
-            started_at: Timestamp::UNIX_EPOCH,
-            stop,
-        };
-        let mut state = ApiState {
-            monitoring,
-            boot: Boot::new(inventory.clone(), attach, enabled.clone()),
-            inventory,
-            enabled_storage_interfaces: enabled,
-            default_storage_interface: StorageInterface::Noop,
-            auth: Auth::NoAuth,
-            keep_targets_on_undeploy: false,
-        };
-        configure(&mut state);
-        Self { router: router(state), version: LATEST }
+    /// An API with a changed operator.
+    fn with(configure: impl FnOnce(&mut Operator)) -> Self {
+        let mut operator = build_operator();
+        configure(&mut operator);
+        Self::serving(operator, Auth::NoAuth)
+    }
+
+    fn with_auth(auth: Auth) -> Self {
+        Self::serving(build_operator(), auth)
+    }
+
+    fn serving(operator: Operator, auth: Auth) -> Self {
+        Self { router: router(Arc::new(operator), auth), version: LATEST }
     }
 
     /// The same API with requests at another microversion.

@@ -87,7 +87,7 @@ async fn undeploying_deletes_targets_and_keeps_connectors() {
 
 #[tokio::test]
 async fn undeploying_keeps_targets_if_configured() {
-    let api = Api::with(|state| state.keep_targets_on_undeploy = true);
+    let api = Api::with(|operator| operator.keep_targets_on_undeploy = true);
     let node = create_bootable_node(&api).await;
     for verb in ["manage", "provide", "active", "deleted"] {
         set_provision_state(&api, &node, verb).await.expect(202);

@@ -14,21 +14,18 @@ use serde_json::json;
 use tempfile::TempDir;
 use tower::ServiceExt as _;
 use uuid::Uuid;
-use volboot::attach::{Attach, Policy};
 use volboot::auth::{Auth, BrowserGuard};
-use volboot::boot::Boot;
-use volboot::config::Config;
-use volboot::images::Images;
 use volboot::model::{
     BootOutcome, BootStep, Mac, Node, Platform, Port, StorageInterface, TransferOutcome, VolumeConnector,
     VolumeTarget,
 };
-use volboot::store::{Attachments, Inventory, MemoryStore, Store, UniqueKey};
+use volboot::store::{Inventory, UniqueKey};
 use volboot::telemetry::{BootRequestEvent, Event, EventKind, Metrics, TftpTransfer};
 use volboot::timeline::Timeline;
-use volboot::web::{WebState, router};
+use volboot::web::router;
 
 use crate::daemon::LIMIT;
+use crate::operator::build_operator;
 
 /// The `User-Agent` of Chromium.
 const CHROMIUM: &str =
@@ -55,27 +52,17 @@ impl Site {
     }
 
     fn with_auth(auth: Auth) -> Self {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-        let inventory = Inventory::new(Arc::clone(&store));
-        let policy = Policy { last_known_max_age: None, resolutions: 1 };
-        let attach = Attach::new(Attachments::new(store), None, policy);
         let directory = tempfile::tempdir().expect("temporary directory");
-        let timeline = Timeline::open_blocking(Some(&directory.path().join("history.redb")), Metrics::new());
-        let enabled = [StorageInterface::Noop, StorageInterface::External, StorageInterface::Cinder];
-        let state = WebState {
-            inventory: inventory.clone(),
-            boot: Boot::new(inventory.clone(), attach.clone(), enabled),
-            scripts: Config::default().boot,
-            attach,
-            timeline: timeline.clone(),
-            images: Images::default(),
-            auth,
-            listeners: vec![("tftp", "192.0.2.1:69".parse().expect("valid address"))],
-            store_path: "/nowhere/volboot.redb".into(),
-            history_path: "/nowhere/history.redb".into(),
-            started_at: Timestamp::now(),
-        };
-        Self { pages: BrowserGuard::new(&[]).wrap(router(state)), inventory, timeline, _directory: directory }
+        let mut operator = build_operator();
+        operator.timeline =
+            Timeline::open_blocking(Some(&directory.path().join("history.redb")), Metrics::new());
+        let operator = Arc::new(operator);
+        Self {
+            pages: BrowserGuard::new(&[]).wrap(router(Arc::clone(&operator), auth)),
+            inventory: operator.inventory.clone(),
+            timeline: operator.timeline.clone(),
+            _directory: directory,
+        }
     }
 
     /// Records an event and waits until the timeline has processed it.

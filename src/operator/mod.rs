@@ -1,0 +1,95 @@
+//! The operations of operators, defined once for the API and the web pages: both only translate.
+//!
+//! | operation | file |
+//! |---|---|
+//! | enroll a machine as a new node | [`mod@enroll`] |
+//! | list a node's machines, read their timelines | [`mod@machines`] |
+//! | predict a machine's next boot request, preview the answer | [`mod@preview`] |
+//! | measure the store, the history and Cinder | [`mod@status`] |
+
+mod enroll;
+mod machines;
+mod preview;
+mod status;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::attach::Attach;
+use crate::boot::Boot;
+use crate::config::BootConfig;
+use crate::images::Images;
+use crate::model::{Mac, Node, StorageInterface};
+use crate::store::{Inventory, StoreError, UniqueKey};
+use crate::telemetry::Metrics;
+use crate::tftp::Counters;
+use crate::timeline::Timeline;
+pub use enroll::{EnrollError, EnrollmentRequest, Refusal, VolumeText};
+pub use preview::{BootPreview, Requester};
+pub use status::CinderStatus;
+
+/// The services and settings of the API and the pages, as one configuration defines them.
+#[derive(Debug)]
+pub struct Operator {
+    /// The records.
+    pub inventory: Inventory,
+    /// Decides boot requests; for previews and validation.
+    pub boot: Boot,
+    /// The Cinder attachments of nodes.
+    pub attach: Attach,
+    /// The machines and their events.
+    pub timeline: Timeline,
+    /// The iPXE binaries.
+    pub images: Images,
+    /// The settings of boot scripts, for previews.
+    pub scripts: BootConfig,
+    /// The storage interfaces that a node may use.
+    pub enabled_storage_interfaces: Vec<StorageInterface>,
+    /// The storage interface of a node created without one.
+    pub default_storage_interface: StorageInterface,
+    /// Whether a node keeps its volume targets when it is undeployed. Ironic deletes them.
+    pub keep_targets_on_undeploy: bool,
+    /// This process.
+    pub appliance: Appliance,
+}
+
+/// This process: what stays the same until it exits.
+#[derive(Debug, Clone)]
+pub struct Appliance {
+    /// The counters and histograms.
+    pub metrics: Metrics,
+    /// The listeners' names and addresses.
+    pub listeners: Vec<(&'static str, SocketAddr)>,
+    /// The path of the store.
+    pub store_path: PathBuf,
+    /// The path of the history.
+    pub history_path: PathBuf,
+    /// The TFTP server's counters of dropped events and requests.
+    pub tftp_counters: Arc<Counters>,
+    /// The start time of this process.
+    pub started_at: Timestamp,
+    /// Cancelled at shutdown; ends event streams.
+    pub stop: CancellationToken,
+}
+
+impl Operator {
+    /// Finds a node by its UUID or name.
+    pub async fn find_node(&self, ident: &str) -> Result<Option<Node>, StoreError> {
+        let node = match ident.parse() {
+            Ok(uuid) => self.inventory.get::<Node>(uuid).await?,
+            Err(_) => self.inventory.find::<Node>(&UniqueKey::NodeName(ident.to_owned())).await?,
+        };
+        Ok(node.map(|node| node.value))
+    }
+
+    /// Finds the node with a port of one of these MAC addresses.
+    pub async fn find_node_by_macs(&self, macs: &[Mac]) -> Result<Option<Node>, StoreError> {
+        let ports = self.inventory.find_ports(macs).await?;
+        let Some(port) = ports.first() else { return Ok(None) };
+        Ok(self.inventory.get::<Node>(port.node_uuid).await?.map(|node| node.value))
+    }
+}
