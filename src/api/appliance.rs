@@ -35,6 +35,7 @@ pub(super) async fn get(request: ApiRequest) -> HandlerResult {
         .count_by_state()
         .into_iter()
         .map(|(state, count)| (BootState::to_string(&state), count));
+    let location = operator.store_info().await.map(|info| info.location);
     let latency_us = reading.store.map(|latency| latency.as_micros() as u64);
     Ok(Reply::Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -42,7 +43,7 @@ pub(super) async fn get(request: ApiRequest) -> HandlerResult {
         "listeners": listeners,
         "images": images.collect::<Vec<_>>(),
         "missing_images": missing_images.collect::<Vec<_>>(),
-        "store": {"path": appliance.store_path, "bytes": reading.store_bytes, "latency_us": latency_us},
+        "store": {"path": location, "bytes": reading.store_bytes, "latency_us": latency_us},
         "history": {
             "path": appliance.history_path, "bytes": reading.history_bytes,
             "recording": operator.timeline.is_recording(),

@@ -79,7 +79,6 @@ impl App {
         let appliance = Appliance {
             metrics,
             listeners: listeners.addresses(),
-            store_path: config.store.path.clone(),
             history_path,
             tftp_counters: listeners.tftp.counters(),
             started_at: Timestamp::now(),

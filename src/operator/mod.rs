@@ -64,8 +64,6 @@ pub struct Appliance {
     pub metrics: Metrics,
     /// The listeners' names and addresses.
     pub listeners: Vec<(&'static str, SocketAddr)>,
-    /// The path of the store.
-    pub store_path: PathBuf,
     /// The path of the history.
     pub history_path: PathBuf,
     /// The TFTP server's counters of dropped events and requests.

@@ -1,12 +1,11 @@
 //! Status of volboot: the store, the history and Cinder, measured on demand.
 
 use std::fmt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Operator;
 use crate::model::Node;
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreInfo};
 use crate::telemetry::Reading;
 
 /// The status of Cinder.
@@ -57,25 +56,27 @@ impl Operator {
         Ok(started.elapsed())
     }
 
-    /// The size of the store's file.
-    pub async fn store_bytes(&self) -> Option<u64> {
-        file_size(&self.appliance.store_path).await
+    /// The store's place and size; `None` if the store is unavailable.
+    pub async fn store_info(&self) -> Option<StoreInfo> {
+        self.inventory.store_info().await.ok()
     }
 
-    /// The size of the history's file.
+    /// The size of the history's file in bytes; `None` if the file does not exist.
     pub async fn history_bytes(&self) -> Option<u64> {
-        file_size(&self.appliance.history_path).await
+        let path = self.appliance.history_path.clone();
+        let size = tokio::task::spawn_blocking(move || std::fs::metadata(path).map(|file| file.len()));
+        size.await.ok()?.ok()
     }
 
     /// Measures the values that are read on demand, such as file sizes and the store's latency.
     pub async fn measure(&self) -> Reading {
         let (timeline, tftp) = (&self.timeline, &self.appliance.tftp_counters);
         let store = self.check_store().await;
-        let (store_bytes, history_bytes) = tokio::join!(self.store_bytes(), self.history_bytes());
+        let (store_info, history_bytes) = tokio::join!(self.store_info(), self.history_bytes());
         let states = timeline.count_by_state().into_iter();
         Reading {
             store: store.ok(),
-            store_bytes: store_bytes.unwrap_or_default(),
+            store_bytes: store_info.and_then(|info| info.bytes).unwrap_or_default(),
             history_bytes: history_bytes.unwrap_or_default(),
             events_queued: timeline.queued_events(),
             events_dropped: timeline.dropped_events(),
@@ -85,11 +86,4 @@ impl Operator {
             event_subscribers: timeline.subscriber_count(),
         }
     }
-}
-
-/// The size of a file in bytes; `None` if the file does not exist.
-async fn file_size(path: &Path) -> Option<u64> {
-    let path = path.to_owned();
-    let size = tokio::task::spawn_blocking(move || std::fs::metadata(path).map(|file| file.len()));
-    size.await.ok()?.ok()
 }

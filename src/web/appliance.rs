@@ -1,7 +1,5 @@
 //! `/ui/appliance`: status of volboot: store, history, Cinder, listeners, iPXE binaries, storage used.
 
-use std::path::Path;
-
 use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -77,9 +75,11 @@ pub(super) async fn show(State(operator): State<SharedState>) -> PageResult<Appl
         (true, dropped) => status(Severity::Warning, "recording", format!("{dropped} events dropped")),
     };
     let appliance = &operator.appliance;
+    let (store_location, store_bytes) =
+        operator.store_info().await.map(|info| (info.location, info.bytes)).unwrap_or_default();
     let files = vec![
-        file_row("Store", &appliance.store_path, operator.store_bytes().await),
-        file_row("History", &appliance.history_path, operator.history_bytes().await),
+        file_row("Store", store_location, store_bytes),
+        file_row("History", appliance.history_path.display().to_string(), operator.history_bytes().await),
     ];
     let started = format!(
         "{} ({})",
@@ -116,9 +116,8 @@ fn listener_label(name: &'static str) -> &'static str {
     }
 }
 
-fn file_row(name: &'static str, path: &Path, bytes: Option<u64>) -> FileRow {
-    let size = bytes.map_or_else(|| "no file".to_owned(), format::byte_size);
-    FileRow { name, path: path.display().to_string(), size }
+fn file_row(name: &'static str, path: String, bytes: Option<u64>) -> FileRow {
+    FileRow { name, path, size: bytes.map_or_else(|| "no file".to_owned(), format::byte_size) }
 }
 
 fn image_row(image: &Image) -> ImageRow {

@@ -5,9 +5,7 @@ use serde_json::Value;
 
 use super::format;
 use crate::boot::validate;
-use crate::model::{
-    Attachment, AttachmentState, Node, Properties, StorageInterface, VolumeConnector, VolumeTarget,
-};
+use crate::model::{Attachment, AttachmentState, Node, Properties, VolumeConnector, VolumeTarget};
 use crate::operator::Operator;
 use crate::store::StoreError;
 
@@ -58,7 +56,7 @@ impl NodeDetails {
         targets.sort_by_key(|target| target.boot_index);
         let mut attachments = operator.attach.attachments(node.uuid).await;
         attachments.sort_by(|a, b| a.volume.cmp(&b.volume));
-        let is_cinder = node.storage_interface == StorageInterface::Cinder;
+        let uses_attachments = node.storage_interface.uses_attachments();
         Ok(Self {
             label: node.label(),
             uuid: node.uuid.to_string(),
@@ -68,7 +66,7 @@ impl NodeDetails {
                 .maintenance
                 .then(|| node.maintenance_reason.clone().unwrap_or_else(|| "no reason given".to_owned())),
             warnings: validate::find_warnings(&connectors, &targets),
-            volumes: targets.iter().map(|target| volume_row(target, is_cinder)).collect(),
+            volumes: targets.iter().map(|target| volume_row(target, uses_attachments)).collect(),
             connectors: connectors
                 .into_iter()
                 .map(|connector| ConnectorRow { kind: connector.kind, id: connector.connector_id })
@@ -79,14 +77,14 @@ impl NodeDetails {
 }
 
 /// Paths and credentials come from the record, unless Cinder provides them at each boot.
-fn volume_row(target: &VolumeTarget, is_cinder: bool) -> VolumeRow {
+fn volume_row(target: &VolumeTarget, uses_attachments: bool) -> VolumeRow {
     VolumeRow {
         id: target.volume_id.clone(),
         is_boot_volume: target.boot_index == 0,
         index: target.boot_index,
         kind: target.volume_type.clone(),
-        paths: if is_cinder { Vec::new() } else { format_paths(&target.properties) },
-        user: target.properties.text("auth_username").filter(|_| !is_cinder).map(str::to_owned),
+        paths: if uses_attachments { Vec::new() } else { format_paths(&target.properties) },
+        user: target.properties.text("auth_username").filter(|_| !uses_attachments).map(str::to_owned),
     }
 }
 

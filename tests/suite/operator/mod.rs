@@ -48,7 +48,6 @@ pub(crate) fn build_operator() -> Operator {
         appliance: Appliance {
             metrics,
             listeners: vec![("tftp", "192.0.2.1:69".parse().expect("an address"))],
-            store_path: "/nowhere/volboot.redb".into(),
             history_path: "/nowhere/history.redb".into(),
             tftp_counters: Arc::default(),
             started_at: Timestamp::now(),
