@@ -14,7 +14,7 @@ use crate::timeline::BootState;
 /// `GET /v1/appliance`
 pub(super) async fn get(request: ApiRequest) -> HandlerResult {
     request.query.reject_unknown(&[])?;
-    let operator = &request.state;
+    let operator = &request.operator;
     let appliance = &operator.appliance;
     let reading = operator.measure().await;
     let listeners: Vec<_> =

@@ -63,7 +63,7 @@ fn apply_values(chassis: Chassis, values: &FieldValues) -> Chassis {
 /// Finds a chassis by the UUID that a client sent.
 async fn find_chassis(request: &ApiRequest, ident: &str) -> Result<Chassis, Fault> {
     let uuid = parse_uuid("chassis_uuid", ident)?;
-    let record = request.state.inventory.get::<Chassis>(uuid).await?;
+    let record = request.operator.inventory.get::<Chassis>(uuid).await?;
     record.map(|chassis| chassis.value).ok_or_else(|| Fault::not_found::<Chassis>(uuid))
 }
 
@@ -78,7 +78,7 @@ pub(super) async fn create(request: ApiRequest, JsonBody(body): JsonBody) -> Han
         extra: crate::model::Properties::default(),
     };
     let chassis = apply_values(chassis, &values);
-    request.state.inventory.create(&chassis).await?;
+    request.operator.inventory.create(&chassis).await?;
     Ok(Reply::for_new_record(&request, &chassis))
 }
 
@@ -102,7 +102,7 @@ pub(super) async fn update(
         Ok(Chassis { updated_at: Some(request.now), ..apply_values(old.clone(), &values) })
     };
     let chassis =
-        request.state.inventory.update(uuid, change).await.map_err(map_update_error::<Chassis>(uuid))?;
+        request.operator.inventory.update(uuid, change).await.map_err(map_update_error::<Chassis>(uuid))?;
     Ok(Reply::Json(show(&chassis, &request, &FieldSelection::All)))
 }
 
@@ -116,6 +116,6 @@ pub(super) async fn delete(request: ApiRequest, PathParam(ident): PathParam<Stri
         )));
     }
     let check = |_: &Chassis, _: Option<&Node>| Ok(());
-    request.state.inventory.delete(uuid, check).await.map_err(map_update_error::<Chassis>(uuid))?;
+    request.operator.inventory.delete(uuid, check).await.map_err(map_update_error::<Chassis>(uuid))?;
     Ok(Reply::NoContent)
 }

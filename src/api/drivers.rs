@@ -81,7 +81,7 @@ fn show_driver(driver: &Driver, request: &ApiRequest, detail: bool) -> Value {
     }
     if request.require_version(33).is_ok() && detail {
         let (enabled, default) =
-            (&request.state.enabled_storage_interfaces, &request.state.default_storage_interface);
+            (&request.operator.enabled_storage_interfaces, &request.operator.default_storage_interface);
         let names = [default].into_iter().chain(enabled.iter().filter(|name| *name != default));
         insert_interfaces(&mut body, "storage", names.map(StorageInterface::as_str));
     }

@@ -38,7 +38,7 @@ pub(super) async fn create(request: ApiRequest, arguments: Arguments) -> Handler
         chap_secret: arguments.text("auth_password")?.unwrap_or_default().into(),
         driver: arguments.text("driver")?,
     };
-    let new = match request.state.enroll(enrollment, request.now).await {
+    let new = match request.operator.enroll(enrollment, request.now).await {
         Ok(records) => records,
         Err(EnrollError::Inventory(error)) => return Err(error.into()),
         Err(EnrollError::Refused(refusals)) => {

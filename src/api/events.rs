@@ -47,7 +47,7 @@ pub(super) async fn subscribe(request: ApiRequest) -> Result<Response, Fault> {
         Some(ident) => Some(find_node(&request, ident).await?.uuid),
         None => None,
     };
-    let operator = &request.state;
+    let operator = &request.operator;
     if operator.timeline.subscriber_count() >= MAX_SUBSCRIBERS {
         return Err(Fault::Unavailable);
     }

@@ -91,7 +91,7 @@ impl<R: ApiResource> Listing<'_, R> {
 
     async fn find_marker(&self, marker: Option<Uuid>) -> Result<Option<R>, Fault> {
         let Some(marker) = marker else { return Ok(None) };
-        match self.request.state.inventory.get::<R>(marker).await? {
+        match self.request.operator.inventory.get::<R>(marker).await? {
             Some(record) => Ok(Some(record.value)),
             None => Err(Fault::not_found::<R>(marker)),
         }
@@ -141,7 +141,7 @@ impl<R: ApiResource> Listing<'_, R> {
     }
 
     async fn read_chunk(&self, after: Option<&R>, max: usize) -> Result<Option<Vec<R>>, Fault> {
-        let inventory = &self.request.state.inventory;
+        let inventory = &self.request.operator.inventory;
         let chunk = match self.filter.node_uuid {
             Some(node) => inventory.list_of(node, after, max).await?,
             None => inventory.list(after, max).await?,

@@ -22,7 +22,7 @@ pub(super) async fn list(request: ApiRequest) -> HandlerResult {
     let text = request.query.text("q")?.map(str::to_lowercase);
     let after = request.query.text("after")?.map(parse_machine_id).transpose()?;
     let limit = parse_limit(&request.query)?;
-    let operator = &request.state;
+    let operator = &request.operator;
     let mut machines = operator.timeline.machines(|machine| {
         state.is_none_or(|state| machine.verdict.state == state)
             && text.as_deref().is_none_or(|text| machine.matches_text(text))
@@ -56,7 +56,7 @@ pub(super) async fn list(request: ApiRequest) -> HandlerResult {
 /// `GET /v1/machines/{machine}`
 pub(super) async fn get(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
     let id = parse_machine_id(&ident)?;
-    let operator = &request.state;
+    let operator = &request.operator;
     let mut machine = operator.timeline.machine(id).ok_or_else(|| machine_not_found(id))?;
     operator.update_names(std::slice::from_mut(&mut machine)).await?;
     let mut body = json!(machine);
@@ -68,7 +68,7 @@ pub(super) async fn get(request: ApiRequest, PathParam(ident): PathParam<String>
 /// the node.
 pub(super) async fn boot_history(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
     let node = find_node(&request, &ident).await?;
-    let operator = &request.state;
+    let operator = &request.operator;
     let mut machines = operator.list_machines_of_node(node.uuid).await?;
     operator.update_names(&mut machines).await?;
     let ids = machines.iter().map(|machine| machine.id).collect();

@@ -10,6 +10,7 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// `GET /v1/metrics`, also `/metrics`
 pub(super) async fn get(request: ApiRequest) -> Response {
-    let reading = request.state.measure().await;
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], request.state.appliance.metrics.encode(&reading)).into_response()
+    let reading = request.operator.measure().await;
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], request.operator.appliance.metrics.encode(&reading))
+        .into_response()
 }

@@ -163,7 +163,7 @@ pub(super) fn document(node: &Node) -> Map<String, Value> {
 /// Builds a new node with its UUID, defaults and initial state.
 pub(super) fn new_node(values: &FieldValues, request: &ApiRequest) -> Node {
     let uuid = values.uuid("uuid").unwrap_or_else(Uuid::new_v4);
-    let mut node = Node::new(uuid, "", request.state.default_storage_interface.clone(), request.now);
+    let mut node = Node::new(uuid, "", request.operator.default_storage_interface.clone(), request.now);
     // Before 1.11, new nodes were `available`; the initial state `enroll` came with 1.11.
     if request.version < Microversion(11) {
         node.provision_state = ProvisionState::Available;
@@ -226,7 +226,7 @@ async fn lookup(request: &ApiRequest, ident: &str) -> Result<Node, Fault> {
             return Err(Fault::Invalid(format!("Expected a logical name or UUID but received {ident}.")));
         }
     }
-    request.state.find_node(ident).await?.ok_or_else(not_found)
+    request.operator.find_node(ident).await?.ok_or_else(not_found)
 }
 
 /// Rejects invalid and reserved node names. `refusal` is Ironic's message without the name.

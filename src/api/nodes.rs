@@ -21,9 +21,9 @@ pub(super) async fn create(request: ApiRequest, JsonBody(body): JsonBody) -> Han
     if let Some(name) = values.text("name") {
         check_name(&name, request.version, "Cannot create node with invalid name")?;
     }
-    let node = apply_values(new_node(&values, &request), &values, &request.state)?;
+    let node = apply_values(new_node(&values, &request), &values, &request.operator)?;
     check_chassis(&request, node.chassis_uuid).await?;
-    request.state.inventory.create(&node).await?;
+    request.operator.inventory.create(&node).await?;
     Ok(Reply::for_new_record(&request, &node))
 }
 
@@ -130,19 +130,23 @@ pub(super) async fn update(
             check_not_in_transition(old, &ident)?;
         }
         let values = patch.apply::<Node>(document(old))?;
-        let new = apply_values(old.clone(), &values, &request.state)?;
+        let new = apply_values(old.clone(), &values, &request.operator)?;
         check_update(old, &new, request.version)?;
         Ok(set_updated_at(new, request.now))
     };
-    let node =
-        request.state.inventory.update(node.uuid, change).await.map_err(map_update_error::<Node>(&ident))?;
+    let node = request
+        .operator
+        .inventory
+        .update(node.uuid, change)
+        .await
+        .map_err(map_update_error::<Node>(&ident))?;
     Ok(Reply::Json(show(&node, &request, &FieldSelection::All)))
 }
 
 /// Checks that the chassis of a node exists.
 async fn check_chassis(request: &ApiRequest, chassis: Option<Uuid>) -> Result<(), Fault> {
     let Some(chassis) = chassis else { return Ok(()) };
-    match request.state.inventory.get::<Chassis>(chassis).await? {
+    match request.operator.inventory.get::<Chassis>(chassis).await? {
         Some(_) => Ok(()),
         None => Err(Fault::Invalid(Fault::not_found::<Chassis>(chassis).to_string())),
     }
@@ -190,7 +194,7 @@ fn check_update(old: &Node, new: &Node, version: Microversion) -> Result<(), Fau
 /// `DELETE /v1/nodes/{node}`
 pub(super) async fn delete(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
     let node = find_node(&request, &ident).await?;
-    let deleted = request.state.inventory.delete(node.uuid, |node: &Node, _| check_deletable(node)).await;
+    let deleted = request.operator.inventory.delete(node.uuid, |node: &Node, _| check_deletable(node)).await;
     deleted.map_err(map_update_error::<Node>(&ident))?;
     Ok(Reply::NoContent)
 }
@@ -244,6 +248,6 @@ async fn write_maintenance(
         let new = Node { maintenance, maintenance_reason: reason.clone(), ..old.clone() };
         Ok(set_updated_at(new, request.now))
     };
-    request.state.inventory.update(node.uuid, change).await.map_err(map_update_error::<Node>(ident))?;
+    request.operator.inventory.update(node.uuid, change).await.map_err(map_update_error::<Node>(ident))?;
     Ok(Reply::Accepted)
 }

@@ -103,7 +103,7 @@ fn check_name(name: Option<&str>, refusal: &str) -> Result<(), Fault> {
 
 /// Finds a port group by the name or UUID that a client sent.
 pub(super) async fn find_portgroup(request: &ApiRequest, ident: &str) -> Result<PortGroup, Fault> {
-    let inventory = &request.state.inventory;
+    let inventory = &request.operator.inventory;
     let group = if let Ok(uuid) = ident.parse() {
         inventory.get::<PortGroup>(uuid).await?
     } else if is_logical_name(ident) {
@@ -133,7 +133,7 @@ pub(super) async fn create(request: ApiRequest, JsonBody(body): JsonBody) -> Han
         extra: Properties::default(),
     };
     let group = apply_values(group, &values);
-    request.state.inventory.create(&group).await?;
+    request.operator.inventory.create(&group).await?;
     Ok(Reply::for_new_record(&request, &group))
 }
 
@@ -159,7 +159,7 @@ pub(super) async fn update(
         Ok(PortGroup { updated_at: Some(request.now), ..apply_values(old.clone(), &values) })
     };
     let group =
-        request.state.inventory.update(uuid, change).await.map_err(map_update_error::<PortGroup>(uuid))?;
+        request.operator.inventory.update(uuid, change).await.map_err(map_update_error::<PortGroup>(uuid))?;
     Ok(Reply::Json(show(&group, &request, &FieldSelection::All)))
 }
 
@@ -175,6 +175,6 @@ pub(super) async fn delete(request: ApiRequest, PathParam(ident): PathParam<Stri
         )));
     }
     let check = |_: &PortGroup, _: Option<&Node>| Ok(());
-    request.state.inventory.delete(uuid, check).await.map_err(map_update_error::<PortGroup>(uuid))?;
+    request.operator.inventory.delete(uuid, check).await.map_err(map_update_error::<PortGroup>(uuid))?;
     Ok(Reply::NoContent)
 }

@@ -79,14 +79,14 @@ pub(super) async fn create(request: ApiRequest, JsonBody(body): JsonBody) -> Han
     };
     let port = apply_values(port, &values);
     check_group(&request, port.portgroup_uuid, node).await?;
-    request.state.inventory.create(&port).await?;
+    request.operator.inventory.create(&port).await?;
     Ok(Reply::for_new_record(&request, &port))
 }
 
 /// Checks that a port's group exists and belongs to the same node.
 async fn check_group(request: &ApiRequest, group: Option<Uuid>, node: Uuid) -> Result<(), Fault> {
     let Some(group) = group else { return Ok(()) };
-    match request.state.inventory.get::<PortGroup>(group).await? {
+    match request.operator.inventory.get::<PortGroup>(group).await? {
         None => Err(Fault::Invalid(Fault::not_found::<PortGroup>(group).to_string())),
         Some(group) if group.value.node_uuid != node => {
             Err(Fault::Invalid("Port can not be attached to a portgroup of another node.".into()))
@@ -136,7 +136,7 @@ pub(super) async fn get(request: ApiRequest, PathParam(ident): PathParam<String>
     let uuid = parse_uuid("port_ident", &ident)?;
     let selection = FieldSelection::for_record::<Port>(&request)?;
     let port =
-        request.state.inventory.get::<Port>(uuid).await?.ok_or_else(|| Fault::not_found::<Port>(uuid))?;
+        request.operator.inventory.get::<Port>(uuid).await?.ok_or_else(|| Fault::not_found::<Port>(uuid))?;
     Ok(Reply::Json(show(&port.value, &request, &selection)))
 }
 
@@ -149,8 +149,12 @@ pub(super) async fn update(
     let uuid = parse_uuid("port_ident", &ident)?;
     let patch = Patch::parse::<Port>(body, &request)?;
     for group in patch.values("portgroup_uuid").filter_map(|group| group.as_str()?.parse().ok()) {
-        let port =
-            request.state.inventory.get::<Port>(uuid).await?.ok_or_else(|| Fault::not_found::<Port>(uuid))?;
+        let port = request
+            .operator
+            .inventory
+            .get::<Port>(uuid)
+            .await?
+            .ok_or_else(|| Fault::not_found::<Port>(uuid))?;
         check_group(&request, Some(group), port.value.node_uuid).await?;
     }
     let change = |old: &Port, node: Option<&Node>| {
@@ -161,7 +165,8 @@ pub(super) async fn update(
         }
         Ok(new)
     };
-    let port = request.state.inventory.update(uuid, change).await.map_err(map_update_error::<Port>(uuid))?;
+    let port =
+        request.operator.inventory.update(uuid, change).await.map_err(map_update_error::<Port>(uuid))?;
     Ok(Reply::Json(show(&port, &request, &FieldSelection::All)))
 }
 
@@ -195,6 +200,6 @@ fn check_update(old: &Port, new: &Port, node: &Node) -> Result<(), Fault> {
 pub(super) async fn delete(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
     let uuid = parse_uuid("port_ident", &ident)?;
     let check = |_: &Port, _: Option<&Node>| Ok(());
-    request.state.inventory.delete(uuid, check).await.map_err(map_update_error::<Port>(uuid))?;
+    request.operator.inventory.delete(uuid, check).await.map_err(map_update_error::<Port>(uuid))?;
     Ok(Reply::NoContent)
 }

@@ -16,7 +16,7 @@ use crate::operator::BootPreview;
 pub(super) async fn get(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
     request.query.reject_unknown(&["platform"])?;
     let node = find_node(&request, &ident).await?;
-    let Some(mut boot_request) = request.state.predict_request_of_node(&node).await? else {
+    let Some(mut boot_request) = request.operator.predict_request_of_node(&node).await? else {
         return Ok(Reply::Json(json!({
             "node": {"uuid": node.uuid, "name": node.name},
             "outcome": "unknown",
@@ -31,7 +31,7 @@ pub(super) async fn get(request: ApiRequest, PathParam(ident): PathParam<String>
             |()| Fault::Invalid(format!("Invalid platform \"{text}\"; valid platforms are pcbios and efi"));
         boot_request.platform = Some(text.parse().map_err(invalid)?);
     }
-    let BootPreview { decision, script } = request.state.preview(&boot_request).await;
+    let BootPreview { decision, script } = request.operator.preview(&boot_request).await;
     Ok(Reply::Json(json!({
         "node": {"uuid": node.uuid, "name": node.name},
         "outcome": decision.answer.outcome(),

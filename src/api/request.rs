@@ -38,7 +38,7 @@ pub(super) struct RequestContext {
 /// A request, without its body.
 #[derive(Debug)]
 pub(super) struct ApiRequest {
-    pub(super) state: Arc<Operator>,
+    pub(super) operator: Arc<Operator>,
     pub(super) version: Microversion,
     pub(super) links: Links,
     /// The arrival time; changed records get this timestamp.
@@ -57,12 +57,12 @@ impl ApiRequest {
 impl FromRequestParts<SharedState> for ApiRequest {
     type Rejection = Fault;
 
-    async fn from_request_parts(parts: &mut Parts, state: &SharedState) -> Result<Self, Fault> {
+    async fn from_request_parts(parts: &mut Parts, operator: &SharedState) -> Result<Self, Fault> {
         // The middleware runs before every route and always sets the context.
         let RequestContext { version, links, now, json_suffix, .. } =
             parts.extensions.get::<RequestContext>().cloned().ok_or(Fault::Internal)?;
         let query = Query::parse(parts.uri.query().unwrap_or_default())?;
-        Ok(Self { state: Arc::clone(state), version, links, now, json_suffix, query })
+        Ok(Self { operator: Arc::clone(operator), version, links, now, json_suffix, query })
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) async fn set_power(
         }
         Ok(set_updated_at(Node { power_state: Some(power), last_error: None, ..old.clone() }, request.now))
     };
-    request.state.inventory.update(node.uuid, change).await.map_err(map_update_error::<Node>(&ident))?;
+    request.operator.inventory.update(node.uuid, change).await.map_err(map_update_error::<Node>(&ident))?;
     Ok(Reply::AcceptedAt(request.links.url(&format!("nodes/{ident}/states"))))
 }
 
@@ -88,12 +88,12 @@ pub(super) async fn set_provision(
     if verb.deploys() {
         check_deployable(&request, &node).await?;
     }
-    let keep_targets = request.state.keep_targets_on_undeploy;
+    let keep_targets = request.operator.keep_targets_on_undeploy;
     let change = |old: &Node| {
         let (verb, end) = provision::resolve_verb(old, target, request.version)?;
         Ok(finish_verb(old.clone(), verb, end, keep_targets, &request))
     };
-    let inventory = &request.state.inventory;
+    let inventory = &request.operator.inventory;
     let changed = if verb == Verb::Deleted && !keep_targets {
         inventory.update_without::<VolumeTarget, _>(node.uuid, change).await
     } else {
@@ -135,9 +135,9 @@ fn check_arguments(verb: Verb, target: &str, node: &Node, arguments: &Arguments)
 
 /// Checks that the node's records allow a boot from its volumes.
 async fn check_deployable(request: &ApiRequest, node: &Node) -> Result<(), Fault> {
-    let connectors: Vec<VolumeConnector> = request.state.inventory.list_all_of(node.uuid).await?;
-    let targets: Vec<VolumeTarget> = request.state.inventory.list_all_of(node.uuid).await?;
-    let missing = request.state.boot.find_faults(node, &connectors, &targets).await;
+    let connectors: Vec<VolumeConnector> = request.operator.inventory.list_all_of(node.uuid).await?;
+    let targets: Vec<VolumeTarget> = request.operator.inventory.list_all_of(node.uuid).await?;
+    let missing = request.operator.boot.find_faults(node, &connectors, &targets).await;
     if missing.is_empty() {
         return Ok(());
     }

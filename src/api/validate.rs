@@ -33,8 +33,8 @@ pub(super) async fn get_by_query(request: ApiRequest) -> HandlerResult {
 
 async fn build_report(request: &ApiRequest, ident: &str) -> HandlerResult {
     let node = find_node(request, ident).await?;
-    let connectors: Vec<VolumeConnector> = request.state.inventory.list_all_of(node.uuid).await?;
-    let targets: Vec<VolumeTarget> = request.state.inventory.list_all_of(node.uuid).await?;
+    let connectors: Vec<VolumeConnector> = request.operator.inventory.list_all_of(node.uuid).await?;
+    let targets: Vec<VolumeTarget> = request.operator.inventory.list_all_of(node.uuid).await?;
     let mut report = Map::new();
     for kind in SUPPORTED {
         report.insert(kind.into(), json!({"result": true}));
@@ -43,7 +43,7 @@ async fn build_report(request: &ApiRequest, ident: &str) -> HandlerResult {
         let reason = Fault::unsupported(&node.driver, kind).to_string();
         report.insert(kind.into(), json!({"result": false, "reason": reason}));
     }
-    let missing = request.state.boot.find_faults(&node, &connectors, &targets).await;
+    let missing = request.operator.boot.find_faults(&node, &connectors, &targets).await;
     report.insert(
         "storage".into(),
         storage_report(&node, &missing, &validate::find_warnings(&connectors, &targets)),

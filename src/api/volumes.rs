@@ -65,7 +65,7 @@ pub(super) async fn create<R: VolumeRecord>(request: ApiRequest, JsonBody(body):
     let values = FieldValues::validate(R::FIELDS, Purpose::Creation, R::NOUN, body)?;
     let uuid = values.uuid("uuid").unwrap_or_else(Uuid::new_v4);
     let record = R::from_values(RecordIdentity { uuid, created_at: request.now, updated_at: None }, &values);
-    request.state.inventory.create(&record).await?;
+    request.operator.inventory.create(&record).await?;
     Ok(Reply::for_new_record(&request, &record))
 }
 
@@ -77,7 +77,8 @@ pub(super) async fn get<R: VolumeRecord>(
     request.query.reject_unknown(&["fields"])?;
     let uuid = parse_identity::<R>(&ident)?;
     let selection = FieldSelection::for_record::<R>(&request)?;
-    let record = request.state.inventory.get::<R>(uuid).await?.ok_or_else(|| Fault::not_found::<R>(uuid))?;
+    let record =
+        request.operator.inventory.get::<R>(uuid).await?.ok_or_else(|| Fault::not_found::<R>(uuid))?;
     Ok(Reply::Json(show(&record.value, &request, &selection)))
 }
 
@@ -100,7 +101,8 @@ pub(super) async fn update<R: VolumeRecord>(
         let identity = RecordIdentity { uuid, created_at: old.created_at(), updated_at: Some(request.now) };
         Ok(R::from_values(identity, &values))
     };
-    let record = request.state.inventory.update(uuid, change).await.map_err(map_update_error::<R>(uuid))?;
+    let record =
+        request.operator.inventory.update(uuid, change).await.map_err(map_update_error::<R>(uuid))?;
     Ok(Reply::Json(show(&record, &request, &FieldSelection::All)))
 }
 
@@ -111,7 +113,7 @@ pub(super) async fn delete<R: VolumeRecord>(
 ) -> HandlerResult {
     let uuid = parse_identity::<R>(&ident)?;
     let check = |_: &R, node: Option<&Node>| check_deletable(&format!("volume {} deletion", R::NOUN), node);
-    request.state.inventory.delete(uuid, check).await.map_err(map_update_error::<R>(uuid))?;
+    request.operator.inventory.delete(uuid, check).await.map_err(map_update_error::<R>(uuid))?;
     Ok(Reply::NoContent)
 }
 
@@ -128,7 +130,7 @@ fn parse_identity<R: VolumeRecord>(ident: &str) -> Result<Uuid, Fault> {
 async fn find_new_node(request: &ApiRequest, node: &Value) -> Result<Node, Fault> {
     let uuid = node.as_str().and_then(|text| text.parse().ok());
     let fault = || Fault::Invalid(format!("Expected a UUID for node_uuid, but received {}.", quote(node)));
-    let record = request.state.inventory.get::<Node>(uuid.ok_or_else(fault)?).await?;
+    let record = request.operator.inventory.get::<Node>(uuid.ok_or_else(fault)?).await?;
     let fault = || {
         Fault::Invalid(format!(
             "Unable to apply the requested node_uuid {}. Requested value was invalid.",

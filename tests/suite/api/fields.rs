@@ -21,7 +21,7 @@ fn record<R: Resource>(more: Value) -> R {
 #[tokio::test]
 async fn every_field_of_a_complete_record_is_shown() {
     let mut inventory = None;
-    let api = Api::with(|state| inventory = Some(state.inventory.clone()));
+    let api = Api::with(|operator| inventory = Some(operator.inventory.clone()));
     let inventory = inventory.expect("the API's inventory");
     let chassis: Chassis = record(json!({"description": "rack"}));
     let node: Node = record(json!({
