@@ -4,6 +4,7 @@
 
 mod api;
 mod attach;
+mod circles;
 mod cli;
 mod crash;
 mod daemon;
