@@ -60,7 +60,9 @@ fn storage_report(node: &Node, missing: &[String], warnings: &[String]) -> Value
     }
     match (&node.storage_interface, warnings) {
         (StorageInterface::Noop, _) | (_, []) => json!({"result": true}),
-        (_, warnings) => json!({"result": true, "reason": warnings.join("; ")}),
+        (StorageInterface::External | StorageInterface::Cinder | StorageInterface::Other(_), warnings) => {
+            json!({"result": true, "reason": warnings.join("; ")})
+        }
     }
 }
 

@@ -186,7 +186,7 @@ impl Services {
     fn new(config: &Config, images: Images, static_parts: &Static) -> Self {
         let Static { auth, inventory, attach, timeline, http, tls: _, appliance } = static_parts;
         let enabled = config.enabled_storage_interfaces.clone();
-        let boot = Boot::new(inventory.clone(), attach.clone(), enabled.clone());
+        let boot = Boot::new(inventory.clone(), attach.clone(), timeline.loop_detector(), enabled.clone());
         let operator = Arc::new(Operator {
             inventory: inventory.clone(),
             boot: boot.clone(),

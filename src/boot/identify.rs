@@ -1,23 +1,23 @@
-//! Identifies the node of a boot request by the machine's MAC addresses.
+//! Identifies the node of a boot request by the machine's MAC addresses, and reads its records.
 //!
 //! The SMBIOS UUID is not used: in the field, whole batches of boards share one UUID.
 
 use crate::model::{BootAnswer, BootRequest, Mac, Node, Port};
 use crate::store::{Inventory, StoreError, Versioned};
 
-use super::node_reason;
+use super::decision::{Stop, node_reason};
+use super::records::NodeRecords;
 
-/// The result of the identification.
-#[derive(Debug)]
-pub(super) enum NodeMatch {
-    /// Exactly one node matches.
-    Unique(Box<Node>),
-    /// No node, or several; with the answer for the machine.
-    None(BootAnswer),
+/// Reads the records of the one node that matches the machine.
+pub(super) async fn identify(inventory: &Inventory, request: &BootRequest) -> Result<NodeRecords, Stop> {
+    let node = find_node(inventory, request).await?;
+    let connectors = inventory.list_all_of(node.uuid).await?;
+    let targets = inventory.list_all_of(node.uuid).await?;
+    Ok(NodeRecords { node, connectors, targets })
 }
 
 /// Finds the node that has a port with one of the machine's MAC addresses. The port must have `pxe_enabled`.
-pub(super) async fn identify(inventory: &Inventory, request: &BootRequest) -> Result<NodeMatch, StoreError> {
+async fn find_node(inventory: &Inventory, request: &BootRequest) -> Result<Node, Stop> {
     let ports = inventory.find_ports(&request.macs).await?;
     let mut matches: Vec<(Node, Mac)> = Vec::new();
     for port in ports.iter().filter(|port| port.pxe_enabled) {
@@ -27,26 +27,27 @@ pub(super) async fn identify(inventory: &Inventory, request: &BootRequest) -> Re
             matches.push((node, port.address));
         }
     }
-    Ok(match (matches.len(), ports.first()) {
-        (1, _) => NodeMatch::Unique(Box::new(matches.remove(0).0)),
-        (0, None) => NodeMatch::None(unknown(request)),
-        (0, Some(port)) => NodeMatch::None(match node_of(inventory, port).await? {
+    let answer = match (matches.len(), ports.first()) {
+        (1, _) => return Ok(matches.remove(0).0),
+        (0, None) => unknown(request),
+        (0, Some(port)) => match node_of(inventory, port).await? {
             Some(node) => {
                 let sentence =
                     format!("port {} is not enabled for booting (pxe_enabled is false)", port.address);
                 BootAnswer::Refused { reason: node_reason(&node, sentence) }
             }
             None => unknown(request),
-        }),
+        },
         _ => {
             let nodes: Vec<_> =
                 matches.iter().map(|(node, mac)| format!("node {} ({mac})", node.label())).collect();
             let nodes = nodes.join(", ");
-            NodeMatch::None(BootAnswer::Refused {
+            BootAnswer::Refused {
                 reason: format!("this machine's network cards belong to several nodes: {nodes}"),
-            })
+            }
         }
-    })
+    };
+    Err(Stop::without_node(answer))
 }
 
 async fn node_of(inventory: &Inventory, port: &Port) -> Result<Option<Node>, StoreError> {

@@ -1,34 +1,50 @@
-//! The decision on a boot request: the [`BootAnswer`] for the machine. No sockets, no script text.
+//! The decision on a boot request: the [`BootAnswer`](crate::model::BootAnswer) for the machine. No sockets, no script
+//! text.
 //!
-//! | step | module |
+//! Each request passes through these phases, in this order. A phase hands its result to the next, or stops with an
+//! answer.
+//!
+//! | phase | module |
 //! |---|---|
-//! | identify the node by the machine's MAC addresses | [`mod@identify`] |
-//! | read its connectors and targets from the store | here |
-//! | decide whether the node may boot: a pure function, with a test per rule | [`mod@decide`] |
-//! | validate the records of the node; the API does the same | [`mod@validate`] |
+//! | identify the node by the machine's MAC addresses, and read its records | [`mod@identify`] |
+//! | admit the node: its state and its storage interface permit booting, and its records are valid | [`mod@admit`], [`mod@validate`] |
 //! | verify the requester's MAC address, before it gets volumes | [`mod@verify`] |
-//! | resolve the volumes, with storage interface `cinder` | [`crate::attach`] |
+//! | locate the volumes: what each storage interface means | [`mod@locate`] |
+//! | plan the boot | [`mod@plan`] |
+//! | hold a machine in a boot loop back | [`mod@hold`] |
+//!
+//! A preview passes through the same phases, but changes nothing. Hence both give the same answer, with one exception:
+//! a first boot attaches the volumes, and its preview can only announce that.
 //!
 //! Invariant: every boot request is decided from the current records. Only while Cinder is unavailable may a last
 //! known connection be used, and then the answer has a note.
 
-mod decide;
+mod admit;
+mod decision;
+mod hold;
 mod identify;
+mod locate;
+mod plan;
+mod records;
+#[cfg(test)]
+mod tests;
 pub mod validate;
 mod verify;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use uuid::Uuid;
-
-use crate::attach::{Attach, Resolution, ResolvedVolume, VolumeRequest};
-use crate::model::{
-    BootAnswer, BootRequest, ConnectionSource, Mac, Node, StorageInterface, VolumeConnector, VolumeTarget,
-};
+use crate::attach::Attach;
+use crate::model::{BootAnswer, BootRequest, Mac, Node, StorageInterface, VolumeConnector, VolumeTarget};
 use crate::store::{Inventory, StoreError};
-use decide::{NextStep, NodeRecords, answer_with_volumes, decide};
-use identify::{NodeMatch, identify};
+use crate::timeline::LoopDetector;
+use admit::{Admission, admit};
+pub use decision::{Decision, VolumeResolution};
+use decision::{Mode, Stop};
+use hold::hold;
+use identify::identify;
+use locate::VolumeLocator;
+use plan::plan;
+use validate::validate;
 use verify::verify_requester;
 
 /// The delay before a machine retries when the store cannot be read, in seconds.
@@ -39,47 +55,48 @@ const STORE_RETRY_SECONDS: u32 = 10;
 pub struct Boot {
     inventory: Inventory,
     attach: Attach,
+    loop_detector: Arc<LoopDetector>,
     enabled: Arc<[StorageInterface]>,
-}
-
-/// The answer to a boot request, with the node that it is about.
-#[derive(Debug)]
-pub struct Decision {
-    /// The answer.
-    pub answer: BootAnswer,
-    /// The node's UUID, if the machine matches a node.
-    pub node: Option<Uuid>,
-    /// The node's name, else its UUID as text.
-    pub name: Option<String>,
-    /// The resolution of each volume, if the volumes were resolved.
-    pub resolutions: Vec<VolumeResolution>,
-}
-
-/// The resolution of one volume.
-#[derive(Debug, Clone)]
-pub struct VolumeResolution {
-    /// The volume's id.
-    pub volume: String,
-    /// The source of the connection.
-    pub source: ConnectionSource,
-    /// The duration of the resolution.
-    pub duration: Duration,
 }
 
 impl Boot {
     /// `enabled`: the storage interfaces that nodes may boot with.
-    pub fn new(inventory: Inventory, attach: Attach, enabled: impl Into<Arc<[StorageInterface]>>) -> Self {
-        Self { inventory, attach, enabled: enabled.into() }
+    pub fn new(
+        inventory: Inventory,
+        attach: Attach,
+        loop_detector: Arc<LoopDetector>,
+        enabled: impl Into<Arc<[StorageInterface]>>,
+    ) -> Self {
+        Self { inventory, attach, loop_detector, enabled: enabled.into() }
     }
 
-    /// Answers a boot request. Attaches the node's volumes with storage interface `cinder`.
+    /// Answers a boot request. Attaches the node's volumes with storage interface `cinder`, and counts the boot session
+    /// of a machine that could boot.
     pub async fn answer(&self, request: &BootRequest) -> Decision {
-        wait_on_store_error(request, self.decide_request(request, false).await)
+        self.run_phases(request, Mode::Boot).await
     }
 
-    /// Returns the likely answer to a boot request, without attaching volumes.
+    /// Returns the likely answer to a boot request, and changes nothing. A request outside a boot session stands for
+    /// the machine's next one.
     pub async fn preview(&self, request: &BootRequest) -> Decision {
-        wait_on_store_error(request, self.decide_request(request, true).await)
+        self.run_phases(request, Mode::Preview).await
+    }
+
+    async fn run_phases(&self, request: &BootRequest, mode: Mode) -> Decision {
+        match self.decide(request, mode).await {
+            Ok(decision) => decision,
+            Err(Stop::Decided(decision)) => *decision,
+            Err(Stop::StoreError(error)) => wait_for_store(request, &error),
+        }
+    }
+
+    async fn decide(&self, request: &BootRequest, mode: Mode) -> Result<Decision, Stop> {
+        let records = identify(&self.inventory, request).await?;
+        let Admission { locator, records } = admit(&records, &self.enabled)?;
+        verify_requester(&self.inventory, records.node, request).await?;
+        let volumes = locator.locate(&self.attach, &records, request, mode).await?;
+        let decision = plan(records, volumes);
+        Ok(hold(&self.loop_detector, request, mode, decision))
     }
 
     /// Returns all faults that prevent a node from booting from its volumes. With storage interface `cinder`,
@@ -90,11 +107,15 @@ impl Boot {
         connectors: &[VolumeConnector],
         targets: &[VolumeTarget],
     ) -> Vec<String> {
-        let faults = validate::find_faults(node, connectors, targets);
-        if faults.is_empty() && node.storage_interface == StorageInterface::Cinder {
-            return self.attach.check(node.uuid, targets).await.into_faults();
+        let locator = match VolumeLocator::find(&node.storage_interface) {
+            None => return Vec::new(),
+            Some(Err(reason)) => return vec![reason],
+            Some(Ok(locator)) => locator,
+        };
+        match validate(locator, node, connectors, targets) {
+            Err(faults) => faults,
+            Ok(_) => locator.find_service_faults(&self.attach, node.uuid, targets).await,
         }
-        faults
     }
 
     /// Whether a report from `card` may concern `machine`: both are the same MAC address, or ports of the same node.
@@ -107,68 +128,11 @@ impl Boot {
         let node_of = |mac| ports.iter().find(|port| port.address == mac).map(|port| port.node_uuid);
         node_of(card).is_some_and(|node| node_of(machine) == Some(node))
     }
-
-    async fn decide_request(&self, request: &BootRequest, preview: bool) -> Result<Decision, StoreError> {
-        let node = match identify(&self.inventory, request).await? {
-            NodeMatch::Unique(node) => *node,
-            NodeMatch::None(answer) => return Ok(Decision::without_node(answer)),
-        };
-        let connectors = self.inventory.list_all_of(node.uuid).await?;
-        let targets = self.inventory.list_all_of(node.uuid).await?;
-        let records = NodeRecords { node, connectors, targets };
-        let step = decide(&records, &self.enabled);
-        let mut resolutions = Vec::new();
-        let rejection = match &step {
-            NextStep::ResolveVolumes(_) | NextStep::Answer(BootAnswer::Boot(_)) => {
-                verify_requester(&self.inventory, &records.node, request).await?
-            }
-            NextStep::Answer(_) => None,
-        };
-        let answer = match (rejection, step) {
-            (Some(answer), _) | (None, NextStep::Answer(answer)) => answer,
-            (None, NextStep::ResolveVolumes(initiator)) => {
-                let NodeRecords { node, connectors, targets } = &records;
-                let journey = request.journey.as_deref().map(|journey| (journey, request.attempt));
-                let volumes = VolumeRequest { node, initiator: &initiator, connectors, targets, journey };
-                let resolution = if preview {
-                    self.attach.preview(volumes).await
-                } else {
-                    self.attach.resolve(volumes).await
-                };
-                if let Resolution::Ready(volumes) = &resolution {
-                    let volumes = volumes.iter();
-                    resolutions = volumes.map(|(id, volume)| VolumeResolution::new(id, volume)).collect();
-                }
-                answer_with_volumes(&records, resolution)
-            }
-        };
-        let (node, name) = (Some(records.node.uuid), Some(records.node.label()));
-        Ok(Decision { answer, node, name, resolutions })
-    }
 }
 
-impl Decision {
-    fn without_node(answer: BootAnswer) -> Self {
-        Self { answer, node: None, name: None, resolutions: Vec::new() }
-    }
-}
-
-impl VolumeResolution {
-    fn new(id: &str, volume: &ResolvedVolume) -> Self {
-        Self { volume: id.to_owned(), source: volume.source.clone(), duration: volume.duration }
-    }
-}
-
-/// Turns a store error into an answer: the machine waits and retries.
-fn wait_on_store_error(request: &BootRequest, decision: Result<Decision, StoreError>) -> Decision {
-    decision.unwrap_or_else(|error| {
-        tracing::error!(error = %error, mac = %request.mac(), "boot request failed: cannot read the store");
-        let reason = "the store cannot be read; see the log of volboot".to_owned();
-        Decision::without_node(BootAnswer::Wait { reason, seconds: STORE_RETRY_SECONDS })
-    })
-}
-
-/// A reason about a node: `node web-1: <sentence>`.
-fn node_reason(node: &Node, sentence: impl std::fmt::Display) -> String {
-    format!("node {}: {sentence}", node.label())
+/// The answer while the store cannot be read: the machine waits and retries.
+fn wait_for_store(request: &BootRequest, error: &StoreError) -> Decision {
+    tracing::error!(%error, mac = %request.mac(), "boot request failed: cannot read the store");
+    let reason = "the store cannot be read; see the log of volboot".to_owned();
+    Decision::without_node(BootAnswer::Wait { reason, seconds: STORE_RETRY_SECONDS })
 }

@@ -4,27 +4,16 @@
 //! invalid record is a fault that names the field, never a guess. Each fault is a sentence, for reasons of the form
 //! `node web-1: <sentence>`.
 
-use crate::model::{
-    BootPlan, BootVolume, Connection, Iqn, LoaderPath, Node, Properties, StorageInterface, VolumeConnector,
-    VolumeTarget,
-};
+use crate::model::{Iqn, LoaderPath, Node, Properties, VolumeConnector, VolumeTarget};
+
+use super::locate::VolumeLocator;
+use super::records::{BootableRecords, target_fault};
 
 /// The number of paths that Linux accepts in the iBFT (see [`SanTable`](crate::model::SanTable)).
 const FIRMWARE_TABLE: usize = 2;
 
 /// The property with the boot loader's file: of the boot target, else of the node.
 const LOADER: &str = "uefi_loader";
-
-/// Finds all faults in the records that prevent a node from booting from its volumes. None with storage interface
-/// `noop`.
-pub fn find_faults(node: &Node, connectors: &[VolumeConnector], targets: &[VolumeTarget]) -> Vec<String> {
-    match &node.storage_interface {
-        StorageInterface::Noop => Vec::new(),
-        StorageInterface::External => plan(node, connectors, targets, read_volume).err().unwrap_or_default(),
-        StorageInterface::Cinder => Requirements::check(node, connectors, targets).faults,
-        StorageInterface::Other(other) => vec![unknown_interface(other)],
-    }
-}
 
 /// Finds conditions that the operator should know, but that do not prevent a boot.
 pub fn find_warnings(connectors: &[VolumeConnector], targets: &[VolumeTarget]) -> Vec<String> {
@@ -43,65 +32,38 @@ pub fn find_warnings(connectors: &[VolumeConnector], targets: &[VolumeTarget]) -
     warnings
 }
 
-pub(super) fn unknown_interface(name: &str) -> String {
-    format!("storage interface \"{name}\" is unknown")
-}
-
-/// Builds the boot plan of a node, or returns all faults. `connect` returns the volume of a target with its
-/// connection.
-pub(super) fn plan(
-    node: &Node,
-    connectors: &[VolumeConnector],
-    targets: &[VolumeTarget],
-    connect: impl Fn(&VolumeTarget) -> Result<BootVolume, String>,
-) -> Result<BootPlan, Vec<String>> {
-    let Requirements { boot, initiator, loader, mut faults } = Requirements::check(node, connectors, targets);
-    let mut others: Vec<_> = targets.iter().filter(|target| target.boot_index != 0).collect();
-    others.sort_by_key(|target| target.boot_index);
-    let mut connect = |target| collect_fault(connect(target), &mut faults);
-    let boot = boot.and_then(&mut connect);
-    let data = others.into_iter().filter_map(connect).collect();
-    match (boot, initiator) {
-        (Some(boot), Some(initiator)) if faults.is_empty() => Ok(BootPlan {
-            node: node.uuid,
-            label: node.label(),
-            initiator,
-            boot,
-            data,
-            loader,
-            notes: Vec::new(),
-        }),
-        _ => Err(faults),
+/// Validates the records of a node whose volumes this locator finds, or returns all faults.
+pub(super) fn validate<'a>(
+    locator: VolumeLocator,
+    node: &'a Node,
+    connectors: &'a [VolumeConnector],
+    targets: &'a [VolumeTarget],
+) -> Result<BootableRecords<'a>, Vec<String>> {
+    let mut faults = Vec::new();
+    let boot = targets.iter().find(|target| target.boot_index == 0);
+    if boot.is_none() {
+        faults.push("there is no boot volume: no volume target has boot index 0".into());
     }
-}
-
-/// The requirements of every boot, whatever the source of the connections.
-struct Requirements<'a> {
-    boot: Option<&'a VolumeTarget>,
-    initiator: Option<Iqn>,
-    loader: Option<LoaderPath>,
-    faults: Vec<String>,
-}
-
-impl<'a> Requirements<'a> {
-    fn check(node: &Node, connectors: &[VolumeConnector], targets: &'a [VolumeTarget]) -> Self {
-        let mut faults = Vec::new();
-        let boot = targets.iter().find(|target| target.boot_index == 0);
-        if boot.is_none() {
-            faults.push("there is no boot volume: no volume target has boot index 0".into());
+    for other in targets.iter().filter(|target| target.volume_type != "iscsi") {
+        let (id, kind) = (&other.volume_id, &other.volume_type);
+        faults.push(format!("volume {id} has type \"{kind}\": only iscsi can be booted"));
+    }
+    if !node.capabilities().is_true("iscsi_boot") {
+        faults
+            .push("capability iscsi_boot is missing: set properties/capabilities to iscsi_boot:True".into());
+    }
+    let initiator = collect_fault(read_initiator(connectors), &mut faults);
+    let loader = collect_fault(read_loader(node, boot), &mut faults).flatten();
+    let mut data: Vec<_> = targets.iter().filter(|target| target.boot_index != 0).collect();
+    data.sort_by_key(|target| target.boot_index);
+    for target in boot.into_iter().chain(data.iter().copied()) {
+        collect_fault(locator.check_record(target), &mut faults);
+    }
+    match (boot, initiator) {
+        (Some(boot), Some(initiator)) if faults.is_empty() => {
+            Ok(BootableRecords { node, connectors, targets, initiator, loader, boot, data })
         }
-        for other in targets.iter().filter(|target| target.volume_type != "iscsi") {
-            let (id, kind) = (&other.volume_id, &other.volume_type);
-            faults.push(format!("volume {id} has type \"{kind}\": only iscsi can be booted"));
-        }
-        if !node.capabilities().is_true("iscsi_boot") {
-            faults.push(
-                "capability iscsi_boot is missing: set properties/capabilities to iscsi_boot:True".into(),
-            );
-        }
-        let initiator = collect_fault(read_initiator(connectors), &mut faults);
-        let loader = collect_fault(read_loader(node, boot), &mut faults).flatten();
-        Self { boot, initiator, loader, faults }
+        _ => Err(faults),
     }
 }
 
@@ -120,25 +82,6 @@ fn read_initiator(connectors: &[VolumeConnector]) -> Result<Iqn, String> {
     connector.connector_id.parse().map_err(describe)
 }
 
-/// Returns the initiator name if the records fulfil all requirements, else all faults.
-pub(super) fn find_initiator(
-    node: &Node,
-    connectors: &[VolumeConnector],
-    targets: &[VolumeTarget],
-) -> Result<Iqn, Vec<String>> {
-    match Requirements::check(node, connectors, targets) {
-        Requirements { initiator: Some(initiator), faults, .. } if faults.is_empty() => Ok(initiator),
-        Requirements { faults, .. } => Err(faults),
-    }
-}
-
-/// Reads the connection of a volume from its target's properties.
-pub(super) fn read_volume(target: &VolumeTarget) -> Result<BootVolume, String> {
-    let Connection { paths, chap } =
-        Connection::try_from(&target.properties).map_err(|error| target_fault(target, &error.to_string()))?;
-    Ok(BootVolume { id: target.volume_id.clone(), paths, chap })
-}
-
 fn read_loader(node: &Node, boot: Option<&VolumeTarget>) -> Result<Option<LoaderPath>, String> {
     if let Some(boot) = boot
         && let Some(path) =
@@ -153,10 +96,6 @@ fn read_loader_property(properties: &Properties) -> Result<Option<LoaderPath>, S
     let Some(value) = properties.get(LOADER) else { return Ok(None) };
     let path = value.as_str().unwrap_or_default().parse();
     path.map(Some).map_err(|error| format!("{LOADER}: {error}"))
-}
-
-fn target_fault(target: &VolumeTarget, fault: &str) -> String {
-    format!("volume target {} (boot index {}): properties/{fault}", target.uuid, target.boot_index)
 }
 
 #[cfg(test)]

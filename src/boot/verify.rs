@@ -4,37 +4,33 @@
 //! network card of the node. Any card of the node passes: a machine may send the request through another card than
 //! its boot card.
 
-use crate::model::{BootAnswer, BootRequest, NeighbourCheck, Node};
-use crate::store::{Inventory, StoreError};
+use crate::model::{BootRequest, NeighbourCheck, Node};
+use crate::store::Inventory;
 
-use super::node_reason;
+use super::decision::Stop;
 
 /// The delay before a machine retries after an inconclusive check, in seconds.
 const RETRY_SECONDS: u32 = 5;
 
-/// Checks the neighbour entry of the requester against the node's ports. Returns the answer for a requester that does
-/// not pass; `None` if it passes, or if there is nothing to check.
+/// Checks the neighbour entry of the requester against the node's ports. Stops a requester that does not pass.
 pub(super) async fn verify_requester(
     inventory: &Inventory,
     node: &Node,
     request: &BootRequest,
-) -> Result<Option<BootAnswer>, StoreError> {
+) -> Result<(), Stop> {
     let (mac, address) = match &request.neighbour_check {
-        NeighbourCheck::Unchecked => return Ok(None),
-        NeighbourCheck::Inconclusive(reason) => {
-            let reason = node_reason(node, reason);
-            return Ok(Some(BootAnswer::Wait { reason, seconds: RETRY_SECONDS }));
-        }
+        NeighbourCheck::Unchecked => return Ok(()),
+        NeighbourCheck::Inconclusive(reason) => return Err(Stop::wait(node, reason, RETRY_SECONDS)),
         NeighbourCheck::Entry { mac, address } => (*mac, *address),
     };
     let ports = inventory.find_ports(&[mac]).await?;
     if ports.iter().any(|port| port.node_uuid == node.uuid) {
-        return Ok(None);
+        return Ok(());
     }
     let sentence = format!(
         "no port has the address {mac}, which the neighbour table shows for {address} ([boot] verify_mac)"
     );
-    Ok(Some(BootAnswer::Refused { reason: node_reason(node, sentence) }))
+    Err(Stop::refuse(node, sentence))
 }
 
 #[cfg(test)]
@@ -45,7 +41,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::{Mac, Port, StorageInterface};
+    use crate::model::{BootAnswer, Mac, Port, StorageInterface};
     use crate::store::MemoryStore;
 
     fn mac(last: u8) -> Mac {
@@ -64,6 +60,15 @@ mod tests {
         node
     }
 
+    /// The answer for a requester that does not pass.
+    async fn find_rejection(inventory: &Inventory, node: &Node, request: &BootRequest) -> Option<BootAnswer> {
+        match verify_requester(inventory, node, request).await {
+            Ok(()) => None,
+            Err(Stop::Decided(decision)) => Some(decision.answer),
+            Err(Stop::StoreError(error)) => panic!("{error}"),
+        }
+    }
+
     #[tokio::test]
     async fn any_card_of_the_node_passes_and_no_other() {
         let inventory = Inventory::new(Arc::new(MemoryStore::default()));
@@ -80,10 +85,7 @@ mod tests {
                 mac(card)
             );
             let expected = (!passes).then_some(BootAnswer::Refused { reason });
-            assert_eq!(
-                verify_requester(&inventory, &node, &request).await.expect("reads the store"),
-                expected
-            );
+            assert_eq!(find_rejection(&inventory, &node, &request).await, expected);
         }
     }
 
@@ -92,16 +94,13 @@ mod tests {
         let inventory = Inventory::new(Arc::new(MemoryStore::default()));
         let node = node_with(&inventory, "web-1", &[1]).await;
         let request = BootRequest::new(mac(1));
-        assert_eq!(verify_requester(&inventory, &node, &request).await.expect("reads the store"), None);
+        assert_eq!(find_rejection(&inventory, &node, &request).await, None);
         let request = BootRequest {
             neighbour_check: NeighbourCheck::Inconclusive("the neighbour table is unreadable".into()),
             ..request
         };
         let expected =
             BootAnswer::Wait { reason: "node web-1: the neighbour table is unreadable".into(), seconds: 5 };
-        assert_eq!(
-            verify_requester(&inventory, &node, &request).await.expect("reads the store"),
-            Some(expected)
-        );
+        assert_eq!(find_rejection(&inventory, &node, &request).await, Some(expected));
     }
 }

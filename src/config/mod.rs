@@ -317,7 +317,7 @@ fn default_networks() -> Vec<IpNet> {
 fn parse_storage_interface(text: &str) -> Result<StorageInterface, String> {
     match StorageInterface::from(text.to_owned()) {
         StorageInterface::Other(_) => Err(format!("\"{text}\" is not \"noop\", \"external\" or \"cinder\"")),
-        interface => Ok(interface),
+        known @ (StorageInterface::Noop | StorageInterface::External | StorageInterface::Cinder) => Ok(known),
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) fn boot_request(
     tries: u32,
     started_at: Instant,
 ) -> Event {
-    let Decision { answer, node, name, resolutions: resolved } = decision;
+    let Decision { answer, node, name, resolutions: resolved, held: _ } = decision;
     let hooks = match answer {
         BootAnswer::Boot(plan) => {
             let table = SanTable::new(plan, request.platform.unwrap_or(Platform::Bios));

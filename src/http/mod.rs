@@ -179,8 +179,8 @@ async fn boot(
     let boots = method != Method::HEAD;
     let mut decision =
         if boots { state.boot.answer(&request).await } else { state.boot.preview(&request).await };
-    if boots && let Some(wait) = check_loop(&state, &request, peer, &decision.answer) {
-        decision.answer = wait;
+    if boots && let Some(delay) = decision.held.filter(|delay| delay.is_first) {
+        state.timeline.record(events::loop_delay(peer, &request, delay));
     }
     let mut script = script::build_script(&decision.answer, &request, state.config);
     if script.is_err() {
@@ -215,29 +215,6 @@ async fn boot(
         "boot request"
     );
     Ok(script.map_or_else(|error| respond_script_error(&error), respond_script))
-}
-
-/// The delay for a machine in a boot loop; `None` without a loop, and for requests outside a boot session.
-///
-/// Only the first request of a session is checked: a retry is within the same session.
-fn check_loop(
-    state: &HttpState,
-    request: &BootRequest,
-    peer: Peer,
-    answer: &BootAnswer,
-) -> Option<BootAnswer> {
-    let (BootAnswer::Boot(_), Some(journey), 1) = (answer, &request.journey, request.attempt) else {
-        return None;
-    };
-    let delay = state.timeline.check_loop(request.mac(), journey)?;
-    if delay.is_first {
-        state.timeline.record(events::loop_delay(peer, request, delay));
-    }
-    let reason = format!(
-        "boot loop: {} boot sessions in a row without a hooked volume; the machine's timeline shows why",
-        delay.journeys
-    );
-    Some(BootAnswer::Wait { reason, seconds: delay.seconds })
 }
 
 async fn event(

@@ -57,9 +57,9 @@ fn router_over(store: Arc<dyn Store>, inventory: Inventory) -> Router {
     let config = Config::default();
     let attach =
         Attach::new(Attachments::new(store), None, Policy { last_known_max_age: None, resolutions: 1 });
-    let boot = Boot::new(inventory, attach, config.enabled_storage_interfaces);
-    let boot_config = BootConfig { verify_mac: false, ..config.boot };
     let timeline = Timeline::open_blocking(None, Metrics::new());
+    let boot = Boot::new(inventory, attach, timeline.loop_detector(), config.enabled_storage_interfaces);
+    let boot_config = BootConfig { verify_mac: false, ..config.boot };
     router(HttpState::new(boot, boot_config, &config.http, Images::default(), timeline))
 }
 

@@ -24,7 +24,7 @@ const CAPACITY: usize = 16_384;
 
 /// The machines that have started sessions and not hooked a volume yet.
 #[derive(Debug, Default)]
-pub(super) struct LoopDetector(Mutex<HashMap<Mac, SessionCount>>);
+pub struct LoopDetector(Mutex<HashMap<Mac, SessionCount>>);
 
 #[derive(Debug)]
 struct SessionCount {
@@ -48,47 +48,69 @@ pub struct LoopDelay {
 
 impl LoopDetector {
     /// Counts a session when its machine is about to get its boot script. Returns the remaining delay, if any.
-    pub(super) fn check(&self, mac: Mac, journey: &str, now: Instant) -> Option<LoopDelay> {
+    pub fn check(&self, mac: Mac, journey: &str, now: Instant) -> Option<LoopDelay> {
         let mut counts = self.0.lock();
-        if let Some(count) = counts.get_mut(&mac)
-            && count.journey == journey
-        {
-            let remaining = count.delayed_until?.saturating_duration_since(now);
-            if remaining.is_zero() {
-                count.delayed_until = None;
-                return None;
-            }
-            let seconds = whole_seconds(remaining);
-            return Some(LoopDelay { journeys: count.sessions, seconds, is_first: false });
+        let known = counts.get(&mac);
+        if let Some(count) = known.filter(|count| count.journey == journey) {
+            return count.remaining_delay(now);
         }
-        if counts.len() >= CAPACITY && !counts.contains_key(&mac) {
+        let sessions = known.map_or(1, |count| count.next_session(now));
+        if known.is_none() && counts.len() >= CAPACITY {
             counts.retain(|_, count| now.duration_since(count.last_start) < WINDOW);
             if counts.len() >= CAPACITY {
                 return None;
             }
         }
-        let count = counts.entry(mac).or_insert_with(|| SessionCount {
-            journey: String::new(),
-            last_start: now,
-            sessions: 0,
-            delayed_until: None,
-        });
-        if now.duration_since(count.last_start) >= WINDOW {
-            count.sessions = 0;
+        let delay = session_delay(sessions);
+        let delayed_until = delay.map(|delay| now + delay);
+        counts.insert(
+            mac,
+            SessionCount { journey: journey.to_owned(), last_start: now, sessions, delayed_until },
+        );
+        Some(LoopDelay { journeys: sessions, seconds: whole_seconds(delay?), is_first: true })
+    }
+
+    /// Returns what [`check`](Self::check) would, and counts nothing. With an unknown session, the machine is in the
+    /// one that is being delayed, else in its next.
+    pub fn peek(&self, mac: Mac, journey: Option<&str>, now: Instant) -> Option<LoopDelay> {
+        let counts = self.0.lock();
+        let count = counts.get(&mac)?;
+        let remaining = count.remaining_delay(now);
+        match journey {
+            Some(journey) if journey == count.journey => remaining,
+            None if remaining.is_some() => remaining,
+            Some(_) | None => {
+                let journeys = count.next_session(now);
+                let seconds = whole_seconds(session_delay(journeys)?);
+                Some(LoopDelay { journeys, seconds, is_first: true })
+            }
         }
-        journey.clone_into(&mut count.journey);
-        count.last_start = now;
-        count.sessions = count.sessions.saturating_add(1);
-        let doublings = count.sessions.checked_sub(FREE_SESSIONS + 1)?;
-        let delay = INITIAL_DELAY.saturating_mul(1 << doublings.min(8)).min(MAX_DELAY);
-        count.delayed_until = Some(now + delay);
-        Some(LoopDelay { journeys: count.sessions, seconds: whole_seconds(delay), is_first: true })
     }
 
     /// Forgets a machine that has hooked its volume, or whose operating system is up.
     pub(super) fn reset(&self, mac: Mac) {
         self.0.lock().remove(&mac);
     }
+}
+
+impl SessionCount {
+    /// The rest of the current session's delay.
+    fn remaining_delay(&self, now: Instant) -> Option<LoopDelay> {
+        let remaining = self.delayed_until?.saturating_duration_since(now);
+        let seconds = whole_seconds(remaining);
+        (!remaining.is_zero()).then_some(LoopDelay { journeys: self.sessions, seconds, is_first: false })
+    }
+
+    /// The number of a further session that starts now.
+    fn next_session(&self, now: Instant) -> u32 {
+        if now.duration_since(self.last_start) < WINDOW { self.sessions.saturating_add(1) } else { 1 }
+    }
+}
+
+/// The delay of a machine's n-th session.
+fn session_delay(sessions: u32) -> Option<Duration> {
+    let doublings = sessions.checked_sub(FREE_SESSIONS + 1)?;
+    Some(INITIAL_DELAY.saturating_mul(1 << doublings.min(8)).min(MAX_DELAY))
 }
 
 fn whole_seconds(duration: Duration) -> u32 {

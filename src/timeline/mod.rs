@@ -30,14 +30,12 @@ use parking_lot::RwLock;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
-use crate::model::Mac;
 use crate::telemetry::{Event, EventKind, Metrics};
 pub use describe::{TimelineEntry, describe};
 use history::History;
 use index::{Bounds, MachineIndex, RecordId};
 pub use index::{MachineId, MachineIdError};
-pub use loop_detector::LoopDelay;
-use loop_detector::LoopDetector;
+pub use loop_detector::{LoopDelay, LoopDetector};
 pub use machine::Machine;
 pub use progress::{BootProgress, BootStage, StepFailure};
 pub use verdict::{BootState, Verdict};
@@ -68,7 +66,7 @@ struct TimelineShared {
     queued_events: AtomicUsize,
     dropped_events: AtomicU64,
     metrics: Metrics,
-    loop_detector: LoopDetector,
+    loop_detector: Arc<LoopDetector>,
 }
 
 /// A message to subscribers: an event, and the machine's resulting state.
@@ -106,7 +104,7 @@ impl Timeline {
             queued_events: AtomicUsize::new(0),
             dropped_events: AtomicU64::new(0),
             metrics,
-            loop_detector: LoopDetector::default(),
+            loop_detector: Arc::default(),
         });
         let (jobs, receiver) = sync_channel(QUEUE_CAPACITY);
         let writer = HistoryWriter {
@@ -138,10 +136,9 @@ impl Timeline {
         }
     }
 
-    /// Tells the loop detector that a machine is about to get its boot script in this boot session. Returns the
-    /// delay, if the machine is in a boot loop.
-    pub fn check_loop(&self, mac: Mac, journey: &str) -> Option<LoopDelay> {
-        self.shared.loop_detector.check(mac, journey, Instant::now())
+    /// The loop detector. Reports of hooked volumes reset it.
+    pub fn loop_detector(&self) -> Arc<LoopDetector> {
+        Arc::clone(&self.shared.loop_detector)
     }
 
     /// Subscribes to updates from now on.

@@ -144,7 +144,8 @@ async fn measure_answers(path: &Path, history_path: &Path, nodes: u32) -> (Vec<D
     let config = Config::default();
     let policy = Policy { last_known_max_age: None, resolutions: 1 };
     let attach = Attach::new(Attachments::new(Arc::clone(&store)), None, policy);
-    let boot = Boot::new(Inventory::new(Arc::clone(&store)), attach, config.enabled_storage_interfaces);
+    let inventory = Inventory::new(Arc::clone(&store));
+    let boot = Boot::new(inventory, attach, timeline.loop_detector(), config.enabled_storage_interfaces);
     let (mut answer_times, mut event_times) = (Vec::new(), Vec::new());
     for n in sample(nodes) {
         let request = BootRequest::new(history::mac(n));

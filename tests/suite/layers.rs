@@ -22,7 +22,7 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
     ("tftp", 2, &[]),
     ("attach", 3, &[]),
     ("timeline", 3, &[]),
-    ("boot", 3, &["attach"]),
+    ("boot", 3, &["attach", "timeline"]),
     ("auth", 4, &[]),
     ("operator", 4, &[]),
     ("api", 5, &[]),

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use uuid::Uuid;
 
 use super::*;
-use crate::model::{BootOutcome, BootStep, Platform, SourceKind, TransferOutcome};
+use crate::model::{BootOutcome, BootStep, Mac, Platform, SourceKind, TransferOutcome};
 use crate::telemetry::{BootRequestEvent, ResolutionEvent, TftpTransfer};
 
 const CARD: Mac = Mac::new([0x52, 0x54, 0, 0, 0, 1]);

@@ -197,6 +197,27 @@ async fn a_preview_is_the_boot_script_with_masked_secrets() {
 }
 
 #[tokio::test]
+async fn a_preview_shows_that_a_boot_loop_holds_the_machine() {
+    let mut timeline = None;
+    let api = Api::with(|operator| timeline = Some(operator.timeline.clone()));
+    let timeline = timeline.expect("the operator was configured");
+    create_bootable_node(&api).await;
+    for journey in ["a", "b", "c", "d", "e", "f"] {
+        timeline.loop_detector().check(mac(1), journey, Instant::now());
+    }
+    let preview = api.get("/v1/nodes/web-1/boot-preview").await.expect(200);
+    let reason =
+        "boot loop: 6 boot sessions in a row without a hooked volume; the machine's timeline shows why";
+    assert_eq!((&preview["outcome"], &preview["reason"]), (&json!("wait"), &json!(reason)));
+    let script = preview["script"].as_str().expect("a string");
+    assert!(script.contains("\nsleep ") && !script.contains("sanhook"), "{script}");
+    let hooked = EventKind::BootReport { step: Some(BootStep::Hooked), rc: None, attempt: 1 };
+    record_event(&timeline, 1, hooked).await;
+    let preview = api.get("/v1/nodes/web-1/boot-preview").await.expect(200);
+    assert_eq!((&preview["outcome"], &preview["reason"]), (&json!("boot"), &Value::Null));
+}
+
+#[tokio::test]
 async fn events_are_streamed_until_shutdown() {
     let mut timeline = None;
     let stop = CancellationToken::new();

@@ -5,6 +5,7 @@ mod boots;
 mod detachment;
 mod interruptions;
 mod outages;
+mod predictions;
 mod previews;
 mod refusals;
 

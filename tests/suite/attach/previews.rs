@@ -1,5 +1,7 @@
 //! Requests that attach nothing: previews, HEAD, validation, and requesters that fail the neighbour check.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::{Method, Request};
 use tower::ServiceExt;
@@ -24,7 +26,7 @@ impl Site {
     async fn build_boot(&self, machine: &TestMachine) -> Boot {
         let port = Port::new(Uuid::new_v4(), machine.node.uuid, NODE_MAC, jiff::Timestamp::now());
         self.inventory.create(&port).await.expect("the record is created");
-        Boot::new(self.inventory.clone(), self.attach.clone(), [StorageInterface::Cinder])
+        Boot::new(self.inventory.clone(), self.attach.clone(), Arc::default(), [StorageInterface::Cinder])
     }
 }
 

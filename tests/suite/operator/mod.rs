@@ -33,13 +33,14 @@ pub(crate) fn build_operator() -> Operator {
     let policy = Policy { last_known_max_age: None, resolutions: 1 };
     let attach = Attach::new(Attachments::new(store), None, policy);
     let metrics = Metrics::new();
+    let timeline = Timeline::open_blocking(None, metrics.clone());
     let stop = CancellationToken::new();
     stop.cancel();
     Operator {
-        boot: Boot::new(inventory.clone(), attach.clone(), enabled.clone()),
+        boot: Boot::new(inventory.clone(), attach.clone(), timeline.loop_detector(), enabled.clone()),
         inventory,
         attach,
-        timeline: Timeline::open_blocking(None, metrics.clone()),
+        timeline,
         images: Images::default(),
         scripts: Config::default().boot,
         enabled_storage_interfaces: enabled,

@@ -1,11 +1,14 @@
-//! Tests of the decision: each row of its table, and the reasons of refusals.
+//! Tests of the phases that need no store, from admission to plan: each rule, and the reasons of refusals.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::records::NodeRecords;
 use super::*;
-use crate::model::{Connection, Properties, ProvisionState};
+use crate::attach::Policy;
+use crate::model::{BootPlan, Properties, ProvisionState};
+use crate::store::{Attachments, MemoryStore};
 
 const ALL: [StorageInterface; 3] =
     [StorageInterface::Noop, StorageInterface::External, StorageInterface::Cinder];
@@ -53,22 +56,28 @@ fn with_property(mut target: VolumeTarget, key: &str, value: Value) -> VolumeTar
     target
 }
 
-/// The answer for a node whose volumes are not Cinder's.
-fn answer(
+/// The answer without a Cinder.
+async fn answer(
     node: &Node,
     connectors: &[VolumeConnector],
     targets: &[VolumeTarget],
     enabled: &[StorageInterface],
 ) -> BootAnswer {
-    match decide(&records(node, connectors, targets), enabled) {
-        NextStep::Answer(answer) => answer,
-        NextStep::ResolveVolumes(_) => panic!("expected an answer"),
-    }
-}
-
-fn records(node: &Node, connectors: &[VolumeConnector], targets: &[VolumeTarget]) -> NodeRecords {
+    let policy = Policy { last_known_max_age: None, resolutions: 1 };
+    let attach = Attach::new(Attachments::new(Arc::new(MemoryStore::default())), None, policy);
+    let request = BootRequest::new(Mac::new([0x52, 0x54, 0, 0, 0, 1]));
     let (node, connectors, targets) = (node.clone(), connectors.to_vec(), targets.to_vec());
-    NodeRecords { node, connectors, targets }
+    let records = NodeRecords { node, connectors, targets };
+    let decision = async {
+        let Admission { locator, records } = admit(&records, enabled)?;
+        let volumes = locator.locate(&attach, &records, &request, Mode::Boot).await?;
+        Ok(plan(records, volumes))
+    };
+    match decision.await {
+        Ok(decision) => decision.answer,
+        Err(Stop::Decided(decision)) => decision.answer,
+        Err(Stop::StoreError(error)) => panic!("{error}"),
+    }
 }
 
 fn expect_boot(answer: BootAnswer) -> BootPlan {
@@ -85,10 +94,10 @@ fn expect_refusal(answer: BootAnswer) -> String {
     }
 }
 
-#[test]
-fn valid_node_boots_with_oldest_initiator_and_ordered_volumes() {
+#[tokio::test]
+async fn valid_node_boots_with_oldest_initiator_and_ordered_volumes() {
     let targets = vec![target(5, "logs"), target(0, "root"), target(2, "data")];
-    let plan = expect_boot(answer(&node(), &connectors(), &targets, &ALL));
+    let plan = expect_boot(answer(&node(), &connectors(), &targets, &ALL).await);
     assert_eq!(plan.initiator.as_str(), "iqn.2017-08.org.openstack.oldest");
     assert_eq!(plan.label, "web-1");
     assert_eq!(plan.boot.id, "root");
@@ -96,27 +105,27 @@ fn valid_node_boots_with_oldest_initiator_and_ordered_volumes() {
     assert_eq!(plan.loader, None);
 }
 
-#[test]
-fn loader_of_the_boot_target_overrides_the_nodes() {
+#[tokio::test]
+async fn loader_of_the_boot_target_overrides_the_nodes() {
     let mut with_loader = node();
     with_loader.properties =
         properties(json!({"capabilities": "iscsi_boot:1", "uefi_loader": "/EFI/node.efi"}));
-    let plan = expect_boot(answer(&with_loader, &connectors(), &[target(0, "root")], &ALL));
+    let plan = expect_boot(answer(&with_loader, &connectors(), &[target(0, "root")], &ALL).await);
     assert_eq!(plan.loader.map(|loader| loader.to_string()), Some(r"\EFI\node.efi".to_owned()));
     let own = with_property(target(0, "root"), "uefi_loader", json!(r"\EFI\target.efi"));
-    let plan = expect_boot(answer(&with_loader, &connectors(), &[own], &ALL));
+    let plan = expect_boot(answer(&with_loader, &connectors(), &[own], &ALL).await);
     assert_eq!(plan.loader.map(|loader| loader.to_string()), Some(r"\EFI\target.efi".to_owned()));
 }
 
-#[test]
-fn noop_boots_the_local_disk() {
+#[tokio::test]
+async fn noop_boots_the_local_disk() {
     let node = Node { storage_interface: StorageInterface::Noop, maintenance: true, ..node() };
-    let answer = answer(&node, &connectors(), &[target(0, "root")], &ALL);
+    let answer = answer(&node, &connectors(), &[target(0, "root")], &ALL).await;
     assert_eq!(answer, BootAnswer::LocalDisk { reason: "node web-1: storage interface is noop".into() });
 }
 
-#[test]
-fn every_refusal_states_its_reason() {
+#[tokio::test]
+async fn every_refusal_states_its_reason() {
     let maintenance = Node { maintenance: true, ..node() };
     let explained = Node { maintenance_reason: Some("new disk".into()), ..maintenance.clone() };
     let state = |provision_state| Node { provision_state, ..node() };
@@ -213,58 +222,23 @@ fn every_refusal_states_its_reason() {
         ),
     ];
     for (node, connectors, targets, reason) in cases {
-        let actual = expect_refusal(answer(&node, &connectors, &targets, &ALL));
+        let actual = expect_refusal(answer(&node, &connectors, &targets, &ALL).await);
         assert_eq!(actual, format!("node web-1: {reason}"));
     }
 }
 
-#[test]
-fn resolution_decides_for_a_valid_node() {
-    let node = Node { storage_interface: StorageInterface::Cinder, ..node() };
-    let without_connection =
-        |index, id| VolumeTarget { properties: Properties::default(), ..target(index, id) };
-    let targets = [without_connection(0, "root"), without_connection(1, "data")];
-    let records = records(&node, &connectors(), &targets);
-    let initiator = "iqn.2017-08.org.openstack.oldest".parse().expect("a name");
-    assert_eq!(decide(&records, &ALL), NextStep::ResolveVolumes(initiator));
-    let answer = |resolution| answer_with_volumes(&records, resolution);
-    let wait = answer(Resolution::Wait { reason: "Cinder is attaching volume root".into(), seconds: 2 });
-    let reason = "node web-1: Cinder is attaching volume root".into();
-    assert_eq!(wait, BootAnswer::Wait { reason, seconds: 2 });
-    let refusal = answer(Resolution::Refused("volume root is in use by server 7".into()));
-    let reason = "node web-1: volume root is in use by server 7".into();
-    assert_eq!(refusal, BootAnswer::Refused { reason });
-
-    let volume = |id: &str, source| {
-        let connection = Connection::try_from(&target(0, id).properties).expect("a connection");
-        let duration = std::time::Duration::ZERO;
-        (id.to_owned(), ResolvedVolume { connection, source, duration, attachment: None })
-    };
-    let last_known =
-        ConnectionSource::LastKnown { resolved_at: Timestamp::UNIX_EPOCH, outage: Some("no answer".into()) };
-    let volumes = [volume("root", ConnectionSource::Cinder), volume("data", last_known)];
-    let answer = answer(Resolution::Ready(volumes.into()));
-    let plan = expect_boot(answer);
-    assert_eq!(plan.boot.paths[0].target.as_str(), "iqn.2010-10.org.openstack:root");
-    assert_eq!(plan.data[0].paths[0].target.as_str(), "iqn.2010-10.org.openstack:data");
-    assert_eq!(
-        plan.notes,
-        ["booting from the last known connection of 1970-01-01T00:00:00Z: Cinder is unavailable: no answer"]
-    );
-}
-
-#[test]
-fn disabled_storage_interface_is_refused() {
+#[tokio::test]
+async fn disabled_storage_interface_is_refused() {
     let actual =
-        expect_refusal(answer(&node(), &connectors(), &[target(0, "root")], &[StorageInterface::Noop]));
+        expect_refusal(answer(&node(), &connectors(), &[target(0, "root")], &[StorageInterface::Noop]).await);
     assert_eq!(actual, "node web-1: storage interface external is not enabled");
 }
 
-#[test]
-fn node_boots_in_every_bootable_state() {
+#[tokio::test]
+async fn node_boots_in_every_bootable_state() {
     for provision_state in ProvisionState::ALL {
         let node = Node { provision_state, ..node() };
-        let answer = answer(&node, &connectors(), &[target(0, "root")], &ALL);
+        let answer = answer(&node, &connectors(), &[target(0, "root")], &ALL).await;
         assert_eq!(
             matches!(answer, BootAnswer::Boot(_)),
             provision_state.is_bootable(),

@@ -1,0 +1,72 @@
+//! [`VolumeLocator`]: finds the volumes of each storage interface. The only place that maps one to the other.
+//!
+//! A further storage interface is a variant here and a file with its locator beside [`mod@records`] and
+//! [`mod@cinder`].
+
+mod cinder;
+mod records;
+
+use uuid::Uuid;
+
+use crate::attach::Attach;
+use crate::model::{BootRequest, StorageInterface, VolumeTarget};
+
+use super::decision::{Mode, Stop};
+use super::plan::LocatedVolumes;
+use super::records::BootableRecords;
+
+/// The source of a node's connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum VolumeLocator {
+    /// The volume targets, in which an operator has written the connections.
+    Records,
+    /// Cinder, at every boot.
+    Cinder,
+}
+
+impl VolumeLocator {
+    /// The locator of a storage interface, or the reason why there is none. `None`: the interface has no volumes.
+    pub(super) fn find(interface: &StorageInterface) -> Option<Result<Self, String>> {
+        match interface {
+            StorageInterface::Noop => None,
+            StorageInterface::External => Some(Ok(Self::Records)),
+            StorageInterface::Cinder => Some(Ok(Self::Cinder)),
+            StorageInterface::Other(name) => Some(Err(format!("storage interface \"{name}\" is unknown"))),
+        }
+    }
+
+    /// Checks the part of a target's record that this locator reads.
+    pub(super) fn check_record(self, target: &VolumeTarget) -> Result<(), String> {
+        match self {
+            Self::Records => records::read_volume(target).map(drop),
+            Self::Cinder => Ok(()),
+        }
+    }
+
+    /// Finds the faults that only the service behind the volumes knows, without changing anything.
+    pub(super) async fn find_service_faults(
+        self,
+        attach: &Attach,
+        node: Uuid,
+        targets: &[VolumeTarget],
+    ) -> Vec<String> {
+        match self {
+            Self::Records => Vec::new(),
+            Self::Cinder => attach.check(node, targets).await.into_faults(),
+        }
+    }
+
+    /// Locates the volumes of an admitted node.
+    pub(super) async fn locate(
+        self,
+        attach: &Attach,
+        records: &BootableRecords<'_>,
+        request: &BootRequest,
+        mode: Mode,
+    ) -> Result<LocatedVolumes, Stop> {
+        match self {
+            Self::Records => records::locate(records),
+            Self::Cinder => cinder::locate(attach, records, request, mode).await,
+        }
+    }
+}
