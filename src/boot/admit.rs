@@ -7,9 +7,9 @@ use super::locate::VolumeLocator;
 use super::records::{BootableRecords, NodeRecords};
 use super::validate::validate;
 
-/// A node that may boot, with the locator of its volumes.
+/// A node that may boot, and the locator of its volumes.
 #[derive(Debug)]
-pub(super) struct Admission<'a> {
+pub(super) struct AdmittedNode<'a> {
     pub(super) locator: VolumeLocator,
     pub(super) records: BootableRecords<'a>,
 }
@@ -18,7 +18,7 @@ pub(super) struct Admission<'a> {
 pub(super) fn admit<'a>(
     NodeRecords { node, connectors, targets }: &'a NodeRecords,
     enabled: &[StorageInterface],
-) -> Result<Admission<'a>, Stop> {
+) -> Result<AdmittedNode<'a>, Stop> {
     let interface = &node.storage_interface;
     let Some(locator) = VolumeLocator::find(interface) else {
         return Err(Stop::boot_local_disk(node, format!("storage interface is {interface}")));
@@ -30,7 +30,7 @@ pub(super) fn admit<'a>(
     }
     let records = validate(locator, node, connectors, targets)
         .map_err(|faults| Stop::refuse(node, faults.join("; ")))?;
-    Ok(Admission { locator, records })
+    Ok(AdmittedNode { locator, records })
 }
 
 /// Checks whether the node may boot at all, whatever its volumes.

@@ -37,7 +37,7 @@ use crate::attach::Attach;
 use crate::model::{BootAnswer, BootRequest, Mac, Node, StorageInterface, VolumeConnector, VolumeTarget};
 use crate::store::{Inventory, StoreError};
 use crate::timeline::LoopDetector;
-use admit::{Admission, admit};
+use admit::{AdmittedNode, admit};
 pub use decision::{Decision, VolumeResolution};
 use decision::{Mode, Stop};
 use hold::hold;
@@ -92,7 +92,7 @@ impl Boot {
 
     async fn decide(&self, request: &BootRequest, mode: Mode) -> Result<Decision, Stop> {
         let records = identify(&self.inventory, request).await?;
-        let Admission { locator, records } = admit(&records, &self.enabled)?;
+        let AdmittedNode { locator, records } = admit(&records, &self.enabled)?;
         verify_requester(&self.inventory, records.node, request).await?;
         let volumes = locator.locate(&self.attach, &records, request, mode).await?;
         let decision = plan(records, volumes);

@@ -69,7 +69,7 @@ async fn answer(
     let (node, connectors, targets) = (node.clone(), connectors.to_vec(), targets.to_vec());
     let records = NodeRecords { node, connectors, targets };
     let decision = async {
-        let Admission { locator, records } = admit(&records, enabled)?;
+        let AdmittedNode { locator, records } = admit(&records, enabled)?;
         let volumes = locator.locate(&attach, &records, &request, Mode::Boot).await?;
         Ok(plan(records, volumes))
     };

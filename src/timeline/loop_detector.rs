@@ -146,6 +146,30 @@ mod tests {
     }
 
     #[test]
+    fn peek_predicts_each_check_and_counts_nothing() {
+        let (detector, mut now) = (LoopDetector::default(), Instant::now());
+        for journey in 1..=7 {
+            let journey = journey.to_string();
+            let predictions = [detector.peek(CARD, Some(&journey), now), detector.peek(CARD, None, now)];
+            let delay = detector.check(CARD, &journey, now);
+            assert_eq!(predictions, [delay; 2], "session {journey}");
+            now += Duration::from_secs(10);
+            let predicted = detector.peek(CARD, Some(&journey), now);
+            assert_eq!(predicted, detector.check(CARD, &journey, now), "session {journey}, later");
+            if delay.is_some() {
+                assert_eq!(detector.peek(CARD, None, now), predicted, "the delay is running");
+                now += Duration::from_secs(600);
+            }
+        }
+        assert_eq!(detector.peek(CARD, Some("7"), now), None, "the delay has passed");
+        let next = LoopDelay { journeys: 8, seconds: 240, is_first: true };
+        assert_eq!(detector.peek(CARD, None, now), Some(next));
+        assert_eq!(detector.peek(CARD, None, now + WINDOW), None, "the window has passed");
+        detector.reset(CARD);
+        assert_eq!(detector.peek(CARD, None, now), None);
+    }
+
+    #[test]
     fn a_hooked_volume_or_the_window_resets_the_count() {
         type Check<'a> = &'a mut dyn FnMut(&LoopDetector, &str, u64) -> Option<u32>;
 
