@@ -19,6 +19,15 @@ pub(super) enum AttachError {
     Refused(String),
 }
 
+impl AttachError {
+    /// The reason alone.
+    pub(super) fn into_reason(self) -> String {
+        match self {
+            Self::Unavailable(reason) | Self::Transient(reason) | Self::Refused(reason) => reason,
+        }
+    }
+}
+
 impl From<StoreError> for AttachError {
     fn from(error: StoreError) -> Self {
         tracing::error!(error = %error, "cannot access attachment records");

@@ -148,8 +148,7 @@ impl Attach {
     /// continues if the machine disconnects.
     pub async fn resolve(&self, request: VolumeRequest<'_>) -> Resolution {
         let Some(cinder) = self.state.cinder() else {
-            let reason = "storage interface cinder is set, but Cinder is not configured";
-            return Resolution::Refused(reason.into());
+            return outcome::refuse_without_cinder();
         };
         let node = request.node.uuid;
         let desired = request.desired_attachments();
@@ -254,12 +253,29 @@ impl Attach {
         let Some(cinder) = self.state.cinder() else {
             return VolumeCheck::Faults(vec!["Cinder is not configured".into()]);
         };
+        match self.check_volumes(cinder, node, targets).await {
+            Ok(results) => {
+                let errors = results.into_iter().filter_map(|(_, result)| result.err());
+                VolumeCheck::Faults(errors.map(AttachError::into_reason).collect())
+            }
+            Err(reason) => VolumeCheck::Unavailable(reason),
+        }
+    }
+
+    /// Checks each volume with Cinder. Returns the errors of the volumes that cannot be attached, or why Cinder is
+    /// unavailable.
+    async fn check_volumes(
+        &self,
+        cinder: Cinder,
+        node: Uuid,
+        targets: &[VolumeTarget],
+    ) -> Result<VolumeResults, String> {
         if let Some(reason) = self.cinder_outage() {
-            return VolumeCheck::Unavailable(reason);
+            return Err(reason);
         }
         let attacher = self.state.attacher(cinder);
         let records = self.attachments(node).await;
-        let mut faults = Vec::new();
+        let mut errors = Vec::new();
         for target in targets {
             let record = records.iter().find(|record| record.volume == target.volume_id);
             let own_attachment = record.and_then(|record| record.cinder_id.as_deref());
@@ -269,24 +285,29 @@ impl Attach {
             };
             match timeout(CINDER_TIMEOUT, check).await {
                 Ok(Ok(())) => {}
-                Ok(Err(AttachError::Refused(reason) | AttachError::Transient(reason))) => faults.push(reason),
-                Ok(Err(AttachError::Unavailable(reason))) => return VolumeCheck::Unavailable(reason),
-                Err(_) => {
-                    let reason = format!("no answer within {} s", CINDER_TIMEOUT.as_secs());
-                    return VolumeCheck::Unavailable(reason);
+                Ok(Err(AttachError::Unavailable(reason))) => return Err(reason),
+                Ok(Err(error @ (AttachError::Refused(_) | AttachError::Transient(_)))) => {
+                    errors.push((target.volume_id.clone(), Err(error)));
                 }
+                Err(_) => return Err(format!("no answer within {} s", CINDER_TIMEOUT.as_secs())),
             }
         }
-        VolumeCheck::Faults(faults)
+        Ok(errors)
     }
 
     /// Predicts [`resolve`](Self::resolve) without changing anything: the last known connections, if Cinder would
     /// permit the attachments.
     pub async fn preview(&self, request: VolumeRequest<'_>) -> Resolution {
-        let outage = match self.check(request.node.uuid, request.targets).await {
-            VolumeCheck::Faults(faults) if faults.is_empty() => None,
-            VolumeCheck::Faults(faults) => return Resolution::Refused(faults.join("; ")),
-            VolumeCheck::Unavailable(reason) => Some(reason),
+        let Some(cinder) = self.state.cinder() else {
+            return outcome::refuse_without_cinder();
+        };
+        let outage = match self.check_volumes(cinder, request.node.uuid, request.targets).await {
+            Ok(errors) => match Outcome::of(&errors) {
+                Outcome::Refused(reason) => return Resolution::Refused(reason),
+                Outcome::Transient(reason) => return outcome::wait_for_condition(reason),
+                Outcome::Usable { .. } => None,
+            },
+            Err(outage) => Some(outage),
         };
         let mut volumes = HashMap::new();
         for target in request.targets {

@@ -48,6 +48,11 @@ impl<'a> Outcome<'a> {
     }
 }
 
+/// The response without a Cinder.
+pub(super) fn refuse_without_cinder() -> Resolution {
+    Resolution::Refused("storage interface cinder is set, but Cinder is not configured".into())
+}
+
 /// The response while the resolution is queued or running.
 pub(super) fn wait_for_resolution(progress: &Progress) -> Resolution {
     match progress.queue_position() {

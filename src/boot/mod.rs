@@ -13,8 +13,8 @@
 //! | plan the boot | [`mod@plan`] |
 //! | hold a machine in a boot loop back | [`mod@hold`] |
 //!
-//! A preview passes through the same phases, but changes nothing. Hence both give the same answer, with one exception:
-//! a first boot attaches the volumes, and its preview can only announce that.
+//! A preview passes through the same phases and changes nothing. It gives the same answer, but for the first boot from a
+//! Cinder volume: only a boot request attaches, and the preview announces that.
 //!
 //! Invariant: every boot request is decided from the current records. Only while Cinder is unavailable may a last
 //! known connection be used, and then the answer has a note.
