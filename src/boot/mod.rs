@@ -1,5 +1,4 @@
-//! The decision on a boot request: the [`BootAnswer`](crate::model::BootAnswer) for the machine. No sockets, no script
-//! text.
+//! The decision on a boot request: the [`BootAnswer`] for the machine. No sockets, no script text.
 //!
 //! Each request passes through these phases, in this order. A phase hands its result to the next, or stops with an
 //! answer.
