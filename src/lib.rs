@@ -41,16 +41,17 @@
 //! |---|---|---|
 //! | node | the operator's record of a machine | [`model::Node`] |
 //! | machine | hardware that was seen on the network, with or without a node | [`timeline::Machine`] |
-//! | requester | the machine that sends a request | |
+//! | requester | the machine that sends a request; in a preview, the one that would | [`operator::Requester`] |
 //! | boot request | a machine's request for its boot script | [`model::BootRequest`] |
 //! | boot answer | the decision on a boot request | [`model::BootAnswer`] |
+//! | outcome | the word for a boot answer, or for a transfer, in events | [`model::BootOutcome`], [`model::TransferOutcome`] |
 //! | boot script | the iPXE script that carries a boot answer | [`script::Script`] |
 //! | boot session, *journey* | all requests of a machine from its first file to the end of the boot; its id is in the URL | [`script::Journey`] |
 //! | try, attempt | one boot request of a boot session and the boot that follows | |
 //! | hook | iPXE's connection to a volume (`sanhook`) | [`model::Hook`] |
-//! | report | a step, failed or completed, that a machine sends to `/boot/<mac>/event` | [`telemetry::EventKind::BootReport`] |
+//! | report | a step, failed or completed, that a machine sends to `/boot/<mac>/event` | [`model::BootStep`], [`telemetry::EventKind::BootReport`] |
 //! | verdict | one line on the result of the last boot | [`timeline::Verdict`] |
-//! | boot loop, loop detector | boot sessions that restart without a hooked volume, and their detection | `timeline::loop_detector` |
+//! | boot loop, loop detector | boot sessions that restart without a hooked volume, and their detection | [`timeline::LoopDetector`] |
 //! | neighbour check | the requester's MAC address in the kernel's neighbour table, compared with the node's ports | [`model::NeighbourCheck`] |
 //! | connector | an initiator name or address of a node (Ironic's volume connector) | [`model::VolumeConnector`] |
 //! | target | a volume of a node (Ironic's volume target) | [`model::VolumeTarget`] |
@@ -58,12 +59,12 @@
 //! | attachment | Cinder's reservation of a volume for a node, and our record of it | [`model::Attachment`] |
 //! | export | the PUT by which the backend exports a volume to an initiator | [`cinder::Cinder::export`] |
 //! | pending export | an export whose response was not received | [`model::Attachment::pending_export`] |
-//! | orphan | an attachment in Cinder that an interrupted create left behind | `attach::volume` |
+//! | orphan | an attachment in Cinder that an interrupted create left behind | `attach::creation` |
 //! | resolution | attaching and exporting the volumes of a node for one boot request | [`attach::Resolution`] |
 //! | single flight | one resolution, shared by repeated boot requests of a machine | `attach::single_flight` |
 //! | last known connection | the connection that Cinder returned at an earlier boot | [`model::ConnectionSource::LastKnown`] |
 //! | circuit breaker | stops requests to Cinder or to a failing backend; a successful probe closes the circuit | `attach::breaker` |
-//! | reconciler | background task that completes interrupted attachments and detachments | `attach::reconcile` |
+//! | reconciler | background task that completes interrupted attachments and detachments | `attach::reconciler` |
 //! | listener | a socket with its protocol: TFTP server, boot listener, operator listener | [`listen::Listener`], [`tftp::Server`] |
 //! | transfer | one TFTP read from request to end | [`tftp::TransferEvent`] |
 //! | window | DATA blocks sent before an acknowledgement is required (RFC 7440) | [`tftp::NegotiatedOptions`] |

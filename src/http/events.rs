@@ -41,13 +41,16 @@ pub(super) fn boot_request(
     tries: u32,
     started_at: Instant,
 ) -> Event {
-    let Decision { answer, node, name, resolutions: resolved, held: _ } = decision;
+    let Decision { answer, node, name, resolutions: resolved, held } = decision;
     let hooks = match answer {
         BootAnswer::Boot(plan) => {
             let table = SanTable::new(plan, request.platform.unwrap_or(Platform::Bios));
             table.hooks.iter().map(|hook| hook.volume.id.clone()).collect()
         }
-        _ => Vec::new(),
+        BootAnswer::Wait { .. }
+        | BootAnswer::LocalDisk { .. }
+        | BootAnswer::Unknown { .. }
+        | BootAnswer::Refused { .. } => Vec::new(),
     };
     let kind = EventKind::BootRequest(Box::new(BootRequestEvent {
         attempt: request.attempt,
@@ -63,6 +66,7 @@ pub(super) fn boot_request(
         hooks,
         outcome: answer.outcome(),
         reason: answer.reason().map(str::to_owned),
+        held: held.is_some(),
         duration_us: started_at.elapsed().as_micros() as u64,
     }));
     new_event(peer, Some(request.mac()), kind)

@@ -143,6 +143,9 @@ pub struct BootRequestEvent {
     /// Reason of every outcome except `boot`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Whether the machine could boot, but waits because of a boot loop.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub held: bool,
     /// Response time in microseconds.
     #[serde(default)]
     pub duration_us: u64,
@@ -220,6 +223,11 @@ fn default_count() -> u32 {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "signature required by serde's skip_serializing_if")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "signature required by serde's skip_serializing_if")]
 fn is_single(count: &u32) -> bool {
     *count == 1
 }
@@ -251,6 +259,7 @@ mod tests {
             hooks: vec!["root".into()],
             outcome: BootOutcome::Boot,
             reason: None,
+            held: false,
             duration_us: 41_000,
         }));
         let address = "::ffff:192.0.2.7".parse().ok();

@@ -74,6 +74,9 @@ pub enum BootStage {
         outcome: BootOutcome,
         /// Reason of the outcome.
         reason: String,
+        /// Whether the machine could boot, but is held back as a boot loop.
+        #[serde(default)]
+        held: bool,
     },
     /// The machine has its boot script.
     ScriptSent {
@@ -256,14 +259,17 @@ impl BootStage {
             | BootOutcome::LocalDisk
             | BootOutcome::Unknown
             | BootOutcome::Refused
-            | BootOutcome::Other(_)) => {
-                Self::NoBoot { outcome: outcome.clone(), reason: request.reason.clone().unwrap_or_default() }
-            }
+            | BootOutcome::Other(_)) => Self::NoBoot {
+                outcome: outcome.clone(),
+                reason: request.reason.clone().unwrap_or_default(),
+                held: request.held,
+            },
         }
     }
 
-    pub(super) fn is_wait(&self) -> bool {
-        matches!(self, Self::NoBoot { outcome: BootOutcome::Wait, .. })
+    /// Whether the machine waits because of a boot loop.
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self, Self::NoBoot { held: true, .. })
     }
 
     fn is_local_disk(&self) -> bool {

@@ -117,8 +117,8 @@ impl Verdict {
             | BootState::Unknown => return self,
             // The text names the boot loop already.
             BootState::Looping => self.text,
-            // The loop detector's answer is `wait`, and its reason names the boot loop.
-            BootState::Waiting | BootState::Stopped if progress.stage.is_wait() => self.text,
+            // The reason of the wait names the boot loop already.
+            BootState::Waiting | BootState::Stopped if progress.stage.is_held() => self.text,
             BootState::Booting | BootState::Waiting | BootState::Retrying | BootState::Stopped => {
                 let sessions = progress.journeys_without_hook;
                 format!("boot loop: {sessions} boot sessions without a hooked volume; now: {}", self.text)
@@ -167,7 +167,7 @@ fn judge_stage(progress: &BootProgress, since: SignedDuration) -> Verdict {
             Verdict::with_text(BootState::Stopped, "stopped after reading /boot.ipxe: no boot request")
                 .with_advice("Look at the machine's console: it shows the error of the boot request.")
         }
-        BootStage::NoBoot { outcome, reason } => judge_answer(outcome, reason, since),
+        BootStage::NoBoot { outcome, reason, held: _ } => judge_answer(outcome, reason, since),
         BootStage::ScriptSent { attempt } => judge_sent_script(progress, *attempt, since),
         BootStage::Failed => judge_failure(progress),
         BootStage::Hooked => judge_hooked(progress, since),

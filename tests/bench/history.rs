@@ -75,6 +75,7 @@ pub(crate) fn boot_request(n: u32, outcome: BootOutcome, reason: Option<String>)
         hooks: vec![format!("volume-{n}")],
         outcome,
         reason,
+        held: false,
         duration_us: 200,
     }))
 }

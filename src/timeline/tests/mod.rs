@@ -65,6 +65,7 @@ fn boot_request(attempt: u32, outcome: BootOutcome, reason: Option<&str>) -> Eve
         journey: None,
         outcome,
         reason: reason.map(str::to_owned),
+        held: false,
         duration_us: 900,
     }))
 }
@@ -76,7 +77,10 @@ fn boot_report(step: BootStep, rc: Option<&str>, attempt: u32) -> EventKind {
 /// A delay by the loop detector, and the answer that it causes.
 fn loop_delay(seconds: i64, journeys: u32) -> Sequence {
     let reason = format!("boot loop: {journeys} boot sessions in a row");
-    let wait = boot_request(1, BootOutcome::Wait, Some(&reason));
+    let mut wait = boot_request(1, BootOutcome::Wait, Some(&reason));
+    if let EventKind::BootRequest(request) = &mut wait {
+        request.held = true;
+    }
     vec![(seconds, true, EventKind::LoopDelay { journeys, seconds: 60 }), (seconds, true, wait)]
 }
 

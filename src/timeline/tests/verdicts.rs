@@ -219,6 +219,15 @@ fn a_boot_loop_is_named_once() {
             71,
             "boot loop: 8 boot sessions without a hooked volume; now: read undionly.kpxe over TFTP",
         ),
+        // Once the delay has passed, the machine waits for another reason.
+        (
+            {
+                let wait = boot_request(1, BootOutcome::Wait, Some("Cinder is unavailable"));
+                loop_delay(0, 7).into_iter().chain([(65, true, wait)]).collect()
+            },
+            66,
+            "boot loop: 7 boot sessions without a hooked volume; now: waiting: Cinder is unavailable",
+        ),
         // A machine whose records were evicted during its session.
         (
             loop_delay(0, 7)[..1].to_vec(),

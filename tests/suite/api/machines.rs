@@ -38,6 +38,7 @@ fn boot_request(outcome: BootOutcome, reason: Option<&str>, node: Option<&str>) 
         hooks: Vec::new(),
         outcome,
         reason: reason.map(str::to_owned),
+        held: false,
         duration_us: 10,
     }))
 }

@@ -65,6 +65,7 @@ fn boot_request(node: &Node, macs: &[Mac], platform: Platform) -> EventKind {
         hooks: Vec::new(),
         outcome: BootOutcome::LocalDisk,
         reason: None,
+        held: false,
         duration_us: 10,
     }))
 }

@@ -162,6 +162,7 @@ fn boot_request(name: Option<&str>, node: Option<Uuid>, outcome: BootOutcome, re
         hooks: vec!["root-volume".into()],
         outcome,
         reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
+        held: false,
         duration_us: 100,
     }))
 }
