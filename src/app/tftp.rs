@@ -135,6 +135,23 @@ async fn record_transfers(mut transfers: mpsc::Receiver<TransferEvent>, timeline
     }
 }
 
+impl From<&TransferEnd> for TransferOutcome {
+    fn from(end: &TransferEnd) -> Self {
+        match end {
+            TransferEnd::Complete => Self::Complete,
+            TransferEnd::Unconfirmed => Self::Unconfirmed,
+            TransferEnd::Probe => Self::Probe,
+            TransferEnd::Aborted { .. } => Self::Aborted,
+            TransferEnd::Replaced => Self::Replaced,
+            TransferEnd::TimedOut => Self::TimedOut,
+            TransferEnd::Stopped => Self::Stopped,
+            TransferEnd::NotFound => Self::NotFound,
+            TransferEnd::Busy => Self::Busy,
+            TransferEnd::Refused => Self::Refused,
+        }
+    }
+}
+
 /// File source of the TFTP server.
 pub(super) struct MachineFiles {
     images: Images,

@@ -53,7 +53,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::model::TransferOutcome;
 pub use options::NegotiatedOptions;
 pub use server::{BindError, Counters, Server};
 
@@ -127,23 +126,6 @@ pub enum TransferEnd {
     Busy,
     /// A write request or a malformed request.
     Refused,
-}
-
-impl From<&TransferEnd> for TransferOutcome {
-    fn from(end: &TransferEnd) -> Self {
-        match end {
-            TransferEnd::Complete => Self::Complete,
-            TransferEnd::Unconfirmed => Self::Unconfirmed,
-            TransferEnd::Probe => Self::Probe,
-            TransferEnd::Aborted { .. } => Self::Aborted,
-            TransferEnd::Replaced => Self::Replaced,
-            TransferEnd::TimedOut => Self::TimedOut,
-            TransferEnd::Stopped => Self::Stopped,
-            TransferEnd::NotFound => Self::NotFound,
-            TransferEnd::Busy => Self::Busy,
-            TransferEnd::Refused => Self::Refused,
-        }
-    }
 }
 
 /// Listen addresses, transfer ports and limits of a server.
