@@ -65,6 +65,7 @@ impl App {
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
         let listeners = Listeners::open(&config, passed)?;
+        // Before the store: a faulty file must not leave a migrated store behind.
         let ConfiguredFiles { cloud, certificates, images } = ConfiguredFiles::read_blocking(&config)?;
         let auth = open_auth_blocking(&config, cloud.as_ref())?;
         let store: Arc<dyn Store> = Arc::new(RedbStore::open(&config.store.path)?);

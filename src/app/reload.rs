@@ -7,13 +7,16 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::timeout;
 use tower::{ServiceExt, service_fn};
 
 use super::cloud::{build_cinder, build_policy};
@@ -34,6 +37,9 @@ use crate::telemetry::log;
 use crate::tftp::{FileSource, ReadRequest};
 use crate::timeline::Timeline;
 use crate::web;
+
+/// The time-out for the rest of a reload that a newer request replaces.
+const HANG_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A reload cannot read the configuration.
 #[derive(Debug, thiserror::Error)]
@@ -110,16 +116,20 @@ impl Reloadable {
         }))
     }
 
-    /// Reloads at each notification. A notification during a reload abandons that reload, which may hang on a file,
-    /// and starts the next: the newest wins.
+    /// Reloads at each notification. A notification during a reload starts the next one: the newest wins. The running
+    /// reload may finish first, unless it hangs on a file.
     pub(super) async fn reload_on(&self, requests: &Notify) -> Infallible {
         loop {
             requests.notified().await;
             loop {
+                let mut reload = pin!(self.reload());
                 tokio::select! {
                     biased;
-                    () = self.reload() => break,
-                    () = requests.notified() => tracing::info!("reload restarted by a newer request"),
+                    () = &mut reload => break,
+                    () = requests.notified() => {}
+                }
+                if timeout(HANG_TIMEOUT, reload).await.is_err() {
+                    tracing::warn!("reload abandoned: it hangs on a file, and a newer request replaces it");
                 }
             }
         }

@@ -109,7 +109,15 @@ async fn record_transfers(mut transfers: mpsc::Receiver<TransferEvent>, timeline
         );
         let client_message = match event.outcome {
             TransferEnd::Aborted { message, .. } => Some(message),
-            _ => None,
+            TransferEnd::Complete
+            | TransferEnd::Unconfirmed
+            | TransferEnd::Probe
+            | TransferEnd::Replaced
+            | TransferEnd::TimedOut
+            | TransferEnd::Stopped
+            | TransferEnd::NotFound
+            | TransferEnd::Busy
+            | TransferEnd::Refused => None,
         };
         let transfer = TftpTransfer {
             file: event.name,

@@ -24,7 +24,7 @@ use super::request::DesiredAttachment;
 use super::steps;
 use super::volume_status::check_volume;
 use crate::cinder::CinderError;
-use crate::model::{Attachment, AttachmentState, Properties};
+use crate::model::{Attachment, AttachmentState, Connection};
 use crate::store::Attachments;
 
 /// How often an attacher starts again after the record or the attachment disappeared.
@@ -34,7 +34,7 @@ const MAX_ATTEMPTS: usize = 4;
 #[derive(Debug, Clone)]
 pub(super) struct ExportedVolume {
     pub(super) record: Uuid,
-    pub(super) connection: Properties,
+    pub(super) connection: Connection,
 }
 
 /// Attaches or detaches one volume. Every method that changes an attachment takes the volume's lock as a witness.
@@ -113,7 +113,7 @@ impl Attacher {
         };
         let id = match &record.cinder_id {
             Some(id) => Some(id.clone()),
-            None => match self.creation().find_unwanted(record).await? {
+            None => match self.creation().find_interrupted_create(record).await? {
                 InterruptedCreate::Orphan(id) => Some(id),
                 InterruptedCreate::Pending => {
                     let reason = "its create request had no response and may still take effect";
@@ -167,7 +167,7 @@ impl Attacher {
             Ok(attachment) => attachment,
             Err(error) => return self.give_up_export(record, error).await,
         };
-        if attachment.status == "attaching" {
+        if attachment.is_attaching() {
             // The export happened: the machine may be using the volume already.
             if let Err(error) = self.cinder.complete(id).await {
                 return self.give_up_export(record, error).await;
@@ -186,9 +186,13 @@ impl Attacher {
         Ok(())
     }
 
-    /// Checks whether a volume can be attached, without changing anything. `own_attachment` is the attachment that
-    /// the node already has.
-    pub(super) async fn check(&self, volume: &str, own_attachment: Option<&str>) -> Result<(), AttachError> {
+    /// Checks whether a volume can be attached, without changing anything. Returns the volume's type.
+    /// `own_attachment` is the attachment that the node already has.
+    pub(super) async fn check(
+        &self,
+        volume: &str,
+        own_attachment: Option<&str>,
+    ) -> Result<Option<String>, AttachError> {
         check_volume(&self.cinder, &self.records, volume, own_attachment).await
     }
 

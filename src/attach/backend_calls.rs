@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::breaker::CircuitScope;
-use super::monitored_cinder::{CINDER_TIMEOUT, MonitoredCinder};
+use super::monitored_cinder::{CINDER_TIMEOUT, MonitoredCinder, timeout_reason};
 use super::steps;
 use crate::cinder::{CinderAttachment, CinderError, CinderVolume};
 use crate::model::{Attachment, ConnectorProperties};
@@ -30,8 +30,7 @@ pub(super) async fn send_export(
     let result = if let Ok(result) = in_time {
         result
     } else {
-        let reason = format!("no answer within {} s", CINDER_TIMEOUT.as_secs());
-        diagnose(cinder, records, record, &reason).await;
+        diagnose(cinder, records, record, &timeout_reason()).await;
         call.await
     };
     report(cinder, records, record, result).await

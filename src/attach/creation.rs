@@ -30,9 +30,9 @@ pub(super) struct Creation<'a> {
 pub(super) enum InterruptedCreate {
     /// Its attachment, by id.
     Orphan(String),
-    /// None, but the request may still take effect.
+    /// No attachment yet; the request may still take effect.
     Pending,
-    /// None.
+    /// No attachment.
     Absent,
 }
 
@@ -114,7 +114,10 @@ impl Creation<'_> {
     }
 
     /// Searches for the orphan of a create whose attachment is no longer wanted.
-    pub(super) async fn find_unwanted(&self, record: &Attachment) -> Result<InterruptedCreate, AttachError> {
+    pub(super) async fn find_interrupted_create(
+        &self,
+        record: &Attachment,
+    ) -> Result<InterruptedCreate, AttachError> {
         let _exclusive = self.lock.write().await;
         self.search(record).await
     }
@@ -139,7 +142,7 @@ impl Creation<'_> {
         };
         let records = self.records.list_by_volume(&record.volume).await?;
         let mut candidates = attachments.into_iter().filter(|attachment| {
-            attachment.status == "reserved"
+            attachment.is_reserved()
                 && attachment.instance.is_none()
                 && attachment.connection.is_none()
                 && !record.foreign_ids.contains(&attachment.id)

@@ -47,7 +47,7 @@ pub(super) fn still_detaching(volume: &str) -> AttachError {
 
 /// The error for a volume that the backend encrypts.
 pub(super) fn encrypted(volume: &str) -> AttachError {
-    AttachError::Refused(encrypted_reason(volume))
+    AttachError::Refused(format!("volume {volume} is encrypted, which firmware cannot read"))
 }
 
 /// The error if the volume's status prevents an attachment.
@@ -99,26 +99,22 @@ pub(super) fn classify(volume: &str, error: CinderError) -> AttachError {
     }
 }
 
-/// Returns the connection if firmware can use it.
-pub(super) fn check_connection(volume: &str, connection: Option<Properties>) -> Result<Properties, String> {
-    let Some(connection) = connection else {
-        return Err(format!("Cinder returned no connection for volume {volume}"));
-    };
+/// Parses a connection of Cinder. Refuses one that firmware cannot use.
+pub(super) fn parse_connection(volume: &str, connection: &Properties) -> Result<Connection, AttachError> {
+    if connection.reveal().is_empty() {
+        return Err(AttachError::Refused(format!("Cinder returned no connection for volume {volume}")));
+    }
     match connection.text("driver_volume_type") {
         Some("iscsi") | None => {}
         Some(transport) => {
-            return Err(format!("volume {volume} has transport \"{transport}\"; only iscsi can be booted"));
+            let reason = format!("volume {volume} has transport \"{transport}\"; only iscsi can be booted");
+            return Err(AttachError::Refused(reason));
         }
     }
     if connection.get("encrypted").and_then(serde_json::Value::as_bool) == Some(true) {
-        return Err(encrypted_reason(volume));
+        return Err(encrypted(volume));
     }
-    match Connection::try_from(&connection) {
-        Ok(_) => Ok(connection),
-        Err(error) => Err(format!("Cinder returned an invalid connection for volume {volume}: {error}")),
-    }
-}
-
-fn encrypted_reason(volume: &str) -> String {
-    format!("volume {volume} is encrypted, which firmware cannot read")
+    Connection::try_from(connection).map_err(|error| {
+        AttachError::Refused(format!("Cinder returned an invalid connection for volume {volume}: {error}"))
+    })
 }

@@ -2,12 +2,12 @@
 
 use super::backend_calls::send_export;
 use super::breaker::CircuitScope;
-use super::error::{AttachError, check_connection};
+use super::error::{AttachError, parse_connection};
 use super::monitored_cinder::MonitoredCinder;
 use super::steps;
 use super::volume_status::explain_refusal;
 use crate::cinder::CinderError;
-use crate::model::{Attachment, ConnectorProperties, Properties};
+use crate::model::{Attachment, Connection, ConnectorProperties};
 use crate::store::Attachments;
 
 /// Exports the volume and completes the attachment. `None`: Cinder no longer has the attachment.
@@ -16,7 +16,7 @@ pub(super) async fn export(
     records: &Attachments,
     record: &Attachment,
     connector: &ConnectorProperties,
-) -> Result<Option<Properties>, AttachError> {
+) -> Result<Option<Connection>, AttachError> {
     let was_pending = record.pending_export;
     let record = steps::begin_export(records, record, connector).await?;
     let Some(id) = record.cinder_id.as_deref() else { return Ok(None) };
@@ -24,15 +24,16 @@ pub(super) async fn export(
         Ok(attachment) => attachment,
         Err(error) => return record_error(cinder, records, &record, was_pending, error).await.map(|()| None),
     };
-    let connection = match check_connection(&record.volume, attachment.connection) {
+    let properties = attachment.connection.unwrap_or_default();
+    let connection = match parse_connection(&record.volume, &properties) {
         Ok(connection) => connection,
-        Err(reason) => {
+        Err(refusal) => {
             // No machine can boot from this connection, so the volume is released.
             steps::mark_detaching(records, &record).await?;
-            return Err(AttachError::Refused(reason));
+            return Err(refusal);
         }
     };
-    let record = steps::record_connection(records, &record, &connection, connector).await?;
+    let record = steps::record_connection(records, &record, &properties, connector).await?;
     if let Some(volume_type) = &record.volume_type {
         cinder.breaker().record_success(&CircuitScope::Backend(volume_type.clone()));
     }

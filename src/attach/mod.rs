@@ -59,7 +59,7 @@ use crate::model::{Attachment, AttachmentState, VolumeTarget};
 use crate::store::Attachments;
 use error::AttachError;
 use last_known::find_last_known;
-use monitored_cinder::CINDER_TIMEOUT;
+use monitored_cinder::{CINDER_TIMEOUT, timeout_reason};
 use outcome::Outcome;
 use progress::{Progress, VolumeResults};
 use reconciler::Reconciler;
@@ -205,7 +205,7 @@ impl Attach {
                 for (volume, outage) in outages {
                     match self.find_last_known(request, volume, Some(outage)).await {
                         Ok(last_known) => drop(volumes.insert(volume.to_owned(), last_known)),
-                        Err(reason) => missing = Some((outage, reason)),
+                        Err(reason) => drop(missing.get_or_insert((outage, reason))),
                     }
                 }
                 let Some((outage, reason)) = missing else {
@@ -254,16 +254,21 @@ impl Attach {
             return VolumeCheck::Faults(vec!["Cinder is not configured".into()]);
         };
         match self.check_volumes(cinder, node, targets).await {
-            Ok(results) => {
-                let errors = results.into_iter().filter_map(|(_, result)| result.err());
-                VolumeCheck::Faults(errors.map(AttachError::into_reason).collect())
-            }
+            Ok(results) => VolumeCheck::Faults(
+                // The outage of a backend is no fault of the volume.
+                results
+                    .into_iter()
+                    .filter_map(|(_, result)| result.err())
+                    .filter(|error| !matches!(error, AttachError::Unavailable(_)))
+                    .map(AttachError::into_reason)
+                    .collect(),
+            ),
             Err(reason) => VolumeCheck::Unavailable(reason),
         }
     }
 
-    /// Checks each volume with Cinder. Returns the errors of the volumes that cannot be attached, or why Cinder is
-    /// unavailable.
+    /// Checks each volume with Cinder. Returns the errors of the volumes that cannot be attached, or whose backend is
+    /// unavailable; or why Cinder is unavailable.
     async fn check_volumes(
         &self,
         cinder: Cinder,
@@ -284,12 +289,18 @@ impl Attach {
                 attacher.check(&target.volume_id, own_attachment).await
             };
             match timeout(CINDER_TIMEOUT, check).await {
-                Ok(Ok(())) => {}
+                Ok(Ok(volume_type)) => {
+                    let outage = volume_type.and_then(|volume_type| self.state.backend_outage(volume_type));
+                    errors.extend(
+                        outage
+                            .map(|reason| (target.volume_id.clone(), Err(AttachError::Unavailable(reason)))),
+                    );
+                }
                 Ok(Err(AttachError::Unavailable(reason))) => return Err(reason),
                 Ok(Err(error @ (AttachError::Refused(_) | AttachError::Transient(_)))) => {
                     errors.push((target.volume_id.clone(), Err(error)));
                 }
-                Err(_) => return Err(format!("no answer within {} s", CINDER_TIMEOUT.as_secs())),
+                Err(_) => return Err(timeout_reason()),
             }
         }
         Ok(errors)
@@ -301,20 +312,22 @@ impl Attach {
         let Some(cinder) = self.state.cinder() else {
             return outcome::refuse_without_cinder();
         };
-        let outage = match self.check_volumes(cinder, request.node.uuid, request.targets).await {
-            Ok(errors) => match Outcome::of(&errors) {
+        let checked = self.check_volumes(cinder, request.node.uuid, request.targets).await;
+        let (outage, backend_outages) = match &checked {
+            Ok(errors) => match Outcome::of(errors) {
                 Outcome::Refused(reason) => return Resolution::Refused(reason),
                 Outcome::Transient(reason) => return outcome::wait_for_condition(reason),
-                Outcome::Usable { .. } => None,
+                Outcome::Usable { resolved: _, outages } => (None, HashMap::from_iter(outages)),
             },
-            Err(outage) => Some(outage),
+            Err(outage) => (Some(outage.as_str()), HashMap::new()),
         };
         let mut volumes = HashMap::new();
         for target in request.targets {
             let volume = &target.volume_id;
-            match (self.find_last_known(&request, volume, outage.as_deref()).await, &outage) {
+            let outage = outage.or(backend_outages.get(volume.as_str()).copied());
+            match (self.find_last_known(&request, volume, outage).await, outage) {
                 (Ok(last_known), _) => drop(volumes.insert(volume.clone(), last_known)),
-                (Err(reason), Some(outage)) => return outcome::predict_outage(outage, &reason),
+                (Err(reason), Some(outage)) => return outcome::wait_for_cinder(outage, &reason),
                 (Err(_), None) => return outcome::predict_attachment(volume),
             }
         }

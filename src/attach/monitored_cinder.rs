@@ -14,6 +14,11 @@ use crate::cinder::{Cinder, CinderAttachment, CinderError, CinderVolume};
 /// How long Cinder may be silent before a machine boots from a last known connection.
 pub(super) const CINDER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The reason after [`CINDER_TIMEOUT`] without a response.
+pub(super) fn timeout_reason() -> String {
+    format!("no answer within {} s", CINDER_TIMEOUT.as_secs())
+}
+
 /// When Cinder last responded to one sequence of calls. Clones share the time.
 #[derive(Debug, Clone)]
 pub(super) struct ResponseClock(Arc<Mutex<Instant>>);

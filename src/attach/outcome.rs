@@ -91,12 +91,6 @@ pub(super) fn predict_attachment(volume: &str) -> Resolution {
     Resolution::Wait { reason, seconds: MIN_RETRY_SECONDS }
 }
 
-/// The predicted response during an outage of Cinder.
-pub(super) fn predict_outage(outage: &str, reason: &str) -> Resolution {
-    let reason = format!("Cinder is unavailable: {outage}; {reason}");
-    Resolution::Wait { reason, seconds: MAX_RETRY_SECONDS }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,7 +16,6 @@ use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
 use super::attacher::Attacher;
 use super::breaker::CircuitScope;
-use super::error::AttachError;
 use super::single_flight::SingleFlight;
 use super::state::State;
 use super::work_queue::{RecordKey, WorkQueue, has_pending_work};
@@ -158,9 +157,8 @@ async fn reconcile_record(state: &State, attacher: &Attacher, key: &RecordKey) -
     };
     match result {
         Ok(is_done) => is_done,
-        Err(
-            AttachError::Unavailable(reason) | AttachError::Transient(reason) | AttachError::Refused(reason),
-        ) => {
+        Err(error) => {
+            let reason = error.into_reason();
             tracing::warn!(%node, volume, reason, state = ?record.state, "cannot reconcile attachment yet");
             false
         }

@@ -11,15 +11,15 @@ use tokio_util::task::TaskTracker;
 use super::attacher::{Attacher, ExportedVolume};
 use super::breaker::CircuitScope;
 use super::error::AttachError;
-use super::monitored_cinder::CINDER_TIMEOUT;
-use super::progress::{Phase, Progress, VolumeResults};
+use super::monitored_cinder::timeout_reason;
+use super::progress::{Phase, Progress};
 use super::queue::ResolutionQueue;
 use super::request::DesiredAttachment;
 use super::resolution::ResolvedVolume;
 use super::single_flight::{NewResolution, SingleFlight};
 use super::state::State;
 use crate::cinder::Cinder;
-use crate::model::{Connection, ConnectionSource};
+use crate::model::ConnectionSource;
 
 /// Volumes of one node that are resolved concurrently.
 const MAX_CONCURRENT_VOLUMES: usize = 8;
@@ -89,11 +89,16 @@ impl Resolver {
             Ok(_permit) => {
                 sender.send_replace(Phase::Running);
                 let progress = Progress::of(&sender);
-                let volumes =
-                    missing.into_iter().map(|desired| self.resolve_volume(&cinder, desired, &progress));
-                let new: VolumeResults =
+                let resolver = &self;
+                let volumes = missing.into_iter().enumerate().map(|(position, desired)| {
+                    let resolve = resolver.resolve_volume(&cinder, desired, &progress);
+                    async move { (position, resolve.await) }
+                });
+                let mut new: Vec<_> =
                     stream::iter(volumes).buffer_unordered(MAX_CONCURRENT_VOLUMES).collect().await;
-                results.extend(new);
+                // The reasons come in the order of the targets, not of the responses.
+                new.sort_by_key(|(position, _)| *position);
+                results.extend(new.into_iter().map(|(_, result)| result));
             }
         }
         sender.send_replace(Phase::Done(Arc::new(results)));
@@ -118,10 +123,7 @@ impl Resolver {
                 Ok(result) => result,
                 Err(panic) => Err(AttachError::Transient(format!("volboot failed internally: {panic}"))),
             },
-            () = clock.wait_for_timeout() => {
-                let reason = format!("no answer within {} s", CINDER_TIMEOUT.as_secs());
-                Err(AttachError::Unavailable(reason))
-            }
+            () = clock.wait_for_timeout() => Err(AttachError::Unavailable(timeout_reason())),
         };
         (volume, result)
     }
@@ -143,8 +145,6 @@ impl Resolver {
         }
         self.state.breaker.check(&CircuitScope::Endpoint).map_err(AttachError::Unavailable)?;
         let ExportedVolume { record, connection } = attacher.attach(&lock, &desired).await?;
-        let connection = Connection::try_from(&connection)
-            .map_err(|error| AttachError::Refused(format!("volume {}: {error}", desired.volume)))?;
         let resolved = ResolvedVolume {
             connection,
             source: ConnectionSource::Cinder,

@@ -57,6 +57,11 @@ impl State {
         self.breaker.check(&CircuitScope::Endpoint).err()
     }
 
+    /// Why the backend of a volume type is unavailable, if its circuit is open.
+    pub(super) fn backend_outage(&self, volume_type: String) -> Option<String> {
+        self.breaker.check(&CircuitScope::Backend(volume_type)).err()
+    }
+
     pub(super) fn monitor(&self, cinder: Cinder) -> MonitoredCinder {
         MonitoredCinder::new(cinder, Arc::clone(&self.breaker))
     }

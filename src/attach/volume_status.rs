@@ -32,14 +32,14 @@ pub(super) async fn explain_refusal(
     }
 }
 
-/// Checks whether a volume can be attached, without changing anything. `own_attachment` is the attachment that the
-/// node already has.
+/// Checks whether a volume can be attached, without changing anything. Returns the volume's type. `own_attachment` is
+/// the attachment that the node already has.
 pub(super) async fn check_volume(
     cinder: &MonitoredCinder,
     records: &Attachments,
     volume: &str,
     own_attachment: Option<&str>,
-) -> Result<(), AttachError> {
+) -> Result<Option<String>, AttachError> {
     let details = cinder.volume(volume).await.map_err(|error| classify(volume, error))?;
     if details.encrypted {
         return Err(encrypted(volume));
@@ -47,14 +47,15 @@ pub(super) async fn check_volume(
     let is_own = |holder: &VolumeHolder| own_attachment == Some(holder.attachment_id.as_str());
     if own_attachment.is_some() && (details.attachments.iter().any(is_own) || details.attachments.is_empty())
     {
-        return Ok(());
+        return Ok(details.volume_type);
     }
     let details = load_holders(cinder.unmonitored(), details).await;
     match check_status(&details) {
         Some(AttachError::Refused(_)) if is_detaching(records, &details).await => {
             Err(still_detaching(volume))
         }
-        error => error.map_or(Ok(()), Err),
+        Some(error) => Err(error),
+        None => Ok(details.volume_type),
     }
 }
 

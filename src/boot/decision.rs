@@ -41,8 +41,10 @@ pub struct VolumeResolution {
 pub(super) enum Mode {
     /// A machine boots: volumes are attached, and the boot session is counted.
     Boot,
-    /// The decision is predicted, and nothing changes.
+    /// The decision is previewed: nothing changes.
     Preview,
+    /// The decision is previewed for the machine's next boot request, in a session that is not known yet.
+    NextSession,
 }
 
 /// The early end of a decision: no further phase runs.

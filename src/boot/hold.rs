@@ -26,8 +26,7 @@ pub(super) fn hold(
     Decision { answer, held: Some(delay), ..decision }
 }
 
-/// The delay of the machine's session. A client that just requests a script, outside a session, is never delayed. The
-/// preview of such a request predicts the machine's own.
+/// The delay of the machine's session. A client that just requests a script, outside a session, is never delayed.
 fn find_delay(detector: &LoopDetector, request: &BootRequest, mode: Mode) -> Option<LoopDelay> {
     if request.attempt != 1 {
         return None;
@@ -35,6 +34,7 @@ fn find_delay(detector: &LoopDetector, request: &BootRequest, mode: Mode) -> Opt
     let (mac, journey, now) = (request.mac(), request.journey.as_deref(), Instant::now());
     match mode {
         Mode::Boot => detector.check(mac, journey?, now),
-        Mode::Preview => detector.peek(mac, journey, now),
+        Mode::Preview => detector.peek(mac, Some(journey?), now),
+        Mode::NextSession => detector.peek(mac, None, now),
     }
 }

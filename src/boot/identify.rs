@@ -2,7 +2,7 @@
 //!
 //! The SMBIOS UUID is not used: in the field, whole batches of boards share one UUID.
 
-use crate::model::{BootAnswer, BootRequest, Mac, Node, Port};
+use crate::model::{BootAnswer, BootRequest, Mac, Node, Port, VolumeTarget};
 use crate::store::{Inventory, StoreError, Versioned};
 
 use super::decision::{Stop, node_reason};
@@ -12,7 +12,9 @@ use super::records::NodeRecords;
 pub(super) async fn identify(inventory: &Inventory, request: &BootRequest) -> Result<NodeRecords, Stop> {
     let node = find_node(inventory, request).await?;
     let connectors = inventory.list_all_of(node.uuid).await?;
-    let targets = inventory.list_all_of(node.uuid).await?;
+    let mut targets: Vec<VolumeTarget> = inventory.list_all_of(node.uuid).await?;
+    // Reasons name the boot volume first.
+    targets.sort_by_key(|target| target.boot_index);
     Ok(NodeRecords { node, connectors, targets })
 }
 

@@ -12,8 +12,9 @@
 //! | plan the boot | [`mod@plan`] |
 //! | hold a machine in a boot loop back | [`mod@hold`] |
 //!
-//! A preview passes through the same phases and changes nothing. It gives the same answer, but for the first boot from a
-//! Cinder volume: only a boot request attaches, and the preview announces that.
+//! A preview passes through the same phases and changes nothing. It gives the same answer with two exceptions. Only a boot
+//! request attaches a Cinder volume for the first time, and the preview announces that. And only a boot session has a past,
+//! which limits how long its machine waits and where it stands in the queue to Cinder.
 //!
 //! Invariant: every boot request is decided from the current records. Only while Cinder is unavailable may a last
 //! known connection be used, and then the answer has a note.
@@ -75,10 +76,15 @@ impl Boot {
         self.run_phases(request, Mode::Boot).await
     }
 
-    /// Returns the likely answer to a boot request, and changes nothing. A request outside a boot session stands for
-    /// the machine's next one.
+    /// Returns the likely answer to this boot request, and changes nothing.
     pub async fn preview(&self, request: &BootRequest) -> Decision {
         self.run_phases(request, Mode::Preview).await
+    }
+
+    /// Returns the likely answer to a machine's next boot request, and changes nothing. The request has no journey: the
+    /// machine is in the session that is being delayed, else it starts a new one.
+    pub async fn predict(&self, request: &BootRequest) -> Decision {
+        self.run_phases(request, Mode::NextSession).await
     }
 
     async fn run_phases(&self, request: &BootRequest, mode: Mode) -> Decision {

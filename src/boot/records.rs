@@ -8,6 +8,7 @@ pub(super) struct NodeRecords {
     pub(super) node: Node,
     /// The oldest first.
     pub(super) connectors: Vec<VolumeConnector>,
+    /// In the order of their boot indexes.
     pub(super) targets: Vec<VolumeTarget>,
 }
 

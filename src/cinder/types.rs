@@ -55,6 +55,18 @@ pub struct CinderAttachment {
     pub connection: Option<Properties>,
 }
 
+impl CinderAttachment {
+    /// Whether the volume is reserved and not exported yet.
+    pub fn is_reserved(&self) -> bool {
+        self.status == "reserved"
+    }
+
+    /// Whether the volume is exported, and the attachment not completed.
+    pub fn is_attaching(&self) -> bool {
+        self.status == "attaching"
+    }
+}
+
 /// Cinder writes `{}` or `null` for a missing connection.
 fn deserialize_connection<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Properties>, D::Error> {
     let connection: Option<Map<String, Value>> = Option::deserialize(from)?;

@@ -61,7 +61,8 @@ impl BootReport {
     }
 }
 
-/// Decodes `a=b&c=d`. Invalid UTF-8 is replaced, and `+` is a space: no expected value contains either.
+/// Decodes `a=b&c=d`. Invalid UTF-8 is replaced, `+` is a space, and a key without `=` has an empty value: iPXE
+/// sends none of these.
 fn parse_query(query: &str) -> Result<Vec<(String, String)>, RequestError> {
     if query.len() > MAX_QUERY {
         return Err(RequestError::QueryTooLong);

@@ -37,10 +37,11 @@ impl BootStep {
         }
     }
 
-    /// Whether machines report the step on success. All other steps are reported after a failure only.
-    pub const fn reports_success(&self) -> bool {
+    /// Whether a report of this step, with iPXE's error number `rc`, is a success. Machines report the other steps after
+    /// a failure only.
+    pub const fn is_success(&self, rc: Option<&str>) -> bool {
         match self {
-            Self::Hooked | Self::Up => true,
+            Self::Hooked | Self::Up => rc.is_none(),
             Self::Hook(_) | Self::Boot | Self::Other(_) => false,
         }
     }
@@ -79,6 +80,13 @@ impl fmt::Display for BootStep {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_report_is_a_success_by_its_step_and_without_an_error_number() {
+        for (step, success) in [(BootStep::Hooked, true), (BootStep::Up, true), (BootStep::Hook(0), false)] {
+            assert_eq!((step.is_success(None), step.is_success(Some("2c0d6039"))), (success, false));
+        }
+    }
 
     #[test]
     fn every_name_is_kept() {

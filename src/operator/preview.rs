@@ -72,7 +72,7 @@ impl Operator {
 
     /// Previews the answer to a boot request. Attaches no volumes.
     pub async fn preview(&self, request: &BootRequest) -> BootPreview {
-        let decision = self.boot.preview(request).await;
+        let decision = self.boot.predict(request).await;
         let script = script::preview(&decision.answer, request, self.scripts).ok();
         BootPreview { decision, script }
     }

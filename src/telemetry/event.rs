@@ -2,7 +2,7 @@
 //!
 //! The TFTP server and the boot listener create events. The timeline groups events by machine, stores them and sends
 //! them to subscribers. Events are serialized. An unknown word of another version stays readable: the enums of
-//! [`crate::model`] keep it as `Other`. Events hold no secrets.
+//! [`crate::model`] keep it as `Other`, and an unknown platform reads as none. Events hold no secrets.
 
 use std::net::IpAddr;
 use std::time::Duration;

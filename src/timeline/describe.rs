@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::verdict::{describe_error, describe_step};
+use super::verdict::{describe_error, describe_step, in_words};
 use crate::model::{BootOutcome, BootStep, Platform, SourceKind, TransferOutcome};
 use crate::telemetry::{BootRequestEvent, Event, EventKind, ResolutionEvent, TftpTransfer};
 
@@ -91,7 +91,7 @@ fn describe_transfer(transfer: &TftpTransfer) -> String {
         | TransferOutcome::Busy
         | TransferOutcome::Refused
         | TransferOutcome::Other(_)) => {
-            let outcome = outcome.as_str().replace('_', " ");
+            let outcome = in_words(outcome.as_str());
             format!("failed to read {file} over TFTP: {outcome} after {duration_ms} ms ({details})")
         }
     }
@@ -109,7 +109,7 @@ fn describe_boot_request(request: &BootRequestEvent) -> String {
         BootOutcome::LocalDisk => format!("sent to the local disk: {reason}"),
         BootOutcome::Unknown => format!("unknown machine: {reason}"),
         BootOutcome::Refused => format!("refused: {reason}"),
-        BootOutcome::Other(outcome) => format!("{}: {reason}", outcome.replace('_', " ")),
+        BootOutcome::Other(outcome) => format!("{}: {reason}", in_words(outcome)),
     };
     format!("boot request{firmware}, try {}{volumes}; {outcome}", request.attempt)
 }
@@ -129,7 +129,7 @@ fn describe_resolution(resolution: &ResolutionEvent) -> String {
             format!("volume {volume} not resolved in {duration_ms} ms: {error}")
         }
         (SourceKind::Other(source), None) => {
-            format!("volume {volume}: {} in {duration_ms} ms", source.replace('_', " "))
+            format!("volume {volume}: {} in {duration_ms} ms", in_words(source))
         }
     }
 }
@@ -140,10 +140,10 @@ fn describe_report(
     attempt: u32,
     hooks: &[String],
 ) -> (String, Option<String>) {
-    match (step, rc) {
-        (Some(BootStep::Hooked), None) => ("volumes hooked: login succeeded, disks found".into(), None),
-        (Some(BootStep::Up), _) => ("operating system is up".into(), None),
-        (None | Some(BootStep::Hook(_) | BootStep::Hooked | BootStep::Boot | BootStep::Other(_)), rc) => {
+    match step.filter(|step| step.is_success(rc)) {
+        Some(BootStep::Hooked) => ("volumes hooked: login succeeded, disks found".into(), None),
+        Some(BootStep::Up) => ("operating system is up".into(), None),
+        Some(BootStep::Hook(_) | BootStep::Boot | BootStep::Other(_)) | None => {
             let step = describe_step(step.unwrap_or(&BootStep::unnamed()), hooks);
             let Some(rc) = rc else { return (format!("try {attempt}: {step} failed"), None) };
             let (cause, advice) = describe_error(rc);

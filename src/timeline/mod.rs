@@ -124,8 +124,8 @@ impl Timeline {
     /// Records an event and counts it in the metrics. Never blocks.
     pub fn record(&self, event: Event) {
         event.update_metrics(&self.shared.metrics);
-        if let (Some(mac), EventKind::BootReport { step: Some(step), .. }) = (event.mac, &event.kind)
-            && step.reports_success()
+        if let (Some(mac), EventKind::BootReport { step: Some(step), rc, .. }) = (event.mac, &event.kind)
+            && step.is_success(rc.as_deref())
         {
             self.shared.loop_detector.reset(mac);
         }

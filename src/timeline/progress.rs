@@ -230,15 +230,15 @@ impl BootStage {
             EventKind::HttpFetch { file, size: None } => Self::after_missing_file(before, file, true),
             EventKind::SessionStarted => Self::SessionStarted,
             EventKind::BootRequest(request) => Self::after_boot_request(request),
-            // Only boot sessions that started with `/boot.ipxe` are delayed.
+            // The earlier events are gone; the machine has read a script with its journey.
             EventKind::LoopDelay { .. } => before.cloned().unwrap_or(Self::SessionStarted),
-            EventKind::BootReport { step, rc, .. } => match step {
-                Some(BootStep::Hooked) if rc.is_none() => Self::Hooked,
-                Some(BootStep::Up) => Self::Up,
-                None | Some(BootStep::Hook(_) | BootStep::Hooked | BootStep::Boot | BootStep::Other(_)) => {
-                    Self::Failed
+            EventKind::BootReport { step, rc, .. } => {
+                match step.as_ref().filter(|step| step.is_success(rc.as_deref())) {
+                    Some(BootStep::Hooked) => Self::Hooked,
+                    Some(BootStep::Up) => Self::Up,
+                    Some(BootStep::Hook(_) | BootStep::Boot | BootStep::Other(_)) | None => Self::Failed,
                 }
-            },
+            }
         }
     }
 

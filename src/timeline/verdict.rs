@@ -183,6 +183,7 @@ fn protocol_name(http: bool) -> &'static str {
 }
 
 fn judge_failed_load(file: &str, outcome: &TransferOutcome, http: bool) -> Verdict {
+    let word = in_words(outcome.as_str());
     let look = "Look at the machine's console, and at the client's message in the timeline.";
     let (cause, advice) = match outcome {
         TransferOutcome::NotFound => (
@@ -204,7 +205,7 @@ fn judge_failed_load(file: &str, outcome: &TransferOutcome, http: bool) -> Verdi
         | TransferOutcome::Unconfirmed
         | TransferOutcome::Probe
         | TransferOutcome::Replaced
-        | TransferOutcome::Other(_) => (outcome.as_str(), look),
+        | TransferOutcome::Other(_) => (word.as_str(), look),
     };
     let text = format!("failed: reading {file} over {}: {cause}", protocol_name(http));
     Verdict::with_text(BootState::Stopped, text).with_advice(advice)
@@ -228,8 +229,7 @@ fn judge_answer(outcome: &BootOutcome, reason: &str, since: SignedDuration) -> V
         BootOutcome::Refused => Verdict::with_text(BootState::Stopped, format!("refused: {reason}")),
         // `Boot` has a stage of its own.
         BootOutcome::Boot | BootOutcome::Other(_) => {
-            let outcome = outcome.as_str().replace('_', " ");
-            Verdict::with_text(BootState::Stopped, format!("{outcome}: {reason}"))
+            Verdict::with_text(BootState::Stopped, format!("{}: {reason}", in_words(outcome.as_str())))
         }
     }
 }
@@ -292,6 +292,11 @@ pub(super) fn describe_error(rc: &str) -> (String, String) {
     }
     let page = errno::page(rc).unwrap_or_else(|| "https://ipxe.org/err".to_owned());
     (format!("iPXE error {rc}"), format!("See {page}."))
+}
+
+/// A word of an event, such as `timed_out`, as it stands in a sentence.
+pub(super) fn in_words(word: &str) -> String {
+    word.replace('_', " ")
 }
 
 /// A step in operator's words.

@@ -218,7 +218,7 @@ fn timeline_row(entry: TimelineEntry, start: Option<Timestamp>) -> TimelineRow {
 
 fn event_severity(entry: &TimelineEntry) -> Severity {
     match &entry.event.kind {
-        EventKind::BootReport { step: Some(step), rc: None, .. } if step.reports_success() => {
+        EventKind::BootReport { step: Some(step), rc, .. } if step.is_success(rc.as_deref()) => {
             Severity::Success
         }
         EventKind::BootReport { .. } | EventKind::HttpFetch { size: None, .. } => Severity::Error,

@@ -1,6 +1,7 @@
 //! No import circles: two files of `src` never use each other, whether directly or through further files.
 //!
-//! A `mod.rs` is left out: it declares the modules beside it and re-exports their items, so both directions are usual.
+//! One pair is left out: a `mod.rs` and a file below it. The `mod.rs` declares that file and re-exports its items, so both
+//! directions are usual.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -68,22 +69,28 @@ fn resolve(file: &Path, path: &str, files: &BTreeSet<PathBuf>) -> Option<PathBuf
             "super" => folder = folder.parent()?.to_owned(),
             name => folder = folder.join(name),
         }
-        let file = folder.with_extension("rs");
-        if files.contains(&file) {
-            found = Some(file);
+        for file in [folder.with_extension("rs"), folder.join("mod.rs")] {
+            if files.contains(&file) {
+                found = Some(file);
+            }
         }
     }
     found
 }
 
+/// Whether `path` is a file below the `mod.rs` that is `module`.
+fn is_below(path: &Path, module: &Path) -> bool {
+    module.ends_with("mod.rs") && module.parent().is_some_and(|folder| path.starts_with(folder))
+}
+
 fn build_graph(sources: &[(PathBuf, String)]) -> Graph {
     let files: BTreeSet<_> = sources.iter().map(|(path, _)| path.clone()).collect();
-    let is_left_out = |path: &Path| path.ends_with("mod.rs") || path.ends_with("lib.rs");
     let used = |(path, text): &(PathBuf, String)| {
         let used = used_paths(text).into_iter().filter_map(|used| resolve(path, &used, &files));
-        (path.clone(), used.filter(|used| used != path && !is_left_out(used)).collect())
+        let is_arrow = |used: &PathBuf| used != path && !is_below(path, used) && !is_below(used, path);
+        (path.clone(), used.filter(is_arrow).collect())
     };
-    sources.iter().filter(|(path, _)| !is_left_out(path)).map(used).collect()
+    sources.iter().filter(|(path, _)| !path.ends_with("lib.rs")).map(used).collect()
 }
 
 /// A circle through `path`, if there is one.

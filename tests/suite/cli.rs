@@ -155,6 +155,8 @@ fn loop_detector_delays_the_machine() {
     );
     assert!(request("a6").contains("boot loop: 6 boot sessions"));
     wait_for_output(&daemon, &["nodes"], "looping");
+    let verdict = "waiting: boot loop: 6 boot sessions in a row without a hooked volume";
+    wait_for_output(&daemon, &["show", "web-1"], verdict);
     // A hooked volume resets the count.
     get(daemon.http, "/boot/52-54-00-00-00-01/event?step=hooked&try=1");
     assert!(request("a7").contains("sanhook"));

@@ -242,7 +242,7 @@ fn make_pipe(path: &Path) {
 }
 
 /// Waits until the daemon reads the pipe. The daemon's read blocks until the result is dropped.
-fn wait_for_reader(path: &Path) -> File {
+fn hold_pipe_open(path: &Path) -> File {
     let (path, (opened, writer)) = (path.to_owned(), channel());
     std::thread::spawn(move || opened.send(File::options().write(true).open(path)));
     writer.recv_timeout(LIMIT).expect("the daemon reads the pipe").expect("the pipe opens")
@@ -271,7 +271,7 @@ fn stop_ends_a_reload_whose_file_read_hangs() {
             configure_certificate_pipe(site.path())
         };
         daemon.hang_up();
-        let _reader = wait_for_reader(&pipe);
+        let _writer = hold_pipe_open(&pipe);
         daemon.stop();
     }
 }
@@ -282,7 +282,7 @@ fn newer_reload_replaces_one_that_hangs() {
     let mut daemon = Daemon::start(site.path());
     let pipe = configure_certificate_pipe(site.path());
     daemon.hang_up();
-    let reader = wait_for_reader(&pipe);
+    let writer = hold_pipe_open(&pipe);
     edit_config(
         site.path(),
         &[("certificate = ", "# "), ("key = ", "# "), ("[http]\n", "[boot]\nunknown = \"shell\"\n[http]\n")],
@@ -290,6 +290,6 @@ fn newer_reload_replaces_one_that_hangs() {
     daemon.hang_up();
     daemon.wait_for_log("configuration reloaded");
     assert!(Connection::open(daemon.http).get("/boot/52-54-00-00-00-01").1.contains("shell"));
-    drop(reader);
+    drop(writer);
     daemon.stop();
 }

@@ -18,7 +18,7 @@ pub(super) async fn locate(
     let volumes = VolumeRequest { node, initiator, connectors, targets, journey };
     let resolution = match mode {
         Mode::Boot => attach.resolve(volumes).await,
-        Mode::Preview => attach.preview(volumes).await,
+        Mode::Preview | Mode::NextSession => attach.preview(volumes).await,
     };
     take_volumes(records, resolution)
 }
@@ -66,6 +66,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::boot::decision::Decision;
+    use crate::boot::plan::plan;
     use crate::model::{BootAnswer, Connection, Node, Properties, StorageInterface, VolumeTarget};
 
     fn expect_answer(result: Result<LocatedVolumes, Stop>) -> BootAnswer {
@@ -111,14 +113,17 @@ mod tests {
         let last_known = ConnectionSource::LastKnown { resolved_at: now, outage };
         let volumes = [resolved("root", ConnectionSource::Cinder), resolved("data", last_known)];
         let volumes = take(Resolution::Ready(volumes.into())).expect("located");
-        assert_eq!(volumes.boot.paths[0].target.as_str(), "iqn.2010-10.org.openstack:root");
-        assert_eq!(volumes.data[0].paths[0].target.as_str(), "iqn.2010-10.org.openstack:data");
+        let Decision { answer: BootAnswer::Boot(boot), resolutions, .. } = plan(records, volumes) else {
+            panic!("no boot");
+        };
+        assert_eq!(boot.boot.paths[0].target.as_str(), "iqn.2010-10.org.openstack:root");
+        assert_eq!(boot.data[0].paths[0].target.as_str(), "iqn.2010-10.org.openstack:data");
         assert_eq!(
-            volumes.notes,
+            boot.notes,
             [
                 "booting from the last known connection of 1970-01-01T00:00:00Z: Cinder is unavailable: no answer"
             ]
         );
-        assert_eq!(volumes.resolutions.len(), 2);
+        assert_eq!(resolutions.len(), 2);
     }
 }

@@ -289,7 +289,7 @@ fn words_of_another_version_are_kept_and_shown() {
         ]
     );
     for (length, text) in [
-        (1, "failed: reading ipxe.efi over TFTP: frobnicated_twice"),
+        (1, "failed: reading ipxe.efi over TFTP: frobnicated twice"),
         (2, "frobnicated twice: no reason"),
         (3, "failed: frobnicated_twice: iPXE error 0x12345678; try 1 of 3, retrying"),
     ] {

@@ -15,7 +15,7 @@ use volboot::telemetry::{Event, EventKind, Metrics};
 use volboot::timeline::Timeline;
 
 use super::{Site, TestMachine};
-use crate::fake_cinder::Fault;
+use crate::fake_cinder::{FakeCinder, Fault, Operation};
 
 const ENABLED: [StorageInterface; 3] =
     [StorageInterface::Noop, StorageInterface::External, StorageInterface::Cinder];
@@ -197,11 +197,43 @@ async fn states_of_cinder_are_predicted() {
                   volume new has no last known connection";
     expect_both(&boot, &request(3), BootOutcome::Wait, outage).await;
 
+    // The first volume without a connection is named, whichever response came first.
+    let machine = site.add_machine("web-5", &["late", "early"]).await;
+    site.add_port(&machine, 5, true).await;
+    let outage = "node web-5: Cinder is unavailable: Cinder returned 503 Service Unavailable; \
+                  volume late has no last known connection";
+    expect_both(&boot, &request(5), BootOutcome::Wait, outage).await;
+
     let policy = Policy { last_known_max_age: None, resolutions: 1 };
     let without_cinder = Attach::new(Attachments::new(Arc::clone(&site.store)), None, policy);
     let boot = Boot::new(site.inventory.clone(), without_cinder, Arc::default(), ENABLED);
     let missing = "node web-1: storage interface cinder is set, but Cinder is not configured";
     expect_both(&boot, &request(1), BootOutcome::Refused, missing).await;
+}
+
+#[tokio::test]
+async fn outages_of_a_backend_are_predicted() {
+    let site = Site::with_cinder(FakeCinder::start(), None);
+    let boot = site.boot(&ENABLED);
+    for (last, volume) in (1..).zip(["one", "two", "three", "four", "new"]) {
+        site.cinder.add_volume(volume, |volume| volume.volume_type = "dead");
+        let machine = site.add_machine(&format!("web-{last}"), &[volume]).await;
+        site.add_port(&machine, last, true).await;
+    }
+    for last in 1..=4 {
+        assert_eq!(shown(&boot.answer(&request(last)).await), (BootOutcome::Boot, ""));
+    }
+    site.cinder.inject_fault(Operation::Export, Fault::Status(500), usize::MAX);
+    for last in 1..=3 {
+        assert_eq!(boot.answer(&request(last)).await.answer.outcome(), BootOutcome::Wait);
+    }
+    for (last, name) in [(4, "web-4"), (5, "web-5")] {
+        let outage = format!(
+            "node {name}: Cinder is unavailable: Cinder returned 500 Internal Server Error; \
+             last known connections are disabled (when_cinder_is_away)"
+        );
+        expect_both(&boot, &request(last), BootOutcome::Wait, &outage).await;
+    }
 }
 
 #[tokio::test]
@@ -219,18 +251,18 @@ async fn boot_loops_are_predicted() {
         expect_both(&boot, &session(journey), BootOutcome::Boot, "").await;
     }
     // The machine's next session is held: with its journey, and without.
-    assert_eq!(shown(&boot.preview(&request(1)).await), (BootOutcome::Wait, looping(6).as_str()));
+    assert_eq!(shown(&boot.predict(&request(1)).await), (BootOutcome::Wait, looping(6).as_str()));
     assert_eq!(shown(&boot.preview(&session("a6")).await), (BootOutcome::Wait, looping(6).as_str()));
     // Previews count no session.
     expect_both(&boot, &session("a6"), BootOutcome::Wait, &looping(6)).await;
     expect_both(&boot, &session("a6"), BootOutcome::Wait, &looping(6)).await;
-    assert_eq!(shown(&boot.preview(&request(1)).await), (BootOutcome::Wait, looping(6).as_str()));
+    assert_eq!(shown(&boot.predict(&request(1)).await), (BootOutcome::Wait, looping(6).as_str()));
     let later = boot.preview(&session("a7")).await;
     assert_eq!(later.held.map(|delay| (delay.journeys, delay.seconds, delay.is_first)), Some((7, 120, true)));
     expect_both(&boot, &session("a7"), BootOutcome::Wait, &looping(7)).await;
     // A retry is within the session, and a script outside any session is not delayed.
     expect_both(&boot, &BootRequest { attempt: 2, ..session("a7") }, BootOutcome::Boot, "").await;
-    assert_eq!(shown(&boot.answer(&request(1)).await), (BootOutcome::Boot, ""));
+    expect_both(&boot, &request(1), BootOutcome::Boot, "").await;
 
     let hooked = EventKind::BootReport { step: Some(BootStep::Hooked), rc: None, attempt: 1 };
     timeline.record(Event::new(Timestamp::now(), Some(mac(1)), None, hooked));
