@@ -1,8 +1,8 @@
 //! [`Collection`]: a kind of record with lists, and the list handlers of all kinds.
 //!
 //! A path lists all records of a kind (`/v1/ports`) or those of a [`Parent`] (`/v1/nodes/{node}/ports`). A list at
-//! `…/detail` shows all fields. Arguments are checked after the parent, in Ironic's order: unknown names, the selection
-//! of fields, the filters, and at last order and marker.
+//! `…/detail` shows all fields. Arguments are checked after the parent, in Ironic's order: unknown names, the
+//! selection of fields, the filters, and at last order and marker.
 
 use uuid::Uuid;
 

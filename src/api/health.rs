@@ -27,13 +27,13 @@ pub(super) async fn healthz() -> (StatusCode, &'static str) {
 
 /// `GET /readyz`
 pub(super) async fn readyz(State(operator): State<SharedState>) -> (StatusCode, Json<Value>) {
-    let store = match tokio::time::timeout(TIMEOUT, operator.check_store()).await {
-        Ok(Ok(_)) => "ok",
-        Ok(Err(_)) => "error",
-        Err(_) => "timeout",
+    let (is_available, store) = match tokio::time::timeout(TIMEOUT, operator.check_store()).await {
+        Ok(Ok(_)) => (true, "ok"),
+        Ok(Err(_)) => (false, "error"),
+        Err(_) => (false, "timeout"),
     };
     let stopping = operator.appliance.stop.is_cancelled();
-    let ready = store == "ok" && !stopping;
+    let ready = is_available && !stopping;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({
         "ready": ready,

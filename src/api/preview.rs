@@ -9,7 +9,7 @@ use super::node::find_node;
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, PathParam};
 use crate::boot::VolumeResolution;
-use crate::model::ConnectionSource;
+use crate::model::{BootOutcome, ConnectionSource};
 use crate::operator::BootPreview;
 
 /// `GET /v1/nodes/{node}/boot-preview`
@@ -19,7 +19,7 @@ pub(super) async fn get(request: ApiRequest, PathParam(ident): PathParam<String>
     let Some(mut boot_request) = request.operator.predict_request_of_node(&node).await? else {
         return Ok(Reply::Json(json!({
             "node": {"uuid": node.uuid, "name": node.name},
-            "outcome": "unknown",
+            "outcome": BootOutcome::Unknown,
             "reason": "the node has no port, so no machine can be identified as this node",
             "requester": null,
             "volumes": [],

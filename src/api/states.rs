@@ -8,7 +8,7 @@ use super::provision::{self, Verb};
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, Arguments, PathParam};
 use super::resource::ApiResource;
-use crate::model::{Node, PowerState, Properties, ProvisionState, VolumeConnector, VolumeTarget};
+use crate::model::{Node, PowerState, Properties, ProvisionState, VolumeTarget};
 
 /// The node's fields in the states resource, each with its first microversion.
 const STATES: [(&str, u16); 9] = [
@@ -135,9 +135,7 @@ fn check_arguments(verb: Verb, target: &str, node: &Node, arguments: &Arguments)
 
 /// Checks that the node's records allow a boot from its volumes.
 async fn check_deployable(request: &ApiRequest, node: &Node) -> Result<(), Fault> {
-    let connectors: Vec<VolumeConnector> = request.operator.inventory.list_all_of(node.uuid).await?;
-    let targets: Vec<VolumeTarget> = request.operator.inventory.list_all_of(node.uuid).await?;
-    let missing = request.operator.boot.find_faults(node, &connectors, &targets).await;
+    let missing = request.operator.boot.check(node).await?.faults;
     if missing.is_empty() {
         return Ok(());
     }

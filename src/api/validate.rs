@@ -1,6 +1,6 @@
 //! `/v1/nodes/{node}/validate`: validates each of a node's interfaces and reports what is missing.
 //!
-//! The storage check is the same as at boot ([`Boot::find_faults`](crate::boot::Boot::find_faults)): Ironic's rules for its
+//! The storage check is the same as at boot ([`Boot::check`](crate::boot::Boot::check)): Ironic's rules for its
 //! `cinder` interface, a boot volume, and no obstacle to attaching it.
 
 use serde_json::{Map, Value, json};
@@ -9,8 +9,8 @@ use super::fault::Fault;
 use super::node::find_node;
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, PathParam};
-use crate::boot::validate;
-use crate::model::{Node, StorageInterface, VolumeConnector, VolumeTarget};
+use crate::boot::NodeCheck;
+use crate::model::{Node, StorageInterface};
 
 /// The interfaces of both drivers; they always validate.
 const SUPPORTED: [&str; 5] = ["boot", "deploy", "management", "network", "power"];
@@ -33,8 +33,6 @@ pub(super) async fn get_by_query(request: ApiRequest) -> HandlerResult {
 
 async fn build_report(request: &ApiRequest, ident: &str) -> HandlerResult {
     let node = find_node(request, ident).await?;
-    let connectors: Vec<VolumeConnector> = request.operator.inventory.list_all_of(node.uuid).await?;
-    let targets: Vec<VolumeTarget> = request.operator.inventory.list_all_of(node.uuid).await?;
     let mut report = Map::new();
     for kind in SUPPORTED {
         report.insert(kind.into(), json!({"result": true}));
@@ -43,11 +41,8 @@ async fn build_report(request: &ApiRequest, ident: &str) -> HandlerResult {
         let reason = Fault::unsupported(&node.driver, kind).to_string();
         report.insert(kind.into(), json!({"result": false, "reason": reason}));
     }
-    let missing = request.operator.boot.find_faults(&node, &connectors, &targets).await;
-    report.insert(
-        "storage".into(),
-        storage_report(&node, &missing, &validate::find_warnings(&connectors, &targets)),
-    );
+    let NodeCheck { faults, warnings } = request.operator.boot.check(&node).await?;
+    report.insert("storage".into(), storage_report(&node, &faults, &warnings));
     Ok(Reply::Json(report.into()))
 }
 

@@ -1,6 +1,7 @@
 //! Reads the configuration and the files that it names, at start and at each reload.
 //!
-//! A read may hang, for example on a dead file server, so a reload calls these functions on threads for blocking work.
+//! A read may hang, for example on a dead file server, so a reload calls these functions on threads for blocking
+//! work.
 
 use std::path::Path;
 

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! A crash can follow any step. Each record therefore states what may have happened in Cinder, so that a later boot
-//! or the reconciler can continue. Later boots start at «pending export recorded». The first half is in `creation`, the
-//! second in `export`, and the writes are in `steps`.
+//! or the reconciler can continue. Later boots start at «pending export recorded». The first half is in `creation`,
+//! the second in `export`, and the writes are in `steps`.
 
 use std::sync::Arc;
 
@@ -144,8 +144,8 @@ impl Attacher {
         Ok(self.records.delete(record).await?)
     }
 
-    /// Adopts the orphan of an interrupted create, or deletes the record if there is none. Returns whether the work is
-    /// done.
+    /// Adopts the orphan of an interrupted create, or deletes the record if there is none. Returns whether the work
+    /// is done.
     pub(super) async fn adopt_orphan(
         &self,
         _lock: &KeyedGuard,

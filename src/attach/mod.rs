@@ -17,8 +17,8 @@
 //!
 //! A boot request is held for at most [`RESPONSE_TIMEOUT`]. A longer resolution continues in the background, and the
 //! machine's retry picks up the result. A machine boots from a fresh connection. If Cinder is *unavailable*, it boots
-//! from the last known connection, provided that its record shows the volume as still attached. After a *refusal* it never
-//! boots: two writers destroy a disk.
+//! from the last known connection, provided that its record shows the volume as still attached. After a *refusal* it
+//! never boots: two writers destroy a disk.
 //!
 //! Invariant: a record is written before the Cinder call that it describes, and deleted only after Cinder has agreed.
 //! Hence any interrupted work can be completed from the records.

@@ -77,8 +77,8 @@ pub(super) async fn finish_export(
     ensure_not_detaching(change.await?)
 }
 
-/// After a refusal: drops the last known connection, so that no node boots from it. `pending_export` is the value from
-/// before the refused call.
+/// After a refusal: drops the last known connection, so that no node boots from it. `pending_export` is the value
+/// from before the refused call.
 pub(super) async fn clear_connection(
     records: &Attachments,
     record: &Attachment,

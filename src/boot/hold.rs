@@ -9,8 +9,8 @@ use super::decision::{Decision, Mode};
 
 /// Turns a boot into a wait if the machine is in a boot loop.
 ///
-/// Only the first request of a session is checked: a retry is within the same session. A machine that waits for Cinder
-/// never gets here, so its session does not count.
+/// Only the first request of a session is checked: a retry is within the same session. A machine that waits for
+/// Cinder never gets here, so its session does not count.
 pub(super) fn hold(
     detector: &LoopDetector,
     request: &BootRequest,

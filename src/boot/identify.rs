@@ -10,7 +10,12 @@ use super::records::NodeRecords;
 
 /// Reads the records of the one node that matches the machine.
 pub(super) async fn identify(inventory: &Inventory, request: &BootRequest) -> Result<NodeRecords, Stop> {
-    let node = find_node(inventory, request).await?;
+    let node = find_unique_node(inventory, request).await?;
+    Ok(read_records(inventory, node).await?)
+}
+
+/// Reads the records of a node.
+pub(super) async fn read_records(inventory: &Inventory, node: Node) -> Result<NodeRecords, StoreError> {
     let connectors = inventory.list_all_of(node.uuid).await?;
     let mut targets: Vec<VolumeTarget> = inventory.list_all_of(node.uuid).await?;
     // Reasons name the boot volume first.
@@ -18,8 +23,21 @@ pub(super) async fn identify(inventory: &Inventory, request: &BootRequest) -> Re
     Ok(NodeRecords { node, connectors, targets })
 }
 
-/// Finds the node that has a port with one of the machine's MAC addresses. The port must have `pxe_enabled`.
-async fn find_node(inventory: &Inventory, request: &BootRequest) -> Result<Node, Stop> {
+/// Finds the node of a machine, for display: with a port for one of these MAC addresses, `pxe_enabled` or not. A port
+/// with `pxe_enabled` decides, as for a boot.
+pub(super) async fn find_node(inventory: &Inventory, macs: &[Mac]) -> Result<Option<Node>, StoreError> {
+    let (enabled, disabled): (Vec<_>, Vec<_>) =
+        inventory.find_ports(macs).await?.into_iter().partition(|port| port.pxe_enabled);
+    for port in enabled.iter().chain(&disabled) {
+        if let Some(node) = node_of(inventory, port).await? {
+            return Ok(Some(node));
+        }
+    }
+    Ok(None)
+}
+
+/// Finds the one node that has a port with one of the machine's MAC addresses. The port must have `pxe_enabled`.
+async fn find_unique_node(inventory: &Inventory, request: &BootRequest) -> Result<Node, Stop> {
     let ports = inventory.find_ports(&request.macs).await?;
     let mut matches: Vec<(Node, Mac)> = Vec::new();
     for port in ports.iter().filter(|port| port.pxe_enabled) {

@@ -12,9 +12,9 @@
 //! | plan the boot | [`mod@plan`] |
 //! | hold a machine in a boot loop back | [`mod@hold`] |
 //!
-//! A preview passes through the same phases and changes nothing. It gives the same answer with two exceptions. Only a boot
-//! request attaches a Cinder volume for the first time, and the preview announces that. And only a boot session has a past,
-//! which limits how long its machine waits and where it stands in the queue to Cinder.
+//! A preview passes through the same phases and changes nothing. It gives the same answer with two exceptions. Only a
+//! boot request attaches a Cinder volume for the first time, and the preview announces that. And only a boot session
+//! has a past, which limits how long its machine waits and where it stands in the queue to Cinder.
 //!
 //! Invariant: every boot request is decided from the current records. Only while Cinder is unavailable may a last
 //! known connection be used, and then the answer has a note.
@@ -34,16 +34,17 @@ mod verify;
 use std::sync::Arc;
 
 use crate::attach::Attach;
-use crate::model::{BootAnswer, BootRequest, Mac, Node, StorageInterface, VolumeConnector, VolumeTarget};
+use crate::model::{BootAnswer, BootRequest, Mac, Node, StorageInterface};
 use crate::store::{Inventory, StoreError};
 use crate::timeline::LoopDetector;
 use admit::{AdmittedNode, admit};
 pub use decision::{Decision, VolumeResolution};
 use decision::{Mode, Stop};
 use hold::hold;
-use identify::identify;
+use identify::{identify, read_records};
 use locate::VolumeLocator;
 use plan::plan;
+use records::NodeRecords;
 use validate::validate;
 use verify::verify_requester;
 
@@ -59,6 +60,15 @@ pub struct Boot {
     enabled: Arc<[StorageInterface]>,
 }
 
+/// The result of a node's check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeCheck {
+    /// Prevent the node from booting from its volumes.
+    pub faults: Vec<String>,
+    /// The operator should know them, but they do not prevent a boot.
+    pub warnings: Vec<String>,
+}
+
 impl Boot {
     /// `enabled`: the storage interfaces that nodes may boot with.
     pub fn new(
@@ -70,8 +80,8 @@ impl Boot {
         Self { inventory, attach, loop_detector, enabled: enabled.into() }
     }
 
-    /// Answers a boot request. Attaches the node's volumes with storage interface `cinder`, and counts the boot session
-    /// of a machine that could boot.
+    /// Answers a boot request. Attaches the node's volumes with storage interface `cinder`, and counts the boot
+    /// session of a machine that could boot.
     pub async fn answer(&self, request: &BootRequest) -> Decision {
         self.run_phases(request, Mode::Boot).await
     }
@@ -81,8 +91,8 @@ impl Boot {
         self.run_phases(request, Mode::Preview).await
     }
 
-    /// Returns the likely answer to a machine's next boot request, and changes nothing. The request has no journey: the
-    /// machine is in the session that is being delayed, else it starts a new one.
+    /// Returns the likely answer to a machine's next boot request, and changes nothing. The request has no journey:
+    /// the machine is in the session that is being delayed, else it starts a new one.
     pub async fn predict(&self, request: &BootRequest) -> Decision {
         self.run_phases(request, Mode::NextSession).await
     }
@@ -104,23 +114,24 @@ impl Boot {
         Ok(hold(&self.loop_detector, request, mode, decision))
     }
 
-    /// Returns all faults that prevent a node from booting from its volumes. With storage interface `cinder`,
-    /// Cinder's faults are included if the records have none.
-    pub async fn find_faults(
-        &self,
-        node: &Node,
-        connectors: &[VolumeConnector],
-        targets: &[VolumeTarget],
-    ) -> Vec<String> {
-        let locator = match VolumeLocator::find(&node.storage_interface) {
-            None => return Vec::new(),
-            Some(Err(reason)) => return vec![reason],
-            Some(Ok(locator)) => locator,
+    /// Checks whether a node can boot from its volumes. With storage interface `cinder`, Cinder's faults are included
+    /// if the records have none.
+    pub async fn check(&self, node: &Node) -> Result<NodeCheck, StoreError> {
+        let NodeRecords { node, connectors, targets } = read_records(&self.inventory, node.clone()).await?;
+        let faults = match VolumeLocator::find(&node.storage_interface) {
+            None => Vec::new(),
+            Some(Err(reason)) => vec![reason],
+            Some(Ok(locator)) => match validate(locator, &node, &connectors, &targets) {
+                Err(faults) => faults,
+                Ok(_) => locator.find_service_faults(&self.attach, node.uuid, &targets).await,
+            },
         };
-        match validate(locator, node, connectors, targets) {
-            Err(faults) => faults,
-            Ok(_) => locator.find_service_faults(&self.attach, node.uuid, targets).await,
-        }
+        Ok(NodeCheck { faults, warnings: validate::find_warnings(&connectors, &targets) })
+    }
+
+    /// Finds the node of a machine, for display.
+    pub async fn find_node(&self, macs: &[Mac]) -> Result<Option<Node>, StoreError> {
+        identify::find_node(&self.inventory, macs).await
     }
 
     /// Whether a report from `card` may concern `machine`: both are the same MAC address, or ports of the same node.

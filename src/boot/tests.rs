@@ -8,6 +8,7 @@ use super::records::NodeRecords;
 use super::*;
 use crate::attach::Policy;
 use crate::model::{BootPlan, Properties, ProvisionState};
+use crate::model::{VolumeConnector, VolumeTarget};
 use crate::store::{Attachments, MemoryStore};
 
 const ALL: [StorageInterface; 3] =

@@ -1,9 +1,9 @@
 //! Client for OpenStack Keystone v3: credentials, sessions, and validation of tokens.
 //!
-//! [`Cloud::resolve_blocking`] builds a cloud from the configuration, clouds.yaml or `OS_*` variables. Its [`Session`]
-//! holds the token for requests to Cinder, and the service catalogue with Cinder's endpoint. Before a token expires, a
-//! single request renews it, however many machines boot. A [`Validator`] validates the tokens of the clients of
-//! volboot's API.
+//! [`Cloud::resolve_blocking`] builds a cloud from the configuration, clouds.yaml or `OS_*` variables. Its
+//! [`Session`] holds the token for requests to Cinder, and the service catalogue with Cinder's endpoint. Before a
+//! token expires, a single request renews it, however many machines boot. A [`Validator`] validates the tokens of the
+//! clients of volboot's API.
 //!
 //! Left out on purpose: version discovery (only v3 is supported, below any path), and interactive identity providers
 //! (federation, TOTP).

@@ -1,4 +1,5 @@
-//! Responses of OpenStack services, for the clients of Keystone and Cinder: bounded bodies, and the classes of failures.
+//! Responses of OpenStack services, for the clients of Keystone and Cinder: bounded bodies, and the classes of
+//! failures.
 //!
 //! The texts of errors belong to each client, because each service has its own format for messages.
 
@@ -56,8 +57,8 @@ impl From<StatusCode> for StatusClass {
     }
 }
 
-/// The reason that there is no complete response. A cause is the innermost one, which tells an operator most, and does
-/// not contain the URL.
+/// The reason that there is no complete response. A cause is the innermost one, which tells an operator most, and
+/// does not contain the URL.
 #[derive(Debug)]
 pub(crate) enum TransportError {
     /// The response was not complete in time.
@@ -77,6 +78,7 @@ impl From<reqwest::Error> for TransportError {
             return Self::TimedOut;
         }
         let not_connected = error.is_connect();
+        // A URL may contain a secret.
         let error = error.without_url();
         let mut cause: &dyn Error = &error;
         while let Some(source) = cause.source() {

@@ -58,7 +58,7 @@ impl Session {
     /// Returns the current authorization if it is valid, else a new one.
     pub async fn authorization(&self) -> AuthorizationResult {
         let renewal = {
-            let mut state = self.state();
+            let mut state = self.0.state.lock();
             let now = Instant::now();
             if let Some(current) = state.current.clone().filter(|current| current.is_valid(now)) {
                 let backs_off =
@@ -79,7 +79,7 @@ impl Session {
     /// already, that replacement is returned.
     pub async fn reauthorize(&self, rejected: &Authorization) -> AuthorizationResult {
         let renewal = {
-            let mut state = self.state();
+            let mut state = self.0.state.lock();
             let now = Instant::now();
             match &state.current {
                 Some(current) if !std::ptr::eq(&raw const **current, rejected) && current.is_valid(now) => {
@@ -106,7 +106,7 @@ impl Session {
         let session = self.clone();
         let task = tokio::spawn(async move {
             let result = authenticate(&session.0.http, &session.0.credentials).await.map(Arc::new);
-            session.state().record(&result);
+            session.0.state.lock().record(&result);
             result
         });
         let renewal = async move {
@@ -120,11 +120,7 @@ impl Session {
     /// The request in flight.
     #[cfg(test)]
     pub(super) fn renewal(&self) -> Option<Renewal> {
-        self.state().renewal.clone()
-    }
-
-    fn state(&self) -> parking_lot::MutexGuard<'_, State> {
-        self.0.state.lock()
+        self.0.state.lock().renewal.clone()
     }
 }
 

@@ -37,8 +37,8 @@ impl BootStep {
         }
     }
 
-    /// Whether a report of this step, with iPXE's error number `rc`, is a success. Machines report the other steps after
-    /// a failure only.
+    /// Whether a report of this step, with iPXE's error number `rc`, is a success. Machines report the other steps
+    /// after a failure only.
     pub const fn is_success(&self, rc: Option<&str>) -> bool {
         match self {
             Self::Hooked | Self::Up => rc.is_none(),

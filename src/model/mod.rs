@@ -1,8 +1,8 @@
 //! The vocabulary of the crate and its rules: MAC addresses, iSCSI names, nodes, ports, volume targets, attachments.
 //!
 //! Floor 0: nothing here does I/O, reads a clock or knows another module. Every value from outside (firmware, iPXE,
-//! an API client, Cinder) is parsed into one of these types where it enters. After that point, the code uses these types
-//! instead of strings.
+//! an API client, Cinder) is parsed into one of these types where it enters. After that point, the code uses these
+//! types instead of strings.
 //!
 //! Fields and meanings of [`Node`], [`Port`], [`VolumeConnector`] and [`VolumeTarget`] are Ironic's, because Ironic's
 //! clients read and write them.

@@ -32,8 +32,8 @@ impl Platform {
         }
     }
 
-    /// Deserializes a recorded platform. A platform of another version of volboot reads as `None`, so that the rest of
-    /// its record stays readable.
+    /// Deserializes a recorded platform. A platform of another version of volboot reads as `None`, so that the rest
+    /// of its record stays readable.
     pub fn deserialize_known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
         let name = Option::<String>::deserialize(deserializer)?;
         Ok(name.and_then(|name| name.parse().ok()))

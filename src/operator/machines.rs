@@ -15,9 +15,7 @@ impl Operator {
     /// first.
     pub async fn list_machines_of_node(&self, node: Uuid) -> Result<Vec<Machine>, StoreError> {
         let ports: Vec<Port> = self.inventory.list_all_of(node).await?;
-        let has_port =
-            |machine: &Machine| ports.iter().any(|port| machine.id == MachineId::Mac(port.address));
-        Ok(self.timeline.machines(|machine| machine.node == Some(node) || has_port(machine)))
+        Ok(self.timeline.machines(|machine| machine.node == Some(node) || has_port_of(machine, &ports)))
     }
 
     /// Replaces the names of machines, as of their last boot, by the current names of their nodes, in one read.
@@ -44,4 +42,11 @@ impl Operator {
         });
         read.await.inspect_err(|error| tracing::error!(%error, "cannot read a timeline"))
     }
+}
+
+/// Whether one of these ports is a network card of the machine.
+pub(super) fn has_port_of(machine: &Machine, ports: &[Port]) -> bool {
+    let is_card =
+        |port: &Port| machine.id == MachineId::Mac(port.address) || machine.macs.contains(&port.address);
+    ports.iter().any(is_card)
 }

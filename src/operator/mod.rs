@@ -23,7 +23,7 @@ use crate::attach::Attach;
 use crate::boot::Boot;
 use crate::config::BootConfig;
 use crate::images::Images;
-use crate::model::{Mac, Node, StorageInterface};
+use crate::model::{Node, StorageInterface};
 use crate::store::{Inventory, StoreError, UniqueKey};
 use crate::telemetry::Metrics;
 use crate::tftp::Counters;
@@ -82,12 +82,5 @@ impl Operator {
             Err(_) => self.inventory.find::<Node>(&UniqueKey::NodeName(ident.to_owned())).await?,
         };
         Ok(node.map(|node| node.value))
-    }
-
-    /// Finds the node with a port of one of these MAC addresses.
-    pub async fn find_node_by_macs(&self, macs: &[Mac]) -> Result<Option<Node>, StoreError> {
-        let ports = self.inventory.find_ports(macs).await?;
-        let Some(port) = ports.first() else { return Ok(None) };
-        Ok(self.inventory.get::<Node>(port.node_uuid).await?.map(|node| node.value))
     }
 }

@@ -1,9 +1,10 @@
 //! Boot previews: the boot request that a machine would send next, and its answer.
 //!
-//! One rule for every preview. A machine that was seen sends the facts of its last boot request again. Before its first,
-//! the machine is assumed to have exactly the ports of its node.
+//! One rule for every preview. A machine that was seen sends the facts of its last boot request again. Before its
+//! first, the machine is assumed to have exactly the ports of its node.
 
 use super::Operator;
+use super::machines::has_port_of;
 use crate::boot::Decision;
 use crate::model::{BootRequest, Mac, Node, Port};
 use crate::script;
@@ -35,7 +36,7 @@ impl Operator {
     pub async fn find_requester(&self, mac: Mac) -> Result<Requester, StoreError> {
         let machine = self.timeline.machine(MachineId::Mac(mac));
         let mut request = predict_request(mac, machine.as_ref(), &[]);
-        let node = self.find_node_by_macs(&request.macs).await?;
+        let node = self.boot.find_node(&request.macs).await?;
         if let Some(node) = &node {
             let ports: Vec<Port> = self.inventory.list_all_of(node.uuid).await?;
             request = predict_request(mac, machine.as_ref(), &ports);
@@ -43,8 +44,8 @@ impl Operator {
         Ok(Requester { machine, node, request })
     }
 
-    /// Finds the machine of a node: the most recently seen of those with one of the node's ports. If none was seen, the
-    /// node's first port with PXE enabled stands for the machine. `None` for a node without ports.
+    /// Finds the machine of a node: the most recently seen of those with one of the node's ports. If none was seen,
+    /// the node's first port with PXE enabled stands for the machine. `None` for a node without ports.
     pub async fn find_machine_of_node(&self, node: &Node) -> Result<Option<Mac>, StoreError> {
         Ok(self.select_machine(&self.inventory.list_all_of(node.uuid).await?))
     }
@@ -59,13 +60,11 @@ impl Operator {
     }
 
     fn select_machine(&self, ports: &[Port]) -> Option<Mac> {
-        let has_port = |mac: &Mac| ports.iter().any(|port| port.address == *mac);
         let boot_card = |machine: &Machine| match machine.id {
             MachineId::Mac(mac) => Some(mac),
             MachineId::Address(_) => None,
         };
-        let seen =
-            self.timeline.machines(|machine| boot_card(machine).iter().chain(&machine.macs).any(has_port));
+        let seen = self.timeline.machines(|machine| has_port_of(machine, ports));
         let boot_port = ports.iter().find(|port| port.pxe_enabled).or(ports.first());
         seen.first().and_then(boot_card).or(boot_port.map(|port| port.address))
     }

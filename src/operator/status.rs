@@ -20,7 +20,7 @@ pub enum CinderStatus {
 }
 
 impl CinderStatus {
-    /// The status in one word for programs, without the reason.
+    /// The status for programs, without the reason.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::NotConfigured => "not configured",
@@ -76,7 +76,7 @@ impl Operator {
         let states = timeline.count_by_state().into_iter();
         Reading {
             store: store.ok(),
-            store_bytes: store_info.and_then(|info| info.bytes).unwrap_or_default(),
+            store_bytes: store_info.and_then(|info| info.bytes),
             history_bytes: history_bytes.unwrap_or_default(),
             events_queued: timeline.queued_events(),
             events_dropped: timeline.dropped_events(),

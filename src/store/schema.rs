@@ -4,8 +4,8 @@
 //! transaction, so a store is never between two schemas.
 //!
 //! A new field alone needs no step: an older version ignores it and keeps it ([`super::encoding`]). A change that an
-//! older version must not ignore is a [`Step`] at the end of [`STEPS`], with a golden store in `tests/golden/store`. The
-//! older version then refuses to open the store. Such changes are:
+//! older version must not ignore is a [`Step`] at the end of [`STEPS`], with a golden store in `tests/golden/store`.
+//! The older version then refuses to open the store. Such changes are:
 //!
 //! * a new field with a meaning that the older version must respect;
 //! * a new value of a field with a closed list of values, such as a state: the older version cannot read the record;

@@ -100,9 +100,9 @@ struct VersionLabel {
 pub struct Reading {
     /// Duration of a test read from the store; `None` if the read failed.
     pub store: Option<Duration>,
-    /// Size of the store's file in bytes.
-    pub store_bytes: u64,
-    /// Size of the history's file in bytes.
+    /// Size of the store in bytes, if known.
+    pub store_bytes: Option<u64>,
+    /// Size of the history's file in bytes; 0 if there is no file.
     pub history_bytes: u64,
     /// Events in the queue to the history.
     pub events_queued: usize,
@@ -224,8 +224,9 @@ impl Metrics {
         let series = &self.0;
         series.store_up.set(i64::from(reading.store.is_some()));
         series.store_read_duration.set(reading.store.unwrap_or_default().as_secs_f64());
-        let files = [("store", reading.store_bytes), ("history", reading.history_bytes)];
+        let files = [("store", reading.store_bytes), ("history", Some(reading.history_bytes))];
         for (file, bytes) in files {
+            let Some(bytes) = bytes else { continue };
             series.file_bytes.get_or_create(&FileLabel { file }).set(gauge_value(bytes));
         }
         series.history_events_queued.set(gauge_value(reading.events_queued as u64));

@@ -77,9 +77,10 @@ pub(super) async fn show(State(operator): State<SharedState>) -> PageResult<Appl
     let appliance = &operator.appliance;
     let (store_location, store_bytes) =
         operator.store_info().await.map(|info| (info.location, info.bytes)).unwrap_or_default();
+    let history_path = appliance.history_path.display().to_string();
     let files = vec![
-        file_row("Store", store_location, store_bytes),
-        file_row("History", appliance.history_path.display().to_string(), operator.history_bytes().await),
+        file_row("Store", store_location, store_bytes, "unknown"),
+        file_row("History", history_path, operator.history_bytes().await, "no file"),
     ];
     let started = format!(
         "{} ({})",
@@ -116,8 +117,9 @@ fn listener_label(name: &'static str) -> &'static str {
     }
 }
 
-fn file_row(name: &'static str, path: String, bytes: Option<u64>) -> FileRow {
-    FileRow { name, path, size: bytes.map_or_else(|| "no file".to_owned(), format::byte_size) }
+/// `missing`: the text for a size that is not known.
+fn file_row(name: &'static str, path: String, bytes: Option<u64>, missing: &str) -> FileRow {
+    FileRow { name, path, size: bytes.map_or_else(|| missing.to_owned(), format::byte_size) }
 }
 
 fn image_row(image: &Image) -> ImageRow {

@@ -192,7 +192,7 @@ pub(super) fn machine_link(id: MachineId) -> String {
 async fn find_unseen_node(operator: &Operator, text: &str) -> Result<Option<NodeLink>, ErrorPage> {
     let node = match text.parse() {
         _ if text.is_empty() => None,
-        Ok(mac) => operator.find_node_by_macs(&[mac]).await?,
+        Ok(mac) => operator.boot.find_node(&[mac]).await?,
         Err(_) => operator.find_node(text).await?,
     };
     Ok(node.map(|node| NodeLink { label: node.label(), link: format!("/ui/nodes/{}", node.uuid) }))

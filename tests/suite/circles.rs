@@ -1,7 +1,7 @@
 //! No import circles: two files of `src` never use each other, whether directly or through further files.
 //!
-//! One pair is left out: a `mod.rs` and a file below it. The `mod.rs` declares that file and re-exports its items, so both
-//! directions are usual.
+//! One pair is left out: a `mod.rs` and a file below it. The `mod.rs` declares that file and re-exports its items, so
+//! both directions are usual.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,8 @@ use crate::source_files::read_all;
 /// The files that each file uses.
 type Graph = BTreeMap<PathBuf, BTreeSet<PathBuf>>;
 
-/// The paths below `crate::` and `super::` that the code of a file names, import lists expanded. Comments do not count.
+/// The paths below `crate::` and `super::` that the code of a file names, import lists expanded. Comments do not
+/// count.
 fn used_paths(text: &str) -> Vec<String> {
     let code: String =
         text.lines().map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n").collect();

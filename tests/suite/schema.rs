@@ -2,8 +2,8 @@
 //!
 //! The newest file is the exact output of this version. A change of the record format fails this test. A new field
 //! goes into the newest file. Other changes need a migration step (`src/store/schema.rs` says which) and a new golden
-//! file; older files stay unchanged. `1-first.txt` has an attachment with field names of the first versions, which are still read as
-//! aliases.
+//! file; older files stay unchanged. `1-first.txt` has an attachment with field names of the first versions, which
+//! are still read as aliases.
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};

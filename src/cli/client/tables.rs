@@ -139,7 +139,7 @@ fn text(value: &Value) -> String {
 }
 
 fn format_size(bytes: &Value) -> String {
-    let bytes = bytes.as_u64().unwrap_or_default();
+    let Some(bytes) = bytes.as_u64() else { return "size unknown".to_owned() };
     if bytes < 1 << 20 { format!("{} KiB", bytes >> 10) } else { format!("{} MiB", bytes >> 20) }
 }
 

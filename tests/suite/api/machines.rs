@@ -60,7 +60,7 @@ fn api_with_timeline() -> (Api, Timeline) {
     let mut timeline = None;
     let api = Api::with(|operator| {
         let path = directory.path().join("history.redb");
-        operator.timeline = Timeline::open_blocking(Some(&path), operator.appliance.metrics.clone());
+        *operator = crate::operator::build_operator_with_history(Some(&path));
         timeline = Some(operator.timeline.clone());
     });
     (api, timeline.expect("the operator was configured"))

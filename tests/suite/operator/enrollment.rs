@@ -54,7 +54,8 @@ async fn enroll_by_api(operator: &Arc<Operator>, entry: Entry) -> (u16, Value) {
 /// Enrolls through the form. Returns the status and the page.
 async fn enroll_by_page(operator: &Arc<Operator>, entry: Entry) -> (u16, String) {
     let Entry { name, mac, iqn, volume, user, secret } = entry;
-    let form = format!("name={name}&iqn={iqn}&volume={volume}&user={user}&secret={secret}");
+    // Pasted text often has spaces around it. A secret may begin or end with a space.
+    let form = format!("name=+{name}+&iqn={iqn}%20&volume={volume}%0A&user=+{user}+&secret={secret}");
     let request = Request::post(format!("/ui/machines/{mac}/enroll"));
     let request = request.header("content-type", "application/x-www-form-urlencoded").body(Body::from(form));
     send(web::router(Arc::clone(operator), Auth::NoAuth), request.expect("a request")).await
@@ -98,8 +99,12 @@ fn operator_with(enabled: &[StorageInterface]) -> Arc<Operator> {
 #[tokio::test]
 async fn api_and_page_create_the_same_records() {
     use StorageInterface::{Cinder, External, Noop};
-    for entry in [VALID, Entry { user: "ann", secret: "hunter2", ..VALID }, Entry { volume: VOLUME, ..VALID }]
-    {
+    for entry in [
+        VALID,
+        Entry { user: "ann", secret: "hunter2", ..VALID },
+        Entry { user: "ann", secret: " a b ", ..VALID },
+        Entry { volume: VOLUME, ..VALID },
+    ] {
         let (by_api, by_page) =
             (operator_with(&[Noop, External, Cinder]), operator_with(&[Noop, External, Cinder]));
         let (status, fault) = enroll_by_api(&by_api, entry).await;

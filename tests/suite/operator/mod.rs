@@ -3,6 +3,7 @@
 mod enrollment;
 mod preview;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
@@ -27,13 +28,18 @@ use volboot::timeline::Timeline;
 /// An operator with an empty store and all storage interfaces, stopped already: event streams end at once, so tests that
 /// request every path do not wait.
 pub(crate) fn build_operator() -> Operator {
+    build_operator_with_history(None)
+}
+
+/// An operator whose timeline has this history file, if any.
+pub(crate) fn build_operator_with_history(history: Option<&Path>) -> Operator {
+    let metrics = Metrics::new();
+    let timeline = Timeline::open_blocking(history, metrics.clone());
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let inventory = Inventory::new(Arc::clone(&store));
     let enabled = vec![StorageInterface::Noop, StorageInterface::External, StorageInterface::Cinder];
     let policy = Policy { last_known_max_age: None, resolutions: 1 };
     let attach = Attach::new(Attachments::new(store), None, policy);
-    let metrics = Metrics::new();
-    let timeline = Timeline::open_blocking(None, metrics.clone());
     let stop = CancellationToken::new();
     stop.cancel();
     Operator {

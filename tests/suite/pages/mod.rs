@@ -20,12 +20,12 @@ use volboot::model::{
     VolumeTarget,
 };
 use volboot::store::{Inventory, UniqueKey};
-use volboot::telemetry::{BootRequestEvent, Event, EventKind, Metrics, TftpTransfer};
+use volboot::telemetry::{BootRequestEvent, Event, EventKind, TftpTransfer};
 use volboot::timeline::Timeline;
 use volboot::web::router;
 
 use crate::daemon::LIMIT;
-use crate::operator::build_operator;
+use crate::operator::build_operator_with_history;
 
 /// The `User-Agent` of Chromium.
 const CHROMIUM: &str =
@@ -53,10 +53,7 @@ impl Site {
 
     fn with_auth(auth: Auth) -> Self {
         let directory = tempfile::tempdir().expect("temporary directory");
-        let mut operator = build_operator();
-        operator.timeline =
-            Timeline::open_blocking(Some(&directory.path().join("history.redb")), Metrics::new());
-        let operator = Arc::new(operator);
+        let operator = Arc::new(build_operator_with_history(Some(&directory.path().join("history.redb"))));
         Self {
             pages: BrowserGuard::new(&[]).wrap(router(Arc::clone(&operator), auth)),
             inventory: operator.inventory.clone(),
