@@ -67,7 +67,7 @@ fn refusal_fault(refusal: Refusal, name: &str, volume: VolumeText<'_>) -> Fault 
         Refusal::Iqn(error) => format!("iqn: {error}"),
         Refusal::VolumeId => format!("Expected UUID for volume: {volume}"),
         Refusal::TargetUri => format!(
-            "target: expected iscsi:ADDRESS::PORT:LUN:IQN (RFC 4173), as in \
+            "target: expected iscsi:ADDRESS::PORT:LUN:NAME (RFC 4173; an IPv6 address in brackets), as in \
              iscsi:192.0.2.2::3260:1:iqn.2010-10.org.example:root, not {volume}"
         ),
         Refusal::MissingChapUser | Refusal::MissingChapSecret => {

@@ -105,7 +105,9 @@ pub(super) fn parse_connection(volume: &str, connection: &Properties) -> Result<
         return Err(AttachError::Refused(format!("Cinder returned no connection for volume {volume}")));
     }
     match connection.text("driver_volume_type") {
-        Some("iscsi") | None => {}
+        None => {}
+        // MacroSAN writes `iSCSI`; os-brick ignores case.
+        Some(transport) if transport.eq_ignore_ascii_case("iscsi") => {}
         Some(transport) => {
             let reason = format!("volume {volume} has transport \"{transport}\"; only iscsi can be booted");
             return Err(AttachError::Refused(reason));
@@ -114,7 +116,7 @@ pub(super) fn parse_connection(volume: &str, connection: &Properties) -> Result<
     if connection.get("encrypted").and_then(serde_json::Value::as_bool) == Some(true) {
         return Err(encrypted(volume));
     }
-    Connection::try_from(connection).map_err(|error| {
+    Connection::from_cinder(connection).map_err(|error| {
         AttachError::Refused(format!("Cinder returned an invalid connection for volume {volume}: {error}"))
     })
 }

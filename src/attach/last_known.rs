@@ -53,7 +53,7 @@ fn check_record(
     if now.duration_since(*resolved_at).unsigned_abs() > max_age {
         return Err(format!("the last known connection of volume {volume} is older than last_known_max_age"));
     }
-    let connection = Connection::try_from(connection).map_err(|error| error.to_string())?;
+    let connection = Connection::from_cinder(connection).map_err(|error| error.to_string())?;
     Ok((connection, *resolved_at))
 }
 

@@ -229,6 +229,34 @@ async fn every_refusal_states_its_reason() {
 }
 
 #[tokio::test]
+async fn a_record_with_ambiguous_or_unknown_values_is_refused() {
+    let refuse = async |connectors: Vec<VolumeConnector>, targets: Vec<VolumeTarget>| {
+        expect_refusal(answer(&node(), &connectors, &targets, &ALL).await)
+    };
+    let uuid = Uuid::nil();
+    assert_eq!(
+        refuse(vec![connector("iqn", "web-1")], vec![target(0, "root")]).await,
+        format!(
+            "node web-1: volume connector {uuid} has an invalid connector_id: \
+             an iSCSI name looks like iqn.2017-08.org.example:disk-1 (or eui.… or naa.…)"
+        )
+    );
+    for (key, value, fault) in [
+        (
+            "target_portal",
+            "fd03::546c:3260",
+            "the IPv6 address needs brackets: write [fd03::546c]:3260 or, if the number is part of the address, \
+             [fd03::546c:3260]:3260",
+        ),
+        ("addressing_mode", "SAM5", "expected SAM, SAM2, SAM3-flat or transparent"),
+    ] {
+        let target = with_property(target(0, "root"), key, value.into());
+        let expected = format!("node web-1: volume target {uuid} (boot index 0): properties/{key}: {fault}");
+        assert_eq!(refuse(connectors(), vec![target]).await, expected);
+    }
+}
+
+#[tokio::test]
 async fn disabled_storage_interface_is_refused() {
     let actual =
         expect_refusal(answer(&node(), &connectors(), &[target(0, "root")], &[StorageInterface::Noop]).await);

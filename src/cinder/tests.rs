@@ -126,7 +126,7 @@ async fn each_step_of_an_attachment_sends_its_request() {
     }}});
     assert_eq!(cinder.take_request(), (format!("PUT /attachments/{id}"), expected));
     let connection = exported.connection.expect("the response has a connection");
-    let read = Connection::try_from(&connection).expect("the connection is valid");
+    let read = Connection::from_cinder(&connection).expect("the connection is valid");
     let path =
         "iscsi:127.0.0.1::13260:1:iqn.2010-10.org.openstack:volume-1498598a-0b2e-49a1-86c9-a2eb7f6448e2";
     assert_eq!(read.paths.iter().map(ToString::to_string).collect::<Vec<_>>(), [path]);
@@ -144,7 +144,7 @@ async fn each_step_of_an_attachment_sends_its_request() {
 async fn multipath_connections_keep_the_order_of_their_paths() {
     let exported =
         replay("att-create-mpath").cinder.export("a", &connector()).await.expect("the export succeeds");
-    let read = Connection::try_from(&exported.connection.expect("the response has a connection"))
+    let read = Connection::from_cinder(&exported.connection.expect("the response has a connection"))
         .expect("the connection is valid");
     let portals: Vec<_> = read.paths.iter().map(|path| path.portal.to_string()).collect();
     assert_eq!(portals, ["127.0.0.1:13260", "127.0.0.2:13260"]);

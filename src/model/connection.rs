@@ -2,14 +2,12 @@
 //!
 //! The keys are those of Cinder's `connection_info.data` for iSCSI (os-brick's `connection_properties`). With the
 //! `external` storage interface, operators write the same keys into a volume target by hand, so one parser serves
-//! both. The parser is strict: an invalid value is an error with the key's name, never a guess.
+//! both. The parser is strict: an invalid value is an error with the key's name, never a guess. Cinder's drivers take
+//! some liberties, and are read as os-brick reads them: see [`Connection::from_cinder`].
 
-use std::str::FromStr;
-
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
-use super::{Iqn, Lun, Portal, Properties, SanUri};
+use super::{AddressingMode, Chap, Lun, Portal, Properties, PropertyError, SanUri, TargetName};
 
 /// The most paths of one volume: a longer list describes no real volume.
 const MAX_PATHS: usize = 32;
@@ -23,55 +21,65 @@ pub struct Connection {
     pub chap: Option<Chap>,
 }
 
-/// One-way CHAP credentials (RFC 7143 §12.1.3): the initiator proves itself to the target.
-#[derive(Debug, Clone)]
-pub struct Chap {
-    /// The CHAP name.
-    pub username: String,
-    /// The shared secret; `Debug` does not print it.
-    pub password: SecretString,
+/// The key of a list with one entry per portal, and the key of a single value.
+#[derive(Debug, Clone, Copy)]
+struct PathKeys {
+    plural: &'static str,
+    singular: &'static str,
 }
 
-impl PartialEq for Chap {
-    fn eq(&self, other: &Self) -> bool {
-        self.username == other.username && self.password.expose_secret() == other.password.expose_secret()
+const PORTALS: PathKeys = PathKeys { plural: "target_portals", singular: "target_portal" };
+const TARGETS: PathKeys = PathKeys { plural: "target_iqns", singular: "target_iqn" };
+const LUNS: PathKeys = PathKeys { plural: "target_luns", singular: "target_lun" };
+
+/// The writer of connection properties.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PropertyWriter {
+    Operator,
+    Cinder,
+}
+
+impl Connection {
+    /// Reads the properties of a volume target, as an operator wrote them.
+    pub fn from_record(properties: &Properties) -> Result<Self, PropertyError> {
+        Self::read(properties, PropertyWriter::Operator)
     }
-}
 
-/// A missing or invalid connection property. The error never holds the value, which may be a secret.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {fault}")]
-pub struct PropertyError {
-    /// The property's key, such as `target_portal`.
-    pub key: &'static str,
-    /// Why the value is invalid.
-    pub fault: String,
-}
-
-impl PropertyError {
-    fn new(key: &'static str, fault: impl ToString) -> Self {
-        Self { key, fault: fault.to_string() }
+    /// Reads the `connection_info` of Cinder as os-brick does (`_get_all_targets`), for the drivers that differ from
+    /// Cinder's documentation:
+    ///
+    /// * An IPv6 portal without brackets ends in its port (Storwize, InStorage, Dell SC).
+    /// * A missing LUN is LUN 0 (Synology with a single address).
+    /// * Of lists with different lengths, the first entries form paths (QNAP, Tatlin).
+    pub fn from_cinder(properties: &Properties) -> Result<Self, PropertyError> {
+        Self::read(properties, PropertyWriter::Cinder)
     }
-}
-
-impl TryFrom<&Properties> for Connection {
-    type Error = PropertyError;
 
     /// Reads the plural keys if present, else the singular ones. `target_iqns` and `target_luns` have one entry per
     /// portal; without them, all portals share the singular value.
-    fn try_from(properties: &Properties) -> Result<Self, PropertyError> {
-        let portals: Vec<Portal> = read_list(properties, "target_portals", "target_portal")?;
-        let targets: Vec<Iqn> = read_list(properties, "target_iqns", "target_iqn")?;
-        let luns: Vec<Lun> = read_list(properties, "target_luns", "target_lun")?;
-        let targets = expand_per_portal(targets, portals.len(), "target_iqns")?;
-        let luns = expand_per_portal(luns, portals.len(), "target_luns")?;
-        let paths = portals
-            .into_iter()
-            .zip(targets)
-            .zip(luns)
-            .map(|((portal, target), lun)| SanUri { portal, lun, target })
-            .collect();
-        Ok(Self { paths, chap: read_chap(properties)? })
+    fn read(properties: &Properties, writer: PropertyWriter) -> Result<Self, PropertyError> {
+        let parse_portal = |text: &str| match writer {
+            PropertyWriter::Operator => text.parse(),
+            PropertyWriter::Cinder => Portal::parse_host_port(text),
+        };
+        let mode = read_addressing_mode(properties)?;
+        let parse_lun = |text: &str| text.parse::<Lun>().and_then(|lun| lun.encode(mode));
+        let default_lun = match writer {
+            PropertyWriter::Operator => None,
+            PropertyWriter::Cinder => Some(Value::from(0)),
+        };
+        let portals = read_list(properties, PORTALS, None, parse_portal)?;
+        let targets = read_list(properties, TARGETS, None, str::parse::<TargetName>)?;
+        let luns = read_list(properties, LUNS, default_lun.as_ref(), parse_lun)?;
+        for (entries, keys) in [(targets.len(), TARGETS), (luns.len(), LUNS)] {
+            if writer == PropertyWriter::Operator && entries != 1 && entries != portals.len() {
+                let fault = format!("{entries} entries for {} portals", portals.len());
+                return Err(PropertyError::new(keys.plural, fault));
+            }
+        }
+        let paths = portals.into_iter().zip(repeat_single(targets)).zip(repeat_single(luns));
+        let paths = paths.map(|((portal, target), lun)| SanUri { portal, lun, target }).collect();
+        Ok(Self { paths, chap: Chap::read(properties)? })
     }
 }
 
@@ -86,93 +94,54 @@ impl SanUri {
     }
 }
 
-/// Reads the list under `plural`, or the value under `singular` as a list with one entry.
-fn read_list<T>(
+/// Reads the list under the plural key, or else the single value or its default as a list with one entry.
+fn read_list<T, E: ToString>(
     properties: &Properties,
-    plural: &'static str,
-    singular: &'static str,
-) -> Result<Vec<T>, PropertyError>
-where
-    T: FromStr,
-    T::Err: ToString,
-{
+    PathKeys { plural, singular }: PathKeys,
+    default: Option<&Value>,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<Vec<T>, PropertyError> {
     match properties.get(plural) {
         Some(Value::Array(items)) if items.is_empty() => Err(PropertyError::new(plural, "the list is empty")),
         Some(Value::Array(items)) if items.len() > MAX_PATHS => {
             Err(PropertyError::new(plural, format!("more than {MAX_PATHS} entries")))
         }
-        Some(Value::Array(items)) => items.iter().map(|item| parse_scalar(plural, item)).collect(),
+        Some(Value::Array(items)) => items.iter().map(|item| parse_scalar(plural, item, &parse)).collect(),
         Some(_) => Err(PropertyError::new(plural, "expected a list")),
-        None => match properties.get(singular) {
-            Some(value) => Ok(vec![parse_scalar(singular, value)?]),
+        None => match properties.get(singular).or(default) {
+            Some(value) => Ok(vec![parse_scalar(singular, value, &parse)?]),
             None => Err(PropertyError::new(singular, "missing")),
         },
     }
 }
 
 /// Parses a text or a number: the CLI of Ironic's client turns `target_lun=1` into a number, scripts quote the value.
-fn parse_scalar<T>(key: &'static str, value: &Value) -> Result<T, PropertyError>
-where
-    T: FromStr,
-    T::Err: ToString,
-{
+fn parse_scalar<T, E: ToString>(
+    key: &'static str,
+    value: &Value,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<T, PropertyError> {
     let text = match value {
         Value::String(text) => text.clone(),
         Value::Number(number) => number.to_string(),
         _ => return Err(PropertyError::new(key, "expected a text or a number")),
     };
-    text.trim().parse().map_err(|error: T::Err| PropertyError::new(key, error))
+    parse(text.trim()).map_err(|error| PropertyError::new(key, error))
 }
 
-/// Repeats a single value for each portal; a list must have one entry per portal.
-fn expand_per_portal<T: Clone>(
-    values: Vec<T>,
-    portals: usize,
-    key: &'static str,
-) -> Result<Vec<T>, PropertyError> {
-    match values.as_slice() {
-        [value] => Ok(vec![value.clone(); portals]),
-        list if list.len() == portals => Ok(values),
-        list => Err(PropertyError::new(key, format!("{} entries for {portals} portals", list.len()))),
-    }
+/// The entries of a list; a single entry is repeated for all portals.
+fn repeat_single<T: Clone>(values: Vec<T>) -> impl Iterator<Item = T> {
+    let limit = if values.len() == 1 { usize::MAX } else { values.len() };
+    values.into_iter().cycle().take(limit)
 }
 
-fn read_chap(properties: &Properties) -> Result<Option<Chap>, PropertyError> {
-    let method = match properties.get("auth_method") {
-        None => None,
-        Some(Value::String(method)) => Some(method.as_str()),
-        Some(_) => return Err(PropertyError::new("auth_method", "expected a text")),
-    };
-    match method {
-        None => {}
-        Some(method) if method.eq_ignore_ascii_case("chap") => {}
-        Some(method) if method.is_empty() || method.eq_ignore_ascii_case("none") => return Ok(None),
-        Some(_) => return Err(PropertyError::new("auth_method", "only CHAP is known")),
-    }
-    let username = read_credential(properties, "auth_username")?;
-    let password = read_credential(properties, "auth_password")?;
-    match (username, password) {
-        (Some(username), Some(password)) => Ok(Some(Chap { username, password: password.into() })),
-        (None, None) if method.is_none() => Ok(None),
-        (None, _) => Err(PropertyError::new("auth_username", "missing")),
-        (_, None) => Err(PropertyError::new("auth_password", "missing")),
-    }
-}
-
-/// Reads a CHAP name or secret: text of at most 255 bytes (the limit of RFC 7143 §12.1.3 for names; secrets are
-/// shorter). A NUL is refused, because iPXE would cut the text there.
-fn read_credential(properties: &Properties, key: &'static str) -> Result<Option<String>, PropertyError> {
-    match properties.get(key) {
-        None => Ok(None),
-        Some(Value::String(text)) if text.is_empty() => Ok(None),
-        Some(Value::String(text)) if text.len() > 255 => {
-            Err(PropertyError::new(key, "longer than 255 bytes"))
-        }
-        Some(Value::String(text)) if text.contains('\0') => Err(PropertyError::new(key, "contains a NUL")),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        // The CLI of Ironic's client turns `auth_password=123456789012` into a number.
-        Some(Value::Number(number)) => Ok(Some(number.to_string())),
-        Some(_) => Err(PropertyError::new(key, "expected a text")),
+/// Reads the form in which the target expects its LUNs. os-brick converts by the same key.
+fn read_addressing_mode(properties: &Properties) -> Result<AddressingMode, PropertyError> {
+    const KEY: &str = "addressing_mode";
+    match properties.get(KEY) {
+        None => Ok(AddressingMode::default()),
+        Some(Value::String(text)) => text.parse().map_err(|error| PropertyError::new(KEY, error)),
+        Some(_) => Err(PropertyError::new(KEY, "expected a text")),
     }
 }
 
@@ -182,11 +151,19 @@ mod tests {
     use serde_json::json;
 
     fn parse(value: Value) -> Result<Connection, PropertyError> {
-        Connection::try_from(&serde_json::from_value::<Properties>(value).expect("an object"))
+        Connection::from_record(&serde_json::from_value::<Properties>(value).expect("an object"))
+    }
+
+    fn parse_from_cinder(value: Value) -> Result<Connection, PropertyError> {
+        Connection::from_cinder(&serde_json::from_value::<Properties>(value).expect("an object"))
     }
 
     fn paths(value: Value) -> Vec<String> {
-        parse(value).expect("a connection").paths.iter().map(ToString::to_string).collect()
+        format_paths(&parse(value).expect("a connection"))
+    }
+
+    fn format_paths(connection: &Connection) -> Vec<String> {
+        connection.paths.iter().map(ToString::to_string).collect()
     }
 
     fn with_properties(extra: Value) -> Value {
@@ -234,20 +211,52 @@ mod tests {
     }
 
     #[test]
-    fn parses_chap_if_name_and_secret_are_present() {
-        let properties = with_properties(
-            json!({"auth_method": "CHAP", "auth_username": "u", "auth_password": "p#${x} \\"}),
-        );
-        let expected = Chap { username: "u".into(), password: "p#${x} \\".into() };
-        assert_eq!(parse(properties).expect("a connection").chap, Some(expected));
-        let none =
-            with_properties(json!({"auth_method": "None", "auth_username": null, "auth_password": null}));
-        assert_eq!(parse(none).expect("a connection").chap, None);
-        let number = with_properties(json!({"auth_username": "u", "auth_password": 123_456_789_012_u64}));
-        assert_eq!(
-            parse(number).expect("a connection").chap,
-            Some(Chap { username: "u".into(), password: "123456789012".into() })
-        );
+    fn luns_are_sent_in_the_addressing_mode_of_the_target() {
+        for (mode, luns, expected) in [
+            (json!(null), [255, 256], ["ff", "100"]),
+            (json!("SAM"), [255, 256], ["ff", "100"]),
+            (json!("transparent"), [255, 256], ["ff", "100"]),
+            (json!("SAM2"), [255, 256], ["ff", "4100"]),
+            (json!("SAM3-flat"), [255, 256], ["40ff", "4100"]),
+        ] {
+            let properties = with_properties(json!({
+                "target_portals": ["192.0.2.1", "192.0.2.2"], "target_luns": luns, "addressing_mode": mode,
+            }));
+            for connection in [parse(properties.clone()), parse_from_cinder(properties)] {
+                let luns: Vec<_> =
+                    connection.expect("a connection").paths.iter().map(|path| path.lun.to_string()).collect();
+                assert_eq!(luns, expected, "{mode}");
+            }
+        }
+    }
+
+    #[test]
+    fn cinder_s_liberties_are_errors_of_an_operator() {
+        let two = json!(["192.0.2.1:3260", "192.0.2.2:3260"]);
+        let name = "iqn.2010-10.org.openstack:a";
+        for (properties, key, expected) in [
+            (json!({"target_portal": "fd03::546c:3260"}), "target_portal", "iscsi:[fd03::546c]::3260:1"),
+            (json!({"target_portals": ["fd03::546c:3260"]}), "target_portals", "iscsi:[fd03::546c]::3260:1"),
+            (json!({"target_lun": null}), "target_lun", "iscsi:192.0.2.1::3260:0"),
+            (
+                json!({"target_lun": null, "addressing_mode": "SAM3-flat"}),
+                "target_lun",
+                "iscsi:192.0.2.1::3260:4000",
+            ),
+            (json!({"target_luns": [2, 3]}), "target_luns", "iscsi:192.0.2.1::3260:2"),
+            (
+                json!({"target_portals": two, "target_luns": [4, 5, 6]}),
+                "target_luns",
+                "iscsi:192.0.2.1::3260:4",
+            ),
+        ] {
+            let properties = with_properties(properties);
+            let connection = parse_from_cinder(properties.clone()).expect("a connection");
+            assert_eq!(format_paths(&connection)[0], format!("{expected}:{name}"));
+            assert_eq!(parse(properties).expect_err("an error").key, key);
+        }
+        let three = json!({"target_portals": ["192.0.2.1", "192.0.2.2", "192.0.2.3"], "target_luns": [1, 2]});
+        assert_eq!(parse_from_cinder(with_properties(three)).expect("a connection").paths.len(), 2);
     }
 
     #[test]
@@ -257,6 +266,12 @@ mod tests {
             (json!({"target_portal": "nowhere:"}), "target_portal"),
             (json!({"target_iqn": "disk 1"}), "target_iqn"),
             (json!({"target_iqn": null}), "target_iqn"),
+            (json!({"target_iqn": ""}), "target_iqn"),
+            (json!({"target_iqn": "x".repeat(224)}), "target_iqn"),
+            (json!({"target_portal": "fd03::546c:3260"}), "target_portal"),
+            (json!({"addressing_mode": "SAM4"}), "addressing_mode"),
+            (json!({"addressing_mode": 2}), "addressing_mode"),
+            (json!({"addressing_mode": "SAM2", "target_lun": 16384}), "target_lun"),
             (json!({"target_lun": -1}), "target_lun"),
             (json!({"target_lun": 1.5}), "target_lun"),
             (json!({"target_lun": true}), "target_lun"),
@@ -269,11 +284,6 @@ mod tests {
             ),
             (json!({"target_iqns": ["iqn.2010-10.a:b", "iqn.2010-10.a:c"]}), "target_iqns"),
             (json!({"auth_method": "CHAP"}), "auth_username"),
-            (json!({"auth_username": "u"}), "auth_password"),
-            (json!({"auth_password": "p"}), "auth_username"),
-            (json!({"auth_method": "SRP"}), "auth_method"),
-            (json!({"auth_username": "u\0", "auth_password": "p"}), "auth_username"),
-            (json!({"auth_username": "u", "auth_password": "p".repeat(256)}), "auth_password"),
         ] {
             assert_eq!(
                 parse(with_properties(properties.clone())).expect_err("an error").key,

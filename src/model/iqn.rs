@@ -1,11 +1,14 @@
-//! [`Iqn`]: the iSCSI name of an initiator or target.
+//! iSCSI names: [`Iqn`], the name of an initiator, and [`TargetName`], the name of a target.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// An iSCSI name in one of the three forms of RFC 7143 §4.2.7: `iqn.`, `eui.` or `naa.`.
+/// The longest iSCSI name, in bytes (RFC 7143 §4.2.7.2).
+const MAX_LENGTH: usize = 223;
+
+/// The iSCSI name of an initiator, in one of the three forms of RFC 7143 §4.2.7: `iqn.`, `eui.` or `naa.`.
 ///
 /// At most 223 bytes (§4.2.7.2) of ASCII letters, digits, `-`, `.`, `:` and `_`. The standard does not list `_`, but
 /// arrays in the field use it. International names (RFC 3722) are refused: iPXE would send their UTF-8 bytes without
@@ -14,9 +17,19 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct Iqn(String);
 
+/// The iSCSI name of a target: any text with the length and the characters of an [`Iqn`].
+///
+/// Some arrays give targets plain names (Inspur AS13000: `target.inspur.web-1-04711`), and initiators send them as they
+/// are. The form is checked for initiators only: volboot's own names should follow the standard.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct TargetName(String);
+
 /// A text is not a valid iSCSI name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IqnError {
+    /// The text is empty.
+    #[error("an iSCSI name may not be empty")]
+    Empty,
     /// The text is longer than RFC 7143 allows.
     #[error("an iSCSI name has at most 223 bytes")]
     TooLong,
@@ -39,14 +52,7 @@ impl FromStr for Iqn {
     type Err = IqnError;
 
     fn from_str(text: &str) -> Result<Self, IqnError> {
-        if text.len() > 223 {
-            return Err(IqnError::TooLong);
-        }
-        if let Some(bad) =
-            text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':' | '_')))
-        {
-            return Err(IqnError::Character(bad));
-        }
+        check_text(text)?;
         let lower = text.to_ascii_lowercase();
         let well_formed = match lower.split_once('.') {
             Some(("iqn", rest)) => is_dated_authority(rest),
@@ -55,6 +61,37 @@ impl FromStr for Iqn {
             _ => false,
         };
         if well_formed { Ok(Self(text.to_owned())) } else { Err(IqnError::Form) }
+    }
+}
+
+impl TargetName {
+    /// The name as sent on the wire.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TargetName {
+    type Err = IqnError;
+
+    fn from_str(text: &str) -> Result<Self, IqnError> {
+        if text.is_empty() {
+            return Err(IqnError::Empty);
+        }
+        check_text(text)?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Checks the length and the characters of a name.
+fn check_text(text: &str) -> Result<(), IqnError> {
+    if text.len() > MAX_LENGTH {
+        return Err(IqnError::TooLong);
+    }
+    let is_safe = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':' | '_');
+    match text.chars().find(|c| !is_safe(c)) {
+        Some(bad) => Err(IqnError::Character(bad)),
+        None => Ok(()),
     }
 }
 
@@ -72,6 +109,18 @@ fn is_hex(text: &str) -> bool {
 }
 
 impl fmt::Display for Iqn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for TargetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TargetName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -132,5 +181,24 @@ mod tests {
             format!("iqn.2017-08.org.example:{}", "x".repeat(220)).parse::<Iqn>(),
             Err(IqnError::TooLong)
         );
+    }
+
+    #[test]
+    fn a_target_name_needs_no_form() {
+        for text in [
+            "iqn.2010-10.org.openstack:volume-1",
+            "target.inspur.web-1-00004711",
+            "disk_1",
+            "-",
+            "iqn.2017-13.org.example",
+            &"x".repeat(223),
+        ] {
+            assert_eq!(text.parse::<TargetName>().map(|name| name.to_string()), Ok(text.to_owned()));
+        }
+        assert_eq!("".parse::<TargetName>(), Err(IqnError::Empty));
+        assert_eq!("x".repeat(224).parse::<TargetName>(), Err(IqnError::TooLong));
+        for bad in [' ', '\n', '$', '{', '#', ';', '|', '&', '\\', '%', '/', ',', '@', 'é', '\0'] {
+            assert_eq!(format!("disk{bad}1").parse::<TargetName>(), Err(IqnError::Character(bad)));
+        }
     }
 }

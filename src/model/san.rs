@@ -1,159 +1,9 @@
-//! The location of a volume in the storage network: [`Portal`], [`Lun`], [`SanUri`], and [`LoaderPath`].
+//! The location of a boot loader: [`SanUri`], the path to its volume, and [`LoaderPath`], its file.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-use super::Iqn;
-
-/// The default TCP port of iSCSI targets (RFC 7143 §13.1).
-const ISCSI_PORT: u16 = 3260;
-
-/// A target's network portal: a TCP port on an address, or on a DNS name that iPXE resolves.
-///
-/// Parses `192.0.2.1:3260`, `192.0.2.1`, `san.example.org:3260`, `[2001:db8::1]:3260` and the bare `2001:db8::1`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Portal {
-    host: Host,
-    port: u16,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Host {
-    Ip(IpAddr),
-    Name(String),
-}
-
-/// The text is not a portal.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected ADDRESS:PORT, such as 192.0.2.1:3260 or [2001:db8::1]:3260")]
-pub struct PortalError;
-
-impl Portal {
-    /// Whether the address is IPv6. iPXE's iBFT for the operating system holds IPv4 portals only.
-    pub fn is_ipv6(&self) -> bool {
-        matches!(self.host, Host::Ip(IpAddr::V6(_)))
-    }
-}
-
-impl FromStr for Portal {
-    type Err = PortalError;
-
-    fn from_str(text: &str) -> Result<Self, PortalError> {
-        if let Ok(address) = text.parse::<Ipv6Addr>() {
-            return Ok(Self { host: Host::Ip(address.into()), port: ISCSI_PORT });
-        }
-        if let Some(rest) = text.strip_prefix('[') {
-            let (address, port) = rest.split_once(']').ok_or(PortalError)?;
-            let address = address.parse::<Ipv6Addr>().map_err(|_| PortalError)?;
-            let port = match port.strip_prefix(':') {
-                Some(port) => parse_port(port)?,
-                None if port.is_empty() => ISCSI_PORT,
-                None => return Err(PortalError),
-            };
-            return Ok(Self { host: Host::Ip(address.into()), port });
-        }
-        let (host, port) = match text.split_once(':') {
-            Some((host, port)) => (host, parse_port(port)?),
-            None => (text, ISCSI_PORT),
-        };
-        let host = match host.parse::<IpAddr>() {
-            Ok(address) => Host::Ip(address),
-            Err(_) if is_dns_name(host) => Host::Name(host.to_owned()),
-            Err(_) => return Err(PortalError),
-        };
-        Ok(Self { host, port })
-    }
-}
-
-fn parse_port(text: &str) -> Result<u16, PortalError> {
-    if !text.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(PortalError);
-    }
-    text.parse().ok().filter(|port| *port != 0).ok_or(PortalError)
-}
-
-/// Labels of letters, digits and hyphens (RFC 1123 §2.1). The last label must not be all digits: `10.0.0` is a
-/// mistyped address, not a name.
-fn is_dns_name(text: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    let last = text.rsplit('.').next().unwrap_or_default();
-    text.len() <= 253 && text.split('.').all(label) && !last.bytes().all(|b| b.is_ascii_digit())
-}
-
-impl fmt::Display for Portal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            Host::Ip(IpAddr::V6(address)) => write!(f, "[{address}]:{}", self.port),
-            Host::Ip(address) => write!(f, "{address}:{}", self.port),
-            Host::Name(name) => write!(f, "{name}:{}", self.port),
-        }
-    }
-}
-
-/// A logical unit number, an integer as in Cinder and Linux.
-///
-/// Prints in iPXE's format: hexadecimal 16-bit groups, the low group first, joined by `-` (RFC 4173 §5). Ironic once
-/// printed a decimal number, and every LUN above 9 failed (LP 2055355).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Lun(u64);
-
-/// The text is not a LUN.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected a LUN: a whole number of zero or more")]
-pub struct LunError;
-
-impl Lun {
-    /// The LUN with this number.
-    pub const fn new(number: u64) -> Self {
-        Self(number)
-    }
-
-    /// The LUN's number.
-    pub const fn number(self) -> u64 {
-        self.0
-    }
-
-    /// Parses iPXE's format.
-    fn from_groups(text: &str) -> Option<Self> {
-        let mut number = 0;
-        for (at, group) in text.split('-').enumerate() {
-            let fits =
-                at < 4 && (1..=4).contains(&group.len()) && group.bytes().all(|b| b.is_ascii_hexdigit());
-            let group = u64::from_str_radix(group, 16).ok().filter(|_| fits)?;
-            number |= group << (16 * at);
-        }
-        Some(Self(number))
-    }
-}
-
-impl FromStr for Lun {
-    type Err = LunError;
-
-    fn from_str(text: &str) -> Result<Self, LunError> {
-        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(LunError);
-        }
-        text.parse().map(Self).map_err(|_| LunError)
-    }
-}
-
-impl fmt::Display for Lun {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}", self.0 & 0xffff)?;
-        let mut rest = self.0 >> 16;
-        while rest != 0 {
-            write!(f, "-{:x}", rest & 0xffff)?;
-            rest >>= 16;
-        }
-        Ok(())
-    }
-}
+use super::{Lun, Portal, TargetName};
 
 /// A path to a volume, in iPXE's form `iscsi:<server>::<port>:<LUN>:<target name>` (after RFC 4173 §5).
 ///
@@ -165,7 +15,7 @@ pub struct SanUri {
     /// The volume's LUN at the target.
     pub lun: Lun,
     /// The target's name.
-    pub target: Iqn,
+    pub target: TargetName,
 }
 
 /// The text is not an iSCSI path.
@@ -192,7 +42,7 @@ impl FromStr for SanUri {
         else {
             return Err(SanUriError);
         };
-        if !matches!(protocol, "" | "6" | "TCP" | "tcp") {
+        if !matches!(protocol, "" | "6" | "TCP" | "tcp") || begins_with_field(target) {
             return Err(SanUriError);
         }
         let portal = if port.is_empty() { server.to_owned() } else { format!("{server}:{port}") };
@@ -205,17 +55,18 @@ impl FromStr for SanUri {
     }
 }
 
+/// Whether a target name begins with another field, because a colon is missing or there is one too many.
+///
+/// An IPv6 address without brackets is such a case: `iscsi:fd03::1::3260:1:disk` has server `fd03` and name
+/// `3260:1:disk`.
+fn begins_with_field(target: &str) -> bool {
+    target.split_once(':').is_some_and(|(first, _)| first.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 impl fmt::Display for SanUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let port = self.portal.port;
-        match &self.portal.host {
-            // Without the brackets, iPXE splits the address at the colons.
-            Host::Ip(IpAddr::V6(address)) => {
-                write!(f, "iscsi:[{address}]::{port}:{}:{}", self.lun, self.target)
-            }
-            Host::Ip(address) => write!(f, "iscsi:{address}::{port}:{}:{}", self.lun, self.target),
-            Host::Name(name) => write!(f, "iscsi:{name}::{port}:{}:{}", self.lun, self.target),
-        }
+        let Self { portal, lun, target } = self;
+        write!(f, "iscsi:{}::{}:{lun}:{target}", portal.host(), portal.port())
     }
 }
 
@@ -296,6 +147,7 @@ mod tests {
             "iscsi:192.0.2.1::3261:1:iqn.2010-10.org.openstack:volume-1",
             "iscsi:san.example.org::1:4000-1:iqn.2010-10.org.openstack:a:b",
             "iscsi:[2001:db8::1]::3260:ffff-ffff-ffff-ffff:iqn.2010-10.org.openstack:volume-1",
+            "iscsi:192.0.2.1::3260:0:target.inspur.web-1-04711",
         ] {
             assert_eq!(text.parse::<SanUri>().map(|uri| uri.to_string()).as_deref(), Ok(text));
         }
@@ -306,7 +158,15 @@ mod tests {
             "iscsi:",
             "iscsi:192.0.2.1",
             "iscsi:192.0.2.1:::1",
-            "iscsi:192.0.2.1::3260:1:disk",
+            "iscsi:192.0.2.1::3260:1:",
+            "iscsi:192.0.2.1::3260:1:disk 1",
+            "iscsi:192.0.2.1::3260:iqn.2010-10.org.example:a",
+            "iscsi:192.0.2.1:::3260:1:iqn.2010-10.org.example:a",
+            "iscsi:fd03::1::3260:1:iqn.2010-10.org.example:a",
+            "iscsi:fd03::1:2::3260:1:disk",
+            "iscsi:fd03::1:2:3::3260:1:disk",
+            "iscsi:fd03::::3260:1:disk",
+            "iscsi:2001:db8::1::3260:1:disk",
             "iscsi:192.0.2.1:17:3260:1:iqn.2010-10.org.example:a",
             "iscsi:192.0.2.1::0:1:iqn.2010-10.org.example:a",
             "iscsi:192.0.2.1::3260:10000:iqn.2010-10.org.example:a",
@@ -316,39 +176,6 @@ mod tests {
             "http:192.0.2.1::3260:1:iqn.2010-10.org.example:a",
         ] {
             assert_eq!(text.parse::<SanUri>(), Err(SanUriError), "{text}");
-        }
-    }
-
-    #[test]
-    fn prints_a_lun_as_hexadecimal_16_bit_groups_low_first() {
-        for (number, text) in [(0, "0"), (10, "a"), (255, "ff"), (256, "100"), (0x1_4000, "4000-1")] {
-            assert_eq!(Lun::new(number).to_string(), text);
-        }
-        assert_eq!(Lun::new(u64::MAX).to_string(), "ffff-ffff-ffff-ffff");
-    }
-
-    #[test]
-    fn refuses_invalid_portals() {
-        for text in [
-            "",
-            ":3260",
-            "192.0.2.1:",
-            "192.0.2.1:0",
-            "192.0.2.1:65536",
-            "192.0.2.1:+1",
-            "10.0.0",
-            "a b:1",
-            "a_b:1",
-            "[2001:db8::1",
-            "[2001:db8::1]3260",
-            "[192.0.2.1]:3260",
-            "host:1:2",
-            "-a:1",
-            "${x}:1",
-            "host\n:1",
-            "2001:db8::1:3260:1:2:3:4",
-        ] {
-            assert_eq!(text.parse::<Portal>(), Err(PortalError), "{text:?}");
         }
     }
 

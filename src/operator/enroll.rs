@@ -227,7 +227,7 @@ mod tests {
         assert!(records.node.capabilities().is_true("iscsi_boot") && records.port.pxe_enabled);
         assert_eq!(records.connector.connector_id, IQN);
         assert_eq!(records.target.volume_id, "iqn.2010-10.org.example:disk-1");
-        let connection = Connection::try_from(&records.target.properties).expect("valid properties");
+        let connection = Connection::from_record(&records.target.properties).expect("valid properties");
         assert_eq!(connection.paths[0].to_string(), uri);
         let chap = connection.chap.expect("credentials");
         assert_eq!((chap.username.as_str(), chap.password.expose_secret()), ("ann", " secret "));

@@ -190,6 +190,7 @@ proptest! {
     fn no_value_can_add_a_word_a_comment_or_a_line(
         label in ipxe_syntax(),
         id in ipxe_syntax(),
+        prefix in prop_oneof![Just("iqn.2010-10.org.openstack:"), Just("")],
         suffix in prop_oneof!["[-a-zA-Z0-9.:_]{0,24}", "[-a-zA-Z0-9.:_ #$|&;{}\\\\\n\r\t\"']{0,24}"],
         portal in prop_oneof![
             Just("192.0.2.1:3260".to_owned()), Just("[2001:db8::1]:1".to_owned()), "[-a-z0-9.:\\[\\] #${}\n]{1,30}",
@@ -199,15 +200,16 @@ proptest! {
         password in "[^\0]{1,40}",
         loader in prop_oneof![Just("\\EFI\\a.efi".to_owned()), "[\\\\/a-zA-Z0-9. #$|&;{}\n]{1,30}"],
     ) {
-        let target = format!("iqn.2010-10.org.openstack:{suffix}");
-        let (Ok(portal), Ok(target), Ok(loader)) = (portal.parse(), target.parse::<Iqn>(), loader.parse()) else {
+        let initiator = format!("iqn.2010-10.org.openstack:{suffix}").parse::<Iqn>();
+        let target = format!("{prefix}{suffix}").parse();
+        let (Ok(portal), Ok(initiator), Ok(target), Ok(loader)) = (portal.parse(), initiator, target, loader.parse()) else {
             return Ok(());
         };
-        let uri = SanUri { portal, lun: Lun::new(lun), target: target.clone() };
+        let uri = SanUri { portal, lun: Lun::new(lun), target };
         let chap = Chap { username: username.clone(), password: password.clone().into() };
         let plan = BootPlan {
             label,
-            initiator: target.clone(),
+            initiator: initiator.clone(),
             loader: Some(loader),
             ..plan(volume(&id, vec![uri.clone()], Some(chap)), vec![])
         };
@@ -222,7 +224,7 @@ proptest! {
         );
         let got = shape(
             &render_text(&BootAnswer::Boot(Box::new(plan)), &boot_request(), CONFIG),
-            &[target.as_str(), &uri.to_string(), &hex(&username), &hex(&password), &loader],
+            &[initiator.as_str(), &uri.to_string(), &hex(&username), &hex(&password), &loader],
         );
         prop_assert_eq!(got, expected);
     }

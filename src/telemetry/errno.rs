@@ -16,7 +16,7 @@ pub struct Meaning {
 
 const CHECK_STORAGE_LOG: &str = "Check the storage's log.";
 const CHECK_TARGET_PROPERTIES: &str = "Check the properties of the volume target.";
-const COMPARE_LUN: &str = "Compare target_lun of the volume target with the storage's exports.";
+const COMPARE_LUN: &str = "Compare target_lun of the volume target with the storage's exports. If they are equal and above 255, set addressing_mode to SAM2.";
 
 /// First digits of the error number, cause, advice. The first matching row applies.
 const TABLE: [(&str, &str, &str); 32] = [
@@ -160,6 +160,14 @@ mod tests {
         ] {
             let cause = meaning(rc).map(|meaning| meaning.cause).unwrap_or_default();
             assert!(cause.contains(expected), "{rc}: {cause}");
+        }
+    }
+
+    #[test]
+    fn a_missing_lun_may_be_addressed_in_another_mode() {
+        for rc in ["0x1d704039", "0x1d704539"] {
+            let advice = meaning(rc).map(|meaning| meaning.advice).unwrap_or_default();
+            assert!(advice.contains("addressing_mode"), "{rc}: {advice}");
         }
     }
 

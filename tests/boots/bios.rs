@@ -3,11 +3,12 @@
 //! Every volume requires CHAP and accepts one initiator name only, so a boot proves that both are correct.
 
 use anyhow::Result;
+use serde_json::json;
 
 use crate::lab;
 use crate::lab::dhcp::Rom;
 use crate::lab::machine::{Firmware, MachineSpec};
-use crate::lab::target::Export;
+use crate::lab::target::{Export, portal};
 use crate::lab::volume::{Recipe, Volume};
 use crate::site::{BOOT_LIMIT, INITIATOR, LOG_LIMIT, MAC, Site, start_storage};
 
@@ -43,6 +44,29 @@ fn bios_machine_boots_by_undionly() -> Result<()> {
         machine.wait_for(&["boot.ipxe... ok"], BOOT_LIMIT)?;
         machine.wait_for(&[&volume.boot_line()], BOOT_LIMIT)?;
         site.volboot.stop()
+    })
+}
+
+/// tgt knows LUN 256 by its flat address only. It accepts target names that are no IQNs, but none with `_`.
+#[test]
+fn bios_machine_boots_from_lun_256_of_a_target_with_a_plain_name() -> Result<()> {
+    lab::run(|lab| {
+        let volume = Volume::bootable(lab, &Recipe::new("alpha", Firmware::Bios))?;
+        let mut export = Export::new(&volume, INITIATOR);
+        export.iqn = "target.lab.alpha-1".to_owned();
+        export.lun = 256;
+        let _storage = start_storage(lab, &[&export])?;
+        let site = Site::open(lab, Rom::FetchesScript, "")?;
+        let node = site.register(&[])?;
+        let properties = json!({
+            "target_portal": portal(), "target_iqn": export.iqn, "target_lun": export.lun, "addressing_mode": "SAM2",
+            "auth_username": export.account.username, "auth_password": export.account.password,
+        });
+        site.api.create_target_with(&node, &export.iqn, &properties)?;
+
+        let mut machine = MachineSpec::new(Firmware::Bios, MAC).power_on(lab)?;
+        machine.wait_for(&[&volume.boot_line()], BOOT_LIMIT)?;
+        Ok(())
     })
 }
 

@@ -24,7 +24,7 @@ use super::network::{SECOND_ADDRESS, SERVER};
 use super::process::Process;
 use super::volume::Volume;
 
-/// The LUN of every volume.
+/// The LUN of a volume, if a test needs no other.
 pub(crate) const LUN: u32 = 1;
 
 const PORT: u16 = 3260;
@@ -45,6 +45,8 @@ pub(crate) struct Account {
 pub(crate) struct Export {
     /// The target's name.
     pub(crate) iqn: String,
+    /// The volume's LUN.
+    pub(crate) lun: u32,
     /// The only initiator with access.
     pub(crate) initiator: String,
     /// The initiator's account.
@@ -58,6 +60,7 @@ impl Export {
         let name = volume.image().file_stem().unwrap_or_default().display();
         Self {
             iqn: format!("iqn.2026-01.lab.volboot:{name}"),
+            lun: LUN,
             initiator: initiator.to_owned(),
             account: Account { username: format!("user-{name}"), password: format!("secret of {name} #1") },
             image: volume.image().to_owned(),
@@ -131,7 +134,7 @@ impl Target {
         let image = export.image.display().to_string();
         let Account { username, password } = &export.account;
         self.run_tgtadm("new", "target", &["--tid", &tid, "--targetname", &export.iqn])?;
-        let lun = LUN.to_string();
+        let lun = export.lun.to_string();
         self.run_tgtadm("new", "logicalunit", &["--tid", &tid, "--lun", &lun, "--backing-store", &image])?;
         self.run_tgtadm("new", "account", &["--user", username, "--password", password])?;
         self.run_tgtadm("bind", "account", &["--tid", &tid, "--user", username])?;

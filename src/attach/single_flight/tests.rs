@@ -35,7 +35,7 @@ fn resolved() -> ResolvedVolume {
     }))
     .expect("an object");
     ResolvedVolume {
-        connection: Connection::try_from(&properties).expect("a valid connection"),
+        connection: Connection::from_cinder(&properties).expect("a valid connection"),
         source: ConnectionSource::Cinder,
         duration: Duration::ZERO,
         attachment: None,

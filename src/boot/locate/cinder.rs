@@ -82,7 +82,7 @@ mod tests {
             "target_portal": "192.0.2.1:3260", "target_iqn": format!("iqn.2010-10.org.openstack:{id}"), "target_lun": 1,
         });
         let properties: Properties = serde_json::from_value(properties).expect("an object");
-        let connection = Connection::try_from(&properties).expect("a connection");
+        let connection = Connection::from_cinder(&properties).expect("a connection");
         (id.to_owned(), ResolvedVolume { connection, source, duration: Duration::ZERO, attachment: None })
     }
 

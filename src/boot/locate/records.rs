@@ -12,7 +12,7 @@ pub(super) fn locate(records: &BootableRecords<'_>) -> Result<LocatedVolumes, St
 
 /// Reads the connection of a volume from its target's properties.
 pub(super) fn read_volume(target: &VolumeTarget) -> Result<BootVolume, String> {
-    let Connection { paths, chap } =
-        Connection::try_from(&target.properties).map_err(|error| target_fault(target, &error.to_string()))?;
+    let Connection { paths, chap } = Connection::from_record(&target.properties)
+        .map_err(|error| target_fault(target, &error.to_string()))?;
     Ok(BootVolume { id: target.volume_id.clone(), paths, chap })
 }

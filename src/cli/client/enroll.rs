@@ -35,7 +35,7 @@ struct VolumeSource {
     /// Boot volume in Cinder
     #[arg(long, value_name = "UUID")]
     volume: Option<String>,
-    /// Boot volume at an iSCSI target: iscsi:ADDRESS::PORT:LUN:IQN
+    /// Boot volume at an iSCSI target: iscsi:ADDRESS::PORT:LUN:NAME
     #[arg(long, value_name = "URI")]
     target: Option<String>,
 }
