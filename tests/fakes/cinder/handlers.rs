@@ -166,11 +166,13 @@ async fn export(State(inner): Shared, Path(id): Path<String>, Json(body): Json<V
     let Some(attachment) = state.attachments.get(&id).cloned() else {
         return not_found(&format!("Volume attachment {id}"));
     };
-    let transport = state.volumes[&attachment.volume].transport;
-    let connection = json!({
-        "driver_volume_type": transport, "target_portal": portal, "target_lun": 1,
-        "target_iqn": format!("iqn.2010-10.org.openstack:volume-{}", attachment.volume), "encrypted": encrypted,
-        "auth_method": "CHAP", "auth_username": "boot", "auth_password": "chapsecret000001",
+    let volume = &state.volumes[&attachment.volume];
+    let connection = volume.connection.clone().unwrap_or_else(|| {
+        json!({
+            "driver_volume_type": volume.transport, "target_portal": portal, "target_lun": 1,
+            "target_iqn": format!("iqn.2010-10.org.openstack:volume-{}", attachment.volume), "encrypted": encrypted,
+            "auth_method": "CHAP", "auth_username": "boot", "auth_password": "chapsecret000001",
+        })
     });
     let connector = body["attachment"]["connector"].clone();
     let new_attachment = Attachment { status: "attaching", connection, connector, ..attachment.clone() };

@@ -54,6 +54,8 @@ pub(crate) struct Volume {
     pub(crate) encrypted: bool,
     pub(crate) volume_type: &'static str,
     pub(crate) transport: &'static str,
+    /// The whole `connection_info` of an export, in place of the default one.
+    pub(crate) connection: Option<Value>,
 }
 
 #[derive(Debug, Clone)]
@@ -125,8 +127,14 @@ impl FakeCinder {
     /// Adds an available volume.
     pub(crate) fn add_volume(&self, id: &str, change: impl FnOnce(&mut Volume)) {
         let status = "available".to_owned();
-        let mut volume =
-            Volume { status, multiattach: false, encrypted: false, volume_type: "chap", transport: "iscsi" };
+        let mut volume = Volume {
+            status,
+            multiattach: false,
+            encrypted: false,
+            volume_type: "chap",
+            transport: "iscsi",
+            connection: None,
+        };
         change(&mut volume);
         self.lock().volumes.insert(id.to_owned(), volume);
     }

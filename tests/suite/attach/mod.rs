@@ -2,6 +2,7 @@
 //! fake is modelled on observations of a real Cinder.
 
 mod boots;
+mod connections;
 mod detachment;
 mod interruptions;
 mod outages;

@@ -46,11 +46,11 @@ async fn expect_both(boot: &Boot, request: &BootRequest, outcome: BootOutcome, r
 }
 
 impl Site {
-    fn boot(&self, enabled: &[StorageInterface]) -> Boot {
+    pub(super) fn boot(&self, enabled: &[StorageInterface]) -> Boot {
         Boot::new(self.inventory.clone(), self.attach.clone(), Arc::default(), enabled)
     }
 
-    async fn add_port(&self, machine: &TestMachine, last: u8, pxe_enabled: bool) {
+    pub(super) async fn add_port(&self, machine: &TestMachine, last: u8, pxe_enabled: bool) {
         let port = Port::new(Uuid::new_v4(), machine.node.uuid, mac(last), Timestamp::now());
         let port = Port { pxe_enabled, ..port };
         self.inventory.create(&port).await.expect("the record is created");
