@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::request;
 use crate::boot::{self, Decision};
 use crate::listen::Peer;
-use crate::model::{BootAnswer, BootRequest, ConnectionSource, Mac, Platform, SanTable};
+use crate::model::{BootAnswer, BootRequest, ConnectionSource, Mac, SanTable};
 use crate::telemetry::{BootRequestEvent, Event, EventKind, ResolutionEvent};
 use crate::timeline::LoopDelay;
 
@@ -42,15 +42,15 @@ pub(super) fn boot_request(
     started_at: Instant,
 ) -> Event {
     let Decision { answer, node, name, resolutions: resolved, held } = decision;
-    let hooks = match answer {
+    let (hooks, warnings) = match answer {
         BootAnswer::Boot(plan) => {
-            let table = SanTable::new(plan, request.platform.unwrap_or(Platform::Bios));
-            table.hooks.iter().map(|hook| hook.volume.id.clone()).collect()
+            let SanTable { hooks, warnings } = SanTable::new(plan, request);
+            (hooks.iter().map(|hook| hook.volume.id.clone()).collect(), warnings)
         }
         BootAnswer::Wait { .. }
         | BootAnswer::LocalDisk { .. }
         | BootAnswer::Unknown { .. }
-        | BootAnswer::Refused { .. } => Vec::new(),
+        | BootAnswer::Refused { .. } => (Vec::new(), Vec::new()),
     };
     let kind = EventKind::BootRequest(Box::new(BootRequestEvent {
         attempt: request.attempt,
@@ -59,11 +59,13 @@ pub(super) fn boot_request(
         platform: request.platform,
         arch: request.arch.clone(),
         uuid: request.uuid,
+        host_name_bytes: request.host_name_bytes,
         node: *node,
         name: name.clone(),
         journey: request.journey.clone(),
         resolutions: resolved.iter().map(resolution).collect(),
         hooks,
+        warnings,
         outcome: answer.outcome(),
         reason: answer.reason().map(str::to_owned),
         held: held.is_some(),

@@ -4,6 +4,7 @@
 //! unknown platform must not keep a machine from booting.
 
 use crate::model::{BootRequest, BootStep, MAX_MACS, Mac, MacError};
+use crate::telemetry::errno::{self, IbftFault};
 
 /// Bytes of a query. Eight MAC addresses, a UUID and some words take a quarter of it.
 const MAX_QUERY: usize = 2048;
@@ -19,7 +20,8 @@ pub(super) enum RequestError {
     QueryTooLong,
 }
 
-/// Reads `/boot/<mac>?macs=…&uuid=…&platform=…&arch=…&journey=…&try=…`.
+/// Reads `/boot/<mac>?macs=…&uuid=…&platform=…&arch=…&hostname=…&journey=…&try=…`. A later try adds the failure of
+/// the try before, as `ibft_entries=…&rc=…`, or a limit from earlier failures, as `max_ibft_entries=…`.
 pub(super) fn parse_boot_request(mac: &str, query: &str) -> Result<BootRequest, RequestError> {
     let pairs = parse_query(query)?;
     let value = |key| pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
@@ -34,6 +36,15 @@ pub(super) fn parse_boot_request(mac: &str, query: &str) -> Result<BootRequest, 
     request.arch = value("arch").and_then(parse_word);
     request.journey = value("journey").and_then(parse_word);
     request.attempt = parse_attempt(value("try"));
+    request.host_name_bytes = value("hostname").map(str::len);
+    let number = |key| value(key).and_then(|number| number.parse::<usize>().ok());
+    request.max_ibft_entries = match value("rc").and_then(errno::find_ibft_fault) {
+        Some(IbftFault::Full) => {
+            number("ibft_entries").map(|entries| entries.saturating_sub(1)).or(number("max_ibft_entries"))
+        }
+        Some(IbftFault::Unsupported) => Some(0),
+        None => number("max_ibft_entries"),
+    };
     Ok(request)
 }
 
@@ -114,6 +125,27 @@ mod tests {
             BootRequest::new(mac(1)).with_macs([mac(2)])
         );
         assert_eq!(parse_boot_request("52:54:00:00:00:01", "").expect("parses"), BootRequest::new(mac(1)));
+    }
+
+    #[test]
+    fn failed_try_limits_the_entries_of_the_ibft() {
+        for (query, host_name_bytes, max_ibft_entries) in [
+            ("try=1", None, None),
+            ("hostname=&try=1", Some(0), None),
+            ("hostname=web%2D1.example&ibft_entries=2&rc=0x34852039", Some(13), Some(1)),
+            ("ibft_entries=1&rc=0x34852039&max_ibft_entries=1", None, Some(0)),
+            ("ibft_entries=0&rc=0x34852039", None, Some(0)),
+            ("ibft_entries=2&rc=0x3c222083", None, Some(0)),
+            // Another error keeps the limit.
+            ("ibft_entries=1&rc=0xf0a6039", None, None),
+            ("ibft_entries=1&rc=0xf0a6039&max_ibft_entries=1", None, Some(1)),
+            ("rc=0x34852039&max_ibft_entries=1", None, Some(1)),
+            ("ibft_entries=-1&rc=0x34852039&max_ibft_entries=x", None, None),
+        ] {
+            let request = parse_boot_request("52-54-00-00-00-01", query).expect("parses");
+            let got = (request.host_name_bytes, request.max_ibft_entries);
+            assert_eq!(got, (host_name_bytes, max_ibft_entries), "{query}");
+        }
     }
 
     #[test]

@@ -145,6 +145,47 @@ async fn unknown_and_ambiguous_requesters_are_refused() {
     assert!(script.contains("volboot: web-1: try"), "{script}");
 }
 
+/// The query of the request after a failed try, as iPXE expands it.
+fn next_query(script: &str, rc: &str, host_name: &str) -> String {
+    let line = script.lines().find_map(|line| line.strip_prefix("chain --replace --autofree "));
+    let url = line.and_then(|line| line.split(' ').next()).expect("a next try");
+    assert!(script.contains("\nset failure ${rc} ||\n"), "{script}");
+    url.replace("${failure}", rc).replace("${hostname:uristring}", host_name)
+}
+
+#[tokio::test]
+async fn after_a_full_ibft_the_next_tries_do_without() {
+    let router = boot_router().await;
+    let hook = "sanhook --drive 0x80 iscsi:";
+    let first = get_script(&router, "/boot/52-54-00-00-00-01?platform=pcbios&hostname=web-1").await;
+    assert!(first.contains(hook) && !first.contains("warning"), "{first}");
+    let other = next_query(&first, "0xf0a6039", "web-1");
+    let second = get_script(&router, &format!("/boot/{other}")).await;
+    assert!(second.contains(hook) && !second.contains("warning"), "{second}");
+    let full = next_query(&second, "0x34852039", "web-1");
+    let mut script = get_script(&router, &format!("/boot/{full}")).await;
+    // Later failures of other kinds keep the limit, and so does a wait.
+    for attempt in 3..6 {
+        let start = format!(
+            "#!ipxe\necho volboot: web-1: try {attempt} of 10\necho volboot: warning: the iBFT cannot hold volume root:"
+        );
+        assert!(script.starts_with(&start), "{script}");
+        assert!(script.contains("sanhook --drive 0x80 --no-describe iscsi:"), "{script}");
+        assert!(script.contains("sanboot --drive 0x80 --no-describe ||"), "{script}");
+        script = get_script(&router, &format!("/boot/{}", next_query(&script, "0x4c0a6039", "web-1"))).await;
+    }
+}
+
+#[tokio::test]
+async fn a_long_host_name_leaves_no_room_in_the_ibft() {
+    let router = boot_router().await;
+    let path = "/boot/52-54-00-00-00-01?hostname=";
+    let script = get_script(&router, &format!("{path}{}&platform=pcbios", "h".repeat(255))).await;
+    assert!(script.contains("warning: the iBFT cannot hold volume root:"), "{script}");
+    let script = get_script(&router, &format!("{path}{}&platform=efi", "h".repeat(255))).await;
+    assert!(!script.contains("warning"), "{script}");
+}
+
 #[tokio::test]
 async fn store_error_makes_the_machine_wait() {
     let store = Arc::new(MemoryStore::default());

@@ -24,6 +24,10 @@ pub struct BootRequest {
     pub journey: Option<String>,
     /// The number of this request within the boot session, from 1.
     pub attempt: u32,
+    /// Bytes of the host name that iPXE writes into the iBFT; 0 without a host name, `None` if not reported.
+    pub host_name_bytes: Option<usize>,
+    /// The most entries for the iBFT, after a try that failed with more. `None`: no failed try.
+    pub max_ibft_entries: Option<usize>,
     /// The result of the neighbour check, which the requester cannot forge.
     pub neighbour_check: NeighbourCheck,
 }
@@ -65,6 +69,8 @@ impl BootRequest {
             uuid: None,
             journey: None,
             attempt: 1,
+            host_name_bytes: None,
+            max_ibft_entries: None,
             neighbour_check: NeighbourCheck::Unchecked,
         }
     }

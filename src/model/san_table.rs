@@ -5,15 +5,17 @@
 //!
 //! * Linux (`drivers/firmware/iscsi_ibft.c`, `ibft_verify_hdr`) requires a control structure of exactly the length
 //!   for two targets, and rejects the whole table otherwise. So the limit is two entries, on any firmware.
-//! * In BIOS, all of iPXE's tables share 768 bytes, of which two entries leave 256 for names and secrets. Beyond
-//!   that, `sanhook` fails with "Could not describe SAN devices". So data volumes are never described in BIOS.
+//! * In BIOS, all of iPXE's tables share 768 bytes (`XBFTAB_SIZE` in `int13.c`), of which two entries leave 256 for
+//!   names and secrets. Beyond that, `sanhook` fails with "Could not describe SAN devices". So data volumes are never
+//!   described in BIOS, and a boot volume only as far as its sum fits.
 //!
-//! A volume outside the table is hooked all the same: the boot loader sees the drive, and the operating system finds
-//! the volume through its own configuration.
+//! A try may still fail for lack of room, or because the firmware accepts no table at all. The next try then has a
+//! limit ([`BootRequest::max_ibft_entries`]): one path less, at last none. A volume outside the table is hooked all the
+//! same: the boot loader sees the drive, and the operating system finds the volume through its own configuration.
 
 use secrecy::ExposeSecret;
 
-use super::{BootPlan, BootVolume, Platform, SanUri};
+use super::{BootPlan, BootRequest, BootVolume, Platform, SanUri};
 
 /// Entries of the table that Linux accepts.
 const MAX_ENTRIES: usize = 2;
@@ -21,7 +23,7 @@ const MAX_ENTRIES: usize = 2;
 /// Bytes for names and secrets in iPXE's BIOS table: 768 in all, less the fixed part of two entries.
 const BIOS_STRINGS: usize = 768 - 512;
 
-/// Bytes reserved there for a host name from DHCP.
+/// Bytes reserved there for a host name that the requester did not report.
 const HOST_NAME: usize = 32;
 
 /// The drive number of the boot volume. Data volumes follow.
@@ -53,15 +55,25 @@ pub struct Hook<'a> {
 }
 
 impl<'a> SanTable<'a> {
-    /// Lays out a plan for the machine's firmware.
-    pub fn new(plan: &'a BootPlan, platform: Platform) -> Self {
+    /// Lays out a plan for the requester's firmware.
+    pub fn new(plan: &'a BootPlan, request: &BootRequest) -> Self {
         let mut warnings = Vec::new();
+        // Without a known platform the BIOS layout is used: it is the smaller one, and fits UEFI too.
+        let platform = request.platform.unwrap_or(Platform::Bios);
+        let max_entries = request.max_ibft_entries.unwrap_or(MAX_ENTRIES).min(MAX_ENTRIES);
         let max_boot_paths = match platform {
-            Platform::Uefi => MAX_ENTRIES,
-            Platform::Bios => count_bios_entries(plan),
+            Platform::Uefi => max_entries,
+            Platform::Bios => max_entries.min(count_bios_entries(plan, request.host_name_bytes)),
         };
-        // A `sanhook` command describes either all of its paths or no path.
-        let boot_paths = plan.boot.paths.len().min(max_boot_paths.max(1));
+        // A `sanhook` command describes either all of its paths or no path. Without description, all paths are used.
+        let in_ibft = max_boot_paths > 0;
+        let boot_paths = plan.boot.paths.len().min(if in_ibft { max_boot_paths } else { usize::MAX });
+        if !in_ibft {
+            warnings.push(format!(
+                "the iBFT cannot hold volume {}: configure it in the operating system",
+                plan.boot.id
+            ));
+        }
         if boot_paths < plan.boot.paths.len() {
             warnings.push(format!(
                 "{} of the {} paths to volume {} are omitted: the iBFT has no room for more",
@@ -70,21 +82,21 @@ impl<'a> SanTable<'a> {
                 plan.boot.id
             ));
         }
-        if plan.boot.paths[..boot_paths].iter().any(|path| path.portal.is_ipv6()) {
+        if in_ibft && plan.boot.paths[..boot_paths].iter().any(|path| path.portal.is_ipv6()) {
             warnings.push(format!(
                 "volume {} has an IPv6 portal, which the iBFT cannot hold: configure it in the operating system",
                 plan.boot.id
             ));
         }
         let mut free_entries = match platform {
-            Platform::Uefi => MAX_ENTRIES - boot_paths,
+            Platform::Uefi => max_entries.saturating_sub(boot_paths),
             Platform::Bios => 0,
         };
         let mut hooks = vec![Hook {
             drive: FIRST_DRIVE,
             volume: &plan.boot,
             paths: &plan.boot.paths[..boot_paths],
-            in_ibft: true,
+            in_ibft,
         }];
         for (volume, drive) in plan.data.iter().take(MAX_DATA).zip(FIRST_DRIVE + 1..) {
             let in_ibft = volume.paths.len() <= free_entries;
@@ -101,17 +113,34 @@ impl<'a> SanTable<'a> {
         }
         Self { hooks, warnings }
     }
+
+    /// Counts the entries of the iBFT.
+    pub fn count_entries(&self) -> usize {
+        self.hooks.iter().filter(|hook| hook.in_ibft).map(|hook| hook.paths.len()).sum()
+    }
 }
 
 /// Counts the paths of the boot volume that fit into the BIOS table.
-fn count_bios_entries(plan: &BootPlan) -> usize {
+///
+/// The operating system may depend on the table. So a path that fits without the host name counts, as long as the
+/// length of the host name is not known.
+fn count_bios_entries(plan: &BootPlan, host_name_bytes: Option<usize>) -> usize {
+    match host_name_bytes {
+        // iPXE writes no string without a host name, and a terminated one otherwise (`ibft_set_string_setting`).
+        Some(bytes) => count_entries_beside(plan, if bytes == 0 { 0 } else { bytes + 1 }),
+        None => count_entries_beside(plan, HOST_NAME).max(count_entries_beside(plan, 0).min(1)),
+    }
+}
+
+/// Counts the paths of the boot volume that fit into the BIOS table beside the host name.
+fn count_entries_beside(plan: &BootPlan, host_name: usize) -> usize {
     let with_nul = |text: &str| text.len() + 1;
     let chap = plan
         .boot
         .chap
         .as_ref()
         .map_or(0, |chap| with_nul(&chap.username) + with_nul(chap.password.expose_secret()));
-    let mut used = with_nul(plan.initiator.as_str()) + HOST_NAME;
+    let mut used = with_nul(plan.initiator.as_str()) + host_name;
     plan.boot
         .paths
         .iter()
@@ -126,7 +155,7 @@ fn count_bios_entries(plan: &BootPlan) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Chap, Lun};
+    use crate::model::{Chap, Lun, Mac};
     use uuid::Uuid;
 
     fn volume(id: &str, paths: usize, chap: bool) -> BootVolume {
@@ -152,9 +181,22 @@ mod tests {
         }
     }
 
+    fn request(platform: Platform) -> BootRequest {
+        BootRequest { platform: Some(platform), ..BootRequest::new(Mac::new([2, 0, 0, 0, 0, 1])) }
+    }
+
+    /// The request of a BIOS machine whose host name has this length.
+    fn bios_request(host_name_bytes: usize) -> BootRequest {
+        BootRequest { host_name_bytes: Some(host_name_bytes), ..request(Platform::Bios) }
+    }
+
     /// (drive, paths, in_ibft) of every hook.
     fn hooks(plan: &BootPlan, platform: Platform) -> Vec<(u8, usize, bool)> {
-        SanTable::new(plan, platform).hooks.iter().map(|h| (h.drive, h.paths.len(), h.in_ibft)).collect()
+        hooks_for(plan, &request(platform))
+    }
+
+    fn hooks_for(plan: &BootPlan, request: &BootRequest) -> Vec<(u8, usize, bool)> {
+        SanTable::new(plan, request).hooks.iter().map(|h| (h.drive, h.paths.len(), h.in_ibft)).collect()
     }
 
     const UUID: &str = "2f1dcbe7-6e5a-4b2c-8e0c-000000000001";
@@ -164,17 +206,64 @@ mod tests {
         let plan = plan(volume(UUID, 1, true), vec![]);
         assert_eq!(hooks(&plan, Platform::Bios), [(0x80, 1, true)]);
         assert_eq!(hooks(&plan, Platform::Uefi), [(0x80, 1, true)]);
-        assert_eq!(SanTable::new(&plan, Platform::Bios).warnings, Vec::<String>::new());
+        assert_eq!(SanTable::new(&plan, &request(Platform::Bios)).warnings, Vec::<String>::new());
     }
 
     #[test]
     fn uses_a_second_path_if_the_table_has_room() {
         let long = plan(volume(UUID, 2, true), vec![]);
         assert_eq!(hooks(&long, Platform::Bios), [(0x80, 1, true)]);
-        assert_eq!(SanTable::new(&long, Platform::Bios).warnings.len(), 1);
+        assert_eq!(SanTable::new(&long, &request(Platform::Bios)).warnings.len(), 1);
         assert_eq!(hooks(&long, Platform::Uefi), [(0x80, 2, true)]);
         let short = plan(volume("a", 2, false), vec![]);
         assert_eq!(hooks(&short, Platform::Bios), [(0x80, 2, true)]);
+    }
+
+    /// Two paths without CHAP take 55 + 1 bytes for the initiator name and (33 + 1) * 2 for the target names.
+    #[test]
+    fn host_name_counts_in_the_bios_table() {
+        let mut plan = plan(volume("", 2, false), vec![]);
+        plan.initiator = format!("iqn.2017-08.org.openstack.{}", "i".repeat(29)).parse().expect("a name");
+        let room = BIOS_STRINGS - 56 - 68;
+        assert_eq!(hooks_for(&plan, &bios_request(room - 1)), [(0x80, 2, true)]);
+        assert_eq!(hooks_for(&plan, &bios_request(room)), [(0x80, 1, true)]);
+        assert_eq!(hooks_for(&plan, &bios_request(room + 34 - 1)), [(0x80, 1, true)]);
+        // Without description, the boot loader may use all paths.
+        assert_eq!(hooks_for(&plan, &bios_request(room + 34)), [(0x80, 2, false)]);
+        assert_eq!(
+            SanTable::new(&plan, &bios_request(room + 34)).warnings,
+            ["the iBFT cannot hold volume : configure it in the operating system"]
+        );
+        let uefi = BootRequest { host_name_bytes: Some(255), ..request(Platform::Uefi) };
+        assert_eq!(hooks_for(&plan, &uefi), [(0x80, 2, true)]);
+    }
+
+    /// 256 bytes: 63 + 1 for the initiator name, 33 + 36 + 1 for the target name, 40 + 1 and 80 + 1 for CHAP.
+    #[test]
+    fn a_machine_without_a_host_name_has_all_the_room() {
+        let mut plan = plan(volume(UUID, 1, true), vec![]);
+        plan.boot.chap = Some(Chap { username: "u".repeat(40), password: "p".repeat(80).into() });
+        plan.initiator = format!("iqn.2017-08.org.openstack.{}", "i".repeat(37)).parse().expect("a name");
+        assert_eq!(hooks_for(&plan, &bios_request(0)), [(0x80, 1, true)]);
+        assert_eq!(hooks_for(&plan, &bios_request(1)), [(0x80, 1, false)]);
+        // The length of the host name is not known: the table may have room.
+        assert_eq!(hooks(&plan, Platform::Bios), [(0x80, 1, true)]);
+        plan.initiator = format!("{}i", plan.initiator).parse().expect("a name");
+        assert_eq!(hooks(&plan, Platform::Bios), [(0x80, 1, false)]);
+    }
+
+    #[test]
+    fn a_failed_try_limits_the_entries_of_the_next_one() {
+        let plan = plan(volume("a", 2, false), vec![volume("b", 1, false)]);
+        for platform in [Platform::Bios, Platform::Uefi] {
+            let limited = |limit| BootRequest { max_ibft_entries: Some(limit), ..request(platform) };
+            let (all, none) = ((0x81, 1, false), [(0x80, 2, false), (0x81, 1, false)]);
+            assert_eq!(hooks_for(&plan, &limited(9)), [(0x80, 2, true), all]);
+            assert_eq!(hooks_for(&plan, &limited(1)), [(0x80, 1, true), all]);
+            assert_eq!(hooks_for(&plan, &limited(0)), none);
+            let table = |limit| SanTable::new(&plan, &limited(limit)).count_entries();
+            assert_eq!([table(9), table(1), table(0)], [2, 1, 0]);
+        }
     }
 
     #[test]
@@ -197,13 +286,13 @@ mod tests {
         let mut boot = volume("a", 1, false);
         boot.paths[0].portal = "[2001:db8::1]".parse().expect("a portal");
         let plan = plan(boot, vec![]);
-        assert_eq!(SanTable::new(&plan, Platform::Uefi).warnings.len(), 1);
+        assert_eq!(SanTable::new(&plan, &request(Platform::Uefi)).warnings.len(), 1);
     }
 
     #[test]
     fn warns_about_more_volumes_than_drive_numbers() {
         let plan = plan(volume("a", 1, false), vec![volume("b", 1, false); 130]);
-        let table = SanTable::new(&plan, Platform::Uefi);
+        let table = SanTable::new(&plan, &request(Platform::Uefi));
         assert_eq!(table.hooks.last().map(|hook| hook.drive), Some(0xfe));
         assert_eq!(table.warnings, ["4 data volumes are omitted: no drive numbers are left"]);
     }

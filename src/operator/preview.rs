@@ -81,6 +81,7 @@ impl Operator {
 fn predict_request(mac: Mac, machine: Option<&Machine>, ports: &[Port]) -> BootRequest {
     let mut request = BootRequest::new(mac);
     request.platform = machine.and_then(|machine| machine.platform);
+    request.host_name_bytes = machine.and_then(|machine| machine.host_name_bytes);
     match machine {
         Some(machine) if !machine.macs.is_empty() => request.with_macs(machine.macs.iter().copied()),
         _ => request.with_macs(ports.iter().map(|port| port.address)),

@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::config::{BootConfig, FailureAction};
 use crate::model::{
-    BootAnswer, BootPlan, BootRequest, Chap, Hook, Iqn, LoaderPath, MAX_MACS, Platform, SanTable, SanUri,
+    BootAnswer, BootPlan, BootRequest, Chap, Hook, Iqn, LoaderPath, MAX_MACS, SanTable, SanUri,
 };
 use escape::filters;
 pub use preview::preview;
@@ -33,6 +33,8 @@ const READING_TIME: u32 = 5;
 const RETRY_PAUSE: u32 = 30;
 /// The longest pause between two tries, in seconds.
 const MAX_PAUSE: u32 = 20;
+/// The query argument with the machine's host name, which takes room in the iBFT. iPXE expands and encodes the name.
+const HOST_NAME: &str = "hostname=${hostname:uristring}";
 /// Requests for a script before the machine gives up, with pauses of 1, 2, 3, … seconds in between.
 const MAX_REQUESTS: u32 = 10;
 
@@ -131,10 +133,9 @@ fn build_wait(reason: &str, pause: u32, request: &BootRequest) -> Result<Script,
 }
 
 fn build_boot(plan: &BootPlan, request: &BootRequest, config: BootConfig) -> Result<Script, ScriptError> {
-    // Without a known platform the BIOS layout is used: it is the smaller one, and fits UEFI too.
-    let table = SanTable::new(plan, request.platform.unwrap_or(Platform::Bios));
-    let retry =
-        (request.attempt < config.tries).then(|| ChainTemplate::for_retry(request, request.attempt + 1));
+    let table = SanTable::new(plan, request);
+    let retry = (request.attempt < config.tries)
+        .then(|| ChainTemplate::after_failure(request, request.attempt + 1, table.count_entries()));
     render(BootTemplate {
         label: &plan.label,
         attempt: request.attempt,
@@ -214,6 +215,12 @@ impl ChainTemplate {
     fn for_retry(request: &BootRequest, attempt: u32) -> Self {
         Self { url: Url::for_retry(request, attempt), tries: MAX_REQUESTS, dhcp: false }
     }
+
+    /// The next try after a failed one, which had this number of entries in the iBFT.
+    fn after_failure(request: &BootRequest, attempt: u32, ibft_entries: usize) -> Self {
+        let url = Url::for_retry(request, attempt).with_failure(ibft_entries);
+        Self { url, ..Self::for_retry(request, attempt) }
+    }
 }
 
 /// The lines that set or clear the credentials for the next login.
@@ -282,7 +289,7 @@ impl Url {
     fn for_first_request(base: &str, journey: Journey) -> Self {
         let macs: Vec<_> = (0..MAX_MACS).map(|card| format!("${{net{card}/mac:hexhyp}}")).collect();
         Self(format!(
-            "{base}boot/${{netX/mac:hexhyp}}?macs={}&uuid=${{uuid}}&platform=${{platform}}&arch=${{buildarch}}&journey={journey}&try=1",
+            "{base}boot/${{netX/mac:hexhyp}}?macs={}&uuid=${{uuid}}&platform=${{platform}}&arch=${{buildarch}}&{HOST_NAME}&journey={journey}&try=1",
             macs.join(",")
         ))
     }
@@ -300,10 +307,19 @@ impl Url {
         if let Some(arch) = &request.arch {
             url.push_str(&format!("&arch={arch}"));
         }
+        url.push_str(&format!("&{HOST_NAME}"));
+        if let Some(entries) = request.max_ibft_entries {
+            url.push_str(&format!("&max_ibft_entries={entries}"));
+        }
         if let Some(journey) = &request.journey {
             url.push_str(&format!("&journey={journey}"));
         }
         Self(format!("{url}&try={attempt}"))
+    }
+
+    /// Adds the error of the failed try, on which the layout of the next try's iBFT depends.
+    fn with_failure(self, ibft_entries: usize) -> Self {
+        Self(format!("{}&ibft_entries={ibft_entries}&rc=${{failure}}", self.0))
     }
 }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::config::OutagePolicy;
-use crate::model::{BootVolume, Lun, Mac};
+use crate::model::{BootVolume, Lun, Mac, Platform};
 
 const CONFIG: BootConfig = BootConfig {
     unknown: FailureAction::Exit,
@@ -114,6 +114,19 @@ fn boot_from_one_of_several_volumes_with_several_paths_and_a_loader() {
     golden("boot-several.ipxe", &render_text(&answer, &boot_request(), CONFIG));
     let bios = BootRequest { platform: Some(Platform::Bios), ..boot_request() };
     golden("boot-several-bios.ipxe", &render_text(&answer, &bios, CONFIG));
+}
+
+#[test]
+fn boot_after_a_full_ibft() {
+    let bios = BootRequest {
+        platform: Some(Platform::Bios),
+        host_name_bytes: Some(59),
+        max_ibft_entries: Some(0),
+        ..boot_request()
+    };
+    golden("boot-outside-ibft.ipxe", &render_text(&BootAnswer::Boot(Box::new(simple())), &bios, CONFIG));
+    let wait = BootAnswer::Wait { reason: "the volume is not ready".into(), seconds: 7 };
+    assert!(render_text(&wait, &bios, CONFIG).contains("&max_ibft_entries=0&"));
 }
 
 #[test]

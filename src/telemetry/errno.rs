@@ -5,6 +5,13 @@
 //! last two are the platform. They differ between BIOS and UEFI, so six digits identify an error, or fewer where a
 //! whole class has one meaning here. `${errno}` has no leading zeros: `0xf0a6039` is `0f0a6039`.
 
+/// Errors of the iBFT, iPXE's table for the operating system, by their first digits: the class `ENOSPC` or `ENOTSUP`,
+/// and the file of iPXE.
+const IBFT_FULL: &str = "348520"; // `int13_install` in `int13.c`
+const IBFT_UNSUPPORTED: &str = "3c2220"; // `efi_block_describe` in `efi_block.c`
+/// The file `ibft.c` in an error number, after the two digits of the class.
+const IBFT_FILE: &str = "0ce0";
+
 /// Cause of an iPXE error, and advice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meaning {
@@ -14,12 +21,23 @@ pub struct Meaning {
     pub advice: &'static str,
 }
 
+/// A fault of the iBFT that the next try can avoid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IbftFault {
+    /// Fewer paths may fit into the table.
+    Full,
+    /// The firmware accepts no table.
+    Unsupported,
+}
+
 const CHECK_STORAGE_LOG: &str = "Check the storage's log.";
 const CHECK_TARGET_PROPERTIES: &str = "Check the properties of the volume target.";
+const DESCRIBE_FEWER: &str =
+    "The next try describes one path less, at last none. Check the portals of the volume target.";
 const COMPARE_LUN: &str = "Compare target_lun of the volume target with the storage's exports. If they are equal and above 255, set addressing_mode to SAM2.";
 
 /// First digits of the error number, cause, advice. The first matching row applies.
-const TABLE: [(&str, &str, &str); 32] = [
+const TABLE: [(&str, &str, &str); 36] = [
     (
         "2c0d60",
         "target does not know the volume's IQN (yet)",
@@ -104,6 +122,27 @@ const TABLE: [(&str, &str, &str); 32] = [
         "Check that the volume has an EFI system partition with \\EFI\\BOOT\\BOOTX64.EFI (BOOTAA64.EFI on arm64), or set \
          the loader's path in the property uefi_loader of the target or node.",
     ),
+    (
+        IBFT_FULL,
+        "table for the operating system (iBFT) has no room for all names and secrets",
+        "The next try describes one path less, at last none. Shorten the initiator name, the CHAP credentials, or the \
+         host name that DHCP gives.",
+    ),
+    (
+        IBFT_UNSUPPORTED,
+        "firmware accepts no table for the operating system (iBFT)",
+        "The next try does without the table. Configure the volumes in the operating system.",
+    ),
+    (
+        "060ce0",
+        "table for the operating system (iBFT) needs the address of each path, but a portal's name has none",
+        DESCRIBE_FEWER,
+    ),
+    (
+        "170ce0",
+        "table for the operating system (iBFT) needs a route to each path, but one path has none",
+        DESCRIBE_FEWER,
+    ),
     ("2d0c61", "web server has no such file (404)", "Check the URL."),
     ("2d1261", "TFTP server has no such file", "Check the file name."),
 ];
@@ -113,6 +152,21 @@ pub fn meaning(rc: &str) -> Option<Meaning> {
     let number = digits(rc)?;
     let row = TABLE.iter().find(|(prefix, ..)| number.starts_with(prefix));
     row.map(|(_, cause, advice)| Meaning { cause, advice })
+}
+
+/// The fault of the iBFT behind an error number.
+pub fn find_ibft_fault(rc: &str) -> Option<IbftFault> {
+    let number = digits(rc)?;
+    let is_full = number.starts_with(IBFT_FULL) || number[2..].starts_with(IBFT_FILE);
+    let fault = is_full.then_some(IbftFault::Full);
+    fault.or_else(|| number.starts_with(IBFT_UNSUPPORTED).then_some(IbftFault::Unsupported))
+}
+
+/// All errors of the table: the first digits as a console shows them, and the meaning.
+pub fn list_meanings() -> impl Iterator<Item = (String, Meaning)> {
+    TABLE.iter().map(|(prefix, cause, advice)| {
+        (format!("0x{}", prefix.trim_start_matches('0')), Meaning { cause, advice })
+    })
 }
 
 /// URL of iPXE's page about an error number.
@@ -156,6 +210,7 @@ mod tests {
             ("0x1d704039", "no disk with this LUN"),
             ("0x1d704539", "no disk with this LUN"),
             ("0x7f22208e", "no boot loader"),
+            ("0x34852039", "(iBFT) has no room"),
             ("4c0a6035", "no response"),
         ] {
             let cause = meaning(rc).map(|meaning| meaning.cause).unwrap_or_default();
@@ -168,6 +223,25 @@ mod tests {
         for rc in ["0x1d704039", "0x1d704539"] {
             let advice = meaning(rc).map(|meaning| meaning.advice).unwrap_or_default();
             assert!(advice.contains("addressing_mode"), "{rc}: {advice}");
+        }
+    }
+
+    #[test]
+    fn faults_of_the_ibft_are_recognized_by_class_and_file() {
+        for (rc, expected) in [
+            ("0x34852039", Some(IbftFault::Full)),
+            ("0x170ce039", Some(IbftFault::Full)),
+            ("0x60ce08f", Some(IbftFault::Full)),
+            ("0x3c222083", Some(IbftFault::Unsupported)),
+            // `ENOSPC` of another file, another error of `efi_block.c`, a refused login.
+            ("0x342d0039", None),
+            ("0x7f22208e", None),
+            ("0x410d6139", None),
+            ("nonsense", None),
+        ] {
+            assert_eq!(find_ibft_fault(rc), expected, "{rc}");
+            // An operator reads the cause of each fault.
+            assert!(expected.is_none() || meaning(rc).is_some(), "{rc}");
         }
     }
 

@@ -123,6 +123,9 @@ pub struct BootRequestEvent {
     /// System UUID as reported by the requester.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uuid: Option<Uuid>,
+    /// Bytes of the machine's host name as reported by the requester.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_name_bytes: Option<usize>,
     /// The identified node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<Uuid>,
@@ -138,6 +141,9 @@ pub struct BootRequestEvent {
     /// Volume ids of the steps `hook-0`, `hook-1`, …
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<String>,
+    /// Paths and volumes that the boot script had to omit from the hooks or the iBFT, as sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Outcome of the request.
     pub outcome: BootOutcome,
     /// Reason of every outcome except `boot`.
@@ -247,6 +253,7 @@ mod tests {
             platform: Some(Platform::Uefi),
             arch: None,
             uuid: None,
+            host_name_bytes: Some(5),
             node: Some(Uuid::nil()),
             name: Some("web-1".into()),
             journey: None,
@@ -257,6 +264,7 @@ mod tests {
                 error: None,
             }],
             hooks: vec!["root".into()],
+            warnings: vec![],
             outcome: BootOutcome::Boot,
             reason: None,
             held: false,
@@ -269,7 +277,7 @@ mod tests {
             value,
             json!({
                 "at": "1970-01-01T00:00:00Z", "address": "192.0.2.7", "kind": "boot_request", "attempt": 2,
-                "tries": 10, "macs": ["02:00:00:00:00:01"], "platform": "efi", "node": Uuid::nil(), "name": "web-1",
+                "tries": 10, "macs": ["02:00:00:00:00:01"], "platform": "efi", "host_name_bytes": 5, "node": Uuid::nil(), "name": "web-1",
                 "hooks": ["root"], "resolutions": [{"volume": "root", "source": "cinder", "duration_ms": 40}],
                 "outcome": "boot", "duration_us": 41000,
             })

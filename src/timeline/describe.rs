@@ -104,7 +104,8 @@ fn describe_boot_request(request: &BootRequestEvent) -> String {
     let volumes = if volumes.is_empty() { String::new() } else { format!("; {}", volumes.join("; ")) };
     let reason = request.reason.as_deref().unwrap_or_default();
     let outcome = match &request.outcome {
-        BootOutcome::Boot => "boot script sent".to_owned(),
+        BootOutcome::Boot if request.warnings.is_empty() => "boot script sent".to_owned(),
+        BootOutcome::Boot => format!("boot script sent with a warning: {}", request.warnings.join("; ")),
         BootOutcome::Wait => format!("must wait: {reason}"),
         BootOutcome::LocalDisk => format!("sent to the local disk: {reason}"),
         BootOutcome::Unknown => format!("unknown machine: {reason}"),

@@ -84,6 +84,8 @@ pub(super) struct MachineRecord {
     pub(super) platform: Option<Platform>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) arch: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) host_name_bytes: Option<usize>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) macs: Vec<Mac>,
     pub(super) first_seen: Timestamp,
@@ -190,6 +192,7 @@ impl MachineIndex {
             uuid: None,
             platform: None,
             arch: None,
+            host_name_bytes: None,
             macs: Vec::new(),
             first_seen: first.at,
             last_seen: first.at,
@@ -341,6 +344,7 @@ impl MachineRecord {
             self.uuid = request.uuid.or(self.uuid);
             self.platform = request.platform.or(self.platform);
             self.arch = request.arch.clone().or(self.arch.take());
+            self.host_name_bytes = request.host_name_bytes.or(self.host_name_bytes);
         }
     }
 }

@@ -25,6 +25,9 @@ pub struct Machine {
     pub platform: Option<Platform>,
     /// iPXE's build architecture as reported by the machine.
     pub arch: Option<String>,
+    /// Bytes of the machine's host name as reported by the machine. For predictions only.
+    #[serde(skip)]
+    pub host_name_bytes: Option<usize>,
     /// System UUID as reported by the machine.
     pub uuid: Option<Uuid>,
     /// All MAC addresses that the machine sent.
@@ -51,6 +54,7 @@ impl Machine {
             address: record.address,
             platform: record.platform,
             arch: record.arch.clone(),
+            host_name_bytes: record.host_name_bytes,
             uuid: record.uuid,
             macs: record.macs.clone(),
             first_seen: record.first_seen,

@@ -8,6 +8,7 @@ mod lab;
 
 mod bios;
 mod dhcp_configs;
+mod ibft;
 mod login;
 mod neighbours;
 mod pages;

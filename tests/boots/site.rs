@@ -56,9 +56,14 @@ impl Site {
 
     /// Creates the machine's node with its volumes, the boot volume first; returns the node's UUID.
     pub(crate) fn register(&self, exports: &[&Export]) -> Result<String> {
+        self.register_with(INITIATOR, exports)
+    }
+
+    /// Creates the machine's node with this initiator name.
+    pub(crate) fn register_with(&self, initiator: &str, exports: &[&Export]) -> Result<String> {
         let node = self.api.create_node("node-1")?;
         self.api.create_port(&node, MAC)?;
-        self.api.create_connector(&node, INITIATOR)?;
+        self.api.create_connector(&node, initiator)?;
         for (index, export) in (0..).zip(exports) {
             self.api.create_target(&node, index, export, None)?;
         }

@@ -186,6 +186,8 @@ impl BootResponse {
         let pause = console.iter().find_map(|line| line.strip_prefix("retrying in ")?.strip_suffix(" s"));
         let Some(pause) = pause else { return Ok(Self::Refused(first)) };
         let url = word_after(script, "chain --replace --autofree ").context("no URL for the retry")?;
+        // The machine has no host name.
+        let url = url.replace("${hostname:uristring}", "");
         Ok(Self::Wait { reason: first, pause: Duration::from_secs(pause.parse()?), url })
     }
 }

@@ -49,6 +49,11 @@ pub(crate) struct Dhcp {
 impl Dhcp {
     /// Starts the server on the lab's bridge and waits until it listens.
     pub(crate) fn start(lab: &Lab, rom: Rom) -> Result<Self> {
+        Self::start_with(lab, rom, &[])
+    }
+
+    /// Starts the server with additional `arguments`.
+    pub(crate) fn start_with(lab: &Lab, rom: Rom, arguments: &[&str]) -> Result<Self> {
         let script_url = format!("http://{SERVER}:8080/boot.ipxe");
         let mut dnsmasq = Command::new("dnsmasq");
         dnsmasq
@@ -60,6 +65,7 @@ impl Dhcp {
             .arg("--dhcp-range=10.99.0.50,10.99.0.99,255.255.255.0,1h")
             .args(["--enable-ra", &format!("--dhcp-range={SITE_V6},ra-only")])
             .arg(format!("--dhcp-option={NO_PROXY}"))
+            .args(arguments)
             .args(["--dhcp-match=set:ipxe,175", "--dhcp-match=set:uefi,option:client-arch,7"])
             .arg("--dhcp-match=set:arm64,option:client-arch,11")
             .arg(format!("--dhcp-boot=tag:uefi,tag:!ipxe,snponly.efi,,{SERVER}"))

@@ -77,6 +77,8 @@ pub(crate) struct MachineSpec<'a> {
     pub(crate) mac: &'a str,
     /// UEFI: HTTP boot instead of PXE.
     pub(crate) http_boot: bool,
+    /// Whether the firmware has ACPI tables. Boards with a device tree have none.
+    pub(crate) acpi: bool,
     /// A local disk, after the network in the boot order.
     pub(crate) disk: Option<&'a Volume>,
     /// Called with each line of the console.
@@ -86,7 +88,7 @@ pub(crate) struct MachineSpec<'a> {
 impl<'a> MachineSpec<'a> {
     /// A machine without a disk.
     pub(crate) fn new(firmware: Firmware, mac: &'a str) -> Self {
-        Self { firmware, mac, http_boot: false, disk: None, line_handler: None }
+        Self { firmware, mac, http_boot: false, acpi: true, disk: None, line_handler: None }
     }
 
     /// Switches the machine on; dropping it switches it off.
@@ -95,6 +97,9 @@ impl<'a> MachineSpec<'a> {
         network::plug(&cable)?;
 
         let mut qemu = self.firmware.qemu();
+        if !self.acpi {
+            qemu.args(["-machine", "acpi=off"]);
+        }
         qemu.args(["-netdev", &format!("tap,id=net,ifname={cable},script=no,downscript=no")]);
         let card = format!("virtio-net-pci,netdev=net,bootindex=1,mac={}", self.mac);
         match self.firmware.flash() {

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use volboot::config::Config;
+use volboot::telemetry::errno::{self, Meaning};
 
 use crate::daemon::volboot;
 use crate::source_files::read_all;
@@ -154,6 +155,39 @@ fn links_between_documents_resolve() {
         }
     }
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+/// The guide's table of error numbers. Adjacent errors with the same meaning share a row.
+fn error_table() -> String {
+    let mut rows: Vec<(Vec<String>, Meaning)> = Vec::new();
+    for (digits, meaning) in errno::list_meanings() {
+        let number = format!("`{digits}…`");
+        match rows.last_mut() {
+            Some((numbers, last)) if *last == meaning => numbers.push(number),
+            _ => rows.push((vec![number], meaning)),
+        }
+    }
+    let rows = rows.into_iter().map(|(numbers, Meaning { cause, advice })| {
+        // A backslash is an escape character in Markdown.
+        format!("| {} | {cause} | {} |\n", numbers.join(", "), advice.replace('\\', "\\\\"))
+    });
+    rows.collect::<Vec<_>>().concat()
+}
+
+/// The verdicts and the guide have the same meanings. With `BLESS=1` in the environment, the test writes the guide's table.
+#[test]
+fn guide_explains_the_error_numbers_as_the_verdicts_do() {
+    const HEAD: &str = "\n| error number | cause | remedy |\n|---|---|---|\n";
+    let guide = document("packaging/doc/troubleshooting.md");
+    let (before, rest) = guide.split_once(HEAD).expect("the table of error numbers");
+    let (table, after) = rest.split_once("\nAfter the boot loader").expect("the end of the table");
+    let expected = error_table();
+    if std::env::var_os("BLESS").is_some() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/doc/troubleshooting.md");
+        fs::write(path, format!("{before}{HEAD}{expected}\nAfter the boot loader{after}")).expect("written");
+    } else {
+        assert!(table == expected, "the table differs; BLESS=1 accepts this:\n{expected}");
+    }
 }
 
 #[test]

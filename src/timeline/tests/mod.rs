@@ -49,6 +49,7 @@ fn boot_request(attempt: u32, outcome: BootOutcome, reason: Option<&str>) -> Eve
         platform: Some(Platform::Bios),
         arch: Some("i386".into()),
         uuid: None,
+        host_name_bytes: None,
         node: is_boot.then(|| Uuid::from_u128(7)),
         resolutions: if is_boot {
             vec![ResolutionEvent {
@@ -63,6 +64,7 @@ fn boot_request(attempt: u32, outcome: BootOutcome, reason: Option<&str>) -> Eve
         hooks: if is_boot { vec!["root".into(), "data".into()] } else { Vec::new() },
         name: is_boot.then(|| "web-1".into()),
         journey: None,
+        warnings: Vec::new(),
         outcome,
         reason: reason.map(str::to_owned),
         held: false,

@@ -141,6 +141,13 @@ fn verdicts_after_the_boot_script() {
              retrying",
         ),
         (
+            hook("0x34852039"),
+            8,
+            BootState::Retrying,
+            "failed: connecting to volume root: table for the operating system (iBFT) has no room for all names and \
+             secrets [0x34852039]; try 1 of 3, retrying",
+        ),
+        (
             session_start_then(vec![
                 (7, true, boot_report(BootStep::Hook(1), Some("0x2c0d6039"), 1)),
                 (9, true, boot_request(2, BootOutcome::Boot, None)),
@@ -267,6 +274,21 @@ fn a_timeline_is_described_line_by_line() {
             "boot request (BIOS), try 2; volume root from Cinder in 40 ms; boot script sent",
             "volumes hooked: login succeeded, disks found",
         ]
+    );
+}
+
+#[test]
+fn warnings_of_a_boot_script_are_in_the_timeline() {
+    let mut request = boot_request(2, BootOutcome::Boot, None);
+    if let EventKind::BootRequest(request) = &mut request {
+        request.warnings = vec!["the iBFT cannot hold volume root".into(), "a path is omitted".into()];
+    }
+    let texts: Vec<_> =
+        describe(events(vec![(9, true, request)])).into_iter().map(|entry| entry.text).collect();
+    assert_eq!(
+        texts,
+        ["boot request (BIOS), try 2; volume root from Cinder in 40 ms; boot script sent with a warning: \
+          the iBFT cannot hold volume root; a path is omitted"]
     );
 }
 

@@ -49,7 +49,8 @@ pub(crate) async fn boot(server: SocketAddr, n: u32, mac: &str) -> BootResult {
             rest.split_whitespace().next().unwrap_or_default()
         };
         let pause = word("retrying in ").parse().expect("seconds");
-        path = format!("/boot/{}", word("chain --replace --autofree "));
+        // The machine has no host name.
+        path = format!("/boot/{}", word("chain --replace --autofree ").replace("${hostname:uristring}", ""));
         tokio::time::sleep(Duration::from_secs(pause)).await;
     }
 }

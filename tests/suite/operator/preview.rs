@@ -58,11 +58,13 @@ fn boot_request(node: &Node, macs: &[Mac], platform: Platform) -> EventKind {
         platform: Some(platform),
         arch: None,
         uuid: None,
+        host_name_bytes: None,
         node: Some(node.uuid),
         name: node.name.clone(),
         journey: None,
         resolutions: Vec::new(),
         hooks: Vec::new(),
+        warnings: Vec::new(),
         outcome: BootOutcome::LocalDisk,
         reason: None,
         held: false,
@@ -107,6 +109,14 @@ async fn api_and_page_preview_the_boot_request_of_the_same_machine() {
     record(&operator, 40, THIRD, boot_request(&node, &[THIRD, SECOND], Platform::Bios)).await;
     let (api, page) = preview().await;
     assert_previews(&api, &page, &[THIRD, SECOND], Some("pcbios"));
+    // The room in the firmware's table depends on the host name.
+    let mut named = boot_request(&node, &[THIRD, SECOND], Platform::Bios);
+    if let EventKind::BootRequest(request) = &mut named {
+        request.host_name_bytes = Some(59);
+    }
+    record(&operator, 35, THIRD, named).await;
+    let request = operator.find_requester(THIRD).await.expect("a machine").request;
+    assert_eq!(request.host_name_bytes, Some(59));
     // A machine that was this node once, before its port was moved, is another machine now.
     record(&operator, 30, OTHER, boot_request(&node, &[OTHER], Platform::Uefi)).await;
     let (api, page) = preview().await;
