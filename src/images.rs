@@ -3,12 +3,16 @@
 //! The TFTP server and, for UEFI HTTP boot, the boot listener serve them; neither opens a file. The binaries come
 //! from packages of the distribution. volboot ships no iPXE, and iPXE's licence does not apply to volboot.
 
+mod name;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+
+pub use name::BootFile;
 
 /// The largest file that is accepted, in bytes. iPXE binaries are far smaller; a larger file is another program.
 const MAX_BYTES: u64 = 32 << 20;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{RunError, StartError};
 use crate::config::{TftpConfig, TransferPorts};
-use crate::images::Images;
+use crate::images::{BootFile, Images};
 use crate::model::TransferOutcome;
 use crate::neighbours::Neighbours;
 use crate::script::{self, Journey};
@@ -27,10 +27,6 @@ use crate::timeline::Timeline;
 const EVENT_QUEUE: usize = 1024;
 /// The time-out for recording the events of the last transfers.
 const EVENT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Names of the generated script. DHCP may name the first. Newer iPXE requests the second by itself, in the directory
-/// of its own binary and in the parent directories.
-const SCRIPT_NAMES: [&str; 2] = ["boot.ipxe", "autoexec.ipxe"];
 
 /// The bound TFTP server.
 pub(super) struct TftpListener(Server);
@@ -187,13 +183,13 @@ impl MachineFiles {
 
 impl FileSource for MachineFiles {
     fn read(&self, request: ReadRequest<'_>) -> Option<Bytes> {
-        let name = str::from_utf8(request.name).ok()?;
-        let file_name = name.rsplit('/').next()?;
-        if SCRIPT_NAMES.iter().any(|script| file_name.eq_ignore_ascii_case(script)) {
-            let script = script::build_gather(&self.base_url(request.local_ip)?, Journey::new()).ok()?;
-            return Some(script.into_text().into());
+        match BootFile::from_path(request.name)? {
+            BootFile::BootScript | BootFile::Autoexec => {
+                let script = script::build_gather(&self.base_url(request.local_ip)?, Journey::new()).ok()?;
+                Some(script.into_text().into())
+            }
+            BootFile::Image(name) => self.images.get(name),
         }
-        self.images.get(name)
     }
 }
 
@@ -214,7 +210,7 @@ mod tests {
     fn the_script_contains_the_address_that_the_machine_used() {
         let unspecified =
             MachineFiles::new(Images::default(), None, "0.0.0.0:8080".parse().expect("an address"));
-        for name in ["boot.ipxe", "autoexec.ipxe", "x86_64/AUTOEXEC.IPXE", "a/b/boot.ipxe"] {
+        for name in ["boot.ipxe", "autoexec.ipxe", "x86_64/AUTOEXEC.IPXE", "a/b/boot.ipxe", "boot.ipxe.0"] {
             let script = read(&unspecified, name).expect("a script");
             assert!(script.contains(" http://192.0.2.1:8080/boot/${netX/mac:hexhyp}?"), "{script}");
         }
@@ -227,6 +223,18 @@ mod tests {
         assert!(
             read(&configured, "boot.ipxe").expect("a script").contains(" https://boot.example.org/pxe/boot/")
         );
+    }
+
+    #[test]
+    fn folders_and_a_boot_layer_do_not_hide_a_binary() {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::write(directory.path().join("undionly.kpxe"), "iPXE").expect("writes");
+        let images = Images::find_blocking(&[directory.path().into()]);
+        let files = MachineFiles::new(images, None, "0.0.0.0:8080".parse().expect("an address"));
+        for name in ["undionly.kpxe", "tftpboot/undionly.kpxe", "ipxe/UNDIONLY.KPXE", "pxe/undionly.kpxe.0"] {
+            assert_eq!(read(&files, name).as_deref(), Some("iPXE"), "{name}");
+        }
+        assert_eq!(read(&files, "snponly.efi"), None, "the host lacks it");
     }
 
     #[test]
