@@ -114,13 +114,7 @@ impl Neighbours {
         }));
         let response = self.send(RouteNetlinkMessage::GetNeighbour(request)).await?;
         let Some(RouteNetlinkMessage::NewNeighbour(entry)) = response else { return Ok(None) };
-        // An incomplete or failed entry has no MAC address.
-        Ok(entry.attributes.iter().find_map(|attribute| match attribute {
-            NeighbourAttribute::LinkLayerAddress(bytes) => {
-                <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac::new)
-            }
-            _ => None,
-        }))
+        Ok(mac_of_entry(&entry))
     }
 
     /// Whether hosts on the link have no MAC addresses, as on a tunnel.
@@ -166,6 +160,15 @@ impl Neighbours {
     }
 }
 
+/// The MAC address of a neighbour entry: for an InfiniBand card, the one derived from its GUID. An incomplete or failed
+/// entry has none.
+fn mac_of_entry(entry: &NeighbourMessage) -> Option<Mac> {
+    entry.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(bytes) => Mac::from_hardware_address(bytes),
+        _ => None,
+    })
+}
+
 fn family(address: IpAddr) -> AddressFamily {
     match address {
         IpAddr::V4(_) => AddressFamily::Inet,
@@ -206,5 +209,21 @@ mod tests {
         assert_eq!(neighbours.find_mac(1, local).await, Ok(None));
         let unspecified = "0.0.0.0".parse().expect("an address");
         assert_eq!(neighbours.find_link(local, unspecified).await, Ok(None));
+    }
+
+    #[test]
+    fn entry_of_an_infiniband_card_has_the_ethernet_form_of_its_guid() {
+        let mac_of = |bytes: &[u8]| {
+            let mut entry = NeighbourMessage::default();
+            entry.attributes.push(NeighbourAttribute::LinkLayerAddress(bytes.to_vec()));
+            mac_of_entry(&entry)
+        };
+        let infiniband = [
+            0x80, 0, 2, 8, 0xfe, 0x80, 0, 0, 0, 0, 0, 0, // flags, queue pair, subnet prefix
+            0x7c, 0xfe, 0x90, 3, 0, 0x29, 0x26, 0x52,
+        ];
+        assert_eq!(mac_of(&infiniband), Some(Mac::new([0x7c, 0xfe, 0x90, 0x29, 0x26, 0x52])));
+        assert_eq!(mac_of(&[0x52, 0x54, 0, 0, 0, 1]), Some(Mac::new([0x52, 0x54, 0, 0, 0, 1])));
+        assert_eq!(mac_of(&[192, 0, 2, 1]), None, "a tunnel");
     }
 }

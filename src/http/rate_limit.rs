@@ -33,12 +33,18 @@ pub(super) enum RateDecision {
 
 /// Limits the rate of boot requests; without buckets, allows all.
 #[derive(Debug)]
-pub(super) struct RateLimiter(Option<Buckets>);
+pub(super) struct RateLimiter(Option<RequestBuckets>);
 
 #[derive(Debug)]
-struct Buckets {
-    by_address: DefaultKeyedRateLimiter<IpAddr>,
-    by_mac: DefaultKeyedRateLimiter<Mac>,
+struct RequestBuckets {
+    by_address: Buckets<IpAddr>,
+    by_mac: Buckets<Mac>,
+}
+
+/// A table of token buckets, bounded in size.
+#[derive(Debug)]
+pub(super) struct Buckets<K: Hash + Eq + Clone> {
+    table: DefaultKeyedRateLimiter<K>,
     last_eviction: Mutex<Instant>,
 }
 
@@ -47,48 +53,48 @@ impl RateLimiter {
     pub(super) fn new(per_second: u32) -> Self {
         Self(NonZeroU32::new(per_second).map(|per_second| {
             let quota = Quota::per_second(per_second).allow_burst(per_second.saturating_mul(BURST_SECONDS));
-            Buckets {
-                by_address: DefaultKeyedRateLimiter::keyed(quota),
-                by_mac: DefaultKeyedRateLimiter::keyed(quota),
-                last_eviction: Mutex::new(Instant::now()),
-            }
+            RequestBuckets { by_address: Buckets::new(quota), by_mac: Buckets::new(quota) }
         }))
     }
 
     /// Counts a request from this address.
     pub(super) fn check_address(&self, remote: IpAddr) -> RateDecision {
-        self.buckets(remote)
-            .map_or(RateDecision::Allowed, |buckets| buckets.check(&buckets.by_address, &remote))
+        self.buckets(remote).map_or(RateDecision::Allowed, |buckets| buckets.by_address.check(&remote))
     }
 
     /// Counts a request of the machine with this MAC address.
     ///
     /// `mac` is the neighbour table's where there is an entry: otherwise another machine could use up the bucket.
     pub(super) fn check_mac(&self, remote: IpAddr, mac: Mac) -> RateDecision {
-        self.buckets(remote).map_or(RateDecision::Allowed, |buckets| buckets.check(&buckets.by_mac, &mac))
+        self.buckets(remote).map_or(RateDecision::Allowed, |buckets| buckets.by_mac.check(&mac))
     }
 
-    fn buckets(&self, remote: IpAddr) -> Option<&Buckets> {
+    fn buckets(&self, remote: IpAddr) -> Option<&RequestBuckets> {
         self.0.as_ref().filter(|_| !remote.is_loopback())
     }
 }
 
-impl Buckets {
-    fn check<K: Hash + Eq + Clone>(&self, table: &DefaultKeyedRateLimiter<K>, key: &K) -> RateDecision {
-        if table.len() >= MAX_BUCKETS {
-            self.evict(table);
-            if table.len() >= MAX_BUCKETS {
+impl<K: Hash + Eq + Clone> Buckets<K> {
+    pub(super) fn new(quota: Quota) -> Self {
+        Self { table: DefaultKeyedRateLimiter::keyed(quota), last_eviction: Mutex::new(Instant::now()) }
+    }
+
+    /// Takes a token from the bucket of `key`.
+    pub(super) fn check(&self, key: &K) -> RateDecision {
+        if self.table.len() >= MAX_BUCKETS {
+            self.evict();
+            if self.table.len() >= MAX_BUCKETS {
                 return RateDecision::TableFull;
             }
         }
-        if table.check_key(key).is_ok() { RateDecision::Allowed } else { RateDecision::OverLimit }
+        if self.table.check_key(key).is_ok() { RateDecision::Allowed } else { RateDecision::OverLimit }
     }
 
-    fn evict<K: Hash + Eq + Clone>(&self, table: &DefaultKeyedRateLimiter<K>) {
+    fn evict(&self) {
         let mut last_eviction = self.last_eviction.lock();
         if last_eviction.elapsed() >= EVICTION_INTERVAL {
             *last_eviction = Instant::now();
-            table.retain_recent();
+            self.table.retain_recent();
         }
     }
 }
@@ -145,9 +151,9 @@ mod tests {
         }
         // Postpones the next eviction, which would be due by now on a slow host.
         if let Some(buckets) = &limiter.0 {
-            *buckets.last_eviction.lock() = Instant::now();
+            *buckets.by_address.last_eviction.lock() = Instant::now();
         }
         assert_eq!(limiter.check_address(address(1 << 20)), RateDecision::TableFull);
-        assert!(limiter.0.as_ref().is_some_and(|buckets| buckets.by_address.len() <= MAX_BUCKETS));
+        assert!(limiter.0.as_ref().is_some_and(|buckets| buckets.by_address.table.len() <= MAX_BUCKETS));
     }
 }

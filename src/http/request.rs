@@ -1,6 +1,6 @@
 //! Parses boot requests and boot reports from the path and query that iPXE sends.
 //!
-//! Strict about the requester's MAC address, lenient about the rest: a non-Ethernet card, an all-zero UUID or an
+//! Strict about the requester's MAC address, lenient about the rest: a card of an unknown kind, an all-zero UUID or an
 //! unknown platform must not keep a machine from booting.
 
 use crate::model::{BootRequest, BootStep, MAX_MACS, Mac, MacError};
@@ -11,13 +11,28 @@ const MAX_QUERY: usize = 2048;
 /// Bytes of a word in a query.
 const MAX_WORD: usize = 32;
 
-/// A boot request or report that cannot be parsed.
+/// A boot request or report that cannot be parsed. The text is also a line on the machine's console.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RequestError {
     #[error("cannot parse the path: {0}")]
     Mac(#[from] MacError),
-    #[error("the query is longer than {MAX_QUERY} bytes")]
+    /// Neither the path nor the query has an address.
+    #[error("the request names no network card; give this machine an iPXE binary with a driver for its card")]
+    NoCard,
+    /// A client that is not iPXE, or a shell, has read the URL from a script.
+    #[error("the URL has a setting that iPXE did not expand; let iPXE fetch /boot.ipxe instead")]
+    Unexpanded,
+    #[error("the query is longer than {MAX_QUERY} bytes; let iPXE fetch /boot.ipxe instead")]
     QueryTooLong,
+}
+
+/// Parses the hardware address in a path.
+fn parse_address(text: &str) -> Result<Mac, RequestError> {
+    match text {
+        "" => Err(RequestError::NoCard),
+        text if text.contains("${") => Err(RequestError::Unexpanded),
+        text => Ok(Mac::parse_hardware_address(text)?),
+    }
 }
 
 /// Reads `/boot/<mac>?macs=…&uuid=…&platform=…&arch=…&hostname=…&journey=…&try=…`. A later try adds the failure of
@@ -25,10 +40,11 @@ pub(super) enum RequestError {
 pub(super) fn parse_boot_request(mac: &str, query: &str) -> Result<BootRequest, RequestError> {
     let pairs = parse_query(query)?;
     let value = |key| pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
-    let macs = value("macs").unwrap_or_default().split(',').filter_map(|mac| mac.parse::<Mac>().ok());
+    let macs =
+        value("macs").unwrap_or_default().split(',').filter_map(|mac| Mac::parse_hardware_address(mac).ok());
     let macs: Vec<_> = macs.take(MAX_MACS).collect();
-    // A boot card that is not Ethernet has no MAC address: the first of the other cards takes its place.
-    let boot_mac = mac.parse().or_else(|error| macs.first().copied().ok_or(error))?;
+    // A boot card of another kind has no MAC address: the first of the other cards takes its place.
+    let boot_mac = parse_address(mac).or_else(|error| macs.first().copied().ok_or(error))?;
     let mut request = BootRequest::new(boot_mac).with_macs(macs);
     request.uuid =
         value("uuid").and_then(|uuid| uuid.parse::<uuid::Uuid>().ok()).filter(|uuid| !uuid.is_nil());
@@ -64,7 +80,7 @@ impl BootReport {
         let pairs = parse_query(query)?;
         let value = |key| pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
         Ok(Self {
-            mac: mac.parse()?,
+            mac: parse_address(mac)?,
             step: value("step").and_then(parse_word).map(BootStep::from),
             rc: value("rc").and_then(parse_word),
             attempt: parse_attempt(value("try")),
@@ -157,8 +173,8 @@ mod tests {
     }
 
     #[test]
-    fn non_ethernet_boot_card_is_replaced() {
-        for path in ["80-00-02-08-fe-80-00-00", ""] {
+    fn boot_card_of_an_unknown_kind_is_replaced() {
+        for path in ["80-00-02-08", ""] {
             assert_eq!(
                 parse_boot_request(path, "macs=,52-54-00-00-00-02").expect("parses"),
                 BootRequest::new(mac(2))
@@ -167,8 +183,26 @@ mod tests {
     }
 
     #[test]
-    fn invalid_mac_and_long_query_are_errors() {
+    fn infiniband_cards_are_cards_like_others() {
+        let guid = "7c-fe-90-03-00-29-26-52";
+        let infiniband = Mac::new([0x7c, 0xfe, 0x90, 0x29, 0x26, 0x52]);
+        let query = format!("macs=52-54-00-00-00-02,80-00-02-08-fe-80-00-00-00-00-00-00-{guid}");
+        assert_eq!(
+            parse_boot_request(guid, &query).expect("parses"),
+            BootRequest::new(infiniband).with_macs([mac(2)])
+        );
+        assert_eq!(BootReport::parse(&format!("20-{guid}"), "step=up").expect("parses").mac, infiniband);
+    }
+
+    #[test]
+    fn invalid_address_and_long_query_are_errors() {
         assert!(matches!(parse_boot_request("52-54-00-00-00", ""), Err(RequestError::Mac(_))));
+        assert!(matches!(parse_boot_request("", "macs=,,,"), Err(RequestError::NoCard)));
+        assert!(matches!(BootReport::parse("", "step=up"), Err(RequestError::NoCard)));
+        assert!(matches!(
+            parse_boot_request("${net0/mac}", "macs=${net1/mac}"),
+            Err(RequestError::Unexpanded)
+        ));
         assert!(matches!(
             parse_boot_request("52-54-00-00-00-01", &"x".repeat(3000)),
             Err(RequestError::QueryTooLong)

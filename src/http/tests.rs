@@ -1,9 +1,11 @@
 //! Tests of the boot listener's router over a store in memory.
 
+mod paths;
+
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::Method;
+use axum::http::{Method, header};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use serde_json::json;
@@ -54,13 +56,17 @@ async fn boot_router() -> Router {
 }
 
 fn router_over(store: Arc<dyn Store>, inventory: Inventory) -> Router {
+    router_of(store, inventory, Images::default())
+}
+
+fn router_of(store: Arc<dyn Store>, inventory: Inventory, images: Images) -> Router {
     let config = Config::default();
     let attach =
         Attach::new(Attachments::new(store), None, Policy { last_known_max_age: None, resolutions: 1 });
     let timeline = Timeline::open_blocking(None, Metrics::new());
     let boot = Boot::new(inventory, attach, timeline.loop_detector(), config.enabled_storage_interfaces);
     let boot_config = BootConfig { verify_mac: false, ..config.boot };
-    router(HttpState::new(boot, boot_config, &config.http, Images::default(), timeline))
+    router(HttpState::new(boot, boot_config, &config.http, images, timeline))
 }
 
 async fn request_from(
@@ -200,28 +206,6 @@ async fn store_error_makes_the_machine_wait() {
 }
 
 #[tokio::test]
-async fn malformed_requests_get_status_400() {
-    let router = boot_router().await;
-    let long = format!("/boot/52-54-00-00-00-01?x={}", "y".repeat(3000));
-    for (uri, text) in [
-        (
-            "/boot/52-54-00",
-            "volboot: cannot parse the path: expected a MAC address such as 52:54:00:12:34:56\n",
-        ),
-        (
-            "/boot/x/event?step=hooked",
-            "volboot: cannot parse the path: expected a MAC address such as 52:54:00:12:34:56\n",
-        ),
-        (long.as_str(), "volboot: the query is longer than 2048 bytes\n"),
-    ] {
-        let (status, _, body) = request_from(&router, "10.0.0.1:1", Method::GET, uri).await;
-        assert_eq!((status, body.as_str()), (StatusCode::BAD_REQUEST, text));
-    }
-    let (status, _, _) = request_from(&router, "10.0.0.1:1", Method::GET, "/boot/%ff").await;
-    assert_eq!(status, StatusCode::BAD_REQUEST);
-}
-
-#[tokio::test]
 async fn boot_report_response_has_a_body() {
     let (status, _, body) = request_from(
         &boot_router().await,
@@ -248,34 +232,6 @@ async fn other_networks_reach_healthz_only() {
     }
     let (status, _, _) = request_from(&router, "[::ffff:10.1.2.3]:1", Method::GET, "/boot.ipxe").await;
     assert_eq!(status, StatusCode::OK);
-}
-
-#[tokio::test]
-async fn autoexec_ipxe_beside_the_image_and_in_the_root() {
-    let router = boot_router().await;
-    for (path, base) in [
-        ("/boot.ipxe", " "),
-        ("/autoexec.ipxe", " http://192.168.0.1:8080/"),
-        ("/images/autoexec.ipxe", " http://192.168.0.1:8080/"),
-    ] {
-        let (status, _, script) = request_from(&router, "10.0.0.1:1", Method::GET, path).await;
-        assert_eq!(status, StatusCode::OK);
-        assert!(script.contains(&format!("{base}boot/${{netX/mac:hexhyp}}?")), "{path}: {script}");
-    }
-}
-
-#[tokio::test]
-async fn other_paths_and_methods_are_rejected() {
-    let router = boot_router().await;
-    assert_eq!(request_from(&router, "10.0.0.1:1", Method::GET, "/v1/nodes").await.0, StatusCode::NOT_FOUND);
-    assert_eq!(
-        request_from(&router, "10.0.0.1:1", Method::POST, "/boot.ipxe").await.0,
-        StatusCode::METHOD_NOT_ALLOWED
-    );
-    assert_eq!(
-        request_from(&router, "10.0.0.1:1", Method::GET, "/images/shadow").await.0,
-        StatusCode::NOT_FOUND
-    );
 }
 
 #[tokio::test]

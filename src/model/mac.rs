@@ -1,4 +1,7 @@
 //! [`Mac`]: an Ethernet MAC address, in the spellings of firmware, iPXE and operators.
+//!
+//! An InfiniBand card has no MAC address. [`Mac::from_hardware_address`] derives the *Ethernet form* of its port GUID,
+//! as iPXE and Ironic do.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,6 +25,36 @@ impl Mac {
     /// Six bytes, most significant first.
     pub const fn new(bytes: [u8; 6]) -> Self {
         Self(bytes)
+    }
+
+    /// The MAC address of a card, from the bytes of its hardware address; `None` if the length is that of no known kind.
+    ///
+    /// | bytes | kind |
+    /// |---|---|
+    /// | 6 | Ethernet |
+    /// | 8 | InfiniBand: port GUID |
+    /// | 9 | InfiniBand in a DHCP client identifier: hardware type, port GUID |
+    /// | 20 | InfiniBand link-layer address (RFC 4391 §9.1.1): flags, queue pair, subnet prefix, port GUID |
+    ///
+    /// The Ethernet form of a GUID omits bytes 4 and 5. Sources: iPXE's `IPOIB_GUID_MASK` (`src/include/ipxe/ipoib.h`),
+    /// ironic-python-agent's `hardware_managers/mlnx.py`.
+    pub fn from_hardware_address(bytes: &[u8]) -> Option<Self> {
+        if let Ok(mac) = <[u8; 6]>::try_from(bytes) {
+            return Some(Self(mac));
+        }
+        let guid = matches!(bytes.len(), 8 | 9 | 20).then(|| bytes.last_chunk::<8>())??;
+        let mut mac = [0; 6];
+        mac[..3].copy_from_slice(&guid[..3]);
+        mac[3..].copy_from_slice(&guid[5..]);
+        Some(Self(mac))
+    }
+
+    /// Parses the hardware address of a card as iPXE writes it, in the kinds of [`Mac::from_hardware_address`].
+    pub fn parse_hardware_address(text: &str) -> Result<Self, MacError> {
+        text.parse().or_else(|error| {
+            let bytes = parse_hex(text).ok_or(error)?;
+            Self::from_hardware_address(&bytes).ok_or(MacError)
+        })
     }
 
     /// The spelling used in URLs (`52-54-00-12-34-56`): unlike a colon, a hyphen can never make the first segment
@@ -71,6 +104,19 @@ impl FromStr for Mac {
         }
         Ok(Self(mac))
     }
+}
+
+/// Parses bytes in hexadecimal: without separator (iPXE's `:hexraw`), or with one separator after each byte.
+fn parse_hex(text: &str) -> Option<Vec<u8>> {
+    let separator = text.as_bytes().get(2).copied().filter(|byte| matches!(byte, b':' | b'-'));
+    let step = if separator.is_some() { 3 } else { 2 };
+    let parse_byte = |chunk: &[u8]| {
+        let (digits, rest) = chunk.split_at_checked(2)?;
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        let byte = digit(digits[0])? << 4 | digit(digits[1])?;
+        rest.iter().all(|byte| Some(*byte) == separator).then_some(byte as u8)
+    };
+    (!text.ends_with([':', '-'])).then(|| text.as_bytes().chunks(step).map(parse_byte).collect())?
 }
 
 impl fmt::Display for Mac {
@@ -138,6 +184,40 @@ mod tests {
             "+52540abcdef",
         ] {
             assert_eq!(text.parse::<Mac>(), Err(MacError), "{text}");
+        }
+    }
+
+    /// The example of ironic-python-agent's `hardware_managers/mlnx.py`.
+    const INFINIBAND: &str = "a0:00:00:27:fe:80:00:00:00:00:00:00:7c:fe:90:03:00:29:26:52";
+
+    #[test]
+    fn infiniband_card_has_the_ethernet_form_of_its_guid() {
+        let mac = Ok(Mac::new([0x7c, 0xfe, 0x90, 0x29, 0x26, 0x52]));
+        let (guid, client_id) = (&INFINIBAND[36..], format!("20:{}", &INFINIBAND[36..]));
+        for text in [INFINIBAND, guid, client_id.as_str(), "7c:fe:90:29:26:52"] {
+            for text in [text.to_owned(), text.replace(':', "-"), text.replace(':', ""), text.to_uppercase()]
+            {
+                assert_eq!(Mac::parse_hardware_address(&text), mac, "{text}");
+            }
+        }
+        assert_eq!(guid.parse::<Mac>(), Err(MacError), "a port of a node has the Ethernet form");
+    }
+
+    #[test]
+    fn refuses_hardware_addresses_of_other_kinds() {
+        for text in [
+            "",
+            ":",
+            "80:00:02:08",
+            "7c:fe:90:03:00:29:26:52:",
+            "7c:fe:90-03:00:29:26:52",
+            "7c:fe:90:03:00:29:26:5",
+            "7c:fe:90:03:00:29:26:5g",
+            "7cfe:9003:0029:2652",
+            "7c:fe:90:03:00:29:26:52:00:00",
+            "7c:fe:90:03:00:29:26:é",
+        ] {
+            assert_eq!(Mac::parse_hardware_address(text), Err(MacError), "{text}");
         }
     }
 }

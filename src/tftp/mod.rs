@@ -53,6 +53,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use names::canonicalize as canonicalize_name;
 pub use options::NegotiatedOptions;
 pub use server::{BindError, Counters, Server};
 

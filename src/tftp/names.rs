@@ -1,8 +1,9 @@
 //! Canonical form of file names as firmware sends them.
 //!
 //! A name has passed through a DHCP option, the ROM and a request packet. The canonical form lets a
-//! [`FileSource`](super::FileSource) compare names byte by byte. This module does not touch a file system; `..` is
-//! rejected all the same, so that no file source can be tricked by it.
+//! [`FileSource`](super::FileSource) compare names byte by byte. The boot listener applies it to paths too, since
+//! option 67 also carries URLs. This module does not touch a file system; `..` is rejected all the same, so that no file
+//! source can be tricked by it.
 //!
 //! Invariant: a canonical name is not empty and contains no back-slash and no NUL. It has no leading, trailing or
 //! double slash, and no `.` or `..` part.
@@ -14,7 +15,7 @@
 /// * The name ends at the first byte 0xFF, and trailing control bytes and bytes from 0x80 are removed. UEFI and PXE
 ///   clients of several makers (Intel, Realtek, 3Com, Lenovo) copy the name from DHCP option 67 with the bytes after
 ///   it, see <https://github.com/netbootxyz/netboot.xyz/issues/1198>.
-pub(super) fn canonicalize(raw: &[u8]) -> Option<Vec<u8>> {
+pub fn canonicalize(raw: &[u8]) -> Option<Vec<u8>> {
     let text = raw.split(|&byte| byte == 0xff || byte == 0).next().unwrap_or_default();
     let end = text.iter().rposition(|byte| matches!(byte, b' '..=b'~')).map_or(0, |last| last + 1);
     let (text, _) = text.split_at(end);

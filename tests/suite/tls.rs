@@ -81,7 +81,10 @@ fn boot_listener_serves_both_protocols_and_operator_listener_only_tls() {
         "expected a relative URL, which keeps the scheme: {script}"
     );
     let autoexec = get_https(daemon.http, &certificate, "/images/autoexec.ipxe").expect("responds");
-    assert!(autoexec.contains(&format!(" https://{}/boot/", daemon.http)), "{autoexec}");
+    assert!(
+        autoexec.contains(&format!(" https://{NAME}:1/boot/")),
+        "expected the host of the request: {autoexec}"
+    );
 
     let root = get_https(daemon.api, &certificate, "/").expect("responds");
     assert!(root.contains(&format!("https://{NAME}:1/v1/")), "{root}");

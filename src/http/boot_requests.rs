@@ -1,0 +1,148 @@
+//! Boot requests and boot reports of machines.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use axum::http::{Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::rate_limit::RateDecision;
+use super::request::{BootReport, RequestError, parse_boot_request};
+use super::respond::{NO_STORE, respond_script, respond_script_error};
+use super::{HttpState, events};
+use crate::boot::{Decision, VolumeResolution};
+use crate::config::BootConfig;
+use crate::listen::Peer;
+use crate::model::{BootAnswer, BootRequest, BootStep, NeighbourCheck};
+use crate::script;
+
+/// The wait of a machine over the rate limit, in seconds.
+const RATE_LIMIT_WAIT: u32 = 15;
+
+/// Answers a boot request with the machine's script.
+///
+/// The path lacks the address if iPXE has none for the boot card; the query lists the other cards.
+pub(super) async fn answer_boot_request(
+    state: &HttpState,
+    peer: Peer,
+    method: &Method,
+    address: &str,
+    query: &str,
+) -> Result<Response, RequestError> {
+    let started_at = Instant::now();
+    let mut request = parse_boot_request(address, query)?;
+    let remote = peer.remote.ip().to_canonical();
+    let decision = state.rate_limiter.check_address(remote);
+    if let Some(response) = respond_rate_limited(decision, &request, remote, state.config) {
+        return Ok(response);
+    }
+    if let Some(neighbours) = &state.neighbours {
+        request.neighbour_check = neighbours.check(peer.remote, peer.local.ip()).await;
+    }
+    let mac =
+        if let NeighbourCheck::Entry { mac, .. } = request.neighbour_check { mac } else { request.mac() };
+    let decision = state.rate_limiter.check_mac(remote, mac);
+    if let Some(response) = respond_rate_limited(decision, &request, remote, state.config) {
+        return Ok(response);
+    }
+    // HEAD is safe: the script is previewed, and no volume is attached.
+    let boots = *method != Method::HEAD;
+    let mut decision =
+        if boots { state.boot.answer(&request).await } else { state.boot.preview(&request).await };
+    if boots && let Some(delay) = decision.held.filter(|delay| delay.is_first) {
+        state.timeline.record(events::loop_delay(peer, &request, delay));
+    }
+    let mut script = script::build_script(&decision.answer, &request, state.config);
+    if script.is_err() {
+        // The types of `model` should have prevented this. The console and the log line below say so.
+        decision.answer = BootAnswer::Refused {
+            reason: "a value in this node's records cannot be written into an iPXE script".into(),
+        };
+        script = script::build_script(&decision.answer, &request, state.config);
+    }
+    if boots {
+        state.timeline.record(events::boot_request(
+            peer,
+            &request,
+            &decision,
+            state.config.tries,
+            started_at,
+        ));
+    }
+    let Decision { answer, node, resolutions: resolved, .. } = decision;
+    for VolumeResolution { volume, source, duration: took } in &resolved {
+        let duration_ms = took.as_millis() as u64;
+        tracing::info!(mac = %request.mac(), volume, source = source.as_str(), duration_ms, "volume resolved");
+    }
+    tracing::info!(
+        mac = %request.mac(),
+        node = node.map(tracing::field::display),
+        attempt = request.attempt,
+        tls = peer.tls,
+        outcome = answer.outcome().as_str(),
+        reason = answer.reason(),
+        duration_us = started_at.elapsed().as_micros() as u64,
+        "boot request"
+    );
+    Ok(script.map_or_else(|error| respond_script_error(&error), respond_script))
+}
+
+/// Takes a boot report.
+pub(super) async fn take_boot_report(
+    state: &HttpState,
+    peer: Peer,
+    method: &Method,
+    address: &str,
+    query: &str,
+) -> Result<Response, RequestError> {
+    let report = BootReport::parse(address, query)?;
+    if state.rate_limiter.check_address(peer.remote.ip().to_canonical()) != RateDecision::Allowed {
+        // Without Retry-After: iPXE would honour it and hold up the boot.
+        return Ok((StatusCode::TOO_MANY_REQUESTS, "volboot: rate limit exceeded\n").into_response());
+    }
+    let BootReport { mac, step, rc, attempt } = &report;
+    let step = step.as_ref().map(BootStep::to_string);
+    if let Some(sender) = state.find_mac(peer).await
+        && !state.boot.is_same_machine(sender, *mac).await
+    {
+        tracing::info!(%mac, %sender, step, rc, attempt, "boot report rejected: sender is another machine");
+        let text =
+            format!("volboot: {mac} and {sender} do not belong to the same machine ([boot] verify_mac)\n");
+        return Ok((StatusCode::FORBIDDEN, text).into_response());
+    }
+    tracing::info!(%mac, step, rc, attempt, tls = peer.tls, "boot report");
+    if *method == Method::GET {
+        state.timeline.record(events::boot_report(peer, report));
+    }
+    // A body with its length: after a 204, iPXE would wait for the connection to close.
+    Ok((NO_STORE, "noted\n").into_response())
+}
+
+/// The response to a request over the rate limit; `None` for allowed requests.
+///
+/// Logged at debug level only: at any other, one broken machine would flood the log.
+fn respond_rate_limited(
+    decision: RateDecision,
+    request: &BootRequest,
+    remote: IpAddr,
+    config: BootConfig,
+) -> Option<Response> {
+    match decision {
+        RateDecision::Allowed => None,
+        RateDecision::OverLimit => {
+            tracing::debug!(mac = %request.mac(), %remote, "rate limit exceeded");
+            let reason = format!(
+                "requests from {} or {remote} exceed the rate limit ([http] requests_per_second)",
+                request.mac()
+            );
+            let answer = BootAnswer::Wait { reason, seconds: RATE_LIMIT_WAIT };
+            let script = script::build_script(&answer, request, config);
+            Some(script.map_or_else(|error| respond_script_error(&error), respond_script))
+        }
+        // iPXE honours Retry-After by itself, without a line on the console.
+        RateDecision::TableFull => {
+            let headers = [(header::RETRY_AFTER, RATE_LIMIT_WAIT.to_string())];
+            Some((StatusCode::SERVICE_UNAVAILABLE, headers, "volboot: too many requests\n").into_response())
+        }
+    }
+}
