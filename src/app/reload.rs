@@ -86,6 +86,7 @@ pub(super) struct Reloadable {
 impl Reloadable {
     /// Builds the first services.
     pub(super) fn new(config: Config, file: Option<PathBuf>, images: Images, static_parts: Static) -> Self {
+        log_warnings(&config);
         log_images(&images);
         let services = watch::Sender::new(Services::new(&config, images, &static_parts));
         Self { file, start_config: config, static_parts, services }
@@ -174,10 +175,17 @@ impl Reloadable {
         let Static { attach, tls, appliance, .. } = &self.static_parts;
         let cinder = cloud.map(|cloud| build_cinder(cloud, appliance.metrics.clone()));
         attach.configure(cinder, build_policy(config));
+        log_warnings(config);
         log_images(&images);
         self.services.send_replace(Services::new(config, images, &self.static_parts));
         tls.set_certificates(certificates);
         log::configure(&config.log);
+    }
+}
+
+fn log_warnings(config: &Config) {
+    for warning in config.warnings() {
+        tracing::warn!(%warning, "configuration warning");
     }
 }
 

@@ -32,7 +32,7 @@ struct Cli {
 enum Command {
     /// Run the server: TFTP, boot listener and API
     Serve(ConfigFile),
-    /// Check the configuration file and print all errors
+    /// Check the configuration file and print all errors and warnings
     CheckConfig(ConfigFile),
     /// List the iPXE binaries of this host, and the missing ones
     Images(images::Options),
@@ -90,7 +90,10 @@ fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
             serve(config, file.config, PassedSockets::take()?)
         }
         Command::CheckConfig(file) => {
-            load_config_blocking(file.config.as_deref())?;
+            let config = load_config_blocking(file.config.as_deref())?;
+            for warning in config.warnings() {
+                println!("warning: {warning}");
+            }
             match file.config {
                 None if !Path::new(DEFAULT_PATH).exists() => {
                     println!("{DEFAULT_PATH} does not exist: the defaults apply");

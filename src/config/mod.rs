@@ -11,6 +11,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 mod tftp;
+mod warnings;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

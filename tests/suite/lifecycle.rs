@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::daemon::{Daemon, LIMIT, site, volboot};
+use crate::firmware::edit_config;
 
 fn get(address: std::net::SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("the connection opens");
@@ -171,6 +172,28 @@ fn check_config_prints_all_errors() {
     );
     assert_eq!(error_of(&["check-config", "--config", name]), expected);
     assert_eq!(error_of(&["serve", "--config", name]), expected);
+}
+
+#[test]
+fn warnings_are_printed_and_logged() {
+    let site = site("");
+    edit_config(
+        site.path(),
+        &[("[tftp]\nlisten = \"127.0.0.1:0\"", "[tftp]\nlisten = [\"127.0.0.1:0\", \"[::1]:0\"]")],
+    );
+    let name = site.path().join("volboot.toml");
+    let name = name.to_str().expect("text");
+    let output = volboot(&["check-config", "--config", name]).output().expect("the command runs");
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).expect("text");
+    let expected = "http.listen: 127.0.0.1:0 is not reachable for machines that use TFTP at [::1]:0; ";
+    assert!(text.starts_with(&format!("warning: {expected}")), "{text}");
+    assert!(text.ends_with(&format!("{name}: the configuration is valid\n")), "{text}");
+    // The line at the start is before the one of readiness. A reload repeats it.
+    let mut daemon = Daemon::start(site.path());
+    daemon.hang_up();
+    let line = daemon.wait_for_log("configuration warning");
+    assert!(line["warning"].as_str().is_some_and(|text| text.starts_with(expected)), "{line}");
 }
 
 #[test]

@@ -1,0 +1,80 @@
+//! Warnings: a valid configuration with which some machines cannot boot.
+
+use std::net::SocketAddr;
+
+use super::{Config, Diagnostic};
+
+impl Config {
+    /// The warnings about this configuration. `check-config` prints them, and `serve` logs them.
+    pub fn warnings(&self) -> Vec<Diagnostic> {
+        if self.http.url.is_some() {
+            return Vec::new();
+        }
+        let unreachable = self.tftp.listen.iter().filter(|tftp| !is_reachable(self.http.listen, **tftp));
+        let warn = |tftp: &SocketAddr| Diagnostic {
+            key: Some("http.listen".to_owned()),
+            message: format!(
+                "{} is not reachable for machines that use TFTP at {tftp}; their boot script names an address of the \
+                 boot listener: listen on \"[::]:{}\", which accepts IPv4 too, or set http.url",
+                self.http.listen,
+                self.http.listen.port()
+            ),
+        };
+        unreachable.map(warn).collect()
+    }
+}
+
+/// Whether a machine that reaches the TFTP server at its address reaches the boot listener at the address in its
+/// script: the bound one, or if that is unspecified, the address at which the TFTP request arrived.
+fn is_reachable(http: SocketAddr, tftp: SocketAddr) -> bool {
+    let (http, tftp) = (http.ip().to_canonical(), tftp.ip().to_canonical());
+    // Linux accepts IPv4 at `[::]` as well.
+    let is_dual_stack = http.is_ipv6() && http.is_unspecified();
+    let is_same_family = http.is_ipv4() == tftp.is_ipv4();
+    (is_dual_stack || is_same_family) && (!http.is_loopback() || tftp.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn warnings(tftp: &str, http: &str) -> Vec<String> {
+        let text = format!("[tftp]\nlisten = {tftp}\n[http]\n{http}");
+        let config = Config::parse(&text).expect("is valid");
+        config.warnings().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn boot_listener_that_tftp_machines_cannot_reach() {
+        for (tftp, http) in [
+            (r#""[::]:69""#, ""),
+            (r#"["0.0.0.0:69", "[::]:69"]"#, "listen = \"0.0.0.0:8080\""),
+            (r#""[2001:db8::1]:69""#, "listen = \"192.0.2.1:8080\""),
+            (r#""0.0.0.0:69""#, "listen = \"[2001:db8::1]:8080\""),
+            (r#""0.0.0.0:69""#, "listen = \"127.0.0.1:8080\""),
+        ] {
+            let warnings = warnings(tftp, http);
+            assert_eq!(warnings.len(), 1, "{tftp} {http}: {warnings:?}");
+        }
+        assert_eq!(
+            warnings(r#"["0.0.0.0:69", "[::]:69"]"#, ""),
+            [
+                "http.listen: 0.0.0.0:8080 is not reachable for machines that use TFTP at [::]:69; their boot script names an \
+              address of the boot listener: listen on \"[::]:8080\", which accepts IPv4 too, or set http.url"
+            ]
+        );
+    }
+
+    #[test]
+    fn boot_listener_that_all_machines_reach() {
+        assert_eq!(Config::default().warnings(), []);
+        for (tftp, http) in [
+            (r#"["0.0.0.0:69", "[::]:69"]"#, "listen = \"[::]:8080\""),
+            (r#""[::]:69""#, "url = \"http://boot.example.org:8080\""),
+            (r#""192.0.2.1:69""#, "listen = \"192.0.2.2:8080\""),
+            (r#""127.0.0.1:69""#, "listen = \"127.0.0.1:8080\""),
+        ] {
+            assert_eq!(warnings(tftp, http), Vec::<String>::new(), "{tftp} {http}");
+        }
+    }
+}
