@@ -36,7 +36,7 @@ pub(super) struct Reconciler {
     flights: Arc<SingleFlight>,
     revision: Revision,
     queue: WorkQueue,
-    /// Tasks that return their record, and whether its work is done.
+    /// One task per record; each returns the key of its record, and whether the work is done.
     running: JoinSet<(RecordKey, bool)>,
     /// At most one probe of Cinder.
     probes: JoinSet<()>,

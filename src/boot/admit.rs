@@ -14,7 +14,7 @@ pub(super) struct AdmittedNode<'a> {
     pub(super) records: BootableRecords<'a>,
 }
 
-/// Decides from the records alone. A node without volumes boots from its local disk, whatever its state.
+/// Decides from the records alone. With storage interface `noop`, a node boots from its local disk in every state.
 pub(super) fn admit<'a>(
     NodeRecords { node, connectors, targets }: &'a NodeRecords,
     enabled: &[StorageInterface],

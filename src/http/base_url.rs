@@ -1,9 +1,9 @@
 //! The base URL of `autoexec.ipxe`: how the machine reached volboot.
 //!
 //! The script of `/boot.ipxe` has relative URLs, which iPXE resolves against the script's own. An iPXE that runs
-//! `autoexec.ipxe` may have lost that URL after DHCP, so the script needs an absolute one. The connection's local address
-//! is not always reachable for the machine: behind a proxy, a load balancer or address translation, only the request
-//! names the right host.
+//! `autoexec.ipxe` may have lost that URL after DHCP, so the script needs an absolute one. The connection's local
+//! address is not always reachable for the machine: behind a proxy, a load balancer or address translation, only the
+//! request names the right host.
 //!
 //! A requester can only change its own script. The character set is restricted, because the URL becomes part of it.
 
@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, Uri, header};
 
 use crate::listen::Peer;
 
-/// The folder of iPXE binaries. An iPXE from there looks for its script there too.
+/// The folder of iPXE binaries. A binary that was loaded from this folder requests `autoexec.ipxe` in it too.
 const IMAGE_FOLDER: &str = "images/";
 
 /// The base URL for the requester, with a slash at the end.

@@ -81,6 +81,7 @@ impl HttpState {
     async fn find_mac(&self, peer: Peer) -> Option<Mac> {
         self.neighbours.as_ref()?.check(peer.remote, peer.local.ip()).await.mac()
     }
+
     /// Logs a rejected request and builds its response.
     fn reject(
         &self,

@@ -21,10 +21,10 @@ use super::{BootPlan, BootRequest, BootVolume, Platform, SanUri};
 const MAX_ENTRIES: usize = 2;
 
 /// Bytes for names and secrets in iPXE's BIOS table: 768 in all, less the fixed part of two entries.
-const BIOS_STRINGS: usize = 768 - 512;
+const BIOS_STRING_BYTES: usize = 768 - 512;
 
 /// Bytes reserved there for a host name that the requester did not report.
-const HOST_NAME: usize = 32;
+const DEFAULT_HOST_NAME_BYTES: usize = 32;
 
 /// The drive number of the boot volume. Data volumes follow.
 const FIRST_DRIVE: u8 = 0x80;
@@ -128,7 +128,7 @@ fn count_bios_entries(plan: &BootPlan, host_name_bytes: Option<usize>) -> usize 
     match host_name_bytes {
         // iPXE writes no string without a host name, and a terminated one otherwise (`ibft_set_string_setting`).
         Some(bytes) => count_entries_beside(plan, if bytes == 0 { 0 } else { bytes + 1 }),
-        None => count_entries_beside(plan, HOST_NAME).max(count_entries_beside(plan, 0).min(1)),
+        None => count_entries_beside(plan, DEFAULT_HOST_NAME_BYTES).max(count_entries_beside(plan, 0).min(1)),
     }
 }
 
@@ -147,7 +147,7 @@ fn count_entries_beside(plan: &BootPlan, host_name: usize) -> usize {
         .take(MAX_ENTRIES)
         .take_while(|path| {
             used += with_nul(path.target.as_str()) + chap;
-            used <= BIOS_STRINGS
+            used <= BIOS_STRING_BYTES
         })
         .count()
 }
@@ -224,7 +224,7 @@ mod tests {
     fn host_name_counts_in_the_bios_table() {
         let mut plan = plan(volume("", 2, false), vec![]);
         plan.initiator = format!("iqn.2017-08.org.openstack.{}", "i".repeat(29)).parse().expect("a name");
-        let room = BIOS_STRINGS - 56 - 68;
+        let room = BIOS_STRING_BYTES - 56 - 68;
         assert_eq!(hooks_for(&plan, &bios_request(room - 1)), [(0x80, 2, true)]);
         assert_eq!(hooks_for(&plan, &bios_request(room)), [(0x80, 1, true)]);
         assert_eq!(hooks_for(&plan, &bios_request(room + 34 - 1)), [(0x80, 1, true)]);

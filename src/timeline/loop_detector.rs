@@ -70,8 +70,8 @@ impl LoopDetector {
         Some(LoopDelay { journeys: sessions, seconds: whole_seconds(delay?), is_first: true })
     }
 
-    /// Returns what [`check`](Self::check) would, and counts nothing. With an unknown session, the machine is in the
-    /// one that is being delayed, else in its next.
+    /// Predicts [`check`](Self::check), and counts nothing. Without a journey, the prediction is for the session that is
+    /// being delayed; if none is, for the machine's next session.
     pub fn peek(&self, mac: Mac, journey: Option<&str>, now: Instant) -> Option<LoopDelay> {
         let counts = self.0.lock();
         let count = counts.get(&mac)?;

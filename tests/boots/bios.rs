@@ -47,7 +47,7 @@ fn bios_machine_boots_by_undionly() -> Result<()> {
     })
 }
 
-/// tgt knows LUN 256 by its flat address only. It accepts target names that are no IQNs, but none with `_`.
+/// tgt knows LUN 256 by its flat address only. tgt accepts target names other than IQNs, except names with `_`.
 #[test]
 fn bios_machine_boots_from_lun_256_of_a_target_with_a_plain_name() -> Result<()> {
     lab::run(|lab| {

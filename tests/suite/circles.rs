@@ -1,7 +1,7 @@
 //! No import circles: two files of `src` never use each other, whether directly or through further files.
 //!
-//! One pair is left out: a `mod.rs` and a file below it. The `mod.rs` declares that file and re-exports its items, so
-//! both directions are usual.
+//! One pair is left out: a `mod.rs` and a file below it use each other, because a `mod.rs` declares the files below
+//! it and re-exports their items.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
