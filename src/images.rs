@@ -3,6 +3,7 @@
 //! The TFTP server and, for UEFI HTTP boot, the boot listener serve them; neither opens a file. The binaries come
 //! from packages of the distribution. volboot ships no iPXE, and iPXE's licence does not apply to volboot.
 
+mod dhcp;
 mod name;
 
 use std::fs::File;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+pub use dhcp::{ARCHITECTURES, Architecture, BootClient, DhcpBootFile, Transport, choose_boot_file};
 pub use name::BootFile;
 
 /// The largest file that is accepted, in bytes. iPXE binaries are far smaller; a larger file is another program.
@@ -73,6 +75,12 @@ pub struct Image {
 }
 
 impl Image {
+    /// The codes in DHCP option 93 of the firmware that loads it.
+    pub fn architectures(&self) -> Vec<u16> {
+        let rows = ARCHITECTURES.iter().filter(|row| row.image == self.name);
+        rows.map(|row| row.code).collect()
+    }
+
     /// The version that iPXE prints when it starts. `None` for BIOS binaries, which are compressed.
     pub fn version(&self) -> Option<String> {
         let texts = self.content.split(|byte| *byte == 0).filter_map(|text| str::from_utf8(text).ok());

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::{RunError, StartError};
 use crate::config::{TftpConfig, TransferPorts};
 use crate::images::{BootFile, Images};
-use crate::model::TransferOutcome;
+use crate::model::{IpxeFeature, TransferOutcome};
 use crate::neighbours::Neighbours;
 use crate::script::{self, Journey};
 use crate::telemetry::{Event, EventKind, TftpTransfer};
@@ -163,12 +163,40 @@ pub(super) struct MachineFiles {
     url: Option<String>,
     /// Bound address of the boot listener.
     boot_listener: SocketAddr,
+    /// Knows what a machine has read before.
+    timeline: Timeline,
 }
 
 impl MachineFiles {
     /// `boot_listener` is the bound address of the boot listener.
-    pub(super) fn new(images: Images, url: Option<String>, boot_listener: SocketAddr) -> Self {
-        Self { images, url, boot_listener }
+    pub(super) fn new(
+        images: Images,
+        url: Option<String>,
+        boot_listener: SocketAddr,
+        timeline: Timeline,
+    ) -> Self {
+        Self { images, url, boot_listener, timeline }
+    }
+
+    /// A binary for an iPXE that lacks a feature. The machine reads it once. If its request is the same after that, the
+    /// binary lacks the feature as well, and would be loaded for ever: it gets a script that ends the boot, as every
+    /// iPXE recognizes a script by its content.
+    fn read_complete_ipxe(
+        &self,
+        name: &str,
+        image: &str,
+        lacking: IpxeFeature,
+        client: IpAddr,
+    ) -> Option<Bytes> {
+        let content = self.images.get(image)?;
+        let is_second = self.timeline.count_loads(client, name) % 2 == 1;
+        if !is_second {
+            tracing::info!(%client, name, "iPXE lacks {lacking}: sending a complete one");
+            return Some(content);
+        }
+        let reason = lacking.describe_lack(image);
+        tracing::warn!(%client, name, reason, "boot ended: iPXE lacks {lacking}");
+        Some(script::build_refusal(&reason).ok()?.into_text().into())
     }
 
     /// Base URL of the boot listener, for a machine that used the server's address `local_ip`.
@@ -188,7 +216,13 @@ impl FileSource for MachineFiles {
                 let script = script::build_gather(&self.base_url(request.local_ip)?, Journey::new()).ok()?;
                 Some(script.into_text().into())
             }
-            BootFile::Image(name) => self.images.get(name),
+            BootFile::Image(image) => {
+                let name = str::from_utf8(request.name).unwrap_or_default();
+                match IpxeFeature::lacking(name) {
+                    Some(lacking) => self.read_complete_ipxe(name, image, lacking, request.client.ip()),
+                    None => self.images.get(image),
+                }
+            }
         }
     }
 }
@@ -196,6 +230,13 @@ impl FileSource for MachineFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::Metrics;
+
+    fn files(url: Option<&str>, boot_listener: &str) -> MachineFiles {
+        let timeline = Timeline::open_blocking(None, Metrics::new());
+        let boot_listener = boot_listener.parse().expect("an address");
+        MachineFiles::new(Images::default(), url.map(str::to_owned), boot_listener, timeline)
+    }
 
     fn read(files: &MachineFiles, name: &str) -> Option<String> {
         let request = ReadRequest {
@@ -208,18 +249,14 @@ mod tests {
 
     #[test]
     fn the_script_contains_the_address_that_the_machine_used() {
-        let unspecified =
-            MachineFiles::new(Images::default(), None, "0.0.0.0:8080".parse().expect("an address"));
+        let unspecified = files(None, "0.0.0.0:8080");
         for name in ["boot.ipxe", "autoexec.ipxe", "x86_64/AUTOEXEC.IPXE", "a/b/boot.ipxe", "boot.ipxe.0"] {
             let script = read(&unspecified, name).expect("a script");
             assert!(script.contains(" http://192.0.2.1:8080/boot/${netX/mac:hexhyp}?"), "{script}");
         }
-        let bound =
-            MachineFiles::new(Images::default(), None, "[2001:db8::1]:80".parse().expect("an address"));
+        let bound = files(None, "[2001:db8::1]:80");
         assert!(read(&bound, "boot.ipxe").expect("a script").contains(" http://[2001:db8::1]:80/boot/"));
-        let url = Some("https://boot.example.org/pxe".to_owned());
-        let configured =
-            MachineFiles::new(Images::default(), url, "0.0.0.0:8080".parse().expect("an address"));
+        let configured = files(Some("https://boot.example.org/pxe"), "0.0.0.0:8080");
         assert!(
             read(&configured, "boot.ipxe").expect("a script").contains(" https://boot.example.org/pxe/boot/")
         );
@@ -230,7 +267,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         std::fs::write(directory.path().join("undionly.kpxe"), "iPXE").expect("writes");
         let images = Images::find_blocking(&[directory.path().into()]);
-        let files = MachineFiles::new(images, None, "0.0.0.0:8080".parse().expect("an address"));
+        let files = MachineFiles { images, ..files(None, "0.0.0.0:8080") };
         for name in ["undionly.kpxe", "tftpboot/undionly.kpxe", "ipxe/UNDIONLY.KPXE", "pxe/undionly.kpxe.0"] {
             assert_eq!(read(&files, name).as_deref(), Some("iPXE"), "{name}");
         }
@@ -239,8 +276,8 @@ mod tests {
 
     #[test]
     fn other_names_are_not_found() {
-        let files = MachineFiles::new(Images::default(), None, "0.0.0.0:8080".parse().expect("an address"));
-        for name in ["etc/passwd", "boot.ipxe/x", "undionly.kpxe", ""] {
+        let files = files(None, "0.0.0.0:8080");
+        for name in ["etc/passwd", "boot.ipxe/x", "undionly.kpxe", "without-http/undionly.kpxe", ""] {
             assert_eq!(read(&files, name), None, "{name}");
         }
     }

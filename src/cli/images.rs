@@ -38,6 +38,7 @@ fn to_json(images: &Images) -> serde_json::Value {
         json!({
             "name": image.name,
             "firmware": image.firmware,
+            "architectures": image.architectures(),
             "path": image.path,
             "size": image.content.len(),
             "version": image.version(),
@@ -57,13 +58,14 @@ fn to_text(images: &Images, directories: &[PathBuf]) -> String {
             [
                 image.name.to_owned(),
                 image.firmware.to_owned(),
+                image.architectures().iter().map(u16::to_string).collect::<Vec<_>>().join(" "),
                 image.version().unwrap_or_else(|| "compressed".to_owned()),
                 image.content.len().to_string(),
                 image.path.display().to_string(),
                 image.sha256(),
             ]
         };
-        let header = ["name", "firmware", "version", "bytes", "file", "sha256"];
+        let header = ["name", "firmware", "option 93", "version", "bytes", "file", "sha256"];
         text += &format_table(&header, images.available().iter().map(row));
     }
     if !images.missing().is_empty() {

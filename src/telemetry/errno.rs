@@ -37,7 +37,7 @@ const DESCRIBE_FEWER: &str =
 const COMPARE_LUN: &str = "Compare target_lun of the volume target with the storage's exports. If they are equal and above 255, set addressing_mode to SAM2.";
 
 /// First digits of the error number, cause, advice. The first matching row applies.
-const TABLE: [(&str, &str, &str); 36] = [
+const TABLE: [(&str, &str, &str); 37] = [
     (
         "2c0d60",
         "target does not know the volume's IQN (yet)",
@@ -111,6 +111,13 @@ const TABLE: [(&str, &str, &str); 36] = [
     ("3c0d62", "target sent a message that iPXE does not support", CHECK_STORAGE_LOG),
     ("3c0d63", "target sent an unexpected second login", CHECK_STORAGE_LOG),
     ("3c0d64", "target requires discovery, which volboot does not support", CHECK_STORAGE_LOG),
+    // The error of a URL whose scheme is not in the build. A report arrives over HTTP, so the scheme is `iscsi:`.
+    (
+        "3c0920",
+        "this iPXE has no iSCSI",
+        "Give the machine a complete iPXE: the DHCP files in /usr/share/volboot/dhcp do so, by option 175. If the iPXE is \
+         volboot's own, install a newer one: `volboot images` lists the binaries.",
+    ),
     ("1d7042", "disk is not ready", "Check the storage. A later try may succeed."),
     // tgt reports a missing LUN without further detail.
     ("1d7040", "login succeeded, but the target has no disk with this LUN", COMPARE_LUN),
@@ -212,6 +219,8 @@ mod tests {
             ("0x7f22208e", "no boot loader"),
             ("0x34852039", "(iBFT) has no room"),
             ("4c0a6035", "no response"),
+            ("0x3c092003", "no iSCSI"),
+            ("0x3c092083", "no iSCSI"),
         ] {
             let cause = meaning(rc).map(|meaning| meaning.cause).unwrap_or_default();
             assert!(cause.contains(expected), "{rc}: {cause}");

@@ -19,6 +19,7 @@ mod verdict;
 mod writer;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -188,6 +189,11 @@ impl Timeline {
     pub fn machine(&self, id: MachineId) -> Option<Machine> {
         let index = self.shared.index.read();
         index.get(id).map(|(_, record)| Machine::new(record, Timestamp::now()))
+    }
+
+    /// How often in a row the machine with this IP address has just read a file over TFTP, and nothing else.
+    pub fn count_loads(&self, address: IpAddr, file: &str) -> u32 {
+        self.shared.index.read().count_loads(address.to_canonical(), file, Timestamp::now())
     }
 
     /// A machine's events, oldest first.

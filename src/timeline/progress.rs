@@ -12,6 +12,10 @@ use crate::telemetry::{BootRequestEvent, Event, EventKind, TftpTransfer};
 /// Maximum time within one boot session between two files, or between a file and the boot request.
 pub(super) const SESSION_GAP: SignedDuration = SignedDuration::from_mins(5);
 
+/// Time from the end of a load to the next one, for the first file to have sent the machine back. An iPXE that was loaded
+/// sends its own DHCP request after a few seconds, and repeats it for up to a minute.
+const RELOAD_WINDOW: SignedDuration = SignedDuration::from_mins(2);
+
 /// The state of a machine's current boot session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootProgress {
@@ -158,6 +162,13 @@ impl BootProgress {
         let Some(loaded) = loaded else { return };
         let is_repeated = matches!(&self.stage, BootStage::Loaded { file, .. } if file == loaded);
         self.repeated_loads = if is_repeated { self.repeated_loads.saturating_add(1) } else { 1 };
+    }
+
+    /// How often in a row the machine has just read a file over TFTP, and nothing else.
+    pub(super) fn count_loads(&self, file: &str, now: Timestamp) -> u32 {
+        let BootStage::Loaded { file: loaded, http: false } = &self.stage else { return 0 };
+        let is_recent = now.duration_since(self.updated_at) < RELOAD_WINDOW;
+        if is_recent && loaded.trim_start_matches('/') == file { self.repeated_loads } else { 0 }
     }
 
     /// Whether an event starts a new boot session.

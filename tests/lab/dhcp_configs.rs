@@ -10,6 +10,7 @@
 //! * networkd ignores links without a udev event, unless `/sys` is read-only, as in containers.
 //! * networkd removes from its link each address that is not in its file. If its own address is already present,
 //!   version 252 may set it again in a loop. So the link has no address at first.
+//! * Two DHCP servers of one host share port 67. So the server beside a proxyDHCP server is on a host of its own.
 //! * An iPXE with IPv6 waits long for a router ([`super::dhcp`]), so a router runs beside the server. networkd itself
 //!   is a router.
 
@@ -19,6 +20,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::unistd::gettid;
 
 use super::Lab;
 use super::network::{SITE_V6, bridge};
@@ -29,6 +31,8 @@ const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/dhcp");
 /// The network in the files, and the lab's network.
 const NETWORKS: [&str; 2] = ["10.0.0.", "10.99.0."];
 const INTERFACE: &str = "eth0";
+/// The address of the DHCP server beside a proxyDHCP server.
+const ADDRESS_SERVER: &str = "10.99.0.3";
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -37,6 +41,8 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) enum DhcpServer {
     /// dnsmasq.
     Dnsmasq,
+    /// dnsmasq as a proxyDHCP server, beside a DHCP server that only gives addresses.
+    DnsmasqProxy,
     /// ISC dhcpd.
     Dhcpd,
     /// Kea.
@@ -58,14 +64,8 @@ impl DhcpServer {
     fn launch(self) -> Launch {
         let bridge = bridge();
         match self {
-            Self::Dnsmasq => Launch {
-                file: "dnsmasq.conf",
-                command: format!(
-                    "exec dnsmasq --no-daemon --log-facility=- --conf-file=\"$config/dnsmasq.conf\" --pid-file= \
-                     --port=0 --bind-interfaces --interface={bridge} --no-ping --dhcp-leasefile=/run/leases"
-                ),
-                ready: "DHCP, sockets bound",
-            },
+            Self::Dnsmasq => launch_dnsmasq("dnsmasq.conf"),
+            Self::DnsmasqProxy => launch_dnsmasq("dnsmasq-proxy.conf"),
             Self::Dhcpd => Launch {
                 file: "dhcpd.conf",
                 command: format!(
@@ -97,16 +97,32 @@ impl DhcpServer {
     }
 }
 
+fn launch_dnsmasq(file: &'static str) -> Launch {
+    let interface = bridge();
+    Launch {
+        file,
+        command: format!(
+            "exec dnsmasq --no-daemon --log-facility=- --conf-file=\"$config/{file}\" --pid-file= --port=0 \
+             --bind-interfaces --interface={interface} --no-ping --dhcp-leasefile=/run/leases"
+        ),
+        ready: "sockets bound",
+    }
+}
+
 /// A running DHCP server with a packaged configuration file, and an IPv6 router.
 pub(crate) struct PackagedDhcp {
     _server: Process,
     _router: Option<Process>,
+    /// The server that gives the addresses, beside a proxyDHCP server.
+    _address_server: Option<Process>,
 }
 
 impl PackagedDhcp {
     /// Applies `changes` to the file, starts the server, and waits until it is ready.
     pub(crate) fn start(lab: &Lab, server: DhcpServer, changes: &[(&str, &str)]) -> Result<Self> {
         let router = (server != DhcpServer::Networkd).then(start_router).transpose()?;
+        let address_server =
+            (server == DhcpServer::DnsmasqProxy).then(|| start_address_server(lab)).transpose()?;
         let Launch { file, command, ready } = server.launch();
         let mut text = fs::read_to_string(Path::new(DIRECTORY).join(file))?;
         ensure!(text.contains(NETWORKS[0]), "{file} does not contain {}", NETWORKS[0]);
@@ -125,7 +141,7 @@ impl PackagedDhcp {
         unshare.env("config", &config);
         let mut process = Process::start(file, &mut unshare, None)?;
         process.wait_for(&[ready], START_LIMIT).with_context(|| format!("{server:?} does not start"))?;
-        Ok(Self { _server: process, _router: router })
+        Ok(Self { _server: process, _router: router, _address_server: address_server })
     }
 }
 
@@ -138,5 +154,27 @@ fn start_router() -> Result<Process> {
         .arg(format!("--interface={}", bridge()));
     let mut process = Process::start("the router", &mut dnsmasq, None)?;
     process.wait_for(&["router advertisement"], START_LIMIT)?;
+    Ok(process)
+}
+
+/// Starts a DHCP server that knows nothing of network boot, on a host with a cable to the bridge.
+fn start_address_server(lab: &Lab) -> Result<Process> {
+    let (bridge, lab_thread) = (bridge(), gettid());
+    let leases = lab.path().join("address-leases");
+    let script = format!(
+        "lab='nsenter --net=/proc/{lab_thread}/ns/net --'; \
+         $lab ip link add addresses type veth peer name eth0 netns $$; \
+         $lab ip link set addresses master {bridge} up; \
+         ip address add {ADDRESS_SERVER}/24 dev eth0; ip link set eth0 up; \
+         exec dnsmasq --no-daemon --log-facility=- --conf-file=/dev/null --pid-file= --port=0 --bind-interfaces \
+         --interface=eth0 --no-ping --dhcp-leasefile={} --dhcp-range=10.99.0.50,10.99.0.99,1h",
+        leases.display()
+    );
+    let mut process = Process::start(
+        "the DHCP server",
+        Command::new("unshare").args(["--net", "sh", "-ec", &script]),
+        None,
+    )?;
+    process.wait_for(&["sockets bound"], START_LIMIT)?;
     Ok(process)
 }

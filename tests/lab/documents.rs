@@ -3,9 +3,10 @@
 //! In a console block, a command begins with a prompt, `$` or `#`. Its continuation follows the shell's rules. All
 //! other lines are output.
 
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 8] = [
     include_str!("../../README.md"),
     include_str!("../../packaging/doc/configuration.md"),
+    include_str!("../../packaging/doc/dhcp.md"),
     include_str!("../../packaging/doc/operations.md"),
     include_str!("../../packaging/doc/security.md"),
     include_str!("../../packaging/doc/tls.md"),

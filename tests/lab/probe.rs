@@ -13,9 +13,13 @@ use anyhow::{Context, Result, anyhow, ensure};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::gettid;
 
+use volboot::model::IpxeFeature;
+
 use super::network::{ip, plug_thread};
 
 const CABLE: &str = "probe";
+/// The probe's address in the lab's network, for requests that only a client with an address sends.
+const PROBE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 200);
 /// The cookie before the DHCP options (RFC 2131, §3).
 const COOKIE: [u8; 4] = [99, 130, 83, 99];
 /// The offset of the options.
@@ -23,6 +27,9 @@ const OPTIONS: usize = 240;
 /// The time-out for an offer, before the next try.
 const OFFER_TIMEOUT: Duration = Duration::from_secs(5);
 const TRIES: u8 = 3;
+/// The features of Debian's iPXE of 2019 on BIOS: PXE extensions, iSCSI, AoE, HTTP, TFTP, DNS, bzImage, multiboot, PXE,
+/// ELF, menus.
+const IPXE_FEATURES: [u8; 11] = [23, 19, 17, 18, 21, 25, 24, 33, 34, 39, 16];
 
 /// The kind of client, as visible to DHCP.
 #[derive(Clone, Copy, Debug)]
@@ -31,15 +38,57 @@ pub(crate) enum ClientKind {
     Pxe(u16),
     /// Firmware that loads a URL: its architecture.
     Http(u16),
+    /// The same without option 93: the vendor class has the architecture.
+    PxeClass(u16),
+    /// The same for firmware that loads a URL.
+    HttpClass(u16),
     /// iPXE on firmware of that architecture.
     Ipxe(u16),
+    /// iPXE without a feature, as in the ROM of some network cards.
+    IpxeWithout(IpxeFeature, u16),
     /// Not a boot client.
     Other,
+}
+
+impl ClientKind {
+    /// The architecture in option 93.
+    pub(crate) fn architecture(self) -> Option<u16> {
+        match self {
+            Self::Pxe(code) | Self::Http(code) | Self::Ipxe(code) | Self::IpxeWithout(_, code) => Some(code),
+            Self::PxeClass(_) | Self::HttpClass(_) | Self::Other => None,
+        }
+    }
+
+    /// Option 60.
+    pub(crate) fn vendor_class(self) -> Option<String> {
+        let (client, code) = match self {
+            Self::Pxe(code) | Self::PxeClass(code) | Self::Ipxe(code) | Self::IpxeWithout(_, code) => {
+                ("PXEClient", code)
+            }
+            Self::Http(code) | Self::HttpClass(code) => ("HTTPClient", code),
+            Self::Other => return None,
+        };
+        Some(format!("{client}:Arch:{code:05}:UNDI:003000"))
+    }
+
+    /// The codes of the features in option 175.
+    pub(crate) fn features(self) -> Option<Vec<u8>> {
+        let missing = match self {
+            Self::Ipxe(_) => None,
+            Self::IpxeWithout(feature, _) => Some(feature.code()),
+            Self::Pxe(_) | Self::Http(_) | Self::PxeClass(_) | Self::HttpClass(_) | Self::Other => {
+                return None;
+            }
+        };
+        Some(IPXE_FEATURES.into_iter().filter(|code| Some(*code) != missing).collect())
+    }
 }
 
 /// A server's offer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Offer {
+    /// Whether the server gives the client an address.
+    pub(crate) has_address: bool,
     /// The boot server.
     pub(crate) server: Ipv4Addr,
     /// The boot file: option 67 or the field for it.
@@ -50,9 +99,18 @@ pub(crate) struct Offer {
     pub(crate) ipxe: Option<Vec<u8>>,
 }
 
+/// The server that decides on the boot file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Decider {
+    /// The server that gives the address.
+    AddressServer,
+    /// A proxyDHCP server beside it (PXE 2.1, §2.2).
+    Proxy,
+}
+
 /// A DHCP client on the lab's network.
 pub(crate) struct Probe {
-    requests: Sender<ClientKind>,
+    requests: Sender<(ClientKind, Decider)>,
     offers: Receiver<Result<Offer>>,
 }
 
@@ -66,9 +124,10 @@ impl Probe {
         thread::spawn(move || {
             thread_sender.send(unshare(CloneFlags::CLONE_NEWNET).map(|()| gettid())).ok();
             let socket = cable.recv().map_err(|_| anyhow!("no cable")).and_then(|()| open_socket());
-            for (number, kind) in (0..).zip(kinds) {
+            for (number, (kind, from)) in (0..).zip(kinds) {
                 let offer = match &socket {
-                    Ok(socket) => request_offer(socket, number, kind),
+                    Ok(socket) if from == Decider::AddressServer => request_offer(socket, number, kind),
+                    Ok(socket) => request_proxy_offer(socket, number, kind),
                     Err(error) => Err(anyhow!("no socket: {error:#}")),
                 };
                 offer_sender.send(offer).ok();
@@ -81,7 +140,16 @@ impl Probe {
 
     /// Requests an offer for this kind of client.
     pub(crate) fn offer(&self, kind: ClientKind) -> Result<Offer> {
-        self.requests.send(kind)?;
+        self.request(kind, Decider::AddressServer)
+    }
+
+    /// Requests the offer of a proxyDHCP server, at port 67 and, if that offer has no boot file, at port 4011.
+    pub(crate) fn proxy_offer(&self, kind: ClientKind) -> Result<Offer> {
+        self.request(kind, Decider::Proxy)
+    }
+
+    fn request(&self, kind: ClientKind, from: Decider) -> Result<Offer> {
+        self.requests.send((kind, from))?;
         self.offers.recv()?.with_context(|| format!("no offer for {kind:?}"))
     }
 }
@@ -97,42 +165,66 @@ fn open_socket() -> Result<UdpSocket> {
 }
 
 fn request_offer(socket: &UdpSocket, number: u8, kind: ClientKind) -> Result<Offer> {
-    let discover = discover(number, kind);
+    exchange(socket, &build_request(number, kind, None), "255.255.255.255:67", |offer| offer.has_address)
+}
+
+fn request_proxy_offer(socket: &UdpSocket, number: u8, kind: ClientKind) -> Result<Offer> {
+    // The address that the other server gave, so to speak.
+    ip(&["address", "replace", &format!("{PROBE_ADDRESS}/24"), "dev", CABLE])?;
+    let discover = build_request(number, kind, None);
+    let offer = exchange(socket, &discover, "255.255.255.255:67", |offer| !offer.has_address)?;
+    if !offer.file.is_empty() {
+        return Ok(offer);
+    }
+    let request = build_request(number, kind, Some(PROBE_ADDRESS));
+    exchange(socket, &request, &format!("{}:4011", offer.server), |_| true)
+}
+
+/// Sends a request until an answer is accepted.
+fn exchange(socket: &UdpSocket, request: &[u8], to: &str, accept: impl Fn(&Offer) -> bool) -> Result<Offer> {
     let mut packet = [0; 1500];
     for _ in 0..TRIES {
-        socket.send_to(&discover, "255.255.255.255:67")?;
+        socket.send_to(request, to)?;
         while let Ok((size, _)) = socket.recv_from(&mut packet) {
-            // Skips a late offer to an earlier transaction.
-            if packet[4..8] == discover[4..8] {
-                return parse_offer(&packet[..size]);
+            // Skips a late answer to an earlier transaction.
+            if packet[4..8] == request[4..8] {
+                let offer = parse_offer(&packet[..size])?;
+                if accept(&offer) {
+                    return Ok(offer);
+                }
             }
         }
     }
     Err(anyhow!("no offer after {TRIES} tries"))
 }
 
-/// Builds a DHCPDISCOVER; each `number` is another machine.
-fn discover(number: u8, kind: ClientKind) -> Vec<u8> {
-    let mut packet = vec![1, 1, 6, 0, 0, 0, 0, number, 0, 0, 0x80, 0];
+/// Builds a DHCPDISCOVER, or a DHCPREQUEST of a client that has an address; each `number` is another machine.
+fn build_request(number: u8, kind: ClientKind, address: Option<Ipv4Addr>) -> Vec<u8> {
+    let mut packet = vec![1, 1, 6, 0, 0, 0, u8::from(address.is_some()), number, 0, 0];
+    packet.extend(if address.is_some() { [0, 0] } else { [0x80, 0] });
+    packet.extend(address.map_or([0; 4], |address| address.octets()));
     packet.resize(28, 0);
     packet.extend([2, 0, 0, 0, 1, number]);
     packet.resize(236, 0);
     packet.extend(COOKIE);
-    packet.extend([53, 1, 1]);
+    packet.extend([53, 1, if address.is_some() { 3 } else { 1 }]);
     packet.extend([55, 7, 1, 3, 43, 60, 66, 67, 175]);
-    if let ClientKind::Pxe(arch) | ClientKind::Http(arch) | ClientKind::Ipxe(arch) = kind {
-        let client = if matches!(kind, ClientKind::Http(_)) { "HTTPClient" } else { "PXEClient" };
-        let class = format!("{client}:Arch:{arch:05}:UNDI:003000");
+    if let Some(class) = kind.vendor_class() {
         packet.extend([60, class.len() as u8]);
         packet.extend(class.bytes());
-        packet.extend([93, 2]);
-        packet.extend(arch.to_be_bytes());
     }
-    if let ClientKind::Ipxe(_) = kind {
-        // The options of iPXE of 2019: user class, version, and HTTP as a feature.
+    if let Some(architecture) = kind.architecture() {
+        packet.extend([93, 2]);
+        packet.extend(architecture.to_be_bytes());
+    }
+    if let Some(features) = kind.features() {
+        // The options of iPXE of 2019: user class; card (bus and PCI id), features, and version.
         packet.extend([77, 4]);
         packet.extend(b"iPXE");
-        packet.extend([175, 8, 235, 3, 1, 0, 0, 19, 1, 1]);
+        let card_and_version = [177, 5, 1, 0x1a, 0xf4, 0x10, 0, 235, 3, 1, 0, 0];
+        packet.extend([175, (card_and_version.len() + 3 * features.len()) as u8]);
+        packet.extend(card_and_version);
+        packet.extend(features.into_iter().flat_map(|code| [code, 1, 1]));
     }
     packet.push(255);
     packet.resize(packet.len().max(300), 0);
@@ -150,10 +242,11 @@ fn parse_offer(packet: &[u8]) -> Result<Offer> {
         options.insert(*code, value);
         rest = after;
     }
-    ensure!(options.get(&53) == Some(&[2].as_slice()), "not a DHCPOFFER");
+    ensure!(matches!(options.get(&53), Some([2 | 5])), "neither a DHCPOFFER nor a DHCPACK");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned();
     let [a, b, c, d] = [packet[20], packet[21], packet[22], packet[23]];
     Ok(Offer {
+        has_address: packet[16..20] != [0; 4],
         server: Ipv4Addr::new(a, b, c, d),
         file: options.get(&67).map_or_else(|| text(&packet[108..236]), |file| text(file)),
         class: options.get(&60).map(|class| text(class)),

@@ -1,6 +1,7 @@
 //! The daemon's TFTP server: files, addresses and limits as configured.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 
 use crate::daemon::{Daemon, LIMIT, site, volboot};
@@ -114,4 +115,37 @@ fn files_are_served_from_memory() {
     let daemon = Daemon::start(site.path());
     std::fs::remove_dir_all(&images).expect("removes the images");
     assert_eq!(tftp_get(daemon.tftp, "undionly.kpxe"), "iPXE");
+}
+
+/// The lines of the operator listener's stream of events, from now on.
+fn subscribe(api: SocketAddr) -> impl Iterator<Item = String> {
+    let mut stream = TcpStream::connect(api).expect("connects");
+    stream.set_read_timeout(Some(LIMIT)).expect("a read time-out");
+    write!(stream, "GET /v1/events HTTP/1.1\r\nHost: {api}\r\n\r\n").expect("sends the request");
+    let mut lines = BufReader::new(stream).lines().map(|line| line.expect("a line"));
+    // The subscription exists before the header of the response is sent.
+    assert_eq!(lines.next().as_deref(), Some("HTTP/1.1 200 OK"));
+    lines
+}
+
+/// iPXE without HTTP gets a complete one, once. If the machine comes back, the binary lacks HTTP too: a second copy would
+/// be loaded for ever.
+#[test]
+fn an_ipxe_that_lacks_a_feature_twice_gets_the_reason_instead_of_a_loop() {
+    let site = site("");
+    let images = site.path().join("images");
+    std::fs::create_dir(&images).expect("a directory");
+    std::fs::write(images.join("undionly.kpxe"), "iPXE").expect("writes an image");
+    edit_config(site.path(), &[("images = []", &format!("images = [\"{}\"]", images.display()))]);
+    let daemon = Daemon::start(site.path());
+    let name = "without-http/undionly.kpxe";
+    let mut updates = subscribe(daemon.api);
+
+    assert_eq!(tftp_get(daemon.tftp, name), "iPXE");
+    let update = updates.find(|line| line.contains(name)).expect("an update");
+    assert!(update.contains("read without-http/undionly.kpxe over TFTP"), "{update}");
+    let script = tftp_get(daemon.tftp, name);
+    assert!(script.starts_with("#!ipxe\necho volboot: this iPXE has no HTTP"), "{script}");
+    assert!(script.ends_with("\nexit 1\n"), "{script}");
+    assert_eq!(tftp_get(daemon.tftp, "without-http/unknown.efi"), "No such file\0");
 }

@@ -224,13 +224,14 @@ fn images_are_listed_as_table_and_json() {
     let table = output(&["images", "--config", name]);
     let (available, missing) = table.split_once("\nNot found in ").expect("two tables");
     let row = available.lines().nth(1).expect("a row");
-    assert!(row.starts_with("snponly.efi  UEFI x86_64  1.21.1+ (g4bd64)  "), "{row}");
+    assert!(row.starts_with("snponly.efi  UEFI x86_64  7 9 16     1.21.1+ (g4bd64)  "), "{row}");
     assert_eq!(missing.lines().count(), 6, "{missing}");
     assert!(missing.contains("\nipxe-arm64.efi  UEFI arm64"), "{missing}");
 
     let list: serde_json::Value =
         serde_json::from_str(&output(&["images", "--json", "--config", name])).expect("json");
     assert_eq!(list["available"][0]["version"], "1.21.1+ (g4bd64)");
+    assert_eq!(list["available"][0]["architectures"], serde_json::json!([7, 9, 16]));
     assert_eq!(list["available"][0]["sha256"].as_str().map(str::len), Some(64));
     assert_eq!(list["missing"][0]["name"], "undionly.kpxe");
 }

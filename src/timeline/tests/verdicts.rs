@@ -100,6 +100,17 @@ fn verdicts_before_the_boot_script() {
 }
 
 #[test]
+fn verdict_on_an_ipxe_that_lacks_a_feature_and_comes_back_without_it() {
+    let load = |seconds| (seconds, false, transfer("without-http/undionly.kpxe", TransferOutcome::Complete));
+    let text = "read without-http/undionly.kpxe over TFTP";
+    assert_eq!(verdict(vec![load(0)], 5), (BootState::Booting, text.to_owned()));
+    for loads in [vec![load(0), load(9)], vec![load(0), load(9), load(20)]] {
+        let text = "stopped: this iPXE has no HTTP, and came back without HTTP after it read undionly.kpxe";
+        assert_eq!(verdict(loads, 25), (BootState::Stopped, text.to_owned()));
+    }
+}
+
+#[test]
 fn verdicts_on_failed_loads() {
     for (sequence, now, text) in [
         (
