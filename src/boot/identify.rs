@@ -77,5 +77,23 @@ async fn node_of(inventory: &Inventory, port: &Port) -> Result<Option<Node>, Sto
 
 fn unknown(request: &BootRequest) -> BootAnswer {
     let macs: Vec<_> = request.macs.iter().map(ToString::to_string).collect();
-    BootAnswer::Unknown { reason: format!("no node has a port with the address {}", macs.join(" or ")) }
+    let more =
+        if request.has_more_cards { "; the machine has more network cards, not looked up" } else { "" };
+    BootAnswer::Unknown { reason: format!("no node has a port with the address {}{more}", macs.join(" or ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Mac;
+
+    #[test]
+    fn reason_for_an_unknown_machine_says_whether_cards_were_left_out() {
+        let request = BootRequest::new(Mac::new([0x52, 0x54, 0, 0, 0, 1]));
+        let sentence = "no node has a port with the address 52:54:00:00:00:01";
+        assert_eq!(unknown(&request), BootAnswer::Unknown { reason: sentence.to_owned() });
+        let more = BootRequest { has_more_cards: true, ..request };
+        let reason = format!("{sentence}; the machine has more network cards, not looked up");
+        assert_eq!(unknown(&more), BootAnswer::Unknown { reason });
+    }
 }

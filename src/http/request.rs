@@ -35,7 +35,7 @@ fn parse_address(text: &str) -> Result<Mac, RequestError> {
     }
 }
 
-/// Reads `/boot/<mac>?macs=…&uuid=…&platform=…&arch=…&hostname=…&journey=…&try=…`. A later try adds the failure of
+/// Reads `/boot/<mac>?macs=…&more=…&uuid=…&platform=…&arch=…&hostname=…&journey=…&try=…`. A later try adds the failure of
 /// the try before, as `ibft_entries=…&rc=…`, or a limit from earlier failures, as `max_ibft_entries=…`.
 pub(super) fn parse_boot_request(mac: &str, query: &str) -> Result<BootRequest, RequestError> {
     let pairs = parse_query(query)?;
@@ -46,6 +46,7 @@ pub(super) fn parse_boot_request(mac: &str, query: &str) -> Result<BootRequest, 
     // A boot card of another kind has no MAC address: the first of the other cards takes its place.
     let boot_mac = parse_address(mac).or_else(|error| macs.first().copied().ok_or(error))?;
     let mut request = BootRequest::new(boot_mac).with_macs(macs);
+    request.has_more_cards = value("more").is_some_and(|more| !more.is_empty());
     request.uuid =
         value("uuid").and_then(|uuid| uuid.parse::<uuid::Uuid>().ok()).filter(|uuid| !uuid.is_nil());
     request.platform = value("platform").and_then(|platform| platform.parse().ok());
@@ -119,7 +120,7 @@ mod tests {
 
     #[test]
     fn boot_request_of_ipxe() {
-        let query = "macs=52-54-00-00-00-01,52-54-00-00-00-02,,,,,,&uuid=2f1dcbe7-0000-0000-0000-000000000001\
+        let query = "macs=52-54-00-00-00-01,52-54-00-00-00-02,,,,,,&more=&uuid=2f1dcbe7-0000-0000-0000-000000000001\
                      &platform=efi&arch=x86_64&journey=5ca1ab1e5ca1ab1e&try=3";
         let expected = BootRequest {
             platform: Some(Platform::Uefi),
@@ -170,6 +171,11 @@ mod tests {
         let request =
             parse_boot_request("52-54-00-00-00-ff", &format!("macs={}", macs.join(","))).expect("parses");
         assert_eq!(request.macs.len(), MAX_MACS + 1);
+        assert!(!request.has_more_cards);
+        for more in ["52-54-00-00-00-09", "1"] {
+            let request = parse_boot_request("52-54-00-00-00-01", &format!("more={more}")).expect("parses");
+            assert!(request.has_more_cards, "{more}");
+        }
     }
 
     #[test]

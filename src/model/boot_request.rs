@@ -14,6 +14,8 @@ pub const MAX_MACS: usize = 8;
 pub struct BootRequest {
     /// The MAC address of the boot card, then of the machine's other cards, without duplicates.
     pub macs: Vec<Mac>,
+    /// Whether the machine has more cards than these.
+    pub has_more_cards: bool,
     /// The firmware; `None` if iPXE named none or an unsupported one.
     pub platform: Option<Platform>,
     /// iPXE's build architecture, such as `x86_64`, for display. Implausible values are dropped.
@@ -64,6 +66,7 @@ impl BootRequest {
     pub fn new(mac: Mac) -> Self {
         Self {
             macs: vec![mac],
+            has_more_cards: false,
             platform: None,
             arch: None,
             uuid: None,

@@ -7,8 +7,11 @@
 //! Invariant: no value can add a word, a comment or a line to a script. The types of `model` allow no such value, the
 //! escaper rejects any, and a property test parses random scripts by iPXE's rules.
 
+mod chain;
 mod escape;
 mod preview;
+#[cfg(test)]
+mod simulator;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -21,9 +24,8 @@ use secrecy::ExposeSecret;
 use uuid::Uuid;
 
 use crate::config::{BootConfig, FailureAction};
-use crate::model::{
-    BootAnswer, BootPlan, BootRequest, Chap, Hook, Iqn, LoaderPath, MAX_MACS, SanTable, SanUri,
-};
+use crate::model::{BootAnswer, BootPlan, BootRequest, Chap, Hook, Iqn, LoaderPath, SanTable, SanUri};
+use chain::ChainTemplate;
 use escape::filters;
 pub use preview::preview;
 
@@ -33,10 +35,6 @@ const READING_TIME: u32 = 5;
 const RETRY_PAUSE: u32 = 30;
 /// The longest pause between two tries, in seconds.
 const MAX_PAUSE: u32 = 20;
-/// The query argument with the machine's host name, which takes room in the iBFT. iPXE expands and encodes the name.
-const HOST_NAME: &str = "hostname=${hostname:uristring}";
-/// Requests for a script before the machine gives up, with pauses of 1, 2, 3, … seconds in between.
-const MAX_REQUESTS: u32 = 10;
 
 /// An iPXE script. `Debug` shows only the length, since the text may hold secrets.
 #[derive(Clone, PartialEq, Eq)]
@@ -62,12 +60,11 @@ pub struct ScriptError;
 
 /// Builds `/boot.ipxe`, the same for every machine: it collects the machine's facts and sends the first boot request.
 ///
-/// `base` goes before relative URLs. It is empty if the script is fetched over HTTP, since iPXE resolves URLs against
-/// the script's own; otherwise it is a URL that ends in `/`. All requests with one `journey` are one boot session.
+/// `base` goes before relative URLs: a URL that ends in `/`. It is empty if an iPXE with an address fetches the script over
+/// HTTP, since iPXE resolves URLs against the script's own. Before its DHCP an iPXE needs a `base`, and gets the search for
+/// the network card. All requests with one `journey` are one boot session.
 pub fn build_gather(base: &str, journey: Journey) -> Result<Script, ScriptError> {
-    render(GatherTemplate {
-        chain: ChainTemplate { url: Url::for_first_request(base, journey), tries: MAX_REQUESTS, dhcp: true },
-    })
+    render(GatherTemplate { chain: ChainTemplate::for_first_request(base, journey) })
 }
 
 /// The id of a boot session: 16 hexadecimal digits.
@@ -200,29 +197,6 @@ struct ShellTemplate<'a> {
     reason: &'a str,
 }
 
-/// The lines that fetch the next script, with retries while the boot listener does not respond.
-#[derive(Template)]
-#[template(path = "chain.ipxe", config = "templates/askama.toml")]
-struct ChainTemplate {
-    url: Url,
-    tries: u32,
-    /// Whether to run DHCP if the open card has no address. A machine that has sent a boot request has one. An iPXE
-    /// that took over the firmware's lease knows `ip` but has no open card; `netX` is the open card.
-    dhcp: bool,
-}
-
-impl ChainTemplate {
-    fn for_retry(request: &BootRequest, attempt: u32) -> Self {
-        Self { url: Url::for_retry(request, attempt), tries: MAX_REQUESTS, dhcp: false }
-    }
-
-    /// The next try after a failed one, which had this number of entries in the iBFT.
-    fn after_failure(request: &BootRequest, attempt: u32, ibft_entries: usize) -> Self {
-        let url = Url::for_retry(request, attempt).with_failure(ibft_entries);
-        Self { url, ..Self::for_retry(request, attempt) }
-    }
-}
-
 /// The lines that set or clear the credentials for the next login.
 #[derive(Template)]
 #[template(path = "credentials.ipxe", config = "templates/askama.toml")]
@@ -276,55 +250,5 @@ impl fmt::Display for Hex {
             write!(f, "{separator}{byte:02x}")?;
         }
         Ok(())
-    }
-}
-
-/// The URL of the next boot request. It bypasses the escaper, since its `${…}`, `?` and `&` are intended.
-///
-/// Built here only: from literals, a checked base URL, and values whose types allow no special characters.
-struct Url(String);
-
-impl Url {
-    /// The first boot request: iPXE expands the facts. `netX` is the boot card.
-    fn for_first_request(base: &str, journey: Journey) -> Self {
-        let macs: Vec<_> = (0..MAX_MACS).map(|card| format!("${{net{card}/mac:hexhyp}}")).collect();
-        Self(format!(
-            "{base}boot/${{netX/mac:hexhyp}}?macs={}&uuid=${{uuid}}&platform=${{platform}}&arch=${{buildarch}}&{HOST_NAME}&journey={journey}&try=1",
-            macs.join(",")
-        ))
-    }
-
-    /// A later boot request: repeats the facts of the first one.
-    fn for_retry(request: &BootRequest, attempt: u32) -> Self {
-        let macs: Vec<_> = request.macs.iter().map(|mac| mac.to_hyphenated()).collect();
-        let mut url = format!("{}?macs={}", request.mac().to_hyphenated(), macs.join(","));
-        if let Some(uuid) = request.uuid {
-            url.push_str(&format!("&uuid={uuid}"));
-        }
-        if let Some(platform) = request.platform {
-            url.push_str(&format!("&platform={}", platform.as_str()));
-        }
-        if let Some(arch) = &request.arch {
-            url.push_str(&format!("&arch={arch}"));
-        }
-        url.push_str(&format!("&{HOST_NAME}"));
-        if let Some(entries) = request.max_ibft_entries {
-            url.push_str(&format!("&max_ibft_entries={entries}"));
-        }
-        if let Some(journey) = &request.journey {
-            url.push_str(&format!("&journey={journey}"));
-        }
-        Self(format!("{url}&try={attempt}"))
-    }
-
-    /// Adds the error of the failed try, on which the layout of the next try's iBFT depends.
-    fn with_failure(self, ibft_entries: usize) -> Self {
-        Self(format!("{}&ibft_entries={ibft_entries}&rc=${{failure}}", self.0))
-    }
-}
-
-impl fmt::Display for Url {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }

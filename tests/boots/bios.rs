@@ -30,6 +30,23 @@ fn bios_machine_boots_by_its_rom() -> Result<()> {
     })
 }
 
+/// iPXE of 2019 runs the script with the search for the network card.
+#[test]
+fn bios_machine_boots_by_a_script_over_tftp() -> Result<()> {
+    lab::run(|lab| {
+        let volume = Volume::bootable(lab, &Recipe::new("alpha", Firmware::Bios))?;
+        let export = Export::new(&volume, INITIATOR);
+        let _storage = start_storage(lab, &[&export])?;
+        let site = Site::open(lab, Rom::FetchesScriptOverTftp, "")?;
+        site.register(&[&export])?;
+
+        let mut machine = MachineSpec::new(Firmware::Bios, MAC).power_on(lab)?;
+        machine.wait_for(&["boot.ipxe... ok"], BOOT_LIMIT)?;
+        machine.wait_for(&[&volume.boot_line()], BOOT_LIMIT)?;
+        Ok(())
+    })
+}
+
 #[test]
 fn bios_machine_boots_by_undionly() -> Result<()> {
     lab::run(|lab| {

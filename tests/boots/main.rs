@@ -7,6 +7,7 @@
 mod lab;
 
 mod bios;
+mod cards;
 mod dhcp_configs;
 mod ibft;
 mod login;

@@ -52,6 +52,18 @@ impl Daemon {
         Self::start_with(lab, binary, "", [&images_key(images), ""], None)
     }
 
+    /// Starts the binary on all addresses of both IP versions, with `http` as additional keys of the boot listener.
+    pub(crate) fn start_on_all_addresses(
+        lab: &Lab,
+        binary: &Path,
+        images: Option<&Path>,
+        http: &str,
+    ) -> Result<Self> {
+        let tftp = images.map(images_key).unwrap_or_default();
+        let listen = [r#"["0.0.0.0:69", "[::]:69"]"#, r#""[::]:8080""#];
+        Self::start_listening(lab, binary, "", listen, [&tftp, http], None)
+    }
+
     /// Starts the binary with TLS on the boot listener, and `url` as its external URL.
     pub(crate) fn start_with_tls(
         lab: &Lab,
@@ -69,6 +81,19 @@ impl Daemon {
         lab: &Lab,
         binary: &Path,
         sections: &str,
+        keys: [&str; 2],
+        line_handler: Option<LineHandler>,
+    ) -> Result<Self> {
+        let listen = [&*format!("\"{SERVER}:69\""), &format!("\"{SERVER}:8080\"")];
+        Self::start_listening(lab, binary, sections, listen, keys, line_handler)
+    }
+
+    /// `listen` and further `keys` of the TFTP server and the boot listener.
+    fn start_listening(
+        lab: &Lab,
+        binary: &Path,
+        sections: &str,
+        [tftp_listen, http_listen]: [&str; 2],
         [tftp, http]: [&str; 2],
         line_handler: Option<LineHandler>,
     ) -> Result<Self> {
@@ -76,8 +101,8 @@ impl Daemon {
         let store = store_path(lab);
         let text = format!(
             "[store]\npath = \"{}\"\n\
-             [tftp]\nlisten = \"{SERVER}:69\"\n{tftp}\n\
-             [http]\nlisten = \"{SERVER}:8080\"\n{http}\n\
+             [tftp]\nlisten = {tftp_listen}\n{tftp}\n\
+             [http]\nlisten = {http_listen}\n{http}\n\
              [api]\nlisten = \"{API}\"\n\
              {sections}\n",
             store.display()

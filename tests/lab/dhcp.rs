@@ -39,6 +39,10 @@ pub(crate) enum Rom {
     FetchesScript,
     /// `undionly.kpxe`, which then fetches the script.
     LoadsUndionly,
+    /// The script, over TFTP.
+    FetchesScriptOverTftp,
+    /// The script. UEFI loads `ipxe.efi`, an iPXE with drivers of its own.
+    FetchesScriptOrIpxeEfi,
 }
 
 /// A running DHCP server.
@@ -54,6 +58,7 @@ impl Dhcp {
 
     /// Starts the server with additional `arguments`.
     pub(crate) fn start_with(lab: &Lab, rom: Rom, arguments: &[&str]) -> Result<Self> {
+        let efi = if rom == Rom::FetchesScriptOrIpxeEfi { "ipxe.efi" } else { "snponly.efi" };
         let script_url = format!("http://{SERVER}:8080/boot.ipxe");
         let mut dnsmasq = Command::new("dnsmasq");
         dnsmasq
@@ -68,10 +73,13 @@ impl Dhcp {
             .args(arguments)
             .args(["--dhcp-match=set:ipxe,175", "--dhcp-match=set:uefi,option:client-arch,7"])
             .arg("--dhcp-match=set:arm64,option:client-arch,11")
-            .arg(format!("--dhcp-boot=tag:uefi,tag:!ipxe,snponly.efi,,{SERVER}"))
+            .arg(format!("--dhcp-boot=tag:uefi,tag:!ipxe,{efi},,{SERVER}"))
             .arg(format!("--dhcp-boot=tag:arm64,tag:!ipxe,ipxe-arm64.efi,,{SERVER}"));
         match rom {
-            Rom::FetchesScript => dnsmasq.arg(format!("--dhcp-boot=tag:ipxe,{script_url}")),
+            Rom::FetchesScript | Rom::FetchesScriptOrIpxeEfi => {
+                dnsmasq.arg(format!("--dhcp-boot=tag:ipxe,{script_url}"))
+            }
+            Rom::FetchesScriptOverTftp => dnsmasq.arg(format!("--dhcp-boot=tag:ipxe,boot.ipxe,,{SERVER}")),
             Rom::LoadsUndionly => {
                 tag_known_machines(lab, &mut dnsmasq)?;
                 dnsmasq

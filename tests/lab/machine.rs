@@ -69,16 +69,29 @@ impl Firmware {
     }
 }
 
+/// The IP version of the firmware's PXE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IpVersion {
+    /// IPv4 first.
+    V4,
+    /// No PXE over IPv4.
+    V6,
+}
+
 /// The description of a machine.
 pub(crate) struct MachineSpec<'a> {
     /// The firmware.
     pub(crate) firmware: Firmware,
     /// The network card's MAC address.
     pub(crate) mac: &'a str,
+    /// A second card before this one in the machine's order: its MAC address, and the bridge of its cable.
+    pub(crate) other_card: Option<(&'a str, &'static str)>,
     /// UEFI: HTTP boot instead of PXE.
     pub(crate) http_boot: bool,
     /// Whether the firmware has ACPI tables. Boards with a device tree have none.
     pub(crate) acpi: bool,
+    /// UEFI: the IP version of PXE.
+    pub(crate) ip_version: IpVersion,
     /// A local disk, after the network in the boot order.
     pub(crate) disk: Option<&'a Volume>,
     /// Called with each line of the console.
@@ -88,17 +101,32 @@ pub(crate) struct MachineSpec<'a> {
 impl<'a> MachineSpec<'a> {
     /// A machine without a disk.
     pub(crate) fn new(firmware: Firmware, mac: &'a str) -> Self {
-        Self { firmware, mac, http_boot: false, acpi: true, disk: None, line_handler: None }
+        Self {
+            firmware,
+            mac,
+            other_card: None,
+            http_boot: false,
+            acpi: true,
+            ip_version: IpVersion::V4,
+            disk: None,
+            line_handler: None,
+        }
     }
 
     /// Switches the machine on; dropping it switches it off.
     pub(crate) fn power_on(self, lab: &Lab) -> Result<Machine> {
-        let cable = format!("tap{}", self.mac.replace(':', "").split_off(6));
+        let cable = cable_of(self.mac);
         network::plug(&cable)?;
 
         let mut qemu = self.firmware.qemu();
         if !self.acpi {
             qemu.args(["-machine", "acpi=off"]);
+        }
+        if let Some((mac, bridge)) = self.other_card {
+            let cable = cable_of(mac);
+            network::plug_into(&cable, bridge)?;
+            qemu.args(["-netdev", &format!("tap,id=other,ifname={cable},script=no,downscript=no")]);
+            qemu.args(["-device", &format!("virtio-net-pci,netdev=other,mac={mac},romfile=")]);
         }
         qemu.args(["-netdev", &format!("tap,id=net,ifname={cable},script=no,downscript=no")]);
         let card = format!("virtio-net-pci,netdev=net,bootindex=1,mac={}", self.mac);
@@ -113,10 +141,14 @@ impl<'a> MachineSpec<'a> {
                 qemu.args(["-drive", &format!("if=pflash,format=raw,file={}", variables.display())])
             }
         };
-        if self.http_boot {
-            for pxe in ["IPv4PXESupport", "IPv6PXESupport"] {
-                qemu.args(["-fw_cfg", &format!("name=opt/org.tianocore/{pxe},string=n")]);
-            }
+        // OVMF without PXE of one version does not wait for it.
+        let without_pxe: &[&str] = match (self.http_boot, self.ip_version) {
+            (true, _) => &["IPv4PXESupport", "IPv6PXESupport"],
+            (false, IpVersion::V4) => &[],
+            (false, IpVersion::V6) => &["IPv4PXESupport"],
+        };
+        for pxe in without_pxe {
+            qemu.args(["-fw_cfg", &format!("name=opt/org.tianocore/{pxe},string=n")]);
         }
         if let Some(disk) = self.disk {
             qemu.args(["-drive", &format!("if=none,id=disk,format=raw,file={}", disk.image().display())]);
@@ -124,6 +156,11 @@ impl<'a> MachineSpec<'a> {
         }
         Ok(Machine { process: Process::start("the machine", &mut qemu, self.line_handler)? })
     }
+}
+
+/// The name of a card's cable.
+fn cable_of(mac: &str) -> String {
+    format!("tap{}", mac.replace(':', "").split_off(6))
 }
 
 /// A running machine.

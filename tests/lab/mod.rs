@@ -22,6 +22,7 @@ pub(crate) mod host;
 pub(crate) mod initiator;
 pub(crate) mod machine;
 pub(crate) mod network;
+pub(crate) mod other_network;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod target;

@@ -24,7 +24,14 @@ pub(crate) const SECOND_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 /// The site's IPv6 network, present for its router only ([`super::dhcp`]).
 pub(crate) const SITE_V6: &str = "fd00:99::";
 
+/// The server's address in the other network ([`super::other_network`]).
+pub(crate) const OTHER_SERVER: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
+
+/// The IPv6 network of the other network.
+pub(crate) const OTHER_V6: &str = "fd00:98::";
+
 const BRIDGE: &str = "br0";
+const OTHER_BRIDGE: &str = "br1";
 const BRIDGE_MAC: &str = "02:00:00:00:00:01";
 
 /// Whether this process may create namespaces and interfaces.
@@ -60,13 +67,31 @@ pub(crate) fn bridge() -> &'static str {
     BRIDGE
 }
 
+/// The bridge of the other network, created by [`add_other_network`].
+pub(crate) fn other_bridge() -> &'static str {
+    OTHER_BRIDGE
+}
+
+/// Creates a second bridge, with the server's addresses in the other network.
+pub(super) fn add_other_network() -> Result<()> {
+    ip(&["link", "add", OTHER_BRIDGE, "type", "bridge"])?;
+    ip(&["address", "add", &format!("{OTHER_SERVER}/24"), "dev", OTHER_BRIDGE])?;
+    ip(&["address", "add", &format!("{OTHER_V6}1/64"), "dev", OTHER_BRIDGE, "nodad"])?;
+    ip(&["link", "set", OTHER_BRIDGE, "up"])
+}
+
 /// Creates a machine's cable to the bridge: a tap device called `name`. It survives the machine.
 pub(crate) fn plug(name: &str) -> Result<()> {
+    plug_into(name, BRIDGE)
+}
+
+/// Creates a machine's cable to this bridge.
+pub(crate) fn plug_into(name: &str, bridge: &str) -> Result<()> {
     if ip(&["link", "show", "dev", name]).is_ok() {
         return Ok(());
     }
     ip(&["tuntap", "add", "dev", name, "mode", "tap"])?;
-    ip(&["link", "set", name, "master", BRIDGE, "up"])
+    ip(&["link", "set", name, "master", bridge, "up"])
 }
 
 /// Runs `ip` in the network of the calling thread.
