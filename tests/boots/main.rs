@@ -10,6 +10,7 @@ mod bios;
 mod cards;
 mod dhcp_configs;
 mod ibft;
+mod ipv6;
 mod login;
 mod neighbours;
 mod pages;

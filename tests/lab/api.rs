@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
 use super::daemon::API;
-use super::target::{Export, LUN, portal};
+use super::target::{Export, LUN};
 
 /// The first microversion with all fields for boot from volume.
 const VERSION: (&str, &str) = ("X-OpenStack-Ironic-API-Version", "1.33");
@@ -64,7 +64,7 @@ impl Api {
         loader: Option<&str>,
     ) -> Result<String> {
         let mut properties = json!({
-            "target_portal": portal(),
+            "target_portal": export.portal,
             "target_iqn": export.iqn,
             "target_lun": LUN,
             "auth_method": "CHAP",

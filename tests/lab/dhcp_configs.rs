@@ -1,4 +1,4 @@
-//! The site's DHCP server with a configuration file of `packaging/dhcp`, for each of the four servers.
+//! The site's DHCP server with a configuration file of `packaging/dhcp`, for each of the four servers, and for IPv6.
 //!
 //! Only the addresses and the interface differ from the file, as the file instructs.
 //!
@@ -11,8 +11,8 @@
 //! * networkd removes from its link each address that is not in its file. If its own address is already present,
 //!   version 252 may set it again in a loop. So the link has no address at first.
 //! * Two DHCP servers of one host share port 67. So the server beside a proxyDHCP server is on a host of its own.
-//! * An iPXE with IPv6 waits long for a router ([`super::dhcp`]), so a router runs beside the server. networkd itself
-//!   is a router.
+//! * An iPXE with IPv6 waits long for a router ([`super::dhcp`]), so a router runs beside the server. networkd and
+//!   the file for IPv6 are routers themselves.
 
 use std::fs;
 use std::path::Path;
@@ -28,8 +28,8 @@ use super::process::Process;
 
 /// The directory of the files.
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/dhcp");
-/// The network in the files, and the lab's network.
-const NETWORKS: [&str; 2] = ["10.0.0.", "10.99.0."];
+/// The networks in the files, and those of the lab: for IPv4 and for IPv6.
+const NETWORKS: [(&str, &str); 2] = [("10.0.0.", "10.99.0."), ("fd00::", SITE_V6)];
 const INTERFACE: &str = "eth0";
 /// The address of the DHCP server beside a proxyDHCP server.
 const ADDRESS_SERVER: &str = "10.99.0.3";
@@ -43,6 +43,8 @@ pub(crate) enum DhcpServer {
     Dnsmasq,
     /// dnsmasq as a proxyDHCP server, beside a DHCP server that only gives addresses.
     DnsmasqProxy,
+    /// dnsmasq for DHCPv6, and as the router.
+    DnsmasqIpv6,
     /// ISC dhcpd.
     Dhcpd,
     /// Kea.
@@ -64,8 +66,9 @@ impl DhcpServer {
     fn launch(self) -> Launch {
         let bridge = bridge();
         match self {
-            Self::Dnsmasq => launch_dnsmasq("dnsmasq.conf"),
-            Self::DnsmasqProxy => launch_dnsmasq("dnsmasq-proxy.conf"),
+            Self::Dnsmasq => launch_dnsmasq("dnsmasq.conf", "sockets bound"),
+            Self::DnsmasqProxy => launch_dnsmasq("dnsmasq-proxy.conf", "sockets bound"),
+            Self::DnsmasqIpv6 => launch_dnsmasq("dnsmasq-ipv6.conf", "router advertisement on"),
             Self::Dhcpd => Launch {
                 file: "dhcpd.conf",
                 command: format!(
@@ -97,7 +100,7 @@ impl DhcpServer {
     }
 }
 
-fn launch_dnsmasq(file: &'static str) -> Launch {
+fn launch_dnsmasq(file: &'static str, ready: &'static str) -> Launch {
     let interface = bridge();
     Launch {
         file,
@@ -105,7 +108,7 @@ fn launch_dnsmasq(file: &'static str) -> Launch {
             "exec dnsmasq --no-daemon --log-facility=- --conf-file=\"$config/{file}\" --pid-file= --port=0 \
              --bind-interfaces --interface={interface} --no-ping --dhcp-leasefile=/run/leases"
         ),
-        ready: "sockets bound",
+        ready,
     }
 }
 
@@ -120,13 +123,17 @@ pub(crate) struct PackagedDhcp {
 impl PackagedDhcp {
     /// Applies `changes` to the file, starts the server, and waits until it is ready.
     pub(crate) fn start(lab: &Lab, server: DhcpServer, changes: &[(&str, &str)]) -> Result<Self> {
-        let router = (server != DhcpServer::Networkd).then(start_router).transpose()?;
+        let has_router = matches!(server, DhcpServer::Networkd | DhcpServer::DnsmasqIpv6);
+        let router = (!has_router).then(start_router).transpose()?;
         let address_server =
             (server == DhcpServer::DnsmasqProxy).then(|| start_address_server(lab)).transpose()?;
         let Launch { file, command, ready } = server.launch();
         let mut text = fs::read_to_string(Path::new(DIRECTORY).join(file))?;
-        ensure!(text.contains(NETWORKS[0]), "{file} does not contain {}", NETWORKS[0]);
-        text = text.replace(NETWORKS[0], NETWORKS[1]).replace(INTERFACE, bridge());
+        ensure!(NETWORKS.iter().any(|(from, _)| text.contains(from)), "{file} contains no known network");
+        for (from, to) in NETWORKS {
+            text = text.replace(from, to);
+        }
+        text = text.replace(INTERFACE, bridge());
         for (from, to) in changes {
             ensure!(text.contains(from), "{file} does not contain '{from}'");
             text = text.replace(from, to);

@@ -20,7 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::Lab;
-use super::network::{SECOND_ADDRESS, SERVER};
+use super::network::{SECOND_ADDRESS, SERVER, SITE_V6};
 use super::process::Process;
 use super::volume::Volume;
 
@@ -51,6 +51,8 @@ pub(crate) struct Export {
     pub(crate) initiator: String,
     /// The initiator's account.
     pub(crate) account: Account,
+    /// The portal in the volume target.
+    pub(crate) portal: String,
     image: PathBuf,
 }
 
@@ -63,12 +65,13 @@ impl Export {
             lun: LUN,
             initiator: initiator.to_owned(),
             account: Account { username: format!("user-{name}"), password: format!("secret of {name} #1") },
+            portal: portal(),
             image: volume.image().to_owned(),
         }
     }
 }
 
-/// The portal of all targets.
+/// The portal of a target.
 pub(crate) fn portal() -> String {
     portal_at(SERVER)
 }
@@ -78,9 +81,20 @@ pub(crate) fn portal_at(address: Ipv4Addr) -> String {
     format!("{address}:{PORT}")
 }
 
+/// The portal at the server's IPv6 address.
+pub(crate) fn portal_v6() -> String {
+    format!("[{SITE_V6}1]:{PORT}")
+}
+
 /// The path of tgtd's control socket.
 pub(crate) fn socket(lab: &Lab) -> PathBuf {
     lab.path().join("tgtd")
+}
+
+/// A control port that no other target of this process has.
+fn next_port() -> u16 {
+    static NEXT_PORT: AtomicU16 = AtomicU16::new(1);
+    NEXT_PORT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// A running tgtd.
@@ -94,16 +108,20 @@ pub(crate) struct Target {
 impl Target {
     /// Starts tgtd without exports, and waits until it accepts commands.
     pub(crate) fn start(lab: &Lab) -> Result<Self> {
-        static NEXT_PORT: AtomicU16 = AtomicU16::new(1);
-        Self::spawn(lab, NEXT_PORT.fetch_add(1, Ordering::Relaxed), &[SERVER])
+        Self::spawn(lab, next_port(), &[portal()])
+    }
+
+    /// Starts tgtd with the IPv6 portal only.
+    pub(crate) fn start_on_ipv6(lab: &Lab) -> Result<Self> {
+        Self::spawn(lab, next_port(), &[portal_v6()])
     }
 
     /// Starts tgtd with both portals, for a client that controls tgt by its [`socket`] and the default control port.
     pub(crate) fn start_unmanaged(lab: &Lab) -> Result<Self> {
-        Self::spawn(lab, 0, &[SERVER, SECOND_ADDRESS])
+        Self::spawn(lab, 0, &[portal_at(SERVER), portal_at(SECOND_ADDRESS)])
     }
 
-    fn spawn(lab: &Lab, control: u16, portals: &[Ipv4Addr]) -> Result<Self> {
+    fn spawn(lab: &Lab, control: u16, portals: &[String]) -> Result<Self> {
         let control = control.to_string();
         let socket = socket(lab);
         let ready_path = lab.path().join("tgtd-ready");
@@ -113,7 +131,7 @@ impl Target {
         let ready = UnixDatagram::bind(&ready_path)?;
         ready.set_read_timeout(Some(START_LIMIT))?;
 
-        let portals: Vec<_> = portals.iter().map(|address| format!("portal={address}:{PORT}")).collect();
+        let portals: Vec<_> = portals.iter().map(|portal| format!("portal={portal}")).collect();
         let mut tgtd = Command::new("tgtd");
         tgtd.args(["--foreground", "--control-port", &control, "--iscsi", &portals.join(",")]);
         tgtd.env("TGT_IPC_SOCKET", &socket).env("NOTIFY_SOCKET", &ready_path);
