@@ -25,8 +25,15 @@ const GIVES_UP: &str = "continuing with the next boot device";
 
 /// Boots a machine with another card on this bridge; the console shows these lines first. `has_port`: whether the node has
 /// a port for the other card.
-fn boot(lab: &Lab, bridge: &'static str, http: &str, lines: &[&str], has_port: bool) -> Result<()> {
-    let volume = Volume::bootable(lab, &Recipe::new("alpha", Firmware::Uefi))?;
+fn boot(
+    lab: &Lab,
+    firmware: Firmware,
+    bridge: &'static str,
+    http: &str,
+    lines: &[&str],
+    has_port: bool,
+) -> Result<()> {
+    let volume = Volume::bootable(lab, &Recipe::new("alpha", firmware))?;
     let export = Export::new(&volume, INITIATOR);
     let _storage = start_storage(lab, &[&export])?;
     let binary = Path::new(env!("CARGO_BIN_EXE_volboot"));
@@ -36,7 +43,7 @@ fn boot(lab: &Lab, bridge: &'static str, http: &str, lines: &[&str], has_port: b
     if has_port {
         site.api.create_port(&node, OTHER_MAC)?;
     }
-    let spec = MachineSpec { other_card: Some((OTHER_MAC, bridge)), ..MachineSpec::new(Firmware::Uefi, MAC) };
+    let spec = MachineSpec { other_card: Some((OTHER_MAC, bridge)), ..MachineSpec::new(firmware, MAC) };
     let mut machine = spec.power_on(lab)?;
     machine.wait_for(&["autoexec.ipxe... ok"], BOOT_LIMIT)?;
     let booted = volume.boot_line();
@@ -51,7 +58,16 @@ fn boot(lab: &Lab, bridge: &'static str, http: &str, lines: &[&str], has_port: b
 fn firmware_card_is_used_beside_a_card_in_another_network() -> Result<()> {
     lab::run(|lab| {
         let _network = OtherNetwork::start(lab, OtherService::Dhcp)?;
-        boot(lab, other_bridge(), "", &[], false)
+        boot(lab, Firmware::Uefi, other_bridge(), "", &[], false)
+    })
+}
+
+/// `ipxe-arm64.efi` has drivers of its own.
+#[test]
+fn firmware_card_is_used_on_arm64() -> Result<()> {
+    lab::run(|lab| {
+        let _network = OtherNetwork::start(lab, OtherService::Dhcp)?;
+        boot(lab, Firmware::UefiArm64, other_bridge(), "", &[], false)
     })
 }
 
@@ -59,14 +75,14 @@ fn firmware_card_is_used_beside_a_card_in_another_network() -> Result<()> {
 fn firmware_card_is_used_beside_a_card_with_router_advertisements() -> Result<()> {
     lab::run(|lab| {
         let _network = OtherNetwork::start(lab, OtherService::RouterAdvertisements)?;
-        boot(lab, other_bridge(), "", &[], false)
+        boot(lab, Firmware::Uefi, other_bridge(), "", &[], false)
     })
 }
 
 /// The neighbour check accepts the firmware's card only: the other one has no port.
 #[test]
 fn firmware_card_is_used_beside_a_card_in_the_same_network() -> Result<()> {
-    lab::run(|lab| boot(lab, bridge(), "", &[], false))
+    lab::run(|lab| boot(lab, Firmware::Uefi, bridge(), "", &[], false))
 }
 
 /// volboot has only an IPv6 address of the other network, and the firmware's card only an IPv4 address.
@@ -76,6 +92,7 @@ fn another_card_is_used_after_a_connect_error() -> Result<()> {
         let _network = OtherNetwork::start(lab, OtherService::Both)?;
         boot(
             lab,
+            Firmware::Uefi,
             other_bridge(),
             r#"url = "http://[fd00:98::1]:8080""#,
             &[FAILED, "no answer through net1"],
