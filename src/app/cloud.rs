@@ -9,8 +9,8 @@ use crate::telemetry::Metrics;
 /// Builds the Cinder client of a cloud.
 pub(super) fn build_cinder(cloud: Cloud, metrics: Metrics) -> Cinder {
     let session = cloud.session();
-    let Cloud { http, endpoint_override: url, region, interface, .. } = cloud;
-    Cinder::new(session, http, CinderEndpoint { url, region, interface }, Timeouts::default(), metrics)
+    let Cloud { http, endpoint_override: url, region, interfaces, .. } = cloud;
+    Cinder::new(session, http, CinderEndpoint { url, region, interfaces }, Timeouts::default(), metrics)
 }
 
 /// Builds the policy for Cinder outages, with the limit of concurrent resolutions.

@@ -1,7 +1,7 @@
 //! [`CinderEndpoint`]: the URL of Cinder, explicit or from Keystone's catalogue.
 
 use super::CinderError;
-use crate::keystone::{Authorization, Interface};
+use crate::keystone::{Authorization, Interfaces};
 
 /// The service types of Cinder in a catalogue, the current ones first
 /// (<https://service-types.openstack.org/>, `block-storage` and its aliases).
@@ -14,8 +14,8 @@ pub struct CinderEndpoint {
     pub url: Option<String>,
     /// The region in the catalogue, if there are several.
     pub region: Option<String>,
-    /// The interface in the catalogue.
-    pub interface: Interface,
+    /// The interfaces in the catalogue.
+    pub interfaces: Interfaces,
 }
 
 impl CinderEndpoint {
@@ -24,7 +24,7 @@ impl CinderEndpoint {
     pub(super) fn base_url(&self, authorization: &Authorization) -> Result<String, CinderError> {
         let url = match &self.url {
             Some(url) => Some(url.clone()),
-            None => authorization.endpoint(&SERVICE_TYPES, self.region.as_deref(), self.interface),
+            None => authorization.endpoint(&SERVICE_TYPES, self.region.as_deref(), &self.interfaces),
         };
         let Some(url) = url else {
             let region = self.region.as_deref().map(|region| format!(" in region {region}"));

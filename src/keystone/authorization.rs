@@ -8,7 +8,7 @@ use reqwest::header::HeaderValue;
 use secrecy::SecretString;
 use tokio::time::Instant;
 
-use super::catalogue::{Catalogue, Interface};
+use super::catalogue::{Catalogue, Interfaces};
 use super::types::TokenBody;
 
 /// A token is renewed this long before it expires, or at a fifth of its lifetime before, whichever is shorter.
@@ -80,10 +80,10 @@ impl Authorization {
         self.project_id.as_deref()
     }
 
-    /// The URL of the first of these service types that the catalogue has, at this interface and, if given, in this
-    /// region. It has no trailing slash.
-    pub fn endpoint(&self, types: &[&str], region: Option<&str>, interface: Interface) -> Option<String> {
-        self.catalogue.endpoint(types, region, interface).map(str::to_owned)
+    /// The URL of the first of these service types that the catalogue has, at one of these interfaces and, if given, in
+    /// this region. It has no trailing slash.
+    pub fn endpoint(&self, types: &[&str], region: Option<&str>, interfaces: &Interfaces) -> Option<String> {
+        self.catalogue.endpoint(types, region, interfaces).map(str::to_owned)
     }
 
     /// Whether a request may still use it.

@@ -40,6 +40,31 @@ impl FromStr for Interface {
     }
 }
 
+/// Endpoint interfaces in order of preference. The first that a service has is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interfaces(Vec<Interface>);
+
+impl Default for Interfaces {
+    fn default() -> Self {
+        Self(vec![Interface::default()])
+    }
+}
+
+impl From<Interface> for Interfaces {
+    fn from(interface: Interface) -> Self {
+        Self(vec![interface])
+    }
+}
+
+impl FromStr for Interfaces {
+    type Err = String;
+
+    /// Accepts a list with commas.
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.split(',').map(|interface| interface.trim().parse()).collect::<Result<_, _>>().map(Self)
+    }
+}
+
 /// All services that a token gives access to.
 #[derive(Debug, Default, Deserialize)]
 #[serde(transparent)]
@@ -69,16 +94,18 @@ impl CatalogueEndpoint {
 }
 
 impl Catalogue {
-    /// The URL of the first of these types that exists at this interface and, if given, in this region. It has no
-    /// trailing slash.
+    /// The URL of the first of these types that exists at one of these interfaces and, if given, in this region. It has
+    /// no trailing slash.
     pub(super) fn endpoint(
         &self,
         types: &[&str],
         region: Option<&str>,
-        interface: Interface,
+        interfaces: &Interfaces,
     ) -> Option<&str> {
-        types.iter().find_map(|kind| {
-            let services = self.0.iter().filter(|service| service.kind == *kind);
+        let combinations =
+            types.iter().flat_map(|kind| interfaces.0.iter().map(move |interface| (*kind, *interface)));
+        combinations.into_iter().find_map(|(kind, interface)| {
+            let services = self.0.iter().filter(|service| service.kind == kind);
             let endpoint = services.flat_map(|service| &service.endpoints).find(|endpoint| {
                 endpoint.interface.strip_suffix("URL").unwrap_or(&endpoint.interface) == interface.as_str()
                     && region.is_none_or(|region| endpoint.is_in(region))

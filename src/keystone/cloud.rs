@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use reqwest::header::HeaderValue;
 use secrecy::SecretString;
 
-use super::sources::{CloudSource, Environment};
-use super::{Credentials, IdOrName, Interface, Qualified, Session, client, clouds_yaml};
+use super::sources::{CloudSource, Environment, UNSUPPORTED_SETTINGS, WITHOUT_KEYSTONE};
+use super::{Credentials, IdOrName, Interfaces, Qualified, Session, client, clouds_yaml};
 use crate::config::{CloudConfig, Diagnostic};
 
 /// The default project of a Cinder without Keystone. volboot sees all volumes there, whatever the project.
@@ -23,8 +23,8 @@ pub struct Cloud {
     pub credentials: Credentials,
     /// The region; `None`: any.
     pub region: Option<String>,
-    /// The endpoint interface.
-    pub interface: Interface,
+    /// The endpoint interfaces.
+    pub interfaces: Interfaces,
     /// The URL of the service, in place of the catalogue's. It has no trailing slash.
     pub endpoint_override: Option<String>,
     /// The HTTP client for this cloud. It has the CA bundle, follows no redirects, and uses no proxy.
@@ -44,7 +44,7 @@ impl Cloud {
             None => environment.variable("OS_CLOUD"),
         };
         let fallback = match name {
-            Some(name) => clouds_yaml::read(name, environment).map_err(|error| {
+            Some(name) => clouds_yaml::read(name, own.get("region_name"), environment).map_err(|error| {
                 let key = error.key.or_else(|| Some("cinder.cloud".into()));
                 vec![Diagnostic { key, ..error }]
             })?,
@@ -78,21 +78,46 @@ struct CloudBuilder<'a> {
 impl CloudBuilder<'_> {
     /// `None` only if there are errors.
     fn build(&mut self) -> Option<Cloud> {
+        self.check_unsupported();
         let credentials = self.credentials();
         let endpoint_override = self.url("endpoint_override", client::parse_url);
         if endpoint_override.is_none() && matches!(credentials, Some(Credentials::None { .. })) {
             self.report("endpoint_override", "is required: without Keystone there is no service catalogue");
         }
-        let interface = self.get("interface").unwrap_or("public").parse();
-        let interface = interface.map_err(|message: String| self.report("interface", message)).ok();
+        let interfaces = self.get("interface").map_or_else(|| Ok(Interfaces::default()), str::parse);
+        let interfaces = interfaces.map_err(|message: String| self.report("interface", message)).ok();
         let http = self.http_client();
         Some(Cloud {
             credentials: credentials?,
             region: self.get("region_name").map(str::to_owned),
-            interface: interface?,
+            interfaces: interfaces?,
             endpoint_override,
             http: http?,
         })
+    }
+
+    /// Reports the settings that volboot does not support.
+    fn check_unsupported(&mut self) {
+        for (key, _) in UNSUPPORTED_SETTINGS {
+            if self.fallback.get(key).is_none() {
+                continue;
+            }
+            let message = match key {
+                "system_scope" | "trust_id" if self.own.get("project_name").is_some() => continue,
+                "system_scope" | "trust_id" if self.own.get("project_id").is_some() => continue,
+                "system_scope" => {
+                    "is not supported, because volumes belong to a project: remove it and set project_name, or set \
+                     cinder.project_name"
+                }
+                "trust_id" => "is not supported: use an application credential, or the project's own user",
+                "cert" | "key" => {
+                    "client certificates are not supported: remove it, or describe the cloud in [cinder] without \
+                     clouds.yaml"
+                }
+                _ => "proxies are not supported: volboot connects to Keystone and Cinder directly; remove it",
+            };
+            self.report(key, message);
+        }
     }
 
     fn credentials(&mut self) -> Option<Credentials> {
@@ -109,7 +134,12 @@ impl CloudBuilder<'_> {
                 let user = self.require("username", user);
                 let password = self.secret("password", "password_file");
                 let project = self.qualified("project_name", "project_id", "project");
-                let project = self.require("project_name", project);
+                // A system scope has an error of its own.
+                let project = if self.get("system_scope").is_some() {
+                    project
+                } else {
+                    self.require("project_name", project)
+                };
                 Some(Credentials::Password {
                     auth_url: auth_url?,
                     user: user?,
@@ -128,7 +158,7 @@ impl CloudBuilder<'_> {
                     secret: secret?,
                 })
             }
-            "none" | "noauth" => {
+            text if WITHOUT_KEYSTONE.contains(&text) => {
                 let user =
                     self.get("user_id").or_else(|| self.get("username")).unwrap_or("volboot").to_owned();
                 let project = self.get("project_id").map(str::to_owned);
@@ -258,11 +288,11 @@ impl CloudBuilder<'_> {
     }
 
     /// Reports an error under the key's name in its own source. A missing key belongs to the source that identifies
-    /// the user.
+    /// the user, or to the cloud that `[cinder]` names.
     fn report(&mut self, key: &str, message: impl Into<String>) {
+        let has_user = self.fallback.identifies_user() || self.own.get("cloud").is_some();
         let is_own = self.own.get(key).is_some()
-            || (self.fallback.get(key).is_none()
-                && (self.own.identifies_user() || !self.fallback.identifies_user()));
+            || (self.fallback.get(key).is_none() && (self.own.identifies_user() || !has_user));
         let source = if is_own { &self.own } else { &self.fallback };
         self.errors.push(source.error(key, message));
     }

@@ -48,7 +48,14 @@ pub(super) enum Origin {
     /// A table of volboot's configuration.
     Configuration(&'static str),
     /// A cloud of clouds.yaml.
-    File(PathBuf, String),
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The name of the cloud.
+        cloud: String,
+        /// The file and key of each setting: settings also come from the companions of clouds.yaml.
+        places: BTreeMap<&'static str, String>,
+    },
     /// `OS_*` variables.
     Environment,
 }
@@ -93,6 +100,20 @@ const OTHER_SETTINGS: [(&str, &[&str]); 5] = [
     ("cacert", &["OS_CACERT"]),
 ];
 
+/// Settings of openstacksdk and its kin that volboot refuses: without them, the cloud would see another client.
+pub(super) const UNSUPPORTED_SETTINGS: [(&str, &[&str]); 8] = [
+    ("system_scope", &["OS_SYSTEM_SCOPE"]),
+    ("trust_id", &["OS_TRUST_ID"]),
+    ("cert", &["OS_CERT"]),
+    ("key", &["OS_KEY"]),
+    ("proxy", &[]),
+    ("proxies", &[]),
+    ("http_proxy", &[]),
+    ("https_proxy", &[]),
+];
+/// The values of `auth_type` for a Cinder without Keystone. openstacksdk reads `None` too.
+pub(super) const WITHOUT_KEYSTONE: [&str; 3] = ["none", "noauth", "None"];
+
 /// The keys that identify the user. If one of them is set, the environment supplies secrets only.
 const IDENTITY_KEYS: [&str; 6] = [
     "auth_type",
@@ -113,7 +134,8 @@ impl CloudSource {
 
     /// The settings in the environment; with `secrets_only`, no others than secrets.
     pub(super) fn from_environment(environment: &Environment, secrets_only: bool) -> Self {
-        let set = AUTH_SETTINGS.iter().chain(&OTHER_SETTINGS).filter_map(|(key, names)| {
+        let settings = AUTH_SETTINGS.iter().chain(&OTHER_SETTINGS).chain(&UNSUPPORTED_SETTINGS);
+        let set = settings.filter_map(|(key, names)| {
             let value = names.iter().find_map(|name| environment.variable(name))?;
             Some((*key, value.to_owned()))
         });
@@ -139,13 +161,14 @@ impl CloudSource {
     pub(super) fn key_name(&self, key: &str) -> String {
         match &self.origin {
             Origin::Configuration(table) => format!("{table}.{key}"),
-            Origin::File(path, cloud) => {
+            Origin::File { places, .. } if places.contains_key(key) => places[key].clone(),
+            Origin::File { path, cloud, .. } => {
                 let is_auth = AUTH_SETTINGS.iter().any(|(name, _)| *name == key);
                 let auth = if is_auth { "auth." } else { "" };
                 format!("{}: clouds.{cloud}.{auth}{key}", path.display())
             }
             Origin::Environment => {
-                let mut settings = AUTH_SETTINGS.iter().chain(&OTHER_SETTINGS);
+                let mut settings = AUTH_SETTINGS.iter().chain(&OTHER_SETTINGS).chain(&UNSUPPORTED_SETTINGS);
                 let variable = settings.find(|(name, _)| *name == key).and_then(|(_, names)| names.first());
                 variable.map_or_else(|| key.to_owned(), ToString::to_string)
             }

@@ -6,11 +6,11 @@ use std::path::Path;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
-use super::super::{Cloud, Credentials, Environment, IdOrName, Interface, Qualified};
+use super::super::{Cloud, Credentials, Environment, IdOrName, Interface, Interfaces, Qualified};
 use crate::config::{Config, Diagnostic};
 
 /// Creates a directory with these files.
-fn directory(files: &[(&str, &str)]) -> TempDir {
+pub(super) fn directory(files: &[(&str, &str)]) -> TempDir {
     let directory = tempfile::tempdir().expect("creates a directory");
     for (name, text) in files {
         fs::write(directory.path().join(name), text).expect("writes");
@@ -18,7 +18,7 @@ fn directory(files: &[(&str, &str)]) -> TempDir {
     directory
 }
 
-fn environment(directory: &Path, variables: &[(&str, &str)]) -> Environment {
+pub(super) fn environment(directory: &Path, variables: &[(&str, &str)]) -> Environment {
     Environment {
         variables: variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
         directories: vec![directory.join("not there"), directory.to_owned()],
@@ -31,31 +31,31 @@ fn resolve(config: &str, environment: &Environment) -> Result<Option<Cloud>, Vec
     Cloud::resolve_blocking(&config.cinder.cloud, environment)
 }
 
-fn cloud(config: &str, environment: &Environment) -> Cloud {
+pub(super) fn cloud(config: &str, environment: &Environment) -> Cloud {
     resolve(config, environment).expect("is valid").expect("is configured")
 }
 
-fn errors(config: &str, environment: &Environment) -> Vec<String> {
+pub(super) fn errors(config: &str, environment: &Environment) -> Vec<String> {
     resolve(config, environment).expect_err("is invalid").iter().map(ToString::to_string).collect()
 }
 
-fn empty() -> Environment {
+pub(super) fn empty() -> Environment {
     Environment::default()
 }
 
-fn qualified_name(name: &str, domain: &str) -> Qualified {
+pub(super) fn qualified_name(name: &str, domain: &str) -> Qualified {
     Qualified { identity: IdOrName::Name(name.into()), domain: IdOrName::Name(domain.into()) }
 }
 
 /// The password credentials, with the password exposed.
-fn password(cloud: &Cloud) -> (&str, &Qualified, &str, &Qualified) {
+pub(super) fn password(cloud: &Cloud) -> (&str, &Qualified, &str, &Qualified) {
     let Credentials::Password { auth_url, user, password, project } = &cloud.credentials else {
         panic!("other credentials: {cloud:?}")
     };
     (auth_url, user, password.expose_secret(), project)
 }
 
-const CLOUDS: &str = r#"
+pub(super) const CLOUDS: &str = r#"
 clouds:
   site:
     profile: vendor
@@ -102,11 +102,11 @@ fn named_cloud_is_read_with_profile_and_secrets() {
         )
     );
     assert_eq!(site.region.as_deref(), Some("one"));
-    assert_eq!(site.interface, Interface::Internal);
+    assert_eq!(site.interfaces, Interface::Internal.into());
     assert_eq!(site.endpoint_override.as_deref(), Some("http://192.0.2.3:8776/v3"));
     // Keys in [cinder] override clouds.yaml.
     let site = cloud("cloud = \"site\"\nregion_name = \"two\"\ninterface = \"public\"", &here);
-    assert_eq!((site.region.as_deref(), site.interface), (Some("two"), Interface::Public));
+    assert_eq!((site.region.as_deref(), site.interfaces), (Some("two"), Interfaces::default()));
     // Digits are read as text, and OS_CLOUD names a cloud.
     let credential = cloud("", &environment(directory.path(), &[("OS_CLOUD", "credential")]));
     let Credentials::ApplicationCredential { auth_url, credential, secret } = credential.credentials else {
@@ -118,17 +118,6 @@ fn named_cloud_is_read_with_profile_and_secrets() {
     let alone = cloud("cloud = \"alone\"", &here);
     let Credentials::None { user, project } = &alone.credentials else { panic!("other credentials") };
     assert_eq!((user.as_str(), project.as_str()), ("volboot", "0123-abc"));
-}
-
-#[test]
-fn older_and_common_names_of_clouds_yaml_are_read() {
-    let file = "clouds: {old: {endpoint_type: admin, auth: {auth_url: 'http://192.0.2.2', username: ann, \
-                password: x, project_name: new, tenant_name: boot, domain_name: Users}}}";
-    let directory = directory(&[("clouds.yaml", file)]);
-    let old = cloud("cloud = \"old\"", &environment(directory.path(), &[]));
-    let (ann, boot) = (qualified_name("ann", "Users"), qualified_name("boot", "Users"));
-    assert_eq!(password(&old), ("http://192.0.2.2/v3", &ann, "x", &boot));
-    assert_eq!(old.interface, Interface::Admin);
 }
 
 #[test]
@@ -156,13 +145,14 @@ fn configuration_overrides_environment_except_for_missing_secrets() {
     let ann = Qualified { identity: IdOrName::Name("ann".into()), domain: default.clone() };
     let project = Qualified { identity: IdOrName::Id("4711".into()), domain: default.clone() };
     assert_eq!(password(&from_variables), ("http://192.0.2.2/identity/v3", &ann, "secret", &project));
-    assert_eq!((from_variables.interface, from_variables.region.as_deref()), (Interface::Admin, None));
+    assert_eq!(from_variables.interfaces, Interface::Admin.into());
+    assert_eq!(from_variables.region, None);
     let own =
         cloud("auth_url = \"http://192.0.2.9:5000/\"\nusername = \"bob\"\nproject_name = \"boot\"", &here);
     let bob = Qualified { identity: IdOrName::Name("bob".into()), domain: default.clone() };
     let boot = Qualified { identity: IdOrName::Name("boot".into()), domain: default };
     assert_eq!(password(&own), ("http://192.0.2.9:5000/v3", &bob, "secret", &boot));
-    assert_eq!(own.interface, Interface::Public);
+    assert_eq!(own.interfaces, Interfaces::default());
 }
 
 #[test]
@@ -250,33 +240,5 @@ fn errors_name_the_key_of_their_source() {
             "OS_PASSWORD: is required but not set",
             "OS_PROJECT_NAME: is required but not set",
         ]
-    );
-}
-
-#[test]
-fn errors_of_files_name_the_file_and_quote_no_content() {
-    let directory = directory(&[("clouds.yaml", CLOUDS)]);
-    let here = environment(directory.path(), &[]);
-    let path = directory.path().join("clouds.yaml").display().to_string();
-    let errors_of = |config: &str| errors(config, &here).join("\n").replace(&path, "FILE");
-    assert_eq!(
-        errors_of("cloud = \"sight\""),
-        "FILE: has no cloud \"sight\"; its clouds are \"alone\", \"credential\", \"site\""
-    );
-    assert_eq!(errors_of("cloud = \"site\""), "FILE: cannot find profile \"vendor\" in a clouds-public.yaml");
-    let message = errors("cloud = \"x\"", &empty()).join("\n");
-    assert_eq!(message, "cinder.cloud: cannot find a clouds.yaml for cloud \"x\"; searched in ");
-    for broken in ["clouds: {x: {auth: {password: secret", "clouds: {x: {auth: [secret]}}", "secret"] {
-        fs::write(directory.path().join("clouds.yaml"), broken).expect("writes");
-        let message = errors_of("cloud = \"x\"");
-        assert!(message.starts_with("FILE: is not a valid clouds.yaml: line 1"), "{message}");
-        assert!(!message.contains("secret"), "{message}");
-    }
-    fs::write(directory.path().join("clouds.yaml"), "clouds: {x: {auth: {username: a}}}").expect("writes");
-    assert_eq!(
-        errors_of("cloud = \"x\""),
-        "FILE: clouds.x.auth.auth_url: is required but not set\n\
-         FILE: clouds.x.auth.password: is required but not set\n\
-         FILE: clouds.x.auth.project_name: is required but not set"
     );
 }

@@ -3,6 +3,7 @@
 //! It replays exchanges that were captured from a real Keystone (2026.1): `tests/exchanges/keystone`.
 
 mod cloud;
+mod clouds_yaml;
 mod session;
 mod tls;
 mod validator;

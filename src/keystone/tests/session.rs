@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use secrecy::ExposeSecret;
 
-use super::super::{Authorization, Credentials, IdOrName, Interface, KeystoneError, Session};
+use super::super::{Authorization, Credentials, IdOrName, Interfaces, KeystoneError, Session};
 use super::{ReplayKeystone, exchange, response, response_with};
 
 const BLOCK_STORAGE: [&str; 4] = ["block-storage", "block-store", "volumev3", "volume"];
@@ -26,7 +26,7 @@ async fn password_yields_a_token_with_project_and_catalogue() {
     assert!(authorization.header().is_sensitive());
     assert_eq!(authorization.header(), "TOKEN-1");
     assert_eq!(authorization.project_id(), Some("13bf5aa8184c466e97f60b1b2a0d4c11"));
-    let endpoint = |types, region| authorization.endpoint(types, region, Interface::Public);
+    let endpoint = |types, region| authorization.endpoint(types, region, &Interfaces::default());
     assert_eq!(endpoint(&BLOCK_STORAGE, None).as_deref(), Some("http://127.0.0.1:18776/v3"));
     assert_eq!(
         endpoint(&["volumev3"], Some("RegionOne")).as_deref(),
