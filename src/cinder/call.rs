@@ -5,9 +5,12 @@ use std::time::{Duration, Instant};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use reqwest::header::ACCEPT;
 use reqwest::{Method, Response, StatusCode};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::response::parse_content;
+use super::discovery::VersionDiscovery;
+use super::endpoint::EndpointUrl;
+use super::response::parse_response;
 use super::{CinderEndpoint, CinderError};
 use crate::keystone::{Authorization, ServiceResponse, Session, TransportError};
 use crate::telemetry::Metrics;
@@ -89,13 +92,14 @@ pub(super) struct ApiClient {
     pub(super) session: Session,
     pub(super) http: reqwest::Client,
     pub(super) endpoint: CinderEndpoint,
+    pub(super) discovery: VersionDiscovery,
     pub(super) timeouts: Timeouts,
     pub(super) metrics: Metrics,
 }
 
 impl ApiClient {
-    /// Makes a call and counts it under its kind. A response without content is [`Value::Null`].
-    pub(super) async fn call(&self, call: ApiCall<'_>) -> Result<Value, CinderError> {
+    /// Makes a call and counts it under its kind. A response without content is read as [`Value::Null`].
+    pub(super) async fn call<T: DeserializeOwned>(&self, call: ApiCall<'_>) -> Result<T, CinderError> {
         let started_at = Instant::now();
         let response = self.send_authorized(&call).await;
         let result = match &response {
@@ -109,26 +113,37 @@ impl ApiClient {
     }
 
     /// Sends the request with the session's token; on 401 it renews the token once and retries.
-    async fn send_authorized(&self, call: &ApiCall<'_>) -> Result<Value, CinderError> {
+    async fn send_authorized<T: DeserializeOwned>(&self, call: &ApiCall<'_>) -> Result<T, CinderError> {
         let authorization = self.session.authorization().await?;
-        let mut response = self.send(&authorization, call).await?;
+        let endpoint = self.endpoint.select(&authorization)?;
+        let mut response = self.send(&authorization, &endpoint, call).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
             let authorization = self.session.reauthorize(&authorization).await?;
-            response = self.send(&authorization, call).await?;
+            response = self.send(&authorization, &endpoint, call).await?;
             if response.status() == StatusCode::UNAUTHORIZED {
                 return Err(CinderError::Unavailable("Cinder rejected a new token (401)".into()));
             }
         }
-        parse_content(&ServiceResponse::read(response).await?)
+        let response = ServiceResponse::read(response).await;
+        parse_response(&response.map_err(|error| CinderError::from_transport(error, &endpoint))?, &endpoint)
     }
 
-    async fn send(&self, authorization: &Authorization, call: &ApiCall<'_>) -> Result<Response, CinderError> {
+    async fn send(
+        &self,
+        authorization: &Authorization,
+        endpoint: &EndpointUrl,
+        call: &ApiCall<'_>,
+    ) -> Result<Response, CinderError> {
         let time_limit = match call.method {
             // Calls that need a backend.
             Method::PUT | Method::DELETE => self.timeouts.backend,
             _ => self.timeouts.read,
         };
-        let base_url = self.endpoint.base_url(authorization)?;
+        let mut base_url = self.discovery.resolve(&self.http, endpoint, self.timeouts.read).await?;
+        // Cinder requires the project below microversion 3.67.
+        if let Some(project) = authorization.project_id() {
+            base_url.push_str(&format!("/{project}"));
+        }
         let mut request = self
             .http
             .request(call.method.clone(), call.url(&base_url))
@@ -139,6 +154,7 @@ impl ApiClient {
         if let Some(body) = &call.body {
             request = request.json(body);
         }
-        Ok(request.send().await.map_err(TransportError::from)?)
+        let response = request.send().await.map_err(TransportError::from);
+        response.map_err(|error| CinderError::from_transport(error, endpoint))
     }
 }

@@ -1,5 +1,6 @@
 //! [`CinderError`]: Cinder refused, or is unavailable.
 
+use super::endpoint::EndpointUrl;
 use crate::keystone::{KeystoneError, TransportError};
 
 /// A failed call. The texts hold no secrets.
@@ -23,9 +24,27 @@ pub enum CinderError {
 }
 
 impl CinderError {
-    /// The error for a response that Cinder cannot have sent.
-    pub(super) fn invalid_response() -> Self {
-        Self::Unavailable("the server at Cinder's endpoint is not Cinder".into())
+    /// The error for a response that Cinder cannot have sent. `detail` is a status, if that is the reason.
+    pub(super) fn not_cinder(endpoint: &EndpointUrl, detail: &str) -> Self {
+        Self::Unavailable(format!("the server at {endpoint} is not Cinder{detail}"))
+    }
+
+    /// The error for a request without a complete response. The request may have taken effect. No transport error
+    /// refuses a volume.
+    pub(super) fn from_transport(error: TransportError, endpoint: &EndpointUrl) -> Self {
+        match error {
+            TransportError::TimedOut => {
+                Self::Unavailable(format!("Cinder at {endpoint} did not answer in time"))
+            }
+            TransportError::NotConnected(cause) => {
+                Self::Unavailable(format!("Cinder cannot be reached at {endpoint}: {cause}"))
+            }
+            TransportError::Interrupted(cause) => {
+                Self::Unavailable(format!("the connection to Cinder at {endpoint} broke off: {cause}"))
+            }
+            // A longer response cannot be Cinder's.
+            TransportError::BodyTooLarge => Self::not_cinder(endpoint, ""),
+        }
     }
 }
 
@@ -33,18 +52,5 @@ impl From<KeystoneError> for CinderError {
     /// Every Keystone error means that Cinder is unavailable. None of them refuses a volume.
     fn from(error: KeystoneError) -> Self {
         Self::Unavailable(error.to_string())
-    }
-}
-
-impl From<TransportError> for CinderError {
-    /// The request may have taken effect. No transport error refuses a volume.
-    fn from(error: TransportError) -> Self {
-        match error {
-            TransportError::TimedOut => Self::Unavailable("Cinder did not answer in time".into()),
-            TransportError::NotConnected(_) => Self::Unavailable("Cinder cannot be reached".into()),
-            TransportError::Interrupted(_) => Self::Unavailable("the connection to Cinder broke off".into()),
-            // A longer response cannot be Cinder's.
-            TransportError::BodyTooLarge => Self::invalid_response(),
-        }
     }
 }

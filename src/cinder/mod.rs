@@ -13,6 +13,7 @@
 //! Invariant: an error says whether Cinder *refused* or is *unavailable*, because the two have opposite consequences.
 
 mod call;
+mod discovery;
 mod endpoint;
 mod error;
 mod response;
@@ -21,13 +22,13 @@ mod tests;
 mod types;
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub use call::Timeouts;
 use call::{ApiCall, ApiClient};
+use discovery::VersionDiscovery;
 pub use endpoint::CinderEndpoint;
 pub use error::CinderError;
-use response::parse_body;
 use types::{AttachmentBody, AttachmentsBody, VolumeBody};
 pub use types::{CinderAttachment, CinderVolume, VolumeHolder};
 
@@ -51,31 +52,34 @@ impl Cinder {
         timeouts: Timeouts,
         metrics: Metrics,
     ) -> Self {
-        Self(ApiClient { session, http, endpoint, timeouts, metrics })
+        let discovery = VersionDiscovery::default();
+        Self(ApiClient { session, http, endpoint, discovery, timeouts, metrics })
     }
 
     /// Checks that Cinder answers. Reads at most one volume.
     pub async fn ping(&self) -> Result<(), CinderError> {
-        self.0.call(ApiCall::get("ping", &["volumes"]).with_query("limit", "1")).await.map(drop)
+        let call = ApiCall::get("ping", &["volumes"]).with_query("limit", "1");
+        self.0.call::<Value>(call).await.map(drop)
     }
 
     /// A volume and its holders.
     pub async fn volume(&self, id: &str) -> Result<CinderVolume, CinderError> {
-        let response = self.0.call(ApiCall::get("volume", &["volumes", id])).await?;
-        parse_body::<VolumeBody>(response).map(|body| body.volume)
+        let segments = ["volumes", id];
+        let call = ApiCall::get("volume", &segments);
+        self.0.call::<VolumeBody>(call).await.map(|body| body.volume)
     }
 
     /// All attachments of a volume that this project can see.
     pub async fn list_attachments(&self, volume: &str) -> Result<Vec<CinderAttachment>, CinderError> {
         let call = ApiCall::get("attachments", &["attachments", "detail"]).with_query("volume_id", volume);
-        let response = self.0.call(call).await?;
-        parse_body::<AttachmentsBody>(response).map(|body| body.attachments)
+        self.0.call::<AttachmentsBody>(call).await.map(|body| body.attachments)
     }
 
     /// One attachment.
     pub async fn attachment(&self, id: &str) -> Result<CinderAttachment, CinderError> {
-        let response = self.0.call(ApiCall::get("attachment", &["attachments", id])).await?;
-        parse_body::<AttachmentBody>(response).map(|body| body.attachment)
+        let segments = ["attachments", id];
+        let call = ApiCall::get("attachment", &segments);
+        self.0.call::<AttachmentBody>(call).await.map(|body| body.attachment)
     }
 
     /// Creates an attachment without a connector and returns its id. The volume is then reserved, but not exported.
@@ -86,8 +90,8 @@ impl Cinder {
             attachment["mode"] = "ro".into();
             call = call.with_microversion(MODE_MICROVERSION);
         }
-        let response = self.0.call(call.with_body(json!({"attachment": attachment}))).await?;
-        parse_body::<AttachmentBody>(response).map(|body| body.attachment.id)
+        let call = call.with_body(json!({"attachment": attachment}));
+        self.0.call::<AttachmentBody>(call).await.map(|body| body.attachment.id)
     }
 
     /// Updates an attachment with its connector, which makes the backend export the volume (again). Returns the
@@ -99,19 +103,21 @@ impl Cinder {
     ) -> Result<CinderAttachment, CinderError> {
         let body = json!({"attachment": {"connector": connector}});
         let segments = ["attachments", id];
-        let response = self.0.call(ApiCall::new("export", Method::PUT, &segments).with_body(body)).await?;
-        parse_body::<AttachmentBody>(response).map(|body| body.attachment)
+        let call = ApiCall::new("export", Method::PUT, &segments).with_body(body);
+        self.0.call::<AttachmentBody>(call).await.map(|body| body.attachment)
     }
 
     /// Marks the attachment as in use (`os-complete`). Idempotent.
     pub async fn complete(&self, id: &str) -> Result<(), CinderError> {
         let body = json!({"os-complete": {}});
         let segments = ["attachments", id, "action"];
-        self.0.call(ApiCall::new("complete", Method::POST, &segments).with_body(body)).await.map(drop)
+        let call = ApiCall::new("complete", Method::POST, &segments).with_body(body);
+        self.0.call::<Value>(call).await.map(drop)
     }
 
     /// Deletes an attachment; the backend then no longer admits the machine.
     pub async fn delete(&self, id: &str) -> Result<(), CinderError> {
-        self.0.call(ApiCall::new("delete", Method::DELETE, &["attachments", id])).await.map(drop)
+        let segments = ["attachments", id];
+        self.0.call::<Value>(ApiCall::new("delete", Method::DELETE, &segments)).await.map(drop)
     }
 }

@@ -5,24 +5,31 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::CinderError;
+use super::endpoint::EndpointUrl;
 use crate::keystone::{ServiceResponse, StatusClass};
 
 /// The limit for a message that is passed on to operators.
 const MAX_MESSAGE_CHARS: usize = 300;
 
-/// The content of a successful response, [`Value::Null`] if there is none.
-pub(super) fn parse_content(response: &ServiceResponse) -> Result<Value, CinderError> {
+/// The content of a successful response; no content is read as [`Value::Null`].
+pub(super) fn parse_response<T: DeserializeOwned>(
+    response: &ServiceResponse,
+    endpoint: &EndpointUrl,
+) -> Result<T, CinderError> {
+    let invalid = |_| CinderError::not_cinder(endpoint, "");
     let status = response.status;
     let body = serde_json::from_slice::<Value>(&response.body);
     match StatusClass::from(status) {
-        StatusClass::Success if response.body.is_empty() => Ok(Value::Null),
-        StatusClass::Success => body.map_err(|_| CinderError::invalid_response()),
+        StatusClass::Success if response.body.is_empty() => {
+            serde_json::from_value(Value::Null).map_err(invalid)
+        }
+        StatusClass::Success => body.and_then(serde_json::from_value).map_err(invalid),
         StatusClass::Refused if status == StatusCode::NOT_FOUND => match body {
             // Only Cinder's own 404 concerns a volume; an unknown path does not.
             Ok(body) if body.get("itemNotFound").is_some() => {
                 Err(CinderError::NotFound(extract_message(&body)))
             }
-            _ => Err(CinderError::Unavailable("the server at Cinder's endpoint is not Cinder (404)".into())),
+            _ => Err(CinderError::not_cinder(endpoint, " (404)")),
         },
         StatusClass::Refused => Err(CinderError::Refused {
             status: status.as_u16(),
@@ -33,11 +40,6 @@ pub(super) fn parse_content(response: &ServiceResponse) -> Result<Value, CinderE
             Err(CinderError::Unavailable(format!("Cinder returned {status}")))
         }
     }
-}
-
-/// Parses the content as the body of a call.
-pub(super) fn parse_body<T: DeserializeOwned>(content: Value) -> Result<T, CinderError> {
-    serde_json::from_value(content).map_err(|_| CinderError::invalid_response())
 }
 
 /// The message of an error response, on one line. Cinder sends `{"badRequest": {"message": …}}`, middleware in front

@@ -48,7 +48,7 @@ impl Authorization {
             header,
             lifetime: Some(Lifetime { start: sent_at, duration }),
             project_id: body.project.map(|project| project.id),
-            catalogue: body.catalog,
+            catalogue: body.catalogue,
         })
     }
 
@@ -84,6 +84,11 @@ impl Authorization {
     /// this region. It has no trailing slash.
     pub fn endpoint(&self, types: &[&str], region: Option<&str>, interfaces: &Interfaces) -> Option<String> {
         self.catalogue.endpoint(types, region, interfaces).map(str::to_owned)
+    }
+
+    /// Interface and region of each endpoint of these service types in the catalogue, for error messages.
+    pub fn describe_endpoints(&self, types: &[&str]) -> Vec<String> {
+        self.catalogue.describe(types)
     }
 
     /// Whether a request may still use it.

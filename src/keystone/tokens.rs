@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::response::{MAX_BODY_BYTES, ServiceResponse, StatusClass, TransportError};
-use super::types::{TokenBody, TokenEnvelope};
+use super::types::TokenBody;
 use super::{Authorization, Credentials, KeystoneError};
 
 /// Time-out for one request to Keystone.
@@ -30,8 +30,11 @@ pub(super) async fn authenticate(
     let request = http.post(&url).json(&credentials.to_request_body());
     let response = TokenResponse::receive(request, &url).await?;
     response.check_status(credentials.secret().map(ExposeSecret::expose_secret))?;
-    let token = response.inner.headers.get("x-subject-token").ok_or_else(|| response.invalid())?;
-    Authorization::new(token, response.parse_token()?, sent_at).ok_or_else(|| response.invalid())
+    let body = response.parse_token()?;
+    let token = response.inner.headers.get("x-subject-token");
+    let token = token.ok_or_else(|| response.invalid("without the header X-Subject-Token"))?;
+    let authorization = Authorization::new(token, body, sent_at);
+    authorization.ok_or_else(|| response.invalid("with a token that is no text"))
 }
 
 /// Validates a token: `GET /v3/auth/tokens`, authorized by the token itself. `None` if there is no such token.
@@ -80,7 +83,7 @@ impl<'a> TokenResponse<'a> {
                 let message = format!("{} redirects to {location}; check auth_url", self.url);
                 Err(KeystoneError::InvalidResponse(message))
             }
-            StatusClass::Unexpected => Err(self.invalid()),
+            StatusClass::Unexpected => Err(self.invalid("without a token")),
         }
     }
 
@@ -96,13 +99,12 @@ impl<'a> TokenResponse<'a> {
     }
 
     fn parse_token(&self) -> Result<TokenBody, KeystoneError> {
-        // The error of serde is dropped: it could quote the token.
-        let TokenEnvelope { token } = serde_json::from_slice(&self.inner.body).map_err(|_| self.invalid())?;
-        Ok(token)
+        TokenBody::parse(&self.inner.body).map_err(|defect| self.invalid(defect))
     }
 
-    fn invalid(&self) -> KeystoneError {
-        let message = format!("{} answered {} without a token", self.url, self.inner.status.as_u16());
+    /// The error for a response with a defect, such as "without a token".
+    fn invalid(&self, defect: &str) -> KeystoneError {
+        let message = format!("{} answered {} {defect}", self.url, self.inner.status.as_u16());
         KeystoneError::InvalidResponse(message)
     }
 }

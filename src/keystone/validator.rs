@@ -85,16 +85,17 @@ impl Validator {
         let Some(body) = tokens::validate(&self.http, &self.auth_url, token).await? else {
             return Ok(None);
         };
-        let scope = match (body.system, body.project) {
-            (Some(system), _) if system.all => TokenScope::System,
-            (_, Some(project)) => {
-                TokenScope::Project { id: project.id, name: project.name, domain: project.domain.id }
-            }
-            _ => TokenScope::Other,
-        };
+        let project = body.project.and_then(|project| {
+            Some(TokenScope::Project { id: project.id, name: project.name?, domain: project.domain? })
+        });
+        let scope = if body.is_system { TokenScope::System } else { project.unwrap_or(TokenScope::Other) };
+        let user = body.user.ok_or_else(|| {
+            let message = format!("{} answered with a token without a user", self.auth_url);
+            KeystoneError::InvalidResponse(message)
+        })?;
         Ok(Some(Bearer {
-            user: body.user.id,
-            roles: body.roles.into_iter().map(|role| role.name).collect(),
+            user,
+            roles: body.roles,
             scope,
             lifetime: body.expires_at.duration_since(Timestamp::now()).try_into().unwrap_or_default(),
         }))

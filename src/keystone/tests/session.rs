@@ -40,6 +40,17 @@ async fn password_yields_a_token_with_project_and_catalogue() {
 }
 
 #[tokio::test]
+async fn times_without_a_zone_are_utc() {
+    let without_zone = response_with("token-password", "TOKEN-1", ":34.000000Z", ":34.000000");
+    let keystone = ReplayKeystone::start([without_zone, foreign_response(503, "")]);
+    let session = keystone.cloud().session();
+    session.authorization().await.expect("authorizes");
+    advance(Duration::from_secs(3600 - 121)).await;
+    session.authorization().await.expect("is valid");
+    assert_eq!(keystone.request_count(), 1, "the token lives for an hour");
+}
+
+#[tokio::test]
 async fn application_credential_yields_a_token() {
     let keystone = ReplayKeystone::start([response("token-appcred")]);
     let credentials = Credentials::ApplicationCredential {
@@ -81,6 +92,9 @@ async fn error_message_describes_each_response_without_a_token() {
     redirect.headers_mut().insert("location", HeaderValue::from_static("https://192.0.2.2/v3"));
     let mut without_body = foreign_response(201, "{}");
     without_body.headers_mut().insert("x-subject-token", HeaderValue::from_static("TOKEN-1"));
+    let mut without_header = response("token-password");
+    without_header.headers_mut().remove("x-subject-token");
+    let odd_time = response_with("token-password", "TOKEN-1", "2026-11-22T08:51:34.000000Z", "secret");
     let mut quotes_secret = response("token-wrong-password");
     *quotes_secret.body_mut() = r#"{"error": {"message": "no lab-secret here"}}"#.into();
     let unauthorized = "answered 401: The request you have made requires authentication.";
@@ -106,6 +120,15 @@ async fn error_message_describes_each_response_without_a_token() {
         ),
         (foreign_response(200, "<html>"), without_token(200)),
         (without_body, without_token(201)),
+        (
+            without_header,
+            "invalid response from Keystone: URL answered 201 without the header X-Subject-Token".into(),
+        ),
+        (
+            odd_time,
+            "invalid response from Keystone: URL answered 201 with a token whose expires_at is not a time"
+                .into(),
+        ),
         (
             foreign_response(200, &"x".repeat((4 << 20) + 1)),
             "invalid response from Keystone: URL answered with more than 4194304 bytes".into(),
