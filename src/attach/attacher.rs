@@ -17,11 +17,12 @@ use super::backend_calls::send_delete;
 use super::breaker::CircuitScope;
 use super::creation::{Creation, InterruptedCreate};
 use super::error::{AttachError, changed_during_request, classify};
-use super::export::export;
+use super::export::{ExportOutcome, export};
 use super::keyed_mutex::KeyedGuard;
 use super::monitored_cinder::{MonitoredCinder, ResponseClock};
-use super::request::DesiredAttachment;
+use super::request::{DesiredAttachment, RecordVersions};
 use super::steps;
+use super::unbootable::UnbootableVolumes;
 use super::volume_status::check_volume;
 use crate::cinder::CinderError;
 use crate::model::{Attachment, AttachmentState, Connection};
@@ -43,12 +44,18 @@ pub(super) struct Attacher {
     cinder: MonitoredCinder,
     records: Attachments,
     create_lock: Arc<RwLock<()>>,
+    unbootable: Arc<UnbootableVolumes>,
 }
 
 impl Attacher {
     /// `create_lock` is the lock of [`Creation`], which all attachers share.
-    pub(super) fn new(cinder: MonitoredCinder, records: Attachments, create_lock: Arc<RwLock<()>>) -> Self {
-        Self { cinder, records, create_lock }
+    pub(super) fn new(
+        cinder: MonitoredCinder,
+        records: Attachments,
+        create_lock: Arc<RwLock<()>>,
+        unbootable: Arc<UnbootableVolumes>,
+    ) -> Self {
+        Self { cinder, records, create_lock, unbootable }
     }
 
     /// The clock of the responses to this attacher.
@@ -60,19 +67,25 @@ impl Attacher {
         Creation { cinder: &self.cinder, records: &self.records, lock: &self.create_lock }
     }
 
-    /// Attaches a volume unless it is attached, and has it exported in any case.
+    /// Attaches a volume unless it is attached, and has it exported in any case. A volume whose connection is known to
+    /// be unbootable is not attached again; `versions` are the versions of the records behind the request.
     pub(super) async fn attach(
         &self,
         lock: &KeyedGuard,
         desired: &DesiredAttachment,
+        versions: &RecordVersions,
     ) -> Result<ExportedVolume, AttachError> {
         for _ in 0..MAX_ATTEMPTS {
             let record = match self.records.get(desired.node, &desired.volume).await? {
-                None => match self.creation().create(desired).await? {
-                    Some(record) => record,
-                    None => continue,
-                },
+                None => {
+                    self.check_bootable(desired, versions).await?;
+                    match self.creation().create(desired).await? {
+                        Some(record) => record,
+                        None => continue,
+                    }
+                }
                 Some(record) if record.state == AttachmentState::Detaching => {
+                    self.check_bootable(desired, versions).await?;
                     self.detach(lock, &record).await?;
                     continue;
                 }
@@ -97,11 +110,17 @@ impl Attacher {
                 }
                 None => None,
             };
-            if let Some(connection) = export(&self.cinder, &self.records, &record, &desired.connector).await?
-            {
-                return Ok(ExportedVolume { record: record.id, connection });
+            match export(&self.cinder, &self.records, &record, &desired.connector).await? {
+                ExportOutcome::Exported(connection) => {
+                    self.unbootable.forget(record.node, &record.volume);
+                    return Ok(ExportedVolume { record: record.id, connection });
+                }
+                ExportOutcome::Unbootable(reason) => {
+                    self.unbootable.remember(record.node, &record.volume, versions, &reason);
+                    return Err(AttachError::Refused(reason));
+                }
+                ExportOutcome::Gone => self.delete_stale(&record).await?,
             }
-            self.delete_stale(&record).await?;
         }
         Err(changed_during_request())
     }
@@ -141,7 +160,25 @@ impl Attacher {
             }
             tracing::info!(node = %record.node, volume = %record.volume, attachment = %id, "volume detached");
         }
-        Ok(self.records.delete(record).await?)
+        self.records.delete(record).await?;
+        let (node, volume) = (record.node, &record.volume);
+        if self.unbootable.has_finding(node, volume) {
+            let details = self.cinder.volume(volume).await;
+            self.unbootable.note_detachment(node, volume, details.ok().as_ref());
+        }
+        Ok(())
+    }
+
+    /// Refuses a volume whose connection was found unbootable, unless records or volume have changed since.
+    async fn check_bootable(
+        &self,
+        desired: &DesiredAttachment,
+        versions: &RecordVersions,
+    ) -> Result<(), AttachError> {
+        let volume = &desired.volume;
+        let Some(finding) = self.unbootable.recall(desired.node, volume, versions) else { return Ok(()) };
+        let details = self.cinder.volume(volume).await.map_err(|error| classify(volume, error))?;
+        if finding.applies_to(&details) { Err(AttachError::Refused(finding.reason())) } else { Ok(()) }
     }
 
     /// Adopts the orphan of an interrupted create, or deletes the record if there is none. Returns whether the work
@@ -180,20 +217,24 @@ impl Attacher {
             Some(scope) => self.cinder.breaker().try_probe(scope).map_err(AttachError::Unavailable)?,
             None => None,
         };
-        if export(&self.cinder, &self.records, record, connector).await?.is_none() {
-            self.delete_stale(record).await?;
+        match export(&self.cinder, &self.records, record, connector).await? {
+            ExportOutcome::Exported(_) => Ok(()),
+            ExportOutcome::Unbootable(reason) => Err(AttachError::Refused(reason)),
+            ExportOutcome::Gone => self.delete_stale(record).await,
         }
-        Ok(())
     }
 
-    /// Checks whether a volume can be attached, without changing anything. Returns the volume's type.
+    /// Checks whether a node can get a volume and boot from it, without changing anything. Returns the volume's type.
     /// `own_attachment` is the attachment that the node already has.
     pub(super) async fn check(
         &self,
+        node: Uuid,
         volume: &str,
         own_attachment: Option<&str>,
+        versions: &RecordVersions,
     ) -> Result<Option<String>, AttachError> {
-        check_volume(&self.cinder, &self.records, volume, own_attachment).await
+        let finding = self.unbootable.recall(node, volume, versions);
+        check_volume(&self.cinder, &self.records, volume, own_attachment, finding.as_ref()).await
     }
 
     /// On an error from Cinder other than an outage: drops the cached connection; on 404 also deletes a stale record.

@@ -10,27 +10,36 @@ use crate::cinder::CinderError;
 use crate::model::{Attachment, Connection, ConnectorProperties};
 use crate::store::Attachments;
 
-/// Exports the volume and completes the attachment. `None`: Cinder no longer has the attachment.
+/// The result of an export to which Cinder responded.
+pub(super) enum ExportOutcome {
+    /// The volume is exported and the attachment is complete.
+    Exported(Connection),
+    /// No machine can boot from the connection, for this reason. The attachment is to be deleted.
+    Unbootable(String),
+    /// Cinder no longer has the attachment.
+    Gone,
+}
+
+/// Exports the volume and completes the attachment.
 pub(super) async fn export(
     cinder: &MonitoredCinder,
     records: &Attachments,
     record: &Attachment,
     connector: &ConnectorProperties,
-) -> Result<Option<Connection>, AttachError> {
+) -> Result<ExportOutcome, AttachError> {
     let was_pending = record.pending_export;
     let record = steps::begin_export(records, record, connector).await?;
-    let Some(id) = record.cinder_id.as_deref() else { return Ok(None) };
+    let Some(id) = record.cinder_id.as_deref() else { return Ok(ExportOutcome::Gone) };
     let attachment = match send_export(cinder, records, &record, id, connector).await {
         Ok(attachment) => attachment,
-        Err(error) => return record_error(cinder, records, &record, was_pending, error).await.map(|()| None),
+        Err(error) => return record_error(cinder, records, &record, was_pending, error).await,
     };
     let properties = attachment.connection.unwrap_or_default();
     let connection = match parse_connection(&record.volume, &properties) {
         Ok(connection) => connection,
         Err(refusal) => {
-            // No machine can boot from this connection, so the volume is released.
             steps::mark_detaching(records, &record).await?;
-            return Err(refusal);
+            return Ok(ExportOutcome::Unbootable(refusal.into_reason()));
         }
     };
     let record = steps::record_connection(records, &record, &properties, connector).await?;
@@ -38,24 +47,26 @@ pub(super) async fn export(
         cinder.breaker().record_success(&CircuitScope::Backend(volume_type.clone()));
     }
     if let Err(error) = cinder.complete(id).await {
-        return record_error(cinder, records, &record, was_pending, error).await.map(|()| None);
+        return record_error(cinder, records, &record, was_pending, error).await;
     }
     steps::finish_export(records, &record).await?;
-    Ok(Some(connection))
+    Ok(ExportOutcome::Exported(connection))
 }
 
-/// Records the failure of *export* or *complete*. `Ok`: Cinder no longer has the attachment. After no response, the
-/// export stays pending.
+/// Records the failure of *export* or *complete*. After no response, the export stays pending.
 async fn record_error(
     cinder: &MonitoredCinder,
     records: &Attachments,
     record: &Attachment,
     was_pending: bool,
     error: CinderError,
-) -> Result<(), AttachError> {
+) -> Result<ExportOutcome, AttachError> {
     match error {
         CinderError::Unavailable(reason) => Err(AttachError::Unavailable(reason)),
-        CinderError::NotFound(_) => steps::clear_connection(records, record, was_pending).await,
+        CinderError::NotFound(_) => {
+            steps::clear_connection(records, record, was_pending).await?;
+            Ok(ExportOutcome::Gone)
+        }
         refusal @ CinderError::Refused { .. } => {
             steps::clear_connection(records, record, was_pending).await?;
             Err(explain_refusal(cinder, records, &record.volume, refusal).await)

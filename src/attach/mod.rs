@@ -12,6 +12,7 @@
 //! | `steps` | the writes of a record between the Cinder calls |
 //! | `monitored_cinder`, `backend_calls` | Cinder calls whose results reach the circuit breaker |
 //! | `volume_status`, `error` | why a volume cannot be attached |
+//! | `unbootable` | memory of the volumes whose connection cannot be booted |
 //! | `breaker` | circuit breaker for Cinder and its backends |
 //! | `keyed_mutex`, `state` | one lock per volume of a node, and all else that tasks share |
 //!
@@ -42,6 +43,7 @@ mod resolver;
 mod single_flight;
 mod state;
 mod steps;
+mod unbootable;
 mod volume_status;
 mod work_queue;
 
@@ -55,7 +57,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::cinder::Cinder;
-use crate::model::{Attachment, AttachmentState, VolumeTarget};
+use crate::model::{Attachment, AttachmentState, Node, VolumeConnector, VolumeTarget};
 use crate::store::Attachments;
 use error::AttachError;
 use last_known::find_last_known;
@@ -63,6 +65,7 @@ use monitored_cinder::{CINDER_TIMEOUT, timeout_reason};
 use outcome::Outcome;
 use progress::{Progress, VolumeResults};
 use reconciler::Reconciler;
+use request::RecordVersions;
 pub use request::VolumeRequest;
 pub use resolution::{Resolution, ResolvedVolume, VolumeCheck};
 use resolver::Resolver;
@@ -155,7 +158,7 @@ impl Attach {
         let mut progress = match self.flights.enter(node, request.journey, desired, &self.resolver.queue()) {
             Entry::Joined(progress) => progress,
             Entry::Started(progress, resolution) => {
-                self.resolver.start(cinder, resolution);
+                self.resolver.start(cinder, resolution, request.record_versions());
                 progress
             }
             Entry::Full => return outcome::wait_for_capacity(),
@@ -248,12 +251,19 @@ impl Attach {
         find_last_known(&self.state.records, max_age, request, volume, outage).await
     }
 
-    /// Checks with Cinder whether a node's volumes can be attached, without changing anything.
-    pub async fn check(&self, node: Uuid, targets: &[VolumeTarget]) -> VolumeCheck {
+    /// Checks with Cinder whether a node's volumes can be attached and booted, without changing anything. Only an export
+    /// shows a connection, so a connection is checked only if an earlier one could not be booted.
+    pub async fn check(
+        &self,
+        node: &Node,
+        connectors: &[VolumeConnector],
+        targets: &[VolumeTarget],
+    ) -> VolumeCheck {
         let Some(cinder) = self.state.cinder() else {
             return VolumeCheck::Faults(vec!["Cinder is not configured".into()]);
         };
-        match self.check_volumes(cinder, node, targets).await {
+        let versions = RecordVersions::of(node, connectors, targets);
+        match self.check_volumes(cinder, node.uuid, targets, &versions).await {
             Ok(results) => VolumeCheck::Faults(
                 // The outage of a backend is no fault of the volume.
                 results
@@ -274,6 +284,7 @@ impl Attach {
         cinder: Cinder,
         node: Uuid,
         targets: &[VolumeTarget],
+        versions: &RecordVersions,
     ) -> Result<VolumeResults, String> {
         if let Some(reason) = self.cinder_outage() {
             return Err(reason);
@@ -286,7 +297,7 @@ impl Attach {
             let own_attachment = record.and_then(|record| record.cinder_id.as_deref());
             let check = async {
                 let _permit = self.check_permits.acquire().await;
-                attacher.check(&target.volume_id, own_attachment).await
+                attacher.check(node, &target.volume_id, own_attachment, versions).await
             };
             match timeout(CINDER_TIMEOUT, check).await {
                 Ok(Ok(volume_type)) => {
@@ -312,7 +323,8 @@ impl Attach {
         let Some(cinder) = self.state.cinder() else {
             return outcome::refuse_without_cinder();
         };
-        let checked = self.check_volumes(cinder, request.node.uuid, request.targets).await;
+        let (node, versions) = (request.node.uuid, request.record_versions());
+        let checked = self.check_volumes(cinder, node, request.targets, &versions).await;
         let (outage, backend_outages) = match &checked {
             Ok(errors) => match Outcome::of(errors) {
                 Outcome::Refused(reason) => return Resolution::Refused(reason),

@@ -1,5 +1,8 @@
 //! [`VolumeRequest`]: the volumes that a node asks for at boot, and the attachments that it should have for them.
 
+use std::sync::Arc;
+
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::model::{ConnectorProperties, Iqn, Node, Properties, VolumeConnector, VolumeTarget};
@@ -29,7 +32,29 @@ pub(super) struct DesiredAttachment {
     pub(super) connector: ConnectorProperties,
 }
 
+/// The versions of the records behind a request: the node, and its volume connectors and targets. A change of any of them
+/// makes other versions, and so does a record that was added, deleted or created again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RecordVersions(Arc<[(Uuid, Timestamp)]>);
+
+impl RecordVersions {
+    pub(super) fn of(node: &Node, connectors: &[VolumeConnector], targets: &[VolumeTarget]) -> Self {
+        let version =
+            |uuid, created_at, updated_at: Option<Timestamp>| (uuid, updated_at.unwrap_or(created_at));
+        let connectors =
+            connectors.iter().map(|record| version(record.uuid, record.created_at, record.updated_at));
+        let targets = targets.iter().map(|record| version(record.uuid, record.created_at, record.updated_at));
+        let node = version(node.uuid, node.created_at, node.updated_at);
+        Self(std::iter::once(node).chain(connectors).chain(targets).collect())
+    }
+}
+
 impl VolumeRequest<'_> {
+    /// The versions of the request's records.
+    pub(super) fn record_versions(&self) -> RecordVersions {
+        RecordVersions::of(self.node, self.connectors, self.targets)
+    }
+
     /// The attachments for the request. A volume with two targets counts once.
     pub(super) fn desired_attachments(&self) -> Vec<DesiredAttachment> {
         let node = self.node;

@@ -14,7 +14,7 @@ use super::error::AttachError;
 use super::monitored_cinder::timeout_reason;
 use super::progress::{Phase, Progress};
 use super::queue::ResolutionQueue;
-use super::request::DesiredAttachment;
+use super::request::{DesiredAttachment, RecordVersions};
 use super::resolution::ResolvedVolume;
 use super::single_flight::{NewResolution, SingleFlight};
 use super::state::State;
@@ -67,12 +67,17 @@ impl Resolver {
         }
     }
 
-    /// Performs a resolution with this Cinder.
-    pub(super) fn start(self: &Arc<Self>, cinder: Cinder, resolution: NewResolution) {
-        self.tasks.spawn(Arc::clone(self).perform(cinder, resolution));
+    /// Performs a resolution with this Cinder, for a request that was made from these versions of the records.
+    pub(super) fn start(
+        self: &Arc<Self>,
+        cinder: Cinder,
+        resolution: NewResolution,
+        versions: RecordVersions,
+    ) {
+        self.tasks.spawn(Arc::clone(self).perform(cinder, resolution, versions));
     }
 
-    async fn perform(self: Arc<Self>, cinder: Cinder, resolution: NewResolution) {
+    async fn perform(self: Arc<Self>, cinder: Cinder, resolution: NewResolution, versions: RecordVersions) {
         let NewResolution { known: mut results, missing, queue, sender } = resolution;
         let turn = tokio::select! {
             biased;
@@ -91,7 +96,7 @@ impl Resolver {
                 let progress = Progress::of(&sender);
                 let resolver = &self;
                 let volumes = missing.into_iter().enumerate().map(|(position, desired)| {
-                    let resolve = resolver.resolve_volume(&cinder, desired, &progress);
+                    let resolve = resolver.resolve_volume(&cinder, desired, versions.clone(), &progress);
                     async move { (position, resolve.await) }
                 });
                 let mut new: Vec<_> =
@@ -110,14 +115,16 @@ impl Resolver {
         self: &Arc<Self>,
         cinder: &Cinder,
         desired: DesiredAttachment,
+        versions: RecordVersions,
         progress: &Progress,
     ) -> (String, Result<ResolvedVolume, AttachError>) {
         let volume = desired.volume.clone();
         let sent_at = Instant::now();
         let attacher = self.state.attacher(cinder.clone());
         let clock = attacher.clock();
-        let mut task =
-            self.tasks.spawn(Arc::clone(self).attach_volume(attacher, desired, progress.clone(), sent_at));
+        let attachment =
+            Arc::clone(self).attach_volume(attacher, desired, versions, progress.clone(), sent_at);
+        let mut task = self.tasks.spawn(attachment);
         let result = tokio::select! {
             result = &mut task => match result {
                 Ok(result) => result,
@@ -132,6 +139,7 @@ impl Resolver {
         self: Arc<Self>,
         attacher: Attacher,
         desired: DesiredAttachment,
+        versions: RecordVersions,
         progress: Progress,
         sent_at: Instant,
     ) -> Result<ResolvedVolume, AttachError> {
@@ -144,7 +152,7 @@ impl Resolver {
             return Err(AttachError::Unavailable("a newer boot request replaced this one".into()));
         }
         self.state.breaker.check(&CircuitScope::Endpoint).map_err(AttachError::Unavailable)?;
-        let ExportedVolume { record, connection } = attacher.attach(&lock, &desired).await?;
+        let ExportedVolume { record, connection } = attacher.attach(&lock, &desired, &versions).await?;
         let resolved = ResolvedVolume {
             connection,
             source: ConnectionSource::Cinder,

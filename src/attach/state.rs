@@ -8,6 +8,7 @@ use super::attacher::Attacher;
 use super::breaker::{Breaker, CircuitScope};
 use super::keyed_mutex::KeyedMutex;
 use super::monitored_cinder::MonitoredCinder;
+use super::unbootable::UnbootableVolumes;
 use crate::cinder::Cinder;
 use crate::store::Attachments;
 
@@ -20,6 +21,7 @@ pub(super) struct State {
     pub(super) breaker: Arc<Breaker>,
     /// One lock per volume of a node.
     pub(super) locks: KeyedMutex,
+    pub(super) unbootable: Arc<UnbootableVolumes>,
     create_lock: Arc<RwLock<()>>,
     /// Replaced on reload.
     cinder: parking_lot::RwLock<Option<Cinder>>,
@@ -31,6 +33,7 @@ impl State {
             records,
             breaker: Arc::default(),
             locks: KeyedMutex::default(),
+            unbootable: Arc::default(),
             create_lock: Arc::default(),
             cinder: parking_lot::RwLock::new(cinder),
         }
@@ -48,8 +51,9 @@ impl State {
     pub(super) fn replace_cinder(&self, cinder: Option<Cinder>) {
         let mut current = self.cinder.write();
         *current = cinder;
-        // Failures of the old Cinder do not count for the new one.
+        // Failures and connections of the old Cinder do not count for the new one.
         self.breaker.reset();
+        self.unbootable.clear();
     }
 
     /// Why Cinder is unavailable, if the endpoint circuit is open.
@@ -68,6 +72,8 @@ impl State {
 
     /// An attacher for one attempt, whose response clock starts now.
     pub(super) fn attacher(&self, cinder: Cinder) -> Attacher {
-        Attacher::new(self.monitor(cinder), self.records.clone(), Arc::clone(&self.create_lock))
+        let cinder = self.monitor(cinder);
+        let unbootable = Arc::clone(&self.unbootable);
+        Attacher::new(cinder, self.records.clone(), Arc::clone(&self.create_lock), unbootable)
     }
 }

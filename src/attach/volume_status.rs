@@ -2,6 +2,7 @@
 
 use super::error::{AttachError, check_status, classify, encrypted, still_detaching};
 use super::monitored_cinder::MonitoredCinder;
+use super::unbootable::Finding;
 use crate::cinder::{Cinder, CinderError, CinderVolume, VolumeHolder};
 use crate::model::AttachmentState;
 use crate::store::Attachments;
@@ -32,15 +33,19 @@ pub(super) async fn explain_refusal(
     }
 }
 
-/// Checks whether a volume can be attached, without changing anything. Returns the volume's type. `own_attachment` is
-/// the attachment that the node already has.
+/// Checks whether a volume can be attached and booted, without changing anything. Returns the volume's type.
+/// `own_attachment` is the attachment that the node already has, `finding` what its last export showed.
 pub(super) async fn check_volume(
     cinder: &MonitoredCinder,
     records: &Attachments,
     volume: &str,
     own_attachment: Option<&str>,
+    finding: Option<&Finding>,
 ) -> Result<Option<String>, AttachError> {
     let details = cinder.volume(volume).await.map_err(|error| classify(volume, error))?;
+    if let Some(finding) = finding.filter(|finding| finding.applies_to(&details)) {
+        return Err(AttachError::Refused(finding.reason()));
+    }
     if details.encrypted {
         return Err(encrypted(volume));
     }

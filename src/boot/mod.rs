@@ -123,7 +123,7 @@ impl Boot {
             Some(Err(reason)) => vec![reason],
             Some(Ok(locator)) => match validate(locator, &node, &connectors, &targets) {
                 Err(faults) => faults,
-                Ok(_) => locator.find_service_faults(&self.attach, node.uuid, &targets).await,
+                Ok(_) => locator.find_service_faults(&self.attach, &node, &connectors, &targets).await,
             },
         };
         Ok(NodeCheck { faults, warnings: validate::find_warnings(&connectors, &targets) })

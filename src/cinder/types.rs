@@ -21,6 +21,9 @@ pub struct CinderVolume {
     /// The volume type, which stands for a backend.
     #[serde(default)]
     pub volume_type: Option<String>,
+    /// When Cinder last changed the volume's record, as Cinder writes it; `None` before the first change.
+    #[serde(default)]
+    pub updated_at: Option<String>,
     /// The attachments of the volume.
     #[serde(default)]
     pub attachments: Vec<VolumeHolder>,

@@ -6,10 +6,8 @@
 mod cinder;
 mod records;
 
-use uuid::Uuid;
-
 use crate::attach::Attach;
-use crate::model::{BootRequest, StorageInterface, VolumeTarget};
+use crate::model::{BootRequest, Node, StorageInterface, VolumeConnector, VolumeTarget};
 
 use super::decision::{Mode, Stop};
 use super::plan::LocatedVolumes;
@@ -47,12 +45,13 @@ impl VolumeLocator {
     pub(super) async fn find_service_faults(
         self,
         attach: &Attach,
-        node: Uuid,
+        node: &Node,
+        connectors: &[VolumeConnector],
         targets: &[VolumeTarget],
     ) -> Vec<String> {
         match self {
             Self::Records => Vec::new(),
-            Self::Cinder => attach.check(node, targets).await.into_faults(),
+            Self::Cinder => attach.check(node, connectors, targets).await.into_faults(),
         }
     }
 

@@ -111,6 +111,7 @@ async fn volume(State(inner): Shared, Path(id): Path<String>) -> Response {
     Json(json!({"volume": {
         "id": id, "status": volume.status, "multiattach": volume.multiattach, "encrypted": volume.encrypted,
         "volume_type": volume.volume_type, "attachments": attachments,
+        "updated_at": format!("2026-11-22T07:51:40.{:06}", volume.changes),
     }}))
     .into_response()
 }

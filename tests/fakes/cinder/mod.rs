@@ -56,6 +56,8 @@ pub(crate) struct Volume {
     pub(crate) transport: &'static str,
     /// The whole `connection_info` of an export, in place of the default one.
     pub(crate) connection: Option<Value>,
+    /// Counts the changes of the volume's record.
+    pub(crate) changes: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -134,9 +136,15 @@ impl FakeCinder {
             volume_type: "chap",
             transport: "iscsi",
             connection: None,
+            changes: 0,
         };
         change(&mut volume);
         self.lock().volumes.insert(id.to_owned(), volume);
+    }
+
+    /// Changes a volume, as an operator may. Like Cinder's API, the caller counts the change, or does not.
+    pub(crate) fn change_volume(&self, id: &str, change: impl FnOnce(&mut Volume)) {
+        change(self.lock().volumes.get_mut(id).expect("the volume exists"));
     }
 
     /// Reserves a volume for another client; returns the attachment.
@@ -265,6 +273,7 @@ impl CloudState {
                 Some(status) => status,
             }
             .into();
+            volume.changes += 1;
         }
     }
 

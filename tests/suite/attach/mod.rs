@@ -9,6 +9,7 @@ mod outages;
 mod predictions;
 mod previews;
 mod refusals;
+mod unbootable;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +82,11 @@ impl Site {
         let mut all = self.records().list_by_node(machine.node.uuid).await.expect("the store is readable");
         assert_eq!(all.len(), 1, "{all:?}");
         all.remove(0)
+    }
+
+    /// The faults that a validation of the machine's volumes finds.
+    async fn check(&self, machine: &TestMachine) -> Vec<String> {
+        self.attach.check(&machine.node, &machine.connectors, &machine.targets).await.into_faults()
     }
 
     fn start_reconciler(&mut self) {

@@ -102,10 +102,7 @@ async fn an_open_circuit_fails_fast_until_cinder_responds() {
     site.cinder.clear_faults();
     site.start_reconciler();
     wait_until("the circuit is closed", || site.attach.cinder_outage().is_none()).await;
-    assert_eq!(
-        site.attach.check(machine.node.uuid, &machine.targets).await.into_faults(),
-        Vec::<String>::new()
-    );
+    assert_eq!(site.check(&machine).await, Vec::<String>::new());
 }
 
 #[tokio::test]

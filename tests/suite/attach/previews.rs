@@ -34,7 +34,7 @@ impl Site {
 async fn send_read_only_requests(site: &Site, boot: &Boot, machine: &TestMachine) {
     boot.preview(&BootRequest::new(NODE_MAC)).await;
     boot.check(&machine.node).await.expect("the store is readable");
-    site.attach.check(machine.node.uuid, &machine.targets).await;
+    site.check(machine).await;
 
     let config = Config::default();
     let boot_config = BootConfig { verify_mac: false, ..config.boot };

@@ -22,11 +22,8 @@ async fn a_volume_in_use_is_refused_with_its_holder() {
     let late = site.add_machine("web-3", &["data"]).await;
     let expected = format!("volume data is in use by attachment {attachment} and is not multi-attachable");
     assert_eq!(late.expect_refusal().await, expected);
-    assert_eq!(site.attach.check(late.node.uuid, &late.targets).await.into_faults(), [expected]);
-    assert_eq!(
-        site.attach.check(holder.node.uuid, &holder.targets).await.into_faults(),
-        Vec::<String>::new()
-    );
+    assert_eq!(site.check(&late).await, [expected]);
+    assert_eq!(site.check(&holder).await, Vec::<String>::new());
     assert_eq!(site.records().list_by_node(late.node.uuid).await.expect("the store is readable"), []);
 }
 
@@ -71,7 +68,7 @@ async fn a_holder_with_a_server_is_named_by_the_server() {
     site.cinder.attach_for_another(&foreign);
     let expected = format!("volume root is in use by server {SERVER} and is not multi-attachable");
     assert_eq!(machine.expect_refusal().await, expected);
-    assert_eq!(site.attach.check(machine.node.uuid, &machine.targets).await.into_faults(), [expected]);
+    assert_eq!(site.check(&machine).await, [expected]);
     assert_eq!(site.cinder.attachments("root"), [(foreign, "attached")]);
 }
 
@@ -118,7 +115,7 @@ async fn an_unsupported_transport_is_refused_and_detached() {
 
     site.cinder.add_volume("secret", |volume| volume.encrypted = true);
     let machine = site.add_machine("web-2", &["secret"]).await;
-    let faults = site.attach.check(machine.node.uuid, &machine.targets).await.into_faults();
+    let faults = site.check(&machine).await;
     assert_eq!(faults, ["volume secret is encrypted, which firmware cannot read"]);
 }
 
