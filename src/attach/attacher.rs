@@ -13,16 +13,16 @@ use std::sync::Arc;
 use tokio::sync::RwLock;
 use uuid::Uuid;
 
-use super::backend_calls::send_delete;
-use super::breaker::CircuitScope;
+use super::backend_calls::{BackendCallError, send_delete};
+use super::breaker::{CircuitProbe, CircuitScope};
 use super::creation::{Creation, InterruptedCreate};
-use super::error::{AttachError, changed_during_request, classify};
+use super::error::{AttachError, Outage, changed_during_request, classify};
 use super::export::{ExportOutcome, export};
+use super::findings::ExportFindings;
 use super::keyed_mutex::KeyedGuard;
 use super::monitored_cinder::{MonitoredCinder, ResponseClock};
 use super::request::{DesiredAttachment, RecordVersions};
 use super::steps;
-use super::unbootable::UnbootableVolumes;
 use super::volume_status::check_volume;
 use crate::cinder::CinderError;
 use crate::model::{Attachment, AttachmentState, Connection};
@@ -44,7 +44,7 @@ pub(super) struct Attacher {
     cinder: MonitoredCinder,
     records: Attachments,
     create_lock: Arc<RwLock<()>>,
-    unbootable: Arc<UnbootableVolumes>,
+    findings: Arc<ExportFindings>,
 }
 
 impl Attacher {
@@ -53,9 +53,9 @@ impl Attacher {
         cinder: MonitoredCinder,
         records: Attachments,
         create_lock: Arc<RwLock<()>>,
-        unbootable: Arc<UnbootableVolumes>,
+        findings: Arc<ExportFindings>,
     ) -> Self {
-        Self { cinder, records, create_lock, unbootable }
+        Self { cinder, records, create_lock, findings }
     }
 
     /// The clock of the responses to this attacher.
@@ -104,19 +104,20 @@ impl Attacher {
             };
             // A probe is held until the result of the export is known.
             let _probe = match self.find_volume_type(&record).await? {
-                Some(volume_type) => {
-                    let probe = self.cinder.breaker().try_probe(&CircuitScope::Backend(volume_type));
-                    probe.map_err(AttachError::Unavailable)?
-                }
+                Some(volume_type) => self.try_backend(&volume_type).map_err(AttachError::Unavailable)?,
                 None => None,
             };
-            match export(&self.cinder, &self.records, &record, &desired.connector).await? {
+            let outcome = export(&self.cinder, &self.records, &record, &desired.connector).await;
+            if let Err(AttachError::Unavailable(Outage::Export(reason))) = &outcome {
+                self.findings.remember_failed(record.node, &record.volume, versions, reason);
+            }
+            match outcome? {
                 ExportOutcome::Exported(connection) => {
-                    self.unbootable.forget(record.node, &record.volume);
+                    self.findings.forget(record.node, &record.volume);
                     return Ok(ExportedVolume { record: record.id, connection });
                 }
                 ExportOutcome::Unbootable(reason) => {
-                    self.unbootable.remember(record.node, &record.volume, versions, &reason);
+                    self.findings.remember_unbootable(record.node, &record.volume, versions, &reason);
                     return Err(AttachError::Refused(reason));
                 }
                 ExportOutcome::Gone => self.delete_stale(&record).await?,
@@ -130,6 +131,8 @@ impl Attacher {
         let not_yet = |reason: &dyn std::fmt::Display| {
             format!("volume {} cannot be detached yet: {reason}", record.volume)
         };
+        let unavailable =
+            |outage: Outage| AttachError::Unavailable(outage.map_reason(|reason| not_yet(&reason)));
         let id = match &record.cinder_id {
             Some(id) => Some(id.clone()),
             None => match self.creation().find_interrupted_create(record).await? {
@@ -143,18 +146,16 @@ impl Attacher {
         };
         if let Some(id) = id {
             let _probe = match &record.volume_type {
-                Some(volume_type) => {
-                    let probe = self.cinder.breaker().try_probe(&CircuitScope::Backend(volume_type.clone()));
-                    probe.map_err(|reason| AttachError::Unavailable(not_yet(&reason)))?
-                }
+                Some(volume_type) => self.try_backend(volume_type).map_err(unavailable)?,
                 None => None,
             };
             match send_delete(&self.cinder, &self.records, record, &id).await {
-                Ok(()) | Err(CinderError::NotFound(_)) => {}
-                Err(CinderError::Unavailable(reason)) => {
-                    return Err(AttachError::Unavailable(not_yet(&reason)));
-                }
-                Err(error @ CinderError::Refused { .. }) => {
+                Ok(()) | Err(BackendCallError::Cinder(CinderError::NotFound(_))) => {}
+                Err(BackendCallError::Backend(reason)) => return Err(unavailable(Outage::Backend(reason))),
+                Err(BackendCallError::Cinder(
+                    error @ (CinderError::Unavailable(_) | CinderError::Failed { .. }),
+                )) => return Err(unavailable(Outage::Cinder(error.to_string()))),
+                Err(BackendCallError::Cinder(error @ CinderError::Refused { .. })) => {
                     return Err(AttachError::Transient(not_yet(&error)));
                 }
             }
@@ -162,9 +163,9 @@ impl Attacher {
         }
         self.records.delete(record).await?;
         let (node, volume) = (record.node, &record.volume);
-        if self.unbootable.has_finding(node, volume) {
+        if self.findings.needs_version(node, volume) {
             let details = self.cinder.volume(volume).await;
-            self.unbootable.note_detachment(node, volume, details.ok().as_ref());
+            self.findings.note_detachment(node, volume, details.ok().as_ref());
         }
         Ok(())
     }
@@ -176,7 +177,8 @@ impl Attacher {
         versions: &RecordVersions,
     ) -> Result<(), AttachError> {
         let volume = &desired.volume;
-        let Some(finding) = self.unbootable.recall(desired.node, volume, versions) else { return Ok(()) };
+        let finding = self.findings.recall_unbootable(desired.node, volume, versions);
+        let Some(finding) = finding else { return Ok(()) };
         let details = self.cinder.volume(volume).await.map_err(|error| classify(volume, error))?;
         if finding.applies_to(&details) { Err(AttachError::Refused(finding.reason())) } else { Ok(()) }
     }
@@ -212,13 +214,15 @@ impl Attacher {
         }
         let Some(connector) = &record.connector else { return Ok(()) };
         // An unavailable backend needs only one of its volumes as a probe.
-        let scope = record.volume_type.clone().map(CircuitScope::Backend);
-        let _probe = match &scope {
-            Some(scope) => self.cinder.breaker().try_probe(scope).map_err(AttachError::Unavailable)?,
+        let _probe = match &record.volume_type {
+            Some(volume_type) => self.try_backend(volume_type).map_err(AttachError::Unavailable)?,
             None => None,
         };
         match export(&self.cinder, &self.records, record, connector).await? {
-            ExportOutcome::Exported(_) => Ok(()),
+            ExportOutcome::Exported(_) => {
+                self.findings.forget(record.node, &record.volume);
+                Ok(())
+            }
             ExportOutcome::Unbootable(reason) => Err(AttachError::Refused(reason)),
             ExportOutcome::Gone => self.delete_stale(record).await,
         }
@@ -233,14 +237,14 @@ impl Attacher {
         own_attachment: Option<&str>,
         versions: &RecordVersions,
     ) -> Result<Option<String>, AttachError> {
-        let finding = self.unbootable.recall(node, volume, versions);
+        let finding = self.findings.recall_unbootable(node, volume, versions);
         check_volume(&self.cinder, &self.records, volume, own_attachment, finding.as_ref()).await
     }
 
     /// On an error from Cinder other than an outage: drops the cached connection; on 404 also deletes a stale record.
     async fn give_up_export(&self, record: &Attachment, error: CinderError) -> Result<(), AttachError> {
-        if let CinderError::Unavailable(reason) = error {
-            return Err(AttachError::Unavailable(reason));
+        if let CinderError::Unavailable(_) | CinderError::Failed { .. } = error {
+            return Err(classify(&record.volume, error));
         }
         steps::clear_connection(&self.records, record, record.pending_export).await?;
         match error {
@@ -259,6 +263,12 @@ impl Attacher {
         Ok(self.records.delete(record).await?)
     }
 
+    /// Lets a call through to the backend of a volume type: freely, or as the probe of an open circuit.
+    fn try_backend(&self, volume_type: &str) -> Result<Option<CircuitProbe<'_>>, Outage> {
+        let probe = self.cinder.breaker().try_probe(&CircuitScope::Backend(volume_type.to_owned()));
+        probe.map_err(|reason| Outage::open_circuit(volume_type, &reason))
+    }
+
     /// The volume's type: from the record, or from Cinder if any backend circuit is open.
     async fn find_volume_type(&self, record: &Attachment) -> Result<Option<String>, AttachError> {
         if record.volume_type.is_some() || !self.cinder.breaker().has_open_backend() {
@@ -266,7 +276,7 @@ impl Attacher {
         }
         let volume_type = match self.cinder.volume(&record.volume).await {
             Ok(volume) => volume.volume_type,
-            Err(CinderError::Unavailable(_)) => None,
+            Err(CinderError::Unavailable(_) | CinderError::Failed { .. }) => None,
             Err(refusal @ (CinderError::NotFound(_) | CinderError::Refused { .. })) => {
                 steps::clear_connection(&self.records, record, record.pending_export).await?;
                 return Err(classify(&record.volume, refusal));

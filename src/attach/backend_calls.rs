@@ -1,6 +1,7 @@
 //! The Cinder calls that reach a backend, *export* and *delete*, and the diagnosis after a call without a response.
 //!
-//! Such a call may fail because of the backend, so its failure says nothing about Cinder by itself.
+//! Such a call may fail because of the backend, so its failure says nothing about Cinder by itself. Cinder returns 500 for
+//! each failure in a driver, a missing connector property among them: the VNX and AS13000 drivers read `connector['ip']`.
 
 use std::time::Duration;
 
@@ -16,6 +17,14 @@ use crate::store::Attachments;
 /// The time limit of a diagnosis.
 const DIAGNOSIS_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The failure of a call that reaches a backend.
+pub(super) enum BackendCallError {
+    /// Cinder's own error.
+    Cinder(CinderError),
+    /// Cinder answers other requests, so the backend failed. With the reason, and the likely cause.
+    Backend(String),
+}
+
 /// Sends the export request. If it takes longer than [`CINDER_TIMEOUT`], diagnoses the cause meanwhile; the request
 /// continues.
 pub(super) async fn send_export(
@@ -24,7 +33,7 @@ pub(super) async fn send_export(
     record: &Attachment,
     id: &str,
     connector: &ConnectorProperties,
-) -> Result<CinderAttachment, CinderError> {
+) -> Result<CinderAttachment, BackendCallError> {
     let mut call = std::pin::pin!(cinder.unmonitored().export(id, connector));
     let in_time = timeout(CINDER_TIMEOUT, &mut call).await;
     let result = if let Ok(result) = in_time {
@@ -33,7 +42,7 @@ pub(super) async fn send_export(
         diagnose(cinder, records, record, &timeout_reason()).await;
         call.await
     };
-    report(cinder, records, record, result).await
+    report(cinder, records, record, Some(connector), result).await
 }
 
 /// Sends the delete request.
@@ -42,33 +51,74 @@ pub(super) async fn send_delete(
     records: &Attachments,
     record: &Attachment,
     id: &str,
-) -> Result<(), CinderError> {
-    report(cinder, records, record, cinder.unmonitored().delete(id).await).await
+) -> Result<(), BackendCallError> {
+    report(cinder, records, record, None, cinder.unmonitored().delete(id).await).await
 }
 
+/// Reports the result of a call to the circuit breaker. `connector` is the connector of an export.
 async fn report<T>(
     cinder: &MonitoredCinder,
     records: &Attachments,
     record: &Attachment,
+    connector: Option<&ConnectorProperties>,
     result: Result<T, CinderError>,
-) -> Result<T, CinderError> {
-    match &result {
-        Err(CinderError::Unavailable(reason)) => diagnose(cinder, records, record, reason).await,
-        Ok(_) | Err(CinderError::NotFound(_) | CinderError::Refused { .. }) => cinder.report_response(),
+) -> Result<T, BackendCallError> {
+    match result {
+        Err(error @ (CinderError::Unavailable(_) | CinderError::Failed { .. })) => {
+            let reason = explain_failure(&error, connector);
+            let cinder_answers = diagnose(cinder, records, record, &reason).await;
+            Err(if cinder_answers {
+                BackendCallError::Backend(reason)
+            } else {
+                BackendCallError::Cinder(error)
+            })
+        }
+        Ok(_) | Err(CinderError::NotFound(_) | CinderError::Refused { .. }) => {
+            cinder.report_response();
+            result.map_err(BackendCallError::Cinder)
+        }
     }
-    result
 }
 
-/// Finds out, after a call without a response, whether Cinder is unavailable or only the backend.
-async fn diagnose(cinder: &MonitoredCinder, records: &Attachments, record: &Attachment, reason: &str) {
+/// The error with what it may be, provided that Cinder answers other requests.
+fn explain_failure(error: &CinderError, connector: Option<&ConnectorProperties>) -> String {
+    let CinderError::Failed { missing_property } = error else { return error.to_string() };
+    let has_ip = connector.is_none_or(|connector| connector.ip.is_some());
+    let cause = match missing_property.as_deref() {
+        Some("ip") if !has_ip => {
+            "its driver needs the node's IP address: create a volume connector of type ip".to_owned()
+        }
+        Some(name) => {
+            format!("its driver needs the connector property \"{name}\": see the log of cinder-volume")
+        }
+        None if has_ip => "see the log of cinder-volume".to_owned(),
+        None => {
+            "its driver may need the node's IP address (as VNX does): create a volume connector of type ip, \
+                 or see the log of cinder-volume"
+                .to_owned()
+        }
+    };
+    format!("{error}; {cause}")
+}
+
+/// Finds out, after a call without a usable response, whether Cinder is unavailable or only the backend. Returns whether
+/// Cinder answers and has the volume.
+async fn diagnose(
+    cinder: &MonitoredCinder,
+    records: &Attachments,
+    record: &Attachment,
+    reason: &str,
+) -> bool {
     let breaker = cinder.breaker();
     match timeout(DIAGNOSIS_TIMEOUT, cinder.unmonitored().volume(&record.volume)).await {
-        Ok(Ok(CinderVolume { volume_type: Some(volume_type), .. })) => {
+        Ok(Ok(CinderVolume { volume_type, .. })) => {
             breaker.record_success(&CircuitScope::Endpoint);
-            steps::record_volume_type(records, record, &volume_type).await;
-            breaker.record_backend_failure(&volume_type, &record.volume, reason);
+            if let Some(volume_type) = volume_type {
+                steps::record_volume_type(records, record, &volume_type).await;
+                breaker.record_backend_failure(&volume_type, &record.volume, reason);
+            }
+            return true;
         }
-        Ok(Ok(_)) => breaker.record_success(&CircuitScope::Endpoint),
         Ok(Err(CinderError::NotFound(_) | CinderError::Refused { .. })) => {
             breaker.record_success(&CircuitScope::Endpoint);
             // Cinder refused the volume itself. A pending export stays pending.
@@ -76,7 +126,12 @@ async fn diagnose(cinder: &MonitoredCinder, records: &Attachments, record: &Atta
                 tracing::error!(?error, "cannot clear stored connection");
             }
         }
-        Ok(Err(CinderError::Unavailable(reason))) => breaker.record_failure(&reason),
-        Err(_) => breaker.record_timeout(reason),
+        Ok(Err(error @ (CinderError::Unavailable(_) | CinderError::Failed { .. }))) => {
+            breaker.record_failure(&error.to_string());
+        }
+        Err(_) => {
+            breaker.record_timeout(&format!("no answer within {} s", DIAGNOSIS_TIMEOUT.as_secs()));
+        }
     }
+    false
 }

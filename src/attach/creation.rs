@@ -54,7 +54,9 @@ impl Creation<'_> {
         }
         match self.cinder.reserve(&desired.volume, desired.read_only).await {
             Ok(id) => steps::record_cinder_id(self.records, &record, id).await.map(Some),
-            Err(CinderError::Unavailable(reason)) => Err(AttachError::Unavailable(reason)),
+            Err(error @ (CinderError::Unavailable(_) | CinderError::Failed { .. })) => {
+                Err(classify(&desired.volume, error))
+            }
             // Cinder created none: a reserved attachment that appears later is foreign.
             Err(refusal @ (CinderError::NotFound(_) | CinderError::Refused { .. })) => {
                 self.records.delete(&record).await?;
@@ -85,7 +87,9 @@ impl Creation<'_> {
         let record = steps::restart_create(self.records, record).await?;
         match self.cinder.reserve(&desired.volume, desired.read_only).await {
             Ok(id) => steps::record_cinder_id(self.records, &record, id).await,
-            Err(CinderError::Unavailable(reason)) => Err(AttachError::Unavailable(reason)),
+            Err(error @ (CinderError::Unavailable(_) | CinderError::Failed { .. })) => {
+                Err(classify(&desired.volume, error))
+            }
             Err(refusal @ (CinderError::NotFound(_) | CinderError::Refused { .. })) => {
                 if let Some(id) = self.find_orphan(&record).await? {
                     return steps::record_cinder_id(self.records, &record, id).await;

@@ -1,6 +1,8 @@
 //! [`AttachError`]: why a volume cannot be attached, derived from Cinder's errors, a volume's state or its
 //! connection. No function here does I/O.
 
+use std::fmt;
+
 use crate::cinder::{CinderError, CinderVolume, VolumeHolder};
 use crate::model::{Connection, Properties};
 use crate::store::StoreError;
@@ -12,18 +14,60 @@ pub(super) const TARGETS_CHANGED: &str = "the volume targets changed during the 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum AttachError {
     /// Cinder or the backend does not answer.
-    Unavailable(String),
+    Unavailable(Outage),
     /// The cause is expected to pass without an operator.
     Transient(String),
     /// Cinder refused, or firmware cannot use the connection.
     Refused(String),
 }
 
+/// What does not answer or fails, with the reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outage {
+    /// Cinder, or Keystone.
+    Cinder(String),
+    /// The backend of a volume, while Cinder answers other requests.
+    Backend(String),
+    /// The export of this volume, while Cinder answers other requests.
+    Export(String),
+}
+
+impl Outage {
+    /// The outage of a backend whose circuit is open.
+    pub(super) fn open_circuit(volume_type: &str, reason: &str) -> Self {
+        Self::Backend(format!("the backend of volume type \"{volume_type}\" fails: {reason}"))
+    }
+
+    /// The outage with its reason changed.
+    pub(super) fn map_reason(self, change: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Cinder(reason) => Self::Cinder(change(reason)),
+            Self::Backend(reason) => Self::Backend(change(reason)),
+            Self::Export(reason) => Self::Export(change(reason)),
+        }
+    }
+}
+
+impl fmt::Display for Outage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cinder(reason) => write!(f, "Cinder is unavailable: {reason}"),
+            Self::Backend(reason) | Self::Export(reason) => write!(f, "Cinder answers, but {reason}"),
+        }
+    }
+}
+
 impl AttachError {
+    /// The error while Cinder does not answer.
+    pub(super) fn cinder_unavailable(reason: impl Into<String>) -> Self {
+        Self::Unavailable(Outage::Cinder(reason.into()))
+    }
+
     /// The reason alone.
     pub(super) fn into_reason(self) -> String {
         match self {
-            Self::Unavailable(reason) | Self::Transient(reason) | Self::Refused(reason) => reason,
+            Self::Unavailable(outage) => outage.to_string(),
+            Self::Transient(reason) | Self::Refused(reason) => reason,
         }
     }
 }
@@ -88,7 +132,9 @@ fn format_holders(holders: &[VolumeHolder]) -> String {
 /// Converts an error of Cinder about a volume.
 pub(super) fn classify(volume: &str, error: CinderError) -> AttachError {
     match error {
-        CinderError::Unavailable(reason) => AttachError::Unavailable(reason),
+        error @ (CinderError::Unavailable(_) | CinderError::Failed { .. }) => {
+            AttachError::cinder_unavailable(error.to_string())
+        }
         CinderError::NotFound(_) => AttachError::Refused(format!("volume {volume} was not found in Cinder")),
         CinderError::Refused { status: 409, message } => {
             AttachError::Transient(format!("volume {volume}: {message}"))

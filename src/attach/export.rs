@@ -1,8 +1,8 @@
 //! The export of an attachment's volume, from the record's *pending export* to its *attached*.
 
-use super::backend_calls::send_export;
+use super::backend_calls::{BackendCallError, send_export};
 use super::breaker::CircuitScope;
-use super::error::{AttachError, parse_connection};
+use super::error::{AttachError, Outage, classify, parse_connection};
 use super::monitored_cinder::MonitoredCinder;
 use super::steps;
 use super::volume_status::explain_refusal;
@@ -32,7 +32,13 @@ pub(super) async fn export(
     let Some(id) = record.cinder_id.as_deref() else { return Ok(ExportOutcome::Gone) };
     let attachment = match send_export(cinder, records, &record, id, connector).await {
         Ok(attachment) => attachment,
-        Err(error) => return record_error(cinder, records, &record, was_pending, error).await,
+        Err(BackendCallError::Backend(reason)) => {
+            let reason = format!("cannot export volume {}: {reason}", record.volume);
+            return Err(AttachError::Unavailable(Outage::Export(reason)));
+        }
+        Err(BackendCallError::Cinder(error)) => {
+            return record_error(cinder, records, &record, was_pending, error).await;
+        }
     };
     let properties = attachment.connection.unwrap_or_default();
     let connection = match parse_connection(&record.volume, &properties) {
@@ -62,7 +68,7 @@ async fn record_error(
     error: CinderError,
 ) -> Result<ExportOutcome, AttachError> {
     match error {
-        CinderError::Unavailable(reason) => Err(AttachError::Unavailable(reason)),
+        CinderError::Unavailable(_) | CinderError::Failed { .. } => Err(classify(&record.volume, error)),
         CinderError::NotFound(_) => {
             steps::clear_connection(records, record, was_pending).await?;
             Ok(ExportOutcome::Gone)

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::error::Outage;
 use super::request::VolumeRequest;
 use super::resolution::ResolvedVolume;
 use crate::model::{Attachment, AttachmentState, Connection, ConnectionSource};
@@ -12,13 +13,13 @@ use crate::store::Attachments;
 
 /// The last known connection, if the volume is certainly still this node's; otherwise the reason against its use.
 ///
-/// `outage` is why Cinder cannot be used, if so. `max_age` is the policy for that case; `None` forbids the use.
+/// `outage` is why Cinder or the backend cannot be used, if so. `max_age` is the policy for that case; `None` forbids the use.
 pub(super) async fn find_last_known(
     records: &Attachments,
     max_age: Option<Duration>,
     request: &VolumeRequest<'_>,
     volume: &str,
-    outage: Option<&str>,
+    outage: Option<&Outage>,
 ) -> Result<ResolvedVolume, String> {
     let started_at = Instant::now();
     let max_age = match (max_age, outage) {
@@ -28,7 +29,7 @@ pub(super) async fn find_last_known(
     let record = records.get(request.node.uuid, volume).await.ok().flatten();
     let (connection, resolved_at) =
         check_record(record.as_ref(), volume, request.initiator.as_str(), max_age, Timestamp::now())?;
-    let source = ConnectionSource::LastKnown { resolved_at, outage: outage.map(str::to_owned) };
+    let source = ConnectionSource::LastKnown { resolved_at, outage: outage.map(Outage::to_string) };
     Ok(ResolvedVolume { connection, source, duration: started_at.elapsed(), attachment: None })
 }
 

@@ -12,7 +12,7 @@
 //! | `steps` | the writes of a record between the Cinder calls |
 //! | `monitored_cinder`, `backend_calls` | Cinder calls whose results reach the circuit breaker |
 //! | `volume_status`, `error` | why a volume cannot be attached |
-//! | `unbootable` | memory of the volumes whose connection cannot be booted |
+//! | `findings` | memory of exports after which no machine can boot |
 //! | `breaker` | circuit breaker for Cinder and its backends |
 //! | `keyed_mutex`, `state` | one lock per volume of a node, and all else that tasks share |
 //!
@@ -30,6 +30,7 @@ mod breaker;
 mod creation;
 mod error;
 mod export;
+mod findings;
 mod keyed_mutex;
 mod last_known;
 mod monitored_cinder;
@@ -43,7 +44,6 @@ mod resolver;
 mod single_flight;
 mod state;
 mod steps;
-mod unbootable;
 mod volume_status;
 mod work_queue;
 
@@ -59,7 +59,7 @@ use uuid::Uuid;
 use crate::cinder::Cinder;
 use crate::model::{Attachment, AttachmentState, Node, VolumeConnector, VolumeTarget};
 use crate::store::Attachments;
-use error::AttachError;
+use error::{AttachError, Outage};
 use last_known::find_last_known;
 use monitored_cinder::{CINDER_TIMEOUT, timeout_reason};
 use outcome::Outcome;
@@ -245,14 +245,14 @@ impl Attach {
         &self,
         request: &VolumeRequest<'_>,
         volume: &str,
-        outage: Option<&str>,
+        outage: Option<&Outage>,
     ) -> Result<ResolvedVolume, String> {
         let max_age = *self.last_known_max_age.read();
         find_last_known(&self.state.records, max_age, request, volume, outage).await
     }
 
     /// Checks with Cinder whether a node's volumes can be attached and booted, without changing anything. Only an export
-    /// shows a connection, so a connection is checked only if an earlier one could not be booted.
+    /// shows a connection, so the result of the last export counts if it failed.
     pub async fn check(
         &self,
         node: &Node,
@@ -265,29 +265,29 @@ impl Attach {
         let versions = RecordVersions::of(node, connectors, targets);
         match self.check_volumes(cinder, node.uuid, targets, &versions).await {
             Ok(results) => VolumeCheck::Faults(
-                // The outage of a backend is no fault of the volume.
+                // The outage of a backend is no fault of the volume; the failure of its own export may be.
                 results
                     .into_iter()
                     .filter_map(|(_, result)| result.err())
-                    .filter(|error| !matches!(error, AttachError::Unavailable(_)))
+                    .filter(|error| !matches!(error, AttachError::Unavailable(Outage::Backend(_))))
                     .map(AttachError::into_reason)
                     .collect(),
             ),
-            Err(reason) => VolumeCheck::Unavailable(reason),
+            Err(outage) => VolumeCheck::Unavailable(outage.to_string()),
         }
     }
 
     /// Checks each volume with Cinder. Returns the errors of the volumes that cannot be attached, or whose backend is
-    /// unavailable; or why Cinder is unavailable.
+    /// unavailable; or the outage of Cinder.
     async fn check_volumes(
         &self,
         cinder: Cinder,
         node: Uuid,
         targets: &[VolumeTarget],
         versions: &RecordVersions,
-    ) -> Result<VolumeResults, String> {
+    ) -> Result<VolumeResults, Outage> {
         if let Some(reason) = self.cinder_outage() {
-            return Err(reason);
+            return Err(Outage::Cinder(reason));
         }
         let attacher = self.state.attacher(cinder);
         let records = self.attachments(node).await;
@@ -301,17 +301,21 @@ impl Attach {
             };
             match timeout(CINDER_TIMEOUT, check).await {
                 Ok(Ok(volume_type)) => {
-                    let outage = volume_type.and_then(|volume_type| self.state.backend_outage(volume_type));
+                    let open_circuit = volume_type.and_then(|kind| self.state.backend_outage(&kind));
+                    let outage = open_circuit.or_else(|| {
+                        let failed = self.state.findings.recall_failed(node, &target.volume_id, versions);
+                        failed.map(Outage::Export)
+                    });
                     errors.extend(
                         outage
                             .map(|reason| (target.volume_id.clone(), Err(AttachError::Unavailable(reason)))),
                     );
                 }
-                Ok(Err(AttachError::Unavailable(reason))) => return Err(reason),
+                Ok(Err(AttachError::Unavailable(outage))) => return Err(outage),
                 Ok(Err(error @ (AttachError::Refused(_) | AttachError::Transient(_)))) => {
                     errors.push((target.volume_id.clone(), Err(error)));
                 }
-                Err(_) => return Err(timeout_reason()),
+                Err(_) => return Err(Outage::Cinder(timeout_reason())),
             }
         }
         Ok(errors)
@@ -331,7 +335,7 @@ impl Attach {
                 Outcome::Transient(reason) => return outcome::wait_for_condition(reason),
                 Outcome::Usable { resolved: _, outages } => (None, HashMap::from_iter(outages)),
             },
-            Err(outage) => (Some(outage.as_str()), HashMap::new()),
+            Err(outage) => (Some(outage), HashMap::new()),
         };
         let mut volumes = HashMap::new();
         for target in request.targets {

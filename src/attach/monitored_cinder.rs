@@ -99,7 +99,9 @@ impl MonitoredCinder {
 
     fn report<T>(&self, result: Result<T, CinderError>) -> Result<T, CinderError> {
         match &result {
-            Err(CinderError::Unavailable(reason)) => self.breaker.record_failure(reason),
+            Err(error @ (CinderError::Unavailable(_) | CinderError::Failed { .. })) => {
+                self.breaker.record_failure(&error.to_string());
+            }
             Ok(_) | Err(CinderError::NotFound(_) | CinderError::Refused { .. }) => self.report_response(),
         }
         result

@@ -3,7 +3,7 @@
 //! The strictest result decides. If Cinder refused one volume, the machine does not boot from the others. A transient
 //! error makes the machine wait. Last known connections serve only if every missing volume is merely unavailable.
 
-use super::error::{AttachError, TARGETS_CHANGED};
+use super::error::{AttachError, Outage, TARGETS_CHANGED};
 use super::progress::{Progress, VolumeResults};
 use super::resolution::{Resolution, ResolvedVolume};
 
@@ -21,8 +21,8 @@ pub(super) enum Outcome<'a> {
     /// Each volume is resolved or unavailable.
     Usable {
         resolved: Vec<(&'a str, &'a ResolvedVolume)>,
-        /// The volumes for which Cinder is unavailable, each with the reason.
-        outages: Vec<(&'a str, &'a str)>,
+        /// The volumes for which Cinder or the backend is unavailable.
+        outages: Vec<(&'a str, &'a Outage)>,
     },
 }
 
@@ -35,7 +35,7 @@ impl<'a> Outcome<'a> {
                 Ok(connected) => resolved.push((volume.as_str(), connected)),
                 Err(AttachError::Refused(reason)) => refusals.push(reason.as_str()),
                 Err(AttachError::Transient(reason)) => transients.push(reason.as_str()),
-                Err(AttachError::Unavailable(reason)) => outages.push((volume.as_str(), reason.as_str())),
+                Err(AttachError::Unavailable(outage)) => outages.push((volume.as_str(), outage)),
             }
         }
         if !refusals.is_empty() {
@@ -79,9 +79,9 @@ pub(super) fn wait_for_condition(reason: String) -> Resolution {
     Resolution::Wait { reason, seconds: MIN_RETRY_SECONDS * 2 }
 }
 
-/// The response during an outage of Cinder, when `reason` speaks against the last known connection.
-pub(super) fn wait_for_cinder(outage: &str, reason: &str) -> Resolution {
-    let reason = format!("Cinder is unavailable: {outage}; {reason}");
+/// The response during an outage of Cinder or a backend, when `reason` speaks against the last known connection.
+pub(super) fn wait_for_cinder(outage: &Outage, reason: &str) -> Resolution {
+    let reason = format!("{outage}; {reason}");
     Resolution::Wait { reason, seconds: MAX_RETRY_SECONDS - 1 }
 }
 
@@ -99,7 +99,7 @@ mod tests {
     fn the_strictest_result_decides() {
         let refused = AttachError::Refused("a is in use".into());
         let transient = AttachError::Transient("b is reserved".into());
-        let unavailable = AttachError::Unavailable("no answer".into());
+        let unavailable = AttachError::cinder_unavailable("no answer");
         let outcome = |errors: &[&AttachError]| {
             let results: VolumeResults =
                 errors.iter().map(|&error| ("root".to_owned(), Err(error.clone()))).collect();
@@ -109,7 +109,7 @@ mod tests {
             (vec![&unavailable, &transient, &refused], r#"Refused("a is in use")"#),
             (vec![&refused, &refused], r#"Refused("a is in use; a is in use")"#),
             (vec![&unavailable, &transient], r#"Transient("b is reserved")"#),
-            (vec![&unavailable], r#"Usable { resolved: [], outages: [("root", "no answer")] }"#),
+            (vec![&unavailable], r#"Usable { resolved: [], outages: [("root", Cinder("no answer"))] }"#),
         ] {
             assert_eq!(outcome(&errors), expected);
         }

@@ -110,7 +110,7 @@ impl Reconciler {
 
     fn keep_house(&mut self) {
         self.flights.evict_idle();
-        self.state.unbootable.evict_old();
+        self.state.findings.evict_old();
         let has_outage = self.state.outage().is_some();
         if self.had_outage && !has_outage {
             // The outage ended: back-off delays caused by it are void.

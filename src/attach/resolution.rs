@@ -41,7 +41,7 @@ pub struct ResolvedVolume {
 pub enum VolumeCheck {
     /// The faults that prevent attachments; empty if there are none.
     Faults(Vec<String>),
-    /// Cinder is unavailable, with the reason.
+    /// Cinder is unavailable, as a sentence.
     Unavailable(String),
 }
 
@@ -50,7 +50,7 @@ impl VolumeCheck {
     pub fn into_faults(self) -> Vec<String> {
         match self {
             Self::Faults(faults) => faults,
-            Self::Unavailable(reason) => vec![format!("Cinder is unavailable: {reason}")],
+            Self::Unavailable(outage) => vec![outage],
         }
     }
 }

@@ -89,7 +89,7 @@ impl Resolver {
             Err(reason) => results.extend(
                 missing
                     .into_iter()
-                    .map(|desired| (desired.volume, Err(AttachError::Unavailable(reason.clone())))),
+                    .map(|desired| (desired.volume, Err(AttachError::cinder_unavailable(reason.clone())))),
             ),
             Ok(_permit) => {
                 sender.send_replace(Phase::Running);
@@ -130,7 +130,7 @@ impl Resolver {
                 Ok(result) => result,
                 Err(panic) => Err(AttachError::Transient(format!("volboot failed internally: {panic}"))),
             },
-            () = clock.wait_for_timeout() => Err(AttachError::Unavailable(timeout_reason())),
+            () = clock.wait_for_timeout() => Err(AttachError::cinder_unavailable(timeout_reason())),
         };
         (volume, result)
     }
@@ -149,9 +149,9 @@ impl Resolver {
             return Ok(resolved);
         }
         if !self.flights.is_current(desired.node, &progress) {
-            return Err(AttachError::Unavailable("a newer boot request replaced this one".into()));
+            return Err(AttachError::cinder_unavailable("a newer boot request replaced this one"));
         }
-        self.state.breaker.check(&CircuitScope::Endpoint).map_err(AttachError::Unavailable)?;
+        self.state.breaker.check(&CircuitScope::Endpoint).map_err(AttachError::cinder_unavailable)?;
         let ExportedVolume { record, connection } = attacher.attach(&lock, &desired, &versions).await?;
         let resolved = ResolvedVolume {
             connection,

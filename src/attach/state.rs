@@ -6,9 +6,10 @@ use tokio::sync::RwLock;
 
 use super::attacher::Attacher;
 use super::breaker::{Breaker, CircuitScope};
+use super::error::Outage;
+use super::findings::ExportFindings;
 use super::keyed_mutex::KeyedMutex;
 use super::monitored_cinder::MonitoredCinder;
-use super::unbootable::UnbootableVolumes;
 use crate::cinder::Cinder;
 use crate::store::Attachments;
 
@@ -21,7 +22,7 @@ pub(super) struct State {
     pub(super) breaker: Arc<Breaker>,
     /// One lock per volume of a node.
     pub(super) locks: KeyedMutex,
-    pub(super) unbootable: Arc<UnbootableVolumes>,
+    pub(super) findings: Arc<ExportFindings>,
     create_lock: Arc<RwLock<()>>,
     /// Replaced on reload.
     cinder: parking_lot::RwLock<Option<Cinder>>,
@@ -33,7 +34,7 @@ impl State {
             records,
             breaker: Arc::default(),
             locks: KeyedMutex::default(),
-            unbootable: Arc::default(),
+            findings: Arc::default(),
             create_lock: Arc::default(),
             cinder: parking_lot::RwLock::new(cinder),
         }
@@ -53,7 +54,7 @@ impl State {
         *current = cinder;
         // Failures and connections of the old Cinder do not count for the new one.
         self.breaker.reset();
-        self.unbootable.clear();
+        self.findings.clear();
     }
 
     /// Why Cinder is unavailable, if the endpoint circuit is open.
@@ -62,8 +63,9 @@ impl State {
     }
 
     /// Why the backend of a volume type is unavailable, if its circuit is open.
-    pub(super) fn backend_outage(&self, volume_type: String) -> Option<String> {
-        self.breaker.check(&CircuitScope::Backend(volume_type)).err()
+    pub(super) fn backend_outage(&self, volume_type: &str) -> Option<Outage> {
+        let circuit = self.breaker.check(&CircuitScope::Backend(volume_type.to_owned()));
+        circuit.err().map(|reason| Outage::open_circuit(volume_type, &reason))
     }
 
     pub(super) fn monitor(&self, cinder: Cinder) -> MonitoredCinder {
@@ -73,7 +75,7 @@ impl State {
     /// An attacher for one attempt, whose response clock starts now.
     pub(super) fn attacher(&self, cinder: Cinder) -> Attacher {
         let cinder = self.monitor(cinder);
-        let unbootable = Arc::clone(&self.unbootable);
-        Attacher::new(cinder, self.records.clone(), Arc::clone(&self.create_lock), unbootable)
+        let findings = Arc::clone(&self.findings);
+        Attacher::new(cinder, self.records.clone(), Arc::clone(&self.create_lock), findings)
     }
 }

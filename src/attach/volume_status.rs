@@ -1,8 +1,8 @@
 //! What a volume's status and holders say: an explanation of Cinder's refusal, and the check before any attachment.
 
 use super::error::{AttachError, check_status, classify, encrypted, still_detaching};
+use super::findings::Finding;
 use super::monitored_cinder::MonitoredCinder;
-use super::unbootable::Finding;
 use crate::cinder::{Cinder, CinderError, CinderVolume, VolumeHolder};
 use crate::model::AttachmentState;
 use crate::store::Attachments;

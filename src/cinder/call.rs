@@ -104,7 +104,7 @@ impl ApiClient {
         let response = self.send_authorized(&call).await;
         let result = match &response {
             Ok(_) => "ok",
-            Err(CinderError::Unavailable(_)) => "unavailable",
+            Err(CinderError::Unavailable(_) | CinderError::Failed { .. }) => "unavailable",
             Err(CinderError::NotFound(_)) => "not_found",
             Err(CinderError::Refused { .. }) => "refused",
         };

@@ -10,6 +10,13 @@ pub enum CinderError {
     /// The request may have taken effect, or may do so later.
     #[error("{0}")]
     Unavailable(String),
+    /// Cinder's API answers, but failed at the request (500), usually in the driver of a backend. The request may have
+    /// taken effect.
+    #[error("Cinder returned 500 Internal Server Error")]
+    Failed {
+        /// The connector property that the driver misses, if Cinder says so.
+        missing_property: Option<String>,
+    },
     /// The volume or attachment does not exist, or not for this project (404).
     #[error("{0}")]
     NotFound(String),

@@ -14,7 +14,7 @@ pub enum ConnectionSource {
     LastKnown {
         /// When Cinder returned the connection.
         resolved_at: Timestamp,
-        /// Why Cinder is unavailable; `None` in a preview that did not need Cinder.
+        /// The outage of Cinder or the backend, as a sentence; `None` in a preview that did not need Cinder.
         outage: Option<String>,
     },
 }

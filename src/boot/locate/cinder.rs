@@ -44,9 +44,9 @@ fn take_volumes(records: &BootableRecords<'_>, resolution: Resolution) -> Result
 fn collect_notes<'a>(volumes: impl Iterator<Item = &'a ResolvedVolume>) -> Vec<String> {
     let mut notes: Vec<_> = volumes
         .filter_map(|volume| match &volume.source {
-            ConnectionSource::LastKnown { resolved_at, outage: Some(reason) } => Some(format!(
-                "booting from the last known connection of {resolved_at:.0}: Cinder is unavailable: {reason}"
-            )),
+            ConnectionSource::LastKnown { resolved_at, outage: Some(outage) } => {
+                Some(format!("booting from the last known connection of {resolved_at:.0}: {outage}"))
+            }
             ConnectionSource::LastKnown { outage: None, .. }
             | ConnectionSource::Records
             | ConnectionSource::Cinder => None,
@@ -109,7 +109,7 @@ mod tests {
         let reason = "node web-1: volume root is in use by server 7".into();
         assert_eq!(expect_answer(take(refusal)), BootAnswer::Refused { reason });
 
-        let outage = Some("no answer".into());
+        let outage = Some("Cinder is unavailable: no answer".into());
         let last_known = ConnectionSource::LastKnown { resolved_at: now, outage };
         let volumes = [resolved("root", ConnectionSource::Cinder), resolved("data", last_known)];
         let volumes = take(Resolution::Ready(volumes.into())).expect("located");

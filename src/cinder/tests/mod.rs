@@ -180,6 +180,8 @@ async fn errors_are_refusals_or_outages_and_never_confused() {
     let not_found = |text: &str| CinderError::NotFound(text.into());
     let refused = |status, text: &str| CinderError::Refused { status, message: text.into() };
     let unavailable = |text: &str| CinderError::Unavailable(text.into());
+    let failed =
+        |property: Option<&str>| CinderError::Failed { missing_property: property.map(str::to_owned) };
     let cases = [
         ("err-vol-not-found", not_found("Volume a6deb9c4-d9e3-4d4e-a188-e4a6eda57848 could not be found")),
         (
@@ -207,9 +209,9 @@ async fn errors_are_refusals_or_outages_and_never_confused() {
             refused(406, "Version 3.999 is not supported by the API. Minimum is 3.0 and maximum is 3.71"),
         ),
         ("down-keystone-vol-show", unavailable("Cinder returned 503 Service Unavailable")),
-        ("down-volume-att-create-with-connector", unavailable("Cinder returned 500 Internal Server Error")),
-        ("down-volume-att-delete-attached", unavailable("Cinder returned 500 Internal Server Error")),
-        ("err-att-create-missing-initiator", unavailable("Cinder returned 500 Internal Server Error")),
+        ("down-volume-att-create-with-connector", failed(None)),
+        ("down-volume-att-delete-attached", failed(None)),
+        ("err-att-create-missing-initiator", failed(Some("initiator"))),
         // Another server at the endpoint.
         ("err-path-unknown", unavailable("the server at ENDPOINT is not Cinder (404)")),
         // Without Keystone there is no other token for a retry.
@@ -250,7 +252,8 @@ async fn every_captured_error_maps_to_an_error() {
                 matches!(error, CinderError::NotFound(_) | CinderError::Unavailable(_)),
                 "{name}: {error:?}"
             ),
-            401 | 500.. => assert!(matches!(error, CinderError::Unavailable(_)), "{name}: {error:?}"),
+            500 => assert!(matches!(error, CinderError::Failed { .. }), "{name}: {error:?}"),
+            401 | 501.. => assert!(matches!(error, CinderError::Unavailable(_)), "{name}: {error:?}"),
             _ => assert!(matches!(error, CinderError::Refused { .. }), "{name}: {error:?}"),
         }
     }

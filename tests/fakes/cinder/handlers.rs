@@ -168,6 +168,11 @@ async fn export(State(inner): Shared, Path(id): Path<String>, Json(body): Json<V
         return not_found(&format!("Volume attachment {id}"));
     };
     let volume = &state.volumes[&attachment.volume];
+    if volume.needs_ip && body["attachment"]["connector"]["ip"].is_null() {
+        let message = "Unable to update attachment.(Bad or unexpected response from the storage volume backend API: \
+                       Driver initialize connection failed (error: 'ip').).";
+        return error_response(StatusCode::INTERNAL_SERVER_ERROR, "computeFault", message);
+    }
     let connection = volume.connection.clone().unwrap_or_else(|| {
         json!({
             "driver_volume_type": volume.transport, "target_portal": portal, "target_lun": 1,

@@ -56,6 +56,8 @@ pub(crate) struct Volume {
     pub(crate) transport: &'static str,
     /// The whole `connection_info` of an export, in place of the default one.
     pub(crate) connection: Option<Value>,
+    /// Whether the driver reads `connector['ip']`, as VNX's does.
+    pub(crate) needs_ip: bool,
     /// Counts the changes of the volume's record.
     pub(crate) changes: u64,
 }
@@ -136,6 +138,7 @@ impl FakeCinder {
             volume_type: "chap",
             transport: "iscsi",
             connection: None,
+            needs_ip: false,
             changes: 0,
         };
         change(&mut volume);

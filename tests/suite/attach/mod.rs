@@ -1,6 +1,7 @@
 //! Attachments against an in-memory Cinder: the calls with their order and number, and the behaviour on faults. The
 //! fake is modelled on observations of a real Cinder.
 
+mod backend_failures;
 mod boots;
 mod connections;
 mod detachment;

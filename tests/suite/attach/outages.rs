@@ -23,7 +23,7 @@ async fn a_node_boots_from_the_last_known_connection_with_the_reason() {
     let ConnectionSource::LastKnown { outage: Some(reason), .. } = &volumes[0].2 else {
         panic!("{:?}", volumes[0].2)
     };
-    assert_eq!(reason, "Cinder returned 503 Service Unavailable");
+    assert_eq!(reason, "Cinder is unavailable: Cinder returned 503 Service Unavailable");
 
     // Recovery needs no operator.
     site.cinder.clear_faults();
@@ -116,7 +116,8 @@ async fn a_dead_backend_does_not_affect_the_others() {
     for (at, volume) in ["one", "two", "three"].into_iter().enumerate() {
         let machine = site.add_machine(&format!("web-{at}"), &[volume]).await;
         let reason = machine.expect_wait(None).await;
-        assert!(reason.starts_with("Cinder is unavailable: Cinder returned 500"), "{reason}");
+        let failure = format!("Cinder answers, but cannot export volume {volume}: Cinder returned 500");
+        assert!(reason.starts_with(&failure), "{reason}");
     }
     assert_eq!(site.attach.cinder_outage(), None, "the endpoint circuit is closed");
     site.add_machine("web-9", &["alive"]).await.boot(None).await;

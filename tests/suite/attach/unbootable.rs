@@ -103,8 +103,10 @@ async fn each_kind_of_unbootable_connection_is_remembered() {
 
 #[tokio::test]
 async fn a_changed_record_voids_the_finding() {
+    type Change = fn(&mut TestMachine);
+
     let (site, mut machine) = open_with_finding().await;
-    let changes: [(&str, fn(&mut TestMachine)); 5] = [
+    let changes: [(&str, Change); 5] = [
         ("node changed", |machine| machine.node.updated_at = Some(Timestamp::now())),
         ("connector changed", |machine| machine.connectors[0].updated_at = Some(Timestamp::now())),
         ("target changed", |machine| machine.targets[0].updated_at = Some(Timestamp::now())),

@@ -1,7 +1,12 @@
-//! [`UnbootableVolumes`]: remembers the volumes whose connection cannot be booted, such as an NVMe-oF volume.
+//! [`ExportFindings`]: remembers what the last export of a volume showed, if no machine can boot from the volume.
 //!
-//! Only an export shows a volume's connection, so volboot has to attach such a volume once, and detaches it. Without the
-//! memory, every further boot request would attach and detach the volume again, and no check would see the fault.
+//! | finding | boot requests | checks and previews |
+//! |---|---|---|
+//! | *unbootable*: the connection cannot be booted, such as NVMe-oF | are refused | say so |
+//! | *failed*: the backend failed | export again | say so |
+//!
+//! Only an export shows a volume's connection, so volboot has to attach an unbootable volume once, and detaches it. Without
+//! the memory, every further boot request would attach and detach the volume again.
 //!
 //! A finding is void once Cinder may return another connection:
 //!
@@ -26,13 +31,21 @@ use crate::cinder::CinderVolume;
 /// How long a finding holds at most.
 const MAX_AGE: Duration = Duration::from_secs(5 * 60);
 
-/// The findings, by node and volume.
+/// The last finding of each volume, by node and volume.
 #[derive(Debug, Default)]
-pub(super) struct UnbootableVolumes(Mutex<HashMap<(Uuid, String), Finding>>);
+pub(super) struct ExportFindings(Mutex<HashMap<(Uuid, String), Finding>>);
 
-/// Why a volume's connection cannot be booted, and what that depends on.
+/// What an export showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FindingKind {
+    Unbootable,
+    Failed,
+}
+
+/// Why no machine can boot from a volume, and what that depends on.
 #[derive(Debug, Clone)]
 pub(super) struct Finding {
+    kind: FindingKind,
     reason: String,
     found_at: Timestamp,
     age: Instant,
@@ -67,10 +80,26 @@ impl Finding {
     }
 }
 
-impl UnbootableVolumes {
+impl ExportFindings {
     /// Remembers a connection that cannot be booted. The attachment still exists.
-    pub(super) fn remember(&self, node: Uuid, volume: &str, records: &RecordVersions, reason: &str) {
+    pub(super) fn remember_unbootable(
+        &self,
+        node: Uuid,
+        volume: &str,
+        records: &RecordVersions,
+        reason: &str,
+    ) {
+        self.remember(FindingKind::Unbootable, node, volume, records, reason);
+    }
+
+    /// Remembers that the backend failed at the export.
+    pub(super) fn remember_failed(&self, node: Uuid, volume: &str, records: &RecordVersions, reason: &str) {
+        self.remember(FindingKind::Failed, node, volume, records, reason);
+    }
+
+    fn remember(&self, kind: FindingKind, node: Uuid, volume: &str, records: &RecordVersions, reason: &str) {
         let finding = Finding {
+            kind,
             reason: reason.to_owned(),
             found_at: Timestamp::now(),
             age: Instant::now(),
@@ -91,8 +120,10 @@ impl UnbootableVolumes {
     }
 
     /// Whether the detachment of the volume has to be followed by [`note_detachment`](Self::note_detachment).
-    pub(super) fn has_finding(&self, node: Uuid, volume: &str) -> bool {
-        self.0.lock().contains_key(&(node, volume.to_owned()))
+    pub(super) fn needs_version(&self, node: Uuid, volume: &str) -> bool {
+        let findings = self.0.lock();
+        let finding = findings.get(&(node, volume.to_owned()));
+        finding.is_some_and(|finding| finding.kind == FindingKind::Unbootable)
     }
 
     /// Notes the volume's version after the detachment. If Cinder did not show the volume, the finding is void: a later
@@ -104,12 +135,33 @@ impl UnbootableVolumes {
         }
     }
 
-    /// The finding for these records, unless it is too old. Whether it [applies](Finding::applies_to) to the volume
-    /// takes a look at Cinder.
-    pub(super) fn recall(&self, node: Uuid, volume: &str, records: &RecordVersions) -> Option<Finding> {
+    /// The finding of an unbootable connection for these records. Whether it [applies](Finding::applies_to) to the
+    /// volume takes a look at Cinder.
+    pub(super) fn recall_unbootable(
+        &self,
+        node: Uuid,
+        volume: &str,
+        records: &RecordVersions,
+    ) -> Option<Finding> {
+        self.recall(FindingKind::Unbootable, node, volume, records)
+    }
+
+    /// Why the backend failed at the last export for these records.
+    pub(super) fn recall_failed(&self, node: Uuid, volume: &str, records: &RecordVersions) -> Option<String> {
+        self.recall(FindingKind::Failed, node, volume, records).map(|finding| finding.reason)
+    }
+
+    fn recall(
+        &self,
+        kind: FindingKind,
+        node: Uuid,
+        volume: &str,
+        records: &RecordVersions,
+    ) -> Option<Finding> {
         let findings = self.0.lock();
         let finding = findings.get(&(node, volume.to_owned()))?;
-        (finding.age.elapsed() < MAX_AGE && finding.records == *records).then(|| finding.clone())
+        let holds = finding.kind == kind && finding.age.elapsed() < MAX_AGE && finding.records == *records;
+        holds.then(|| finding.clone())
     }
 
     /// Evicts findings that are too old.
@@ -157,25 +209,26 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_finding_holds_for_five_minutes() {
-        let (findings, records) = (UnbootableVolumes::default(), TestRecords::new().versions());
-        findings.remember(NODE, "root", &records, REASON);
-        tokio::time::advance(MAX_AGE - Duration::from_millis(1)).await;
+        let (findings, records) = (ExportFindings::default(), TestRecords::new().versions());
+        findings.remember_unbootable(NODE, "root", &records, REASON);
+        let last_moment = Duration::from_millis(1);
+        tokio::time::advance(MAX_AGE.saturating_sub(last_moment)).await;
         findings.evict_old();
-        let finding = findings.recall(NODE, "root", &records).expect("the finding holds");
+        let finding = findings.recall_unbootable(NODE, "root", &records).expect("the finding holds");
         assert!(finding.reason().starts_with(&format!("{REASON} (found at ")), "{}", finding.reason());
-        assert!(findings.recall(NODE, "data", &records).is_none());
-        tokio::time::advance(Duration::from_millis(1)).await;
-        assert!(findings.recall(NODE, "root", &records).is_none());
-        assert!(findings.has_finding(NODE, "root"));
+        assert!(findings.recall_unbootable(NODE, "data", &records).is_none());
+        tokio::time::advance(last_moment).await;
+        assert!(findings.recall_unbootable(NODE, "root", &records).is_none());
+        assert!(findings.needs_version(NODE, "root"));
         findings.evict_old();
-        assert!(!findings.has_finding(NODE, "root"));
+        assert!(!findings.needs_version(NODE, "root"));
     }
 
     #[tokio::test]
     async fn a_change_of_any_record_voids_a_finding() {
-        let (findings, records) = (UnbootableVolumes::default(), TestRecords::new());
-        findings.remember(NODE, "root", &records.versions(), REASON);
-        assert!(findings.recall(NODE, "root", &TestRecords::new().versions()).is_some());
+        let (findings, records) = (ExportFindings::default(), TestRecords::new());
+        findings.remember_unbootable(NODE, "root", &records.versions(), REASON);
+        assert!(findings.recall_unbootable(NODE, "root", &TestRecords::new().versions()).is_some());
         let now = Some(Timestamp::now());
         let changes: [fn(&mut TestRecords, Option<Timestamp>); 6] = [
             |records, now| records.0.updated_at = now,
@@ -186,28 +239,44 @@ mod tests {
             |records, now| records.2.created_at = now.unwrap_or_default(),
         ];
         for (at, change) in changes.into_iter().enumerate() {
-            let mut changed = TestRecords::new();
-            change(&mut changed, now);
-            assert!(findings.recall(NODE, "root", &changed.versions()).is_none(), "change {at}");
+            let mut later = TestRecords::new();
+            change(&mut later, now);
+            assert!(findings.recall_unbootable(NODE, "root", &later.versions()).is_none(), "change {at}");
         }
         let without_connector = RecordVersions::of(&records.0, &[], std::slice::from_ref(&records.2));
-        assert!(findings.recall(NODE, "root", &without_connector).is_none());
+        assert!(findings.recall_unbootable(NODE, "root", &without_connector).is_none());
     }
 
     #[tokio::test]
     async fn a_change_of_the_volume_after_its_detachment_voids_a_finding() {
-        let (findings, records) = (UnbootableVolumes::default(), TestRecords::new().versions());
+        let (findings, records) = (ExportFindings::default(), TestRecords::new().versions());
         let applies = |updated_at, volume_type| {
-            let finding = findings.recall(NODE, "root", &records).expect("the finding holds");
+            let finding = findings.recall_unbootable(NODE, "root", &records).expect("the finding holds");
             finding.applies_to(&volume(updated_at, volume_type))
         };
-        findings.remember(NODE, "root", &records, REASON);
+        findings.remember_unbootable(NODE, "root", &records, REASON);
         // The attachment and its deletion change the volume too.
         assert!(applies("10:00:00", "nvme") && applies("10:00:01", "nvme"));
         findings.note_detachment(NODE, "root", Some(&volume("10:00:01", "nvme")));
         assert!(applies("10:00:01", "nvme"));
         assert!(!applies("10:00:02", "nvme") && !applies("10:00:01", "chap"));
         findings.note_detachment(NODE, "root", None);
-        assert!(!findings.has_finding(NODE, "root"));
+        assert!(!findings.needs_version(NODE, "root"));
+    }
+
+    #[tokio::test]
+    async fn a_failed_export_concerns_checks_alone() {
+        let (findings, records) = (ExportFindings::default(), TestRecords::new().versions());
+        findings.remember_failed(NODE, "root", &records, "cannot export volume root");
+        assert_eq!(
+            findings.recall_failed(NODE, "root", &records).as_deref(),
+            Some("cannot export volume root")
+        );
+        assert!(findings.recall_unbootable(NODE, "root", &records).is_none());
+        assert!(!findings.needs_version(NODE, "root"));
+        findings.remember_unbootable(NODE, "root", &records, REASON);
+        assert_eq!(findings.recall_failed(NODE, "root", &records), None);
+        findings.forget(NODE, "root");
+        assert!(findings.recall_unbootable(NODE, "root", &records).is_none());
     }
 }
