@@ -6,16 +6,30 @@ use std::path::Path;
 
 use crate::daemon::{Daemon, LIMIT, site, volboot};
 
-/// Reads a small file over TFTP: returns its single block, or the text of the error.
+/// The block size without an option (RFC 1350 §2).
+const BLOCK_SIZE: usize = 512;
+
+/// Reads a file over TFTP: returns its content, or the text of the error.
 pub(crate) fn tftp_get(server: SocketAddr, name: &str) -> String {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("binds");
     socket.set_read_timeout(Some(LIMIT)).expect("a read time-out");
     socket.send_to(format!("\0\u{1}{name}\0octet\0").as_bytes(), server).expect("sends the request");
-    let mut packet = [0; 600];
-    let (size, peer) = socket.recv_from(&mut packet).expect("a response");
-    // The ACK of block 1 ends the transfer.
-    socket.send_to(&[0, 4, 0, 1], peer).expect("sends the ACK");
-    String::from_utf8_lossy(&packet[4..size]).into_owned()
+    let mut content = Vec::new();
+    for block in 1_u16.. {
+        let mut packet = [0; 4 + BLOCK_SIZE];
+        let (size, peer) = socket.recv_from(&mut packet).expect("a response");
+        let [high, low] = block.to_be_bytes();
+        if packet[..2] == [0, 5] {
+            return String::from_utf8_lossy(&packet[4..size]).into_owned();
+        }
+        assert_eq!(packet[..4], [0, 3, high, low], "the next DATA is expected");
+        content.extend_from_slice(&packet[4..size]);
+        socket.send_to(&[0, 4, high, low], peer).expect("sends the ACK");
+        if size < packet.len() {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&content).into_owned()
 }
 
 /// Replaces lines in the configuration that `site` wrote.
