@@ -66,9 +66,9 @@ fn response_comes_from_the_requested_address() -> Result<()> {
         let [first, second] = MORE_ADDRESSES.map(str::parse::<Ipv6Addr>);
         for address in [SECOND_ADDRESS.into(), SERVER.into(), first?.into(), second?.into()] {
             let server = SocketAddr::new(address, 69);
-            let (packet, source) = machine.start_transfer(server, "boot.ipxe", "")?;
+            let (script, source) = machine.read_over_tftp(server, "boot.ipxe")?;
             ensure!(source.ip() == server.ip(), "request to {address}, response from {source}");
-            let script = String::from_utf8_lossy(&packet);
+            let script = String::from_utf8_lossy(&script);
             let url = format!("http://{}/", SocketAddr::new(server.ip(), 8080));
             ensure!(script.contains(&url), "the script does not contain {url}: {script}");
         }

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::gettid;
 
@@ -93,6 +93,30 @@ impl Host {
             packet.truncate(length);
             socket.send_to(b"\0\x05\0\x00that will do\0", peer)?;
             Ok((packet, peer))
+        })
+    }
+
+    /// Reads a file over TFTP. Returns the content and the source address of its blocks.
+    pub(crate) fn read_over_tftp(&self, server: SocketAddr, file: &str) -> Result<(Vec<u8>, SocketAddr)> {
+        let file = file.to_owned();
+        self.run_job(move || {
+            let request = format!("\0\u{1}{file}\0octet\0");
+            let socket = UdpSocket::bind(if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+            socket.set_read_timeout(Some(LIMIT))?;
+            socket.send_to(request.as_bytes(), server)?;
+            let mut content = Vec::new();
+            for block in 1_u16.. {
+                let [high, low] = block.to_be_bytes();
+                let mut packet = [0; 516];
+                let (length, peer) = socket.recv_from(&mut packet)?;
+                ensure!(packet[..4] == [0, 3, high, low], "unexpected packet: {:?}", &packet[..length]);
+                content.extend_from_slice(&packet[4..length]);
+                socket.send_to(&[0, 4, high, low], peer)?;
+                if length < packet.len() {
+                    return Ok((content, peer));
+                }
+            }
+            bail!("{file} has more than 65535 blocks")
         })
     }
 
