@@ -13,6 +13,9 @@ use crate::lab::initiator::{LOGIN_OK, log_in};
 use crate::lab::network::SERVER;
 use crate::lab::target::Account;
 
+/// The host name that DHCP gives. It takes room in the iBFT.
+const HOST_NAME: &str = "machine-0001.lab.volboot.example";
+
 /// iPXE's time-out for a response.
 const LIMIT: Duration = Duration::from_secs(20);
 /// The pause between two boots.
@@ -186,8 +189,7 @@ impl BootResponse {
         let pause = console.iter().find_map(|line| line.strip_prefix("retrying in ")?.strip_suffix(" s"));
         let Some(pause) = pause else { return Ok(Self::Refused(first)) };
         let url = word_after(script, "chain --replace --autofree ").context("no URL for the retry")?;
-        // The machine has no host name.
-        let url = url.replace("${hostname:uristring}", "");
+        let url = url.replace("${hostname:uristring}", HOST_NAME);
         Ok(Self::Wait { reason: first, pause: Duration::from_secs(pause.parse()?), url })
     }
 }

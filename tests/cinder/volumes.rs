@@ -14,8 +14,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_multi_attachable_volume_boots_two_nodes", two_nodes),
 ];
 
-/// A data volume gets all paths. The boot volume gets as many as fit into the firmware's table (iBFT). With CHAP and
-/// Cinder's long names the table fits one path, and the console says so.
+/// A data volume gets all paths. The boot volume gets as many as fit into the firmware's table (iBFT). With CHAP,
+/// Cinder's long names and a host name the table fits one path, and the console says so.
 fn two_portals(fixture: &mut Fixture) -> Result<()> {
     let setup = Setup::new(fixture)?;
     let volumes = [setup.fixture.owner.create_volume("mpath")?, setup.fixture.owner.create_volume("mpath")?];
