@@ -104,7 +104,10 @@ impl Attacher {
             };
             // A probe is held until the result of the export is known.
             let _probe = match self.find_volume_type(&record).await? {
-                Some(volume_type) => self.try_backend(&volume_type).map_err(AttachError::Unavailable)?,
+                Some(volume_type) => self.try_backend(&volume_type).map_err(|outage| {
+                    let failed = self.findings.recall_failed(record.node, &record.volume, versions);
+                    AttachError::Unavailable(failed.unwrap_or(outage))
+                })?,
                 None => None,
             };
             let outcome = export(&self.cinder, &self.records, &record, &desired.connector).await;
@@ -151,7 +154,9 @@ impl Attacher {
             };
             match send_delete(&self.cinder, &self.records, record, &id).await {
                 Ok(()) | Err(BackendCallError::Cinder(CinderError::NotFound(_))) => {}
-                Err(BackendCallError::Backend(reason)) => return Err(unavailable(Outage::Backend(reason))),
+                Err(BackendCallError::Failed(reason) | BackendCallError::Unavailable(reason)) => {
+                    return Err(unavailable(Outage::Backend(reason)));
+                }
                 Err(BackendCallError::Cinder(
                     error @ (CinderError::Unavailable(_) | CinderError::Failed { .. }),
                 )) => return Err(unavailable(Outage::Cinder(error.to_string()))),

@@ -21,8 +21,10 @@ const DIAGNOSIS_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) enum BackendCallError {
     /// Cinder's own error.
     Cinder(CinderError),
-    /// Cinder answers other requests, so the backend failed. With the reason, and the likely cause.
-    Backend(String),
+    /// Cinder answers other requests, and returned 500 for this one. With the likely cause.
+    Failed(String),
+    /// Cinder answers other requests, but not this one, which concerns the backend. The cause may pass by itself.
+    Unavailable(String),
 }
 
 /// Sends the export request. If it takes longer than [`CINDER_TIMEOUT`], diagnoses the cause meanwhile; the request
@@ -39,7 +41,7 @@ pub(super) async fn send_export(
     let result = if let Ok(result) = in_time {
         result
     } else {
-        diagnose(cinder, records, record, &timeout_reason()).await;
+        diagnose(cinder, records, record, &CinderError::Unavailable(timeout_reason()), Some(connector)).await;
         call.await
     };
     report(cinder, records, record, Some(connector), result).await
@@ -64,11 +66,18 @@ async fn report<T>(
     result: Result<T, CinderError>,
 ) -> Result<T, BackendCallError> {
     match result {
-        Err(error @ (CinderError::Unavailable(_) | CinderError::Failed { .. })) => {
-            let reason = explain_failure(&error, connector);
-            let cinder_answers = diagnose(cinder, records, record, &reason).await;
+        Err(error @ CinderError::Failed { .. }) => {
+            let cinder_answers = diagnose(cinder, records, record, &error, connector).await;
             Err(if cinder_answers {
-                BackendCallError::Backend(reason)
+                BackendCallError::Failed(explain_failure(&error, connector))
+            } else {
+                BackendCallError::Cinder(error)
+            })
+        }
+        Err(error @ CinderError::Unavailable(_)) => {
+            let cinder_answers = diagnose(cinder, records, record, &error, connector).await;
+            Err(if cinder_answers {
+                BackendCallError::Unavailable(error.to_string())
             } else {
                 BackendCallError::Cinder(error)
             })
@@ -80,12 +89,23 @@ async fn report<T>(
     }
 }
 
-/// The error with what it may be, provided that Cinder answers other requests.
+/// The connector property that the driver misses, if Cinder names one that the connector lacks. A driver's `KeyError` may
+/// concern a record of its own with a key of the same name.
+fn find_missing_property<'a>(
+    error: &'a CinderError,
+    connector: Option<&ConnectorProperties>,
+) -> Option<&'a str> {
+    let CinderError::Failed { missing_property: Some(name) } = error else { return None };
+    let sent = serde_json::to_value(connector).unwrap_or_default();
+    sent.get(name).is_none().then_some(name)
+}
+
+/// The error with what it may be for this node, provided that Cinder answers other requests.
 fn explain_failure(error: &CinderError, connector: Option<&ConnectorProperties>) -> String {
-    let CinderError::Failed { missing_property } = error else { return error.to_string() };
     let has_ip = connector.is_none_or(|connector| connector.ip.is_some());
-    let cause = match missing_property.as_deref() {
-        Some("ip") if !has_ip => {
+    let cause = match find_missing_property(error, connector) {
+        // A detachment uses the connector of the export.
+        Some("ip") if connector.is_some() => {
             "its driver needs the node's IP address: create a volume connector of type ip".to_owned()
         }
         Some(name) => {
@@ -103,11 +123,14 @@ fn explain_failure(error: &CinderError, connector: Option<&ConnectorProperties>)
 
 /// Finds out, after a call without a usable response, whether Cinder is unavailable or only the backend. Returns whether
 /// Cinder answers and has the volume.
+///
+/// A property that the node's connector lacks is no failure of the backend: other nodes may have it.
 async fn diagnose(
     cinder: &MonitoredCinder,
     records: &Attachments,
     record: &Attachment,
-    reason: &str,
+    failure: &CinderError,
+    connector: Option<&ConnectorProperties>,
 ) -> bool {
     let breaker = cinder.breaker();
     match timeout(DIAGNOSIS_TIMEOUT, cinder.unmonitored().volume(&record.volume)).await {
@@ -115,7 +138,9 @@ async fn diagnose(
             breaker.record_success(&CircuitScope::Endpoint);
             if let Some(volume_type) = volume_type {
                 steps::record_volume_type(records, record, &volume_type).await;
-                breaker.record_backend_failure(&volume_type, &record.volume, reason);
+                if find_missing_property(failure, connector).is_none() {
+                    breaker.record_backend_failure(&volume_type, &record.volume, &failure.to_string());
+                }
             }
             return true;
         }
@@ -134,4 +159,38 @@ async fn diagnose(
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_property_that_the_connector_lacks_is_missing() {
+        let without_ip = ConnectorProperties {
+            initiator: "iqn.2017-08.org.openstack.web-1".into(),
+            host: "web-1".into(),
+            ip: None,
+            multipath: true,
+        };
+        let with_ip = ConnectorProperties { ip: Some("192.0.2.9".into()), ..without_ip.clone() };
+        for (name, connector, cause) in [
+            (
+                "ip",
+                &without_ip,
+                "its driver needs the node's IP address: create a volume connector of type ip",
+            ),
+            ("ip", &with_ip, "see the log of cinder-volume"),
+            ("host", &with_ip, "see the log of cinder-volume"),
+            (
+                "wwpns",
+                &with_ip,
+                "its driver needs the connector property \"wwpns\": see the log of cinder-volume",
+            ),
+        ] {
+            let error = CinderError::Failed { missing_property: Some(name.into()) };
+            let expected = format!("Cinder returned 500 Internal Server Error; {cause}");
+            assert_eq!(explain_failure(&error, Some(connector)), expected, "{name}");
+        }
+    }
 }

@@ -26,9 +26,9 @@ pub(super) enum AttachError {
 pub(super) enum Outage {
     /// Cinder, or Keystone.
     Cinder(String),
-    /// The backend of a volume, while Cinder answers other requests.
+    /// The backend of a volume, while Cinder answers other requests. No fault of the volume or the node.
     Backend(String),
-    /// The export of this volume, while Cinder answers other requests.
+    /// The export of this volume to this node, which ended with 500 while Cinder answers other requests.
     Export(String),
 }
 

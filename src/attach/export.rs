@@ -32,9 +32,11 @@ pub(super) async fn export(
     let Some(id) = record.cinder_id.as_deref() else { return Ok(ExportOutcome::Gone) };
     let attachment = match send_export(cinder, records, &record, id, connector).await {
         Ok(attachment) => attachment,
-        Err(BackendCallError::Backend(reason)) => {
-            let reason = format!("cannot export volume {}: {reason}", record.volume);
-            return Err(AttachError::Unavailable(Outage::Export(reason)));
+        Err(BackendCallError::Failed(reason)) => {
+            return Err(AttachError::Unavailable(Outage::Export(cannot_export(&record.volume, &reason))));
+        }
+        Err(BackendCallError::Unavailable(reason)) => {
+            return Err(AttachError::Unavailable(Outage::Backend(cannot_export(&record.volume, &reason))));
         }
         Err(BackendCallError::Cinder(error)) => {
             return record_error(cinder, records, &record, was_pending, error).await;
@@ -57,6 +59,10 @@ pub(super) async fn export(
     }
     steps::finish_export(records, &record).await?;
     Ok(ExportOutcome::Exported(connection))
+}
+
+fn cannot_export(volume: &str, reason: &str) -> String {
+    format!("cannot export volume {volume}: {reason}")
 }
 
 /// Records the failure of *export* or *complete*. After no response, the export stays pending.

@@ -3,7 +3,7 @@
 //! | finding | boot requests | checks and previews |
 //! |---|---|---|
 //! | *unbootable*: the connection cannot be booted, such as NVMe-oF | are refused | say so |
-//! | *failed*: the backend failed | export again | say so |
+//! | *failed*: Cinder returned 500 at the export | export again | say so |
 //!
 //! Only an export shows a volume's connection, so volboot has to attach an unbootable volume once, and detaches it. Without
 //! the memory, every further boot request would attach and detach the volume again.
@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::error::Outage;
 use super::request::RecordVersions;
 use crate::cinder::CinderVolume;
 
@@ -92,7 +93,7 @@ impl ExportFindings {
         self.remember(FindingKind::Unbootable, node, volume, records, reason);
     }
 
-    /// Remembers that the backend failed at the export.
+    /// Remembers that Cinder failed at the export.
     pub(super) fn remember_failed(&self, node: Uuid, volume: &str, records: &RecordVersions, reason: &str) {
         self.remember(FindingKind::Failed, node, volume, records, reason);
     }
@@ -146,9 +147,11 @@ impl ExportFindings {
         self.recall(FindingKind::Unbootable, node, volume, records)
     }
 
-    /// Why the backend failed at the last export for these records.
-    pub(super) fn recall_failed(&self, node: Uuid, volume: &str, records: &RecordVersions) -> Option<String> {
-        self.recall(FindingKind::Failed, node, volume, records).map(|finding| finding.reason)
+    /// Why the last export for these records failed. This comes before the outage of the backend: the failure may be the
+    /// node's own, such as a missing connector property, and remain after the outage.
+    pub(super) fn recall_failed(&self, node: Uuid, volume: &str, records: &RecordVersions) -> Option<Outage> {
+        let finding = self.recall(FindingKind::Failed, node, volume, records);
+        finding.map(|finding| Outage::Export(finding.reason))
     }
 
     fn recall(
@@ -269,8 +272,8 @@ mod tests {
         let (findings, records) = (ExportFindings::default(), TestRecords::new().versions());
         findings.remember_failed(NODE, "root", &records, "cannot export volume root");
         assert_eq!(
-            findings.recall_failed(NODE, "root", &records).as_deref(),
-            Some("cannot export volume root")
+            findings.recall_failed(NODE, "root", &records),
+            Some(Outage::Export("cannot export volume root".into()))
         );
         assert!(findings.recall_unbootable(NODE, "root", &records).is_none());
         assert!(!findings.needs_version(NODE, "root"));

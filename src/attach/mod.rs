@@ -301,11 +301,8 @@ impl Attach {
             };
             match timeout(CINDER_TIMEOUT, check).await {
                 Ok(Ok(volume_type)) => {
-                    let open_circuit = volume_type.and_then(|kind| self.state.backend_outage(&kind));
-                    let outage = open_circuit.or_else(|| {
-                        let failed = self.state.findings.recall_failed(node, &target.volume_id, versions);
-                        failed.map(Outage::Export)
-                    });
+                    let failed = self.state.findings.recall_failed(node, &target.volume_id, versions);
+                    let outage = failed.or_else(|| self.state.backend_outage(&volume_type?));
                     errors.extend(
                         outage
                             .map(|reason| (target.volume_id.clone(), Err(AttachError::Unavailable(reason)))),

@@ -116,6 +116,7 @@ impl ApiClient {
     async fn send_authorized<T: DeserializeOwned>(&self, call: &ApiCall<'_>) -> Result<T, CinderError> {
         let authorization = self.session.authorization().await?;
         let endpoint = self.endpoint.select(&authorization)?;
+        let endpoint = self.discovery.resolve(&self.http, endpoint, self.timeouts.read).await?;
         let mut response = self.send(&authorization, &endpoint, call).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
             let authorization = self.session.reauthorize(&authorization).await?;
@@ -139,7 +140,7 @@ impl ApiClient {
             Method::PUT | Method::DELETE => self.timeouts.backend,
             _ => self.timeouts.read,
         };
-        let mut base_url = self.discovery.resolve(&self.http, endpoint, self.timeouts.read).await?;
+        let mut base_url = endpoint.url.clone();
         // Cinder requires the project below microversion 3.67.
         if let Some(project) = authorization.project_id() {
             base_url.push_str(&format!("/{project}"));

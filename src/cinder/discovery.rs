@@ -17,56 +17,109 @@ use crate::keystone::{ServiceResponse, StatusClass, TransportError};
 
 /// How long a discovered URL is used.
 const TTL: Duration = Duration::from_secs(300);
+/// How long a URL without a list of versions is used as it is. A proxy answers 404 while the Cinder behind it starts.
+const NEGATIVE_TTL: Duration = Duration::from_secs(30);
 
-/// Discovers URLs, and caches the last one.
+/// Discovers URLs, and remembers the last answer. Of concurrent callers, one asks, and all get its answer.
 #[derive(Debug, Clone, Default)]
-pub(super) struct VersionDiscovery(Arc<Mutex<Option<CachedUrl>>>);
+pub(super) struct VersionDiscovery {
+    last: Arc<Mutex<Option<DiscoveryAnswer>>>,
+    /// Held while a caller asks.
+    request: Arc<tokio::sync::Mutex<()>>,
+}
 
 #[derive(Debug)]
-struct CachedUrl {
+struct DiscoveryAnswer {
     root: String,
-    url: String,
-    discovered_at: Instant,
+    /// The URL of the API v3; `None` if the server lists none.
+    result: Result<Option<String>, CinderError>,
+    answered_at: Instant,
+}
+
+impl DiscoveryAnswer {
+    /// Whether the answer holds for a caller who came at `called_at`.
+    fn holds(&self, root: &str, called_at: Instant) -> bool {
+        let age = self.answered_at.elapsed();
+        self.root == root
+            && match self.result {
+                Ok(Some(_)) => age < TTL,
+                Ok(None) => age < NEGATIVE_TTL,
+                // Only for callers who waited for it.
+                Err(_) => called_at <= self.answered_at,
+            }
+    }
 }
 
 impl VersionDiscovery {
-    /// The URL of the API v3. If the server lists no such version, the given URL.
+    /// The endpoint with the URL of the API v3. If the server lists no such version, the given endpoint.
     pub(super) async fn resolve(
         &self,
         http: &reqwest::Client,
-        endpoint: &EndpointUrl,
+        endpoint: EndpointUrl,
         timeout: Duration,
-    ) -> Result<String, CinderError> {
-        let Some(root) = find_root(&endpoint.url) else { return Ok(endpoint.url.clone()) };
-        if let Some(url) = self.cached(&root) {
-            return Ok(url);
-        }
-        let to_error = |error: TransportError| CinderError::from_transport(error, endpoint);
-        let request = http.get(&root).header(ACCEPT, "application/json").timeout(timeout);
-        let response = request.send().await.map_err(|error| to_error(error.into()))?;
-        let response = ServiceResponse::read(response).await.map_err(to_error)?;
-        match StatusClass::from(response.status) {
-            StatusClass::Temporary => {
-                return Err(CinderError::Unavailable(format!("Cinder returned {}", response.status)));
+    ) -> Result<EndpointUrl, CinderError> {
+        let Some(root) = find_root(&endpoint.url) else { return Ok(endpoint) };
+        let called_at = Instant::now();
+        let url = match self.recall(&root, called_at) {
+            Some(result) => result?,
+            None => {
+                // The limit includes the wait for another caller, who may have been cancelled.
+                let ask = self.ask(http, &endpoint, &root, called_at, timeout);
+                tokio::time::timeout(timeout, ask)
+                    .await
+                    .map_err(|_| CinderError::from_transport(TransportError::TimedOut, &endpoint))??
             }
-            StatusClass::Unexpected if response.status != StatusCode::MULTIPLE_CHOICES => {}
-            StatusClass::Success | StatusClass::Unexpected => {
-                if let Some(url) = find_version(&response.body, &root) {
-                    let discovered_at = Instant::now();
-                    *self.0.lock() = Some(CachedUrl { root, url: url.clone(), discovered_at });
-                    return Ok(url);
-                }
-            }
-            StatusClass::Refused => {}
-        }
-        Ok(endpoint.url.clone())
+        };
+        Ok(match url {
+            Some(url) => endpoint.with_discovered(url),
+            None => endpoint,
+        })
     }
 
-    fn cached(&self, root: &str) -> Option<String> {
-        let cached = self.0.lock();
-        let cached =
-            cached.as_ref().filter(|cached| cached.root == root && cached.discovered_at.elapsed() < TTL);
-        cached.map(|cached| cached.url.clone())
+    /// Asks the server, after any caller who already does, unless that caller's answer holds.
+    async fn ask(
+        &self,
+        http: &reqwest::Client,
+        endpoint: &EndpointUrl,
+        root: &str,
+        called_at: Instant,
+        timeout: Duration,
+    ) -> Result<Option<String>, CinderError> {
+        let _permit = self.request.lock().await;
+        if let Some(result) = self.recall(root, called_at) {
+            return result;
+        }
+        let result = fetch_version(http, endpoint, root, timeout).await;
+        let answer =
+            DiscoveryAnswer { root: root.to_owned(), result: result.clone(), answered_at: Instant::now() };
+        *self.last.lock() = Some(answer);
+        result
+    }
+
+    fn recall(&self, root: &str, called_at: Instant) -> Option<Result<Option<String>, CinderError>> {
+        let last = self.last.lock();
+        last.as_ref().filter(|answer| answer.holds(root, called_at)).map(|answer| answer.result.clone())
+    }
+}
+
+/// Asks the server at a root for the URL of version 3.
+async fn fetch_version(
+    http: &reqwest::Client,
+    endpoint: &EndpointUrl,
+    root: &str,
+    timeout: Duration,
+) -> Result<Option<String>, CinderError> {
+    let to_error = |error: TransportError| CinderError::from_transport(error, endpoint);
+    let request = http.get(root).header(ACCEPT, "application/json").timeout(timeout);
+    let response = request.send().await.map_err(|error| to_error(error.into()))?;
+    let response = ServiceResponse::read(response).await.map_err(to_error)?;
+    match StatusClass::from(response.status) {
+        StatusClass::Temporary => {
+            Err(CinderError::Unavailable(format!("Cinder returned {}", response.status)))
+        }
+        StatusClass::Unexpected if response.status != StatusCode::MULTIPLE_CHOICES => Ok(None),
+        StatusClass::Success | StatusClass::Unexpected => Ok(find_version(&response.body, root)),
+        StatusClass::Refused => Ok(None),
     }
 }
 

@@ -26,7 +26,7 @@ pub struct CinderEndpoint {
 /// The URL of an endpoint, and its source.
 #[derive(Debug)]
 pub(super) struct EndpointUrl {
-    /// The URL as the source has it, without the project and without a trailing slash.
+    /// The URL, without the project and without a trailing slash: as the source has it, or discovered there.
     pub(super) url: String,
     /// The source, for error messages: a key of the configuration, or a selection from the catalogue.
     source: String,
@@ -35,6 +35,14 @@ pub(super) struct EndpointUrl {
 impl fmt::Display for EndpointUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.url, self.source)
+    }
+}
+
+impl EndpointUrl {
+    /// This endpoint with a discovered URL. Error messages name both.
+    pub(super) fn with_discovered(self, url: String) -> Self {
+        let source = format!("discovered at {}, {}", self.url, self.source);
+        if url == self.url { self } else { Self { url, source } }
     }
 }
 

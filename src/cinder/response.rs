@@ -12,6 +12,30 @@ use crate::keystone::{ServiceResponse, StatusClass};
 const MAX_MESSAGE_CHARS: usize = 300;
 /// The limit for the name of a connector property, such as `do_local_attach`.
 const MAX_PROPERTY_NAME: usize = 32;
+/// The properties that a connector may have: those of os-brick 7.1 (`get_connector_properties` of `initiator/connector.py`
+/// and of `initiator/connectors/*.py`), and those that Nova and Cinder's drivers add.
+const CONNECTOR_PROPERTIES: [&str; 20] = [
+    "do_local_attach",
+    "enforce_multipath",
+    "found_dsc",
+    "host",
+    "host_ips",
+    "initiator",
+    "instance",
+    "ip",
+    "mountpoint",
+    "multipath",
+    "nqn",
+    "nvme_hostid",
+    "nvme_native_multipath",
+    "os_type",
+    "platform",
+    "remote_target_ip",
+    "sdc_guid",
+    "uuid",
+    "wwnns",
+    "wwpns",
+];
 
 /// The content of a successful response; no content is read as [`Value::Null`].
 pub(super) fn parse_response<T: DeserializeOwned>(
@@ -57,12 +81,12 @@ pub(super) fn parse_response<T: DeserializeOwned>(
 ///
 /// Cinder writes `Connector doesn't have required information: ip` for `InvalidConnectorException`, and `Driver initialize
 /// connection failed (error: 'ip')` for the `KeyError` of a driver (`cinder/exception.py`, `cinder/volume/manager.py`).
+/// A `KeyError` may concern any mapping of the driver, so it counts only with one of [`CONNECTOR_PROPERTIES`].
 fn find_missing_property(message: &str) -> Option<String> {
     let after = |mark| message.split_once(mark).map(|(_, rest)| rest);
-    let start = match after("required information: ") {
-        Some(rest) => rest,
-        None => after("(error: '")
-            .filter(|rest| rest.split_once('\'').is_some_and(|(_, end)| end.starts_with(')')))?,
+    let Some(start) = after("required information: ") else {
+        let (key, end) = after("(error: '")?.split_once('\'')?;
+        return (end.starts_with(')') && CONNECTOR_PROPERTIES.contains(&key)).then(|| key.to_owned());
     };
     let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     let name = &start[..start.find(|c| !is_name(c)).unwrap_or(start.len())];
@@ -89,6 +113,11 @@ mod tests {
             (format!("Unable to update attachment.({driver} (error: 'ip').)"), Some("ip")),
             ("Unable to create attachment for volume (Invalid input received: Connector doesn't have required information: wwpns)".into(), Some("wwpns")),
             ("Connector doesn't have required information: wwpns or wwnns".into(), Some("wwpns")),
+            (format!("{driver} (error: 'wwpns')"), Some("wwpns")),
+            (format!("{driver} (error: 'provider_location')"), None),
+            (format!("{driver} (error: 'target_portal')"), None),
+            (format!("{driver} (error: 'ip address')"), None),
+            (format!("{driver} (error: 'ip"), None),
             (format!("{driver} (error: 'str' object has no attribute 'get')"), None),
             (format!("{driver} (error: Command: cinder-rtstool create /dev/a iqn.b user chapsecret)"), None),
             (format!("{driver} (error: 'Robert'); DROP TABLE')"), None),

@@ -207,17 +207,21 @@ impl CloudEntry {
             set("endpoint_override", &setting.place, setting.text()?.to_owned());
         }
         if let Some(setting) = self.settings.get("verify") {
-            match parse_verify(setting.text()?) {
+            match parse_bool(setting.text()?) {
                 Some(verify) => set("verify", &setting.place, verify.to_string()),
                 // As in requests, a path is a CA bundle; cacert counts, if both are set.
                 None if self.settings.contains_key("cacert") => {}
                 None => set("cacert", &setting.place, setting.text()?.to_owned()),
             }
         }
-        if let Some(setting) = self.settings.get("insecure")
-            && setting.text()?.eq_ignore_ascii_case("true")
-        {
-            set("verify", &setting.place, "false".into());
+        if let Some(setting) = self.settings.get("insecure") {
+            let insecure = parse_bool(setting.text()?).ok_or_else(|| Diagnostic {
+                key: Some(setting.place.clone()),
+                message: "expected true or false".into(),
+            })?;
+            if insecure {
+                set("verify", &setting.place, "false".into());
+            }
         }
         if let (Some(region), Some(url)) = (values.get("region_name").cloned(), values.get_mut("auth_url")) {
             *url = url.replace("{region_name}", &region);
@@ -260,8 +264,8 @@ impl CloudEntry {
     }
 }
 
-/// A boolean in a spelling of YAML 1.1.
-fn parse_verify(text: &str) -> Option<bool> {
+/// A boolean in a spelling of YAML 1.1, as PyYAML reads it.
+fn parse_bool(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" => Some(true),
         "false" | "no" | "off" => Some(false),

@@ -1,6 +1,7 @@
 //! Tests of endpoints: the selection in the catalogue, the discovery of the version, and the URL in error messages.
 
 use axum::routing::{get, post};
+use futures_util::future::join_all;
 
 use super::super::endpoint::EndpointUrl;
 use super::*;
@@ -114,6 +115,53 @@ async fn an_overridden_endpoint_may_have_each_form() {
         }
     }
     assert_eq!(*root_requests.lock(), 8, "a URL with v3 needs no discovery");
+}
+
+/// A server that counts the requests to its root, and answers them with this status and list.
+fn serve_root(status: StatusCode, versions: &'static str) -> (String, RootRequests, DropGuard) {
+    let root_requests = RootRequests::default();
+    let counter = Arc::clone(&root_requests);
+    let root = move || {
+        *counter.lock() += 1;
+        async move { (status, versions) }
+    };
+    let volumes = get(async || r#"{"volumes": []}"#);
+    let router = Router::new().route("/", get(root)).route(&format!("/{PROJECT}/volumes"), volumes);
+    let (url, stop) = serve(router);
+    (url, root_requests, stop)
+}
+
+#[tokio::test]
+async fn concurrent_calls_share_one_discovery_and_its_answer() {
+    let unavailable = CinderError::Unavailable("Cinder returned 503 Service Unavailable".into());
+    for (status, versions, expected) in [
+        (StatusCode::NOT_FOUND, "", Ok(())),
+        (StatusCode::UNAUTHORIZED, "", Ok(())),
+        (StatusCode::OK, r#"{"versions": [{"id": "v2.0", "links": []}]}"#, Ok(())),
+        (StatusCode::SERVICE_UNAVAILABLE, "", Err(unavailable)),
+    ] {
+        let (url, root_requests, _stop) = serve_root(status, versions);
+        let cinder = cinder_at(&url);
+        let pings = (0..16).map(|_| cinder.ping());
+        for result in join_all(pings).await {
+            assert_eq!(result, expected, "{status}");
+        }
+        assert_eq!(*root_requests.lock(), 1, "{status}");
+        // No version is an answer, an outage is none.
+        assert_eq!(cinder.ping().await, expected, "{status}");
+        assert_eq!(*root_requests.lock(), if expected.is_ok() { 1 } else { 2 }, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_at_a_discovered_url_names_this_url() {
+    const ELSEWHERE: &str =
+        r#"{"versions": [{"id": "v3.0", "links": [{"rel": "self", "href": "/elsewhere/v3/"}]}]}"#;
+    let (url, _, _stop) = serve_root(StatusCode::MULTIPLE_CHOICES, ELSEWHERE);
+    let expected = format!(
+        "the server at {url}/elsewhere/v3 (discovered at {url}, endpoint_override) is not Cinder (404)"
+    );
+    assert_eq!(cinder_at(&url).ping().await, Err(CinderError::Unavailable(expected)));
 }
 
 #[test]

@@ -143,6 +143,10 @@ fn verification_is_read_as_by_requests() {
     let missing = "cannot use /not/there.pem: No such file or directory (os error 2)";
     assert_eq!(error("verify: /not/there.pem"), format!("FILE: clouds.site.verify: {missing}"));
     assert_eq!(error("cacert: /not/there.pem, verify: /x"), format!("FILE: clouds.site.cacert: {missing}"));
+    for text in ["maybe", "1", "/a.pem"] {
+        let expected = "FILE: clouds.site.insecure: expected true or false";
+        assert_eq!(error(&format!("insecure: {text}")), expected, "{text}");
+    }
     let verify = |entry: &str| {
         let directory = directory(&[("clouds.yaml", &with_odd_neighbours(&format!("{{{entry}}}")))]);
         let source = super::super::clouds_yaml::read("site", None, &environment(directory.path(), &[]));
@@ -154,7 +158,11 @@ fn verification_is_read_as_by_requests() {
         ("verify: true", Some("true")),
         ("verify: true, insecure: True", Some("false")),
         ("insecure: 'true'", Some("false")),
+        ("insecure: yes", Some("false")),
+        ("insecure: On", Some("false")),
         ("insecure: false", None),
+        ("insecure: No", None),
+        ("verify: false, insecure: off", Some("false")),
         ("auth_type: password", None),
     ] {
         assert_eq!(verify(entry).as_deref(), expected, "{entry}");

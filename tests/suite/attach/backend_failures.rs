@@ -120,21 +120,63 @@ async fn a_preview_after_the_failure_tells_the_same() {
 }
 
 #[tokio::test]
-async fn other_nodes_of_a_failing_backend_are_told_the_cause() {
+async fn nodes_without_an_address_do_not_affect_those_with_one() {
     let site = Site::open();
     for volume in ["one", "two", "three", "four"] {
         site.cinder.add_volume(volume, |volume| (volume.volume_type, volume.needs_ip) = ("vnx", true));
     }
     for volume in ["one", "two", "three"] {
+        let reason = site.add_machine(volume, &[volume]).await.expect_wait(None).await;
+        assert!(reason.contains(NEEDS_IP), "{reason}");
+    }
+    let mut fourth = site.add_machine("four", &["four"]).await;
+    add_ip(&mut fourth);
+    fourth.boot(None).await;
+}
+
+#[tokio::test]
+async fn a_dead_backend_gives_no_advice_on_connectors_of_other_nodes() {
+    let site = Site::open();
+    for volume in ["one", "two", "three", "four"] {
+        site.cinder.add_volume(volume, |volume| volume.volume_type = "dead");
+    }
+    site.cinder.inject_fault(Operation::Export, Fault::Status(500), usize::MAX);
+    for volume in ["one", "two", "three"] {
         site.add_machine(volume, &[volume]).await.expect_wait(None).await;
     }
     let fourth = site.add_machine("four", &["four"]).await;
-    let reason = fourth.expect_wait(None).await;
-    let expected = format!(
-        "Cinder answers, but the backend of volume type \"vnx\" fails: \
-         Cinder returned 500 Internal Server Error; {NEEDS_IP}; volume four has no last known connection"
-    );
-    assert_eq!(reason, expected);
+    let expected = "Cinder answers, but the backend of volume type \"dead\" fails: \
+                    Cinder returned 500 Internal Server Error; volume four has no last known connection";
+    assert_eq!(fourth.expect_wait(None).await, expected);
+    assert_eq!(site.check(&fourth).await, Vec::<String>::new(), "no fault of this node");
+}
+
+#[tokio::test]
+async fn a_failure_of_its_own_is_told_although_the_backend_fails() {
+    let site = Site::open();
+    for volume in ["root", "one", "two", "three"] {
+        site.cinder.add_volume(volume, |volume| volume.volume_type = "vnx");
+    }
+    site.cinder.change_volume("root", |volume| volume.needs_ip = true);
+    let machine = site.add_machine("web-1", &["root"]).await;
+    expect_failure(&site, &machine, NEEDS_IP).await;
+    site.cinder.inject_fault(Operation::Export, Fault::Status(500), usize::MAX);
+    for volume in ["one", "two", "three"] {
+        site.add_machine(volume, &[volume]).await.expect_wait(None).await;
+    }
+    site.cinder.take_calls();
+    expect_failure(&site, &machine, NEEDS_IP).await;
+    assert!(!site.cinder.take_calls().contains(&Operation::Export), "the circuit is open");
+}
+
+#[tokio::test]
+async fn a_transient_failure_is_no_fault_of_the_node() {
+    let site = Site::open();
+    site.cinder.add_volume("root", |_| {});
+    let machine = site.add_machine("web-1", &["root"]).await;
+    site.cinder.inject_fault(Operation::Export, Fault::Status(503), 1);
+    machine.expect_wait(None).await;
+    assert_eq!(site.check(&machine).await, Vec::<String>::new(), "a deployment is allowed");
 }
 
 #[tokio::test]
