@@ -220,7 +220,7 @@ impl Services {
         let api = api::router(Arc::clone(&operator), auth.clone());
         let pages = web::router(operator, auth.clone());
         let operator = BrowserGuard::new(&config.api.hosts).wrap(pages.fallback_service(api));
-        let files = MachineFiles::new(images.clone(), config.http.url.clone(), *http, timeline.clone());
+        let files = MachineFiles::new(images.clone(), config.http.url.clone(), *http, timeline);
         let boot = http::router(HttpState::new(boot, config.boot, &config.http, images, timeline.clone()));
         Self { files, boot, operator }
     }

@@ -18,10 +18,10 @@ use crate::neighbours::Neighbours;
 use crate::script::{self, Journey};
 use crate::telemetry::{Event, EventKind, TftpTransfer};
 use crate::tftp::{
-    BindError, Counters, FileSource, Ports, ReadRequest, Server, ServerConfig, TransferEnd, TransferEvent,
-    TransferLimits,
+    self, BindError, Counters, FileSource, Ports, ReadRequest, Server, ServerConfig, TransferEnd,
+    TransferEvent, TransferLimits,
 };
-use crate::timeline::Timeline;
+use crate::timeline::{ReloadMemory, Timeline};
 
 /// Length of the queue of transfer events.
 const EVENT_QUEUE: usize = 1024;
@@ -91,7 +91,7 @@ fn server_config(config: &TftpConfig) -> ServerConfig {
 
 /// Records each transfer when it ends.
 async fn record_transfers(mut transfers: mpsc::Receiver<TransferEvent>, timeline: Timeline) {
-    let neighbours = Neighbours::default();
+    let (neighbours, reloads) = (Neighbours::default(), timeline.reload_memory());
     while let Some(event) = transfers.recv().await {
         let duration_ms = event.duration.as_millis() as u64;
         let (client, name, size) = (event.client, event.name.as_str(), event.size);
@@ -115,8 +115,15 @@ async fn record_transfers(mut transfers: mpsc::Receiver<TransferEvent>, timeline
             | TransferEnd::Busy
             | TransferEnd::Refused => None,
         };
+        let file = canonicalize_file(&event.name);
+        let is_refused = reloads.is_refused(client, &file);
+        let lacking = IpxeFeature::lacking(&file).filter(|_| outcome.is_whole_file());
+        if let Some(lacking) = lacking {
+            log_incomplete_ipxe(client, &file, lacking, is_refused);
+        }
+        let refusal = lacking.filter(|_| is_refused).map(|lacking| describe_refusal(&file, lacking));
         let transfer = TftpTransfer {
-            file: event.name,
+            file,
             outcome,
             size,
             block_size,
@@ -125,6 +132,7 @@ async fn record_transfers(mut transfers: mpsc::Receiver<TransferEvent>, timeline
             retransmissions,
             duration_ms,
             client_message,
+            refusal,
         };
         let mac = match event.local_ip {
             Some(local_ip) => neighbours.check(client, local_ip).await.mac(),
@@ -136,6 +144,29 @@ async fn record_transfers(mut transfers: mpsc::Receiver<TransferEvent>, timeline
             Some(client.ip()),
             EventKind::TftpTransfer(transfer),
         ));
+    }
+}
+
+/// The canonical form of a name as text, which the memory of loads and the timeline compare. In such text, a byte that
+/// is no UTF-8 has become U+FFFD; firmware sends 0xFF after the name.
+fn canonicalize_file(name: &str) -> String {
+    let bytes = name.replace('\u{fffd}', "\0");
+    let canonical = tftp::canonicalize_name(bytes.as_bytes());
+    canonical.map_or_else(|| name.to_owned(), |name| String::from_utf8_lossy(&name).into_owned())
+}
+
+/// The reason for a machine that lacks the feature again after it has read this file.
+fn describe_refusal(file: &str, lacking: IpxeFeature) -> String {
+    let image = file.rsplit('/').next().unwrap_or(file);
+    lacking.describe_lack(image)
+}
+
+fn log_incomplete_ipxe(client: SocketAddr, file: &str, lacking: IpxeFeature, is_refused: bool) {
+    if is_refused {
+        let reason = describe_refusal(file, lacking);
+        tracing::warn!(%client, name = file, reason, "boot ended: iPXE lacks {lacking}");
+    } else {
+        tracing::info!(%client, name = file, "iPXE lacks {lacking}: sent a complete one");
     }
 }
 
@@ -164,7 +195,7 @@ pub(super) struct MachineFiles {
     /// Bound address of the boot listener.
     boot_listener: SocketAddr,
     /// Knows what a machine has read before.
-    timeline: Timeline,
+    reloads: Arc<ReloadMemory>,
 }
 
 impl MachineFiles {
@@ -173,30 +204,28 @@ impl MachineFiles {
         images: Images,
         url: Option<String>,
         boot_listener: SocketAddr,
-        timeline: Timeline,
+        timeline: &Timeline,
     ) -> Self {
-        Self { images, url, boot_listener, timeline }
+        Self { images, url, boot_listener, reloads: timeline.reload_memory() }
     }
 
     /// A binary for an iPXE that lacks a feature. The machine reads it once. If its request is the same after that, the
     /// binary lacks the feature as well, and would be loaded for ever: it gets a script that ends the boot, as every
     /// iPXE recognizes a script by its content.
+    ///
+    /// This logs nothing: the request may be one of many, and is not admitted yet. Its end is logged.
     fn read_complete_ipxe(
         &self,
-        name: &str,
+        file: &str,
         image: &str,
         lacking: IpxeFeature,
-        client: IpAddr,
+        client: SocketAddr,
     ) -> Option<Bytes> {
         let content = self.images.get(image)?;
-        let is_second = self.timeline.count_loads(client, name) % 2 == 1;
-        if !is_second {
-            tracing::info!(%client, name, "iPXE lacks {lacking}: sending a complete one");
+        if !self.reloads.refuse(client, file, Timestamp::now()) {
             return Some(content);
         }
-        let reason = lacking.describe_lack(image);
-        tracing::warn!(%client, name, reason, "boot ended: iPXE lacks {lacking}");
-        Some(script::build_refusal(&reason).ok()?.into_text().into())
+        Some(script::build_refusal(&describe_refusal(file, lacking)).ok()?.into_text().into())
     }
 
     /// Base URL of the boot listener, for a machine that used the server's address `local_ip`.
@@ -217,9 +246,9 @@ impl FileSource for MachineFiles {
                 Some(script.into_text().into())
             }
             BootFile::Image(image) => {
-                let name = str::from_utf8(request.name).unwrap_or_default();
-                match IpxeFeature::lacking(name) {
-                    Some(lacking) => self.read_complete_ipxe(name, image, lacking, request.client.ip()),
+                let file = canonicalize_file(&String::from_utf8_lossy(request.name));
+                match IpxeFeature::lacking(&file) {
+                    Some(lacking) => self.read_complete_ipxe(&file, image, lacking, request.client),
                     None => self.images.get(image),
                 }
             }
@@ -235,7 +264,7 @@ mod tests {
     fn files(url: Option<&str>, boot_listener: &str) -> MachineFiles {
         let timeline = Timeline::open_blocking(None, Metrics::new());
         let boot_listener = boot_listener.parse().expect("an address");
-        MachineFiles::new(Images::default(), url.map(str::to_owned), boot_listener, timeline)
+        MachineFiles::new(Images::default(), url.map(str::to_owned), boot_listener, &timeline)
     }
 
     fn read(files: &MachineFiles, name: &str) -> Option<String> {
@@ -272,6 +301,23 @@ mod tests {
             assert_eq!(read(&files, name).as_deref(), Some("iPXE"), "{name}");
         }
         assert_eq!(read(&files, "snponly.efi"), None, "the host lacks it");
+    }
+
+    #[test]
+    fn names_are_compared_in_canonical_form() {
+        let file = "without-http/undionly.kpxe";
+        for raw in [
+            &b"\\without-http\\undionly.kpxe"[..],
+            b"/without-http//undionly.kpxe",
+            b"without-http/./undionly.kpxe\xff\x03\x06",
+            b"without-http/undionly.kpxe\x80\x99",
+        ] {
+            let recorded = canonicalize_file(&String::from_utf8_lossy(raw));
+            let requested = tftp::canonicalize_name(raw).expect("a name");
+            assert_eq!(recorded, file);
+            assert_eq!(canonicalize_file(&String::from_utf8_lossy(&requested)), file);
+        }
+        assert_eq!(canonicalize_file("../x"), "../x");
     }
 
     #[test]

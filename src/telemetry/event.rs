@@ -98,6 +98,9 @@ pub struct TftpTransfer {
     /// Message of the ERROR packet with which the client aborted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_message: Option<String>,
+    /// The reason why the machine got a script that ends the boot instead of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
 }
 
 /// A boot request and its answer.
@@ -204,7 +207,8 @@ impl Event {
     pub fn is_repeat_of(&self, other: &Self) -> bool {
         let is_same_kind = match (&self.kind, &other.kind) {
             (EventKind::TftpTransfer(a), EventKind::TftpTransfer(b)) => {
-                (&a.file, &a.outcome, &a.client_message) == (&b.file, &b.outcome, &b.client_message)
+                (&a.file, &a.outcome, &a.client_message, &a.refusal)
+                    == (&b.file, &b.outcome, &b.client_message, &b.refusal)
             }
             (EventKind::BootRequest(a), EventKind::BootRequest(b)) => {
                 a.without_durations() == b.without_durations()
@@ -298,6 +302,7 @@ mod tests {
                 retransmissions: 0,
                 duration_ms,
                 client_message: None,
+                refusal: None,
             });
             Event::new(Timestamp::UNIX_EPOCH, None, None, kind)
         };

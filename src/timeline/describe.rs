@@ -71,6 +71,9 @@ fn describe_transfer(transfer: &TftpTransfer) -> String {
         n => format!(", {n} retransmissions"),
     };
     let details = format!("{blocks} × {block_size} bytes, window {window_size}{retransmissions}");
+    if let Some(reason) = transfer.refusal.as_ref().filter(|_| transfer.outcome.is_whole_file()) {
+        return format!("requested {file} over TFTP, and got a script that ends the boot: {reason}");
+    }
     match &transfer.outcome {
         TransferOutcome::Complete => {
             format!("read {file} over TFTP: {size} bytes in {duration_ms} ms ({details})")

@@ -304,17 +304,6 @@ impl MachineIndex {
         Some((record_id, self.records.get(&record_id)?))
     }
 
-    /// How often in a row the machine with this IP address has just read a file over TFTP, and nothing else.
-    ///
-    /// The scan is for requests that few machines make: the index has no order by IP address.
-    pub(super) fn count_loads(&self, address: IpAddr, file: &str, now: Timestamp) -> u32 {
-        // A file may be recorded under the machine's MAC address, and what follows under the IP address.
-        let records = self.records().filter(|record| record.address == Some(address));
-        records
-            .max_by_key(|record| record.last_seen)
-            .map_or(0, |record| record.progress.count_loads(file, now))
-    }
-
     /// All records, unordered.
     pub(super) fn records(&self) -> impl Iterator<Item = &MachineRecord> {
         self.records.values()

@@ -13,13 +13,13 @@ mod index;
 mod loop_detector;
 mod machine;
 mod progress;
+mod reloads;
 #[cfg(test)]
 mod tests;
 mod verdict;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -39,6 +39,7 @@ pub use index::{MachineId, MachineIdError};
 pub use loop_detector::{LoopDelay, LoopDetector};
 pub use machine::Machine;
 pub use progress::{BootProgress, BootStage, StepFailure};
+pub use reloads::ReloadMemory;
 pub use verdict::{BootState, Verdict};
 use writer::{HistoryWriter, WriterJob};
 
@@ -68,6 +69,7 @@ struct TimelineShared {
     dropped_events: AtomicU64,
     metrics: Metrics,
     loop_detector: Arc<LoopDetector>,
+    reload_memory: Arc<ReloadMemory>,
 }
 
 /// A message to subscribers: an event, and the machine's resulting state.
@@ -106,6 +108,7 @@ impl Timeline {
             dropped_events: AtomicU64::new(0),
             metrics,
             loop_detector: Arc::default(),
+            reload_memory: Arc::default(),
         });
         let (jobs, receiver) = sync_channel(QUEUE_CAPACITY);
         let writer = HistoryWriter {
@@ -130,6 +133,7 @@ impl Timeline {
         {
             self.shared.loop_detector.reset(mac);
         }
+        self.shared.reload_memory.observe(&event);
         self.shared.queued_events.fetch_add(1, Ordering::Relaxed);
         if self.jobs.try_send(WriterJob::Event(Box::new(event))).is_err() {
             self.shared.queued_events.fetch_sub(1, Ordering::Relaxed);
@@ -140,6 +144,11 @@ impl Timeline {
     /// The loop detector. Reports of hooked volumes reset it.
     pub fn loop_detector(&self) -> Arc<LoopDetector> {
         Arc::clone(&self.shared.loop_detector)
+    }
+
+    /// The memory of loads. Every event that is recorded updates it.
+    pub fn reload_memory(&self) -> Arc<ReloadMemory> {
+        Arc::clone(&self.shared.reload_memory)
     }
 
     /// Subscribes to updates from now on.
@@ -189,11 +198,6 @@ impl Timeline {
     pub fn machine(&self, id: MachineId) -> Option<Machine> {
         let index = self.shared.index.read();
         index.get(id).map(|(_, record)| Machine::new(record, Timestamp::now()))
-    }
-
-    /// How often in a row the machine with this IP address has just read a file over TFTP, and nothing else.
-    pub fn count_loads(&self, address: IpAddr, file: &str) -> u32 {
-        self.shared.index.read().count_loads(address.to_canonical(), file, Timestamp::now())
     }
 
     /// A machine's events, oldest first.

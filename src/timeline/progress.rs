@@ -12,10 +12,6 @@ use crate::telemetry::{BootRequestEvent, Event, EventKind, TftpTransfer};
 /// Maximum time within one boot session between two files, or between a file and the boot request.
 pub(super) const SESSION_GAP: SignedDuration = SignedDuration::from_mins(5);
 
-/// Time from the end of a load to the next one, for the first file to have sent the machine back. An iPXE that was loaded
-/// sends its own DHCP request after a few seconds, and repeats it for up to a minute.
-const RELOAD_WINDOW: SignedDuration = SignedDuration::from_mins(2);
-
 /// The state of a machine's current boot session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootProgress {
@@ -59,6 +55,11 @@ pub enum BootStage {
         /// Whether over HTTP instead of TFTP.
         #[serde(default)]
         http: bool,
+    },
+    /// The machine has read a script that ends the boot, instead of the file.
+    LoadRefused {
+        /// The reason in the script.
+        reason: String,
     },
     /// The machine did not get a file.
     LoadFailed {
@@ -149,6 +150,7 @@ impl BootProgress {
     /// Counts complete loads of one file in a row. iPXE that gets itself instead of a script loads itself endlessly.
     fn count_load(&mut self, kind: &EventKind) {
         let loaded = match kind {
+            EventKind::TftpTransfer(transfer) if transfer.refusal.is_some() => None,
             EventKind::TftpTransfer(transfer) => transfer.outcome.is_whole_file().then_some(&transfer.file),
             EventKind::HttpFetch { file, size } => size.and(Some(file)),
             EventKind::SessionStarted
@@ -162,13 +164,6 @@ impl BootProgress {
         let Some(loaded) = loaded else { return };
         let is_repeated = matches!(&self.stage, BootStage::Loaded { file, .. } if file == loaded);
         self.repeated_loads = if is_repeated { self.repeated_loads.saturating_add(1) } else { 1 };
-    }
-
-    /// How often in a row the machine has just read a file over TFTP, and nothing else.
-    pub(super) fn count_loads(&self, file: &str, now: Timestamp) -> u32 {
-        let BootStage::Loaded { file: loaded, http: false } = &self.stage else { return 0 };
-        let is_recent = now.duration_since(self.updated_at) < RELOAD_WINDOW;
-        if is_recent && loaded.trim_start_matches('/') == file { self.repeated_loads } else { 0 }
     }
 
     /// Whether an event starts a new boot session.
@@ -222,6 +217,11 @@ impl BootStage {
     /// The stage after an event; `before` is `None` for a machine's first event.
     fn after(before: Option<&Self>, kind: &EventKind) -> Self {
         match kind {
+            EventKind::TftpTransfer(TftpTransfer { outcome, refusal: Some(reason), .. })
+                if outcome.is_whole_file() =>
+            {
+                Self::LoadRefused { reason: reason.clone() }
+            }
             EventKind::TftpTransfer(TftpTransfer { file, outcome, .. }) => match outcome {
                 TransferOutcome::Complete
                 | TransferOutcome::Unconfirmed

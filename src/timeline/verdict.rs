@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::progress::{BootProgress, BootStage, StepFailure};
-use crate::model::{BootOutcome, BootStep, IpxeFeature, TransferOutcome};
+use crate::model::{BootOutcome, BootStep, TransferOutcome};
 use crate::telemetry::errno;
 
 /// Complete loads of the same file in a row that count as a boot loop.
@@ -139,13 +139,8 @@ impl Verdict {
 /// The verdict on a stage that the machine reached a given time ago.
 fn judge_stage(progress: &BootProgress, since: SignedDuration) -> Verdict {
     match &progress.stage {
-        // From the second load on, the TFTP server sends a script that ends the boot.
-        BootStage::Loaded { file, http: false }
-            if progress.repeated_loads > 1
-                && let Some(feature) = IpxeFeature::lacking(file) =>
-        {
-            let image = file.rsplit('/').next().unwrap_or(file);
-            Verdict::with_text(BootState::Stopped, format!("stopped: {}", feature.describe_lack(image))).with_advice(
+        BootStage::LoadRefused { reason } => {
+            Verdict::with_text(BootState::Stopped, format!("stopped: {reason}")).with_advice(
                 "Install an iPXE with HTTP and iSCSI on volboot's host, such as the distribution's: `volboot images` lists \
                  the binaries. If the console shows one iPXE only, the binary does not start on this machine.",
             )

@@ -229,6 +229,7 @@ fn event_severity(entry: &TimelineEntry) -> Severity {
             BootOutcome::Wait | BootOutcome::Unknown | BootOutcome::Other(_) => Severity::Warning,
         },
         EventKind::LoopDelay { .. } => Severity::Warning,
+        EventKind::TftpTransfer(transfer) if transfer.refusal.is_some() => Severity::Error,
         EventKind::TftpTransfer(transfer) => match &transfer.outcome {
             TransferOutcome::Complete | TransferOutcome::Probe | TransferOutcome::Unconfirmed => {
                 Severity::Neutral

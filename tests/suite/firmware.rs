@@ -154,12 +154,18 @@ fn an_ipxe_that_lacks_a_feature_twice_gets_the_reason_instead_of_a_loop() {
     let daemon = Daemon::start(site.path());
     let name = "without-http/undionly.kpxe";
     let mut updates = subscribe(daemon.api);
+    let mut next_update = || updates.find(|line| line.contains(name)).expect("an update");
 
-    assert_eq!(tftp_get(daemon.tftp, name), "iPXE");
-    let update = updates.find(|line| line.contains(name)).expect("an update");
-    assert!(update.contains("read without-http/undionly.kpxe over TFTP"), "{update}");
-    let script = tftp_get(daemon.tftp, name);
-    assert!(script.starts_with("#!ipxe\necho volboot: this iPXE has no HTTP"), "{script}");
-    assert!(script.ends_with("\nexit 1\n"), "{script}");
+    // Firmware spells the name in many ways.
+    for spelling in ["/without-http//undionly.kpxe", "\\without-http\\undionly.kpxe"] {
+        assert_eq!(tftp_get(daemon.tftp, spelling), "iPXE");
+        let update = next_update();
+        assert!(update.contains("read without-http/undionly.kpxe over TFTP"), "{update}");
+        let script = tftp_get(daemon.tftp, "without-http/./undionly.kpxe");
+        assert!(script.starts_with("#!ipxe\necho volboot: this iPXE has no HTTP"), "{script}");
+        assert!(script.ends_with("\nexit 1\n"), "{script}");
+        let update = next_update();
+        assert!(update.contains("stopped: this iPXE has no HTTP"), "{update}");
+    }
     assert_eq!(tftp_get(daemon.tftp, "without-http/unknown.efi"), "No such file\0");
 }

@@ -35,32 +35,6 @@ fn events_older_than_the_session_gap_stay_with_the_address() {
 }
 
 #[test]
-fn loads_count_until_the_machine_does_something_else_or_stays_away() {
-    let file = "without-http/undionly.kpxe";
-    let load = |seconds, has_mac| (seconds, has_mac, transfer(file, TransferOutcome::Complete));
-    for (sequence, now, loads) in [
-        (vec![], 0, 0),
-        (vec![load(0, false)], 20, 1),
-        (vec![load(0, true)], 20, 1),
-        (vec![load(0, false), load(20, false)], 25, 2),
-        (vec![load(0, false)], 121, 0),
-        (vec![(0, false, transfer(file, TransferOutcome::TimedOut))], 5, 0),
-        (vec![(0, false, transfer("undionly.kpxe", TransferOutcome::Complete))], 5, 0),
-        // The loaded iPXE is complete, and continues. The neighbour table may have been read for the file only.
-        (vec![load(0, false), (9, false, EventKind::SessionStarted)], 20, 0),
-        (vec![load(0, true), (9, false, EventKind::SessionStarted)], 20, 0),
-        (vec![load(0, false), (9, true, boot_request(1, BootOutcome::Boot, None))], 20, 0),
-    ] {
-        let mut index = MachineIndex::new(Bounds::default());
-        for event in events(sequence.clone()) {
-            index.insert(&event);
-        }
-        let address = address().expect("an address");
-        assert_eq!(index.count_loads(address, file, at(now)), loads, "{sequence:?}");
-    }
-}
-
-#[test]
 fn equal_events_within_a_second_are_merged() {
     let mut index = MachineIndex::new(Bounds::default());
     let sequence = vec![

@@ -33,7 +33,18 @@ fn transfer(file: &str, outcome: TransferOutcome) -> EventKind {
         retransmissions: 0,
         duration_ms: 5,
         client_message: None,
+        refusal: None,
     })
+}
+
+/// A script that ends the boot, read instead of the file.
+fn refused_transfer(file: &str, reason: &str) -> EventKind {
+    match transfer(file, TransferOutcome::Complete) {
+        EventKind::TftpTransfer(transfer) => {
+            EventKind::TftpTransfer(TftpTransfer { refusal: Some(reason.to_owned()), ..transfer })
+        }
+        other => other,
+    }
 }
 
 fn http_fetch(file: &str, size: Option<u64>) -> EventKind {

@@ -102,11 +102,21 @@ fn verdicts_before_the_boot_script() {
 #[test]
 fn verdict_on_an_ipxe_that_lacks_a_feature_and_comes_back_without_it() {
     let load = |seconds| (seconds, false, transfer("without-http/undionly.kpxe", TransferOutcome::Complete));
-    let text = "read without-http/undionly.kpxe over TFTP";
-    assert_eq!(verdict(vec![load(0)], 5), (BootState::Booting, text.to_owned()));
-    for loads in [vec![load(0), load(9)], vec![load(0), load(9), load(20)]] {
-        let text = "stopped: this iPXE has no HTTP, and came back without HTTP after it read undionly.kpxe";
-        assert_eq!(verdict(loads, 25), (BootState::Stopped, text.to_owned()));
+    let refused = |seconds| {
+        let reason = "this iPXE has no HTTP, and came back without HTTP after it read undionly.kpxe";
+        (seconds, false, refused_transfer("without-http/undionly.kpxe", reason))
+    };
+    let read = "read without-http/undionly.kpxe over TFTP";
+    let stopped = "stopped: this iPXE has no HTTP, and came back without HTTP after it read undionly.kpxe";
+    for (loads, now, state, text) in [
+        (vec![load(0)], 5, BootState::Booting, read),
+        // The server sent the binary again: it is the second machine behind the address, or minutes have passed.
+        (vec![load(0), load(9)], 12, BootState::Booting, read),
+        (vec![load(0), refused(9)], 12, BootState::Stopped, stopped),
+        // The machine starts again, and its iPXE gets the binary again.
+        (vec![load(0), refused(9), load(60)], 65, BootState::Booting, read),
+    ] {
+        assert_eq!(verdict(loads, now), (state, text.to_owned()));
     }
 }
 

@@ -251,6 +251,7 @@ async fn text_from_machines_is_escaped() {
         retransmissions: 0,
         duration_ms: 1,
         client_message: Some(evil.into()),
+        refusal: None,
     };
     let address = "198.51.100.7".parse().expect("valid address");
     site.record_at(Timestamp::now(), None, Some(address), EventKind::TftpTransfer(transfer)).await;
