@@ -114,11 +114,12 @@ pub fn choose_boot_file(client: &BootClient<'_>) -> Option<DhcpBootFile> {
     }
 }
 
-/// The first architecture with a row in the table. Without option 93, the vendor class has the code (PXE 2.1, §2.2.1).
+/// The row of the first architecture. DHCP servers compare no other one: dhcpd and Kea read the first two bytes. Without
+/// option 93, the vendor class has the code (PXE 2.1, §2.2.1).
 fn find_architecture(client: &BootClient<'_>) -> Option<Architecture> {
-    let in_class = client.vendor_class.and_then(parse_vendor_class);
-    let codes = if client.architectures.is_empty() { in_class.as_slice() } else { client.architectures };
-    codes.iter().find_map(|code| ARCHITECTURES.into_iter().find(|row| row.code == *code))
+    let in_class = || client.vendor_class.and_then(parse_vendor_class);
+    let code = client.architectures.first().copied().or_else(in_class)?;
+    ARCHITECTURES.into_iter().find(|row| row.code == code)
 }
 
 /// The architecture in `PXEClient:Arch:00007:UNDI:003016` or `HTTPClient:Arch:…`.
@@ -151,8 +152,9 @@ mod tests {
             (&[16], "images/snponly.efi"),
             (&[19], "images/ipxe-arm64.efi"),
             (&[20], "images/undionly.kpxe"),
-            // Several: the first known one.
-            (&[6, 7, 0], "snponly.efi"),
+            // Several: the first one.
+            (&[7, 0], "snponly.efi"),
+            (&[0, 7], "undionly.kpxe"),
         ] {
             assert_eq!(firmware(codes).as_deref(), Some(file), "{codes:?}");
         }
@@ -160,6 +162,7 @@ mod tests {
             assert_eq!(firmware(&[code]), None, "{code}");
         }
         assert_eq!(firmware(&[]), None);
+        assert_eq!(firmware(&[6, 7]), None, "the first one decides");
     }
 
     #[test]

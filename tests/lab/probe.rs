@@ -46,25 +46,45 @@ pub(crate) enum ClientKind {
     Ipxe(u16),
     /// iPXE without a feature, as in the ROM of some network cards.
     IpxeWithout(IpxeFeature, u16),
+    /// The same on a card whose PCI id contains the code of the feature as a byte.
+    IpxeOnCardWithout(IpxeFeature, u16),
+    /// Firmware with several architectures.
+    PxeList(&'static [u16]),
     /// Not a boot client.
     Other,
 }
 
 impl ClientKind {
-    /// The architecture in option 93.
-    pub(crate) fn architecture(self) -> Option<u16> {
+    /// The architectures in option 93; empty without the option.
+    pub(crate) fn architectures(self) -> Vec<u16> {
         match self {
-            Self::Pxe(code) | Self::Http(code) | Self::Ipxe(code) | Self::IpxeWithout(_, code) => Some(code),
-            Self::PxeClass(_) | Self::HttpClass(_) | Self::Other => None,
+            Self::Pxe(code)
+            | Self::Http(code)
+            | Self::Ipxe(code)
+            | Self::IpxeWithout(_, code)
+            | Self::IpxeOnCardWithout(_, code) => vec![code],
+            Self::PxeList(codes) => codes.to_vec(),
+            Self::PxeClass(_) | Self::HttpClass(_) | Self::Other => Vec::new(),
+        }
+    }
+
+    /// The PCI id of the card, in option 175: virtio, or one of Mellanox with the code of the feature.
+    fn pci_id(self) -> [u8; 4] {
+        match self {
+            Self::IpxeOnCardWithout(feature, _) => [0x15, 0xb3, 0x10, feature.code()],
+            _ => [0x1a, 0xf4, 0x10, 0],
         }
     }
 
     /// Option 60.
     pub(crate) fn vendor_class(self) -> Option<String> {
         let (client, code) = match self {
-            Self::Pxe(code) | Self::PxeClass(code) | Self::Ipxe(code) | Self::IpxeWithout(_, code) => {
-                ("PXEClient", code)
-            }
+            Self::Pxe(code)
+            | Self::PxeClass(code)
+            | Self::Ipxe(code)
+            | Self::IpxeWithout(_, code)
+            | Self::IpxeOnCardWithout(_, code) => ("PXEClient", code),
+            Self::PxeList(codes) => ("PXEClient", codes[0]),
             Self::Http(code) | Self::HttpClass(code) => ("HTTPClient", code),
             Self::Other => return None,
         };
@@ -75,10 +95,13 @@ impl ClientKind {
     pub(crate) fn features(self) -> Option<Vec<u8>> {
         let missing = match self {
             Self::Ipxe(_) => None,
-            Self::IpxeWithout(feature, _) => Some(feature.code()),
-            Self::Pxe(_) | Self::Http(_) | Self::PxeClass(_) | Self::HttpClass(_) | Self::Other => {
-                return None;
-            }
+            Self::IpxeWithout(feature, _) | Self::IpxeOnCardWithout(feature, _) => Some(feature.code()),
+            Self::Pxe(_)
+            | Self::Http(_)
+            | Self::PxeClass(_)
+            | Self::HttpClass(_)
+            | Self::PxeList(_)
+            | Self::Other => return None,
         };
         Some(IPXE_FEATURES.into_iter().filter(|code| Some(*code) != missing).collect())
     }
@@ -213,15 +236,17 @@ fn build_request(number: u8, kind: ClientKind, address: Option<Ipv4Addr>) -> Vec
         packet.extend([60, class.len() as u8]);
         packet.extend(class.bytes());
     }
-    if let Some(architecture) = kind.architecture() {
-        packet.extend([93, 2]);
-        packet.extend(architecture.to_be_bytes());
+    let architectures = kind.architectures();
+    if !architectures.is_empty() {
+        packet.extend([93, 2 * architectures.len() as u8]);
+        packet.extend(architectures.into_iter().flat_map(u16::to_be_bytes));
     }
     if let Some(features) = kind.features() {
         // The options of iPXE of 2019: user class; card (bus and PCI id), features, and version.
         packet.extend([77, 4]);
         packet.extend(b"iPXE");
-        let card_and_version = [177, 5, 1, 0x1a, 0xf4, 0x10, 0, 235, 3, 1, 0, 0];
+        let [a, b, c, d] = kind.pci_id();
+        let card_and_version = [177, 5, 1, a, b, c, d, 235, 3, 1, 0, 0];
         packet.extend([175, (card_and_version.len() + 3 * features.len()) as u8]);
         packet.extend(card_and_version);
         packet.extend(features.into_iter().flat_map(|code| [code, 1, 1]));
