@@ -15,8 +15,16 @@ use crate::site::{BOOT_LIMIT, INITIATOR, MAC, Site, newer_ipxe};
 /// iPXE's line when it requests addresses.
 const CONFIGURING: &str = "Configuring ";
 
+/// Names the script on the TFTP server, which knows no relative URLs: it contains the rules for cards.
+const OVER_TFTP: [(&str, &str); 1] =
+    [("http://[fd00:99::1]:8080/boot.ipxe", "tftp://[fd00:99::1]/boot.ipxe")];
+
 /// Boots a machine, whose iPXE configures its card once.
 fn boot(lab: &Lab, firmware: Firmware, images: Option<PathBuf>) -> Result<()> {
+    boot_with(lab, firmware, images, &[])
+}
+
+fn boot_with(lab: &Lab, firmware: Firmware, images: Option<PathBuf>, changes: &[(&str, &str)]) -> Result<()> {
     let volume = Volume::bootable(lab, &Recipe::new("alpha", firmware))?;
     let mut export = Export::new(&volume, INITIATOR);
     export.portal = portal_v6();
@@ -24,7 +32,8 @@ fn boot(lab: &Lab, firmware: Firmware, images: Option<PathBuf>) -> Result<()> {
     storage.export(&export)?;
     let binary = Path::new(env!("CARGO_BIN_EXE_volboot"));
     let volboot = Daemon::start_on_all_addresses(lab, binary, images.as_deref(), "")?;
-    let site = Site::with_packaged_dhcp(volboot, PackagedDhcp::start(lab, DhcpServer::DnsmasqIpv6, &[])?)?;
+    let site =
+        Site::with_packaged_dhcp(volboot, PackagedDhcp::start(lab, DhcpServer::DnsmasqIpv6, changes)?)?;
     site.register(&[&export])?;
 
     let spec = MachineSpec { ip_version: IpVersion::V6, ..MachineSpec::new(firmware, MAC) };
@@ -49,4 +58,14 @@ fn uefi_machine_boots_over_ipv6() -> Result<()> {
 #[test]
 fn uefi_machine_boots_newer_ipxe_over_ipv6() -> Result<()> {
     lab::run(|lab| boot(lab, Firmware::Uefi, Some(newer_ipxe()?)))
+}
+
+#[test]
+fn bios_machine_boots_by_the_script_over_tftp_and_ipv6() -> Result<()> {
+    lab::run(|lab| boot_with(lab, Firmware::Bios, None, &OVER_TFTP))
+}
+
+#[test]
+fn uefi_machine_boots_newer_ipxe_by_the_script_over_tftp_and_ipv6() -> Result<()> {
+    lab::run(|lab| boot_with(lab, Firmware::Uefi, Some(newer_ipxe()?), &OVER_TFTP))
 }
