@@ -1,6 +1,7 @@
 //! The boot listener: serves boot scripts and iPXE binaries to machines over HTTP.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -8,31 +9,47 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{RunError, StartError};
 use crate::config::HttpConfig;
-use crate::listen::{HttpLimits, Listener, PlainHttp, Tls};
+use crate::listen::{ConnectionCounters, HttpLimits, Listener, PlainHttp, Tls};
 
 /// The bound boot listener.
-pub(super) struct BootListener(Listener);
+pub(super) struct BootListener {
+    listener: Listener,
+    limits: HttpLimits,
+}
 
 impl BootListener {
     /// Name of the listener, and of its passed socket.
     pub(super) const NAME: &str = "http";
 
-    /// Adopts the `passed` socket; without one, binds the configured address.
-    pub(super) fn open(config: &HttpConfig, passed: Option<TcpListener>) -> Result<Self, StartError> {
+    /// Adopts the `passed` socket; without one, binds the configured address. At most
+    /// `connections` are open at a time.
+    pub(super) fn open(
+        config: &HttpConfig,
+        passed: Option<TcpListener>,
+        connections: usize,
+    ) -> Result<Self, StartError> {
         let bind_error = |source| StartError::Bind { listener: Self::NAME, address: config.listen, source };
         let listener = Listener::open(config.listen, passed).map_err(bind_error)?;
         // Accepts plain HTTP beside TLS: only some builds of iPXE support TLS.
-        Ok(Self(listener.with_tls(Tls::new(None, PlainHttp::Allowed))))
+        let listener = listener.with_tls(Tls::new(None, PlainHttp::Allowed));
+        let connections_per_client = config.connections_per_client as usize;
+        let limits = HttpLimits { connections, connections_per_client, ..HttpLimits::default() };
+        Ok(Self { listener, limits })
     }
 
     /// The bound address.
     pub(super) fn address(&self) -> SocketAddr {
-        self.0.local_addr()
+        self.listener.local_addr()
+    }
+
+    /// The counts of connections.
+    pub(super) fn counters(&self) -> Arc<ConnectionCounters> {
+        self.listener.counters()
     }
 
     /// The TLS configuration, which takes the certificate.
     pub(super) fn tls(&self) -> Tls {
-        self.0.tls()
+        self.listener.tls()
     }
 
     /// Serves `router` until `stop`, then drains running requests for at most `grace`.
@@ -42,7 +59,7 @@ impl BootListener {
         stop: CancellationToken,
         grace: Duration,
     ) -> Result<(), RunError> {
-        self.0.serve(router, HttpLimits::default(), stop, grace).await;
+        self.listener.serve(router, self.limits, stop, grace).await;
         Ok(())
     }
 }

@@ -25,6 +25,17 @@ pub enum StartError {
          set [api] allow_unauthenticated = true to give every client full access"
     )]
     Unauthenticated(SocketAddr),
+    /// The process may open too few files.
+    #[error(
+        "the limit of open files is {limit}, and volboot needs {minimum} at least: set LimitNOFILE=8192 in a drop-in of \
+         the service, or `ulimit -n 8192`"
+    )]
+    Descriptors {
+        /// The limit.
+        limit: u64,
+        /// The least sufficient one.
+        minimum: u64,
+    },
     /// A socket cannot be bound.
     #[error("cannot listen on {address} ({listener})")]
     Bind {

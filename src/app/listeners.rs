@@ -7,19 +7,22 @@
 //! Invariant: the limits on `listen` in the configuration hold for passed sockets too.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::boot::BootListener;
+use super::descriptors::DescriptorBudget;
 use super::error::{RunError, StartError};
 use super::operator::OperatorListener;
 use super::reload::Reloadable;
 use super::sockets::PassedSockets;
 use super::tftp::TftpListener;
 use super::tls::ListenerTls;
-use crate::config::Config;
+use crate::config::{Config, TftpConfig};
+use crate::listen::ConnectionCounters;
 use crate::timeline::Timeline;
 
 /// The listeners, which do not serve yet.
@@ -31,12 +34,24 @@ pub(super) struct Listeners {
 
 impl Listeners {
     /// Opens all listeners, so that a port in use fails before anything is served. Must be called within a runtime.
-    pub(super) fn open(config: &Config, passed: PassedSockets) -> Result<Self, StartError> {
+    pub(super) fn open(
+        config: &Config,
+        passed: PassedSockets,
+        descriptors: DescriptorBudget,
+    ) -> Result<Self, StartError> {
+        let DescriptorBudget { connections, transfers } = descriptors;
+        let tftp = TftpConfig { transfers, ..config.tftp.clone() };
         Ok(Self {
-            tftp: TftpListener::open(&config.tftp, passed.tftp)?,
-            boot: BootListener::open(&config.http, passed.http)?,
-            operator: OperatorListener::open(&config.api, passed.api)?,
+            tftp: TftpListener::open(&tftp, passed.tftp)?,
+            boot: BootListener::open(&config.http, passed.http, connections)?,
+            operator: OperatorListener::open(&config.api, passed.api, connections)?,
         })
+    }
+
+    /// The counts of connections, by the name of the listener.
+    pub(super) fn connection_counters(&self) -> Vec<(&'static str, Arc<ConnectionCounters>)> {
+        let boot = (BootListener::NAME, self.boot.counters());
+        vec![boot, (OperatorListener::NAME, self.operator.counters())]
     }
 
     /// Each bound address with the name of its listener.
@@ -74,6 +89,10 @@ mod tests {
 
     use super::*;
 
+    fn open(config: &Config, passed: PassedSockets) -> Result<Listeners, StartError> {
+        Listeners::open(config, passed, DescriptorBudget::within(config, u64::MAX))
+    }
+
     fn passed_api(address: &str) -> PassedSockets {
         let api = TcpListener::bind(address).expect("the socket binds");
         PassedSockets { api: Some(api), ..PassedSockets::default() }
@@ -89,28 +108,26 @@ mod tests {
     async fn passed_socket_replaces_the_configured_address() {
         let passed = passed_api("127.0.0.1:0");
         let address = passed.api.as_ref().and_then(|api| api.local_addr().ok()).expect("an address");
-        let listeners =
-            Listeners::open(&config("listen = \"127.0.0.1:1\""), passed).expect("the listeners open");
+        let listeners = open(&config("listen = \"127.0.0.1:1\""), passed).expect("the listeners open");
         assert_eq!(listeners.operator.address(), address);
     }
 
     #[tokio::test]
     async fn passed_socket_beyond_loopback_needs_authentication() {
-        let result = Listeners::open(&config(""), passed_api("0.0.0.0:0"));
+        let result = open(&config(""), passed_api("0.0.0.0:0"));
         assert!(matches!(result, Err(StartError::Unauthenticated(_))));
-        assert!(Listeners::open(&config("allow_unauthenticated = true"), passed_api("0.0.0.0:0")).is_ok());
+        assert!(open(&config("allow_unauthenticated = true"), passed_api("0.0.0.0:0")).is_ok());
     }
 
     #[tokio::test]
     async fn several_passed_tftp_sockets_but_no_dual_stack() {
         let socket = |address: &str| UdpSocket::bind(address).expect("the socket binds");
         let tftp = vec![socket("127.0.0.1:0"), socket("127.0.0.1:0")];
-        let listeners = Listeners::open(&config(""), PassedSockets { tftp, ..PassedSockets::default() })
+        let listeners = open(&config(""), PassedSockets { tftp, ..PassedSockets::default() })
             .expect("the listeners open");
         assert_eq!(listeners.tftp.addresses().len(), 2);
         let dual_stack = vec![socket("[::]:0")];
-        let result =
-            Listeners::open(&config(""), PassedSockets { tftp: dual_stack, ..PassedSockets::default() });
+        let result = open(&config(""), PassedSockets { tftp: dual_stack, ..PassedSockets::default() });
         assert!(matches!(result, Err(StartError::Bind { listener: "tftp", .. })));
     }
 }

@@ -6,6 +6,7 @@
 
 mod boot;
 mod cloud;
+mod descriptors;
 mod error;
 mod files;
 mod listeners;
@@ -33,6 +34,8 @@ use crate::operator::Appliance;
 use crate::store::{Attachments, Inventory, RedbStore, Store};
 use crate::telemetry::Metrics;
 use crate::timeline::Timeline;
+pub use descriptors::raise_descriptor_limit;
+use descriptors::{DescriptorBudget, find_shortage};
 pub use error::{RunError, StartError};
 use files::ConfiguredFiles;
 pub use files::{ConfiguredFileError, load_config_blocking};
@@ -64,7 +67,10 @@ impl App {
         passed: PassedSockets,
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
-        let listeners = Listeners::open(&config, passed)?;
+        if let Some(warning) = find_shortage(&config) {
+            tracing::warn!(%warning, "too few file descriptors");
+        }
+        let listeners = Listeners::open(&config, passed, DescriptorBudget::new(&config))?;
         // Before the store: a faulty file must not leave a migrated store behind.
         let ConfiguredFiles { cloud, certificates, images } = ConfiguredFiles::read_blocking(&config)?;
         let auth = open_auth_blocking(&config, cloud.as_ref())?;
@@ -82,6 +88,7 @@ impl App {
             listeners: listeners.addresses(),
             history_path,
             tftp_counters: listeners.tftp.counters(),
+            connection_counters: listeners.connection_counters(),
             started_at: Timestamp::now(),
             stop: stop.clone(),
         };

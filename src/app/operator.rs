@@ -1,6 +1,7 @@
 //! The operator listener: serves the API and the web pages.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -8,21 +9,28 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{RunError, StartError};
 use crate::config::{ApiConfig, AuthStrategy};
-use crate::listen::{HttpLimits, Listener, PlainHttp, Tls};
+use crate::listen::{ConnectionCounters, HttpLimits, Listener, PlainHttp, Tls};
 
 /// The idle time-out of connections.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// The bound operator listener.
-pub(super) struct OperatorListener(Listener);
+pub(super) struct OperatorListener {
+    listener: Listener,
+    limits: HttpLimits,
+}
 
 impl OperatorListener {
     /// Name of the listener, and of its passed socket.
     pub(super) const NAME: &str = "api";
 
     /// Adopts the `passed` socket; without one, binds the configured address. Without authentication, both must be
-    /// loopback addresses, unless the configuration permits others.
-    pub(super) fn open(config: &ApiConfig, passed: Option<TcpListener>) -> Result<Self, StartError> {
+    /// loopback addresses, unless the configuration permits others. At most `connections` are open at a time.
+    pub(super) fn open(
+        config: &ApiConfig,
+        passed: Option<TcpListener>,
+        connections: usize,
+    ) -> Result<Self, StartError> {
         let bind_error = |source| StartError::Bind { listener: Self::NAME, address: config.listen, source };
         let listener = Listener::open(config.listen, passed).map_err(bind_error)?;
         let is_unauthenticated = config.auth == AuthStrategy::None && !config.allow_unauthenticated;
@@ -30,17 +38,24 @@ impl OperatorListener {
             return Err(StartError::Unauthenticated(listener.local_addr()));
         }
         // Clients send passwords, so a certificate makes TLS mandatory.
-        Ok(Self(listener.with_tls(Tls::new(None, PlainHttp::Refused))))
+        let listener = listener.with_tls(Tls::new(None, PlainHttp::Refused));
+        let connections_per_client = config.connections_per_client as usize;
+        Ok(Self { listener, limits: HttpLimits { connections, connections_per_client, ..limits() } })
     }
 
     /// The bound address.
     pub(super) fn address(&self) -> SocketAddr {
-        self.0.local_addr()
+        self.listener.local_addr()
+    }
+
+    /// The counts of connections.
+    pub(super) fn counters(&self) -> Arc<ConnectionCounters> {
+        self.listener.counters()
     }
 
     /// The TLS configuration, which takes the certificate.
     pub(super) fn tls(&self) -> Tls {
-        self.0.tls()
+        self.listener.tls()
     }
 
     /// Serves `router` until `stop`, then drains running requests for at most `grace`.
@@ -50,7 +65,7 @@ impl OperatorListener {
         stop: CancellationToken,
         grace: Duration,
     ) -> Result<(), RunError> {
-        self.0.serve(router, limits(), stop, grace).await;
+        self.listener.serve(router, self.limits, stop, grace).await;
         Ok(())
     }
 }

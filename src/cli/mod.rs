@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{App, PassedSockets, StartError, load_config_blocking};
+use crate::app::{App, PassedSockets, StartError, load_config_blocking, raise_descriptor_limit};
 use crate::config::{Config, DEFAULT_PATH};
 use crate::telemetry;
 
@@ -117,6 +117,8 @@ fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
 
 /// Serves until SIGTERM or SIGINT.
 fn serve(config: Config, file: Option<PathBuf>, passed: PassedSockets) -> Result<(), Box<dyn Error>> {
+    // Before the runtime, which needs descriptors.
+    raise_descriptor_limit()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (app, reload) = {
         let _context = runtime.enter();

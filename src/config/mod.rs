@@ -78,6 +78,8 @@ pub struct HttpConfig {
     pub allow: Vec<IpNet>,
     /// `requests_per_second`: the rate limit of one IP address, and of one network card; 0: no limit.
     pub requests_per_second: u32,
+    /// `connections_per_client`: the largest number of connections of one IP address.
+    pub connections_per_client: u32,
     /// `certificate` and `key`: enable TLS in addition to plain HTTP.
     pub tls: TlsConfig,
 }
@@ -89,6 +91,8 @@ pub struct ApiConfig {
     pub listen: SocketAddr,
     /// `certificate` and `key`: enable TLS, and refuse plain HTTP.
     pub tls: TlsConfig,
+    /// `connections_per_client`: the largest number of connections of one IP address.
+    pub connections_per_client: u32,
     /// `auth`: the authentication of clients.
     pub auth: AuthStrategy,
     /// `htpasswd_file`: user names and bcrypt hashes, as written by `htpasswd -B`.
@@ -216,10 +220,12 @@ impl Config {
                     text.parse().map_err(|_| "expected a network such as 10.0.0.0/8".to_owned())
                 }),
                 requests_per_second: section.number("requests_per_second", 2, 0..=10_000),
+                connections_per_client: section.number("connections_per_client", 64, 1..=100_000),
                 tls: read_tls(section),
             }),
             api: root.section("api", |section| ApiConfig {
                 listen: section.address("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 6385))),
+                connections_per_client: section.number("connections_per_client", 64, 1..=100_000),
                 tls: read_tls(section),
                 auth: section.choice(
                     "auth",
@@ -254,6 +260,14 @@ impl Config {
             ("store.path", self.store.path != other.store.path),
             ("http.listen", self.http.listen != other.http.listen),
             ("api.listen", self.api.listen != other.api.listen),
+            (
+                "http.connections_per_client",
+                self.http.connections_per_client != other.http.connections_per_client,
+            ),
+            (
+                "api.connections_per_client",
+                self.api.connections_per_client != other.api.connections_per_client,
+            ),
             ("api.auth", self.api.auth != other.api.auth),
             ("api.htpasswd_file", self.api.htpasswd_file != other.api.htpasswd_file),
             ("api.projects", self.api.projects != other.api.projects),

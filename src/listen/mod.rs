@@ -4,6 +4,9 @@
 //! shutdown. A listener with a certificate accepts TLS as well ([`Tls`]).
 
 mod body_drain;
+mod connections;
+mod host_header;
+mod stream;
 mod tls;
 
 use std::convert::Infallible;
@@ -16,11 +19,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
+use axum::http::header::CONNECTION;
+use axum::response::IntoResponse as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,6 +34,10 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use body_drain::BodyDrain;
+pub use connections::ConnectionCounters;
+use connections::{ConnectionTable, OpenConnection};
+use host_header::check_host;
+use stream::{TrackedBody, TrackedStream};
 use tls::Protocol;
 pub use tls::{Certificate, CertificateError, PlainHttp, Tls};
 
@@ -53,8 +61,11 @@ pub struct Peer {
 /// Limits and time-outs of one listener.
 #[derive(Debug, Clone, Copy)]
 pub struct HttpLimits {
-    /// Concurrent connections. Further ones wait in the kernel's backlog.
+    /// Concurrent connections. For a further one, the longest idle one is closed. If all are busy, it waits in the
+    /// kernel's backlog.
     pub connections: usize,
+    /// The same for one IP address. If all are busy, further ones are refused.
+    pub connections_per_client: usize,
     /// Time-out of the TLS handshake.
     pub handshake: Duration,
     /// Time-out for the headers of a request. It starts with the connection or at the end of the previous response:
@@ -76,6 +87,7 @@ impl Default for HttpLimits {
     fn default() -> Self {
         Self {
             connections: 1024,
+            connections_per_client: 64,
             handshake: Duration::from_secs(10),
             headers: Duration::from_secs(10),
             request: Duration::from_secs(30),
@@ -95,6 +107,7 @@ pub struct Listener {
     socket: TcpListener,
     local: SocketAddr,
     tls: Tls,
+    counters: Arc<ConnectionCounters>,
 }
 
 impl Listener {
@@ -111,7 +124,7 @@ impl Listener {
         socket.set_nonblocking(true)?;
         let local = socket.local_addr()?;
         let tls = Tls::new(None, PlainHttp::Allowed);
-        Ok(Self { socket: TcpListener::from_std(socket)?, local, tls })
+        Ok(Self { socket: TcpListener::from_std(socket)?, local, tls, counters: Arc::default() })
     }
 
     /// Adopts the `passed` socket; without one, binds `address`. Must be called within a runtime.
@@ -132,6 +145,11 @@ impl Listener {
         self.tls.clone()
     }
 
+    /// The counts of connections.
+    pub fn counters(&self) -> Arc<ConnectionCounters> {
+        Arc::clone(&self.counters)
+    }
+
     /// The local address, with the actual port if port 0 was requested.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
@@ -145,38 +163,43 @@ impl Listener {
             .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, limits.request))
             .layer(CatchPanicLayer::new());
         tokio::spawn(self.tls.clone().watch_files(stop.clone()));
-        let permits = Arc::new(Semaphore::new(limits.connections));
+        let table = ConnectionTable::new(limits.connections, limits.connections_per_client, self.counters);
         let connections = TaskTracker::new();
         let mut failing = false;
         loop {
             let accept = async {
-                // The permit comes before `accept`: excess connections wait in the backlog, where they cost nothing.
-                let permit = Arc::clone(&permits).acquire_owned().await;
-                (permit, self.socket.accept().await)
+                // Before `accept`: excess connections wait in the backlog, where they cost nothing.
+                table.wait_for_room().await;
+                self.socket.accept().await
             };
-            let (permit, (stream, remote)) = tokio::select! {
+            let (stream, remote) = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                (permit, result) = accept => match result {
+                result = accept => match result {
                     Ok(connection) => {
                         failing = false;
-                        (permit, connection)
+                        connection
                     }
                     Err(error) => {
-                        // Such as running out of file descriptors: one line at the start, not ten per second.
+                        // One line at the start, not ten per second.
                         if !std::mem::replace(&mut failing, true) {
                             tracing::warn!(local = %self.local, error = %error, "cannot accept connections");
                         }
-                        tokio::time::sleep(ACCEPT_BACKOFF).await;
+                        // Out of file descriptors: idle connections give way. Such a client can wait for the limit.
+                        if !(lacks_descriptors(&error) && table.displace_idle()) {
+                            tokio::time::sleep(ACCEPT_BACKOFF).await;
+                        }
                         continue;
                     }
                 },
             };
+            let Ok(local) = stream.local_addr() else { continue };
+            let Some(open) = table.admit(remote, local) else { continue };
             let connection = HttpConnection { router: router.clone(), limits, tls: self.tls.clone() };
-            let stop = stop.clone();
+            let (stop, displaced) = (stop.clone(), open.displaced.clone());
             connections.spawn(async move {
-                connection.serve(stream, remote, stop).await;
-                drop(permit);
+                let serving = connection.serve(stream, Peer { remote, local, tls: false }, open, stop);
+                displaced.run_until_cancelled(serving).await;
             });
         }
         // From here on, the kernel refuses new connections.
@@ -197,12 +220,17 @@ struct HttpConnection {
 
 impl HttpConnection {
     /// Serves all requests of the connection.
-    async fn serve(self, stream: TcpStream, remote: SocketAddr, stop: CancellationToken) {
+    async fn serve(self, stream: TcpStream, peer: Peer, open: OpenConnection, stop: CancellationToken) {
         let Self { mut router, limits, tls } = self;
         // Responses are small and written at once, so Nagle's algorithm only delays them.
-        let Ok(local) = stream.set_nodelay(true).and_then(|()| stream.local_addr()) else { return };
-        let handshake =
-            tls.accept(stream, remote, limits.handshake, |stream| with_write_timeout(stream, limits));
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let is_writing = Arc::clone(&open.is_writing);
+        let remote = peer.remote;
+        let handshake = tls.accept(stream, remote, limits.handshake, |stream| {
+            with_write_timeout(TrackedStream::new(stream, is_writing), limits)
+        });
         let mut stopping = pin!(async move {
             stop.cancelled().await;
             tokio::time::sleep(SHUTDOWN_DELAY).await;
@@ -218,15 +246,23 @@ impl HttpConnection {
                 (StatusCode::BAD_REQUEST, "volboot: this listener requires TLS; use https://\n")
             });
         }
-        let peer = Peer { remote, local, tls: protocol == Protocol::Https };
-        let service = service_fn(move |request: Request<Incoming>| {
+        let peer = Peer { tls: protocol == Protocol::Https, ..peer };
+        let service = service_fn(|request: Request<Incoming>| {
+            let active = open.begin_request();
+            let host = check_host(&request);
             let (mut request, drain) = BodyDrain::wrap(request);
             request.extensions_mut().insert(peer);
-            let response = router.clone().oneshot(request);
+            let router = router.clone();
             async move {
-                let mut response = response.await?;
+                let mut response = match host {
+                    Ok(()) => router.oneshot(request).await?,
+                    Err(text) => {
+                        drop(request);
+                        (StatusCode::BAD_REQUEST, [(CONNECTION, "close")], text).into_response()
+                    }
+                };
                 drain.drain(limits.body_drain, &mut response).await;
-                Ok::<_, Infallible>(response)
+                Ok::<_, Infallible>(response.map(|body| TrackedBody::wrap(body, active)))
             }
         });
         let mut http = hyper::server::conn::http1::Builder::new();
@@ -249,7 +285,13 @@ impl HttpConnection {
     }
 }
 
-fn with_write_timeout(stream: TcpStream, limits: HttpLimits) -> tls::RawStream {
+/// Whether the process or the host has no file descriptor left.
+fn lacks_descriptors(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE].into_iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+fn with_write_timeout(stream: TrackedStream, limits: HttpLimits) -> tls::RawStream {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.write));
     Box::pin(stream)

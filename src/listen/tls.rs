@@ -32,6 +32,8 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
+use super::stream::TrackedStream;
+
 /// The interval of polling the files. A change is read once two polls see the same state, so that a file is not read
 /// while it is being written.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
@@ -41,7 +43,7 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 const HANDSHAKE: u8 = 22;
 
 /// A TCP connection with a write time-out.
-pub(super) type RawStream = Pin<Box<TimeoutStream<TcpStream>>>;
+pub(super) type RawStream = Pin<Box<TimeoutStream<TrackedStream>>>;
 /// A connection for HTTP, with or without TLS.
 pub(super) type HttpStream = Either<RawStream, TlsStream<RawStream>>;
 

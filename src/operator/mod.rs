@@ -23,6 +23,7 @@ use crate::attach::Attach;
 use crate::boot::Boot;
 use crate::config::BootConfig;
 use crate::images::Images;
+use crate::listen::ConnectionCounters;
 use crate::model::{Node, StorageInterface};
 use crate::store::{Inventory, StoreError, UniqueKey};
 use crate::telemetry::Metrics;
@@ -68,6 +69,8 @@ pub struct Appliance {
     pub history_path: PathBuf,
     /// The TFTP server's counters of dropped events and requests.
     pub tftp_counters: Arc<Counters>,
+    /// The HTTP listeners' counts of connections, by name.
+    pub connection_counters: Vec<(&'static str, Arc<ConnectionCounters>)>,
     /// The start time of this process.
     pub started_at: Timestamp,
     /// Cancelled at shutdown; ends event streams.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Operator;
 use crate::model::Node;
 use crate::store::{StoreError, StoreInfo};
-use crate::telemetry::Reading;
+use crate::telemetry::{ConnectionReading, Reading};
 
 /// The status of Cinder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +73,10 @@ impl Operator {
         let (timeline, tftp) = (&self.timeline, &self.appliance.tftp_counters);
         let store = self.check_store().await;
         let (store_info, history_bytes) = tokio::join!(self.store_info(), self.history_bytes());
+        let connections = self.appliance.connection_counters.iter().map(|(name, counters)| {
+            let (open, displaced, refused) = (counters.open(), counters.displaced(), counters.refused());
+            ConnectionReading { listener: name, open, displaced, refused }
+        });
         let states = timeline.count_by_state().into_iter();
         Reading {
             store: store.ok(),
@@ -84,6 +88,7 @@ impl Operator {
             tftp_requests_dropped: tftp.requests_dropped(),
             machines: states.map(|(state, count)| (state.as_str(), count)).collect(),
             event_subscribers: timeline.subscriber_count(),
+            connections: connections.collect(),
         }
     }
 }

@@ -7,13 +7,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::labels::{
+    CallKindLabel, CallLabels, FileLabel, ListenerLabel, MachineLabel, OutcomeLabel, ReasonLabel,
+    ResultLabel, SourceLabel, StateLabel, StepLabel, VersionLabel,
+};
+use super::reading::{ConnectionReading, Reading};
 use crate::model::{BootOutcome, BootStep, SourceKind, TransferOutcome};
 
 /// Histogram bounds in seconds: a boot request takes some microseconds, a slow Cinder call half a minute.
@@ -36,6 +41,7 @@ struct Series {
     tftp_events_dropped: Gauge,
     tftp_requests_dropped: Gauge,
     http_fetches: Counter,
+    http_rejections: Family<ReasonLabel, Counter>,
     sessions: Counter,
     boot_requests: Family<OutcomeLabel, Counter>,
     boot_request_duration: Histogram,
@@ -50,72 +56,13 @@ struct Series {
     history_events_queued: Gauge,
     history_events_dropped: Gauge,
     history_commits: Counter,
+    history_evictions: Family<MachineLabel, Counter>,
     machines: Family<StateLabel, Gauge>,
     event_subscribers: Gauge,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabel {
-    outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SourceLabel {
-    source: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StepLabel {
-    step: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CallLabels {
-    kind: &'static str,
-    result: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CallKindLabel {
-    kind: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FileLabel {
-    file: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabel {
-    state: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct VersionLabel {
-    version: &'static str,
-}
-
-/// Values sampled at the time of a scrape.
-#[derive(Debug, Clone, Default)]
-pub struct Reading {
-    /// Duration of a test read from the store; `None` if the read failed.
-    pub store: Option<Duration>,
-    /// Size of the store in bytes, if known.
-    pub store_bytes: Option<u64>,
-    /// Size of the history's file in bytes; 0 if there is no file.
-    pub history_bytes: u64,
-    /// Events in the queue to the history.
-    pub events_queued: usize,
-    /// Events missing from the history, since the start.
-    pub events_dropped: u64,
-    /// TFTP transfers whose event was dropped, since the start.
-    pub tftp_events_dropped: u64,
-    /// TFTP requests dropped before a worker took them, since the start.
-    pub tftp_requests_dropped: u64,
-    /// Number of machines by the state of their verdicts.
-    pub machines: Vec<(&'static str, usize)>,
-    /// Subscribers to events.
-    pub event_subscribers: usize,
+    logins: Family<ResultLabel, Counter>,
+    connections: Family<ListenerLabel, Gauge>,
+    connections_displaced: Family<ListenerLabel, Gauge>,
+    connections_refused: Family<ListenerLabel, Gauge>,
 }
 
 impl Default for Metrics {
@@ -137,6 +84,7 @@ impl Metrics {
             tftp_events_dropped: Gauge::default(),
             tftp_requests_dropped: Gauge::default(),
             http_fetches: Counter::default(),
+            http_rejections: Family::default(),
             sessions: Counter::default(),
             boot_requests: Family::default(),
             boot_request_duration: histogram(),
@@ -151,8 +99,13 @@ impl Metrics {
             history_events_queued: Gauge::default(),
             history_events_dropped: Gauge::default(),
             history_commits: Counter::default(),
+            history_evictions: Family::default(),
             machines: Family::default(),
             event_subscribers: Gauge::default(),
+            logins: Family::default(),
+            connections: Family::default(),
+            connections_displaced: Family::default(),
+            connections_refused: Family::default(),
         };
         series.register();
         Self(Arc::new(series))
@@ -177,6 +130,11 @@ impl Metrics {
     /// Counts firmware's request for a file over HTTP.
     pub fn count_http_fetch(&self) {
         self.0.http_fetches.inc();
+    }
+
+    /// Counts a rejected request to the boot listener. `reason` is a label from the code.
+    pub fn count_http_rejection(&self, reason: &'static str) {
+        self.0.http_rejections.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// Counts a boot session that has started.
@@ -214,9 +172,19 @@ impl Metrics {
         durations.observe(duration.as_secs_f64());
     }
 
+    /// Counts the check of a password. `result` is a label from the code.
+    pub fn count_login(&self, result: &'static str) {
+        self.0.logins.get_or_create(&ResultLabel { result }).inc();
+    }
+
     /// Counts a commit to the history.
     pub fn count_history_commit(&self) {
         self.0.history_commits.inc();
+    }
+
+    /// Counts a machine that was evicted from the full history. `machine` is a label from the code.
+    pub fn count_history_eviction(&self, machine: &'static str) {
+        self.0.history_evictions.get_or_create(&MachineLabel { machine }).inc();
     }
 
     /// Encodes all metrics as OpenMetrics 1.0 text, with the gauges set from `reading`.
@@ -237,6 +205,12 @@ impl Metrics {
             series.machines.get_or_create(&StateLabel { state }).set(gauge_value(*count as u64));
         }
         series.event_subscribers.set(gauge_value(reading.event_subscribers as u64));
+        for ConnectionReading { listener, open, displaced, refused } in &reading.connections {
+            let label = ListenerLabel { listener };
+            series.connections.get_or_create(&label).set(gauge_value(*open));
+            series.connections_displaced.get_or_create(&label).set(gauge_value(*displaced));
+            series.connections_refused.get_or_create(&label).set(gauge_value(*refused));
+        }
         let mut out = String::new();
         // Writing to a `String` cannot fail.
         let _ = text::encode(&mut out, &series.registry);
@@ -288,6 +262,9 @@ impl Series {
         let http = registry.sub_registry_with_prefix("http");
         http.register("fetches", "HTTP requests of firmware for a file", self.http_fetches.clone());
 
+        let rejections = self.http_rejections.clone();
+        http.register("rejections", "Rejected requests to the boot listener, by reason", rejections);
+
         let boot = registry.sub_registry_with_prefix("boot");
         boot.register("sessions", "Boot sessions that have started", self.sessions.clone());
         boot.register("requests", "Answered boot requests, by outcome", self.boot_requests.clone());
@@ -324,7 +301,26 @@ impl Series {
             events_dropped,
         );
         history.register("commits", "Commits to the history", self.history_commits.clone());
+        let evictions = self.history_evictions.clone();
+        history.register("evictions", "Machines evicted because the history was full, by kind", evictions);
         registry.register("machines", "Machines by the state of their last boot", self.machines.clone());
+        let logins = self.logins.clone();
+        registry.register(
+            "logins",
+            "Log-ins with a password that was not verified before, by result",
+            logins,
+        );
+        registry.register("connections", "Open connections, by listener", self.connections.clone());
+        registry.register(
+            "connections_displaced",
+            "Idle connections closed for newer ones, by listener",
+            self.connections_displaced.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Connections refused because all others of the client were busy, by listener",
+            self.connections_refused.clone(),
+        );
         registry.register("event_subscribers", "Subscribers to events", self.event_subscribers.clone());
     }
 }
@@ -346,11 +342,15 @@ mod tests {
         metrics.count_boot_report(Some(&BootStep::Hooked));
         metrics.count_loop_delay();
         metrics.clone().count_cinder_call("export", "ok", duration);
+        metrics.count_http_rejection("rate_limit");
+        metrics.count_login("limited");
         metrics.count_history_commit();
+        metrics.count_history_eviction("address");
         let text = metrics.encode(&Reading {
             store: Some(Duration::from_micros(250)),
             events_dropped: 7,
             machines: vec![("booted", 4)],
+            connections: vec![ConnectionReading { listener: "http", open: 3, displaced: 2, refused: 1 }],
             ..Reading::default()
         });
         for line in [
@@ -361,6 +361,8 @@ mod tests {
             "volboot_tftp_events_dropped 0",
             "volboot_tftp_requests_dropped 0",
             "volboot_http_fetches_total 1",
+            "volboot_http_rejections_total{reason=\"rate_limit\"} 1",
+            "volboot_history_evictions_total{machine=\"address\"} 1",
             "volboot_boot_sessions_total 1",
             "volboot_boot_requests_total{outcome=\"boot\"} 1",
             "volboot_boot_request_seconds_bucket{le=\"0.005\"} 1",
@@ -376,6 +378,10 @@ mod tests {
             "volboot_history_events_dropped 7",
             "volboot_machines{state=\"booted\"} 4",
             "volboot_event_subscribers 0",
+            "volboot_logins_total{result=\"limited\"} 1",
+            "volboot_connections{listener=\"http\"} 3",
+            "volboot_connections_displaced{listener=\"http\"} 2",
+            "volboot_connections_refused{listener=\"http\"} 1",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
         }

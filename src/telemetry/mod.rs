@@ -2,8 +2,11 @@
 
 pub mod errno;
 mod event;
+mod labels;
 pub mod log;
 mod metrics;
+mod reading;
 
 pub use event::{BootRequestEvent, Event, EventKind, ResolutionEvent, TftpTransfer};
-pub use metrics::{Metrics, Reading};
+pub use metrics::Metrics;
+pub use reading::{ConnectionReading, Reading};

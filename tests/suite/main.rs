@@ -9,6 +9,7 @@ mod circles;
 mod cli;
 mod crash;
 mod daemon;
+mod descriptors;
 mod documents;
 mod firmware;
 mod language;

@@ -66,3 +66,21 @@ fn incomplete_head_times_out() {
     assert!(start.elapsed() < Duration::from_secs(15), "after {:?}: {response}", start.elapsed());
     assert!(!response.contains("200 OK"), "{response}");
 }
+
+#[test]
+fn request_without_a_host_or_with_two_is_rejected() {
+    let site = site("");
+    let daemon = Daemon::start(site.path());
+    for address in [daemon.http, daemon.api] {
+        for (head, expected) in [
+            ("HTTP/1.1\r\n", "HTTP/1.1 400 Bad Request"),
+            ("HTTP/1.1\r\nHost: a\r\nHost: a\r\n", "HTTP/1.1 400 Bad Request"),
+            ("HTTP/1.0\r\nHost: a\r\nHost: b\r\n", "HTTP/1.0 400 Bad Request"),
+            ("HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n", "HTTP/1.1 200 OK"),
+            ("HTTP/1.0\r\n", "HTTP/1.0 200 OK"),
+        ] {
+            let response = exchange(address, format!("GET /healthz {head}\r\n").as_bytes());
+            assert_eq!(status_line(&response), expected, "{head}");
+        }
+    }
+}

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use volboot::model::{BootOutcome, BootStep, SourceKind, TransferOutcome};
-use volboot::telemetry::{Metrics, Reading};
+use volboot::telemetry::{ConnectionReading, Metrics, Reading};
 
 /// Names of all metrics in a scrape, each counted at least once.
 fn exported_names() -> BTreeSet<String> {
@@ -17,7 +17,11 @@ fn exported_names() -> BTreeSet<String> {
     metrics.count_boot_report(Some(&BootStep::Hooked));
     metrics.count_cinder_call("export", "ok", duration);
     metrics.count_history_commit();
-    let reading = Reading { machines: vec![("booted", 1)], ..Reading::default() };
+    metrics.count_history_eviction("address");
+    metrics.count_http_rejection("rate_limit");
+    metrics.count_login("limited");
+    let connections = vec![ConnectionReading { listener: "http", open: 1, displaced: 1, refused: 1 }];
+    let reading = Reading { machines: vec![("booted", 1)], connections, ..Reading::default() };
     let text = metrics.encode(&reading);
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     samples.map(|line| line.split(['{', ' ']).next().expect("a name").to_owned()).collect()

@@ -1,0 +1,41 @@
+//! [`Reading`]: the values of gauges, sampled for every scrape.
+
+use std::time::Duration;
+
+/// Values sampled at the time of a scrape.
+#[derive(Debug, Clone, Default)]
+pub struct Reading {
+    /// Duration of a test read from the store; `None` if the read failed.
+    pub store: Option<Duration>,
+    /// Size of the store in bytes, if known.
+    pub store_bytes: Option<u64>,
+    /// Size of the history's file in bytes; 0 if there is no file.
+    pub history_bytes: u64,
+    /// Events in the queue to the history.
+    pub events_queued: usize,
+    /// Events missing from the history, since the start.
+    pub events_dropped: u64,
+    /// TFTP transfers whose event was dropped, since the start.
+    pub tftp_events_dropped: u64,
+    /// TFTP requests dropped before a worker took them, since the start.
+    pub tftp_requests_dropped: u64,
+    /// Number of machines by the state of their verdicts.
+    pub machines: Vec<(&'static str, usize)>,
+    /// Subscribers to events.
+    pub event_subscribers: usize,
+    /// The connections of each HTTP listener.
+    pub connections: Vec<ConnectionReading>,
+}
+
+/// The connections of one HTTP listener.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionReading {
+    /// Name of the listener.
+    pub listener: &'static str,
+    /// Open connections.
+    pub open: u64,
+    /// Idle connections that were closed for a newer one, since the start.
+    pub displaced: u64,
+    /// Connections that were refused, since the start.
+    pub refused: u64,
+}
