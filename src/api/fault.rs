@@ -43,6 +43,8 @@ pub(super) enum Fault {
     Conflict(String),
     /// The body exceeds the size limit.
     TooLarge,
+    /// The client has sent too many wrong passwords.
+    TooManyAttempts,
     /// The store or Keystone is unavailable, or too many requests wait.
     Unavailable,
     /// An error inside volboot.
@@ -83,6 +85,7 @@ impl Fault {
             }
             AuthError::MalformedCredentials => Self::Invalid(error.to_string()),
             AuthError::NoRole => Self::Denied(error.to_string()),
+            AuthError::TooManyAttempts => Self::TooManyAttempts,
             AuthError::Busy | AuthError::Unavailable => Self::Unavailable,
         }
     }
@@ -97,6 +100,7 @@ impl Fault {
             Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooManyAttempts => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -115,6 +119,7 @@ impl fmt::Display for Fault {
             Self::Forbidden => f.write_str("Operation not permitted."),
             Self::MethodNotAllowed => f.write_str("The method is not allowed for this resource."),
             Self::TooLarge => f.write_str("The request body is too large."),
+            Self::TooManyAttempts => write!(f, "{}; please retry later.", AuthError::TooManyAttempts),
             Self::Unavailable => f.write_str("Resource temporarily unavailable, please retry."),
             Self::Internal => f.write_str("Internal server error; see volboot's log."),
         }
@@ -128,6 +133,9 @@ impl IntoResponse for Fault {
         let inner = json!({"faultcode": faultcode, "faultstring": self.to_string(), "debuginfo": null});
         let body = json!({"error_message": inner.to_string()}).to_string();
         let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+        if self == Self::TooManyAttempts {
+            response.headers_mut().insert(header::RETRY_AFTER, Auth::RETRY_AFTER.into());
+        }
         if let Self::Unauthorized { challenge: Some(challenge), .. } = self {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }

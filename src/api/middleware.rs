@@ -62,7 +62,7 @@ async fn dispatch(auth: &Auth, version: Microversion, request: Request, next: Ne
     };
     let mut caller = None;
     if !PUBLIC_PATHS.contains(&path.as_str()) {
-        match auth.check(&parts.headers).await {
+        match auth.check(&parts).await {
             Ok(authenticated) => caller = Some(authenticated),
             Err(error) => return Fault::from_auth_error(error, auth).into_response(),
         }

@@ -73,11 +73,11 @@ impl App {
         let listeners = Listeners::open(&config, passed, DescriptorBudget::new(&config))?;
         // Before the store: a faulty file must not leave a migrated store behind.
         let ConfiguredFiles { cloud, certificates, images } = ConfiguredFiles::read_blocking(&config)?;
-        let auth = open_auth_blocking(&config, cloud.as_ref())?;
+        let metrics = Metrics::new();
+        let auth = open_auth_blocking(&config, cloud.as_ref(), &metrics)?;
         let store: Arc<dyn Store> = Arc::new(RedbStore::open(&config.store.path)?);
         // In the store's directory, which exists by now and has restricted permissions.
         let history_path = config.store.path.with_file_name(HISTORY_FILE);
-        let metrics = Metrics::new();
         let timeline = Timeline::open_blocking(Some(&history_path), metrics.clone());
         let cinder = cloud.map(|cloud| cloud::build_cinder(cloud, metrics.clone()));
         let attach = Attach::new(Attachments::new(Arc::clone(&store)), cinder, cloud::build_policy(&config));
@@ -134,10 +134,10 @@ impl App {
     }
 }
 
-fn open_auth_blocking(config: &Config, cloud: Option<&Cloud>) -> Result<Auth, StartError> {
+fn open_auth_blocking(config: &Config, cloud: Option<&Cloud>, metrics: &Metrics) -> Result<Auth, StartError> {
     Ok(match config.api.auth {
         AuthStrategy::None => Auth::NoAuth,
-        AuthStrategy::HttpBasic => Auth::http_basic_blocking(&config.api.htpasswd_file)?,
+        AuthStrategy::HttpBasic => Auth::http_basic_blocking(&config.api.htpasswd_file, metrics.clone())?,
         AuthStrategy::Keystone => {
             let validator =
                 Validator::resolve_blocking(&config.keystone, cloud).map_err(ConfiguredFileError::Cloud)?;

@@ -1,27 +1,28 @@
 //! [`HttpBasic`]: HTTP Basic authentication (RFC 7617) against an htpasswd file.
 //!
-//! bcrypt is slow on purpose, so its load is bounded: a limit on concurrent checks, a time-out in the queue, and a
-//! cache of verified credentials.
+//! bcrypt is slow on purpose, so its load is bounded: the checks of each address ([`LoginLimiter`]), a time-out in the
+//! queue, and a cache of verified credentials.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::AuthError;
+use super::htpasswd::{Htpasswd, HtpasswdError};
+use super::login_limiter::LoginLimiter;
+use crate::telemetry::Metrics;
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 
-use super::AuthError;
-use super::htpasswd::{Htpasswd, HtpasswdError};
-
-/// Concurrent bcrypt checks: more would take CPU time from booting machines.
-const MAX_CONCURRENT_CHECKS: usize = 2;
 /// How long a check waits in the queue.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The shortest time between two log lines about wrong passwords.
+const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 /// Entries in the cache of verified credentials (as many as Ironic caches).
 const CACHE_SIZE: usize = 256;
 
@@ -30,7 +31,9 @@ const CACHE_SIZE: usize = 256;
 pub(super) struct HttpBasic {
     file: PathBuf,
     state: Arc<Mutex<State>>,
-    permits: Semaphore,
+    limiter: LoginLimiter,
+    metrics: Metrics,
+    last_warning: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -53,34 +56,59 @@ impl State {
 
 impl HttpBasic {
     /// Reads the file for the first time.
-    pub(super) fn open_blocking(file: PathBuf) -> Result<Self, HtpasswdError> {
+    pub(super) fn open_blocking(file: PathBuf, metrics: Metrics) -> Result<Self, HtpasswdError> {
         let htpasswd = Htpasswd::read_blocking(&file, None)?.unwrap_or_default();
         let keys = [RandomState::new(), RandomState::new()];
         let state = State { htpasswd: Arc::new(htpasswd), verified: HashSet::new(), keys };
-        Ok(Self { file, state: Arc::new(Mutex::new(state)), permits: Semaphore::new(MAX_CONCURRENT_CHECKS) })
+        let (state, limiter) = (Arc::new(Mutex::new(state)), LoginLimiter::new());
+        Ok(Self { file, state, limiter, metrics, last_warning: Mutex::default() })
     }
 
-    /// Authenticates the `Authorization` header and returns the name.
-    pub(super) async fn check(&self, headers: &HeaderMap) -> Result<String, AuthError> {
+    /// Authenticates the `Authorization` header of a client, and returns the name.
+    pub(super) async fn check(&self, headers: &HeaderMap, client: IpAddr) -> Result<String, AuthError> {
         let header = headers.get(header::AUTHORIZATION).ok_or(AuthError::MissingCredentials)?;
         let (name, password) =
             header.to_str().ok().and_then(parse_credentials).ok_or(AuthError::MalformedCredentials)?;
         self.reload_if_changed().await;
+        if self.is_verified((&name, &password)) {
+            return Ok(name);
+        }
+        let check = self.check_password(&name, password, client);
+        let result = tokio::time::timeout(QUEUE_TIMEOUT, check).await.unwrap_or(Err(AuthError::Busy));
+        self.metrics.count_login(match result {
+            Ok(()) => "ok",
+            Err(AuthError::TooManyAttempts) => "limited",
+            Err(AuthError::Busy) => "busy",
+            Err(_) => "wrong",
+        });
+        if let Err(error) = result {
+            self.log_refusal(client, error);
+        }
+        result.map(|()| name)
+    }
+
+    /// Checks a password that is not in the cache.
+    async fn check_password(&self, name: &str, password: String, client: IpAddr) -> Result<(), AuthError> {
+        let source = self.limiter.identify(client, name);
+        let _lock = self.limiter.lock(source).await;
+        // A client that starts several requests at once logs in with the first.
+        if self.is_verified((name, &password)) {
+            return Ok(());
+        }
+        if !self.limiter.take_check(source) {
+            return Err(AuthError::TooManyAttempts);
+        }
+        let _turn = self.limiter.wait_for_turn(source).await.ok_or(AuthError::Busy)?;
         let (htpasswd, digest) = {
             let state = lock(&self.state);
-            let digest = state.digest((&name, &password));
-            if state.verified.contains(&digest) {
-                return Ok(name);
-            }
-            (Arc::clone(&state.htpasswd), digest)
+            (Arc::clone(&state.htpasswd), state.digest((name, &password)))
         };
-        let permit = tokio::time::timeout(QUEUE_TIMEOUT, self.permits.acquire()).await;
-        let Ok(Ok(_permit)) = permit else { return Err(AuthError::Busy) };
-        let current = Arc::clone(&htpasswd);
-        let verify = move || current.verify_blocking(&name, &password).then_some(name);
-        let Ok(Some(name)) = tokio::task::spawn_blocking(verify).await else {
+        let (current, checked_name) = (Arc::clone(&htpasswd), name.to_owned());
+        let verify = move || current.verify_blocking(&checked_name, &password);
+        if !tokio::task::spawn_blocking(verify).await.unwrap_or(false) {
             return Err(AuthError::InvalidCredentials);
-        };
+        }
+        self.limiter.remember(source);
         let mut state = lock(&self.state);
         // A result is cached only if the file was not reloaded meanwhile.
         if Arc::ptr_eq(&state.htpasswd, &htpasswd) {
@@ -89,7 +117,21 @@ impl HttpBasic {
             }
             state.verified.insert(digest);
         }
-        Ok(name)
+        Ok(())
+    }
+
+    /// Whether the credentials are in the cache.
+    fn is_verified(&self, credentials: (&str, &str)) -> bool {
+        let state = lock(&self.state);
+        state.verified.contains(&state.digest(credentials))
+    }
+
+    fn log_refusal(&self, client: IpAddr, error: AuthError) {
+        let mut last_warning = self.last_warning.lock();
+        if last_warning.is_none_or(|last| last.elapsed() >= WARNING_INTERVAL) {
+            *last_warning = Some(Instant::now());
+            tracing::warn!(%client, %error, "log-in refused");
+        }
     }
 
     /// Reloads the file if it changed. On an error the previous content stays in effect.
@@ -132,9 +174,19 @@ fn parse_credentials(header: &str) -> Option<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::net::Ipv4Addr;
 
     use super::*;
+
+    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+
+    fn open(file: &std::path::Path) -> Result<HttpBasic, HtpasswdError> {
+        HttpBasic::open_blocking(file.to_owned(), Metrics::new())
+    }
+
+    async fn check(auth: &HttpBasic, headers: &HeaderMap) -> Result<String, AuthError> {
+        auth.check(headers, CLIENT).await
+    }
 
     fn headers(authorization: &str) -> HeaderMap {
         HeaderMap::from_iter([(header::AUTHORIZATION, authorization.parse().expect("header value"))])
@@ -153,14 +205,14 @@ mod tests {
     async fn names_in_the_file_are_accepted_with_their_password() {
         let file = tempfile::NamedTempFile::new().expect("temporary file");
         write(file.path(), "ann", "pass:word", 4);
-        let auth = HttpBasic::open_blocking(file.path().to_owned()).expect("valid file");
-        assert_eq!(auth.check(&basic("ann:pass:word")).await.as_deref(), Ok("ann"));
-        assert_eq!(auth.check(&basic("ann:wrong")).await, Err(AuthError::InvalidCredentials));
-        assert_eq!(auth.check(&basic("eve:pass:word")).await, Err(AuthError::InvalidCredentials));
-        assert_eq!(auth.check(&HeaderMap::new()).await, Err(AuthError::MissingCredentials));
+        let auth = open(file.path()).expect("valid file");
+        assert_eq!(check(&auth, &basic("ann:pass:word")).await.as_deref(), Ok("ann"));
+        assert_eq!(check(&auth, &basic("ann:wrong")).await, Err(AuthError::InvalidCredentials));
+        assert_eq!(check(&auth, &basic("eve:pass:word")).await, Err(AuthError::InvalidCredentials));
+        assert_eq!(check(&auth, &HeaderMap::new()).await, Err(AuthError::MissingCredentials));
         for malformed in ["Basic", "Basic !", "Bearer abc", "Basic YW5u", "basic /w=="] {
             assert_eq!(
-                auth.check(&headers(malformed)).await,
+                check(&auth, &headers(malformed)).await,
                 Err(AuthError::MalformedCredentials),
                 "{malformed}"
             );
@@ -171,23 +223,47 @@ mod tests {
     async fn a_changed_file_is_reloaded_at_once_and_a_broken_file_is_ignored() {
         let file = tempfile::NamedTempFile::new().expect("temporary file");
         write(file.path(), "ann", "one", 4);
-        let auth = HttpBasic::open_blocking(file.path().to_owned()).expect("valid file");
-        assert_eq!(auth.check(&basic("ann:one")).await.as_deref(), Ok("ann"));
+        let auth = open(file.path()).expect("valid file");
+        assert_eq!(check(&auth, &basic("ann:one")).await.as_deref(), Ok("ann"));
         write(file.path(), "annabel", "two", 4);
-        assert_eq!(auth.check(&basic("ann:one")).await, Err(AuthError::InvalidCredentials));
-        assert_eq!(auth.check(&basic("annabel:two")).await.as_deref(), Ok("annabel"));
+        assert_eq!(check(&auth, &basic("ann:one")).await, Err(AuthError::InvalidCredentials));
+        assert_eq!(check(&auth, &basic("annabel:two")).await.as_deref(), Ok("annabel"));
         std::fs::write(file.path(), "nonsense").expect("write succeeds");
-        assert_eq!(auth.check(&basic("annabel:two")).await.as_deref(), Ok("annabel"));
+        assert_eq!(check(&auth, &basic("annabel:two")).await.as_deref(), Ok("annabel"));
+    }
+
+    #[tokio::test]
+    async fn wrong_passwords_of_one_address_deny_no_log_in_from_another() {
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
+        write(file.path(), "ann", "one", 4);
+        let auth = open(file.path()).expect("valid file");
+        assert_eq!(check(&auth, &basic("ann:one")).await.as_deref(), Ok("ann"));
+        let wrong: Vec<_> = (0..100).map(|n| basic(&format!("eve:{n}"))).collect();
+        let flood = futures_util::future::join_all(wrong.iter().map(|headers| check(&auth, headers)));
+        // The file is written again, so the cache of verified credentials is empty.
+        write(file.path(), "ann", "second", 4);
+        let (fresh, other) = (basic("ann:second"), IpAddr::from([192, 0, 2, 8]));
+        let (flood, same, other) = tokio::join!(flood, check(&auth, &fresh), auth.check(&fresh, other));
+        assert_eq!((same.as_deref(), other.as_deref()), (Ok("ann"), Ok("ann")));
+        let limited = flood.iter().filter(|result| **result == Err(AuthError::TooManyAttempts)).count();
+        assert!((80..100).contains(&limited), "{limited}");
+        assert_eq!(check(&auth, &basic("bob:right?")).await, Err(AuthError::TooManyAttempts));
     }
 
     #[tokio::test]
     async fn verified_credentials_are_cached_and_timing_does_not_reveal_names() {
         let file = tempfile::NamedTempFile::new().expect("temporary file");
         write(file.path(), "ann", "one", 10);
-        let auth = HttpBasic::open_blocking(file.path().to_owned()).expect("valid file");
+        let auth = open(file.path()).expect("valid file");
+        // Each check comes from an address of its own, so none is limited.
+        let clients = std::cell::Cell::new(0u32);
+        let next_client = || {
+            clients.set(clients.get() + 1);
+            IpAddr::from(Ipv4Addr::from_bits(clients.get()))
+        };
         let measure = async |credentials: &str| {
             let start = Instant::now();
-            let _ = auth.check(&basic(credentials)).await;
+            let _ = auth.check(&basic(credentials), next_client()).await;
             start.elapsed()
         };
         // A busy host adds noise: the shortest of several measurements is the most accurate.

@@ -8,13 +8,16 @@ mod browser_guard;
 mod htpasswd;
 mod http_basic;
 mod keystone;
+mod login_limiter;
 #[cfg(test)]
 mod tests;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::HeaderValue;
+use axum::http::request::Parts;
 
 pub use browser_guard::{BrowserGuard, BrowserRejection};
 pub use htpasswd::HtpasswdError;
@@ -22,6 +25,8 @@ use http_basic::HttpBasic;
 use keystone::TokenCache;
 
 use crate::keystone::Validator;
+use crate::listen::Peer;
+use crate::telemetry::Metrics;
 
 /// The `WWW-Authenticate` challenge for HTTP Basic, with Ironic's realm.
 const REALM: &str = "Basic realm=\"Baremetal API\"";
@@ -83,6 +88,9 @@ pub enum AuthError {
     /// The token has no role that grants access.
     #[error("Access was denied: the token has no role for the system, nor in one of [api] projects.")]
     NoRole,
+    /// The address has sent too many wrong passwords.
+    #[error("too many log-ins with wrong passwords from this address")]
+    TooManyAttempts,
     /// The queue for password or token checks is full.
     #[error("too many credentials are being checked")]
     Busy,
@@ -93,8 +101,8 @@ pub enum AuthError {
 
 impl Auth {
     /// HTTP Basic against an htpasswd file. The file is read now, and again whenever it changes.
-    pub fn http_basic_blocking(file: impl Into<PathBuf>) -> Result<Self, HtpasswdError> {
-        Ok(Self::HttpBasic(PasswordAuth(Arc::new(HttpBasic::open_blocking(file.into())?))))
+    pub fn http_basic_blocking(file: impl Into<PathBuf>, metrics: Metrics) -> Result<Self, HtpasswdError> {
+        Ok(Self::HttpBasic(PasswordAuth(Arc::new(HttpBasic::open_blocking(file.into(), metrics)?))))
     }
 
     /// Keystone tokens. `projects`: ids, or names in the default domain, of the projects whose roles grant access.
@@ -102,11 +110,17 @@ impl Auth {
         Self::Keystone(TokenAuth(Arc::new(TokenCache::new(validator, projects))))
     }
 
-    /// Authenticates a request by its headers.
-    pub async fn check(&self, headers: &HeaderMap) -> Result<Arc<Caller>, AuthError> {
+    /// The time after which a client over the limit of log-ins may try again, in seconds.
+    pub const RETRY_AFTER: u64 = login_limiter::CHECK_INTERVAL.as_secs();
+
+    /// Authenticates a request by its headers. Without a [`Peer`], all requests have the same address.
+    pub async fn check(&self, request: &Parts) -> Result<Arc<Caller>, AuthError> {
+        let headers = &request.headers;
+        let peer = request.extensions.get::<Peer>();
+        let client = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.remote.ip());
         let name = match self {
             Self::NoAuth => None,
-            Self::HttpBasic(PasswordAuth(passwords)) => Some(passwords.check(headers).await?),
+            Self::HttpBasic(PasswordAuth(passwords)) => Some(passwords.check(headers, client).await?),
             Self::Keystone(TokenAuth(tokens)) => return tokens.check(headers).await,
         };
         Ok(Arc::new(Caller { role: AccessRole::Admin, name }))

@@ -153,7 +153,9 @@ async fn a_request_without_a_token_is_challenged_with_keystone_s_url() {
     let keystone = FakeKeystone::start();
     let auth = Auth::keystone(keystone.validator(), vec![]);
     for headers in [HeaderMap::new(), headers("")] {
-        assert_eq!(auth.check(&headers).await, Err(AuthError::InvalidToken));
+        let mut request = http::Request::new(()).into_parts().0;
+        request.headers = headers;
+        assert_eq!(auth.check(&request).await, Err(AuthError::InvalidToken));
     }
     let challenge = format!("Keystone uri=\"{}/v3\"", keystone.url);
     assert_eq!(auth.challenge(), HeaderValue::from_str(&challenge).ok());

@@ -72,7 +72,7 @@ pub fn run() -> ExitCode {
     match dispatch(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("volboot: {}", format_chain(&*error));
+            eprintln!("volboot: {}", format_error(&*error));
             match error.downcast_ref() {
                 Some(StartError::Store(error)) if error.is_permanent() => STORE_UNUSABLE.into(),
                 _ => ExitCode::FAILURE,
@@ -157,6 +157,12 @@ fn handle_signals() -> io::Result<(CancellationToken, Arc<Notify>)> {
         }
     });
     Ok((stop, reload))
+}
+
+/// Formats an error for the terminal. A part of it may be a text of the server or of a file.
+fn format_error(error: &dyn Error) -> String {
+    let lines: Vec<_> = format_chain(error).lines().map(client::tables::clean).collect();
+    lines.join("\n")
 }
 
 /// Formats an error and its causes on one line.

@@ -10,10 +10,12 @@ use crate::auth::{AccessRole, Auth, AuthError};
 
 /// Requires the reader role for safe methods and the admin role for all others. Logs every change.
 pub(super) async fn authorize(State(auth): State<Auth>, request: Request, next: Next) -> Response {
-    let caller = match auth.check(request.headers()).await {
+    let (parts, body) = request.into_parts();
+    let caller = match auth.check(&parts).await {
         Ok(caller) => caller,
         Err(error) => return auth_error_response(&auth, error),
     };
+    let request = Request::from_parts(parts, body);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let required = if method.is_safe() { AccessRole::Reader } else { AccessRole::Admin };
     if caller.role < required {
@@ -50,6 +52,11 @@ fn auth_error_response(auth: &Auth, error: AuthError) -> Response {
             "Access denied",
             "The token has no role for the system or for a project in [api] projects.",
         ),
+        AuthError::TooManyAttempts => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too many log-ins",
+            "There were too many wrong passwords from your address. Try again in a minute.",
+        ),
         AuthError::Busy | AuthError::Unavailable => (
             StatusCode::SERVICE_UNAVAILABLE,
             "Service unavailable",
@@ -57,6 +64,9 @@ fn auth_error_response(auth: &Auth, error: AuthError) -> Response {
         ),
     };
     let mut response = ErrorPage::new(status, heading, text).into_response();
+    if error == AuthError::TooManyAttempts {
+        response.headers_mut().insert(header::RETRY_AFTER, Auth::RETRY_AFTER.into());
+    }
     if let (StatusCode::UNAUTHORIZED, Some(challenge)) = (status, auth.challenge()) {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }

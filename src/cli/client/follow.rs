@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::http::Client;
-use super::tables::{format_label, format_time};
+use super::tables::{clean, clean_json, format_label, format_time, text};
 
 /// The delay before a reconnect.
 const RECONNECT_DELAY: Duration = Duration::from_secs(2);
@@ -51,9 +51,9 @@ fn print_message(message: &str, json: bool) -> Result<bool, Box<dyn Error>> {
     let data = message.lines().find_map(|line| line.strip_prefix("data: "));
     let Some(data) = data else { return Ok(true) };
     let line = if message.starts_with("event: missed") {
-        format!("({data} events missed)\n")
+        format!("({} events missed)\n", clean(data))
     } else if json {
-        format!("{data}\n")
+        clean_json(&format!("{data}\n"))
     } else {
         let update: Value = serde_json::from_str(data)?;
         format_update(&update)
@@ -67,10 +67,10 @@ fn print_message(message: &str, json: bool) -> Result<bool, Box<dyn Error>> {
 
 fn format_update(update: &Value) -> String {
     let (machine, event) = (&update["machine"], &update["event"]);
-    let text = event["text"].as_str().unwrap_or_default();
-    let mut line = format!("{}  {}  {text}\n", format_time(&event["at"]), format_label(machine));
-    if let Some(advice) = event["advice"].as_str() {
-        line.push_str(&format!("{:21}{advice}\n", ""));
+    let (time, label) = (format_time(&event["at"]), format_label(machine));
+    let mut line = format!("{time}  {label}  {}\n", text(&event["text"]));
+    if event["advice"].is_string() {
+        line.push_str(&format!("{:21}{}\n", "", text(&event["advice"])));
     }
     line
 }

@@ -6,7 +6,7 @@
 mod enroll;
 mod follow;
 mod http;
-mod tables;
+pub(super) mod tables;
 
 use std::error::Error;
 
@@ -104,7 +104,8 @@ fn print(
     format_table: fn(&Value) -> String,
 ) -> Result<(), Box<dyn Error>> {
     use std::io::Write as _;
-    let text = if options.json { format!("{response:#}\n") } else { format_table(response) };
+    let text =
+        if options.json { tables::clean_json(&format!("{response:#}\n")) } else { format_table(response) };
     match std::io::stdout().write_all(text.as_bytes()) {
         // The reader of the pipe has exited, as `head` does.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

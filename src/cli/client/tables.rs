@@ -6,6 +6,8 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use serde_json::Value;
 
+use crate::model::is_hidden;
+
 /// Formats volboot's status.
 pub(super) fn status(response: &Value) -> String {
     let mut rows = vec![
@@ -51,7 +53,7 @@ pub(super) fn nodes(response: &Value) -> String {
     let mut node_machines = HashSet::new();
     for node in list(&response["nodes"]) {
         let machine = list(&response["machines"]).find(|machine| machine["node"] == node["uuid"]);
-        let name = node["name"].as_str().or(node["uuid"].as_str()).unwrap_or_default().to_owned();
+        let name = text(if node["name"].is_string() { &node["name"] } else { &node["uuid"] });
         match machine {
             Some(machine) => {
                 node_machines.insert(text(&machine["id"]));
@@ -80,17 +82,17 @@ fn machine_row(name: String, machine: &Value) -> [String; 5] {
 pub(super) fn history(response: &Value) -> String {
     let verdict = &response["verdict"];
     let mut out = match verdict["text"].as_str() {
-        Some(text) => format!("{text}\n"),
+        Some(_) => format!("{}\n", text(&verdict["text"])),
         None => "No machine has been seen for this node.\n".to_owned(),
     };
-    if let Some(advice) = verdict["advice"].as_str() {
-        out.push_str(&format!("{advice}\n"));
+    if verdict["advice"].is_string() {
+        out.push_str(&format!("{}\n", text(&verdict["advice"])));
     }
     let mut table = new_table();
     for entry in list(&response["timeline"]) {
         table.add_row([format_time(&entry["at"]), text(&entry["text"])]);
-        if let Some(advice) = entry["advice"].as_str() {
-            table.add_row([String::new(), format!("  {advice}")]);
+        if entry["advice"].is_string() {
+            table.add_row([String::new(), format!("  {}", text(&entry["advice"]))]);
         }
     }
     if !table.is_empty() {
@@ -114,9 +116,9 @@ pub(super) fn enrollment(response: &Value) -> String {
 
 /// A machine's name with its id, or the id only.
 pub(super) fn format_label(machine: &Value) -> String {
-    match machine["name"].as_str() {
-        Some(name) => format!("{name} ({})", text(&machine["id"])),
-        None => text(&machine["id"]),
+    match &machine["name"] {
+        name @ Value::String(_) => format!("{} ({})", text(name), text(&machine["id"])),
+        _ => text(&machine["id"]),
     }
 }
 
@@ -133,9 +135,25 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-/// A text for the terminal, without control characters: machines report parts of it.
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or("-").chars().filter(|c| !c.is_control()).collect()
+/// A text for the terminal: machines and clients choose parts of it.
+pub(super) fn text(value: &Value) -> String {
+    clean(value.as_str().unwrap_or("-"))
+}
+
+/// A text without characters that would change the display of others.
+pub(in crate::cli) fn clean(text: &str) -> String {
+    text.chars().filter(|c| !is_hidden(*c)).collect()
+}
+
+/// JSON for the terminal: the same characters are escaped. They occur within strings only, but for the line breaks of
+/// the layout.
+pub(super) fn clean_json(json: &str) -> String {
+    let escape = |c: char| match c {
+        '\n' => c.to_string(),
+        c if is_hidden(c) => format!("\\u{:04x}", c as u32),
+        c => c.to_string(),
+    };
+    json.chars().map(escape).collect()
 }
 
 fn format_size(bytes: &Value) -> String {
@@ -168,7 +186,7 @@ mod tests {
             "nodes": [{"uuid": "u1", "name": "web-1"}, {"uuid": "u2", "name": null}],
             "machines": [
                 {"id": "52:54:00:00:00:09", "node": null, "last_seen": "2026-11-24T10:00:00Z",
-                 "verdict": {"state": "unknown", "text": "stopped\u{1b}[2J at connecting"}},
+                 "verdict": {"state": "unknown", "text": "stopped\u{1b}[2J at\u{202e} connecting"}},
                 {"id": "52:54:00:00:00:01", "node": "u1", "last_seen": "2026-11-24T10:00:01.5Z",
                  "verdict": {"state": "handed_over", "text": "handed over"}},
             ],
@@ -205,5 +223,40 @@ mod tests {
             "stopped at connecting Look at it. 2026-11-24 10:00:00 failed Look at it."
         );
         assert_eq!(history(&json!({"verdict": null})), "No machine has been seen for this node.\n");
+    }
+
+    #[test]
+    fn no_text_of_a_stranger_changes_the_display() {
+        let hostile = "a\u{202e}b\u{2066}c\u{1b}]0;x\u{7}\u{9b}2J";
+        let machine = json!({
+            "id": hostile, "name": hostile, "node": null, "last_seen": hostile,
+            "verdict": {"state": hostile, "text": hostile, "advice": hostile},
+        });
+        let show = json!({
+            "verdict": {"text": hostile, "advice": hostile},
+            "timeline": [{"at": hostile, "text": hostile, "advice": hostile}],
+        });
+        let enrolled = json!({
+            "node": {"name": hostile, "uuid": hostile}, "connector": {"connector_id": hostile}, "target": {"volume_id": hostile},
+        });
+        let list = json!({"nodes": [{"uuid": "u", "name": hostile}], "machines": [machine]});
+        let appliance = json!({
+            "version": hostile, "started_at": hostile, "cinder": hostile, "store": {}, "history": {},
+            "listeners": [{"name": hostile, "address": hostile}],
+        });
+        for text in [
+            nodes(&list),
+            history(&show),
+            enrollment(&enrolled),
+            status(&appliance),
+            format_label(&machine),
+            clean(hostile),
+            clean_json(&format!("{show:#}")),
+        ] {
+            assert!(!text.chars().any(|c| c != '\n' && is_hidden(c)), "{text:?}");
+            assert!(text.contains('a') && text.contains("2J"), "{text:?}");
+        }
+        let escaped = clean_json(&format!("{show:#}"));
+        assert_eq!(serde_json::from_str::<Value>(&escaped).expect("is JSON"), show);
     }
 }

@@ -13,6 +13,7 @@ use volboot::auth::Auth;
 use volboot::config::KeystoneConfig;
 use volboot::keystone::Validator;
 use volboot::listen::{HttpLimits, Listener};
+use volboot::telemetry::Metrics;
 
 use super::{Api, ApiResponse};
 
@@ -21,7 +22,9 @@ async fn http_basic_protects_all_paths_but_discovery() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let hash = bcrypt::hash("secret", 4).expect("bcrypt hashes the password");
     std::fs::write(file.path(), format!("ann:{hash}\n")).expect("the file is writable");
-    let api = Api::with_auth(Auth::http_basic_blocking(file.path()).expect("the htpasswd file is valid"));
+    let api = Api::with_auth(
+        Auth::http_basic_blocking(file.path(), Metrics::new()).expect("the htpasswd file is valid"),
+    );
     let get = async |path: &str, authorization: Option<&str>| {
         let header = authorization.map(|value| ("authorization", value));
         api.send_raw("GET", path, header.as_slice(), Body::empty()).await

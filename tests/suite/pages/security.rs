@@ -63,7 +63,9 @@ async fn pages_require_the_same_credentials_as_the_api() {
     let file = tempfile::NamedTempFile::new().expect("temporary file");
     std::fs::write(file.path(), format!("ann:{}\n", bcrypt::hash("secret", 4).expect("bcrypt hash")))
         .expect("write succeeds");
-    let site = Site::with_auth(Auth::http_basic_blocking(file.path()).expect("valid file"));
+    let site = Site::with_auth(
+        Auth::http_basic_blocking(file.path(), volboot::telemetry::Metrics::new()).expect("valid file"),
+    );
     for path in ["/ui/", "/ui/appliance", "/ui/machines/52:54:00:00:00:01", "/ui/nothing"] {
         let response = site.get(path).await;
         assert_eq!(
