@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::{RunError, StartError};
 use crate::config::{TftpConfig, TransferPorts};
 use crate::images::{BootFile, Images};
-use crate::model::{IpxeFeature, TransferOutcome};
+use crate::model::{IpxeFeature, TransferOutcome, excerpt};
 use crate::neighbours::Neighbours;
 use crate::script::{self, Journey};
 use crate::telemetry::{Event, EventKind, TftpTransfer};
@@ -94,7 +94,8 @@ async fn record_transfers(mut transfers: mpsc::Receiver<TransferEvent>, timeline
     let (neighbours, reloads) = (Neighbours::default(), timeline.reload_memory());
     while let Some(event) = transfers.recv().await {
         let duration_ms = event.duration.as_millis() as u64;
-        let (client, name, size) = (event.client, event.name.as_str(), event.size);
+        let (client, size) = (event.client, event.size);
+        let name = excerpt(&event.name);
         let (outcome, retransmissions) = (TransferOutcome::from(&event.outcome), event.retransmissions);
         let (block_size, window_size, blocks) =
             (event.options.block_size, event.options.window_size, event.blocks);
@@ -152,7 +153,7 @@ async fn record_transfers(mut transfers: mpsc::Receiver<TransferEvent>, timeline
 fn canonicalize_file(name: &str) -> String {
     let bytes = name.replace('\u{fffd}', "\0");
     let canonical = tftp::canonicalize_name(bytes.as_bytes());
-    canonical.map_or_else(|| name.to_owned(), |name| String::from_utf8_lossy(&name).into_owned())
+    excerpt(&canonical.map_or_else(|| name.into(), |name| String::from_utf8_lossy(&name).into_owned()))
 }
 
 /// The reason for a machine that lacks the feature again after it has read this file.

@@ -11,13 +11,12 @@ use super::request::{BootReport, RequestError, parse_boot_request};
 use super::respond::{NO_STORE, respond_script, respond_script_error};
 use super::{HttpState, events};
 use crate::boot::{Decision, VolumeResolution};
-use crate::config::BootConfig;
 use crate::listen::Peer;
 use crate::model::{BootAnswer, BootRequest, BootStep, NeighbourCheck};
 use crate::script;
 
 /// The wait of a machine over the rate limit, in seconds.
-const RATE_LIMIT_WAIT: u32 = 15;
+pub(super) const RATE_LIMIT_WAIT: u32 = 15;
 
 /// Answers a boot request with the machine's script.
 ///
@@ -33,7 +32,7 @@ pub(super) async fn answer_boot_request(
     let mut request = parse_boot_request(address, query)?;
     let remote = peer.remote.ip().to_canonical();
     let decision = state.rate_limiter.check_address(remote);
-    if let Some(response) = respond_rate_limited(decision, &request, remote, state.config) {
+    if let Some(response) = respond_rate_limited(state, decision, &request, remote) {
         return Ok(response);
     }
     if let Some(neighbours) = &state.neighbours {
@@ -42,7 +41,7 @@ pub(super) async fn answer_boot_request(
     let mac =
         if let NeighbourCheck::Entry { mac, .. } = request.neighbour_check { mac } else { request.mac() };
     let decision = state.rate_limiter.check_mac(remote, mac);
-    if let Some(response) = respond_rate_limited(decision, &request, remote, state.config) {
+    if let Some(response) = respond_rate_limited(state, decision, &request, remote) {
         return Ok(response);
     }
     // HEAD is safe: the script is previewed, and no volume is attached.
@@ -97,6 +96,7 @@ pub(super) async fn take_boot_report(
 ) -> Result<Response, RequestError> {
     let report = BootReport::parse(address, query)?;
     if state.rate_limiter.check_address(peer.remote.ip().to_canonical()) != RateDecision::Allowed {
+        state.count_rate_limited();
         // Without Retry-After: iPXE would honour it and hold up the boot.
         return Ok((StatusCode::TOO_MANY_REQUESTS, "volboot: rate limit exceeded\n").into_response());
     }
@@ -122,11 +122,14 @@ pub(super) async fn take_boot_report(
 ///
 /// Logged at debug level only: at any other, one broken machine would flood the log.
 fn respond_rate_limited(
+    state: &HttpState,
     decision: RateDecision,
     request: &BootRequest,
     remote: IpAddr,
-    config: BootConfig,
 ) -> Option<Response> {
+    if decision != RateDecision::Allowed {
+        state.count_rate_limited();
+    }
     match decision {
         RateDecision::Allowed => None,
         RateDecision::OverLimit => {
@@ -136,7 +139,7 @@ fn respond_rate_limited(
                 request.mac()
             );
             let answer = BootAnswer::Wait { reason, seconds: RATE_LIMIT_WAIT };
-            let script = script::build_script(&answer, request, config);
+            let script = script::build_script(&answer, request, state.config);
             Some(script.map_or_else(|error| respond_script_error(&error), respond_script))
         }
         // iPXE honours Retry-After by itself, without a line on the console.

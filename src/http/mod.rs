@@ -20,7 +20,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -35,8 +35,8 @@ use crate::model::Mac;
 use crate::neighbours::Neighbours;
 use crate::timeline::Timeline;
 use base_url::build_base_url;
-use rate_limit::RateLimiter;
-use rejection::{RejectionLog, respond_rejected};
+use rate_limit::{RateDecision, RateLimiter};
+use rejection::{Rejection, RejectionLog, respond_rejected};
 use resource::BootResource;
 
 /// The state behind all handlers.
@@ -82,17 +82,37 @@ impl HttpState {
         self.neighbours.as_ref()?.check(peer.remote, peer.local.ip()).await.mac()
     }
 
-    /// Logs a rejected request and builds its response.
+    /// Counts and logs a rejected request, and builds its response.
     fn reject(
         &self,
         peer: Peer,
         uri: &Uri,
         resource: &BootResource,
-        status: StatusCode,
+        rejection: Rejection,
         reason: impl Display,
     ) -> Response {
+        self.timeline.metrics().count_http_rejection(rejection.as_label());
         self.rejection_log.log(peer.remote.ip().to_canonical(), uri.path(), &reason);
-        respond_rejected(resource, status, reason)
+        respond_rejected(resource, rejection.status(), reason)
+    }
+
+    /// Counts a request over the rate limit. It is no log line: one broken machine would flood the log.
+    fn count_rate_limited(&self) {
+        self.timeline.metrics().count_http_rejection(Rejection::RateLimit.as_label());
+    }
+
+    /// The response to a request for a file over the rate limit; `None` for allowed requests. Nothing is recorded, so
+    /// names cannot fill the history. iPXE honours `Retry-After`.
+    fn limit_file_rate(&self, peer: Peer) -> Option<Response> {
+        let remote = peer.remote.ip().to_canonical();
+        if self.rate_limiter.check_file(remote) == RateDecision::Allowed {
+            return None;
+        }
+        self.count_rate_limited();
+        let headers = [(header::RETRY_AFTER, boot_requests::RATE_LIMIT_WAIT.to_string())];
+        let text =
+            format!("volboot: requests from {remote} exceed the rate limit ([http] requests_per_second)\n");
+        Some((Rejection::RateLimit.status(), headers, text).into_response())
     }
 }
 
@@ -116,7 +136,7 @@ async fn check_network(State(state): State<Arc<HttpState>>, request: Request, ne
     }
     let resource = BootResource::from_path(request.uri().path());
     let reason = format!("address {remote} is not in any network of [http] allow");
-    state.reject(peer, request.uri(), &resource, StatusCode::FORBIDDEN, reason)
+    state.reject(peer, request.uri(), &resource, Rejection::Network, reason)
 }
 
 async fn serve(
@@ -129,7 +149,11 @@ async fn serve(
     let state = &*state;
     let query = uri.query().unwrap_or_default();
     let resource = BootResource::from_path(uri.path());
-    let reject = |status, reason: &dyn Display| state.reject(peer, &uri, &resource, status, reason);
+    let reject = |rejection, reason: &dyn Display| state.reject(peer, &uri, &resource, rejection, reason);
+    let is_file = matches!(&resource, BootResource::File(BootFile::Image(_)) | BootResource::Unknown { .. });
+    if is_file && let Some(response) = state.limit_file_rate(peer) {
+        return response;
+    }
     match &resource {
         BootResource::File(BootFile::BootScript) => files::serve_gather(state, peer, &method, "").await,
         BootResource::File(BootFile::Autoexec) => {
@@ -141,16 +165,16 @@ async fn serve(
             let response = files::serve_image(state, peer, &method, name).await;
             response.unwrap_or_else(|| {
                 let reason = format!("this host lacks {name}; `volboot images` names its package");
-                reject(StatusCode::NOT_FOUND, &reason)
+                reject(Rejection::NotFound, &reason)
             })
         }
         BootResource::BootScript { address } => {
             let response = boot_requests::answer_boot_request(state, peer, &method, address, query).await;
-            response.unwrap_or_else(|error| reject(StatusCode::BAD_REQUEST, &error))
+            response.unwrap_or_else(|error| reject(Rejection::Malformed, &error))
         }
         BootResource::BootReport { address } => {
             let response = boot_requests::take_boot_report(state, peer, &method, address, query).await;
-            response.unwrap_or_else(|error| reject(StatusCode::BAD_REQUEST, &error))
+            response.unwrap_or_else(|error| reject(Rejection::Malformed, &error))
         }
         BootResource::Unknown { boot_file } => {
             if let Some(name) = boot_file {
@@ -158,7 +182,7 @@ async fn serve(
             }
             let reason =
                 "no such path; machines read /boot.ipxe, and the binaries that `volboot images` lists";
-            reject(StatusCode::NOT_FOUND, &reason)
+            reject(Rejection::NotFound, &reason)
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Rate limit for boot requests: token buckets per IP address and per MAC address.
+//! Rate limits for boot requests and for files: token buckets per IP address and per MAC address.
 //!
 //! A booting machine sends some ten requests; a waiting one sends one every other second. A requester over the limit
 //! gets a wait before any look-up in the store. Loopback addresses are exempt, for proxies on this host and tests.
+//! Files have buckets of their own: firmware that looks for a dozen names still gets its boot script.
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -31,7 +32,7 @@ pub(super) enum RateDecision {
     TableFull,
 }
 
-/// Limits the rate of boot requests; without buckets, allows all.
+/// Limits the rate of requests; without buckets, allows all.
 #[derive(Debug)]
 pub(super) struct RateLimiter(Option<RequestBuckets>);
 
@@ -39,6 +40,7 @@ pub(super) struct RateLimiter(Option<RequestBuckets>);
 struct RequestBuckets {
     by_address: Buckets<IpAddr>,
     by_mac: Buckets<Mac>,
+    files: Buckets<IpAddr>,
 }
 
 /// A table of token buckets, bounded in size.
@@ -53,7 +55,11 @@ impl RateLimiter {
     pub(super) fn new(per_second: u32) -> Self {
         Self(NonZeroU32::new(per_second).map(|per_second| {
             let quota = Quota::per_second(per_second).allow_burst(per_second.saturating_mul(BURST_SECONDS));
-            RequestBuckets { by_address: Buckets::new(quota), by_mac: Buckets::new(quota) }
+            RequestBuckets {
+                by_address: Buckets::new(quota),
+                by_mac: Buckets::new(quota),
+                files: Buckets::new(quota),
+            }
         }))
     }
 
@@ -67,6 +73,11 @@ impl RateLimiter {
     /// `mac` is the neighbour table's where there is an entry: otherwise another machine could use up the bucket.
     pub(super) fn check_mac(&self, remote: IpAddr, mac: Mac) -> RateDecision {
         self.buckets(remote).map_or(RateDecision::Allowed, |buckets| buckets.by_mac.check(&mac))
+    }
+
+    /// Counts a request from this address for a file, or for a path that does not exist.
+    pub(super) fn check_file(&self, remote: IpAddr) -> RateDecision {
+        self.buckets(remote).map_or(RateDecision::Allowed, |buckets| buckets.files.check(&remote))
     }
 
     fn buckets(&self, remote: IpAddr) -> Option<&RequestBuckets> {

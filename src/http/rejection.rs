@@ -12,13 +12,47 @@ use axum::response::{IntoResponse, Response};
 use governor::Quota;
 
 use super::rate_limit::{Buckets, RateDecision};
-use super::resource::{BootResource, shorten};
+use super::resource::BootResource;
 use super::respond::respond_script;
+use crate::model::excerpt;
 use crate::script;
 
 /// After a burst, an address gets one log line in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
 const LOG_BURST: NonZeroU32 = NonZeroU32::new(4).expect("is not 0");
+
+/// The kinds of rejections, each with its status and its label in the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rejection {
+    /// The address is in no allowed network.
+    Network,
+    /// The request cannot be parsed.
+    Malformed,
+    /// There is no such path or file.
+    NotFound,
+    /// The requester exceeds its rate.
+    RateLimit,
+}
+
+impl Rejection {
+    pub(super) fn status(self) -> StatusCode {
+        match self {
+            Self::Network => StatusCode::FORBIDDEN,
+            Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::RateLimit => StatusCode::TOO_MANY_REQUESTS,
+        }
+    }
+
+    pub(super) fn as_label(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Malformed => "malformed",
+            Self::NotFound => "not_found",
+            Self::RateLimit => "rate_limit",
+        }
+    }
+}
 
 /// Logs rejections.
 #[derive(Debug)]
@@ -32,7 +66,7 @@ impl RejectionLog {
 
     /// Logs that the request for `path` from `remote` was rejected.
     pub(super) fn log(&self, remote: IpAddr, path: &str, reason: impl Display) {
-        let path = shorten(path);
+        let path = excerpt(path);
         match self.0.check(&remote) {
             RateDecision::Allowed => tracing::warn!(%remote, path, %reason, "request rejected"),
             RateDecision::OverLimit | RateDecision::TableFull => {

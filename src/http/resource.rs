@@ -7,6 +7,7 @@
 use percent_encoding::percent_decode_str;
 
 use crate::images::BootFile;
+use crate::model::excerpt;
 use crate::tftp::canonicalize_name;
 
 /// The folder of boot requests and boot reports.
@@ -15,8 +16,6 @@ const BOOT_FOLDER: &str = "boot";
 const REPORT: &str = "event";
 /// Extensions of files that firmware requests. Other names are no trace of a boot.
 const BOOT_EXTENSIONS: [&str; 5] = [".efi", ".kpxe", ".pxe", ".ipxe", ".0"];
-/// Characters of a requested name in a log line or an event.
-const MAX_EXCERPT: usize = 100;
 
 /// The resource that a path names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +55,7 @@ impl BootResource {
                     let name = name.to_ascii_lowercase();
                     BOOT_EXTENSIONS.iter().any(|extension| name.ends_with(extension))
                 };
-                Self::Unknown { boot_file: parts.last().filter(is_boot_file).map(|name| shorten(name)) }
+                Self::Unknown { boot_file: parts.last().filter(is_boot_file).map(|name| excerpt(name)) }
             }
         }
     }
@@ -70,14 +69,10 @@ impl BootResource {
     }
 }
 
-/// A text of a requester, shortened for log lines and events.
-pub(super) fn shorten(text: &str) -> String {
-    text.chars().take(MAX_EXCERPT).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::MAX_EXCERPT;
 
     fn boot_script(address: &str) -> BootResource {
         BootResource::BootScript { address: address.to_owned() }

@@ -266,3 +266,26 @@ async fn rate_limit_delays_scripts_and_rejects_reports() {
         request_from(&router, "192.168.0.8:1024", Method::GET, "/boot/52-54-00-00-00-02").await;
     assert_eq!(status, StatusCode::OK);
 }
+
+/// Firmware that looks for many names still gets its script, and the history gets none of the names over the limit.
+#[tokio::test]
+async fn files_and_missing_paths_have_a_rate_limit_of_their_own() {
+    let router = boot_router().await;
+    let mut statuses = Vec::new();
+    for number in 0..100 {
+        let uri = format!("/images/{number}{}.efi", "x".repeat(15_000));
+        statuses.push(request_from(&router, "192.168.0.7:1024", Method::GET, &uri).await.0);
+    }
+    let allowed = statuses.iter().take_while(|status| **status == StatusCode::NOT_FOUND).count();
+    assert!((30..100).contains(&allowed), "{statuses:?}");
+    for uri in ["/images/ipxe.efi", "/v1/nodes"] {
+        let mut limited = false;
+        for _ in 0..10 {
+            let (status, ..) = request_from(&router, "192.168.0.7:1024", Method::GET, uri).await;
+            limited |= status == StatusCode::TOO_MANY_REQUESTS;
+        }
+        assert!(limited, "{uri}");
+    }
+    let script = get_script(&router, "/boot/52-54-00-00-00-01").await;
+    assert!(script.contains("sanboot"), "{script}");
+}

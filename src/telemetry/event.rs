@@ -12,7 +12,12 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Metrics;
-use crate::model::{BootOutcome, BootStep, Mac, Platform, SourceKind, TransferOutcome};
+use crate::model::{BootOutcome, BootStep, Mac, Platform, SourceKind, TransferOutcome, excerpt};
+
+/// Characters of a sentence that volboot made, such as a reason. Parts of it may come from records or from Cinder.
+const MAX_SENTENCE: usize = 1024;
+/// Bytes of an event beside its texts, in memory and in the history.
+const BASE_SIZE: usize = 256;
 
 /// An observation about one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,9 +181,42 @@ pub struct ResolutionEvent {
 }
 
 impl Event {
-    /// An event that occurred once.
+    /// An event that occurred once. Its texts are cut: the sender of a request chooses their length.
     pub fn new(at: Timestamp, mac: Option<Mac>, address: Option<IpAddr>, kind: EventKind) -> Self {
-        Self { at, count: 1, mac, address: address.map(|address| address.to_canonical()), kind }
+        let address = address.map(|address| address.to_canonical());
+        Self { at, count: 1, mac, address, kind }.with_cut_texts()
+    }
+
+    /// Cuts all texts. Needed for an event of an older version, which did not.
+    pub fn with_cut_texts(mut self) -> Self {
+        match &mut self.kind {
+            EventKind::TftpTransfer(transfer) => {
+                transfer.file = excerpt(&transfer.file);
+                transfer.client_message = transfer.client_message.as_deref().map(excerpt);
+                if let Some(refusal) = &mut transfer.refusal {
+                    cut_sentence(refusal);
+                }
+            }
+            EventKind::HttpFetch { file, .. } => *file = excerpt(file),
+            EventKind::BootRequest(request) => request.cut_texts(),
+            EventKind::BootReport { rc, .. } => *rc = rc.as_deref().map(excerpt),
+            EventKind::SessionStarted | EventKind::LoopDelay { .. } => {}
+        }
+        self
+    }
+
+    /// About how many bytes the event takes, in memory and in the history.
+    pub fn byte_size(&self) -> usize {
+        let texts = match &self.kind {
+            EventKind::TftpTransfer(transfer) => {
+                let texts = [&transfer.client_message, &transfer.refusal];
+                transfer.file.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
+            }
+            EventKind::HttpFetch { file, .. } => file.len(),
+            EventKind::BootRequest(request) => request.texts_size(),
+            EventKind::BootReport { .. } | EventKind::SessionStarted | EventKind::LoopDelay { .. } => 0,
+        };
+        BASE_SIZE + texts
     }
 
     /// Updates the metrics.
@@ -220,11 +258,41 @@ impl Event {
 }
 
 impl BootRequestEvent {
+    fn cut_texts(&mut self) {
+        for word in [&mut self.arch, &mut self.journey] {
+            *word = word.as_deref().map(excerpt);
+        }
+        let errors = self.resolutions.iter_mut().filter_map(|resolution| resolution.error.as_mut());
+        errors.chain(&mut self.reason).chain(&mut self.warnings).for_each(cut_sentence);
+    }
+
+    /// Bytes of all texts and lists.
+    fn texts_size(&self) -> usize {
+        let words = [&self.arch, &self.name, &self.journey, &self.reason].into_iter().flatten();
+        let words = words.chain(&self.hooks).chain(&self.warnings).map(String::len);
+        let resolutions = self.resolutions.iter().map(|resolution| {
+            size_of::<ResolutionEvent>()
+                + resolution.volume.len()
+                + resolution.error.as_ref().map_or(0, String::len)
+        });
+        size_of::<Self>()
+            + size_of_val(self.macs.as_slice())
+            + words.sum::<usize>()
+            + resolutions.sum::<usize>()
+    }
+
     /// A copy with all durations zero, for comparison.
     fn without_durations(&self) -> Self {
         let mut copy = Self { duration_us: 0, ..self.clone() };
         copy.resolutions.iter_mut().for_each(|resolution| resolution.duration_ms = 0);
         copy
+    }
+}
+
+fn cut_sentence(text: &mut String) {
+    if let Some((end, _)) = text.char_indices().nth(MAX_SENTENCE) {
+        text.truncate(end);
+        text.push('…');
     }
 }
 
@@ -247,6 +315,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::MAX_EXCERPT;
 
     #[test]
     fn events_round_trip_through_json() {
@@ -287,6 +356,33 @@ mod tests {
             })
         );
         assert_eq!(serde_json::from_value::<Event>(value).expect("deserializes"), event);
+    }
+
+    #[test]
+    fn texts_are_cut_when_the_event_is_made() {
+        let new = |kind| Event::new(Timestamp::UNIX_EPOCH, None, None, kind);
+        let long = "x".repeat(15_000);
+        let transfer = new(EventKind::TftpTransfer(TftpTransfer {
+            file: long.clone(),
+            outcome: TransferOutcome::Aborted,
+            size: 0,
+            block_size: 512,
+            window_size: 1,
+            blocks: 0,
+            retransmissions: 0,
+            duration_ms: 0,
+            client_message: Some(format!("\u{202e}{long}")),
+            refusal: None,
+        }));
+        let fetch = new(EventKind::HttpFetch { file: long.clone(), size: None });
+        for event in [transfer, fetch] {
+            let text = serde_json::to_string(&event).expect("serializes");
+            assert!(text.len() < 2 * MAX_EXCERPT + 300 && !text.contains('\u{202e}'), "{text}");
+            assert!((BASE_SIZE..1000).contains(&event.byte_size()), "{}", event.byte_size());
+        }
+        let mut reason = "ü".repeat(2 * MAX_SENTENCE);
+        cut_sentence(&mut reason);
+        assert_eq!(reason.chars().count(), MAX_SENTENCE + 1);
     }
 
     #[test]

@@ -4,15 +4,18 @@
 //! A damaged file, or one with an older schema, is renamed and replaced by an empty one. Every commit is one batch.
 //! An event's key is the number of its machine record and a number within that record.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::index::{EventKey, MachineIndex, MachineRecord, PendingWrites, RecordId};
+use super::index::{EventKey, MachineIndex, PendingWrites};
+use super::record::{MachineRecord, RecordId};
 use crate::telemetry::Event;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -62,7 +65,7 @@ impl History {
         Self::try_open(path)
     }
 
-    fn try_open(path: &Path) -> Result<Self, HistoryError> {
+    pub(super) fn try_open(path: &Path) -> Result<Self, HistoryError> {
         let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         restrict_permissions(&file)?;
         let database =
@@ -89,11 +92,12 @@ impl History {
 
     /// Loads all machine records into the index.
     pub(super) fn load(&self, index: &mut MachineIndex) -> Result<(), redb::Error> {
+        let now = Timestamp::now();
         let records = self.database.begin_read()?.open_table(MACHINES)?;
         for entry in records.iter()? {
             let (id, record) = entry?;
             if let Some(record) = decode::<MachineRecord>(record.value()) {
-                index.restore(id.value(), record);
+                index.restore(id.value(), record, now);
             }
         }
         Ok(())
@@ -108,6 +112,46 @@ impl History {
             events.extend(decode(event.value()).map(|event| (key.value().1, event)));
         }
         Ok(events)
+    }
+
+    /// Calls `visit` with the key and the encoding of each event, in the order of the keys, until it fails.
+    pub(super) fn scan_events(
+        &self,
+        mut visit: impl FnMut(EventKey, &[u8]) -> Result<(), redb::Error>,
+    ) -> Result<(), redb::Error> {
+        let table = self.database.begin_read()?.open_table(EVENTS)?;
+        for entry in table.iter()? {
+            let (key, event) = entry?;
+            visit(key.value(), event.value())?;
+        }
+        Ok(())
+    }
+
+    /// Writes all records of `index`, and their events as `source` has them, in one commit. Events are shortened by
+    /// `shorten`.
+    pub(super) fn write_copy(
+        &self,
+        source: &Self,
+        index: &MachineIndex,
+        shorten: impl Fn(&[u8]) -> Cow<'_, [u8]>,
+    ) -> Result<(), redb::Error> {
+        let mut write = self.database.begin_write()?;
+        write.set_quick_repair(true);
+        {
+            let mut records = write.open_table(MACHINES)?;
+            for (id, record) in index.numbered_records() {
+                records.insert(id, encode(record).as_slice())?;
+            }
+            let mut events = write.open_table(EVENTS)?;
+            source.scan_events(|key, event| {
+                if index.record(key.0).is_some() {
+                    events.insert(key, &*shorten(event))?;
+                }
+                Ok(())
+            })?;
+        }
+        write.commit()?;
+        Ok(())
     }
 
     /// Writes all changes in one commit.
@@ -153,7 +197,7 @@ fn is_damage(error: &redb::Error) -> bool {
     }
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
     name.push(suffix);
@@ -161,13 +205,13 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Decodes a record. An unreadable record is logged and skipped: the rest of the history remains usable.
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     serde_json::from_slice(bytes)
         .inspect_err(|error| tracing::debug!(%error, "skipped an unreadable history record"))
         .ok()
 }
 
-fn encode<T: Serialize>(record: &T) -> Vec<u8> {
+pub(super) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
     // Cannot fail: all map keys are strings.
     serde_json::to_vec(record).unwrap_or_default()
 }

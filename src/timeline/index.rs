@@ -5,27 +5,25 @@
 //! timeline.
 //! An event with a MAC address, for example from the neighbour table, is filed under that machine at once.
 //!
-//! Bounds: events per machine, machines, and events in total. Above a bound, records are evicted in this order: IP
-//! addresses that never became a machine, machines without a node, machines with a node. Within a group, the least
-//! recently seen goes first. So a client with forged addresses evicts only its own records.
+//! Bounds: events per machine, machines, events in total, and bytes. Above a bound, records are evicted in this order:
+//! IP addresses that never became a machine, machines without a node, machines with a node. Within a group, the least
+//! recently seen goes first. So a client with forged addresses evicts only its own records. The first two groups have a
+//! share of the bytes: what a stranger sends does not fill the history, even if there is room.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use super::progress::{BootProgress, SESSION_GAP};
-use crate::model::{BootOutcome, Mac, Platform};
-use crate::telemetry::{BootRequestEvent, Event, EventKind};
+use super::machine_id::MachineId;
+use super::progress::SESSION_GAP;
+use super::recent::RecentEvents;
+use super::record::{EvictionClass, MachineRecord, RecordId};
+use crate::telemetry::{Event, EventKind};
 
-/// Equal events of a machine within this time are merged into one with a count.
-const REPEAT_WINDOW: SignedDuration = SignedDuration::from_secs(1);
-/// Recent events kept per machine, which can still be merged or moved.
-pub(super) const RECENT_CAPACITY: usize = 32;
+/// How far the clock goes back before the times of records are corrected. Events of several tasks arrive out of order
+/// by less than that.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
 
 /// Limits of the history.
 #[derive(Debug, Clone, Copy)]
@@ -33,69 +31,34 @@ pub(super) struct Bounds {
     pub(super) events_per_machine: u64,
     pub(super) events: u64,
     pub(super) machines: usize,
+    /// Bytes of all records and events.
+    pub(super) bytes: u64,
+    /// Bytes of the records without a node, and their events.
+    pub(super) stranger_bytes: u64,
+    /// Bytes of recent events, which are in memory.
+    pub(super) recent_bytes: usize,
+    /// Bytes of a history file that is never compacted.
+    pub(super) small_file: u64,
 }
 
 impl Default for Bounds {
-    /// A hundred events are about twenty boot sessions. A full history takes about 100 MB on disk.
+    /// A hundred events are about twenty boot sessions. The file takes up to three times the bytes: redb doubles a file
+    /// that is full, and pages are half empty after deletions.
     fn default() -> Self {
-        Self { events_per_machine: 100, events: 400_000, machines: 16_384 }
+        Self {
+            events_per_machine: 100,
+            events: 400_000,
+            machines: 16_384,
+            bytes: 160 << 20,
+            stranger_bytes: 16 << 20,
+            recent_bytes: 8 << 20,
+            small_file: 64 << 20,
+        }
     }
 }
 
-/// Id of a machine in the timeline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub enum MachineId {
-    /// MAC address of the network card the machine boots with.
-    Mac(Mac),
-    /// IP address of an unidentified machine.
-    Address(IpAddr),
-}
-
-/// The text is neither a MAC address nor an IP address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected a MAC address or an IP address")]
-pub struct MachineIdError;
-
-/// Number of a machine record in the history file.
-pub(super) type RecordId = u64;
-
 /// Key of an event in the history file: machine record, and number within it.
 pub(super) type EventKey = (RecordId, u64);
-
-/// The data of a machine, held in memory and in the history file.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct MachineRecord {
-    pub(super) id: MachineId,
-    /// Last source IP address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) address: Option<IpAddr>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) node: Option<Uuid>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) name: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) uuid: Option<Uuid>,
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "Platform::deserialize_known"
-    )]
-    pub(super) platform: Option<Platform>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) arch: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) host_name_bytes: Option<usize>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) macs: Vec<Mac>,
-    pub(super) first_seen: Timestamp,
-    pub(super) last_seen: Timestamp,
-    /// Number of the next event.
-    pub(super) next_event: u64,
-    /// Number of stored events.
-    pub(super) event_count: u64,
-    pub(super) progress: BootProgress,
-}
 
 /// Changes for one commit.
 #[derive(Debug, Default)]
@@ -106,6 +69,32 @@ pub(super) struct PendingWrites {
     pub(super) records: BTreeMap<RecordId, Option<MachineRecord>>,
 }
 
+/// How much all records hold together.
+#[derive(Debug, Default)]
+struct Usage {
+    events: u64,
+    bytes: u64,
+    stranger_bytes: u64,
+}
+
+impl Usage {
+    fn add(&mut self, record: &MachineRecord) {
+        self.events += record.event_count;
+        self.bytes += record.byte_size();
+        if record.class() < EvictionClass::Node {
+            self.stranger_bytes += record.byte_size();
+        }
+    }
+
+    fn subtract(&mut self, record: &MachineRecord) {
+        self.events -= record.event_count;
+        self.bytes -= record.byte_size();
+        if record.class() < EvictionClass::Node {
+            self.stranger_bytes -= record.byte_size();
+        }
+    }
+}
+
 /// All machine records, and the changes not yet committed.
 #[derive(Debug, Default)]
 pub(super) struct MachineIndex {
@@ -113,15 +102,18 @@ pub(super) struct MachineIndex {
     records: HashMap<RecordId, MachineRecord>,
     record_ids: HashMap<MachineId, RecordId>,
     /// Records in the order of their eviction.
-    eviction_order: BTreeSet<(u8, Timestamp, RecordId)>,
-    /// Recent events by number, which can still be merged or moved.
-    recent: HashMap<RecordId, Vec<(u64, Event)>>,
+    eviction_order: BTreeSet<(EvictionClass, Timestamp, RecordId)>,
+    usage: Usage,
+    recent: RecentEvents,
     last_record_id: RecordId,
-    event_count: u64,
+    /// Time of the last inserted event.
+    clock: Timestamp,
     /// Changes for the next commit.
     pub(super) uncommitted: PendingWrites,
     /// Changes of the commit in progress.
     pub(super) in_commit: PendingWrites,
+    /// The machines that were evicted since the last look.
+    pub(super) evicted: Vec<EvictionClass>,
 }
 
 impl MachineIndex {
@@ -129,18 +121,19 @@ impl MachineIndex {
         Self { bounds, ..Self::default() }
     }
 
-    /// Adds a record from the history file.
-    pub(super) fn restore(&mut self, record_id: RecordId, record: MachineRecord) {
+    /// Adds a record from the history file. Its times are not after `now`: the clock may have been wrong.
+    pub(super) fn restore(&mut self, record_id: RecordId, mut record: MachineRecord, now: Timestamp) {
         self.last_record_id = self.last_record_id.max(record_id);
-        self.event_count += record.event_count;
+        record.correct_times(now);
+        record.progress.cut_texts();
         self.record_ids.insert(record.id, record_id);
-        self.eviction_order.insert(record.eviction_rank(record_id));
-        self.records.insert(record_id, record);
+        self.add_record(record_id, record);
     }
 
     /// Adds an event. Returns its machine; `None` for an event with neither MAC nor IP address.
     pub(super) fn insert(&mut self, event: &Event) -> Option<MachineId> {
         let id = event.mac.map(MachineId::Mac).or(event.address.map(MachineId::Address))?;
+        self.follow_clock(event.at);
         if let (MachineId::Mac(_), Some(address), EventKind::BootRequest(_)) =
             (id, event.address, &event.kind)
         {
@@ -151,25 +144,38 @@ impl MachineIndex {
             return Some(id);
         }
         self.append(record_id, event.clone());
-        self.evict(record_id);
+        self.evict(Some(record_id));
+        self.trim_recent(record_id);
         Some(id)
+    }
+
+    /// Corrects the times of all records after the clock was set back. Otherwise a machine seen by a clock that was
+    /// wrong would count as the last one seen until that time comes.
+    fn follow_clock(&mut self, now: Timestamp) {
+        let is_set_back = now.duration_since(self.clock) < -CLOCK_TOLERANCE;
+        self.clock = now;
+        if !is_set_back {
+            return;
+        }
+        let late = self.records.iter().filter(|(_, record)| record.is_after(now)).map(|(id, _)| *id);
+        for record_id in late.collect::<Vec<_>>() {
+            self.update_record(record_id, |record| record.correct_times(now));
+        }
     }
 
     /// Moves recent events of an IP address to the machine that uses the address now.
     fn move_events(&mut self, address: IpAddr, to: MachineId, now: Timestamp) {
         let Some(&from) = self.record_ids.get(&MachineId::Address(address)) else { return };
-        let recent = self.recent.remove(&from).unwrap_or_default();
-        let (movable, others): (Vec<_>, Vec<_>) =
-            recent.into_iter().partition(|(_, event)| now.duration_since(event.at) < SESSION_GAP);
-        if let Some(record) = self.records.get_mut(&from) {
-            record.event_count = record.event_count.saturating_sub(movable.len() as u64);
-            self.event_count = self.event_count.saturating_sub(movable.len() as u64);
-            if record.event_count == 0 {
-                self.remove_record(from);
-            } else {
-                self.uncommitted.records.insert(from, Some(record.clone()));
-                self.recent.insert(from, others);
-            }
+        let (movable, others): (Vec<_>, Vec<_>) = self
+            .recent
+            .remove(from)
+            .into_iter()
+            .partition(|(_, event)| now.duration_since(event.at).abs() < SESSION_GAP);
+        self.update_record(from, |record| record.discount_events(&movable));
+        if self.records.get(&from).is_some_and(|record| record.event_count == 0) {
+            self.remove_record(from);
+        } else {
+            others.into_iter().for_each(|(number, event)| self.recent.push(from, number, event));
         }
         for (number, event) in movable {
             self.uncommitted.events.insert((from, number), None);
@@ -184,124 +190,157 @@ impl MachineIndex {
         }
         self.last_record_id += 1;
         let record_id = self.last_record_id;
-        let record = MachineRecord {
-            id,
-            address: first.address,
-            node: None,
-            name: None,
-            uuid: None,
-            platform: None,
-            arch: None,
-            host_name_bytes: None,
-            macs: Vec::new(),
-            first_seen: first.at,
-            last_seen: first.at,
-            next_event: 0,
-            event_count: 0,
-            progress: BootProgress::new(first),
-        };
         self.record_ids.insert(id, record_id);
-        self.eviction_order.insert(record.eviction_rank(record_id));
-        self.records.insert(record_id, record);
+        self.add_record(record_id, MachineRecord::new(id, first));
         record_id
     }
 
     /// Merges a repeated event, or a repeated wait, into a recent event. Returns whether the event was merged.
     fn merge(&mut self, record_id: RecordId, event: &Event) -> bool {
-        let recent = self.recent.entry(record_id).or_default();
-        if let Some((number, last)) = recent.last_mut()
-            && let (Some(last_wait), Some(wait)) = (as_wait(last), as_wait(event))
-            && (&last_wait.journey, last_wait.attempt) == (&wait.journey, wait.attempt)
-        {
-            last.count = last.count.saturating_add(event.count);
-            last.kind = event.kind.clone();
-            self.uncommitted.events.insert((record_id, *number), Some(last.clone()));
-            if let Some(record) = self.records.get_mut(&record_id) {
-                self.eviction_order.remove(&record.eviction_rank(record_id));
+        if let Some((number, merged)) = self.recent.merge_wait(record_id, event) {
+            self.uncommitted.events.insert((record_id, number), Some(merged.clone()));
+            self.update_record(record_id, |record| {
                 record.progress.apply(event);
                 record.update(event);
-                self.eviction_order.insert(record.eviction_rank(record_id));
-                self.uncommitted.records.insert(record_id, Some(record.clone()));
-            }
+            });
             return true;
         }
-        let original = recent
-            .iter_mut()
-            .rev()
-            .take_while(|(_, earlier)| event.at.duration_since(earlier.at) < REPEAT_WINDOW)
-            .find(|(_, earlier)| earlier.is_repeat_of(event));
-        let Some((number, earlier)) = original else { return false };
-        earlier.count = earlier.count.saturating_add(event.count);
-        self.uncommitted.events.insert((record_id, *number), Some(earlier.clone()));
+        let Some((number, merged)) = self.recent.merge_repeat(record_id, event) else { return false };
+        self.uncommitted.events.insert((record_id, number), Some(merged.clone()));
         true
     }
 
     fn append(&mut self, record_id: RecordId, event: Event) {
+        let Some(number) = self.records.get(&record_id).map(|record| record.next_event) else { return };
+        // The oldest event may have been moved to another machine. Then the count is slightly too low, no more.
+        let oldest = number.checked_sub(self.bounds.events_per_machine);
+        self.update_record(record_id, |record| {
+            if record.next_event > 0 {
+                record.progress.apply(&event);
+            }
+            record.update(&event);
+            record.next_event += 1;
+            if oldest.is_some() {
+                record.discount_oldest_event();
+            }
+            record.count_event(&event);
+        });
+        if let Some(oldest) = oldest {
+            self.uncommitted.events.insert((record_id, oldest), None);
+        }
+        self.uncommitted.events.insert((record_id, number), Some(event.clone()));
+        self.recent.push(record_id, number, event);
+    }
+
+    /// Adds a new record to the order of eviction and to the sums.
+    fn add_record(&mut self, record_id: RecordId, record: MachineRecord) {
+        self.eviction_order.insert(record.eviction_rank(record_id));
+        self.usage.add(&record);
+        self.records.insert(record_id, record);
+    }
+
+    /// Updates a record, its place in the order of eviction, and the sums.
+    fn update_record(&mut self, record_id: RecordId, update: impl FnOnce(&mut MachineRecord)) {
         let Some(record) = self.records.get_mut(&record_id) else { return };
         self.eviction_order.remove(&record.eviction_rank(record_id));
-        if record.next_event > 0 {
-            record.progress.apply(&event);
-        }
-        record.update(&event);
-        let number = record.next_event;
-        record.next_event += 1;
-        record.event_count += 1;
-        self.event_count += 1;
-        if let Some(oldest) = number.checked_sub(self.bounds.events_per_machine) {
-            // The oldest event may have been moved to another machine. Then the count is slightly too low, no more.
-            self.uncommitted.events.insert((record_id, oldest), None);
-            record.event_count = record.event_count.min(self.bounds.events_per_machine);
-            self.event_count -= 1;
-        }
+        self.usage.subtract(record);
+        update(record);
+        self.usage.add(record);
         self.eviction_order.insert(record.eviction_rank(record_id));
         self.uncommitted.records.insert(record_id, Some(record.clone()));
-        self.uncommitted.events.insert((record_id, number), Some(event.clone()));
-        let recent = self.recent.entry(record_id).or_default();
-        recent.push((number, event));
-        if recent.len() > RECENT_CAPACITY {
-            recent.remove(0);
-        }
     }
 
     /// Evicts records until the bounds hold, but never the record that was just updated.
-    fn evict(&mut self, updated: RecordId) {
-        while self.records.len() > self.bounds.machines || self.event_count > self.bounds.events {
-            let mut candidates = self.eviction_order.iter().copied();
-            let Some((_, _, record_id)) = candidates.find(|(_, _, other)| *other != updated) else { return };
+    fn evict(&mut self, updated: Option<RecordId>) {
+        while let Some((class, record_id)) = self.find_victim(updated) {
             self.remove_record(record_id);
+            self.evicted.push(class);
         }
+    }
+
+    /// The next record to evict; `None` if the bounds hold.
+    fn find_victim(&self, updated: Option<RecordId>) -> Option<(EvictionClass, RecordId)> {
+        let Bounds { events, machines, bytes, stranger_bytes, .. } = self.bounds;
+        let is_full = self.records.len() > machines || self.usage.events > events || self.usage.bytes > bytes;
+        let is_strangers_share_full = self.usage.stranger_bytes > stranger_bytes;
+        let mut candidates = self.eviction_order.iter().map(|(class, _, record_id)| (*class, *record_id));
+        let first = candidates.find(|(_, record_id)| Some(*record_id) != updated)?;
+        (is_full || is_strangers_share_full && first.0 < EvictionClass::Node).then_some(first)
     }
 
     fn remove_record(&mut self, record_id: RecordId) {
         let Some(record) = self.records.remove(&record_id) else { return };
         self.eviction_order.remove(&record.eviction_rank(record_id));
+        self.usage.subtract(&record);
         self.record_ids.remove(&record.id);
-        self.recent.remove(&record_id);
-        self.event_count = self.event_count.saturating_sub(record.event_count);
-        self.uncommitted.events.retain(|(of, _), _| *of != record_id);
+        self.recent.remove(record_id);
+        let keys = self.uncommitted.events.range((record_id, 0)..=(record_id, u64::MAX));
+        for key in keys.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.uncommitted.events.remove(&key);
+        }
         self.uncommitted.records.insert(record_id, None);
+    }
+
+    /// Drops recent events above their bound, those of the first candidates for eviction first. Halving the bytes makes
+    /// the scan rare.
+    fn trim_recent(&mut self, updated: RecordId) {
+        if self.recent.bytes() <= self.bounds.recent_bytes {
+            return;
+        }
+        for (_, _, record_id) in &self.eviction_order {
+            if self.recent.bytes() <= self.bounds.recent_bytes / 2 {
+                return;
+            }
+            if *record_id != updated {
+                self.recent.remove(*record_id);
+            }
+        }
     }
 
     /// Drops recent events that can neither be merged nor moved any more.
     pub(super) fn expire_recent(&mut self, now: Timestamp) {
-        let records = &self.records;
-        self.recent.retain(|record_id, recent| {
-            let Some(record) = records.get(record_id) else { return false };
-            // Repeated waits of a machine are merged for as long as the machine waits.
-            let is_long_lived = matches!(record.id, MachineId::Address(_))
-                || recent.last().is_some_and(|(_, event)| as_wait(event).is_some());
-            if is_long_lived && now.duration_since(record.last_seen) < SESSION_GAP {
-                return true;
-            }
-            recent.retain(|(_, event)| now.duration_since(event.at) < REPEAT_WINDOW);
-            !recent.is_empty()
-        });
+        self.recent.expire(&self.records, now);
+    }
+
+    /// Sets the sizes of events as the file has them, and evicts what exceeds the bounds.
+    pub(super) fn set_event_sizes(&mut self, sizes: &HashMap<RecordId, u64>) {
+        for record_id in self.records.keys().copied().collect::<Vec<_>>() {
+            let bytes = sizes.get(&record_id).copied().unwrap_or_default();
+            self.update_record(record_id, |record| record.event_bytes = bytes);
+        }
+        self.evict(None);
+    }
+
+    /// About how many bytes all records and events take; `None` if a version that did not count them wrote some.
+    pub(super) fn known_bytes(&self) -> Option<u64> {
+        let is_known = |record: &MachineRecord| record.event_count == 0 || record.event_bytes > 0;
+        self.records().all(is_known).then_some(self.usage.bytes)
+    }
+
+    /// About how many bytes the recent events take.
+    #[cfg(test)]
+    pub(super) fn recent_bytes(&self) -> usize {
+        self.recent.bytes()
+    }
+
+    pub(super) fn bounds(&self) -> Bounds {
+        self.bounds
     }
 
     /// A machine's record and its number.
     pub(super) fn get(&self, id: MachineId) -> Option<(RecordId, &MachineRecord)> {
         let record_id = *self.record_ids.get(&id)?;
         Some((record_id, self.records.get(&record_id)?))
+    }
+
+    /// The record with this number.
+    pub(super) fn record(&self, record_id: RecordId) -> Option<&MachineRecord> {
+        self.records.get(&record_id)
+    }
+
+    /// All records with their numbers, unordered.
+    pub(super) fn numbered_records(&self) -> impl Iterator<Item = (RecordId, &MachineRecord)> {
+        self.records.iter().map(|(record_id, record)| (*record_id, record))
     }
 
     /// All records, unordered.
@@ -311,73 +350,5 @@ impl MachineIndex {
 
     pub(super) fn len(&self) -> usize {
         self.records.len()
-    }
-}
-
-/// The boot request, if its outcome is `wait`.
-fn as_wait(event: &Event) -> Option<&BootRequestEvent> {
-    match &event.kind {
-        EventKind::BootRequest(request) if request.outcome == BootOutcome::Wait => Some(request),
-        _ => None,
-    }
-}
-
-impl MachineRecord {
-    /// Sort key for eviction: IP addresses, machines without a node, machines with one; least recently seen first.
-    fn eviction_rank(&self, record_id: RecordId) -> (u8, Timestamp, RecordId) {
-        let rank = match (self.id, self.node) {
-            (MachineId::Address(_), _) => 0,
-            (MachineId::Mac(_), None) => 1,
-            (MachineId::Mac(_), Some(_)) => 2,
-        };
-        (rank, self.last_seen, record_id)
-    }
-
-    fn update(&mut self, event: &Event) {
-        self.last_seen = self.last_seen.max(event.at);
-        self.first_seen = self.first_seen.min(event.at);
-        self.address = event.address.or(self.address);
-        if let EventKind::BootRequest(request) = &event.kind {
-            self.node = request.node;
-            self.name.clone_from(&request.name);
-            self.macs.clone_from(&request.macs);
-            self.uuid = request.uuid.or(self.uuid);
-            self.platform = request.platform.or(self.platform);
-            self.arch = request.arch.clone().or(self.arch.take());
-            self.host_name_bytes = request.host_name_bytes.or(self.host_name_bytes);
-        }
-    }
-}
-
-impl fmt::Display for MachineId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Mac(mac) => mac.fmt(f),
-            Self::Address(address) => address.fmt(f),
-        }
-    }
-}
-
-impl FromStr for MachineId {
-    type Err = MachineIdError;
-
-    fn from_str(text: &str) -> Result<Self, MachineIdError> {
-        let mac = text.parse().map(Self::Mac);
-        mac.or_else(|_| text.parse::<IpAddr>().map(|address| Self::Address(address.to_canonical())))
-            .map_err(|_| MachineIdError)
-    }
-}
-
-impl From<MachineId> for String {
-    fn from(id: MachineId) -> Self {
-        id.to_string()
-    }
-}
-
-impl TryFrom<String> for MachineId {
-    type Error = MachineIdError;
-
-    fn try_from(text: String) -> Result<Self, MachineIdError> {
-        text.parse()
     }
 }

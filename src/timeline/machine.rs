@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::index::{MachineId, MachineRecord};
+use super::machine_id::MachineId;
+use super::record::MachineRecord;
 use super::verdict::Verdict;
 use crate::model::{Mac, Platform};
 

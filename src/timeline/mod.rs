@@ -7,12 +7,16 @@
 //!
 //! Memory holds a few hundred bytes per machine, enough for lists. Events are read from the history file.
 
+mod compaction;
 mod describe;
 mod history;
 mod index;
 mod loop_detector;
 mod machine;
+mod machine_id;
 mod progress;
+mod recent;
+mod record;
 mod reloads;
 #[cfg(test)]
 mod tests;
@@ -34,17 +38,20 @@ use tokio::sync::broadcast;
 use crate::telemetry::{Event, EventKind, Metrics};
 pub use describe::{TimelineEntry, describe};
 use history::History;
-use index::{Bounds, MachineIndex, RecordId};
-pub use index::{MachineId, MachineIdError};
+use index::{Bounds, MachineIndex};
 pub use loop_detector::{LoopDelay, LoopDetector};
 pub use machine::Machine;
+pub use machine_id::{MachineId, MachineIdError};
 pub use progress::{BootProgress, BootStage, StepFailure};
+use record::RecordId;
 pub use reloads::ReloadMemory;
 pub use verdict::{BootState, Verdict};
 use writer::{HistoryWriter, WriterJob};
 
 /// Capacity of the queue to the writer thread. Further events are dropped.
 const QUEUE_CAPACITY: usize = 8192;
+/// Bytes of events in the queue.
+const QUEUE_BYTES: usize = 8 << 20;
 /// Updates that a subscriber may lag behind. Older ones are skipped, and the subscriber learns how many.
 const SUBSCRIBER_CAPACITY: usize = 1024;
 /// Time limit for the final commit at shutdown.
@@ -66,6 +73,7 @@ struct TimelineShared {
     has_file: bool,
     updates: broadcast::Sender<Arc<Update>>,
     queued_events: AtomicUsize,
+    queued_bytes: AtomicUsize,
     dropped_events: AtomicU64,
     metrics: Metrics,
     loop_detector: Arc<LoopDetector>,
@@ -105,6 +113,7 @@ impl Timeline {
             has_file: path.is_some(),
             updates: broadcast::Sender::new(SUBSCRIBER_CAPACITY),
             queued_events: AtomicUsize::new(0),
+            queued_bytes: AtomicUsize::new(0),
             dropped_events: AtomicU64::new(0),
             metrics,
             loop_detector: Arc::default(),
@@ -117,6 +126,7 @@ impl Timeline {
             retry_at,
             last_commit: Instant::now(),
             uncommitted_events: 0,
+            uncommitted_bytes: 0,
         };
         let result = std::thread::Builder::new().name("history".into()).spawn(move || writer.run(receiver));
         if let Err(error) = result {
@@ -133,12 +143,21 @@ impl Timeline {
         {
             self.shared.loop_detector.reset(mac);
         }
-        self.shared.reload_memory.observe(&event);
-        self.shared.queued_events.fetch_add(1, Ordering::Relaxed);
-        if self.jobs.try_send(WriterJob::Event(Box::new(event))).is_err() {
-            self.shared.queued_events.fetch_sub(1, Ordering::Relaxed);
-            self.shared.dropped_events.fetch_add(1, Ordering::Relaxed);
+        let shared = &self.shared;
+        shared.reload_memory.observe(&event);
+        let bytes = event.byte_size();
+        shared.queued_events.fetch_add(1, Ordering::Relaxed);
+        let is_full = shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > QUEUE_BYTES;
+        if is_full || self.jobs.try_send(WriterJob::Event(Box::new(event))).is_err() {
+            shared.queued_events.fetch_sub(1, Ordering::Relaxed);
+            shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            shared.dropped_events.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// The metrics that count the events.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
     }
 
     /// The loop detector. Reports of hooked volumes reset it.

@@ -6,7 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{BootOutcome, BootStep, TransferOutcome};
+use crate::model::{BootOutcome, BootStep, TransferOutcome, excerpt};
 use crate::telemetry::{BootRequestEvent, Event, EventKind, TftpTransfer};
 
 /// Maximum time within one boot session between two files, or between a file and the boot request.
@@ -147,6 +147,41 @@ impl BootProgress {
         self.updated_at = event.at;
     }
 
+    /// Corrects times after `now`, which a wrong clock has left.
+    pub(super) fn correct_times(&mut self, now: Timestamp) {
+        self.updated_at = self.updated_at.min(now);
+        self.journey_started_at = self.journey_started_at.min(now);
+        self.hooked_at = self.hooked_at.map(|at| at.min(now));
+    }
+
+    /// Cuts the texts that a version without this rule has stored.
+    pub(super) fn cut_texts(&mut self) {
+        match &mut self.stage {
+            BootStage::Loaded { file, .. } | BootStage::LoadFailed { file, .. } => *file = excerpt(file),
+            BootStage::SessionStarted
+            | BootStage::LoadRefused { .. }
+            | BootStage::NoBoot { .. }
+            | BootStage::ScriptSent { .. }
+            | BootStage::Hooked
+            | BootStage::Failed
+            | BootStage::Up => {}
+        }
+    }
+
+    /// Bytes of all texts.
+    pub(super) fn texts_size(&self) -> usize {
+        let stage = match &self.stage {
+            BootStage::Loaded { file, .. } | BootStage::LoadFailed { file, .. } => file.len(),
+            BootStage::LoadRefused { reason } | BootStage::NoBoot { reason, .. } => reason.len(),
+            BootStage::SessionStarted
+            | BootStage::ScriptSent { .. }
+            | BootStage::Hooked
+            | BootStage::Failed
+            | BootStage::Up => 0,
+        };
+        stage + self.hooks.iter().map(String::len).sum::<usize>()
+    }
+
     /// Counts complete loads of one file in a row. iPXE that gets itself instead of a script loads itself endlessly.
     fn count_load(&mut self, kind: &EventKind) {
         let loaded = match kind {
@@ -171,7 +206,7 @@ impl BootProgress {
         let is_loading = matches!(
             self.stage,
             BootStage::Loaded { .. } | BootStage::LoadFailed { .. } | BootStage::SessionStarted
-        ) && event.at.duration_since(self.updated_at) < SESSION_GAP;
+        ) && event.at.duration_since(self.updated_at).abs() < SESSION_GAP;
         match &event.kind {
             EventKind::TftpTransfer(_) | EventKind::HttpFetch { .. } | EventKind::SessionStarted => {
                 !is_loading || self.stage == BootStage::SessionStarted

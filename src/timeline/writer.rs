@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::compaction;
 use super::describe::describe_event;
 use super::history::{History, HistoryError};
 use super::index::PendingWrites;
@@ -19,6 +20,8 @@ use crate::telemetry::Event;
 
 /// Minimum time between two commits.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
+/// Bytes of uncommitted events that cause a commit before the interval has passed.
+const COMMIT_BYTES: usize = 4 << 20;
 /// Delay before a failed file is reopened.
 const REOPEN_DELAY: Duration = Duration::from_secs(30);
 
@@ -36,10 +39,12 @@ pub(super) struct HistoryWriter {
     pub(super) retry_at: Option<Instant>,
     pub(super) last_commit: Instant,
     pub(super) uncommitted_events: u64,
+    pub(super) uncommitted_bytes: usize,
 }
 
 impl HistoryWriter {
     pub(super) fn run(mut self, jobs: Receiver<WriterJob>) {
+        self.compact();
         loop {
             let job = if self.uncommitted_events == 0 {
                 jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -48,8 +53,10 @@ impl HistoryWriter {
             };
             match job {
                 Ok(WriterJob::Event(event)) => {
+                    let bytes = event.byte_size();
                     self.process(*event);
                     self.shared.queued_events.fetch_sub(1, Ordering::Relaxed);
+                    self.shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
                 }
                 Ok(WriterJob::Close(done)) => {
                     self.commit();
@@ -61,8 +68,29 @@ impl HistoryWriter {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.commit(),
             }
-            if self.uncommitted_events > 0 && self.last_commit.elapsed() >= COMMIT_INTERVAL {
+            let is_due =
+                self.last_commit.elapsed() >= COMMIT_INTERVAL || self.uncommitted_bytes > COMMIT_BYTES;
+            if self.uncommitted_events > 0 && is_due {
                 self.commit();
+            }
+        }
+    }
+
+    /// Compacts the file if it is too large for its contents.
+    fn compact(&self) {
+        let Some(path) = &self.path else { return };
+        if self.shared.history.read().is_none() {
+            return;
+        }
+        let started_at = Instant::now();
+        match compaction::compact(path, &self.shared.history, &self.shared.index) {
+            Ok(None) => {}
+            Ok(Some((bytes_before, bytes_after))) => {
+                let duration_ms = started_at.elapsed().as_millis() as u64;
+                tracing::info!(bytes_before, bytes_after, duration_ms, "history compacted");
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot compact the history; the file stays as it is");
             }
         }
     }
@@ -71,7 +99,11 @@ impl HistoryWriter {
     fn process(&mut self, event: Event) {
         let mut index = self.shared.index.write();
         let Some(id) = index.insert(&event) else { return };
+        for class in index.evicted.drain(..) {
+            self.shared.metrics.count_history_eviction(class.as_label());
+        }
         self.uncommitted_events += 1;
+        self.uncommitted_bytes += event.byte_size();
         if self.shared.updates.receiver_count() == 0 {
             return;
         }
@@ -88,6 +120,7 @@ impl HistoryWriter {
             return;
         }
         let events = std::mem::take(&mut self.uncommitted_events);
+        self.uncommitted_bytes = 0;
         self.last_commit = Instant::now();
         {
             let mut index = self.shared.index.write();

@@ -9,6 +9,7 @@ mod lab;
 mod bios;
 mod cards;
 mod dhcp_configs;
+mod floods;
 mod ibft;
 mod ipv6;
 mod login;

@@ -107,6 +107,77 @@ fn a_file_with_a_newer_schema_is_left_alone() {
     assert!(path.exists());
 }
 
+/// An event as a version without limits wrote it: a request for a file with a long name.
+fn unlimited_event(number: u32, name: &str) -> Event {
+    let address = Some(IpAddr::from([10, 0, (number >> 8) as u8, number as u8]));
+    let kind = http_fetch("", None);
+    Event { kind: http_fetch(name, None), ..Event::new(at(i64::from(number) % 1000), None, address, kind) }
+}
+
+/// Writes events directly, with records that do not count their bytes.
+fn write_unlimited(path: &Path, events: impl Iterator<Item = Event>) {
+    let history = History::open(path).expect("opens");
+    let mut index = MachineIndex::new(Bounds { stranger_bytes: u64::MAX, ..Bounds::default() });
+    for event in events {
+        index.insert(&event);
+    }
+    for record in index.uncommitted.records.values_mut().flatten() {
+        record.event_bytes = 0;
+    }
+    history.write(&index.uncommitted).expect("writes");
+}
+
+#[test]
+fn a_file_that_is_too_large_is_compacted_at_the_start() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("history.redb");
+    let size = || std::fs::metadata(&path).expect("the file exists").len();
+    let long = "x".repeat(15_000);
+    let bounds = Bounds { small_file: 4 << 20, ..Bounds::default() };
+    let strangers = (0..1000).map(|number| unlimited_event(number, &format!("{number}-{long}")));
+    write_unlimited(&path, strangers.chain(events(session_start())));
+    assert!(size() > 12 << 20, "{}", size());
+    std::fs::write(directory.path().join("history.redb.new"), "of an interrupted copy").expect("writes");
+
+    let timeline = Timeline::with_bounds(Some(&path), Metrics::new(), bounds);
+    timeline.record(Event::new(at(2000), Some(CARD), address(), boot_report(BootStep::Hooked, None, 1)));
+    timeline.close_blocking();
+    assert!(size() < 4 << 20, "{}", size());
+    assert!(!directory.path().join("history.redb.new").exists());
+
+    let timeline = Timeline::open_blocking(Some(&path), Metrics::new());
+    assert_eq!(timeline.events_blocking(MachineId::Mac(CARD)).len(), 5);
+    let id = MachineId::Address(IpAddr::from([10, 0, 3, 7]));
+    let machine = timeline.machine(id).expect("a stranger within the bounds stays");
+    assert!(machine.verdict.text.len() < 300, "{}", machine.verdict.text);
+    let events = timeline.events_blocking(id);
+    let EventKind::HttpFetch { file, .. } = &events[0].kind else { panic!("{events:?}") };
+    assert_eq!((events.len(), file.len()), (1, 128));
+}
+
+#[test]
+fn the_queue_is_bounded_in_bytes() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let timeline = Timeline::open_blocking(Some(&directory.path().join("history.redb")), Metrics::new());
+    // Holds up the history thread.
+    let index = timeline.shared.index.write();
+    let reason = "x".repeat(2000);
+    for number in 0..QUEUE_CAPACITY as u32 {
+        let [_, a, b, c] = number.to_be_bytes();
+        let mac = Some(Mac::new([2, 0, 0, a, b, c]));
+        timeline.record(Event::new(
+            at(0),
+            mac,
+            address(),
+            boot_request(1, BootOutcome::Refused, Some(&reason)),
+        ));
+    }
+    let queued_bytes = timeline.shared.queued_bytes.load(Ordering::Relaxed);
+    assert!((QUEUE_BYTES / 2..=QUEUE_BYTES).contains(&queued_bytes), "{queued_bytes}");
+    assert!(timeline.dropped_events() > 0);
+    drop(index);
+}
+
 /// Creates a history file that claims a schema.
 fn write_schema(path: &Path, schema: u64) {
     let database = redb::Database::create(path).expect("creates");

@@ -1,7 +1,7 @@
 //! Tests of the index: assignment of events to machines, merging, and eviction.
 
 use super::*;
-use crate::timeline::index::RECENT_CAPACITY;
+use crate::timeline::recent::RECENT_CAPACITY;
 
 #[test]
 fn events_of_an_address_move_to_the_machine_that_requests_from_it() {
@@ -108,7 +108,7 @@ fn a_delayed_machine_is_looping_until_it_hooks_its_volume() {
 
 #[test]
 fn bounds_hold_and_forged_addresses_evict_only_each_other() {
-    let bounds = Bounds { events_per_machine: 5, events: 40, machines: 6 };
+    let bounds = Bounds { events_per_machine: 5, events: 40, machines: 6, ..Bounds::default() };
     let mut index = MachineIndex::new(bounds);
     for event in events(session_start()) {
         index.insert(&event);
@@ -138,4 +138,77 @@ fn bounds_hold_and_forged_addresses_evict_only_each_other() {
     for _ in 0..2 * RECENT_CAPACITY {
         index.insert(&Event::new(at(200), None, address(), transfer("a", TransferOutcome::Complete)));
     }
+}
+
+/// Requests for a missing file from the address with this number, ten seconds apart.
+fn missing_file(number: u32, seconds: i64, length: usize) -> Event {
+    let file = format!("{number:x}-{seconds}-{}", "x".repeat(length));
+    let address = IpAddr::from(std::net::Ipv4Addr::from_bits(0x0a00_0000 + number));
+    Event::new(at(seconds), None, Some(address), http_fetch(&file, None))
+}
+
+#[test]
+fn strangers_share_of_the_bytes_holds_whatever_the_names() {
+    let bounds = Bounds { stranger_bytes: 200_000, recent_bytes: 50_000, ..Bounds::default() };
+    let mut index = MachineIndex::new(bounds);
+    for event in events(session_start()) {
+        index.insert(&event);
+    }
+    for round in 0..20 {
+        for number in 0..100 {
+            index.insert(&missing_file(number, 1000 + round * 10, 15_000));
+            assert!(index.recent_bytes() <= 51_000, "{}", index.recent_bytes());
+        }
+    }
+    let bytes = |index: &MachineIndex| -> usize {
+        index.uncommitted.events.values().flatten().map(Event::byte_size).sum()
+    };
+    assert!((100_000..200_000).contains(&bytes(&index)), "{}", bytes(&index));
+    assert!(!index.evicted.is_empty() && index.evicted.iter().all(|class| class.as_label() == "address"));
+    let id = MachineId::Mac(CARD);
+    assert_eq!(index.get(id).expect("the machine with a node stays").1.event_count, 4);
+    // One address alone cannot exceed the bound of a machine.
+    for seconds in 0..1000 {
+        index.insert(&missing_file(7, 10_000 + seconds, 15_000));
+    }
+    assert!(bytes(&index) < 200_000 + 100 * 1000, "{}", bytes(&index));
+}
+
+#[test]
+fn recent_events_of_strangers_give_way_first() {
+    let mut index = MachineIndex::new(Bounds { recent_bytes: 50_000, ..Bounds::default() });
+    let unidentified = transfer("undionly.kpxe", TransferOutcome::Complete);
+    for number in 0..500 {
+        index.insert(&missing_file(number, 0, 1000));
+    }
+    index.insert(&Event::new(at(1), None, address(), unidentified));
+    index.insert(&Event::new(at(2), Some(CARD), address(), boot_request(1, BootOutcome::Boot, None)));
+    let (_, record) = index.get(MachineId::Mac(CARD)).expect("a record");
+    assert_eq!(record.event_count, 2, "the latest transfer moves to its machine");
+}
+
+#[test]
+fn times_follow_a_clock_that_is_set_back() {
+    const TEN_YEARS: i64 = 10 * 365 * 24 * 3600;
+    let mut index = MachineIndex::new(Bounds::default());
+    let other = Mac::new([0x52, 0x54, 0, 0, 0, 2]);
+    for card in [CARD, other] {
+        for (seconds, _, kind) in session_start() {
+            index.insert(&Event::new(at(TEN_YEARS + seconds), Some(card), address(), kind));
+        }
+    }
+    // The same event by the right clock is another one.
+    index.insert(&Event::new(at(5), Some(CARD), address(), boot_request(1, BootOutcome::Boot, None)));
+    let (_, record) = index.get(MachineId::Mac(CARD)).expect("a record");
+    assert_eq!((record.event_count, record.last_seen, record.first_seen), (5, at(5), at(5)));
+    // A machine that stays away is not the last one seen, nor booting, for ten years.
+    let (_, record) = index.get(MachineId::Mac(other)).expect("a record");
+    assert_eq!((record.last_seen, record.progress.journey_started_at), (at(5), at(5)));
+    assert_eq!(Verdict::new(&record.progress, at(1000)).state, BootState::Stopped);
+    index.expire_recent(at(1000));
+    assert_eq!(index.recent_bytes(), 0, "no event of the future stays in memory");
+    // Slightly late events of other tasks correct nothing.
+    index.insert(&Event::new(at(1000), Some(CARD), address(), boot_report(BootStep::Hooked, None, 1)));
+    index.insert(&Event::new(at(999), Some(other), address(), boot_report(BootStep::Hooked, None, 1)));
+    assert_eq!(index.get(MachineId::Mac(CARD)).expect("a record").1.last_seen, at(1000));
 }

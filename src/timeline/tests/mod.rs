@@ -15,7 +15,7 @@ use crate::telemetry::{BootRequestEvent, ResolutionEvent, TftpTransfer};
 const CARD: Mac = Mac::new([0x52, 0x54, 0, 0, 0, 1]);
 
 fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_second(1_800_000_000 + seconds).expect("a time")
+    Timestamp::from_second(1_700_000_000 + seconds).expect("a time")
 }
 
 fn address() -> Option<IpAddr> {

@@ -1,0 +1,167 @@
+//! [`MachineRecord`]: what the timeline keeps of a machine, beside its events.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::machine_id::MachineId;
+use super::progress::BootProgress;
+use crate::model::{Mac, Platform};
+use crate::telemetry::{Event, EventKind};
+
+/// Number of a machine record in the history file.
+pub(super) type RecordId = u64;
+
+/// Bytes of a record beside its texts, in memory and in the history.
+const BASE_SIZE: usize = 512;
+
+/// The data of a machine, held in memory and in the history file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct MachineRecord {
+    pub(super) id: MachineId,
+    /// Last source IP address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) address: Option<IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) node: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) uuid: Option<Uuid>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "Platform::deserialize_known"
+    )]
+    pub(super) platform: Option<Platform>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) arch: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) host_name_bytes: Option<usize>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) macs: Vec<Mac>,
+    pub(super) first_seen: Timestamp,
+    pub(super) last_seen: Timestamp,
+    /// Number of the next event.
+    pub(super) next_event: u64,
+    /// Number of stored events.
+    pub(super) event_count: u64,
+    /// About how many bytes they take; 0 in the file of a version that did not count them.
+    #[serde(default)]
+    pub(super) event_bytes: u64,
+    pub(super) progress: BootProgress,
+}
+
+/// The order in which a full history evicts machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum EvictionClass {
+    /// An IP address that never became a machine.
+    Address,
+    /// A machine without a node.
+    Unknown,
+    /// A machine with a node.
+    Node,
+}
+
+impl EvictionClass {
+    /// Label for metrics.
+    pub(super) fn as_label(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Unknown => "unknown",
+            Self::Node => "node",
+        }
+    }
+}
+
+impl MachineRecord {
+    /// The record of a machine before its first event, which is given.
+    pub(super) fn new(id: MachineId, first: &Event) -> Self {
+        Self {
+            id,
+            address: first.address,
+            node: None,
+            name: None,
+            uuid: None,
+            platform: None,
+            arch: None,
+            host_name_bytes: None,
+            macs: Vec::new(),
+            first_seen: first.at,
+            last_seen: first.at,
+            next_event: 0,
+            event_count: 0,
+            event_bytes: 0,
+            progress: BootProgress::new(first),
+        }
+    }
+
+    pub(super) fn class(&self) -> EvictionClass {
+        match (self.id, self.node) {
+            (MachineId::Address(_), _) => EvictionClass::Address,
+            (MachineId::Mac(_), None) => EvictionClass::Unknown,
+            (MachineId::Mac(_), Some(_)) => EvictionClass::Node,
+        }
+    }
+
+    /// Sort key for eviction: by class, and the least recently seen first.
+    pub(super) fn eviction_rank(&self, record_id: RecordId) -> (EvictionClass, Timestamp, RecordId) {
+        (self.class(), self.last_seen, record_id)
+    }
+
+    /// About how many bytes the record and its events take in the history.
+    pub(super) fn byte_size(&self) -> u64 {
+        let words = [&self.name, &self.arch].into_iter().flatten().map(String::len).sum::<usize>();
+        let own = BASE_SIZE + words + size_of_val(self.macs.as_slice()) + self.progress.texts_size();
+        own as u64 + self.event_bytes
+    }
+
+    /// Updates the facts with the next event. An event of the past, moved here from an IP address, is not the last one.
+    pub(super) fn update(&mut self, event: &Event) {
+        self.last_seen = self.last_seen.max(event.at);
+        self.first_seen = self.first_seen.min(event.at);
+        self.address = event.address.or(self.address);
+        if let EventKind::BootRequest(request) = &event.kind {
+            self.node = request.node;
+            self.name.clone_from(&request.name);
+            self.macs.clone_from(&request.macs);
+            self.uuid = request.uuid.or(self.uuid);
+            self.platform = request.platform.or(self.platform);
+            self.arch = request.arch.clone().or(self.arch.take());
+            self.host_name_bytes = request.host_name_bytes.or(self.host_name_bytes);
+        }
+    }
+
+    /// Whether a time of the record is after `now`.
+    pub(super) fn is_after(&self, now: Timestamp) -> bool {
+        self.last_seen > now || self.progress.updated_at > now
+    }
+
+    /// Corrects times after `now`, which a wrong clock has left.
+    pub(super) fn correct_times(&mut self, now: Timestamp) {
+        self.first_seen = self.first_seen.min(now);
+        self.last_seen = self.last_seen.min(now);
+        self.progress.correct_times(now);
+    }
+
+    /// Adds a stored event to the counts.
+    pub(super) fn count_event(&mut self, event: &Event) {
+        self.event_count += 1;
+        self.event_bytes += event.byte_size() as u64;
+    }
+
+    /// Removes a stored event from the counts; its size is taken as the mean.
+    pub(super) fn discount_oldest_event(&mut self) {
+        self.event_bytes -= self.event_bytes.checked_div(self.event_count).unwrap_or_default();
+        self.event_count = self.event_count.saturating_sub(1);
+    }
+
+    /// Removes stored events from the counts.
+    pub(super) fn discount_events(&mut self, events: &[(u64, Event)]) {
+        let bytes: usize = events.iter().map(|(_, event)| event.byte_size()).sum();
+        self.event_count = self.event_count.saturating_sub(events.len() as u64);
+        self.event_bytes = self.event_bytes.saturating_sub(bytes as u64);
+    }
+}
