@@ -61,10 +61,14 @@ async fn find_unique_node(inventory: &Inventory, request: &BootRequest) -> Resul
         _ => {
             let nodes: Vec<_> =
                 matches.iter().map(|(node, mac)| format!("node {} ({mac})", node.label())).collect();
-            let nodes = nodes.join(", ");
-            BootAnswer::Refused {
-                reason: format!("this machine's network cards belong to several nodes: {nodes}"),
-            }
+            // The requester may be a stranger that looks for the names of nodes.
+            tracing::warn!(
+                mac = %request.mac(),
+                nodes = nodes.join(", "),
+                "network cards of several nodes in one boot request"
+            );
+            let reason = "this machine's network cards belong to several nodes; volboot's log names them";
+            BootAnswer::Refused { reason: reason.to_owned() }
         }
     };
     Err(Stop::without_node(answer))
