@@ -25,6 +25,7 @@ mod service;
 mod source_files;
 mod tftp;
 mod tls;
+mod up;
 
 #[path = "../fakes/cinder/mod.rs"]
 mod fake_cinder;
