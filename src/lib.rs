@@ -52,7 +52,9 @@
 //! | report | a step, failed or completed, that a machine sends to `/boot/<mac>/event` | [`model::BootStep`], [`telemetry::EventKind::BootReport`] |
 //! | verdict | one line on the result of the last boot | [`timeline::Verdict`] |
 //! | boot loop, loop detector | boot sessions that restart without a hooked volume, and their detection | [`timeline::LoopDetector`] |
-//! | neighbour check | the requester's MAC address in the kernel's neighbour table, compared with the node's ports | [`model::NeighbourCheck`] |
+//! | neighbour check | the requester's place in the network, and its MAC address in the kernel's neighbour table, compared with the node's ports | [`model::NeighbourCheck`] |
+//! | routed requester | a requester behind a router, whom the neighbour table does not show | [`model::NeighbourCheck::Routed`] |
+//! | sighting | a node's card in the neighbour table, now or at an earlier request | [`model::CardSighting`] |
 //! | connector | an initiator name or address of a node (Ironic's volume connector) | [`model::VolumeConnector`] |
 //! | target | a volume of a node (Ironic's volume target) | [`model::VolumeTarget`] |
 //! | connection | portals, target name, LUN and credentials of a volume | [`model::Connection`] |

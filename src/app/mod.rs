@@ -12,6 +12,7 @@ mod files;
 mod listeners;
 mod operator;
 mod reload;
+mod routed;
 mod serving;
 mod sockets;
 mod systemd;
@@ -30,6 +31,7 @@ use crate::attach::Attach;
 use crate::auth::Auth;
 use crate::config::{AuthStrategy, Config, HISTORY_FILE};
 use crate::keystone::{Cloud, Validator};
+use crate::neighbours::Neighbours;
 use crate::operator::Appliance;
 use crate::store::{Attachments, Inventory, RedbStore, Store};
 use crate::telemetry::Metrics;
@@ -41,6 +43,7 @@ use files::ConfiguredFiles;
 pub use files::{ConfiguredFileError, load_config_blocking};
 use listeners::Listeners;
 use reload::{Reloadable, Static};
+pub(crate) use routed::find_unnamed_networks;
 use serving::Serving;
 pub use sockets::{PassedSocketError, PassedSockets};
 
@@ -79,6 +82,8 @@ impl App {
         // In the store's directory, which exists by now and has restricted permissions.
         let history_path = config.store.path.with_file_name(HISTORY_FILE);
         let timeline = Timeline::open_blocking(Some(&history_path), metrics.clone());
+        let neighbours = Neighbours::default();
+        timeline.card_sightings().into_iter().for_each(|sighting| neighbours.note_sighting(sighting));
         let cinder = cloud.map(|cloud| cloud::build_cinder(cloud, metrics.clone()));
         let attach = Attach::new(Attachments::new(Arc::clone(&store)), cinder, cloud::build_policy(&config));
         let tls = listeners.tls();
@@ -97,6 +102,7 @@ impl App {
             inventory: Inventory::new(Arc::clone(&store)),
             attach: attach.clone(),
             timeline: timeline.clone(),
+            neighbours,
             http: listeners.boot.address(),
             tls,
             appliance,

@@ -21,6 +21,7 @@ use tower::{ServiceExt, service_fn};
 
 use super::cloud::{build_cinder, build_policy};
 use super::files::{ConfiguredFileError, ConfiguredFiles, load_config_blocking};
+use super::routed::log_unnamed_networks;
 use super::systemd;
 use super::tftp::MachineFiles;
 use super::tls::ListenerTls;
@@ -31,6 +32,7 @@ use crate::boot::Boot;
 use crate::config::{Config, ConfigError};
 use crate::http::{self, HttpState};
 use crate::images::Images;
+use crate::neighbours::Neighbours;
 use crate::operator::{Appliance, Operator};
 use crate::store::Inventory;
 use crate::telemetry::log;
@@ -66,6 +68,7 @@ pub(super) struct Static {
     pub(super) inventory: Inventory,
     pub(super) attach: Attach,
     pub(super) timeline: Timeline,
+    pub(super) neighbours: Neighbours,
     /// The bound address of the boot listener.
     pub(super) http: SocketAddr,
     /// The certificates of both HTTP listeners.
@@ -89,6 +92,7 @@ impl Reloadable {
         log_warnings(&config);
         log_images(&images);
         let services = watch::Sender::new(Services::new(&config, images, &static_parts));
+        static_parts.spawn_network_check(&config);
         Self { file, start_config: config, static_parts, services }
     }
 
@@ -178,8 +182,17 @@ impl Reloadable {
         log_warnings(config);
         log_images(&images);
         self.services.send_replace(Services::new(config, images, &self.static_parts));
+        self.static_parts.spawn_network_check(config);
         tls.set_certificates(certificates);
         log::configure(&config.log);
+    }
+}
+
+impl Static {
+    /// Logs in the background which networks of machines are behind a router and not named.
+    fn spawn_network_check(&self, config: &Config) {
+        let (timeline, neighbours) = (self.timeline.clone(), self.neighbours.clone());
+        tokio::spawn(log_unnamed_networks(timeline, config.requesters.clone(), neighbours));
     }
 }
 
@@ -202,9 +215,10 @@ fn log_images(images: &Images) {
 
 impl Services {
     fn new(config: &Config, images: Images, static_parts: &Static) -> Self {
-        let Static { auth, inventory, attach, timeline, http, tls: _, appliance } = static_parts;
+        let Static { auth, inventory, attach, timeline, neighbours, http, tls: _, appliance } = static_parts;
         let enabled = config.enabled_storage_interfaces.clone();
-        let boot = Boot::new(inventory.clone(), attach.clone(), timeline.loop_detector(), enabled.clone());
+        let boot = Boot::new(inventory.clone(), attach.clone(), timeline.loop_detector(), enabled.clone())
+            .with_requesters(config.requesters.clone(), neighbours.clone());
         let operator = Arc::new(Operator {
             inventory: inventory.clone(),
             boot: boot.clone(),
@@ -221,7 +235,14 @@ impl Services {
         let pages = web::router(operator, auth.clone());
         let operator = BrowserGuard::new(&config.api.hosts).wrap(pages.fallback_service(api));
         let files = MachineFiles::new(images.clone(), config.http.url.clone(), *http, timeline);
-        let boot = http::router(HttpState::new(boot, config.boot, &config.http, images, timeline.clone()));
+        let boot = http::router(HttpState::new(
+            boot,
+            config.boot,
+            &config.http,
+            images,
+            timeline.clone(),
+            neighbours.clone(),
+        ));
         Self { files, boot, operator }
     }
 }

@@ -6,9 +6,12 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::attach::ResolvedVolume;
-use crate::model::{BootAnswer, BootPlan, ConnectionSource, Node};
+use crate::model::{BootAnswer, BootPlan, ConnectionSource, Mac, Node, RequesterFault};
 use crate::store::StoreError;
 use crate::timeline::LoopDelay;
+
+/// The delay before a requester retries whose place in the network is unclear, in seconds.
+const UNCLEAR_RETRY_SECONDS: u32 = 5;
 
 /// The answer to a boot request, with the node that it is about.
 #[derive(Debug)]
@@ -23,6 +26,10 @@ pub struct Decision {
     pub resolutions: Vec<VolumeResolution>,
     /// The delay, if the machine could boot but is held back as a boot loop.
     pub held: Option<LoopDelay>,
+    /// The node's card that the neighbour table shows for the requester.
+    pub attached_card: Option<Mac>,
+    /// Why the requester gets no volume, if its place in the network is the reason.
+    pub fault: Option<RequesterFault>,
 }
 
 /// The resolution of one volume.
@@ -76,6 +83,19 @@ impl Stop {
         Self::answer(node, BootAnswer::Wait { reason: node_reason(node, sentence), seconds })
     }
 
+    /// Rejects a requester that is not confirmed as the node. It waits where the reason may pass.
+    pub(super) fn reject(node: &Node, fault: RequesterFault) -> Self {
+        let reason = node_reason(node, &fault);
+        let answer = if fault.is_unclear() {
+            BootAnswer::Wait { reason, seconds: UNCLEAR_RETRY_SECONDS }
+        } else {
+            BootAnswer::Refused { reason }
+        };
+        let (node, name) = (Some(node.uuid), Some(node.label()));
+        let decision = Decision { node, name, fault: Some(fault), ..Decision::without_node(answer) };
+        Self::Decided(Box::new(decision))
+    }
+
     /// Sends the machine to its local disk.
     pub(super) fn boot_local_disk(node: &Node, sentence: impl Display) -> Self {
         Self::answer(node, BootAnswer::LocalDisk { reason: node_reason(node, sentence) })
@@ -89,13 +109,22 @@ impl Stop {
 
 impl Decision {
     pub(super) fn without_node(answer: BootAnswer) -> Self {
-        Self { answer, node: None, name: None, resolutions: Vec::new(), held: None }
+        Self {
+            answer,
+            node: None,
+            name: None,
+            resolutions: Vec::new(),
+            held: None,
+            attached_card: None,
+            fault: None,
+        }
     }
 
     /// Boots the plan's node.
     pub(super) fn boot(plan: BootPlan, resolutions: Vec<VolumeResolution>) -> Self {
         let (node, name) = (Some(plan.node), Some(plan.label.clone()));
-        Self { answer: BootAnswer::Boot(Box::new(plan)), node, name, resolutions, held: None }
+        let answer = BootAnswer::Boot(Box::new(plan));
+        Self { node, name, resolutions, ..Self::without_node(answer) }
     }
 }
 

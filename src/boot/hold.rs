@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use crate::model::{BootAnswer, BootRequest};
-use crate::timeline::{LoopDelay, LoopDetector};
+use crate::timeline::{CountedCard, LoopDelay, LoopDetector};
 
 use super::decision::{Decision, Mode};
+use super::verify::Verification;
 
 /// Turns a boot into a wait if the machine is in a boot loop.
 ///
@@ -15,9 +16,10 @@ pub(super) fn hold(
     detector: &LoopDetector,
     request: &BootRequest,
     mode: Mode,
+    verification: Verification,
     decision: Decision,
 ) -> Decision {
-    let Some(delay) = find_delay(detector, request, mode) else { return decision };
+    let Some(delay) = find_delay(detector, request, mode, verification) else { return decision };
     let reason = format!(
         "boot loop: {} boot sessions in a row without a hooked volume; the machine's timeline shows why",
         delay.journeys
@@ -27,14 +29,24 @@ pub(super) fn hold(
 }
 
 /// The delay of the machine's session. A client that just requests a script, outside a session, is never delayed.
-fn find_delay(detector: &LoopDetector, request: &BootRequest, mode: Mode) -> Option<LoopDelay> {
+fn find_delay(
+    detector: &LoopDetector,
+    request: &BootRequest,
+    mode: Mode,
+    verification: Verification,
+) -> Option<LoopDelay> {
     if request.attempt != 1 {
         return None;
     }
-    let (mac, journey, now) = (request.mac(), request.journey.as_deref(), Instant::now());
+    let (journey, now) = (request.journey.as_deref(), Instant::now());
+    let card = |is_confirmed| CountedCard { mac: request.mac(), is_confirmed };
+    let requester = card(verification.is_confirmed());
     match mode {
-        Mode::Boot => detector.check(mac, journey?, now),
-        Mode::Preview => detector.peek(mac, Some(journey?), now),
-        Mode::NextSession => detector.peek(mac, None, now),
+        Mode::Boot => detector.check(requester, journey?, now),
+        Mode::Preview => detector.peek(requester, Some(journey?), now),
+        // The place of the next request is not known.
+        Mode::NextSession => {
+            detector.peek(card(true), None, now).or_else(|| detector.peek(card(false), None, now))
+        }
     }
 }

@@ -34,7 +34,9 @@ mod verify;
 use std::sync::Arc;
 
 use crate::attach::Attach;
-use crate::model::{BootAnswer, BootRequest, Mac, Node, StorageInterface};
+use crate::config::RequesterPolicy;
+use crate::model::{BootAnswer, BootRequest, Mac, NeighbourCheck, Node, RequesterFault, StorageInterface};
+use crate::neighbours::Neighbours;
 use crate::store::{Inventory, StoreError};
 use crate::timeline::LoopDetector;
 use admit::{AdmittedNode, admit};
@@ -46,7 +48,7 @@ use locate::VolumeLocator;
 use plan::plan;
 use records::NodeRecords;
 use validate::validate;
-use verify::verify_requester;
+use verify::{judge, verify_requester};
 
 /// The delay before a machine retries when the store cannot be read, in seconds.
 const STORE_RETRY_SECONDS: u32 = 10;
@@ -58,6 +60,8 @@ pub struct Boot {
     attach: Attach,
     loop_detector: Arc<LoopDetector>,
     enabled: Arc<[StorageInterface]>,
+    policy: Arc<RequesterPolicy>,
+    neighbours: Neighbours,
 }
 
 /// The result of a node's check.
@@ -77,7 +81,20 @@ impl Boot {
         loop_detector: Arc<LoopDetector>,
         enabled: impl Into<Arc<[StorageInterface]>>,
     ) -> Self {
-        Self { inventory, attach, loop_detector, enabled: enabled.into() }
+        Self {
+            inventory,
+            attach,
+            loop_detector,
+            enabled: enabled.into(),
+            policy: Arc::default(),
+            neighbours: Neighbours::default(),
+        }
+    }
+
+    /// Replaces the default policy for requesters. `neighbours` has the sightings of cards.
+    #[must_use]
+    pub fn with_requesters(self, policy: RequesterPolicy, neighbours: Neighbours) -> Self {
+        Self { policy: Arc::new(policy), neighbours, ..self }
     }
 
     /// Answers a boot request. Attaches the node's volumes with storage interface `cinder`, and counts the boot
@@ -108,10 +125,11 @@ impl Boot {
     async fn decide(&self, request: &BootRequest, mode: Mode) -> Result<Decision, Stop> {
         let records = identify(&self.inventory, request).await?;
         let AdmittedNode { locator, records } = admit(&records, &self.enabled)?;
-        verify_requester(&self.inventory, records.node, request).await?;
+        let verification =
+            verify_requester(&self.inventory, &self.neighbours, &self.policy, records.node, request).await?;
         let volumes = locator.locate(&self.attach, &records, request, mode).await?;
-        let decision = plan(records, volumes);
-        Ok(hold(&self.loop_detector, request, mode, decision))
+        let decision = Decision { attached_card: verification.card(), ..plan(records, volumes) };
+        Ok(hold(&self.loop_detector, request, mode, verification, decision))
     }
 
     /// Checks whether a node can boot from its volumes. With storage interface `cinder`, Cinder's faults are included
@@ -134,9 +152,21 @@ impl Boot {
         identify::find_node(&self.inventory, macs).await
     }
 
-    /// Whether a report from `card` may concern `machine`: both are the same MAC address, or ports of the same node.
-    /// For an unregistered machine, only the same MAC address counts. It does too while the store fails.
-    pub async fn is_same_machine(&self, card: Mac, machine: Mac) -> bool {
+    /// Verifies the sender of a report about the machine with this card.
+    ///
+    /// A report from a network that `routed_networks` names counts, even about a card on an attached network: an
+    /// operating system may report through another network than the firmware used.
+    pub async fn verify_report(&self, card: Mac, check: &NeighbourCheck) -> Result<(), RequesterFault> {
+        let is_card_of_machine = match check.mac() {
+            Some(sender) => self.is_same_machine(sender, card).await,
+            None => false,
+        };
+        judge(&self.policy, check, is_card_of_machine, None).map(drop)
+    }
+
+    /// Whether both are the same MAC address, or ports of the same node. For an unregistered machine, only the same MAC
+    /// address counts. It does too while the store fails.
+    async fn is_same_machine(&self, card: Mac, machine: Mac) -> bool {
         if card == machine {
             return true;
         }

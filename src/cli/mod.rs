@@ -16,7 +16,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{App, PassedSockets, StartError, load_config_blocking, raise_descriptor_limit};
+use crate::app::{
+    App, PassedSockets, StartError, find_unnamed_networks, load_config_blocking, raise_descriptor_limit,
+};
 use crate::config::{Config, DEFAULT_PATH};
 use crate::telemetry;
 
@@ -91,7 +93,9 @@ fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
         }
         Command::CheckConfig(file) => {
             let config = load_config_blocking(file.config.as_deref())?;
-            for warning in config.warnings() {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let routed = runtime.block_on(find_unnamed_networks(&config));
+            for warning in config.warnings().into_iter().chain(routed) {
                 println!("warning: {warning}");
             }
             match file.config {

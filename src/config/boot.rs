@@ -13,9 +13,6 @@ pub struct BootConfig {
     pub refused: FailureAction,
     /// `tries`: the number of boot attempts before a machine gives up.
     pub tries: u32,
-    /// `verify_mac`: the neighbour check. With `neighbour`, a requester on an attached network must have a MAC
-    /// address of its node; with `off`, its claim is trusted.
-    pub verify_mac: bool,
     /// `when_cinder_is_away`: the answer while Cinder is unavailable.
     pub when_cinder_is_away: OutagePolicy,
     /// `last_known_max_age`: the maximum age of a last known connection.
@@ -51,7 +48,6 @@ impl BootConfig {
             unknown: section.choice("unknown", FailureAction::Exit, &FAILURE_ACTIONS),
             refused: section.choice("refused", FailureAction::Exit, &FAILURE_ACTIONS),
             tries: section.number("tries", 10, 1..=1000),
-            verify_mac: section.choice("verify_mac", true, &[("neighbour", true), ("off", false)]),
             when_cinder_is_away: section.choice(
                 "when_cinder_is_away",
                 OutagePolicy::LastKnown,

@@ -8,6 +8,7 @@ mod cloud;
 mod error;
 mod host;
 mod read;
+mod requesters;
 #[cfg(test)]
 mod tests;
 mod tftp;
@@ -25,6 +26,8 @@ pub(crate) use error::format_diagnostics;
 pub use error::{ConfigError, Diagnostic};
 use host::parse_host;
 use read::Section;
+pub use requesters::RequesterPolicy;
+use requesters::parse_network;
 pub use tftp::{TftpConfig, TransferPorts};
 
 /// The default path of the file.
@@ -52,8 +55,10 @@ pub struct Config {
     pub http: HttpConfig,
     /// `[api]`
     pub api: ApiConfig,
-    /// `[boot]`
+    /// `[boot]`: the answers to boot requests.
     pub boot: BootConfig,
+    /// `[boot]`: the requesters that get volumes.
+    pub requesters: RequesterPolicy,
     /// `[cinder]`
     pub cinder: CinderConfig,
     /// `[keystone]`
@@ -76,6 +81,8 @@ pub struct HttpConfig {
     pub url: Option<String>,
     /// `allow`: the networks whose machines get a response.
     pub allow: Vec<IpNet>,
+    /// `trusted_proxies`: the reverse proxies whose `X-Forwarded-For` and `Forwarded` name the client.
+    pub trusted_proxies: Vec<IpNet>,
     /// `requests_per_second`: the rate limit of one IP address, and of one network card; 0: no limit.
     pub requests_per_second: u32,
     /// `connections_per_client`: the largest number of connections of one IP address.
@@ -198,6 +205,7 @@ impl Config {
 
     fn from_sections(root: &mut Section) -> Self {
         use StorageInterface::{Cinder, External, Noop};
+        let mut requesters = RequesterPolicy::default();
         Self {
             enabled_storage_interfaces: root.list(
                 "enabled_storage_interfaces",
@@ -219,6 +227,7 @@ impl Config {
                 allow: section.list("allow", default_networks(), |text| {
                     text.parse().map_err(|_| "expected a network such as 10.0.0.0/8".to_owned())
                 }),
+                trusted_proxies: section.list("trusted_proxies", Vec::new(), parse_network),
                 requests_per_second: section.number("requests_per_second", 2, 0..=10_000),
                 connections_per_client: section.number("connections_per_client", 64, 1..=100_000),
                 tls: read_tls(section),
@@ -241,7 +250,12 @@ impl Config {
                 htpasswd_file: section.value("htpasswd_file", "/etc/volboot/htpasswd".into(), parse_path),
                 allow_unauthenticated: section.flag("allow_unauthenticated", false),
             }),
-            boot: root.section("boot", BootConfig::from_section),
+            boot: root.section("boot", |section| {
+                let boot = BootConfig::from_section(section);
+                requesters = RequesterPolicy::from_section(section);
+                boot
+            }),
+            requesters,
             cinder: root.section("cinder", |section| CinderConfig {
                 cloud: CloudConfig::from_section(section),
                 resolutions: section.number("resolutions", 32, 1..=1024),

@@ -2,11 +2,26 @@
 
 use std::net::SocketAddr;
 
+use ipnet::IpNet;
+
 use super::{Config, Diagnostic};
 
 impl Config {
     /// The warnings about this configuration. `check-config` prints them, and `serve` logs them.
     pub fn warnings(&self) -> Vec<Diagnostic> {
+        let routed = self.requesters.routed_networks.iter().filter(|named| {
+            let overlaps =
+                |allowed: &IpNet| allowed.contains(&named.network()) || named.contains(&allowed.network());
+            !self.http.allow.iter().any(overlaps)
+        });
+        let warn_of_routed = |named| Diagnostic {
+            key: Some("boot.routed_networks".to_owned()),
+            message: format!("{named} is not in http.allow, so its machines get no response"),
+        };
+        self.warn_of_listeners().into_iter().chain(routed.map(warn_of_routed)).collect()
+    }
+
+    fn warn_of_listeners(&self) -> Vec<Diagnostic> {
         if self.http.url.is_some() {
             return Vec::new();
         }
@@ -62,6 +77,19 @@ mod tests {
                 "http.listen: 0.0.0.0:8080 is not reachable for machines that use TFTP at [::]:69; their boot script names an \
               address of the boot listener: listen on \"[::]:8080\", which accepts IPv4 too, or set http.url"
             ]
+        );
+    }
+
+    #[test]
+    fn routed_network_outside_the_allowed_ones() {
+        let warnings = |networks: &str| {
+            let config = Config::parse(&format!("[boot]\nrouted_networks = {networks}")).expect("is valid");
+            config.warnings().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(warnings(r#"["10.98.0.0/24", "fd00:98::/64", "0.0.0.0/0"]"#), Vec::<String>::new());
+        assert_eq!(
+            warnings(r#"["198.51.100.0/24"]"#),
+            ["boot.routed_networks: 198.51.100.0/24 is not in http.allow, so its machines get no response"]
         );
     }
 

@@ -6,12 +6,12 @@ use std::time::Instant;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::origin::RequestOrigin;
 use super::rate_limit::RateDecision;
 use super::request::{BootReport, RequestError, parse_boot_request};
 use super::respond::{NO_STORE, respond_script, respond_script_error};
 use super::{HttpState, events};
 use crate::boot::{Decision, VolumeResolution};
-use crate::listen::Peer;
 use crate::model::{BootAnswer, BootRequest, BootStep, NeighbourCheck};
 use crate::script;
 
@@ -23,24 +23,25 @@ pub(super) const RATE_LIMIT_WAIT: u32 = 15;
 /// The path lacks the address if iPXE has none for the boot card; the query lists the other cards.
 pub(super) async fn answer_boot_request(
     state: &HttpState,
-    peer: Peer,
+    origin: RequestOrigin,
     method: &Method,
     address: &str,
     query: &str,
 ) -> Result<Response, RequestError> {
     let started_at = Instant::now();
+    let peer = origin.peer;
     let mut request = parse_boot_request(address, query)?;
     let remote = peer.remote.ip().to_canonical();
     let decision = state.rate_limiter.check_address(remote);
     if let Some(response) = respond_rate_limited(state, decision, &request, remote) {
         return Ok(response);
     }
-    if let Some(neighbours) = &state.neighbours {
-        request.neighbour_check = neighbours.check(peer.remote, peer.local.ip()).await;
+    request.neighbour_check = state.check_requester(origin).await;
+    if let NeighbourCheck::Redirected { address, gateway } = &request.neighbour_check {
+        let gateway = gateway.map(tracing::field::display);
+        tracing::warn!(%address, gateway, mac = %request.mac(), "ICMP redirect changed the route to a requester");
     }
-    let mac =
-        if let NeighbourCheck::Entry { mac, .. } = request.neighbour_check { mac } else { request.mac() };
-    let decision = state.rate_limiter.check_mac(remote, mac);
+    let decision = state.rate_limiter.check_mac(remote, request.neighbour_check.mac());
     if let Some(response) = respond_rate_limited(state, decision, &request, remote) {
         return Ok(response);
     }
@@ -50,6 +51,9 @@ pub(super) async fn answer_boot_request(
         if boots { state.boot.answer(&request).await } else { state.boot.preview(&request).await };
     if boots && let Some(delay) = decision.held.filter(|delay| delay.is_first) {
         state.timeline.record(events::loop_delay(peer, &request, delay));
+    }
+    if let Some(fault) = &decision.fault {
+        state.record_fault(origin, &format!("/boot/{}", request.mac()), fault);
     }
     let mut script = script::build_script(&decision.answer, &request, state.config);
     if script.is_err() {
@@ -86,29 +90,29 @@ pub(super) async fn answer_boot_request(
     Ok(script.map_or_else(|error| respond_script_error(&error), respond_script))
 }
 
-/// Takes a boot report.
+/// Takes a boot report. An unclear place of the sender gets 503, on which the sender repeats the report.
 pub(super) async fn take_boot_report(
     state: &HttpState,
-    peer: Peer,
+    origin: RequestOrigin,
     method: &Method,
     address: &str,
     query: &str,
 ) -> Result<Response, RequestError> {
+    let peer = origin.peer;
     let report = BootReport::parse(address, query)?;
+    // Responses without Retry-After: iPXE would honour it and hold up the boot.
     if state.rate_limiter.check_address(peer.remote.ip().to_canonical()) != RateDecision::Allowed {
         state.count_rate_limited();
-        // Without Retry-After: iPXE would honour it and hold up the boot.
         return Ok((StatusCode::TOO_MANY_REQUESTS, "volboot: rate limit exceeded\n").into_response());
     }
     let BootReport { mac, step, rc, attempt } = &report;
     let step = step.as_ref().map(BootStep::to_string);
-    if let Some(sender) = state.find_mac(peer).await
-        && !state.boot.is_same_machine(sender, *mac).await
-    {
-        tracing::info!(%mac, %sender, step, rc, attempt, "boot report rejected: sender is another machine");
-        let text =
-            format!("volboot: {mac} and {sender} do not belong to the same machine ([boot] verify_mac)\n");
-        return Ok((StatusCode::FORBIDDEN, text).into_response());
+    let check = state.check_requester(origin).await;
+    if let Err(fault) = state.boot.verify_report(*mac, &check).await {
+        tracing::info!(%mac, sender = check.mac().map(tracing::field::display), step, rc, attempt, reason = %fault, "boot report rejected");
+        state.record_fault(origin, &format!("/boot/{mac}/event"), &fault);
+        let status = if fault.is_unclear() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::FORBIDDEN };
+        return Ok((status, format!("volboot: {mac}: {fault}\n")).into_response());
     }
     tracing::info!(%mac, step, rc, attempt, tls = peer.tls, "boot report");
     if *method == Method::GET {

@@ -41,7 +41,7 @@ pub(super) fn boot_request(
     tries: u32,
     started_at: Instant,
 ) -> Event {
-    let Decision { answer, node, name, resolutions: resolved, held } = decision;
+    let Decision { answer, node, name, resolutions: resolved, held, attached_card, fault: _ } = decision;
     let (hooks, warnings) = match answer {
         BootAnswer::Boot(plan) => {
             let SanTable { hooks, warnings } = SanTable::new(plan, request);
@@ -69,6 +69,7 @@ pub(super) fn boot_request(
         outcome: answer.outcome(),
         reason: answer.reason().map(str::to_owned),
         held: held.is_some(),
+        attached_card: *attached_card,
         duration_us: started_at.elapsed().as_micros() as u64,
     }));
     new_event(peer, Some(request.mac()), kind)

@@ -11,7 +11,10 @@ use crate::script::{self, Journey};
 /// Sends `boot.ipxe`, with `base` before its URLs.
 pub(super) async fn serve_gather(state: &HttpState, peer: Peer, method: &Method, base: &str) -> Response {
     if *method == Method::GET {
-        state.timeline.record(events::session_started(peer, state.find_mac(peer).await));
+        state.timeline.record(events::session_started(
+            peer,
+            state.neighbours.check(peer.remote, peer.local.ip()).await.mac(),
+        ));
     }
     match script::build_gather(base, Journey::new()) {
         Ok(script) => respond_script(script),
@@ -43,7 +46,7 @@ pub(super) async fn record_fetch(
     size: Option<u64>,
 ) {
     if *method == Method::GET {
-        let mac = state.find_mac(peer).await;
+        let mac = state.neighbours.check(peer.remote, peer.local.ip()).await.mac();
         state.timeline.record(events::http_fetch(peer, mac, name.to_owned(), size));
     }
 }

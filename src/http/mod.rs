@@ -7,6 +7,8 @@ mod base_url;
 mod boot_requests;
 mod events;
 mod files;
+mod origin;
+mod proxy;
 mod rate_limit;
 mod rejection;
 mod request;
@@ -31,10 +33,12 @@ use crate::boot::Boot;
 use crate::config::{BootConfig, HttpConfig};
 use crate::images::{BootFile, Images};
 use crate::listen::Peer;
-use crate::model::Mac;
+use crate::model::{NeighbourCheck, RequesterFault};
 use crate::neighbours::Neighbours;
+use crate::telemetry::Metrics;
 use crate::timeline::Timeline;
 use base_url::build_base_url;
+use origin::RequestOrigin;
 use rate_limit::{RateDecision, RateLimiter};
 use rejection::{Rejection, RejectionLog, respond_rejected};
 use resource::BootResource;
@@ -50,8 +54,8 @@ pub struct HttpState {
     url: Option<String>,
     rate_limiter: RateLimiter,
     rejection_log: RejectionLog,
-    /// `None` if `verify_mac` is off.
-    neighbours: Option<Neighbours>,
+    trusted_proxies: Vec<IpNet>,
+    neighbours: Neighbours,
     timeline: Timeline,
 }
 
@@ -63,6 +67,7 @@ impl HttpState {
         http: &HttpConfig,
         images: Images,
         timeline: Timeline,
+        neighbours: Neighbours,
     ) -> Self {
         Self {
             boot,
@@ -72,14 +77,26 @@ impl HttpState {
             url: http.url.clone(),
             rate_limiter: RateLimiter::new(http.requests_per_second),
             rejection_log: RejectionLog::new(),
-            neighbours: config.verify_mac.then(Neighbours::default),
+            trusted_proxies: http.trusted_proxies.clone(),
+            neighbours,
             timeline,
         }
     }
 
-    /// The requester's MAC address in the neighbour table, if the check is on and finds one.
-    async fn find_mac(&self, peer: Peer) -> Option<Mac> {
-        self.neighbours.as_ref()?.check(peer.remote, peer.local.ip()).await.mac()
+    /// Finds the place of the requester in the network.
+    async fn check_requester(&self, origin: RequestOrigin) -> NeighbourCheck {
+        let RequestOrigin { peer, .. } = origin;
+        origin.judge(self.neighbours.check(peer.remote, peer.local.ip()).await)
+    }
+
+    /// Logs and counts a requester whose place in the network is the reason of a rejection.
+    fn record_fault(&self, origin: RequestOrigin, path: &str, fault: &RequesterFault) {
+        self.metrics().count_requester_fault(fault);
+        self.rejection_log.log(origin.peer.remote.ip().to_canonical(), path, fault);
+    }
+
+    fn metrics(&self) -> &Metrics {
+        self.timeline.metrics()
     }
 
     /// Counts and logs a rejected request, and builds its response.
@@ -121,15 +138,35 @@ pub fn router(state: HttpState) -> Router {
     let state = Arc::new(state);
     Router::new()
         .fallback_service(get(serve).with_state(Arc::clone(&state)))
-        .layer(middleware::from_fn_with_state(state, check_network))
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), check_network))
+        .layer(middleware::from_fn_with_state(state, identify_origin))
         .route("/healthz", get(|| async { "ok\n" }))
 }
 
-/// Rejects requesters outside the networks of `[http] allow`, and requests without a [`Peer`].
-async fn check_network(State(state): State<Arc<HttpState>>, request: Request, next: Next) -> Response {
+/// Adds the [`RequestOrigin`]: the client of a trusted proxy, else the peer. Rejects requests without a [`Peer`].
+async fn identify_origin(State(state): State<Arc<HttpState>>, mut request: Request, next: Next) -> Response {
     let Some(peer) = request.extensions().get::<Peer>().copied() else {
         return StatusCode::FORBIDDEN.into_response();
     };
+    match RequestOrigin::identify(peer, request.headers(), &state.trusted_proxies) {
+        Ok(origin) => {
+            request.extensions_mut().insert(origin);
+            next.run(request).await
+        }
+        Err(error) => {
+            let resource = BootResource::from_path(request.uri().path());
+            state.reject(peer, request.uri(), &resource, Rejection::Malformed, &error)
+        }
+    }
+}
+
+/// Rejects requesters outside the networks of `[http] allow`.
+async fn check_network(
+    State(state): State<Arc<HttpState>>,
+    Extension(RequestOrigin { peer, .. }): Extension<RequestOrigin>,
+    request: Request,
+    next: Next,
+) -> Response {
     let remote = peer.remote.ip().to_canonical();
     if state.allow.iter().any(|network| network.contains(&remote)) {
         return next.run(request).await;
@@ -142,11 +179,11 @@ async fn check_network(State(state): State<Arc<HttpState>>, request: Request, ne
 async fn serve(
     method: Method,
     State(state): State<Arc<HttpState>>,
-    Extension(peer): Extension<Peer>,
+    Extension(origin): Extension<RequestOrigin>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let state = &*state;
+    let (state, peer) = (&*state, origin.peer);
     let query = uri.query().unwrap_or_default();
     let resource = BootResource::from_path(uri.path());
     let reject = |rejection, reason: &dyn Display| state.reject(peer, &uri, &resource, rejection, reason);
@@ -169,11 +206,11 @@ async fn serve(
             })
         }
         BootResource::BootScript { address } => {
-            let response = boot_requests::answer_boot_request(state, peer, &method, address, query).await;
+            let response = boot_requests::answer_boot_request(state, origin, &method, address, query).await;
             response.unwrap_or_else(|error| reject(Rejection::Malformed, &error))
         }
         BootResource::BootReport { address } => {
-            let response = boot_requests::take_boot_report(state, peer, &method, address, query).await;
+            let response = boot_requests::take_boot_report(state, origin, &method, address, query).await;
             response.unwrap_or_else(|error| reject(Rejection::Malformed, &error))
         }
         BootResource::Unknown { boot_file } => {

@@ -1,4 +1,4 @@
-//! Rate limits for boot requests and for files: token buckets per IP address and per MAC address.
+//! Rate limits: token buckets per IP address, for boot requests and for files, and per MAC address in the neighbour table.
 //!
 //! A booting machine sends some ten requests; a waiting one sends one every other second. A requester over the limit
 //! gets a wait before any look-up in the store. Loopback addresses are exempt, for proxies on this host and tests.
@@ -68,11 +68,13 @@ impl RateLimiter {
         self.buckets(remote).map_or(RateDecision::Allowed, |buckets| buckets.by_address.check(&remote))
     }
 
-    /// Counts a request of the machine with this MAC address.
-    ///
-    /// `mac` is the neighbour table's where there is an entry: otherwise another machine could use up the bucket.
-    pub(super) fn check_mac(&self, remote: IpAddr, mac: Mac) -> RateDecision {
-        self.buckets(remote).map_or(RateDecision::Allowed, |buckets| buckets.by_mac.check(&mac))
+    /// Counts a request of the machine with this MAC address in the neighbour table. The MAC address in a request is a
+    /// claim: without an entry, only the IP address counts, so that no stranger uses up the bucket of a machine.
+    pub(super) fn check_mac(&self, remote: IpAddr, mac: Option<Mac>) -> RateDecision {
+        match (self.buckets(remote), mac) {
+            (Some(buckets), Some(mac)) => buckets.by_mac.check(&mac),
+            (None, _) | (_, None) => RateDecision::Allowed,
+        }
     }
 
     /// Counts a request from this address for a file, or for a path that does not exist.
@@ -133,10 +135,12 @@ mod tests {
             (0..1000).take_while(|&number| check(number) == RateDecision::Allowed).count()
         };
         assert!((30..1000).contains(&burst(&|_| limiter.check_address(address(1)))));
-        // Requests with one MAC address count together, from any IP address.
-        assert!((30..1000).contains(&burst(&|number| limiter.check_mac(address(number), mac(1)))));
+        // A claim spends nothing of the card with that address.
+        assert_eq!(burst(&|number| limiter.check_mac(address(number), None)), 1000);
+        // Requests of one card count together, from any IP address.
+        assert!((30..1000).contains(&burst(&|number| limiter.check_mac(address(number), Some(mac(1))))));
         assert_eq!(
-            (limiter.check_address(address(2)), limiter.check_mac(address(1), mac(2))),
+            (limiter.check_address(address(2)), limiter.check_mac(address(1), Some(mac(2)))),
             (RateDecision::Allowed, RateDecision::Allowed)
         );
     }
@@ -147,7 +151,7 @@ mod tests {
         let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
         for _ in 0..100 {
             assert_eq!(
-                (limiter.check_address(loopback), limiter.check_mac(loopback, mac(1))),
+                (limiter.check_address(loopback), limiter.check_mac(loopback, Some(mac(1)))),
                 (RateDecision::Allowed, RateDecision::Allowed)
             );
             assert_eq!(unlimited.check_address(address(1)), RateDecision::Allowed);

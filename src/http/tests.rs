@@ -1,6 +1,7 @@
 //! Tests of the boot listener's router over a store in memory.
 
 mod paths;
+mod requesters;
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use uuid::Uuid;
 use super::*;
 use crate::attach::{Attach, Policy};
 use crate::config::Config;
-use crate::model::{Node, Port, Properties, StorageInterface, VolumeConnector, VolumeTarget};
+use crate::model::{NeighbourCheck, Node, Port, Properties, StorageInterface, VolumeConnector, VolumeTarget};
 use crate::store::{Attachments, Batch, Inventory, MemoryStore, Store};
 use crate::telemetry::Metrics;
 
@@ -65,8 +66,8 @@ fn router_of(store: Arc<dyn Store>, inventory: Inventory, images: Images) -> Rou
         Attach::new(Attachments::new(store), None, Policy { last_known_max_age: None, resolutions: 1 });
     let timeline = Timeline::open_blocking(None, Metrics::new());
     let boot = Boot::new(inventory, attach, timeline.loop_detector(), config.enabled_storage_interfaces);
-    let boot_config = BootConfig { verify_mac: false, ..config.boot };
-    router(HttpState::new(boot, boot_config, &config.http, images, timeline))
+    let neighbours = Neighbours::fixed(NeighbourCheck::Unchecked);
+    router(HttpState::new(boot, config.boot, &config.http, images, timeline, neighbours))
 }
 
 async fn request_from(

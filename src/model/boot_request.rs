@@ -1,10 +1,8 @@
 //! [`BootRequest`]: a machine's request for its boot script, with the facts that iPXE sent.
 
-use std::net::IpAddr;
-
 use uuid::Uuid;
 
-use super::{Mac, Platform};
+use super::{Mac, NeighbourCheck, Platform};
 
 /// The most network cards of one machine that are considered; `/boot.ipxe` collects as many.
 pub const MAX_MACS: usize = 8;
@@ -32,33 +30,6 @@ pub struct BootRequest {
     pub max_ibft_entries: Option<usize>,
     /// The result of the neighbour check, which the requester cannot forge.
     pub neighbour_check: NeighbourCheck,
-}
-
-/// The kernel's neighbour table, compared with the requester's IP address.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum NeighbourCheck {
-    /// The check is off or not applicable: the requester is behind a router, or on this host.
-    #[default]
-    Unchecked,
-    /// The requester is on an attached network, and the table has an entry.
-    Entry {
-        /// The requester's MAC address.
-        mac: Mac,
-        /// The requester's IP address.
-        address: IpAddr,
-    },
-    /// The table should have an entry, but has none or was not read; with the reason.
-    Inconclusive(String),
-}
-
-impl NeighbourCheck {
-    /// The MAC address of the table's entry.
-    pub fn mac(&self) -> Option<Mac> {
-        match self {
-            Self::Entry { mac, .. } => Some(*mac),
-            Self::Unchecked | Self::Inconclusive(_) => None,
-        }
-    }
 }
 
 impl BootRequest {

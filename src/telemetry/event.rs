@@ -160,6 +160,9 @@ pub struct BootRequestEvent {
     /// Whether the machine could boot, but waits because of a boot loop.
     #[serde(default, skip_serializing_if = "is_false")]
     pub held: bool,
+    /// The node's card that the neighbour table showed for the requester.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attached_card: Option<Mac>,
     /// Response time in microseconds.
     #[serde(default)]
     pub duration_us: u64,
@@ -341,6 +344,7 @@ mod tests {
             outcome: BootOutcome::Boot,
             reason: None,
             held: false,
+            attached_card: None,
             duration_us: 41_000,
         }));
         let address = "::ffff:192.0.2.7".parse().ok();

@@ -15,11 +15,11 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::labels::{
-    CallKindLabel, CallLabels, FileLabel, ListenerLabel, MachineLabel, OutcomeLabel, ReasonLabel,
+    CallKindLabel, CallLabels, CauseLabel, FileLabel, ListenerLabel, MachineLabel, OutcomeLabel, ReasonLabel,
     ResultLabel, SourceLabel, StateLabel, StepLabel, VersionLabel,
 };
 use super::reading::{ConnectionReading, Reading};
-use crate::model::{BootOutcome, BootStep, SourceKind, TransferOutcome};
+use crate::model::{BootOutcome, BootStep, RequesterFault, SourceKind, TransferOutcome};
 
 /// Histogram bounds in seconds: a boot request takes some microseconds, a slow Cinder call half a minute.
 const BOUNDS: [f64; 14] =
@@ -48,6 +48,7 @@ struct Series {
     resolutions: Family<SourceLabel, Histogram>,
     boot_reports: Family<StepLabel, Counter>,
     loop_delays: Counter,
+    requester_faults: Family<CauseLabel, Counter>,
     cinder_calls: Family<CallLabels, Counter>,
     cinder_call_duration: Family<CallKindLabel, Histogram>,
     store_up: Gauge,
@@ -91,6 +92,7 @@ impl Metrics {
             resolutions: Family::new_with_constructor(histogram),
             boot_reports: Family::default(),
             loop_delays: Counter::default(),
+            requester_faults: Family::default(),
             cinder_calls: Family::default(),
             cinder_call_duration: Family::new_with_constructor(histogram),
             store_up: Gauge::default(),
@@ -163,6 +165,11 @@ impl Metrics {
     /// Counts a delay by the loop detector.
     pub fn count_loop_delay(&self) {
         self.0.loop_delays.inc();
+    }
+
+    /// Counts a boot request or report that was rejected because of the requester's place in the network.
+    pub fn count_requester_fault(&self, fault: &RequesterFault) {
+        self.0.requester_faults.get_or_create(&CauseLabel { cause: fault.as_label() }).inc();
     }
 
     /// Counts a call to Cinder. `kind` and `result` are labels from the code, never text from a response.
@@ -278,6 +285,11 @@ impl Series {
             resolutions,
         );
         boot.register("reports", "Steps reported by machines, by step", self.boot_reports.clone());
+        boot.register(
+            "requester_faults",
+            "Boot requests and reports rejected because of the requester's place in the network, by cause",
+            self.requester_faults.clone(),
+        );
         boot.register("loop_delays", "Delays imposed by the loop detector", self.loop_delays.clone());
 
         let cinder = registry.sub_registry_with_prefix("cinder");
@@ -341,6 +353,7 @@ mod tests {
         metrics.count_resolution(&SourceKind::Cinder, duration);
         metrics.count_boot_report(Some(&BootStep::Hooked));
         metrics.count_loop_delay();
+        metrics.count_requester_fault(&RequesterFault::Inconclusive("dark".into()));
         metrics.clone().count_cinder_call("export", "ok", duration);
         metrics.count_http_rejection("rate_limit");
         metrics.count_login("limited");
@@ -369,6 +382,7 @@ mod tests {
             "volboot_boot_resolution_seconds_count{source=\"cinder\"} 1",
             "volboot_boot_reports_total{step=\"hooked\"} 1",
             "volboot_boot_loop_delays_total 1",
+            "volboot_boot_requester_faults_total{cause=\"inconclusive\"} 1",
             "volboot_cinder_calls_total{kind=\"export\",result=\"ok\"} 1",
             "volboot_cinder_call_seconds_count{kind=\"export\"} 1",
             "volboot_store_up 1",

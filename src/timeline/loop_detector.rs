@@ -24,7 +24,17 @@ const CAPACITY: usize = 16_384;
 
 /// The machines that have started sessions and not hooked a volume yet.
 #[derive(Debug, Default)]
-pub struct LoopDetector(Mutex<HashMap<Mac, SessionCount>>);
+pub struct LoopDetector(Mutex<HashMap<CountedCard, SessionCount>>);
+
+/// A boot card whose sessions count together. Sessions of requesters that the neighbour table does not show count
+/// apart, so that no stranger delays a machine that it does show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CountedCard {
+    /// The boot card.
+    pub mac: Mac,
+    /// Whether the requester is confirmed as the machine.
+    pub is_confirmed: bool,
+}
 
 #[derive(Debug)]
 struct SessionCount {
@@ -48,9 +58,9 @@ pub struct LoopDelay {
 
 impl LoopDetector {
     /// Counts a session when its machine is about to get its boot script. Returns the remaining delay, if any.
-    pub fn check(&self, mac: Mac, journey: &str, now: Instant) -> Option<LoopDelay> {
+    pub fn check(&self, card: CountedCard, journey: &str, now: Instant) -> Option<LoopDelay> {
         let mut counts = self.0.lock();
-        let known = counts.get(&mac);
+        let known = counts.get(&card);
         if let Some(count) = known.filter(|count| count.journey == journey) {
             return count.remaining_delay(now);
         }
@@ -64,7 +74,7 @@ impl LoopDetector {
         let delay = session_delay(sessions);
         let delayed_until = delay.map(|delay| now + delay);
         counts.insert(
-            mac,
+            card,
             SessionCount { journey: journey.to_owned(), last_start: now, sessions, delayed_until },
         );
         Some(LoopDelay { journeys: sessions, seconds: whole_seconds(delay?), is_first: true })
@@ -72,9 +82,9 @@ impl LoopDetector {
 
     /// Predicts [`check`](Self::check), and counts nothing. Without a journey, the prediction is for the session that is
     /// being delayed; if none is, for the machine's next session.
-    pub fn peek(&self, mac: Mac, journey: Option<&str>, now: Instant) -> Option<LoopDelay> {
+    pub fn peek(&self, card: CountedCard, journey: Option<&str>, now: Instant) -> Option<LoopDelay> {
         let counts = self.0.lock();
-        let count = counts.get(&mac)?;
+        let count = counts.get(&card)?;
         let remaining = count.remaining_delay(now);
         match journey {
             Some(journey) if journey == count.journey => remaining,
@@ -89,7 +99,10 @@ impl LoopDetector {
 
     /// Forgets a machine that has hooked its volume, or whose operating system is up.
     pub(super) fn reset(&self, mac: Mac) {
-        self.0.lock().remove(&mac);
+        let mut counts = self.0.lock();
+        for is_confirmed in [true, false] {
+            counts.remove(&CountedCard { mac, is_confirmed });
+        }
     }
 }
 
@@ -121,7 +134,7 @@ fn whole_seconds(duration: Duration) -> u32 {
 mod tests {
     use super::*;
 
-    const CARD: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
+    const CARD: CountedCard = CountedCard { mac: Mac::new([2, 0, 0, 0, 0, 1]), is_confirmed: true };
 
     #[test]
     fn delays_start_with_the_sixth_session_and_double() {
@@ -165,7 +178,7 @@ mod tests {
         let next = LoopDelay { journeys: 8, seconds: 240, is_first: true };
         assert_eq!(detector.peek(CARD, None, now), Some(next));
         assert_eq!(detector.peek(CARD, None, now + WINDOW), None, "the window has passed");
-        detector.reset(CARD);
+        detector.reset(CARD.mac);
         assert_eq!(detector.peek(CARD, None, now), None);
     }
 
@@ -182,9 +195,22 @@ mod tests {
             (0..6).map(|n| check(detector, &format!("{round}{n}"), 1)).last().flatten()
         };
         assert_eq!(check_six(&mut check, &detector, "a"), Some(6));
-        detector.reset(CARD);
+        detector.reset(CARD.mac);
         assert_eq!(check_six(&mut check, &detector, "b"), Some(6));
         assert_eq!(check(&detector, "c", 1800), None, "the window has passed");
+    }
+
+    #[test]
+    fn unconfirmed_requesters_delay_no_confirmed_machine() {
+        let (detector, now) = (LoopDetector::default(), Instant::now());
+        let stranger = CountedCard { is_confirmed: false, ..CARD };
+        for journey in 0..10 {
+            detector.check(stranger, &format!("stranger-{journey}"), now);
+        }
+        assert_eq!(detector.check(stranger, "stranger", now).map(|delay| delay.seconds), Some(600));
+        assert_eq!(detector.check(CARD, "own", now), None);
+        detector.reset(CARD.mac);
+        assert_eq!(detector.check(stranger, "stranger", now), None);
     }
 
     #[test]
@@ -192,7 +218,8 @@ mod tests {
         let (detector, now) = (LoopDetector::default(), Instant::now());
         for number in 0..CAPACITY as u32 + 100 {
             let [_, a, b, c] = number.to_be_bytes();
-            detector.check(Mac::new([2, 0, 0, a, b, c]), "x", now);
+            let card = CountedCard { mac: Mac::new([2, 0, 0, a, b, c]), ..CARD };
+            detector.check(card, "x", now);
         }
         assert_eq!(detector.0.lock().len(), CAPACITY);
     }

@@ -33,6 +33,9 @@ pub struct Machine {
     pub uuid: Option<Uuid>,
     /// All MAC addresses that the machine sent.
     pub macs: Vec<Mac>,
+    /// Whether the neighbour table has shown one of the machine's cards on an attached network.
+    #[serde(skip)]
+    pub is_attached: bool,
     /// Time of the first event.
     pub first_seen: Timestamp,
     /// Time of the last event.
@@ -58,6 +61,7 @@ impl Machine {
             host_name_bytes: record.host_name_bytes,
             uuid: record.uuid,
             macs: record.macs.clone(),
+            is_attached: record.sighting.is_some(),
             first_seen: record.first_seen,
             last_seen: record.last_seen,
             journey_started_at: record.progress.journey_started_at,

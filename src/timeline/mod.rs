@@ -35,11 +35,12 @@ use parking_lot::RwLock;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
+use crate::model::CardSighting;
 use crate::telemetry::{Event, EventKind, Metrics};
 pub use describe::{TimelineEntry, describe};
 use history::History;
 use index::{Bounds, MachineIndex};
-pub use loop_detector::{LoopDelay, LoopDetector};
+pub use loop_detector::{CountedCard, LoopDelay, LoopDetector};
 pub use machine::Machine;
 pub use machine_id::{MachineId, MachineIdError};
 pub use progress::{BootProgress, BootStage, StepFailure};
@@ -189,6 +190,11 @@ impl Timeline {
         drop(index);
         machines.sort_by(|a, b| b.last_seen.cmp(&a.last_seen).then(a.id.cmp(&b.id)));
         machines
+    }
+
+    /// The last sighting of each machine's card on an attached network.
+    pub fn card_sightings(&self) -> Vec<CardSighting> {
+        self.shared.index.read().records().filter_map(|record| record.sighting).collect()
     }
 
     /// Number of machines in each state.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::machine_id::MachineId;
 use super::progress::BootProgress;
-use crate::model::{Mac, Platform};
+use crate::model::{CardSighting, Mac, Platform};
 use crate::telemetry::{Event, EventKind};
 
 /// Number of a machine record in the history file.
@@ -42,6 +42,9 @@ pub(super) struct MachineRecord {
     pub(super) host_name_bytes: Option<usize>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) macs: Vec<Mac>,
+    /// The node's card that the neighbour table last showed for the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sighting: Option<CardSighting>,
     pub(super) first_seen: Timestamp,
     pub(super) last_seen: Timestamp,
     /// Number of the next event.
@@ -89,6 +92,7 @@ impl MachineRecord {
             arch: None,
             host_name_bytes: None,
             macs: Vec::new(),
+            sighting: None,
             first_seen: first.at,
             last_seen: first.at,
             next_event: 0,
@@ -130,6 +134,8 @@ impl MachineRecord {
             self.uuid = request.uuid.or(self.uuid);
             self.platform = request.platform.or(self.platform);
             self.arch = request.arch.clone().or(self.arch.take());
+            let sighting = request.attached_card.map(|mac| CardSighting { mac, at: event.at });
+            self.sighting = sighting.or(self.sighting);
             self.host_name_bytes = request.host_name_bytes.or(self.host_name_bytes);
         }
     }
@@ -143,6 +149,9 @@ impl MachineRecord {
     pub(super) fn correct_times(&mut self, now: Timestamp) {
         self.first_seen = self.first_seen.min(now);
         self.last_seen = self.last_seen.min(now);
+        if let Some(sighting) = &mut self.sighting {
+            sighting.at = sighting.at.min(now);
+        }
         self.progress.correct_times(now);
     }
 

@@ -17,6 +17,7 @@ mod neighbours;
 mod pages;
 mod refusals;
 mod retries;
+mod routed;
 mod site;
 mod target_access;
 mod tls;

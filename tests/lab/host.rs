@@ -5,7 +5,7 @@
 //! * The host's end of the cable is created directly in the namespace, so that its name is never visible elsewhere.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -13,8 +13,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::gettid;
+use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto};
 
-use super::network::{bridge, ip};
+use super::network::{bridge, ip, set_parameter};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -72,6 +73,38 @@ impl Host {
             let mut response = String::new();
             stream.read_to_string(&mut response)?;
             Ok(response)
+        })
+    }
+
+    /// Connects to `server`; the connection stays in the host's network.
+    pub(crate) fn open(&self, server: SocketAddr) -> Result<TcpStream> {
+        self.run_job(move || {
+            let stream = TcpStream::connect_timeout(&server, LIMIT)?;
+            stream.set_read_timeout(Some(LIMIT))?;
+            Ok(stream)
+        })
+    }
+
+    /// Sets a parameter of the host's network, such as `ipv4/conf/all/arp_ignore`.
+    pub(crate) fn set(&self, parameter: &str, value: &str) -> Result<()> {
+        let (parameter, value) = (parameter.to_owned(), value.to_owned());
+        self.run_job(move || set_parameter(&parameter, &value))
+    }
+
+    /// Sends an ICMP redirect (RFC 792) in the name of `router`: packets from `server` to `destination` shall go to
+    /// `gateway`.
+    pub(crate) fn forge_redirect(
+        &self,
+        router: Ipv4Addr,
+        server: Ipv4Addr,
+        destination: Ipv4Addr,
+        gateway: Ipv4Addr,
+    ) -> Result<()> {
+        let packet = build_redirect(router, server, destination, gateway);
+        self.run_job(move || {
+            let socket = rustix::net::socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::RAW))?;
+            rustix::net::sendto(&socket, &packet, SendFlags::empty(), &SocketAddrV4::new(server, 0))?;
+            Ok(())
         })
     }
 
@@ -152,4 +185,36 @@ impl Host {
             .context("the host's thread has ended")?;
         result.recv()?
     }
+}
+
+/// An IPv4 packet with an ICMP redirect, which quotes an echo reply: Linux applies it without a socket (`icmp_err`).
+fn build_redirect(router: Ipv4Addr, server: Ipv4Addr, destination: Ipv4Addr, gateway: Ipv4Addr) -> Vec<u8> {
+    const ICMP: u8 = 1;
+    let header = |length: u8, from: Ipv4Addr, to: Ipv4Addr| {
+        let mut header = vec![0x45, 0, 0, length, 0, 1, 0, 0, 64, ICMP, 0, 0];
+        header.extend(from.octets().into_iter().chain(to.octets()));
+        let sum = checksum(&header);
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+        header
+    };
+    // Type 5 (redirect), code 1 (for the host).
+    let mut icmp = vec![5, 1, 0, 0];
+    icmp.extend(gateway.octets());
+    icmp.extend(header(28, server, destination));
+    icmp.extend([0, 0, 0xff, 0xfd, 0, 1, 0, 1]);
+    let sum = checksum(&icmp);
+    icmp[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut packet = header(56, router, server);
+    packet.extend(icmp);
+    packet
+}
+
+/// The Internet checksum (RFC 1071).
+fn checksum(bytes: &[u8]) -> u16 {
+    let words = bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
 }

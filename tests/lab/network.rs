@@ -101,3 +101,15 @@ pub(crate) fn ip(arguments: &[&str]) -> Result<()> {
     ensure!(output.status.success(), "`ip {}` failed: {}", arguments.join(" "), stderr.trim());
     Ok(())
 }
+
+/// Sets a parameter of the network of the calling thread, such as `ipv4/conf/all/accept_redirects`.
+pub(crate) fn set_parameter(parameter: &str, value: &str) -> Result<()> {
+    let path = format!("/proc/sys/net/{parameter}");
+    std::fs::write(&path, value).with_context(|| format!("cannot write {path}"))
+}
+
+/// The route of the calling thread's network to `address`, as `ip route get` prints it.
+pub(crate) fn find_route(address: Ipv4Addr) -> Result<String> {
+    let output = Command::new("ip").args(["route", "get", &address.to_string()]).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use volboot::model::{BootOutcome, BootStep, SourceKind, TransferOutcome};
+use volboot::model::{BootOutcome, BootStep, RequesterFault, SourceKind, TransferOutcome};
 use volboot::telemetry::{ConnectionReading, Metrics, Reading};
 
 /// Names of all metrics in a scrape, each counted at least once.
@@ -14,6 +14,7 @@ fn exported_names() -> BTreeSet<String> {
     metrics.count_transfer(&TransferOutcome::Complete, 1, 1, duration);
     metrics.count_boot_request(&BootOutcome::Boot, duration);
     metrics.count_resolution(&SourceKind::Cinder, duration);
+    metrics.count_requester_fault(&RequesterFault::Inconclusive(String::new()));
     metrics.count_boot_report(Some(&BootStep::Hooked));
     metrics.count_cinder_call("export", "ok", duration);
     metrics.count_history_commit();

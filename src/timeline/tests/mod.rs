@@ -79,6 +79,7 @@ fn boot_request(attempt: u32, outcome: BootOutcome, reason: Option<&str>) -> Eve
         outcome,
         reason: reason.map(str::to_owned),
         held: false,
+        attached_card: None,
         duration_us: 900,
     }))
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use volboot::model::{BootOutcome, BootStep, Mac, Platform};
 use volboot::telemetry::{BootRequestEvent, Event, EventKind};
-use volboot::timeline::{MachineId, Timeline};
+use volboot::timeline::{CountedCard, MachineId, Timeline};
 
 use super::Api;
 
@@ -41,6 +41,7 @@ fn boot_request(outcome: BootOutcome, reason: Option<&str>, node: Option<&str>) 
         outcome,
         reason: reason.map(str::to_owned),
         held: false,
+        attached_card: None,
         duration_us: 10,
     }))
 }
@@ -205,8 +206,9 @@ async fn a_preview_shows_that_a_boot_loop_holds_the_machine() {
     let api = Api::with(|operator| timeline = Some(operator.timeline.clone()));
     let timeline = timeline.expect("the operator was configured");
     create_bootable_node(&api).await;
+    let card = CountedCard { mac: mac(1), is_confirmed: true };
     for journey in ["a", "b", "c", "d", "e", "f"] {
-        timeline.loop_detector().check(mac(1), journey, Instant::now());
+        timeline.loop_detector().check(card, journey, Instant::now());
     }
     let preview = api.get("/v1/nodes/web-1/boot-preview").await.expect(200);
     let reason =

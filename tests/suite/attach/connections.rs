@@ -15,7 +15,6 @@ const CONFIG: BootConfig = BootConfig {
     unknown: FailureAction::Exit,
     refused: FailureAction::Exit,
     tries: 10,
-    verify_mac: false,
     when_cinder_is_away: OutagePolicy::Wait,
     last_known_max_age: Duration::ZERO,
 };

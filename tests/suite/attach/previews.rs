@@ -7,11 +7,12 @@ use axum::http::{Method, Request};
 use tower::ServiceExt;
 use uuid::Uuid;
 use volboot::boot::Boot;
-use volboot::config::{BootConfig, Config};
+use volboot::config::Config;
 use volboot::http::{HttpState, router};
 use volboot::images::Images;
 use volboot::listen::Peer;
 use volboot::model::{BootAnswer, BootRequest, Mac, NeighbourCheck, Port, StorageInterface};
+use volboot::neighbours::Neighbours;
 use volboot::telemetry::Metrics;
 use volboot::timeline::Timeline;
 
@@ -37,9 +38,11 @@ async fn send_read_only_requests(site: &Site, boot: &Boot, machine: &TestMachine
     site.check(machine).await;
 
     let config = Config::default();
-    let boot_config = BootConfig { verify_mac: false, ..config.boot };
     let timeline = Timeline::open_blocking(None, Metrics::new());
-    let router = router(HttpState::new(boot.clone(), boot_config, &config.http, Images::default(), timeline));
+    let neighbours = Neighbours::fixed(NeighbourCheck::Unchecked);
+    let state =
+        HttpState::new(boot.clone(), config.boot, &config.http, Images::default(), timeline, neighbours);
+    let router = router(state);
     let peer = Peer {
         remote: "192.168.0.7:1024".parse().expect("a valid address"),
         local: "192.168.0.1:8080".parse().expect("a valid address"),

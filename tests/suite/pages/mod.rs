@@ -162,6 +162,7 @@ fn boot_request(name: Option<&str>, node: Option<Uuid>, outcome: BootOutcome, re
         outcome,
         reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
         held: false,
+        attached_card: None,
         duration_us: 100,
     }))
 }

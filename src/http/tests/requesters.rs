@@ -1,0 +1,127 @@
+//! Requesters by their place in the network: what they get, and what becomes of their reports.
+
+use super::*;
+use crate::config::{HttpConfig, RequesterPolicy};
+use crate::model::Mac;
+
+const SCRIPT: &str = "/boot/52-54-00-00-00-01";
+const REPORT: &str = "/boot/52-54-00-00-00-01/event?step=up";
+
+struct TestListener {
+    router: Router,
+    metrics: Metrics,
+}
+
+impl TestListener {
+    /// A listener for which each requester has this place.
+    async fn open(check: NeighbourCheck, policy: RequesterPolicy, trusted_proxies: &[&str]) -> Self {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let inventory = Inventory::new(Arc::clone(&store));
+        enroll(&inventory, 1).await;
+        let trusted_proxies =
+            trusted_proxies.iter().map(|text| format!("{text}/32").parse().expect("a network")).collect();
+        let config = Config::default();
+        let http = HttpConfig { trusted_proxies, ..config.http };
+        let policy_of_attach = Policy { last_known_max_age: None, resolutions: 1 };
+        let attach = Attach::new(Attachments::new(store), None, policy_of_attach);
+        let metrics = Metrics::new();
+        let timeline = Timeline::open_blocking(None, metrics.clone());
+        let neighbours = Neighbours::fixed(check);
+        let boot = Boot::new(inventory, attach, timeline.loop_detector(), config.enabled_storage_interfaces)
+            .with_requesters(policy, neighbours.clone());
+        let state = HttpState::new(boot, config.boot, &http, Images::default(), timeline, neighbours);
+        Self { router: router(state), metrics }
+    }
+
+    async fn send(&self, uri: &str, headers: &[(&str, &str)]) -> (StatusCode, HeaderMap, String) {
+        let address = |text: &str| text.parse().expect("an address");
+        let peer = Peer { remote: address("10.99.0.1:9"), local: address("10.99.0.1:8080"), tls: false };
+        let mut request = Request::builder().uri(uri).extension(peer);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::empty()).expect("a request");
+        let response = self.router.clone().oneshot(request).await.expect("the router responds");
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        (status, headers, String::from_utf8(body.to_vec()).expect("text"))
+    }
+
+    fn has_fault(&self, cause: &str, count: u32) -> bool {
+        let line = format!("volboot_boot_requester_faults_total{{cause=\"{cause}\"}} {count}\n");
+        self.metrics.encode(&crate::telemetry::Reading::default()).contains(&line)
+    }
+}
+
+#[tokio::test]
+async fn rejected_requesters_get_no_volume_and_their_reports_do_not_count() {
+    let address = "10.99.0.7".parse().expect("an address");
+    for (check, cause, action, status) in [
+        (
+            NeighbourCheck::Entry { mac: Mac::new([0x52, 0x54, 0, 0, 0, 7]), address },
+            "other_card",
+            "exit 1",
+            StatusCode::FORBIDDEN,
+        ),
+        (NeighbourCheck::NoEntry { address }, "no_entry", "retrying in 5 s", StatusCode::SERVICE_UNAVAILABLE),
+        (NeighbourCheck::Routed { address }, "routed", "exit 1", StatusCode::FORBIDDEN),
+        (
+            NeighbourCheck::Redirected { address, gateway: None },
+            "redirected",
+            "retrying in 5 s",
+            StatusCode::SERVICE_UNAVAILABLE,
+        ),
+        (
+            NeighbourCheck::Inconclusive("dark".into()),
+            "inconclusive",
+            "retrying in 5 s",
+            StatusCode::SERVICE_UNAVAILABLE,
+        ),
+    ] {
+        let site = TestListener::open(check, RequesterPolicy::default(), &[]).await;
+        let (_, _, script) = site.send(SCRIPT, &[]).await;
+        assert!(script.contains(action) && !script.contains("sanhook"), "{cause}: {script}");
+        let (got, headers, body) = site.send(REPORT, &[]).await;
+        assert_eq!(got, status, "{cause}: {body}");
+        // iPXE would honour it and hold up the boot.
+        assert!(!headers.contains_key(header::RETRY_AFTER), "{cause}");
+        assert!(site.has_fault(cause, 2), "{cause} is not counted");
+    }
+}
+
+#[tokio::test]
+async fn machine_of_a_named_network_boots_and_reports() {
+    let check = NeighbourCheck::Routed { address: "10.98.0.7".parse().expect("an address") };
+    let routed_networks = vec!["10.98.0.0/24".parse().expect("a network")];
+    let policy = RequesterPolicy { routed_networks, verify_mac: false };
+    let site = TestListener::open(check, policy, &[]).await;
+    assert!(site.send(SCRIPT, &[]).await.2.contains("sanhook"));
+    assert_eq!(site.send(REPORT, &[]).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn request_through_an_unknown_proxy_on_the_host_is_refused() {
+    let site = TestListener::open(NeighbourCheck::Unchecked, RequesterPolicy::default(), &[]).await;
+    assert!(site.send(SCRIPT, &[]).await.2.contains("sanhook"), "the host itself is trusted");
+    for header in ["x-forwarded-for", "forwarded", "x-forwarded-host", "via"] {
+        let (_, _, script) = site.send(SCRIPT, &[(header, "10.99.0.7")]).await;
+        assert!(
+            script.contains("came through a proxy at 10.99.0.1, which [http] trusted_proxies does not name"),
+            "{header}: {script}"
+        );
+        assert!(!script.contains("sanhook"), "{header}: {script}");
+        assert_eq!(site.send(REPORT, &[(header, "10.99.0.7")]).await.0, StatusCode::FORBIDDEN, "{header}");
+    }
+}
+
+#[tokio::test]
+async fn client_of_a_trusted_proxy_is_the_requester() {
+    let site =
+        TestListener::open(NeighbourCheck::Unchecked, RequesterPolicy::default(), &["10.99.0.1"]).await;
+    let script = site.send(SCRIPT, &[("x-forwarded-for", "10.99.0.7")]).await.2;
+    assert!(script.contains("sanhook"), "{script}");
+    let script = site.send(SCRIPT, &[("x-forwarded-for", "203.0.113.9")]).await.2;
+    assert!(script.contains("address 203.0.113.9 is not in any network of [http] allow"), "{script}");
+    let script = site.send(SCRIPT, &[]).await.2;
+    assert!(script.contains("the proxy 10.99.0.1 names no client; let it set X-Forwarded-For"), "{script}");
+}
