@@ -33,6 +33,8 @@ mod verify;
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::attach::Attach;
 use crate::config::RequesterPolicy;
 use crate::model::{BootAnswer, BootRequest, Mac, NeighbourCheck, Node, RequesterFault, StorageInterface};
@@ -162,6 +164,12 @@ impl Boot {
             None => false,
         };
         judge(&self.policy, check, is_card_of_machine, None).map(drop)
+    }
+
+    /// Whether the network card is one of the node's.
+    pub async fn is_card_of(&self, card: Mac, node: Uuid) -> Result<bool, StoreError> {
+        let ports = self.inventory.find_ports(&[card]).await?;
+        Ok(ports.iter().any(|port| port.node_uuid == node))
     }
 
     /// Whether both are the same MAC address, or ports of the same node. For an unregistered machine, only the same MAC

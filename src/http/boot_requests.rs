@@ -10,6 +10,7 @@ use super::origin::RequestOrigin;
 use super::rate_limit::RateDecision;
 use super::request::{BootReport, RequestError, parse_boot_request};
 use super::respond::{NO_STORE, respond_script, respond_script_error};
+use super::second_look::Look;
 use super::{HttpState, events};
 use crate::boot::{Decision, VolumeResolution};
 use crate::model::{BootAnswer, BootRequest, BootStep, NeighbourCheck};
@@ -72,7 +73,12 @@ pub(super) async fn answer_boot_request(
             started_at,
         ));
     }
-    let Decision { answer, node, resolutions: resolved, .. } = decision;
+    let Decision { answer, node, resolutions: resolved, attached_card, .. } = decision;
+    if let (BootAnswer::Boot(plan), Some(card)) = (&answer, attached_card) {
+        let look = Look { peer, node: plan.node, card };
+        let (neighbours, boot) = (state.neighbours.clone(), state.boot.clone());
+        state.second_looks.schedule(look, neighbours, boot, state.metrics().clone());
+    }
     for VolumeResolution { volume, source, duration: took } in &resolved {
         let duration_ms = took.as_millis() as u64;
         tracing::info!(mac = %request.mac(), volume, source = source.as_str(), duration_ms, "volume resolved");

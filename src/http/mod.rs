@@ -14,6 +14,7 @@ mod rejection;
 mod request;
 mod resource;
 mod respond;
+mod second_look;
 
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ use origin::RequestOrigin;
 use rate_limit::{RateDecision, RateLimiter};
 use rejection::{Rejection, RejectionLog, respond_rejected};
 use resource::BootResource;
+use second_look::SecondLooks;
 
 /// The state behind all handlers.
 #[derive(Debug)]
@@ -57,6 +59,7 @@ pub struct HttpState {
     trusted_proxies: Vec<IpNet>,
     neighbours: Neighbours,
     timeline: Timeline,
+    second_looks: SecondLooks,
 }
 
 impl HttpState {
@@ -80,6 +83,7 @@ impl HttpState {
             trusted_proxies: http.trusted_proxies.clone(),
             neighbours,
             timeline,
+            second_looks: SecondLooks::default(),
         }
     }
 

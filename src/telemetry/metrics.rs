@@ -49,6 +49,7 @@ struct Series {
     boot_reports: Family<StepLabel, Counter>,
     loop_delays: Counter,
     requester_faults: Family<CauseLabel, Counter>,
+    neighbour_changes: Counter,
     cinder_calls: Family<CallLabels, Counter>,
     cinder_call_duration: Family<CallKindLabel, Histogram>,
     store_up: Gauge,
@@ -93,6 +94,7 @@ impl Metrics {
             boot_reports: Family::default(),
             loop_delays: Counter::default(),
             requester_faults: Family::default(),
+            neighbour_changes: Counter::default(),
             cinder_calls: Family::default(),
             cinder_call_duration: Family::new_with_constructor(histogram),
             store_up: Gauge::default(),
@@ -170,6 +172,11 @@ impl Metrics {
     /// Counts a boot request or report that was rejected because of the requester's place in the network.
     pub fn count_requester_fault(&self, fault: &RequesterFault) {
         self.0.requester_faults.get_or_create(&CauseLabel { cause: fault.as_label() }).inc();
+    }
+
+    /// Counts a neighbour entry that another card took over after the boot script was sent.
+    pub fn count_neighbour_change(&self) {
+        self.0.neighbour_changes.inc();
     }
 
     /// Counts a call to Cinder. `kind` and `result` are labels from the code, never text from a response.
@@ -290,6 +297,11 @@ impl Series {
             "Boot requests and reports rejected because of the requester's place in the network, by cause",
             self.requester_faults.clone(),
         );
+        boot.register(
+            "neighbour_changes",
+            "Requesters whose neighbour entry another card took over after the boot script was sent",
+            self.neighbour_changes.clone(),
+        );
         boot.register("loop_delays", "Delays imposed by the loop detector", self.loop_delays.clone());
 
         let cinder = registry.sub_registry_with_prefix("cinder");
@@ -354,6 +366,7 @@ mod tests {
         metrics.count_boot_report(Some(&BootStep::Hooked));
         metrics.count_loop_delay();
         metrics.count_requester_fault(&RequesterFault::Inconclusive("dark".into()));
+        metrics.count_neighbour_change();
         metrics.clone().count_cinder_call("export", "ok", duration);
         metrics.count_http_rejection("rate_limit");
         metrics.count_login("limited");
@@ -383,6 +396,7 @@ mod tests {
             "volboot_boot_reports_total{step=\"hooked\"} 1",
             "volboot_boot_loop_delays_total 1",
             "volboot_boot_requester_faults_total{cause=\"inconclusive\"} 1",
+            "volboot_boot_neighbour_changes_total 1",
             "volboot_cinder_calls_total{kind=\"export\",result=\"ok\"} 1",
             "volboot_cinder_call_seconds_count{kind=\"export\"} 1",
             "volboot_store_up 1",

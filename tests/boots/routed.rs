@@ -3,12 +3,13 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
 use crate::lab;
 use crate::lab::api::Api;
+use crate::lab::daemon::API;
 use crate::lab::host::Host;
 use crate::lab::network::{SERVER, bridge, find_route, ip, set_parameter};
 use crate::neighbours::{OTHER, POLL_INTERVAL, SECRET, boot_listener, hyphenated, start, start_with_node};
@@ -18,6 +19,8 @@ const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 9);
 const ROUTER_MAC: &str = "52:54:00:12:34:09";
 /// An address in the network behind the router.
 const ROUTED: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
+/// The time in which a change of an entry is found.
+const SECOND_LOOK_LIMIT: Duration = Duration::from_secs(5);
 const NAMED: &str = "routed_networks = [\"10.98.0.0/24\"]";
 
 /// Connects a router. An address of its own stands for a machine in the network behind it.
@@ -177,6 +180,16 @@ fn send(stream: &mut TcpStream, path: &str) -> Result<()> {
     Ok(write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", server())?)
 }
 
+/// Reads the metrics of volboot.
+fn read_metrics() -> Result<String> {
+    let mut stream = TcpStream::connect(API)?;
+    stream.set_read_timeout(Some(LOG_LIMIT))?;
+    send(&mut stream, "/metrics")?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response)?;
+    Ok(response)
+}
+
 #[test]
 fn report_of_a_sender_that_answers_no_arp_is_not_believed() -> Result<()> {
     lab::run(|lab| {
@@ -213,5 +226,30 @@ fn routed_stranger_spends_nothing_of_an_attached_machine() -> Result<()> {
         let script = machine.get(server(), &format!("{}&journey=own", script_path()))?;
         ensure!(script.contains(SECRET), "the machine is locked out: {script}");
         Ok(())
+    })
+}
+
+#[test]
+fn neighbour_entry_that_changes_after_the_answer_is_logged_and_counted() -> Result<()> {
+    lab::run(|lab| {
+        let volboot = start_with_node(lab, "")?;
+        let machine = connect_machine()?;
+        let message = "neighbour entry changed to another machine's card";
+        // On a busy host the entry may change too late for the first look.
+        for _ in 0..5 {
+            ip(&["neighbour", "replace", "10.99.0.7", "lladdr", MAC, "dev", bridge()])?;
+            ensure!(machine.get(server(), &script_path())?.contains(SECRET), "the machine gets no secret");
+            ip(&["neighbour", "replace", "10.99.0.7", "lladdr", OTHER, "dev", bridge()])?;
+            let deadline = Instant::now() + SECOND_LOOK_LIMIT;
+            while Instant::now() < deadline && volboot.find_time(message).is_none() {
+                std::thread::sleep(POLL_INTERVAL);
+            }
+            if volboot.find_time(message).is_some() {
+                let metrics = read_metrics()?;
+                ensure!(metrics.contains("volboot_boot_neighbour_changes_total 1"), "{metrics}");
+                return Ok(());
+            }
+        }
+        anyhow::bail!("the change was not logged: {}", volboot.tail())
     })
 }
