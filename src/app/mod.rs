@@ -18,6 +18,7 @@ mod sockets;
 mod systemd;
 mod tftp;
 mod tls;
+mod transfers;
 
 use std::path::PathBuf;
 use std::sync::Arc;

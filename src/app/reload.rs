@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -234,7 +234,8 @@ impl Services {
         let api = api::router(Arc::clone(&operator), auth.clone());
         let pages = web::router(operator, auth.clone());
         let operator = BrowserGuard::new(&config.api.hosts).wrap(pages.fallback_service(api));
-        let files = MachineFiles::new(images.clone(), config.http.url.clone(), *http, timeline);
+        let allow = config.tftp_allow().to_vec();
+        let files = MachineFiles::new(images.clone(), config.http.url.clone(), *http, allow, timeline);
         let boot = http::router(HttpState::new(
             boot,
             config.boot,
@@ -253,5 +254,9 @@ struct CurrentFiles(watch::Receiver<Services>);
 impl FileSource for CurrentFiles {
     fn read(&self, request: ReadRequest<'_>) -> Option<Bytes> {
         self.0.borrow().files.read(request)
+    }
+
+    fn allows(&self, client: IpAddr) -> bool {
+        self.0.borrow().files.allows(client)
     }
 }

@@ -1,25 +1,24 @@
-//! The TFTP listener: serves iPXE binaries and the first boot script, and records its transfers in log and timeline.
+//! The TFTP listener: serves iPXE binaries and the first boot script.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{RunError, StartError};
+use super::transfers::{canonicalize_file, describe_refusal, record_transfers};
 use crate::config::{TftpConfig, TransferPorts};
 use crate::images::{BootFile, Images};
-use crate::model::{IpxeFeature, TransferOutcome, excerpt};
-use crate::neighbours::Neighbours;
+use crate::model::IpxeFeature;
 use crate::script::{self, Journey};
-use crate::telemetry::{Event, EventKind, TftpTransfer};
 use crate::tftp::{
-    self, BindError, Counters, FileSource, Ports, ReadRequest, Server, ServerConfig, TransferEnd,
-    TransferEvent, TransferLimits,
+    BindError, Counters, FileSource, Ports, ReadRequest, Server, ServerConfig, TransferLimits,
 };
 use crate::timeline::{ReloadMemory, Timeline};
 
@@ -41,7 +40,16 @@ impl TftpListener {
         let server = if passed.is_empty() { Server::bind(&config) } else { Server::adopt(passed, &config) };
         let bind_error =
             |BindError { address, source }| StartError::Bind { listener: Self::NAME, address, source };
-        server.map(Self).map_err(bind_error)
+        let server = server.map_err(bind_error)?;
+        let (limit, configured) = (server.max_transfers(), config.limits.transfers);
+        if limit < configured {
+            tracing::warn!(
+                limit,
+                configured,
+                "TFTP transfers limited by the number of file descriptors: raise LimitNOFILE, or lower [tftp] transfers"
+            );
+        }
+        Ok(Self(server))
     }
 
     /// The bound addresses.
@@ -89,105 +97,6 @@ fn server_config(config: &TftpConfig) -> ServerConfig {
     ServerConfig { ports, limits, ..ServerConfig::new(config.listen.iter().copied()) }
 }
 
-/// Records each transfer when it ends.
-async fn record_transfers(mut transfers: mpsc::Receiver<TransferEvent>, timeline: Timeline) {
-    let (neighbours, reloads) = (Neighbours::default(), timeline.reload_memory());
-    while let Some(event) = transfers.recv().await {
-        let duration_ms = event.duration.as_millis() as u64;
-        let (client, size) = (event.client, event.size);
-        let name = excerpt(&event.name);
-        let (outcome, retransmissions) = (TransferOutcome::from(&event.outcome), event.retransmissions);
-        let (block_size, window_size, blocks) =
-            (event.options.block_size, event.options.window_size, event.blocks);
-        tracing::info!(
-            %client, name, outcome = outcome.as_str(), size, block_size, window_size, blocks, retransmissions,
-            duration_ms,
-            "TFTP transfer ended"
-        );
-        let client_message = match event.outcome {
-            TransferEnd::Aborted { message, .. } => Some(message),
-            TransferEnd::Complete
-            | TransferEnd::Unconfirmed
-            | TransferEnd::Probe
-            | TransferEnd::Replaced
-            | TransferEnd::TimedOut
-            | TransferEnd::Stopped
-            | TransferEnd::NotFound
-            | TransferEnd::Busy
-            | TransferEnd::Refused => None,
-        };
-        let file = canonicalize_file(&event.name);
-        let is_refused = reloads.is_refused(client, &file);
-        let lacking = IpxeFeature::lacking(&file).filter(|_| outcome.is_whole_file());
-        if let Some(lacking) = lacking {
-            log_incomplete_ipxe(client, &file, lacking, is_refused);
-        }
-        let refusal = lacking.filter(|_| is_refused).map(|lacking| describe_refusal(&file, lacking));
-        let transfer = TftpTransfer {
-            file,
-            outcome,
-            size,
-            block_size,
-            window_size,
-            blocks,
-            retransmissions,
-            duration_ms,
-            client_message,
-            refusal,
-        };
-        let mac = match event.local_ip {
-            Some(local_ip) => neighbours.check(client, local_ip).await.mac(),
-            None => None,
-        };
-        timeline.record(Event::new(
-            Timestamp::now(),
-            mac,
-            Some(client.ip()),
-            EventKind::TftpTransfer(transfer),
-        ));
-    }
-}
-
-/// The canonical form of a name as text, which the memory of loads and the timeline compare. In such text, a byte that
-/// is no UTF-8 has become U+FFFD; firmware sends 0xFF after the name.
-fn canonicalize_file(name: &str) -> String {
-    let bytes = name.replace('\u{fffd}', "\0");
-    let canonical = tftp::canonicalize_name(bytes.as_bytes());
-    excerpt(&canonical.map_or_else(|| name.into(), |name| String::from_utf8_lossy(&name).into_owned()))
-}
-
-/// The reason for a machine that lacks the feature again after it has read this file.
-fn describe_refusal(file: &str, lacking: IpxeFeature) -> String {
-    let image = file.rsplit('/').next().unwrap_or(file);
-    lacking.describe_lack(image)
-}
-
-fn log_incomplete_ipxe(client: SocketAddr, file: &str, lacking: IpxeFeature, is_refused: bool) {
-    if is_refused {
-        let reason = describe_refusal(file, lacking);
-        tracing::warn!(%client, name = file, reason, "boot ended: iPXE lacks {lacking}");
-    } else {
-        tracing::info!(%client, name = file, "iPXE lacks {lacking}: sent a complete one");
-    }
-}
-
-impl From<&TransferEnd> for TransferOutcome {
-    fn from(end: &TransferEnd) -> Self {
-        match end {
-            TransferEnd::Complete => Self::Complete,
-            TransferEnd::Unconfirmed => Self::Unconfirmed,
-            TransferEnd::Probe => Self::Probe,
-            TransferEnd::Aborted { .. } => Self::Aborted,
-            TransferEnd::Replaced => Self::Replaced,
-            TransferEnd::TimedOut => Self::TimedOut,
-            TransferEnd::Stopped => Self::Stopped,
-            TransferEnd::NotFound => Self::NotFound,
-            TransferEnd::Busy => Self::Busy,
-            TransferEnd::Refused => Self::Refused,
-        }
-    }
-}
-
 /// File source of the TFTP server.
 pub(super) struct MachineFiles {
     images: Images,
@@ -195,6 +104,8 @@ pub(super) struct MachineFiles {
     url: Option<String>,
     /// Bound address of the boot listener.
     boot_listener: SocketAddr,
+    /// The networks whose clients may read files.
+    allow: Vec<IpNet>,
     /// Knows what a machine has read before.
     reloads: Arc<ReloadMemory>,
 }
@@ -205,9 +116,10 @@ impl MachineFiles {
         images: Images,
         url: Option<String>,
         boot_listener: SocketAddr,
+        allow: Vec<IpNet>,
         timeline: &Timeline,
     ) -> Self {
-        Self { images, url, boot_listener, reloads: timeline.reload_memory() }
+        Self { images, url, boot_listener, allow, reloads: timeline.reload_memory() }
     }
 
     /// A binary for an iPXE that lacks a feature. The machine reads it once. If its request is the same after that, the
@@ -255,6 +167,11 @@ impl FileSource for MachineFiles {
             }
         }
     }
+
+    fn allows(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        self.allow.iter().any(|network| network.contains(&client))
+    }
 }
 
 #[cfg(test)]
@@ -265,7 +182,8 @@ mod tests {
     fn files(url: Option<&str>, boot_listener: &str) -> MachineFiles {
         let timeline = Timeline::open_blocking(None, Metrics::new());
         let boot_listener = boot_listener.parse().expect("an address");
-        MachineFiles::new(Images::default(), url.map(str::to_owned), boot_listener, &timeline)
+        let allow = vec!["192.0.2.0/24".parse().expect("a network")];
+        MachineFiles::new(Images::default(), url.map(str::to_owned), boot_listener, allow, &timeline)
     }
 
     fn read(files: &MachineFiles, name: &str) -> Option<String> {
@@ -305,20 +223,11 @@ mod tests {
     }
 
     #[test]
-    fn names_are_compared_in_canonical_form() {
-        let file = "without-http/undionly.kpxe";
-        for raw in [
-            &b"\\without-http\\undionly.kpxe"[..],
-            b"/without-http//undionly.kpxe",
-            b"without-http/./undionly.kpxe\xff\x03\x06",
-            b"without-http/undionly.kpxe\x80\x99",
-        ] {
-            let recorded = canonicalize_file(&String::from_utf8_lossy(raw));
-            let requested = tftp::canonicalize_name(raw).expect("a name");
-            assert_eq!(recorded, file);
-            assert_eq!(canonicalize_file(&String::from_utf8_lossy(&requested)), file);
-        }
-        assert_eq!(canonicalize_file("../x"), "../x");
+    fn networks_limit_the_clients() {
+        let files = files(None, "0.0.0.0:8080");
+        let allows = |client: &str| files.allows(client.parse().expect("an address"));
+        assert!(allows("192.0.2.7") && allows("::ffff:192.0.2.7"));
+        assert!(!allows("198.51.100.7") && !allows("2001:db8::7"));
     }
 
     #[test]

@@ -224,9 +224,7 @@ impl Config {
             http: root.section("http", |section| HttpConfig {
                 listen: section.address("listen", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080))),
                 url: section.value("url", None, |text| parse_base_url(text).map(Some)),
-                allow: section.list("allow", default_networks(), |text| {
-                    text.parse().map_err(|_| "expected a network such as 10.0.0.0/8".to_owned())
-                }),
+                allow: section.list("allow", default_networks(), parse_network),
                 trusted_proxies: section.list("trusted_proxies", Vec::new(), parse_network),
                 requests_per_second: section.number("requests_per_second", 2, 0..=10_000),
                 connections_per_client: section.number("connections_per_client", 64, 1..=100_000),
@@ -266,6 +264,11 @@ impl Config {
                 verify: section.flag("verify", true),
             }),
         }
+    }
+
+    /// The networks whose clients may read files over TFTP.
+    pub fn tftp_allow(&self) -> &[IpNet] {
+        self.tftp.allow.as_deref().unwrap_or(&self.http.allow)
     }
 
     /// The keys that differ in `other` and take effect only at a restart: those of open sockets and files.

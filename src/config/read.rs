@@ -138,6 +138,17 @@ impl Section {
         values
     }
 
+    /// Like [`Section::list`], but without a default: `None` for a missing key.
+    pub(super) fn optional_list<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let is_set = self.remaining.contains_key(key);
+        let values = self.list(key, Vec::new(), parse);
+        is_set.then_some(values)
+    }
+
     /// Reads one of several keywords.
     pub(super) fn choice<T: Copy>(&mut self, key: &'static str, default: T, choices: &[(&str, T)]) -> T {
         let expected = join_choices(choices.iter().map(|(word, _)| word));

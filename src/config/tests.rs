@@ -65,6 +65,7 @@ fn values_are_read() {
             window: 4,
             transfers: 100,
             transfers_per_client: 2,
+            allow: None,
         }
     );
     assert_eq!(config.http.url.as_deref(), Some("http://192.0.2.1:8080"));

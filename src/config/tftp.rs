@@ -4,8 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use super::parse_path;
+use ipnet::IpNet;
+
 use super::read::Section;
+use super::{parse_network, parse_path};
 
 /// `[tftp]`: the TFTP server for firmware.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,16 +26,18 @@ pub struct TftpConfig {
     pub transfers: u32,
     /// `transfers_per_client`: the same for one IP address.
     pub transfers_per_client: u32,
+    /// `allow`: the networks whose clients may read files; unset: those of `[http] allow`.
+    pub allow: Option<Vec<IpNet>>,
 }
 
 /// The UDP ports of transfers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransferPorts {
-    /// `ephemeral`: ports that the kernel assigns.
+    /// `ephemeral`: a random port for each transfer.
     Ephemeral,
     /// `single`: the port of the server.
     Single,
-    /// `40000-40100`: ports of this range.
+    /// `40000-40100`: a random port of this range for each transfer.
     Range(RangeInclusive<u16>),
 }
 
@@ -51,6 +55,7 @@ impl TftpConfig {
             window: section.number("window", 16, 1..=64),
             transfers: section.number("transfers", 4096, 1..=100_000),
             transfers_per_client: section.number("transfers_per_client", 16, 1..=100_000),
+            allow: section.optional_list("allow", parse_network),
         }
     }
 
@@ -85,6 +90,7 @@ fn parse_ports(text: &str) -> Result<TransferPorts, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Config;
     use super::*;
 
     #[test]
@@ -108,6 +114,20 @@ mod tests {
             let errors = read(invalid).1;
             assert!(errors.iter().any(|error| error == expected), "{invalid}: {errors:?}");
         }
+    }
+
+    #[test]
+    fn allow_defaults_to_that_of_the_boot_listener() {
+        let networks = |text: &str| {
+            let config = Config::parse(text).expect("is valid");
+            config.tftp_allow().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let http = "[http]\nallow = [\"192.0.2.0/24\"]\n";
+        assert_eq!(networks(http), ["192.0.2.0/24"]);
+        assert_eq!(networks(&format!("{http}[tftp]\nallow = [\"198.51.100.0/24\"]")), ["198.51.100.0/24"]);
+        assert_eq!(networks(&format!("{http}[tftp]\nallow = []")), [""; 0]);
+        let errors = Config::parse("[tftp]\nallow = [\"everybody\"]").expect_err("is invalid");
+        assert_eq!(errors[0].to_string(), "tftp.allow: expected a network such as 10.0.0.0/8");
     }
 
     #[test]

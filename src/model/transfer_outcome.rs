@@ -22,9 +22,9 @@ pub enum TransferOutcome {
     Stopped,
     /// The file does not exist.
     NotFound,
-    /// A limit on concurrent transfers was reached.
+    /// A limit on concurrent transfers was reached: the request got no response, or gave way before the client responded.
     Busy,
-    /// A write request or a malformed request.
+    /// A write request, a malformed request, or a client outside of the allowed networks.
     Refused,
     /// A word of another version of volboot, read from the history.
     #[serde(untagged)]

@@ -10,12 +10,19 @@
 //! |---|---|
 //! | `server` | binds the sockets, starts one acceptor per address and up to eight workers, shuts down |
 //! | `balancer` | assigns clients to workers: the first worker takes all clients until it is full |
-//! | `worker` | event loop of a worker thread: timers, packets, new requests, drain |
-//! | `socket`, `waker`, `mtu` | kernel interfaces: segmentation offload, source addresses, `poll`, interface MTU |
+//! | `worker` | event loop of a worker thread whose transfers have ports of their own |
+//! | `single` | event loop of a worker thread whose transfers share the listen port |
+//! | `port` | the socket of one transfer, on a port of its own |
+//! | `socket` | the socket that receives requests: source addresses, interfaces, ICMP errors |
+//! | `segments`, `waker`, `poller`, `mtu` | kernel interfaces: segmentation offload, `poll`, `epoll`, interface MTU |
 //! | `transmit`, `blocks` | the datagrams of one send; a file split into DATA packets, shared by its transfers |
-//! | `table`, `admission` | running transfers by client address, their deadlines; transfer limits |
-//! | `transfer`, `rtt` | state machine of one transfer; retransmission time-out |
+//! | `table`, `active`, `incoming`, `transfer_id` | running transfers, by client address too, and their deadlines |
+//! | `admission`, `budget` | transfer limits with eviction; bytes for addresses that may be forged |
+//! | `transfer`, `burst`, `rtt` | state machine of one transfer; what it does next; retransmission time-out |
 //! | `packet`, `options`, `names` | packet format, option negotiation, file names |
+//!
+//! A transfer has a port of its own, chosen at random: the port is TFTP's only authenticator (RFC 1350 §4). Its socket is
+//! connected to the client, so the kernel drops packets from other addresses and reports ICMP errors.
 //!
 //! All files from `transmit` on own no socket and read no clock. Tests can therefore play loss, delay and duplicates
 //! within microseconds.
@@ -25,23 +32,31 @@
 //! * writing, refused with an error packet;
 //! * netascii, served as octet, as every boot server does;
 //! * multicast (RFC 2090);
-//! * error 5 (unknown transfer ID): workers share their sockets, and a late duplicate of a transfer's last ACK must
-//!   not kill the next transfer of the same client.
+//! * error 5 (unknown transfer ID): the kernel drops a packet from another address than the client's.
 
+mod active;
 mod admission;
 mod balancer;
 mod blocks;
+mod budget;
+mod burst;
+mod incoming;
 mod mtu;
 mod names;
 mod options;
 mod packet;
+mod poller;
+mod port;
 mod rtt;
+mod segments;
 mod server;
+mod single;
 mod socket;
 mod table;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod tests;
 mod transfer;
+mod transfer_id;
 mod transmit;
 mod waker;
 mod worker;
@@ -73,6 +88,11 @@ pub trait FileSource: Send + Sync + 'static {
     /// Returns the content of a file, or `None` if the file does not exist. A running transfer keeps the returned
     /// bytes, so an implementation may replace its set of files at any time.
     fn read(&self, request: ReadRequest<'_>) -> Option<Bytes>;
+
+    /// Whether clients with this address may read files; others get an error.
+    fn allows(&self, _client: IpAddr) -> bool {
+        true
+    }
 }
 
 /// The result of one request, sent when the request has ended.
@@ -86,6 +106,8 @@ pub struct TransferEvent {
     pub name: String,
     /// The result of the request.
     pub outcome: TransferEnd,
+    /// The client has responded within the transfer. Otherwise its address may be forged.
+    pub is_answered: bool,
     /// Bytes of the file; 0 if the request was rejected.
     pub size: u64,
     /// The negotiated options.
@@ -123,10 +145,13 @@ pub enum TransferEnd {
     Stopped,
     /// The file does not exist.
     NotFound,
-    /// A limit on concurrent transfers was reached, for this client or in total.
+    /// A limit on concurrent transfers was reached, for this client or in total. The request got no response, or its
+    /// transfer gave way to a newer one before the client responded.
     Busy,
     /// A write request or a malformed request.
     Refused,
+    /// The client's address is not allowed, see [`FileSource::allows`].
+    NotAllowed,
 }
 
 /// Listen addresses, transfer ports and limits of a server.
@@ -134,9 +159,9 @@ pub enum TransferEnd {
 pub struct ServerConfig {
     /// Addresses for requests, IPv4 or IPv6. For port 0 the system chooses a port; see [`Server::local_addrs`].
     pub listen: Vec<SocketAddr>,
-    /// Ports of the transfer sockets.
+    /// Ports of the transfers.
     pub ports: Ports,
-    /// Workers, and thus transfer sockets, per listen address; `None` for one per core.
+    /// Workers per listen address; `None` for one per core.
     pub workers: Option<NonZeroUsize>,
     /// Limits of each transfer and on concurrent transfers.
     pub limits: TransferLimits,
@@ -154,16 +179,17 @@ impl ServerConfig {
     }
 }
 
-/// Ports of the transfer sockets.
+/// Ports of the transfers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Ports {
-    /// An ephemeral port per worker, chosen by the system at start.
+    /// A port of its own for each transfer, chosen at random by the kernel.
     #[default]
     Ephemeral,
-    /// The first free ports of a range, one per worker; fewer workers if fewer ports are free.
+    /// A port of a range for each transfer, chosen at random. Transfers of different clients may share a port, so the
+    /// range does not limit their number. A small range is easy to guess.
     Range(RangeInclusive<u16>),
     /// The listen port itself, for firewalls that pass no other port. One worker per listen address serves all
-    /// clients.
+    /// clients. Everybody knows the port, so packets with forged addresses are accepted.
     Single,
 }
 
@@ -175,7 +201,8 @@ pub struct TransferLimits {
     pub block_size: u16,
     /// Largest window size in blocks. Default 16; at most [`TransferLimits::MAX_WINDOW_SIZE`].
     pub window_size: u16,
-    /// Concurrent transfers in total. Default 4096.
+    /// Concurrent transfers in total. Default 4096. A transfer with a port of its own needs a file descriptor, so the
+    /// server lowers this limit to half of the process's descriptors.
     pub transfers: usize,
     /// Concurrent transfers of one IP address. Default 16.
     pub transfers_per_client: usize,

@@ -11,6 +11,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::TransferLimits;
+use super::budget::MAX_BYTES;
 use super::packet::{self, DATA_HEADER};
 
 /// Without `blksize`, <https://www.rfc-editor.org/rfc/rfc1350#section-2>.
@@ -95,6 +96,14 @@ pub(super) fn max_block_size(limits: &TransferLimits, client: IpAddr, mtu: Optio
     let room = mtu.map_or(u32::MAX, |mtu| mtu.saturating_sub(headers));
     let size = u32::from(limits.block_size).min(room);
     size.max(*BLOCK_SIZES.start() as u32) as u16
+}
+
+/// The largest window. The first one goes to a client that may be forged, so it fits into the budget of an address, with
+/// its OACK and the packet headers.
+pub(super) fn max_window_size(limits: &TransferLimits, max_block_size: u16) -> u16 {
+    let most_packet_headers = 64;
+    let room = MAX_BYTES * 9 / 10 / (usize::from(max_block_size) + most_packet_headers);
+    limits.window_size.clamp(1, TransferLimits::MAX_WINDOW_SIZE).min(room as u16).max(1)
 }
 
 /// Supported options.
@@ -212,5 +221,13 @@ mod tests {
         assert_eq!(max_block_size(&limits, v4, Some(9000)), 8192);
         assert_eq!(max_block_size(&limits, v4, None), 8192);
         assert_eq!(max_block_size(&TransferLimits::default(), v4, Some(65536)), 1468);
+    }
+
+    #[test]
+    fn a_window_fits_into_the_budget_of_an_address() {
+        let limits = TransferLimits { window_size: 64, ..TransferLimits::default() };
+        assert_eq!(max_window_size(&limits, 1468), 64);
+        assert_eq!(max_window_size(&limits, 8192), 27);
+        assert_eq!(max_window_size(&limits, 65464), 3);
     }
 }

@@ -79,8 +79,16 @@ impl RttEstimator {
         let base = self
             .estimate
             .map_or(self.initial_rto, |RttEstimate { smoothed, variation, .. }| smoothed + variation * 4);
-        let doublings = 1_u32 << self.timeouts.min(16);
-        base.max(self.min_rto).saturating_mul(doublings).min(self.max_rto)
+        self.with_back_off(base.max(self.min_rto)).min(self.max_rto)
+    }
+
+    /// The time-out before any response. It has no upper bound: the request may be forged.
+    pub(super) fn unanswered_rto(&self) -> Duration {
+        self.client_timeout.unwrap_or_else(|| self.with_back_off(self.initial_rto))
+    }
+
+    fn with_back_off(&self, rto: Duration) -> Duration {
+        rto.saturating_mul(1_u32 << self.timeouts.min(16))
     }
 
     /// A packet that arrives sooner than this after a burst is no response to it. Half the smallest sample, since the

@@ -1,14 +1,14 @@
 //! The TFTP server: binds the sockets, runs the threads, shuts down.
 //!
 //! One acceptor per listen address receives requests and queues each for a worker that the [`Balancer`] picks. A
-//! worker owns its transfer socket and its [`Table`](super::table::Table); workers share only the [`ServerState`].
+//! worker owns its [`Table`](super::table::Table) with a socket per transfer; workers share only the [`ServerState`].
 //! Each acceptor and each worker is a thread. With [`Ports::Single`] there is no acceptor: one worker owns the listen
 //! socket.
 //!
 //! ```text
 //!  port 69   ┌──────────┐  requests   ┌─────────────────┐   blocks and ACKs
 //! ──────────►│ acceptor ├────────────►│ worker: Table,  │◄──────────────────► clients
-//!            └──────────┘   (queue)   │ transfer socket │  transfer port
+//!            └──────────┘   (queue)   │ sockets         │  a port per transfer
 //!                                     └─────────────────┘
 //! ```
 //!
@@ -18,16 +18,20 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::admission::Admission;
 use super::balancer::Balancer;
+use super::packet::RequestPacket;
+use super::single::SingleWorker;
 use super::socket::{self, MAX_DATAGRAM, RecvMeta, Socket};
 use super::table::ServerState;
 use super::waker::Waker;
@@ -60,7 +64,9 @@ impl Counters {
 /// A TFTP server whose sockets are bound.
 #[derive(Debug)]
 pub struct Server {
-    listen_sockets: Vec<ListenSockets>,
+    listen_sockets: Vec<ListenSocket>,
+    ports: Ports,
+    workers: usize,
     limits: TransferLimits,
     counters: Arc<Counters>,
 }
@@ -79,25 +85,21 @@ pub struct BindError {
 #[derive(Default)]
 struct ShutdownGuard {
     is_shut_down: Arc<AtomicBool>,
-    acceptor_wakers: Vec<Arc<Waker>>,
-    /// Handles of workers without an acceptor.
-    handles: Vec<WorkerHandle>,
+    wakers: Vec<Arc<Waker>>,
 }
 
 impl Drop for ShutdownGuard {
     fn drop(&mut self) {
         self.is_shut_down.store(true, Ordering::Release);
-        self.acceptor_wakers.iter().for_each(|waker| waker.wake());
+        self.wakers.iter().for_each(|waker| waker.wake());
     }
 }
 
-/// The sockets of one listen address.
+/// The socket of one listen address.
 #[derive(Debug)]
-struct ListenSockets {
+struct ListenSocket {
     requests: UdpSocket,
     address: SocketAddr,
-    /// Empty if transfers use the listen port.
-    transfers: Vec<UdpSocket>,
 }
 
 impl Server {
@@ -124,12 +126,18 @@ impl Server {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let workers = config.workers.map_or(cores.min(MAX_WORKERS), std::num::NonZero::get);
         let listen_sockets = requests.map(|(address, socket)| {
-            let sockets = socket.and_then(|socket| ListenSockets::new(socket, &config.ports, workers));
-            sockets.map_err(|source| BindError { address, source })
+            let socket = socket.and_then(|socket| ListenSocket::new(socket, &config.ports));
+            socket.map_err(|source| BindError { address, source })
         });
+        let mut limits = config.limits.clone();
+        if config.ports != Ports::Single {
+            limits.transfers = limits.transfers.min(max_transfer_sockets());
+        }
         Ok(Self {
             listen_sockets: listen_sockets.collect::<Result<_, _>>()?,
-            limits: config.limits.clone(),
+            ports: config.ports.clone(),
+            workers,
+            limits,
             counters: Arc::default(),
         })
     }
@@ -137,6 +145,11 @@ impl Server {
     /// The addresses that accept requests, in the order of [`ServerConfig::listen`].
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.listen_sockets.iter().map(|sockets| sockets.address).collect()
+    }
+
+    /// The limit of concurrent transfers in effect.
+    pub fn max_transfers(&self) -> usize {
+        self.limits.transfers
     }
 
     /// The counters, which may outlive `serve`.
@@ -160,12 +173,22 @@ impl Server {
             }
         };
         let (limits, report) = (Arc::new(self.limits), Arc::new(report));
-        let state = ServerState { files, limits, admission, blocks: Arc::default(), report };
+        let (budget, blocks) = (Arc::default(), Arc::default());
+        let state = ServerState { files, limits, admission, budget, blocks, report };
         let mut guard = Some(ShutdownGuard::default());
         let mut threads = JoinSet::new();
-        for sockets in self.listen_sockets {
+        for socket in self.listen_sockets {
             let guard = guard.get_or_insert_default();
-            sockets.spawn_threads(guard, &mut threads, &state, &self.counters, grace)?;
+            if self.ports == Ports::Single {
+                socket.spawn_single(guard, &mut threads, &state, grace)?;
+                continue;
+            }
+            let range = match &self.ports {
+                Ports::Range(range) => Some(range),
+                Ports::Ephemeral | Ports::Single => None,
+            };
+            let workers = (0..self.workers).map(|_| range.cloned());
+            socket.spawn_workers(workers, guard, &mut threads, &state, &self.counters, grace)?;
         }
         loop {
             tokio::select! {
@@ -179,54 +202,54 @@ impl Server {
     }
 }
 
-impl ListenSockets {
-    fn new(requests: UdpSocket, ports: &Ports, workers: usize) -> io::Result<Self> {
+impl ListenSocket {
+    fn new(requests: UdpSocket, ports: &Ports) -> io::Result<Self> {
         let address = requests.local_addr()?;
-        let bind = |port| socket::bind(SocketAddr::new(address.ip(), port));
-        let transfers = match ports {
-            Ports::Single => Vec::new(),
-            Ports::Ephemeral => (0..workers).map(|_| bind(0)).collect::<io::Result<_>>()?,
-            Ports::Range(range) => {
-                let free: Vec<_> = range.clone().filter_map(|port| bind(port).ok()).take(workers).collect();
-                if free.is_empty() {
-                    let text = format!(
-                        "no port from {} to {} is free on {}",
-                        range.start(),
-                        range.end(),
-                        address.ip()
-                    );
-                    return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
-                }
-                free
-            }
-        };
-        Ok(Self { requests, address, transfers })
+        if let Ports::Range(range) = ports
+            && !range.clone().any(|port| UdpSocket::bind(SocketAddr::new(address.ip(), port)).is_ok())
+        {
+            let (first, last, ip) = (range.start(), range.end(), address.ip());
+            let text = format!("no port from {first} to {last} is free on {ip}");
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
+        }
+        Ok(Self { requests, address })
     }
 
-    /// Starts the acceptor and the workers of this address.
-    fn spawn_threads(
+    /// Starts the worker of an address whose transfers share the listen port.
+    fn spawn_single(
         self,
+        guard: &mut ShutdownGuard,
+        threads: &mut JoinSet<()>,
+        state: &ServerState,
+        grace: Duration,
+    ) -> io::Result<()> {
+        let waker = Arc::new(Waker::new()?);
+        guard.wakers.push(Arc::clone(&waker));
+        let is_shut_down = Arc::clone(&guard.is_shut_down);
+        let worker = SingleWorker::new(Socket::new(self.requests)?, state, waker, is_shut_down)?;
+        threads.spawn_blocking(move || worker.run(grace));
+        Ok(())
+    }
+
+    /// Starts the acceptor and the workers of this address; each worker with its range of ports.
+    fn spawn_workers(
+        self,
+        ranges: impl Iterator<Item = Option<RangeInclusive<u16>>>,
         guard: &mut ShutdownGuard,
         threads: &mut JoinSet<()>,
         state: &ServerState,
         counters: &Arc<Counters>,
         grace: Duration,
     ) -> io::Result<()> {
-        let socket = Socket::for_requests(self.requests)?;
-        if self.transfers.is_empty() {
-            let (worker, handle) = Worker::new(socket, state)?;
-            guard.handles.push(handle);
-            threads.spawn_blocking(move || worker.run(grace));
-            return Ok(());
-        }
+        let socket = Arc::new(Socket::new(self.requests)?);
         let mut handles = Vec::new();
-        for transfers in self.transfers {
-            let (worker, handle) = Worker::new(Socket::for_transfers(transfers)?, state)?;
+        for range in ranges {
+            let (worker, handle) = Worker::new(Arc::clone(&socket), range, state)?;
             handles.push(handle);
             threads.spawn_blocking(move || worker.run(grace));
         }
         let waker = Arc::new(Waker::new()?);
-        guard.acceptor_wakers.push(Arc::clone(&waker));
+        guard.wakers.push(Arc::clone(&waker));
         let (is_shut_down, counters) = (Arc::clone(&guard.is_shut_down), Arc::clone(counters));
         let acceptor = Acceptor { socket, handles, waker, is_shut_down, counters };
         threads.spawn_blocking(move || acceptor.run());
@@ -234,9 +257,16 @@ impl ListenSockets {
     }
 }
 
+/// Most transfers with sockets of their own: half of the descriptors of the process, which leaves the other half to
+/// connections and files.
+fn max_transfer_sockets() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit / 2).unwrap_or(usize::MAX).max(1)
+}
+
 /// Receives requests on one listen address and queues them for workers.
 struct Acceptor {
-    socket: Socket,
+    socket: Arc<Socket>,
     handles: Vec<WorkerHandle>,
     waker: Arc<Waker>,
     is_shut_down: Arc<AtomicBool>,
@@ -248,15 +278,18 @@ impl Acceptor {
         let balancer = Balancer::new(self.handles.len());
         let mut packet = [0; MAX_DATAGRAM];
         while !self.is_shut_down.load(Ordering::Acquire) {
-            let Some(meta) = self.socket.try_receive(&mut packet) else {
+            let Ok(meta) = self.socket.try_receive(&mut packet) else {
                 self.waker.wait(&self.socket.udp, MAX_SLEEP);
                 continue;
             };
             let RecvMeta { length, client, local_ip, interface } = meta;
+            let packet = packet.get(..length).unwrap_or_default();
+            if RequestPacket::parse(packet).is_none() {
+                continue;
+            }
             let assignment = balancer.assign(client);
             let handle = self.handles.get(assignment.worker());
-            let packet = packet.get(..length).unwrap_or_default().into();
-            let request = QueuedRequest { client, local_ip, interface, packet, assignment };
+            let request = QueuedRequest { client, local_ip, interface, packet: packet.into(), assignment };
             if !handle.is_some_and(|handle| handle.try_enqueue(request)) {
                 self.counters.requests.fetch_add(1, Ordering::Relaxed);
             }

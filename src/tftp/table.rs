@@ -1,46 +1,39 @@
-//! The running transfers of one worker, by client address, with their timers.
+//! The running transfers of one worker, with their timers.
 //!
-//! A client is an address and a port, as all transfers of a worker share a socket. A duplicate request from a known
-//! client gets the same response again. A new request replaces the old transfer at once: ROMs request the size, abort
-//! and send the next request from the same port.
+//! A client is an address and a port, with at most one transfer. A duplicate request from a known client gets the same
+//! response again. A different request replaces the old transfer at once: ROMs request the size, abort and send the
+//! next request from the same port. But a request may be forged, so two rules protect a transfer that moves
+//! ([`Transfer::is_moving`]): it ignores a different request, and a rejected request touches no transfer.
 //!
-//! No socket and no clock: datagrams and the time in, one [`Transmit`] at a time out.
+//! No socket and no clock: datagrams and the time in, one [`Transmit`] at a time out. The port of a transfer, of type
+//! `P`, is opaque here; its owner sends and receives with it.
 //!
 //! Invariant: a running transfer has an entry in `timers` at or before its deadline. An entry that fires too early is
 //! scheduled again, so a packet that only postpones the deadline leaves `timers` unchanged.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::hash::BuildHasherDefault;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::admission::{Admission, Permit};
+use bytes::Bytes;
+
+use super::active::ActiveTransfer;
+use super::admission::{Admission, EvictionQueue};
 use super::balancer::Assignment;
 use super::blocks::BlockCache;
+use super::budget::{BudgetCharge, UnprovenBudget};
+use super::burst::{Burst, Step};
+use super::incoming::{IncomingRequest, ResponsePort};
 use super::packet::{OptionList, RequestPacket, code};
-use super::transfer::{Burst, Step, Transfer};
+use super::transfer::{MOVING_INTERVAL, Transfer};
+use super::transfer_id::{IdHasher, TransferId};
 use super::transmit::Transmit;
 use super::{
     FileSource, NegotiatedOptions, ReadRequest, TransferEnd, TransferEvent, TransferLimits, names, options,
 };
-
-/// A request that repeats an earlier one may be a duplicate that the network delayed. If its transfer made progress
-/// within this time, the request counts as a duplicate, otherwise as a new start of the client.
-const DUPLICATE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// A request packet and the route by which it arrived.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct IncomingRequest<'a> {
-    pub(super) client: SocketAddr,
-    /// The server's address that the client used.
-    pub(super) local_ip: Option<IpAddr>,
-    /// The kernel uses `local_ip` as source address by default; setting the source address costs time.
-    pub(super) is_default_source: bool,
-    /// MTU of the interface on which it arrived.
-    pub(super) mtu: Option<u32>,
-    pub(super) packet: &'a [u8],
-}
 
 /// State shared by all tables of a server.
 #[derive(Clone)]
@@ -48,101 +41,132 @@ pub(super) struct ServerState {
     pub(super) files: Arc<dyn FileSource>,
     pub(super) limits: Arc<TransferLimits>,
     pub(super) admission: Arc<Admission>,
+    pub(super) budget: Arc<UnprovenBudget>,
     pub(super) blocks: Arc<BlockCache>,
     /// Called at the end of each request; must not block.
     pub(super) report: Arc<dyn Fn(TransferEvent) + Send + Sync>,
 }
 
 /// The running transfers of one worker.
-pub(super) struct Table {
+pub(super) struct Table<P> {
     state: ServerState,
-    transfers: HashMap<SocketAddr, ActiveTransfer>,
-    timers: Timers,
+    transfers: HashMap<TransferId, ActiveTransfer<P>, BuildHasherDefault<IdHasher>>,
+    by_client: HashMap<SocketAddr, TransferId>,
+    next_id: u64,
+    timers: BinaryHeap<Reverse<(Instant, TransferId)>>,
+    evictions: Arc<EvictionQueue>,
+    /// All transfers share the port that receives the requests.
+    is_port_shared: bool,
 }
 
-type Timers = BinaryHeap<Reverse<(Instant, SocketAddr)>>;
-
-struct ActiveTransfer {
-    transfer: Transfer,
-    /// The whole request, to recognize duplicates.
-    request: Box<[u8]>,
-    name: Box<[u8]>,
-    local_ip: Option<IpAddr>,
-    /// Source address to set on the socket. `None` until the first retransmission if the kernel's default was right:
-    /// a missing response may mean that routes have changed.
-    source_ip: Option<IpAddr>,
-    started_at: Instant,
-    /// Time of the valid entry in `timers`; other entries are stale.
-    timer_at: Option<Instant>,
-    _permit: Permit,
-    _assignment: Option<Assignment>,
-}
-
-impl Table {
-    pub(super) fn new(state: ServerState) -> Self {
-        Self { state, transfers: HashMap::new(), timers: BinaryHeap::new() }
+impl<P> Table<P> {
+    /// Returns an empty table. `wake` wakes its worker when a transfer is evicted by another worker.
+    pub(super) fn new(
+        state: ServerState,
+        is_port_shared: bool,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            state,
+            transfers: HashMap::default(),
+            by_client: HashMap::new(),
+            next_id: 0,
+            timers: BinaryHeap::new(),
+            evictions: EvictionQueue::new(wake),
+            is_port_shared,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.transfers.is_empty()
     }
 
-    /// Handles a request. Writes the response to `transmit`, or leaves it empty. A transfer that starts keeps the
-    /// assignment.
+    /// The only transfer, if there is exactly one.
+    pub(super) fn only_transfer(&self) -> Option<TransferId> {
+        let mut ids = self.transfers.keys();
+        ids.next().copied().filter(|_| self.transfers.len() == 1)
+    }
+
+    /// The transfer of a client.
+    pub(super) fn find(&self, client: SocketAddr) -> Option<TransferId> {
+        self.by_client.get(&client).copied()
+    }
+
+    /// The port of a running transfer.
+    pub(super) fn port(&self, id: TransferId) -> Option<&P> {
+        self.transfers.get(&id).map(|active| &active.port)
+    }
+
+    /// Handles a request. Writes the response to `transmit`, or leaves it empty; returns the port that sends it. A
+    /// transfer that starts keeps the assignment, and the port that `open_port` returns.
     pub(super) fn handle_request(
         &mut self,
         request: IncomingRequest<'_>,
         assignment: Option<Assignment>,
         now: Instant,
         transmit: &mut Transmit,
-    ) {
+        open_port: impl FnOnce(TransferId) -> Option<P>,
+    ) -> ResponsePort {
         let IncomingRequest { client, local_ip, packet, .. } = request;
         transmit.clear();
         transmit.set_addresses(client, local_ip);
-        // Port 0 is unreachable, and RFC 1123 §4.2.3.5 forbids responses to broadcasts.
-        if client.port() == 0 || local_ip.is_some_and(is_broadcast_or_multicast) {
-            return;
+        if !request.may_be_answered() {
+            return ResponsePort::Request;
         }
-        let Some(request_packet) = RequestPacket::parse(packet) else { return };
-        if let Some(active) = self.transfers.get_mut(&client) {
-            if *active.request == *packet {
-                if !active.transfer.has_response() {
-                    let burst = active.transfer.handle_duplicate_request(now);
-                    return active.send_and_schedule(client, Some(burst), &mut self.timers, transmit);
+        let Some(request_packet) = RequestPacket::parse(packet) else { return ResponsePort::Request };
+        let old = self.find(client).and_then(|id| Some((id, self.transfers.get_mut(&id)?)));
+        let is_moving = old.as_ref().is_some_and(|(_, active)| active.transfer.is_moving(now));
+        if let Some((id, active)) = old
+            && *active.request == *packet
+        {
+            if !active.transfer.has_response() {
+                let burst = active.transfer.handle_duplicate_request(now);
+                self.send_and_schedule(id, Some(burst), now, transmit);
+                return ResponsePort::Transfer(id);
+            }
+            // Within this time a duplicate that the network delayed, later a new start of the client.
+            if now < active.transfer.last_progress_at() + MOVING_INTERVAL {
+                return ResponsePort::Request;
+            }
+        }
+        let outcome = match self.look_up(&request, &request_packet) {
+            Ok(_) if is_moving => return ResponsePort::Request,
+            Ok((file, name, options)) => {
+                if let Some(id) = self.find(client) {
+                    self.finish(id, TransferEnd::Replaced, now);
                 }
-                if now < active.transfer.last_progress_at() + DUPLICATE_INTERVAL {
-                    return;
+                let requested = (file, name, options);
+                match self.start_transfer(request, assignment, requested, now, transmit, open_port) {
+                    Some(id) => return ResponsePort::Transfer(id),
+                    None => TransferEnd::Busy,
                 }
             }
-            self.finish(client, TransferEnd::Replaced, now);
-        }
-        match request_packet {
-            RequestPacket::Read { name, options } => {
-                if let Err(outcome) = self.start_transfer(request, assignment, (name, options), now, transmit)
-                {
-                    self.reject(request, name, outcome, transmit);
-                }
-            }
-            RequestPacket::Write { name } => self.reject(request, name, TransferEnd::Refused, transmit),
-            RequestPacket::Malformed => self.reject(request, b"", TransferEnd::Refused, transmit),
-        }
+            Err(outcome) => outcome,
+        };
+        self.reject(request, &request_packet, outcome, transmit);
+        if is_moving && self.is_port_shared { ResponsePort::Other } else { ResponsePort::Request }
     }
 
     /// Handles a packet of a transfer.
     pub(super) fn handle_packet(
         &mut self,
-        client: SocketAddr,
+        id: TransferId,
         packet: &[u8],
         now: Instant,
         transmit: &mut Transmit,
     ) {
         transmit.clear();
-        let Some(active) = self.transfers.get_mut(&client) else { return };
-        match active.transfer.handle_packet(packet, now) {
-            Step::End(outcome) => self.finish(client, outcome, now),
-            Step::Send(burst) => active.send_and_schedule(client, Some(burst), &mut self.timers, transmit),
-            Step::Wait => active.send_and_schedule(client, None, &mut self.timers, transmit),
-        }
+        let Some(active) = self.transfers.get_mut(&id) else { return };
+        let step = active.handle_packet(packet, &self.state.budget, now);
+        self.take_step(id, step, now, transmit);
+    }
+
+    /// Handles an ICMP error for a packet of a transfer.
+    pub(super) fn handle_unreachable(&mut self, id: TransferId, now: Instant, transmit: &mut Transmit) {
+        transmit.clear();
+        let Some(active) = self.transfers.get_mut(&id) else { return };
+        let step = active.transfer.handle_unreachable(now);
+        self.take_step(id, step, now, transmit);
     }
 
     /// Time of the next [`Table::tick`].
@@ -150,91 +174,162 @@ impl Table {
         self.timers.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Handles one due timer; false if no timer is due.
-    pub(super) fn tick(&mut self, now: Instant, transmit: &mut Transmit) -> bool {
+    /// Handles one due timer and returns its transfer; `None` if no timer is due.
+    pub(super) fn tick(&mut self, now: Instant, transmit: &mut Transmit) -> Option<TransferId> {
         transmit.clear();
-        if self.deadline().is_none_or(|at| at > now) {
-            return false;
-        }
-        let Some(Reverse((at, client))) = self.timers.pop() else { return false };
-        if let Some(active) = self.transfers.get_mut(&client)
+        self.deadline().filter(|at| *at <= now)?;
+        let Reverse((at, id)) = self.timers.pop()?;
+        if let Some(active) = self.transfers.get_mut(&id)
             && active.timer_at == Some(at)
         {
             active.timer_at = None;
-            match active.transfer.tick(now) {
-                Step::End(outcome) => self.finish(client, outcome, now),
-                Step::Send(burst) => {
-                    active.source_ip = active.local_ip;
-                    active.send_and_schedule(client, Some(burst), &mut self.timers, transmit);
-                }
-                Step::Wait => active.send_and_schedule(client, None, &mut self.timers, transmit),
+            let step = active.transfer.tick(now);
+            if matches!(step, Step::Send(_)) {
+                active.source_ip = active.local_ip;
             }
+            self.take_step(id, step, now, transmit);
         }
-        true
+        Some(id)
     }
 
-    /// Aborts one transfer because of the shutdown; false if the table is empty.
-    pub(super) fn abort_next(&mut self, now: Instant, transmit: &mut Transmit) -> bool {
-        let Some((&client, active)) = self.transfers.iter().next() else { return false };
-        transmit.set_addresses(client, active.local_ip);
-        transmit.put_error(code::OTHER, "The server is stopping");
-        self.finish(client, TransferEnd::Stopped, now);
-        true
+    /// Ends the transfers that gave way to those of other workers.
+    pub(super) fn finish_evicted(&mut self, now: Instant) {
+        for id in self.evictions.take() {
+            self.finish(id, TransferEnd::Busy, now);
+        }
     }
 
+    /// Writes an abort of each transfer to `transmit`, because of the shutdown, and has it sent.
+    pub(super) fn abort_all(
+        &mut self,
+        now: Instant,
+        transmit: &mut Transmit,
+        mut send: impl FnMut(&P, &Transmit),
+    ) {
+        while let Some((&id, active)) = self.transfers.iter().next() {
+            transmit.set_addresses(active.client, active.local_ip);
+            transmit.put_error(code::OTHER, "The server is stopping");
+            send(&active.port, transmit);
+            self.finish(id, TransferEnd::Stopped, now);
+        }
+        transmit.clear();
+    }
+
+    fn take_step(&mut self, id: TransferId, step: Step, now: Instant, transmit: &mut Transmit) {
+        match step {
+            Step::End(outcome) => self.finish(id, outcome, now),
+            Step::Send(burst) => self.send_and_schedule(id, Some(burst), now, transmit),
+            Step::Wait => self.send_and_schedule(id, None, now, transmit),
+        }
+    }
+
+    /// Writes a burst to `transmit` and keeps the timer at or before the deadline.
+    fn send_and_schedule(
+        &mut self,
+        id: TransferId,
+        burst: Option<Burst>,
+        now: Instant,
+        transmit: &mut Transmit,
+    ) {
+        let Some(active) = self.transfers.get_mut(&id) else { return };
+        if let Some(burst) = burst {
+            active.write(burst, &self.state.budget, now, transmit);
+        }
+        let deadline = active.transfer.deadline();
+        if active.timer_at.is_none_or(|timer_at| deadline < timer_at) {
+            active.timer_at = Some(deadline);
+            self.timers.push(Reverse((deadline, id)));
+        }
+    }
+
+    /// Looks up the requested file; `Err` if the request is rejected.
+    fn look_up<'a>(
+        &self,
+        request: &IncomingRequest<'_>,
+        packet: &RequestPacket<'a>,
+    ) -> Result<(Bytes, &'a [u8], OptionList<'a>), TransferEnd> {
+        let IncomingRequest { client, local_ip, .. } = *request;
+        let files = &self.state.files;
+        if !files.allows(client.ip()) {
+            return Err(TransferEnd::NotAllowed);
+        }
+        let RequestPacket::Read { name: raw_name, options } = packet else {
+            return Err(TransferEnd::Refused);
+        };
+        let name = names::canonicalize(raw_name).ok_or(TransferEnd::NotFound)?;
+        let file = files.read(ReadRequest { name: &name, client, local_ip }).ok_or(TransferEnd::NotFound)?;
+        Ok((file, raw_name, options.clone()))
+    }
+
+    /// Starts a transfer; `None` if no other transfer can give way, or no port is left.
     fn start_transfer(
         &mut self,
         request: IncomingRequest<'_>,
         assignment: Option<Assignment>,
-        (raw_name, requested): (&[u8], OptionList<'_>),
+        (file, name, requested): (Bytes, &[u8], OptionList<'_>),
         now: Instant,
         transmit: &mut Transmit,
-    ) -> Result<(), TransferEnd> {
+        open_port: impl FnOnce(TransferId) -> Option<P>,
+    ) -> Option<TransferId> {
         let IncomingRequest { client, local_ip, is_default_source, mtu, packet } = request;
-        let ServerState { files, limits, admission, .. } = &self.state;
-        let name = names::canonicalize(raw_name).ok_or(TransferEnd::NotFound)?;
-        let file = files.read(ReadRequest { name: &name, client, local_ip }).ok_or(TransferEnd::NotFound)?;
-        let permit = admission.admit(client.ip()).ok_or(TransferEnd::Busy)?;
+        let id = TransferId(self.next_id);
+        self.next_id += 1;
+        let permit = self.state.admission.admit(client.ip(), id, &self.evictions)?;
+        self.finish_evicted(now);
+        let port = open_port(id)?;
+        let limits = &self.state.limits;
         let max_block_size = options::max_block_size(limits, client.ip(), mtu);
-        let max_window_size = limits.window_size.clamp(1, TransferLimits::MAX_WINDOW_SIZE);
+        let max_window_size = options::max_window_size(limits, max_block_size);
         let (options, oack) =
             options::negotiate(requested, file.len() as u64, max_block_size, max_window_size);
         let blocks = self.state.blocks.get(file, options.block_size);
-        let (transfer, burst) = Transfer::begin(blocks, options, oack, limits, now);
-        let mut active = ActiveTransfer {
+        let (transfer, burst) = Transfer::begin(blocks, options, oack, limits, self.is_port_shared, now);
+        let active = ActiveTransfer {
             transfer,
+            client,
             request: packet.into(),
-            name: raw_name.into(),
+            name: name.into(),
             local_ip,
             source_ip: local_ip.filter(|_| !is_default_source),
             started_at: now,
             timer_at: None,
-            _permit: permit,
+            port,
+            permit,
+            charge: BudgetCharge::default(),
             _assignment: assignment,
         };
-        active.send_and_schedule(client, Some(burst), &mut self.timers, transmit);
-        self.transfers.insert(client, active);
-        Ok(())
+        self.transfers.insert(id, active);
+        self.by_client.insert(client, id);
+        self.send_and_schedule(id, Some(burst), now, transmit);
+        Some(id)
     }
 
     fn reject(
         &self,
         request: IncomingRequest<'_>,
-        name: &[u8],
+        packet: &RequestPacket<'_>,
         outcome: TransferEnd,
         transmit: &mut Transmit,
     ) {
+        let (name, code, text) = match packet {
+            RequestPacket::Read { name, .. } => (*name, code::NOT_FOUND, "No such file"),
+            RequestPacket::Write { name } => (*name, code::ACCESS, "This server is read-only"),
+            RequestPacket::Malformed => (&b""[..], code::ILLEGAL, "Not a TFTP request"),
+        };
+        // Silence at a limit: the request may be forged, and an error would end a firmware's attempts.
         match outcome {
-            TransferEnd::NotFound => transmit.put_error(code::NOT_FOUND, "No such file"),
-            TransferEnd::Busy => transmit.put_error(code::OTHER, "Too many transfers, please try again"),
-            _ if name.is_empty() => transmit.put_error(code::ILLEGAL, "Not a TFTP request"),
-            _ => transmit.put_error(code::ACCESS, "This server is read-only"),
+            TransferEnd::Busy => transmit.clear(),
+            TransferEnd::NotAllowed => {
+                transmit.put_error(code::ACCESS, "Your network is not in [tftp] allow");
+            }
+            _ => transmit.put_error(code, text),
         }
         (self.state.report)(TransferEvent {
             client: request.client,
             local_ip: request.local_ip,
             name: String::from_utf8_lossy(name).into_owned(),
             outcome,
+            is_answered: false,
             size: 0,
             options: NegotiatedOptions::default(),
             blocks: 0,
@@ -243,46 +338,9 @@ impl Table {
         });
     }
 
-    fn finish(&mut self, client: SocketAddr, outcome: TransferEnd, now: Instant) {
-        let Some(active) = self.transfers.remove(&client) else { return };
-        (self.state.report)(TransferEvent {
-            client,
-            local_ip: active.local_ip,
-            name: String::from_utf8_lossy(&active.name).into_owned(),
-            outcome,
-            size: active.transfer.size(),
-            options: active.transfer.options(),
-            blocks: active.transfer.acked_blocks(),
-            retransmissions: active.transfer.retransmissions(),
-            duration: now.saturating_duration_since(active.started_at),
-        });
-    }
-}
-
-impl ActiveTransfer {
-    /// Writes a burst to `transmit` and keeps the timer at or before the deadline.
-    fn send_and_schedule(
-        &mut self,
-        client: SocketAddr,
-        burst: Option<Burst>,
-        timers: &mut Timers,
-        transmit: &mut Transmit,
-    ) {
-        if let Some(burst) = burst {
-            transmit.set_addresses(client, self.source_ip);
-            self.transfer.write(burst, transmit);
-        }
-        let deadline = self.transfer.deadline();
-        if self.timer_at.is_none_or(|timer_at| deadline < timer_at) {
-            self.timer_at = Some(deadline);
-            timers.push(Reverse((deadline, client)));
-        }
-    }
-}
-
-fn is_broadcast_or_multicast(local_ip: IpAddr) -> bool {
-    match local_ip {
-        IpAddr::V4(local_ip) => local_ip.is_broadcast() || local_ip.is_multicast(),
-        IpAddr::V6(local_ip) => local_ip.is_multicast(),
+    fn finish(&mut self, id: TransferId, outcome: TransferEnd, now: Instant) {
+        let Some(active) = self.transfers.remove(&id) else { return };
+        self.by_client.remove(&active.client);
+        (self.state.report)(active.end_event(outcome, now));
     }
 }

@@ -17,6 +17,14 @@
 //!   firmware sends the same ACK for every packet out of order;
 //! * an ACK that arrives sooner after a burst than the round trip allows says nothing about that burst.
 //!
+//! Four rules protect a victim whose address is forged, and a client whose transfer others want to end:
+//!
+//! * before any DATA was acknowledged, the timer retransmits a single block. The first window is a whole one all the
+//!   same: clients acknowledge whole windows only, and a shorter one would stall them (atftp, EDK2);
+//! * an ACK of the same number gets at most [`MAX_WINDOWS_PER_ACK`] windows;
+//! * before any response, the back-off has no upper bound;
+//! * on a shared port, the port proves nothing: an ERROR ends a moving transfer only if the client falls silent.
+//!
 //! Invariant: `last_acked <= last_sent <= last_acked + window_size`, and `last_acked` never decreases. Block numbers
 //! count from 1 in 64 bits. On the wire, 16 bits wrap to 0, as iPXE, EDK2 and U-Boot expect.
 
@@ -24,10 +32,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::blocks::Blocks;
+use super::burst::{Burst, Step};
 use super::packet::ClientPacket;
 use super::rtt::RttEstimator;
 use super::transmit::Transmit;
 use super::{NegotiatedOptions, TransferEnd, TransferLimits};
+
+/// Most windows in response to ACKs of the same number.
+const MAX_WINDOWS_PER_ACK: u8 = 2;
+/// A transfer moves if a DATA block was acknowledged within this time. In a moving transfer, a forged packet is more
+/// likely than an abort or a new start.
+pub(super) const MOVING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Transfer of a file to a client.
 #[derive(Debug)]
@@ -45,6 +60,12 @@ pub(super) struct Transfer {
     has_response: bool,
     /// The blocks after `last_acked` were retransmitted already.
     has_rewound: bool,
+    /// Windows sent in response to ACKs of `last_acked`.
+    windows_for_ack: u8,
+    /// The transfer's port is shared with others and known to third parties.
+    is_port_shared: bool,
+    /// When and how the transfer ends unless the client makes progress.
+    doubtful_end: Option<(Instant, TransferEnd)>,
     /// Time of the last burst, and whether it holds no retransmission.
     burst_sent_at: Instant,
     burst_is_new: bool,
@@ -57,31 +78,6 @@ pub(super) struct Transfer {
     retransmissions: u64,
 }
 
-/// The next action of a transfer.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// Send this burst, see [`Transfer::write`].
-    Send(Burst),
-    /// Send nothing until the deadline.
-    Wait,
-    /// The transfer has ended.
-    End(TransferEnd),
-}
-
-/// Packets sent together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Burst {
-    /// The option acknowledgement.
-    Oack,
-    /// A range of blocks, both ends included.
-    Blocks {
-        /// First block.
-        first: u64,
-        /// Last block.
-        last: u64,
-    },
-}
-
 impl Transfer {
     /// Starts a transfer; returns its first burst, too.
     pub(super) fn begin(
@@ -89,6 +85,7 @@ impl Transfer {
         options: NegotiatedOptions,
         oack: Option<Vec<u8>>,
         limits: &TransferLimits,
+        is_port_shared: bool,
         now: Instant,
     ) -> (Self, Burst) {
         let three_timeouts = options.timeout.map_or(Duration::ZERO, |timeout| timeout * 3);
@@ -100,6 +97,9 @@ impl Transfer {
             last_sent: 0,
             has_response: false,
             has_rewound: false,
+            windows_for_ack: 0,
+            is_port_shared,
+            doubtful_end: None,
             burst_sent_at: now,
             burst_is_new: true,
             rtt: RttEstimator::new(limits, options.timeout),
@@ -118,9 +118,28 @@ impl Transfer {
     pub(super) fn handle_packet(&mut self, packet: &[u8], now: Instant) -> Step {
         match ClientPacket::parse(packet) {
             Some(ClientPacket::Ack(block)) => self.handle_ack(block, now),
-            Some(ClientPacket::Error { code, message }) => Step::End(self.error_outcome(code, message)),
+            Some(ClientPacket::Error { code, message }) => self.end(self.error_outcome(code, message), now),
             None => Step::Wait,
         }
+    }
+
+    /// Handles an ICMP error: the client's host or a router on the way rejects the transfer's packets.
+    pub(super) fn handle_unreachable(&mut self, now: Instant) -> Step {
+        let outcome = if self.has_response && self.is_all_sent() {
+            TransferEnd::Unconfirmed
+        } else {
+            self.error_outcome(0, b"ICMP: destination unreachable")
+        };
+        self.end(outcome, now)
+    }
+
+    /// Ends the transfer; if it moves on a shared port, only after silence.
+    fn end(&mut self, outcome: TransferEnd, now: Instant) -> Step {
+        if self.is_port_shared && self.is_moving(now) {
+            self.doubtful_end = Some((now + MOVING_INTERVAL, outcome));
+            return Step::Wait;
+        }
+        Step::End(outcome)
     }
 
     /// Handles a duplicate of the request. Before any response, the client has probably not received the first burst.
@@ -138,8 +157,21 @@ impl Transfer {
         self.last_progress_at
     }
 
+    /// Whether the client has acknowledged a DATA block: the client exists and wants the file.
+    pub(super) fn is_proven(&self) -> bool {
+        self.last_acked > 0
+    }
+
+    /// Whether a DATA block was acknowledged within [`MOVING_INTERVAL`].
+    pub(super) fn is_moving(&self, now: Instant) -> bool {
+        self.is_proven() && now < self.last_progress_at + MOVING_INTERVAL
+    }
+
     /// Retransmits or ends the transfer if a deadline has passed.
     pub(super) fn tick(&mut self, now: Instant) -> Step {
+        if let Some((_, outcome)) = self.doubtful_end.take_if(|(at, _)| now >= *at) {
+            return Step::End(outcome);
+        }
         if now >= self.give_up_at() {
             let outcome = if self.has_response && self.is_all_sent() {
                 TransferEnd::Unconfirmed
@@ -153,12 +185,19 @@ impl Transfer {
         }
         self.rtt.back_off();
         self.has_rewound = false;
-        Step::Send(self.retransmit(now))
+        if self.oack.is_some() || self.is_proven() {
+            return Step::Send(self.retransmit(now));
+        }
+        self.burst_sent_at = now;
+        self.burst_is_new = false;
+        self.retransmissions += 1;
+        Step::Send(Burst::FIRST_BLOCK)
     }
 
     /// Time of the next [`Transfer::tick`].
     pub(super) fn deadline(&self) -> Instant {
-        self.retransmit_at().min(self.give_up_at())
+        let deadline = self.retransmit_at().min(self.give_up_at());
+        self.doubtful_end.as_ref().map_or(deadline, |(at, _)| deadline.min(*at))
     }
 
     /// Writes the packets of a burst.
@@ -196,6 +235,7 @@ impl Transfer {
             }
             self.oack = None;
             self.record_progress(now, true);
+            self.windows_for_ack = 1;
             return Step::Send(self.advance(now));
         }
         if ahead > self.last_sent - self.last_acked {
@@ -209,6 +249,7 @@ impl Transfer {
                 return Step::End(TransferEnd::Complete);
             }
             if acks_whole_burst {
+                self.windows_for_ack = 1;
                 return Step::Send(self.advance(now));
             }
         }
@@ -219,8 +260,10 @@ impl Transfer {
     /// <https://www.rfc-editor.org/rfc/rfc7440#section-4>
     fn handle_partial_ack(&mut self, is_progress: bool, now: Instant) -> Step {
         let may_answer_burst = now.duration_since(self.burst_sent_at) >= self.rtt.min_response_time();
-        if self.options.window_size > 1 && !self.has_rewound && may_answer_burst {
+        let may_rewind = !self.has_rewound && self.windows_for_ack < MAX_WINDOWS_PER_ACK;
+        if self.options.window_size > 1 && may_rewind && may_answer_burst {
             self.has_rewound = true;
+            self.windows_for_ack += 1;
             return Step::Send(self.retransmit(now));
         }
         if is_progress && self.last_sent < self.window_end() {
@@ -237,6 +280,8 @@ impl Transfer {
         self.has_response = true;
         self.last_progress_at = now;
         self.has_rewound = false;
+        self.windows_for_ack = 0;
+        self.doubtful_end = None;
     }
 
     /// Returns the next blocks that fit into the window.
@@ -271,7 +316,8 @@ impl Transfer {
     }
 
     fn retransmit_at(&self) -> Instant {
-        self.burst_sent_at + self.rtt.rto()
+        let rto = if self.has_response { self.rtt.rto() } else { self.rtt.unanswered_rto() };
+        self.burst_sent_at + rto
     }
 
     fn give_up_at(&self) -> Instant {

@@ -68,6 +68,12 @@ impl Transmit {
         self.segment_size.max(1)
     }
 
+    /// Number of datagrams and their bytes.
+    pub(super) fn datagrams_and_bytes(&self) -> (usize, usize) {
+        let bytes = self.bytes().len();
+        (bytes.div_ceil(self.segment_size()), bytes)
+    }
+
     #[cfg(any(test, fuzzing))]
     pub(super) fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes().chunks(self.segment_size())

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::net::UdpSocket;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -31,12 +31,23 @@ impl Waker {
         let ready = poll(&mut fds, Some(&timespec(timeout)));
         let [_, eventfd] = fds;
         if ready.is_ok() && !eventfd.revents().is_empty() {
-            let _ = rustix::io::read(&self.0, &mut [0; 8]);
+            self.reset();
         }
+    }
+
+    /// Forgets all wake-ups so far.
+    pub(super) fn reset(&self) {
+        let _ = rustix::io::read(&self.0, &mut [0; 8]);
     }
 }
 
-fn timespec(duration: Duration) -> Timespec {
+impl AsFd for Waker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+pub(super) fn timespec(duration: Duration) -> Timespec {
     let tv_sec = duration.as_secs().try_into().unwrap_or(i64::MAX);
     Timespec { tv_sec, tv_nsec: duration.subsec_nanos().into() }
 }

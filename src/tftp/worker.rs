@@ -1,33 +1,36 @@
-//! Event loop of a worker: a thread with a transfer socket and a table of transfers.
+//! Event loop of a worker thread whose transfers have ports of their own.
 //!
-//! One turn handles the due timers, the next packet and new requests. While clients respond, the worker waits a few
-//! milliseconds for the next packet in a blocking receive, without checking its waker. After a time-out it waits in
-//! `poll` for a packet, a wake-up or a deadline. The event loop does not depend on the runtime and its other
-//! listeners.
+//! One turn handles the due timers, a packet of each transfer whose socket is readable, and new requests. While a single
+//! client responds, the worker waits a few milliseconds for its next packet in a blocking receive, without checking its
+//! waker. The event loop does not depend on the runtime and its other listeners.
 //!
 //! Shutdown: the [`WorkerHandle`] is dropped. The worker then ends after its last transfer, or when the grace period
 //! expires.
 //!
-//! Invariant: a worker empties its socket after it dequeues a request and before it starts the transfer. A ROM sends
-//! its abort and then its next request from the same port; the abort must not reach the new transfer.
+//! Invariant: a worker handles the packets of running transfers before it starts a transfer. A ROM sends its abort and
+//! then its next request from the same port; the abort must end the old transfer first.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::balancer::Assignment;
+use super::incoming::{IncomingRequest, ResponsePort};
 use super::mtu::MtuCache;
-use super::packet::RequestPacket;
-use super::socket::{MAX_DATAGRAM, RecvMeta, Socket};
-use super::table::{IncomingRequest, ServerState, Table};
+use super::poller::Poller;
+use super::port::{TransferAddress, TransferSocket};
+use super::segments::Segmentation;
+use super::socket::{MAX_DATAGRAM, Socket};
+use super::table::{ServerState, Table};
+use super::transfer_id::TransferId;
 use super::transmit::Transmit;
 use super::waker::Waker;
 
 /// Most requests queued for a worker. Further requests are dropped; the clients retransmit them.
 const QUEUE_LENGTH: usize = 1024;
-/// Most packets received in a row before timers get their turn.
-const MAX_PACKETS_PER_TURN: usize = 512;
 /// Most new requests in a row before timers get their turn.
 const MAX_REQUESTS_PER_TURN: usize = 64;
 /// Longest wait of an idle thread.
@@ -69,10 +72,14 @@ impl Drop for WorkerHandle {
 
 /// A worker thread's state.
 pub(super) struct Worker {
-    socket: Socket,
-    table: Table,
+    /// The listen socket, for rejections.
+    request_socket: Arc<Socket>,
+    range: Option<RangeInclusive<u16>>,
+    table: Table<TransferSocket>,
     requests: Receiver<QueuedRequest>,
     waker: Arc<Waker>,
+    poller: Poller,
+    ready: Vec<TransferId>,
     mtus: MtuCache,
     packet: Box<[u8]>,
     transmit: Transmit,
@@ -81,14 +88,23 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(socket: Socket, state: &ServerState) -> std::io::Result<(Self, WorkerHandle)> {
+    /// Returns a worker whose transfers have ports of `range`, or those that the kernel picks.
+    pub(super) fn new(
+        request_socket: Arc<Socket>,
+        range: Option<RangeInclusive<u16>>,
+        state: &ServerState,
+    ) -> std::io::Result<(Self, WorkerHandle)> {
         let waker = Arc::new(Waker::new()?);
         let (sender, requests) = sync_channel(QUEUE_LENGTH);
+        let table_waker = Arc::clone(&waker);
         let worker = Self {
-            socket,
-            table: Table::new(state.clone()),
+            request_socket,
+            range,
+            table: Table::new(state.clone(), false, move || table_waker.wake()),
             requests,
             waker: Arc::clone(&waker),
+            poller: Poller::new(Arc::clone(&waker))?,
+            ready: Vec::new(),
             mtus: MtuCache::default(),
             packet: vec![0; MAX_DATAGRAM].into_boxed_slice(),
             transmit: Transmit::new(),
@@ -99,31 +115,68 @@ impl Worker {
 
     /// Runs the event loop until the worker has drained.
     pub(super) fn run(mut self, grace: Duration) {
-        let (mut now, mut clients_respond) = (Instant::now(), false);
+        let (mut now, mut client_responds) = (Instant::now(), false);
         while self.drain_deadline.is_none() || !self.table.is_empty() {
             if self.drain_deadline.is_some_and(|deadline| now >= deadline) {
-                return self.abort_all(now);
+                let send = |port: &TransferSocket, transmit: &Transmit| drop(port.send(transmit));
+                return self.table.abort_all(now, &mut self.transmit, send);
             }
-            while self.table.tick(now, &mut self.transmit) {
-                self.socket.send(&self.transmit);
+            while let Some(id) = self.table.tick(now, &mut self.transmit) {
+                self.send(id, now);
             }
-            // An active client responds at once. A blocking receive costs one system call, `poll` with a wake-up
-            // three. But the receive ignores the waker. After a receive time-out, use `poll` until the next packet
-            // arrives.
-            let is_blocking_receive = clients_respond && !self.table.is_empty();
-            let meta = if is_blocking_receive { self.socket.receive(&mut self.packet) } else { None };
+            self.table.finish_evicted(now);
+            // An active client responds at once. A blocking receive costs one system call, `epoll` with a receive two,
+            // and three with a wake-up. But the receive ignores the waker. After a receive time-out, use `epoll` until
+            // the next packet arrives.
+            let only_transfer = self.table.only_transfer().filter(|_| client_responds);
+            client_responds = match only_transfer {
+                Some(id) => self.receive(id, TransferSocket::receive),
+                None => self.poll(now),
+            };
             now = Instant::now();
-            if let Some(meta) = meta {
-                self.handle_datagram(meta, now);
-            } else {
-                let deadline = self.table.deadline().into_iter().chain(self.drain_deadline).min();
-                let timeout = deadline.map_or(MAX_SLEEP, |deadline| deadline.saturating_duration_since(now));
-                self.waker.wait(&self.socket.udp, timeout);
-                clients_respond = self.empty_socket();
-                now = Instant::now();
-            }
             self.take_requests(grace);
         }
+    }
+
+    /// Waits for packets until the next deadline, and receives one of each transfer; false if there was none.
+    fn poll(&mut self, now: Instant) -> bool {
+        let deadline = self.table.deadline().into_iter().chain(self.drain_deadline).min();
+        let timeout = deadline.map_or(MAX_SLEEP, |deadline| deadline.saturating_duration_since(now));
+        self.wait(timeout)
+    }
+
+    fn wait(&mut self, timeout: Duration) -> bool {
+        let mut ready = std::mem::take(&mut self.ready);
+        self.poller.wait(timeout, &mut ready);
+        let has_packets = !ready.is_empty();
+        for id in ready.drain(..) {
+            self.receive(id, TransferSocket::try_receive);
+        }
+        self.ready = ready;
+        has_packets
+    }
+
+    /// Receives and handles a packet of a transfer; false if there was none.
+    fn receive(
+        &mut self,
+        id: TransferId,
+        receive: fn(&TransferSocket, &mut [u8]) -> std::io::Result<usize>,
+    ) -> bool {
+        let Some(port) = self.table.port(id) else { return false };
+        let result = receive(port, &mut self.packet);
+        let now = Instant::now();
+        match result {
+            Ok(length) => {
+                let packet = self.packet.get(..length).unwrap_or_default();
+                self.table.handle_packet(id, packet, now, &mut self.transmit);
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                return false;
+            }
+            Err(_) => self.table.handle_unreachable(id, now, &mut self.transmit),
+        }
+        self.send(id, now);
+        true
     }
 
     /// Starts queued requests, within the limit of a turn. Begins the drain if the handle was dropped.
@@ -134,7 +187,7 @@ impl Worker {
             }
             match self.requests.try_recv() {
                 Ok(request) => {
-                    self.empty_socket();
+                    self.receive_of_client(request.client);
                     self.start_transfer(request);
                 }
                 Err(TryRecvError::Empty) => return,
@@ -145,43 +198,40 @@ impl Worker {
         self.waker.wake();
     }
 
-    /// Handles the queued datagrams, within the limit of a turn; false if the socket was empty.
-    fn empty_socket(&mut self) -> bool {
-        for count in 0..MAX_PACKETS_PER_TURN {
-            let Some(meta) = self.socket.try_receive(&mut self.packet) else { return count > 0 };
-            self.handle_datagram(meta, Instant::now());
-        }
-        true
-    }
-
-    fn handle_datagram(&mut self, meta: RecvMeta, now: Instant) {
-        let RecvMeta { length, client, local_ip, interface } = meta;
-        let packet = self.packet.get(..length).unwrap_or_default();
-        let may_be_request = self.socket.accepts_requests() && self.drain_deadline.is_none();
-        if may_be_request && RequestPacket::parse(packet).is_some() {
-            let mtu = interface.and_then(|interface| self.mtus.look_up(interface, client, now));
-            let is_default_source = self.socket.default_source(client) == local_ip;
-            let request = IncomingRequest { client, local_ip, is_default_source, mtu, packet };
-            self.table.handle_request(request, None, now, &mut self.transmit);
-        } else {
-            self.table.handle_packet(client, packet, now, &mut self.transmit);
-        }
-        self.socket.send(&self.transmit);
+    /// Handles the queued packets of a client's running transfer.
+    fn receive_of_client(&mut self, client: SocketAddr) {
+        while let Some(id) = self.table.find(client)
+            && self.receive(id, TransferSocket::try_receive)
+        {}
     }
 
     fn start_transfer(&mut self, request: QueuedRequest) {
         let QueuedRequest { client, local_ip, interface, packet, assignment } = request;
         let now = Instant::now();
         let mtu = interface.and_then(|interface| self.mtus.look_up(interface, client, now));
-        let is_default_source = self.socket.default_source(client) == local_ip;
-        let request = IncomingRequest { client, local_ip, is_default_source, mtu, packet: &packet };
-        self.table.handle_request(request, Some(assignment), now, &mut self.transmit);
-        self.socket.send(&self.transmit);
+        let request = IncomingRequest { client, local_ip, is_default_source: true, mtu, packet: &packet };
+        let (poller, range, bound_ip) = (&self.poller, self.range.as_ref(), self.request_socket.bound_ip());
+        let open_port = |id| {
+            let address =
+                TransferAddress { ip: local_ip.or(bound_ip)?, interface: interface.unwrap_or_default() };
+            let socket = TransferSocket::open(&address, range, client).ok()?;
+            poller.add(&socket, id).ok()?;
+            Some(socket)
+        };
+        let port = self.table.handle_request(request, Some(assignment), now, &mut self.transmit, open_port);
+        match port {
+            ResponsePort::Transfer(id) => self.send(id, now),
+            ResponsePort::Request | ResponsePort::Other => {
+                self.request_socket.send(&self.transmit, &Segmentation::new());
+            }
+        }
     }
 
-    fn abort_all(&mut self, now: Instant) {
-        while self.table.abort_next(now, &mut self.transmit) {
-            self.socket.send(&self.transmit);
+    /// Sends the burst of a transfer, if any.
+    fn send(&mut self, id: TransferId, now: Instant) {
+        let Some(port) = self.table.port(id) else { return };
+        if port.send(&self.transmit).is_err() {
+            self.table.handle_unreachable(id, now, &mut self.transmit);
         }
     }
 }

@@ -156,6 +156,11 @@ impl Timeline {
         }
     }
 
+    /// Counts an event in the metrics without recording it.
+    pub fn count_only(&self, event: &Event) {
+        event.update_metrics(&self.shared.metrics);
+    }
+
     /// The metrics that count the events.
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics

@@ -72,22 +72,46 @@ fn ports_block_size_window_and_limits_are_configurable() {
     edit_config(site.path(), &[("[tftp]\n", keys)]);
     let daemon = Daemon::start(site.path());
     let options = "blksize 1468 windowsize 16 ";
-    let (_first, oack, peer) = send_read_request(daemon.tftp, "boot.ipxe", options);
+    let (first, oack, peer) = send_read_request(daemon.tftp, "boot.ipxe", options);
     assert_eq!(oack, b"\0\x06blksize\x001000\0windowsize\x004\0");
     assert_eq!(peer, daemon.tftp, "the listen port");
-    let (_second, oack, _) = send_read_request(daemon.tftp, "boot.ipxe", options);
+    let (second, oack, _) = send_read_request(daemon.tftp, "boot.ipxe", options);
     assert_eq!(oack[..2], [0, 6]);
-    let (_third, error, _) = send_read_request(daemon.tftp, "boot.ipxe", options);
-    assert_eq!(error, b"\0\x05\0\0Too many transfers, please try again\0");
+    for client in [&first, &second] {
+        client.send_to(&[0, 4, 0, 0], peer).expect("sends");
+        assert_eq!(receive(client).0[..4], [0, 3, 0, 1]);
+    }
+    // Both transfers have answered: a third request gets no response, while the next packet gets one.
+    let third = UdpSocket::bind("127.0.0.1:0").expect("binds");
+    third.send_to(b"\0\x01boot.ipxe\0octet\0", peer).expect("sends");
+    let (_other, response, _) = send_read_request(daemon.tftp, "missing", options);
+    assert_eq!(response[..4], [0, 5, 0, 1]);
+    third.set_nonblocking(true).expect("is set");
+    assert!(third.recv(&mut [0; 16]).is_err());
     drop(daemon);
 
     edit_config(site.path(), &[("transfers_per_client", "transfers"), ("\"single\"", "\"42300-42399\"")]);
     let daemon = Daemon::start(site.path());
-    let (_first, _, peer) = send_read_request(daemon.tftp, "boot.ipxe", options);
-    assert!((42_300..=42_399).contains(&peer.port()), "{peer}");
-    let (_second, ..) = send_read_request(daemon.tftp, "boot.ipxe", options);
-    let (_third, error, _) = send_read_request(daemon.tftp, "boot.ipxe", options);
-    assert_eq!(error[..2], [0, 5]);
+    // The unanswered transfers give way.
+    for _ in 0..4 {
+        let (_client, oack, peer) = send_read_request(daemon.tftp, "boot.ipxe", options);
+        assert!(oack[..2] == [0, 6] && (42_300..=42_399).contains(&peer.port()), "{peer}");
+    }
+}
+
+/// Other networks get an error that names the key.
+#[test]
+fn networks_of_tftp_are_those_of_http_or_its_own() {
+    let site = site("");
+    edit_config(site.path(), &[("[http]\n", "[http]\nallow = [\"192.0.2.0/24\"]\n")]);
+    let daemon = Daemon::start(site.path());
+    let (_, error, _) = send_read_request(daemon.tftp, "boot.ipxe", "");
+    assert_eq!(error, b"\0\x05\0\x02Your network is not in [tftp] allow\0");
+    drop(daemon);
+    edit_config(site.path(), &[("[tftp]\n", "[tftp]\nallow = [\"127.0.0.0/8\"]\n")]);
+    let daemon = Daemon::start(site.path());
+    let (_, block, _) = send_read_request(daemon.tftp, "boot.ipxe", "");
+    assert_eq!(block[..4], [0, 3, 0, 1]);
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod schema;
 mod service;
 mod source_files;
 mod tftp;
+mod tftp_attacks;
 mod tls;
 mod up;
 

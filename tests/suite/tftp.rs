@@ -24,8 +24,8 @@ impl FileSource for TestFiles {
     }
 }
 
-struct TestServer {
-    address: SocketAddr,
+pub(crate) struct TestServer {
+    pub(crate) address: SocketAddr,
     files: Arc<TestFiles>,
     events: mpsc::Receiver<TransferEvent>,
     stop: CancellationToken,
@@ -33,7 +33,7 @@ struct TestServer {
 }
 
 impl TestServer {
-    fn start(config: &ServerConfig) -> Self {
+    pub(crate) fn start(config: &ServerConfig) -> Self {
         Self::with_grace(config, Duration::from_secs(2))
     }
 
@@ -52,14 +52,14 @@ impl TestServer {
         Self::start(&ServerConfig::new([listen.parse().expect("an address")]))
     }
 
-    async fn next_event(&mut self) -> TransferEvent {
+    pub(crate) async fn next_event(&mut self) -> TransferEvent {
         let event = tokio::time::timeout(Duration::from_secs(10), self.events.recv());
         event.await.expect("an event in time").expect("a running server")
     }
 }
 
 /// For manual clients: even on a slow host, the server retransmits nothing.
-fn config_without_retransmission(ports: Ports) -> ServerConfig {
+pub(crate) fn config_without_retransmission(ports: Ports) -> ServerConfig {
     let mut config = ServerConfig::new(["127.0.0.1:0".parse().expect("an address")]);
     let longer_than_any_test = Duration::from_secs(60);
     config.ports = ports;
@@ -69,7 +69,7 @@ fn config_without_retransmission(ports: Ports) -> ServerConfig {
     config
 }
 
-fn pattern(length: u32) -> Bytes {
+pub(crate) fn pattern(length: u32) -> Bytes {
     (0..length).map(|index| (index.wrapping_mul(2_654_435_761) >> 11) as u8).collect()
 }
 
@@ -82,35 +82,35 @@ async fn run(program: &str, arguments: &[&str]) -> bool {
 }
 
 /// Client with manual control of each packet.
-struct ManualClient {
-    socket: UdpSocket,
+pub(crate) struct ManualClient {
+    pub(crate) socket: UdpSocket,
     server: SocketAddr,
 }
 
 impl ManualClient {
-    fn new(server: SocketAddr) -> Self {
+    pub(crate) fn new(server: SocketAddr) -> Self {
         Self::bind(if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }, server)
     }
 
-    fn bind(address: &str, server: SocketAddr) -> Self {
+    pub(crate) fn bind(address: &str, server: SocketAddr) -> Self {
         let socket = UdpSocket::bind(address).expect("a socket");
         socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a read time-out");
         Self { socket, server }
     }
 
-    fn send_request(&self, options: &str) {
+    pub(crate) fn send_request(&self, options: &str) {
         let packet = format!("\0\x01dir/file\0octet\0{}", options.replace(' ', "\0"));
         self.socket.send_to(packet.as_bytes(), self.server).expect("a route to the server");
     }
 
-    fn receive(&self) -> (Vec<u8>, SocketAddr) {
+    pub(crate) fn receive(&self) -> (Vec<u8>, SocketAddr) {
         let mut packet = vec![0; 70_000];
         let (length, from) = self.socket.recv_from(&mut packet).expect("a response");
         packet.truncate(length);
         (packet, from)
     }
 
-    fn send(&self, packet: &[u8], to: SocketAddr) {
+    pub(crate) fn send(&self, packet: &[u8], to: SocketAddr) {
         self.socket.send_to(packet, to).expect("a route to the server");
     }
 }
@@ -193,7 +193,8 @@ async fn a_probe_ends_at_once_and_its_port_may_send_the_next_request() {
         assert_eq!(oack, b"\0\x06tsize\x00100000\0");
         client.send(b"\0\x05\0\x08User aborted the transfer\0", from);
         client.send_request("blksize 1468 ");
-        assert_eq!(client.receive().0, b"\0\x06blksize\x001468\0");
+        let (oack, from) = client.receive();
+        assert_eq!(oack, b"\0\x06blksize\x001468\0");
         client.send(b"\0\x05\0\x00\0", from);
         assert_eq!(server.next_event().await.outcome, TransferEnd::Probe);
         assert!(matches!(server.next_event().await.outcome, TransferEnd::Aborted { .. }));
@@ -221,10 +222,11 @@ async fn transfers_use_a_range_of_ports_or_the_listen_port() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_concurrent_clients_are_served_through_the_listen_port() {
-    let mut config = config_without_retransmission(Ports::Single);
-    config.limits.transfers_per_client = 100;
+    let config = config_without_retransmission(Ports::Single);
     let mut server = TestServer::start(&config);
-    let clients: Vec<_> = (0..50).map(|_| ManualClient::new(server.address)).collect();
+    // An address of its own for each client: the first windows of all together exceed the budget of one address.
+    let bind = |number| ManualClient::bind(&format!("127.0.50.{number}:0"), server.address);
+    let clients: Vec<_> = (1..=50).map(bind).collect();
     for client in &clients {
         client.send_request("blksize 1468 windowsize 4 ");
         let (oack, from) = client.receive();

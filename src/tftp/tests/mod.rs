@@ -1,13 +1,15 @@
 //! Tests of the protocol under a virtual clock, without sockets and without waiting.
 //!
 //! [`TestServer`] is a table of transfers whose clock the test advances. `requests` and `transfers` specify a boot
-//! server, one sentence per test. `network` runs whole transfers over a link that loses, delays, duplicates and
+//! server, one sentence per test, and `attacks` what forged packets may not achieve. `network` runs whole transfers over a link that loses, delays, duplicates and
 //! reorders packets. `sequence` checks invariants for any sequence of actions, and `properties` generates sequences
 //! at random.
 
 // The fuzzer uses `sequence` alone.
 #![cfg_attr(fuzzing, allow(dead_code, reason = "the tests are not compiled then"))]
 
+#[cfg(test)]
+mod attacks;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
@@ -20,18 +22,20 @@ mod transfers;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::admission::Admission;
-use super::table::{IncomingRequest, ServerState, Table};
+use super::incoming::{IncomingRequest, ResponsePort};
+use super::table::{ServerState, Table};
 use super::transmit::Transmit;
 use super::{FileSource, ReadRequest, TransferEnd, TransferEvent, TransferLimits};
 
-/// Content of the file named `file`, and the number of reads.
-struct TestFiles(Mutex<(Bytes, usize)>);
+/// Content of the file named `file`, the number of reads, and whether clients may read.
+struct TestFiles(Mutex<(Bytes, usize)>, AtomicBool);
 
 impl FileSource for TestFiles {
     fn read(&self, request: ReadRequest<'_>) -> Option<Bytes> {
@@ -39,11 +43,15 @@ impl FileSource for TestFiles {
         state.1 += 1;
         (request.name == b"file").then(|| state.0.clone())
     }
+
+    fn allows(&self, _client: IpAddr) -> bool {
+        self.1.load(Ordering::Relaxed)
+    }
 }
 
 /// A transfer table without sockets.
 struct TestServer {
-    table: Table,
+    table: Table<()>,
     now: Instant,
     transmit: Transmit,
     files: Arc<TestFiles>,
@@ -51,6 +59,8 @@ struct TestServer {
     mtu: Option<u32>,
     local_ip: Option<IpAddr>,
     is_default_source: bool,
+    /// The port of the last response to a request.
+    response_port: Option<ResponsePort>,
 }
 
 impl TestServer {
@@ -59,18 +69,24 @@ impl TestServer {
     }
 
     fn with_limits(file: impl Into<Bytes>, limits: TransferLimits) -> Self {
-        let files = Arc::new(TestFiles(Mutex::new((file.into(), 0))));
+        Self::with_port_mode(file, limits, false)
+    }
+
+    /// Returns a server whose transfers share a port, or have ports of their own.
+    fn with_port_mode(file: impl Into<Bytes>, limits: TransferLimits, is_port_shared: bool) -> Self {
+        let files = Arc::new(TestFiles(Mutex::new((file.into(), 0)), AtomicBool::new(true)));
         let events = Arc::new(Mutex::new(Vec::new()));
         let report_events = Arc::clone(&events);
         let state = ServerState {
             files: Arc::clone(&files) as Arc<dyn FileSource>,
             admission: Admission::new(limits.transfers, limits.transfers_per_client),
             limits: Arc::new(limits),
+            budget: Arc::default(),
             blocks: Arc::default(),
             report: Arc::new(move |event| report_events.lock().push(event)),
         };
         Self {
-            table: Table::new(state),
+            table: Table::new(state, is_port_shared, || ()),
             now: Instant::now(),
             transmit: Transmit::new(),
             files,
@@ -78,6 +94,7 @@ impl TestServer {
             mtu: None,
             local_ip: None,
             is_default_source: false,
+            response_port: None,
         }
     }
 
@@ -85,14 +102,25 @@ impl TestServer {
     fn send_request(&mut self, client: SocketAddr, packet: &[u8]) -> Vec<Vec<u8>> {
         let (local_ip, is_default_source, mtu) = (self.local_ip, self.is_default_source, self.mtu);
         let request = IncomingRequest { client, local_ip, is_default_source, mtu, packet };
-        self.table.handle_request(request, None, self.now, &mut self.transmit);
+        let (now, transmit) = (self.now, &mut self.transmit);
+        self.response_port = Some(self.table.handle_request(request, None, now, transmit, |_| Some(())));
         self.datagrams()
     }
 
     /// Delivers a packet of a transfer; returns the response.
     fn send_packet(&mut self, client: SocketAddr, packet: &[u8]) -> Vec<Vec<u8>> {
-        self.table.handle_packet(client, packet, self.now, &mut self.transmit);
+        self.transmit.clear();
+        if let Some(id) = self.table.find(client) {
+            self.table.handle_packet(id, packet, self.now, &mut self.transmit);
+        }
         self.datagrams()
+    }
+
+    /// Delivers an ICMP error for the client's transfer.
+    fn send_unreachable(&mut self, client: SocketAddr) {
+        if let Some(id) = self.table.find(client) {
+            self.table.handle_unreachable(id, self.now, &mut self.transmit);
+        }
     }
 
     fn send_ack(&mut self, client: SocketAddr, block: u16) -> Vec<Vec<u8>> {
@@ -105,7 +133,7 @@ impl TestServer {
         let mut bursts = Vec::new();
         while let Some(at) = self.table.deadline().filter(|at| *at <= end) {
             self.now = self.now.max(at);
-            while self.table.tick(self.now, &mut self.transmit) {
+            while self.table.tick(self.now, &mut self.transmit).is_some() {
                 let datagrams = self.datagrams();
                 if !datagrams.is_empty() {
                     bursts.push((self.now - start, datagrams));

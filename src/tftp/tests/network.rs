@@ -153,7 +153,7 @@ fn run_transfer(
             link.send(&SimulatedPacket::ToServer(packet), now);
         }
         let mut datagrams = Vec::new();
-        while server.table.tick(now, &mut server.transmit) {
+        while server.table.tick(now, &mut server.transmit).is_some() {
             datagrams.extend(server.datagrams());
         }
         while let Some(packet) = link.receive(now) {

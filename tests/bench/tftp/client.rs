@@ -31,6 +31,12 @@ impl ClientConfig {
     }
 }
 
+/// A socket with an address of its own: the server limits the bytes for an address whose clients do not answer.
+pub(crate) fn socket_at(number: u16) -> UdpSocket {
+    let [high, low] = number.to_be_bytes();
+    UdpSocket::bind(SocketAddr::from(([127, 70, high, low], 0))).expect("a socket on the loopback interface")
+}
+
 /// A socket on the loopback interface.
 pub(crate) fn socket() -> UdpSocket {
     UdpSocket::bind("127.0.0.1:0").expect("a socket on the loopback interface")
@@ -108,7 +114,7 @@ enum Progress {
 
 impl<'a> Client<'a> {
     fn begin(server: SocketAddr, config: ClientConfig, file: &'a [u8], seed: u64) -> Self {
-        let socket = socket();
+        let socket = socket_at(seed as u16);
         socket.set_nonblocking(true).expect("a socket");
         let now = Instant::now();
         let mut client = Self {

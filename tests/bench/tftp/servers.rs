@@ -64,12 +64,14 @@ impl Drop for Cgroup {
 }
 
 /// Servers that this program itself runs, in the role `serve`.
-const BUILT_IN: [&str; 3] = ["volboot", "async-tftp", "baseline"];
+const BUILT_IN: [&str; 4] = ["volboot", "async-tftp", "baseline", SOCKETS];
+/// The baseline with a socket for each transfer.
+pub(crate) const SOCKETS: &str = "baseline-sockets";
 
 impl Server {
     /// Starts all available servers, each with `directory/file`.
     pub(crate) fn start_all(directory: &Path) -> Vec<Self> {
-        ["volboot", "dnsmasq", "tftpd-hpa", "async-tftp", "baseline"]
+        ["volboot", "dnsmasq", "tftpd-hpa", "async-tftp", "baseline", SOCKETS]
             .into_iter()
             .enumerate()
             .filter_map(|(index, name)| {
@@ -160,6 +162,9 @@ pub(crate) fn serve(name: &str, address: SocketAddr, directory: &Path) {
     let file = Bytes::from(fs::read(directory.join("file")).expect("the file to serve"));
     if name == "baseline" {
         return baseline::serve(address, &file);
+    }
+    if name == SOCKETS {
+        return baseline::serve_with_sockets(address, &file);
     }
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
