@@ -44,8 +44,9 @@ impl<P> ActiveTransfer<P> {
             // The table ends an evicted transfer in its turn.
             return Step::Wait;
         }
-        // After its end, a transfer that the client has answered sends nothing more.
-        if !was_proven && (self.transfer.is_proven() || matches!(step, Step::End(_))) {
+        // An abort proves the client too, unless third parties know the port.
+        let is_abort = matches!(step, Step::End(_)) && !self.transfer.is_port_shared();
+        if !was_proven && (self.transfer.is_proven() || is_abort) {
             budget.refund(self.client.ip(), &mut self.charge, now);
         }
         step

@@ -118,7 +118,10 @@ impl Transfer {
     pub(super) fn handle_packet(&mut self, packet: &[u8], now: Instant) -> Step {
         match ClientPacket::parse(packet) {
             Some(ClientPacket::Ack(block)) => self.handle_ack(block, now),
-            Some(ClientPacket::Error { code, message }) => self.end(self.error_outcome(code, message), now),
+            Some(ClientPacket::Error { code, message }) => {
+                self.has_response = true;
+                self.end(self.error_outcome(code, message), now)
+            }
             None => Step::Wait,
         }
     }
@@ -160,6 +163,11 @@ impl Transfer {
     /// Whether the client has acknowledged a DATA block: the client exists and wants the file.
     pub(super) fn is_proven(&self) -> bool {
         self.last_acked > 0
+    }
+
+    /// Whether third parties know the port of the transfer.
+    pub(super) fn is_port_shared(&self) -> bool {
+        self.is_port_shared
     }
 
     /// Whether a DATA block was acknowledged within [`MOVING_INTERVAL`].

@@ -101,6 +101,20 @@ fn machines_behind_one_address_return_their_bytes_to_the_budget() {
 }
 
 #[test]
+fn size_probes_return_their_bytes_unless_the_port_is_shared() {
+    for is_port_shared in [false, true] {
+        let mut server = TestServer::with_port_mode(pattern(5000), TransferLimits::default(), is_port_shared);
+        let mut responses = 0;
+        for _ in 0..10_000 {
+            responses += server.send_request(client(1), &read_request("tsize 0")).len();
+            server.send_packet(client(1), b"\0\x05\0\0\0");
+        }
+        assert_eq!(responses == 10_000, !is_port_shared, "{responses}");
+        assert!(server.events().iter().all(|event| event.is_answered && event.outcome == TransferEnd::Probe));
+    }
+}
+
+#[test]
 fn without_budget_for_a_window_the_first_block_comes_alone() {
     let mut server = shared_port_server();
     let bursts: Vec<_> = (0..12)
