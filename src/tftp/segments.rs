@@ -49,18 +49,16 @@ impl Segmentation {
             let size = if is_single { 0 } else { segment_size as u16 };
             let is_set = if is_unaffected { Ok(()) } else { self.set_size(socket, size) };
             match is_set.and_then(|()| send_bytes(batch)) {
-                Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Err(error),
-                // After a full queue, single datagrams would not fit either.
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                // Some routes do not support segmentation: IPsec, or a smaller MTU.
-                Err(_) if !is_single || is_unaffected => {
+                // Some routes do not support segmentation: IPsec, or a smaller MTU. After a full queue, single
+                // datagrams would not fit either.
+                Err(error) if error.kind() != ErrorKind::WouldBlock && (!is_single || is_unaffected) => {
                     let _ = self.set_size(socket, 0);
                     for datagram in batch.chunks(segment_size) {
                         let _ = send_bytes(datagram);
                     }
                 }
-                Err(_) => {}
+                Ok(_) | Err(_) => {}
             }
         }
         Ok(())

@@ -44,6 +44,13 @@ const MAX_WINDOWS_PER_ACK: u8 = 2;
 /// likely than an abort or a new start.
 pub(super) const MOVING_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The port of a transfer: its own, or one that all transfers share and third parties know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PortKind {
+    Own,
+    Shared,
+}
+
 /// Transfer of a file to a client.
 #[derive(Debug)]
 pub(super) struct Transfer {
@@ -62,8 +69,7 @@ pub(super) struct Transfer {
     has_rewound: bool,
     /// Windows sent in response to ACKs of `last_acked`.
     windows_for_ack: u8,
-    /// The transfer's port is shared with others and known to third parties.
-    is_port_shared: bool,
+    port: PortKind,
     /// When and how the transfer ends unless the client makes progress.
     doubtful_end: Option<(Instant, TransferEnd)>,
     /// Time of the last burst, and whether it holds no retransmission.
@@ -98,7 +104,7 @@ impl Transfer {
             has_response: false,
             has_rewound: false,
             windows_for_ack: 0,
-            is_port_shared,
+            port: if is_port_shared { PortKind::Shared } else { PortKind::Own },
             doubtful_end: None,
             burst_sent_at: now,
             burst_is_new: true,
@@ -138,7 +144,7 @@ impl Transfer {
 
     /// Ends the transfer; if it moves on a shared port, only after silence.
     fn end(&mut self, outcome: TransferEnd, now: Instant) -> Step {
-        if self.is_port_shared && self.is_moving(now) {
+        if self.is_port_shared() && self.is_moving(now) {
             self.doubtful_end = Some((now + MOVING_INTERVAL, outcome));
             return Step::Wait;
         }
@@ -167,7 +173,7 @@ impl Transfer {
 
     /// Whether third parties know the port of the transfer.
     pub(super) fn is_port_shared(&self) -> bool {
-        self.is_port_shared
+        self.port == PortKind::Shared
     }
 
     /// Whether a DATA block was acknowledged within [`MOVING_INTERVAL`].
