@@ -65,6 +65,8 @@
 //! | resolution | attaching and exporting the volumes of a node for one boot request | [`attach::Resolution`] |
 //! | single flight | one resolution, shared by repeated boot requests of a machine | `attach::single_flight` |
 //! | last known connection | the connection that Cinder returned at an earlier boot | [`model::ConnectionSource::LastKnown`] |
+//! | confirmed connection | a recorded connection whose attachment Cinder shows, while the store is read-only | [`model::ConnectionSource::Confirmed`] |
+//! | read-only store | a store whose disk refuses writes; reads go on | [`store::StoreAccess`] |
 //! | circuit breaker | stops requests to Cinder or to a failing backend; a successful probe closes the circuit | `attach::breaker` |
 //! | reconciler | background task that completes interrupted attachments and detachments | `attach::reconciler` |
 //! | listener | a socket with its protocol: TFTP server, boot listener, operator listener | [`listen::Listener`], [`tftp::Server`] |

@@ -8,6 +8,7 @@ use super::fault::Fault;
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, Arguments};
 use crate::model::LogFilterError;
+use crate::store::StoreAccess;
 use crate::telemetry::log;
 use crate::timeline::BootState;
 
@@ -37,13 +38,20 @@ pub(super) async fn get(request: ApiRequest) -> HandlerResult {
         .map(|(state, count)| (BootState::to_string(&state), count));
     let location = operator.store_info().await.map(|info| info.location);
     let latency_us = reading.store.map(|latency| latency.as_micros() as u64);
+    // The reason, or null.
+    let read_only = match operator.store_access() {
+        StoreAccess::ReadWrite => None,
+        StoreAccess::ReadOnly(reason) => Some(reason),
+    };
     Ok(Reply::Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "started_at": appliance.started_at,
         "listeners": listeners,
         "images": images.collect::<Vec<_>>(),
         "missing_images": missing_images.collect::<Vec<_>>(),
-        "store": {"path": location, "bytes": reading.store_bytes, "latency_us": latency_us},
+        "store": {
+            "path": location, "bytes": reading.store_bytes, "latency_us": latency_us, "read_only": read_only,
+        },
         "history": {
             "path": appliance.history_path, "bytes": reading.history_bytes,
             "recording": operator.timeline.is_recording(),

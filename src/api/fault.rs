@@ -47,6 +47,8 @@ pub(super) enum Fault {
     TooManyAttempts,
     /// The store or Keystone is unavailable, or too many requests wait.
     Unavailable,
+    /// The store accepts no changes, for this reason.
+    ReadOnly(String),
     /// An error inside volboot.
     Internal,
 }
@@ -101,7 +103,7 @@ impl Fault {
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyAttempts => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::ReadOnly(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -121,6 +123,7 @@ impl fmt::Display for Fault {
             Self::TooLarge => f.write_str("The request body is too large."),
             Self::TooManyAttempts => write!(f, "{}; please retry later.", AuthError::TooManyAttempts),
             Self::Unavailable => f.write_str("Resource temporarily unavailable, please retry."),
+            Self::ReadOnly(reason) => write!(f, "The store is read-only: {reason}."),
             Self::Internal => f.write_str("Internal server error; see volboot's log."),
         }
     }
@@ -145,9 +148,16 @@ impl IntoResponse for Fault {
 
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
-        tracing::error!(%error, "store operation failed");
+        match &error {
+            // The log shows once that the store is read-only, and each request with its status.
+            StoreError::ReadOnly(_) => {}
+            StoreError::Unavailable(_) | StoreError::Damaged(_) => {
+                tracing::error!(%error, "store operation failed");
+            }
+        }
         match error {
             StoreError::Unavailable(_) => Self::Unavailable,
+            StoreError::ReadOnly(reason) => Self::ReadOnly(reason),
             StoreError::Damaged(_) => Self::Internal,
         }
     }

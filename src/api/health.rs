@@ -2,7 +2,8 @@
 //!
 //! Alive: the runtime still runs tasks. Ready: the store responds and no shutdown has begun. During start-up and after
 //! a failure, nothing listens on the port. An outage of Cinder is reported but does not make volboot unready: nodes
-//! boot from last known connections, and taking volboot out of service would not help.
+//! boot from last known connections, and taking volboot out of service would not help. The same holds for a read-only
+//! store.
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::SharedState;
+use crate::store::StoreAccess;
 
 /// The deadline for running a task and for the store's response.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -28,7 +30,10 @@ pub(super) async fn healthz() -> (StatusCode, &'static str) {
 /// `GET /readyz`
 pub(super) async fn readyz(State(operator): State<SharedState>) -> (StatusCode, Json<Value>) {
     let (is_available, store) = match tokio::time::timeout(TIMEOUT, operator.check_store()).await {
-        Ok(Ok(_)) => (true, "ok"),
+        Ok(Ok(_)) => match operator.store_access() {
+            StoreAccess::ReadWrite => (true, "ok"),
+            StoreAccess::ReadOnly(_) => (true, "read-only"),
+        },
         Ok(Err(_)) => (false, "error"),
         Err(_) => (false, "timeout"),
     };

@@ -44,7 +44,9 @@ pub(super) async fn get(request: ApiRequest, PathParam(ident): PathParam<String>
 
 fn show_volume(resolved: &VolumeResolution) -> Value {
     let resolved_at = match &resolved.source {
-        ConnectionSource::LastKnown { resolved_at, .. } => Some(resolved_at),
+        ConnectionSource::LastKnown { resolved_at, .. } | ConnectionSource::Confirmed { resolved_at, .. } => {
+            Some(resolved_at)
+        }
         ConnectionSource::Records | ConnectionSource::Cinder => None,
     };
     json!({"id": resolved.volume, "source": resolved.source.as_str(), "resolved_at": resolved_at})

@@ -152,7 +152,8 @@ impl Attacher {
                 Some(volume_type) => self.try_backend(volume_type).map_err(unavailable)?,
                 None => None,
             };
-            match send_delete(&self.cinder, &self.records, record, &id).await {
+            let store = self.records.check_writable()?;
+            match send_delete(store, &self.cinder, &self.records, record, &id).await {
                 Ok(()) | Err(BackendCallError::Cinder(CinderError::NotFound(_))) => {}
                 Err(BackendCallError::Failed(reason) | BackendCallError::Unavailable(reason)) => {
                     return Err(unavailable(Outage::Backend(reason)));
@@ -213,7 +214,7 @@ impl Attacher {
         };
         if attachment.is_attaching() {
             // The export happened: the machine may be using the volume already.
-            if let Err(error) = self.cinder.complete(id).await {
+            if let Err(error) = self.cinder.complete(self.records.check_writable()?, id).await {
                 return self.give_up_export(record, error).await;
             }
         }

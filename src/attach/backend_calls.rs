@@ -12,7 +12,7 @@ use super::monitored_cinder::{CINDER_TIMEOUT, MonitoredCinder, timeout_reason};
 use super::steps;
 use crate::cinder::{CinderAttachment, CinderError, CinderVolume};
 use crate::model::{Attachment, ConnectorProperties};
-use crate::store::Attachments;
+use crate::store::{Attachments, WritableStore};
 
 /// The time limit of a diagnosis.
 const DIAGNOSIS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -30,6 +30,7 @@ pub(super) enum BackendCallError {
 /// Sends the export request. If it takes longer than [`CINDER_TIMEOUT`], diagnoses the cause meanwhile; the request
 /// continues.
 pub(super) async fn send_export(
+    _store: WritableStore,
     cinder: &MonitoredCinder,
     records: &Attachments,
     record: &Attachment,
@@ -49,6 +50,7 @@ pub(super) async fn send_export(
 
 /// Sends the delete request.
 pub(super) async fn send_delete(
+    _store: WritableStore,
     cinder: &MonitoredCinder,
     records: &Attachments,
     record: &Attachment,

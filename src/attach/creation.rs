@@ -52,7 +52,8 @@ impl Creation<'_> {
         if !self.records.intend(&record).await? {
             return Ok(None);
         }
-        match self.cinder.reserve(&desired.volume, desired.read_only).await {
+        let store = self.records.check_writable()?;
+        match self.cinder.reserve(store, &desired.volume, desired.read_only).await {
             Ok(id) => steps::record_cinder_id(self.records, &record, id).await.map(Some),
             Err(error @ (CinderError::Unavailable(_) | CinderError::Failed { .. })) => {
                 Err(classify(&desired.volume, error))
@@ -85,7 +86,8 @@ impl Creation<'_> {
             )));
         }
         let record = steps::restart_create(self.records, record).await?;
-        match self.cinder.reserve(&desired.volume, desired.read_only).await {
+        let store = self.records.check_writable()?;
+        match self.cinder.reserve(store, &desired.volume, desired.read_only).await {
             Ok(id) => steps::record_cinder_id(self.records, &record, id).await,
             Err(error @ (CinderError::Unavailable(_) | CinderError::Failed { .. })) => {
                 Err(classify(&desired.volume, error))

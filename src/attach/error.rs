@@ -74,8 +74,14 @@ impl AttachError {
 
 impl From<StoreError> for AttachError {
     fn from(error: StoreError) -> Self {
-        tracing::error!(error = %error, "cannot access attachment records");
-        Self::Transient("volboot cannot access its store; see its log".into())
+        match error {
+            // Logged once by the store.
+            StoreError::ReadOnly(_) => Self::Transient(error.to_string()),
+            StoreError::Unavailable(_) | StoreError::Damaged(_) => {
+                tracing::error!(error = %error, "cannot access attachment records");
+                Self::Transient("volboot cannot access its store; see its log".into())
+            }
+        }
     }
 }
 

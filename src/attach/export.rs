@@ -30,7 +30,8 @@ pub(super) async fn export(
     let was_pending = record.pending_export;
     let record = steps::begin_export(records, record, connector).await?;
     let Some(id) = record.cinder_id.as_deref() else { return Ok(ExportOutcome::Gone) };
-    let attachment = match send_export(cinder, records, &record, id, connector).await {
+    let store = records.check_writable()?;
+    let attachment = match send_export(store, cinder, records, &record, id, connector).await {
         Ok(attachment) => attachment,
         Err(BackendCallError::Failed(reason)) => {
             return Err(AttachError::Unavailable(Outage::Export(cannot_export(&record.volume, &reason))));
@@ -54,7 +55,7 @@ pub(super) async fn export(
     if let Some(volume_type) = &record.volume_type {
         cinder.breaker().record_success(&CircuitScope::Backend(volume_type.clone()));
     }
-    if let Err(error) = cinder.complete(id).await {
+    if let Err(error) = cinder.complete(records.check_writable()?, id).await {
         return record_error(cinder, records, &record, was_pending, error).await;
     }
     steps::finish_export(records, &record).await?;

@@ -33,7 +33,8 @@ pub(super) async fn find_last_known(
     Ok(ResolvedVolume { connection, source, duration: started_at.elapsed(), attachment: None })
 }
 
-fn check_record(
+/// Checks that a record shows the volume as attached with this initiator name; returns its connection and the age.
+pub(super) fn check_record(
     record: Option<&Attachment>,
     volume: &str,
     initiator: &str,

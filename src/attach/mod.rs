@@ -7,6 +7,7 @@
 //! | `single_flight` | one resolution per boot session, shared by all retries |
 //! | `resolver`, `queue`, `progress` | resolutions in background tasks: performed, limited, followed |
 //! | `outcome`, `last_known` | the results of a resolution as the response to a boot request |
+//! | `confirm` | the response to a boot request while the store is read-only |
 //! | `reconciler`, `work_queue` | completes interrupted work, detaches, probes Cinder |
 //! | `attacher` | the steps for one volume; their halves are `creation` and `export` |
 //! | `steps` | the writes of a record between the Cinder calls |
@@ -27,6 +28,7 @@
 mod attacher;
 mod backend_calls;
 mod breaker;
+mod confirm;
 mod creation;
 mod error;
 mod export;
@@ -58,7 +60,8 @@ use uuid::Uuid;
 
 use crate::cinder::Cinder;
 use crate::model::{Attachment, AttachmentState, Node, VolumeConnector, VolumeTarget};
-use crate::store::Attachments;
+use crate::store::{Attachments, StoreAccess};
+use confirm::confirm_volumes;
 use error::{AttachError, Outage};
 use last_known::find_last_known;
 use monitored_cinder::{CINDER_TIMEOUT, timeout_reason};
@@ -153,18 +156,25 @@ impl Attach {
         let Some(cinder) = self.state.cinder() else {
             return outcome::refuse_without_cinder();
         };
+        if let StoreAccess::ReadOnly(store) = self.state.records.access() {
+            return self.confirm(cinder, &request, &store).await;
+        }
         let node = request.node.uuid;
         let desired = request.desired_attachments();
         let mut progress = match self.flights.enter(node, request.journey, desired, &self.resolver.queue()) {
             Entry::Joined(progress) => progress,
             Entry::Started(progress, resolution) => {
-                self.resolver.start(cinder, resolution, request.record_versions());
+                self.resolver.start(cinder.clone(), resolution, request.record_versions());
                 progress
             }
             Entry::Full => return outcome::wait_for_capacity(),
         };
         match timeout(RESPONSE_TIMEOUT, progress.results()).await {
-            Ok(Some(results)) => self.respond(&request, &progress, &results).await,
+            Ok(Some(results)) => match self.state.records.access() {
+                StoreAccess::ReadWrite => self.respond(&request, &progress, &results).await,
+                // Since the start of the resolution.
+                StoreAccess::ReadOnly(store) => self.confirm(cinder, &request, &store).await,
+            },
             Ok(None) | Err(_) => match self.flights.expire_wait(node) {
                 Some(reason) => Resolution::Refused(reason),
                 None => outcome::wait_for_resolution(&progress),
@@ -221,6 +231,29 @@ impl Attach {
                     None => outcome::wait_for_cinder(outage, &reason),
                 }
             }
+        }
+    }
+
+    /// The response while the store is read-only: nothing changes in Cinder.
+    async fn confirm(&self, cinder: Cinder, request: &VolumeRequest<'_>, store: &str) -> Resolution {
+        if let Some(outage) = self.cinder_outage() {
+            return outcome::wait_for_writable_store(store, &format!("Cinder is unavailable: {outage}"));
+        }
+        let (cinder, records) = (self.state.monitor(cinder), &self.state.records);
+        let results = confirm_volumes(&cinder, records, &self.check_permits, request, store).await;
+        if self.has_lost_volume(request.node.uuid, &results).await {
+            return outcome::wait_for_new_targets();
+        }
+        match Outcome::of(&results) {
+            Outcome::Transient(reason) | Outcome::Refused(reason) => {
+                outcome::wait_for_writable_store(store, &reason)
+            }
+            Outcome::Usable { resolved, outages: _ } => Resolution::Ready(
+                resolved
+                    .into_iter()
+                    .map(|(volume, resolved)| (volume.to_owned(), resolved.clone()))
+                    .collect(),
+            ),
         }
     }
 
@@ -324,6 +357,9 @@ impl Attach {
         let Some(cinder) = self.state.cinder() else {
             return outcome::refuse_without_cinder();
         };
+        if let StoreAccess::ReadOnly(store) = self.state.records.access() {
+            return self.confirm(cinder, &request, &store).await;
+        }
         let (node, versions) = (request.node.uuid, request.record_versions());
         let checked = self.check_volumes(cinder, node, request.targets, &versions).await;
         let (outage, backend_outages) = match &checked {

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::breaker::{Breaker, CircuitScope};
 use crate::cinder::{Cinder, CinderAttachment, CinderError, CinderVolume};
+use crate::store::WritableStore;
 
 /// How long Cinder may be silent before a machine boots from a last known connection.
 pub(super) const CINDER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -89,11 +90,16 @@ impl MonitoredCinder {
         self.report(self.client.attachment(id).await)
     }
 
-    pub(super) async fn reserve(&self, volume: &str, read_only: bool) -> Result<String, CinderError> {
+    pub(super) async fn reserve(
+        &self,
+        _store: WritableStore,
+        volume: &str,
+        read_only: bool,
+    ) -> Result<String, CinderError> {
         self.report(self.client.reserve(volume, read_only).await)
     }
 
-    pub(super) async fn complete(&self, id: &str) -> Result<(), CinderError> {
+    pub(super) async fn complete(&self, _store: WritableStore, id: &str) -> Result<(), CinderError> {
         self.report(self.client.complete(id).await)
     }
 

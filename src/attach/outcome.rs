@@ -85,6 +85,12 @@ pub(super) fn wait_for_cinder(outage: &Outage, reason: &str) -> Resolution {
     Resolution::Wait { reason, seconds: MAX_RETRY_SECONDS - 1 }
 }
 
+/// The response while the store is read-only, when `reason` speaks against a recorded connection.
+pub(super) fn wait_for_writable_store(store: &str, reason: &str) -> Resolution {
+    let reason = format!("the store is read-only, so volboot attaches no volume ({store}); {reason}");
+    Resolution::Wait { reason, seconds: MAX_RETRY_SECONDS }
+}
+
 /// The predicted response to the first boot request of a volume.
 pub(super) fn predict_attachment(volume: &str) -> Resolution {
     let reason = format!("volume {volume} will be attached on the machine's boot request");

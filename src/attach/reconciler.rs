@@ -66,7 +66,7 @@ impl Reconciler {
             let next_due = self
                 .queue
                 .next_due()
-                .filter(|_| self.running.len() < MAX_CONCURRENT_RECORDS && self.state.is_configured());
+                .filter(|_| self.running.len() < MAX_CONCURRENT_RECORDS && self.can_work());
             tokio::select! {
                 changes = self.state.records.wait_for_change(self.revision) => match changes {
                     Ok((records, revision)) => {
@@ -91,8 +91,13 @@ impl Reconciler {
         }
     }
 
+    /// Whether a Cinder is configured, and the store accepts the records of changes.
+    fn can_work(&self) -> bool {
+        self.state.is_configured() && self.state.records.check_writable().is_ok()
+    }
+
     fn start_due(&mut self) {
-        let Some(cinder) = self.state.cinder() else { return };
+        let Some(cinder) = self.state.cinder().filter(|_| self.can_work()) else { return };
         let limit = MAX_CONCURRENT_RECORDS.saturating_sub(self.running.len());
         for key in self.queue.take_due(limit) {
             let state = Arc::clone(&self.state);
@@ -111,7 +116,7 @@ impl Reconciler {
     fn keep_house(&mut self) {
         self.flights.evict_idle();
         self.state.findings.evict_old();
-        let has_outage = self.state.outage().is_some();
+        let has_outage = self.state.outage().is_some() || self.state.records.check_writable().is_err();
         if self.had_outage && !has_outage {
             // The outage ended: back-off delays caused by it are void.
             self.queue.reset_backoff();

@@ -50,6 +50,9 @@ pub struct CinderAttachment {
     /// `reserved`, `attaching`, `attached`, `detaching`, `error_attaching`, …
     #[serde(default)]
     pub status: String,
+    /// The volume.
+    #[serde(default, rename = "volume_id")]
+    pub volume: Option<String>,
     /// The server (Nova's instance) of the attachment, if any.
     #[serde(default)]
     pub instance: Option<String>,

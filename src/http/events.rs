@@ -78,6 +78,7 @@ pub(super) fn boot_request(
 fn resolution(resolution: &boot::VolumeResolution) -> ResolutionEvent {
     let error = match &resolution.source {
         ConnectionSource::LastKnown { outage, .. } => outage.clone(),
+        ConnectionSource::Confirmed { store, .. } => Some(store.clone()),
         ConnectionSource::Records | ConnectionSource::Cinder => None,
     };
     ResolutionEvent {

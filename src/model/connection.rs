@@ -13,7 +13,7 @@ use super::{AddressingMode, Chap, Lun, Portal, Properties, PropertyError, SanUri
 const MAX_PATHS: usize = 32;
 
 /// The paths to one volume, and their common credentials.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Connection {
     /// At least one path, in the order of the properties.
     pub paths: Vec<SanUri>,

@@ -17,6 +17,13 @@ pub enum ConnectionSource {
         /// The outage of Cinder or the backend, as a sentence; `None` in a preview that did not need Cinder.
         outage: Option<String>,
     },
+    /// The attachment's record, which Cinder confirms: the store is read-only, so nothing can be exported.
+    Confirmed {
+        /// When Cinder returned the connection.
+        resolved_at: Timestamp,
+        /// Why the store is read-only.
+        store: String,
+    },
 }
 
 impl ConnectionSource {
@@ -26,6 +33,7 @@ impl ConnectionSource {
             Self::Records => SourceKind::Records,
             Self::Cinder => SourceKind::Cinder,
             Self::LastKnown { .. } => SourceKind::LastKnown,
+            Self::Confirmed { .. } => SourceKind::Confirmed,
         }
     }
 
@@ -45,6 +53,8 @@ pub enum SourceKind {
     Cinder,
     /// Cinder, at an earlier boot.
     LastKnown,
+    /// The attachment's record, confirmed by Cinder.
+    Confirmed,
     /// A word of another version of volboot, read from the history.
     #[serde(untagged)]
     Other(String),
@@ -57,6 +67,7 @@ impl SourceKind {
             Self::Records => "records",
             Self::Cinder => "cinder",
             Self::LastKnown => "last_known",
+            Self::Confirmed => "confirmed",
             Self::Other(_) => "other",
         }
     }
@@ -68,7 +79,7 @@ mod tests {
 
     #[test]
     fn known_kinds_are_serialized_as_labelled_and_others_are_kept() {
-        for kind in [SourceKind::Records, SourceKind::Cinder, SourceKind::LastKnown] {
+        for kind in [SourceKind::Records, SourceKind::Cinder, SourceKind::LastKnown, SourceKind::Confirmed] {
             let value = serde_json::to_value(&kind).expect("serializes");
             assert_eq!(value, kind.as_label());
             assert_eq!(serde_json::from_value::<SourceKind>(value).expect("deserializes"), kind);

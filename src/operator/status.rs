@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Operator;
 use crate::model::Node;
-use crate::store::{StoreError, StoreInfo};
+use crate::store::{StoreAccess, StoreError, StoreInfo};
 use crate::telemetry::{ConnectionReading, Reading};
 
 /// The status of Cinder.
@@ -56,6 +56,11 @@ impl Operator {
         Ok(started.elapsed())
     }
 
+    /// Whether the store accepts changes.
+    pub fn store_access(&self) -> StoreAccess {
+        self.inventory.store_access()
+    }
+
     /// The store's place and size; `None` if the store is unavailable.
     pub async fn store_info(&self) -> Option<StoreInfo> {
         self.inventory.store_info().await.ok()
@@ -80,6 +85,7 @@ impl Operator {
         let states = timeline.count_by_state().into_iter();
         Reading {
             store: store.ok(),
+            store_writable: self.store_access() == StoreAccess::ReadWrite,
             store_bytes: store_info.and_then(|info| info.bytes),
             history_bytes: history_bytes.unwrap_or_default(),
             events_queued: timeline.queued_events(),

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::encoding::{decode, encode, encode_update};
 use super::keys::{guard_key, record_key};
-use super::{Batch, ChangeSet, Record, Revision, Store, StoreError, WriteError};
+use super::{Batch, ChangeSet, Record, Revision, Store, StoreAccess, StoreError, WriteError};
 use crate::model::{Attachment, AttachmentState, Node, VolumeTarget};
 
 /// The key prefix of all attachments.
@@ -21,6 +21,11 @@ const PREFIX: &str = "attachment/";
 const PAGE: usize = 100;
 /// Attempts at a write before giving up after write conflicts.
 const ATTEMPTS: usize = 100;
+
+/// Evidence that the store accepted writes a moment ago. Every change in Cinder requires it: after a change without a
+/// record, a crash would leave an attachment behind that nothing finds again.
+#[derive(Debug, Clone, Copy)]
+pub struct WritableStore(());
 
 /// The attachments' records. Cheap to clone.
 #[derive(Clone)]
@@ -38,6 +43,19 @@ impl Attachments {
     /// The records in a store.
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self { store }
+    }
+
+    /// Whether the store accepts writes at present.
+    pub fn access(&self) -> StoreAccess {
+        self.store.access()
+    }
+
+    /// Fails if the store accepts no writes.
+    pub fn check_writable(&self) -> Result<WritableStore, StoreError> {
+        match self.access() {
+            StoreAccess::ReadWrite => Ok(WritableStore(())),
+            StoreAccess::ReadOnly(reason) => Err(StoreError::ReadOnly(reason)),
+        }
     }
 
     /// The attachment of a volume to a node.

@@ -119,6 +119,15 @@ pub struct StoreInfo {
     pub bytes: Option<u64>,
 }
 
+/// Whether a store accepts writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreAccess {
+    /// Reads and writes.
+    ReadWrite,
+    /// Reads only, for this reason: the disk is full, read-only or failing. The store recovers by itself.
+    ReadOnly(String),
+}
+
 /// A store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -197,6 +206,9 @@ pub enum StoreError {
     /// The store or its disk does not respond.
     #[error("the store is not available: {0}")]
     Unavailable(String),
+    /// The store accepts no writes, for this reason. Nothing was changed, unless the reason says so.
+    #[error("the store is read-only: {0}")]
+    ReadOnly(String),
     /// The store's content cannot be decoded.
     #[error("the store is damaged: {0}")]
     Damaged(String),
@@ -238,6 +250,10 @@ pub trait Store: Send + Sync {
     /// Waits for a write after `after`; returns the latest revision.
     fn wait_for_change(&self, after: Revision) -> StoreFuture<'_, Revision>;
 
+    /// Whether the store accepts writes at present. A failed write makes the store read-only, until its disk accepts
+    /// writes again.
+    fn access(&self) -> StoreAccess;
+
     /// Reads the store's place and size.
     fn info(&self) -> StoreFuture<'_, StoreInfo>;
 
@@ -245,7 +261,7 @@ pub trait Store: Send + Sync {
     /// still succeed.
     fn close(&self) -> StoreFuture<'_, ()>;
 
-    /// Waits for a failure from which the store does not recover by itself. The process should then exit and
-    /// restart.
+    /// Waits for a failure from which the store does not recover by itself: damage, for example. A full disk is none.
+    /// The process should then exit and restart.
     fn wait_for_failure(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>>;
 }

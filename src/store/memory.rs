@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::contract::{
-    Batch, Change, ChangeSet, Condition, Record, Revision, Store, StoreError, StoreFuture, StoreInfo,
-    WriteError,
+    Batch, Change, ChangeSet, Condition, Record, Revision, Store, StoreAccess, StoreError, StoreFuture,
+    StoreInfo, WriteError,
 };
 use super::local::{RETAINED_WRITES, list_start, take_whole_writes, wait_for_revision};
 
@@ -122,6 +122,10 @@ impl Store for MemoryStore {
 
     fn wait_for_change(&self, after: Revision) -> StoreFuture<'_, Revision> {
         Box::pin(wait_for_revision(self.latest.clone(), after))
+    }
+
+    fn access(&self) -> StoreAccess {
+        StoreAccess::ReadWrite
     }
 
     fn info(&self) -> StoreFuture<'_, StoreInfo> {

@@ -22,13 +22,14 @@ mod schema;
 #[cfg(test)]
 mod battery;
 
-pub use attachments::Attachments;
+pub use attachments::{Attachments, WritableStore};
 pub use contract::{
-    Batch, Change, ChangeSet, Condition, OpenError, Record, Revision, Store, StoreError, StoreFuture,
-    StoreInfo, WriteError,
+    Batch, Change, ChangeSet, Condition, OpenError, Record, Revision, Store, StoreAccess, StoreError,
+    StoreFuture, StoreInfo, WriteError,
 };
 pub use encoding::Versioned;
 pub use inventory::{Enrollment, Inventory, InventoryError, UpdateError};
 pub use memory::MemoryStore;
+pub(crate) use redb::OverlayBackend;
 pub use redb::RedbStore;
 pub use resource::{Resource, ResourceKind, UniqueKey};

@@ -53,6 +53,7 @@ struct Series {
     cinder_calls: Family<CallLabels, Counter>,
     cinder_call_duration: Family<CallKindLabel, Histogram>,
     store_up: Gauge,
+    store_writable: Gauge,
     store_read_duration: Gauge<f64, std::sync::atomic::AtomicU64>,
     file_bytes: Family<FileLabel, Gauge>,
     history_events_queued: Gauge,
@@ -98,6 +99,7 @@ impl Metrics {
             cinder_calls: Family::default(),
             cinder_call_duration: Family::new_with_constructor(histogram),
             store_up: Gauge::default(),
+            store_writable: Gauge::default(),
             store_read_duration: Gauge::default(),
             file_bytes: Family::default(),
             history_events_queued: Gauge::default(),
@@ -205,6 +207,7 @@ impl Metrics {
     pub fn encode(&self, reading: &Reading) -> String {
         let series = &self.0;
         series.store_up.set(i64::from(reading.store.is_some()));
+        series.store_writable.set(i64::from(reading.store_writable));
         series.store_read_duration.set(reading.store.unwrap_or_default().as_secs_f64());
         let files = [("store", reading.store_bytes), ("history", Some(reading.history_bytes))];
         for (file, bytes) in files {
@@ -311,6 +314,7 @@ impl Series {
 
         let store = registry.sub_registry_with_prefix("store");
         store.register("up", "Whether the store can be read", self.store_up.clone());
+        store.register("writable", "Whether the store accepts changes", self.store_writable.clone());
         let duration = self.store_read_duration.clone();
         store.register_with_unit("read", "Duration of the last test read", Unit::Seconds, duration);
         registry.register_with_unit("file", "File size", Unit::Bytes, self.file_bytes.clone());
@@ -374,6 +378,7 @@ mod tests {
         metrics.count_history_eviction("address");
         let text = metrics.encode(&Reading {
             store: Some(Duration::from_micros(250)),
+            store_writable: true,
             events_dropped: 7,
             machines: vec![("booted", 4)],
             connections: vec![ConnectionReading { listener: "http", open: 3, displaced: 2, refused: 1 }],
@@ -400,6 +405,7 @@ mod tests {
             "volboot_cinder_calls_total{kind=\"export\",result=\"ok\"} 1",
             "volboot_cinder_call_seconds_count{kind=\"export\"} 1",
             "volboot_store_up 1",
+            "volboot_store_writable 1",
             "volboot_store_read_seconds 0.00025",
             "volboot_history_commits_total 1",
             "volboot_history_events_queued 0",

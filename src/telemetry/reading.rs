@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Reading {
     /// Duration of a test read from the store; `None` if the read failed.
     pub store: Option<Duration>,
+    /// Whether the store accepts changes.
+    pub store_writable: bool,
     /// Size of the store in bytes, if known.
     pub store_bytes: Option<u64>,
     /// Size of the history's file in bytes; 0 if there is no file.

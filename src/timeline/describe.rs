@@ -129,6 +129,12 @@ fn describe_resolution(resolution: &ResolutionEvent) -> String {
         (SourceKind::LastKnown, None) => {
             format!("volume {volume} from its last known connection in {duration_ms} ms")
         }
+        (SourceKind::Confirmed, error) => {
+            let error = error.as_deref().unwrap_or_default();
+            format!(
+                "volume {volume} from its record, confirmed by Cinder in {duration_ms} ms (store: {error})"
+            )
+        }
         (SourceKind::Other(_), Some(error)) => {
             format!("volume {volume} not resolved in {duration_ms} ms: {error}")
         }

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -16,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use super::index::{EventKey, MachineIndex, PendingWrites};
 use super::record::{MachineRecord, RecordId};
+use crate::store::OverlayBackend;
 use crate::telemetry::Event;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -45,6 +47,8 @@ pub(super) enum HistoryError {
 #[derive(Debug)]
 pub(super) struct History {
     database: Database,
+    /// Whether the file is open for reading only. Changes would be lost.
+    is_read_only: bool,
 }
 
 impl History {
@@ -68,8 +72,36 @@ impl History {
     pub(super) fn try_open(path: &Path) -> Result<Self, HistoryError> {
         let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         restrict_permissions(&file)?;
+        let is_new = file.metadata()?.len() == 0;
         let database =
-            redb::Builder::new().set_cache_size(CACHE_SIZE).create(path).map_err(redb::Error::from)?;
+            redb::Builder::new().set_cache_size(CACHE_SIZE).create(path).map_err(redb::Error::from);
+        let opened = database.map_err(HistoryError::from).and_then(|database| Self::prepare(database, false));
+        if opened.is_err() && is_new {
+            // On a full disk, the unfinished file would look damaged at the next start.
+            let _ = fs::remove_file(path);
+        }
+        opened
+    }
+
+    /// Opens an existing file for reading, on a disk that accepts no writes. Repairs stay in memory.
+    pub(super) fn open_read_only(path: &Path) -> Result<Self, HistoryError> {
+        let file = fs::File::open(path)?;
+        if file.metadata()?.len() == 0 {
+            return Err(io::Error::other("the file is empty").into());
+        }
+        let file = redb::backends::FileBackend::new(file).map_err(redb::Error::from)?;
+        let overlay = OverlayBackend::new(Arc::new(file))?;
+        let database = redb::Builder::new().set_cache_size(CACHE_SIZE).create_with_backend(overlay);
+        Self::prepare(database.map_err(redb::Error::from)?, true)
+    }
+
+    /// Whether the file is open for reading only.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.is_read_only
+    }
+
+    /// Creates the tables in a new file, and checks the schema.
+    fn prepare(database: Database, is_read_only: bool) -> Result<Self, HistoryError> {
         let write = database.begin_write().map_err(redb::Error::from)?;
         let schema = {
             let mut meta = write.open_table(META).map_err(redb::Error::from)?;
@@ -87,7 +119,7 @@ impl History {
             Some(_) => write.abort().map_err(redb::Error::from)?,
             None => write.commit().map_err(redb::Error::from)?,
         }
-        Ok(Self { database })
+        Ok(Self { database, is_read_only })
     }
 
     /// Loads all machine records into the index.

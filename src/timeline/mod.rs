@@ -38,7 +38,7 @@ use tokio::sync::broadcast;
 use crate::model::CardSighting;
 use crate::telemetry::{Event, EventKind, Metrics};
 pub use describe::{TimelineEntry, describe};
-use history::History;
+use history::{History, HistoryError};
 use index::{Bounds, MachineIndex};
 pub use loop_detector::{CountedCard, LoopDelay, LoopDetector};
 pub use machine::Machine;
@@ -68,7 +68,7 @@ pub struct Timeline {
 #[derive(Debug)]
 struct TimelineShared {
     index: RwLock<MachineIndex>,
-    /// `None` without a history file, or while the file is failing.
+    /// `None` without a history file, or while the file is failing. Open for reading only while the disk refuses writes.
     history: RwLock<Option<History>>,
     /// Whether a history file is configured.
     has_file: bool,
@@ -101,13 +101,14 @@ impl Timeline {
 
     fn with_bounds(path: Option<&Path>, metrics: Metrics, bounds: Bounds) -> Self {
         let mut index = MachineIndex::new(bounds);
-        let result = path.map(|path| {
-            let history = History::open(path)?;
-            history.load(&mut index)?;
-            Ok(history)
+        let history = path.and_then(|path| {
+            let result = History::open(path).and_then(|history| load(history, &mut index));
+            result.inspect_err(writer::log_unavailable).ok().or_else(|| {
+                // The records must be known before new ones get numbers.
+                History::open_read_only(path).and_then(|history| load(history, &mut index)).ok()
+            })
         });
-        let history = result.and_then(|result| result.inspect_err(writer::log_unavailable).ok());
-        let retry_at = history.is_none().then(Instant::now);
+        let retry_at = history.as_ref().is_none_or(History::is_read_only).then(Instant::now);
         let shared = Arc::new(TimelineShared {
             index: RwLock::new(index),
             history: RwLock::new(history),
@@ -276,7 +277,8 @@ impl Timeline {
 
     /// Whether events are being recorded as configured.
     pub fn is_recording(&self) -> bool {
-        !self.shared.has_file || self.shared.history.read().is_some()
+        !self.shared.has_file
+            || self.shared.history.read().as_ref().is_some_and(|history| !history.is_read_only())
     }
 
     /// Commits the remaining events and closes the file, within [`CLOSE_TIMEOUT`].
@@ -286,4 +288,9 @@ impl Timeline {
             let _ = closed.recv_timeout(CLOSE_TIMEOUT);
         }
     }
+}
+
+fn load(history: History, index: &mut MachineIndex) -> Result<History, HistoryError> {
+    history.load(index)?;
+    Ok(history)
 }

@@ -138,13 +138,14 @@ impl HistoryWriter {
             let history = self.shared.history.read();
             let index = self.shared.index.read();
             // Readers of the index continue during the commit. This thread is the only writer.
-            history.as_ref().map(|history| history.write(&index.in_commit))
+            let history = history.as_ref().filter(|history| !history.is_read_only());
+            history.map(|history| history.write(&index.in_commit))
         };
         match result {
             Some(Ok(())) => self.shared.metrics.count_history_commit(),
             Some(Err(error)) => {
                 tracing::error!(%error, "cannot write the history: events are not recorded");
-                *self.shared.history.write() = None;
+                self.fall_back();
                 self.retry_at = Some(Instant::now() + REOPEN_DELAY);
                 self.shared.dropped_events.fetch_add(events, Ordering::Relaxed);
             }
@@ -170,9 +171,19 @@ impl HistoryWriter {
             }
             Err(error) => {
                 log_unavailable(&error);
+                self.fall_back();
                 self.retry_at = Some(Instant::now() + REOPEN_DELAY);
             }
         }
+    }
+
+    /// Opens the file for reading after a failure: redb refuses all operations of the failed database.
+    fn fall_back(&self) {
+        let Some(path) = &self.path else { return };
+        let mut history = self.shared.history.write();
+        // First, for its lock.
+        *history = None;
+        *history = History::open_read_only(path).ok();
     }
 }
 

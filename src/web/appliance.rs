@@ -10,6 +10,7 @@ use super::page::{Page, PageResult};
 use super::{SharedState, format};
 use crate::images::{Image, MissingImage};
 use crate::operator::CinderStatus;
+use crate::store::StoreAccess;
 
 #[derive(Template)]
 #[template(path = "ui/appliance.html")]
@@ -57,12 +58,17 @@ pub(super) async fn show(State(operator): State<SharedState>) -> PageResult<Appl
         CinderStatus::Available => status(Severity::Success, "available", "The circuit breaker is closed."),
         CinderStatus::Unavailable(reason) => status(Severity::Error, "unavailable", reason),
     };
-    let store = match operator.check_store().await {
-        Ok(latency) => {
+    let store = match (operator.check_store().await, operator.store_access()) {
+        (Ok(_), StoreAccess::ReadOnly(reason)) => status(
+            Severity::Error,
+            "read-only",
+            format!("Changes are refused, and no Cinder volume is attached or detached: {reason}"),
+        ),
+        (Ok(latency), StoreAccess::ReadWrite) => {
             let latency = latency.as_secs_f64() * 1000.0;
             status(Severity::Success, "ok", format!("read in {latency:.1} ms"))
         }
-        Err(error) => status(Severity::Error, "error", error.to_string()),
+        (Err(error), _) => status(Severity::Error, "error", error.to_string()),
     };
     let history = match (operator.timeline.is_recording(), operator.timeline.dropped_events()) {
         (false, _) => {

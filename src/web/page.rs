@@ -51,8 +51,14 @@ impl ErrorPage {
 
 impl From<StoreError> for ErrorPage {
     fn from(error: StoreError) -> Self {
-        tracing::error!(%error, "cannot read the store for a page");
-        let text = "The store is unavailable. See the log for the cause.";
+        let text = match error {
+            // Logged once by the store.
+            StoreError::ReadOnly(reason) => format!("The store is read-only: {reason}."),
+            StoreError::Unavailable(_) | StoreError::Damaged(_) => {
+                tracing::error!(%error, "cannot use the store for a page");
+                "The store is unavailable. See the log for the cause.".to_owned()
+            }
+        };
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", text)
     }
 }

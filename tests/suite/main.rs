@@ -12,6 +12,7 @@ mod daemon;
 mod descriptors;
 mod documents;
 mod firmware;
+mod full_disk;
 mod language;
 mod layers;
 mod lifecycle;

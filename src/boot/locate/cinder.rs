@@ -40,13 +40,17 @@ fn take_volumes(records: &BootableRecords<'_>, resolution: Resolution) -> Result
     Ok(LocatedVolumes { notes: collect_notes(volumes.values()), resolutions, ..located })
 }
 
-/// Collects a note for each last known connection that stands in for Cinder.
+/// Collects a note for each connection that Cinder did not export for this boot.
 fn collect_notes<'a>(volumes: impl Iterator<Item = &'a ResolvedVolume>) -> Vec<String> {
     let mut notes: Vec<_> = volumes
         .filter_map(|volume| match &volume.source {
             ConnectionSource::LastKnown { resolved_at, outage: Some(outage) } => {
                 Some(format!("booting from the last known connection of {resolved_at:.0}: {outage}"))
             }
+            ConnectionSource::Confirmed { resolved_at, store } => Some(format!(
+                "booting from the recorded connection of {resolved_at:.0}, confirmed by Cinder: the store is \
+                 read-only: {store}"
+            )),
             ConnectionSource::LastKnown { outage: None, .. }
             | ConnectionSource::Records
             | ConnectionSource::Cinder => None,

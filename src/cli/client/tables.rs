@@ -28,7 +28,9 @@ pub(super) fn status(response: &Value) -> String {
         Some(latency) => format!("{}, latency {latency} µs", format_size(&response["store"]["bytes"])),
         None => "not available".to_owned(),
     };
-    rows.push(("store".to_owned(), store));
+    let read_only = response["store"]["read_only"].as_str();
+    let read_only = read_only.map(|reason| format!(", read-only: {reason}")).unwrap_or_default();
+    rows.push(("store".to_owned(), store + &read_only));
     let history = &response["history"];
     let state = if history["recording"] == true { "" } else { ", not recording" };
     let size = format_size(&history["bytes"]);

@@ -22,7 +22,7 @@ pub use enroll::Enrollment;
 use super::encoding::{Versioned, decode};
 use super::keys::{list_prefix, node_prefix, record_key};
 use super::resource::{Resource, UniqueKey};
-use super::{Record, Store, StoreError, StoreInfo};
+use super::{Record, Store, StoreAccess, StoreError, StoreInfo};
 use crate::model::{Mac, Port};
 
 /// Records per read when listing all of a node's records, which rarely exceed one page.
@@ -83,6 +83,11 @@ impl Inventory {
     /// Reads the store's place and size.
     pub async fn store_info(&self) -> Result<StoreInfo, StoreError> {
         self.store.info().await
+    }
+
+    /// Whether the store accepts writes at present.
+    pub fn store_access(&self) -> StoreAccess {
+        self.store.access()
     }
 
     /// The record with a UUID.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::*;
 use crate::model::{Node, StorageInterface, VolumeConnector, VolumeTarget};
 use crate::store::{
-    Batch, ChangeSet, MemoryStore, ResourceKind, Revision, StoreFuture, StoreInfo, WriteError,
+    Batch, ChangeSet, MemoryStore, ResourceKind, Revision, StoreAccess, StoreFuture, StoreInfo, WriteError,
 };
 
 fn inventory() -> (Arc<MemoryStore>, Inventory) {
@@ -278,6 +278,10 @@ impl Store for InterruptedStore {
 
     fn wait_for_change(&self, after: Revision) -> StoreFuture<'_, Revision> {
         self.inner.wait_for_change(after)
+    }
+
+    fn access(&self) -> StoreAccess {
+        self.inner.access()
     }
 
     fn info(&self) -> StoreFuture<'_, StoreInfo> {

@@ -1,16 +1,12 @@
-//! The redb file: tables, metadata, opening and transactions.
+//! The redb file: tables, metadata and transactions.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use redb::{
-    Builder, Database, DatabaseError, Durability, ReadableDatabase, TableDefinition, TableError,
-    WriteTransaction, backends::FileBackend,
-};
+use redb::{Database, Durability, ReadableDatabase, TableDefinition, TableError, WriteTransaction};
 
-use crate::store::contract::{OpenError, Revision, StoreError};
+use crate::store::contract::{Revision, StoreError};
 
 /// Key → (revision, value).
 pub(super) const RECORDS: TableDefinition<&str, (Revision, &[u8])> = TableDefinition::new("records");
@@ -26,35 +22,7 @@ pub(super) const REVISION: &str = "revision";
 pub(super) const CLOSED_CLEANLY: &str = "closed cleanly";
 
 /// Memory for the page cache. redb's own default is 1 GiB; ten thousand nodes need a few MiB.
-const CACHE: usize = 16 << 20;
-pub(super) fn open_file(path: &Path) -> Result<Database, OpenError> {
-    let location = path.display().to_string();
-    let cannot_open = |location: String| {
-        move |source: io::Error| OpenError::Unavailable { location, source: source.into() }
-    };
-    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(cannot_open(directory.display().to_string()))?;
-    }
-    let handle = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(cannot_open(location.clone()))?;
-    sync_directory_of(path).map_err(cannot_open(location.clone()))?;
-    let database = FileBackend::new(handle)
-        .and_then(|file| Builder::new().set_cache_size(CACHE).create_with_backend(file));
-    database.map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(location),
-        error => OpenError::Damaged { location, source: redb::Error::from(error).into() },
-    })
-}
+pub(super) const CACHE: usize = 16 << 20;
 
 /// Makes a new file's directory entry durable: without this sync, the file may vanish in a power failure.
 pub(super) fn sync_directory_of(path: &Path) -> io::Result<()> {
@@ -105,6 +73,11 @@ pub(super) fn begin_write(database: &Database) -> Result<WriteTransaction, redb:
     write.set_two_phase_commit(true);
     write.set_quick_repair(true);
     Ok(write)
+}
+
+/// Whether the database refuses all further operations.
+pub(super) fn needs_reopening(error: &redb::Error) -> bool {
+    matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed)
 }
 
 pub(super) fn unavailable(error: impl Into<redb::Error>) -> StoreError {

@@ -14,19 +14,30 @@ use super::file::{META, Meta, RECORDS, SCHEMA, begin_write, sync_directory_of};
 use crate::store::contract::{OpenError, Revision};
 use crate::store::schema::{self, Records, Step, StepError};
 
+/// The copy of an older file, for a downgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Copy {
+    /// Beside the file.
+    Kept,
+    /// The migration is in memory, and the file stays unchanged.
+    NotNeeded,
+}
+
 /// Migrates a file to the newest schema. A new file (without a schema) has the newest schema already.
 pub(super) fn migrate(
     database: &Database,
     path: &Path,
     present: &Meta,
     steps: &[Step],
+    copy: Copy,
 ) -> Result<(), OpenError> {
     let to = schema::version(steps);
     let first = present.schema.unwrap_or(to);
     if present.schema == Some(to) {
         return Ok(());
     }
-    let copy = present.schema.map(|schema| back_up(path, schema)).transpose()?;
+    let older = present.schema.filter(|_| copy == Copy::Kept);
+    let copy = older.map(|schema| back_up(path, schema)).transpose()?;
     let migration_error = |from, to| {
         let location = path.display().to_string();
         move |source| OpenError::Migration { location, from, to, source }

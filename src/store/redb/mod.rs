@@ -5,10 +5,20 @@
 //! with group commit. A commit is two-phase and synchronous: an acknowledged write survives a power failure, and the
 //! next open needs no repair.
 //!
+//! A failure of the disk, such as a full one, makes the store read-only until the disk accepts writes again
+//! ([`mod@recovery`]).
+//!
 //! Only the file's owner can read it: it holds CHAP secrets.
 
+mod current;
+mod direct;
+mod disk;
 mod file;
+mod job;
 mod migration;
+mod open;
+mod overlay;
+mod recovery;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -19,35 +29,43 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redb::{Database, ReadableDatabase};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::contract::{
-    Batch, Change, ChangeSet, OpenError, Record, Revision, Store, StoreError, StoreFuture, StoreInfo,
-    WriteError,
+    Batch, Change, ChangeSet, OpenError, Record, Revision, Store, StoreAccess, StoreError, StoreFuture,
+    StoreInfo, WriteError,
 };
 use super::local::{RETAINED_WRITES, list_start, take_whole_writes, wait_for_revision};
 use super::schema::{self, Step};
-use file::{CHANGES, META, RECORDS, REVISION, open_file, read_meta, unavailable, write_clean_flag};
-use writer::{StoreJob, Writer};
+use current::CurrentDatabase;
+use disk::FileDisk;
+use file::{CHANGES, META, RECORDS, REVISION};
+use job::StoreJob;
+use open::{IntegrityCheck, OpenStore, Source};
+pub(crate) use overlay::OverlayBackend;
+use recovery::{Recovery, describe_failure};
+use writer::Writer;
 
-/// The most records of a read on an async thread: some tenths of a millisecond.
-const SHORT_READ: usize = 128;
 /// The length of the write queue. With a full queue, callers wait.
 const QUEUE: usize = 256;
+/// The delay before the first attempt to open a read-only store for writing. It doubles twice.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// A store in a redb file.
 pub struct RedbStore {
     path: PathBuf,
-    database: Arc<Database>,
+    current: CurrentDatabase,
     writer: mpsc::Sender<StoreJob>,
     latest: watch::Receiver<Revision>,
     failure: watch::Receiver<Option<StoreError>>,
 }
 
 impl RedbStore {
-    /// Opens the file; creates file and directory if missing.
+    /// Opens the file; creates file and directory if missing. On a full or read-only disk, an existing file is opened
+    /// read-only.
     ///
     /// Blocks: a fraction of a millisecond after a clean close. After an unclean one, the whole file is checked first
     /// (0.24 s at 135 MB). A file of an older schema is migrated, which needs the file's size in free disk space.
@@ -55,34 +73,47 @@ impl RedbStore {
         Self::open_with(path, schema::STEPS)
     }
 
-    fn open_with(path: &Path, steps: &[Step]) -> Result<Self, OpenError> {
-        Self::from_database(open_file(path)?, path, steps)
+    fn open_with(path: &Path, steps: &'static [Step]) -> Result<Self, OpenError> {
+        let disk = Arc::new(FileDisk::new(path));
+        Self::open_source(Source { disk, path: path.into(), steps, retry: RETRY })
     }
 
-    fn from_database(mut database: Database, path: &Path, steps: &[Step]) -> Result<Self, OpenError> {
-        let location = path.display().to_string();
-        let damaged =
-            |error: redb::Error| OpenError::Damaged { location: location.clone(), source: error.into() };
-        let meta = read_meta(&database).map_err(damaged)?;
-        if let Some(schema) = meta.schema {
-            schema::check(steps, schema, &location)?;
-        }
-        if meta.schema.is_some() && !meta.clean {
-            let intact = database.check_integrity().map_err(|error| damaged(error.into()))?;
-            if !intact {
-                tracing::warn!(path = location, "store repaired after an unclean stop");
+    fn open_source(source: Source) -> Result<Self, OpenError> {
+        let (open, access) = match source.open_writable(IntegrityCheck::AfterUncleanStop) {
+            Ok(open) => (open, StoreAccess::ReadWrite),
+            Err(failure) => {
+                source.disk.remove_created();
+                let Some(disk_failure) = failure.disk_failure else { return Err(failure.error) };
+                match source.open_read_only(IntegrityCheck::AfterUncleanStop) {
+                    Ok(open) => {
+                        let reason = describe_failure(&source, &disk_failure);
+                        tracing::error!(
+                            reason,
+                            "store opened read-only: changes are refused, machines boot; retrying until the disk \
+                             accepts writes"
+                        );
+                        (open, StoreAccess::ReadOnly(reason))
+                    }
+                    Err(damaged @ OpenError::Damaged { .. }) => return Err(damaged),
+                    Err(_) => return Err(failure.error),
+                }
             }
-        }
-        migration::migrate(&database, path, &meta, steps)?;
-        write_clean_flag(&database, false).map_err(damaged)?;
+        };
+        Self::start(source, &open, access)
+    }
 
-        let database = Arc::new(database);
+    /// Starts the writer thread.
+    fn start(source: Source, open: &OpenStore, access: StoreAccess) -> Result<Self, OpenError> {
+        let path = source.path.to_path_buf();
         let (writer, jobs) = mpsc::channel(QUEUE);
-        let (latest_sender, latest) = watch::channel(meta.revision);
+        let (latest_sender, latest) = watch::channel(open.revision);
         let (failure_sender, failure) = watch::channel(None);
-        Writer::spawn(Arc::clone(&database), meta.revision, latest_sender, failure_sender, jobs)
-            .map_err(|source| OpenError::Unavailable { location, source: source.into() })?;
-        Ok(Self { path: path.to_owned(), database, writer, latest, failure })
+        let recovery = Recovery::new(source, open, access);
+        let current = CurrentDatabase(recovery.subscribe());
+        Writer::spawn(open.revision, latest_sender, recovery, failure_sender, jobs).map_err(|source| {
+            OpenError::Unavailable { location: path.display().to_string(), source: source.into() }
+        })?;
+        Ok(Self { path, current, writer, latest, failure })
     }
 
     /// Sends a job to the writer thread and waits for the result.
@@ -96,20 +127,12 @@ impl RedbStore {
         result.await.map_err(|_| closed())?
     }
 
-    /// Runs a short read on this thread, a long one on a blocking thread.
     async fn read<T: Send + 'static>(
         &self,
         records: usize,
-        read: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
+        read: impl Fn(&Database) -> Result<T, redb::Error> + Clone + Send + 'static,
     ) -> Result<T, StoreError> {
-        if records <= SHORT_READ {
-            return read(&self.database).map_err(unavailable);
-        }
-        let database = Arc::clone(&self.database);
-        match tokio::task::spawn_blocking(move || read(&database)).await {
-            Ok(result) => result.map_err(unavailable),
-            Err(error) => Err(StoreError::Unavailable(error.to_string())),
-        }
+        self.current.read(records, &self.writer, read).await
     }
 }
 
@@ -185,6 +208,10 @@ impl Store for RedbStore {
 
     fn wait_for_change(&self, after: Revision) -> StoreFuture<'_, Revision> {
         Box::pin(wait_for_revision(self.latest.clone(), after))
+    }
+
+    fn access(&self) -> StoreAccess {
+        self.current.access()
     }
 
     fn info(&self) -> StoreFuture<'_, StoreInfo> {

@@ -1,10 +1,8 @@
 //! The guarantees of the redb store beyond the contract: durability after every kind of stop, and file permissions.
 
-use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+mod failures;
 
-use redb::{Builder, StorageBackend};
+use std::time::Instant;
 
 use super::file::SCHEMA;
 use super::*;
@@ -39,12 +37,12 @@ pub(super) async fn reopen(path: &Path) -> RedbStore {
 }
 
 /// Opens the file like [`reopen`], with these migration steps.
-pub(super) async fn reopen_with(path: &Path, steps: &[Step]) -> RedbStore {
+pub(super) async fn reopen_with(path: &Path, steps: &'static [Step]) -> RedbStore {
     open(path, steps).await.expect("opens")
 }
 
 /// Tries to open the file until it is not in use.
-pub(super) async fn open(path: &Path, steps: &[Step]) -> Result<RedbStore, OpenError> {
+pub(super) async fn open(path: &Path, steps: &'static [Step]) -> Result<RedbStore, OpenError> {
     let deadline = Instant::now() + LIMIT;
     loop {
         match RedbStore::open_with(path, steps) {
@@ -52,52 +50,6 @@ pub(super) async fn open(path: &Path, steps: &[Step]) -> Result<RedbStore, OpenE
             result => return result,
         }
     }
-}
-
-/// A disk with a switch for "disk full".
-#[derive(Debug)]
-struct Disk {
-    inner: redb::backends::InMemoryBackend,
-    full: Arc<AtomicBool>,
-}
-
-impl StorageBackend for Disk {
-    fn len(&self) -> io::Result<u64> {
-        self.inner.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.inner.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.inner.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.inner.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        if self.full.load(Ordering::SeqCst) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.inner.write(offset, data)
-    }
-}
-
-#[tokio::test]
-async fn reports_a_failed_write_to_caller_and_process() {
-    let full = Arc::new(AtomicBool::new(false));
-    let disk = Disk { inner: redb::backends::InMemoryBackend::new(), full: Arc::clone(&full) };
-    let database = Builder::new().create_with_backend(disk).expect("is created");
-    let store = RedbStore::from_database(database, Path::new("test"), schema::STEPS);
-    let store = store.expect("opens");
-    store.write(Batch::default().put("a", "1")).await.expect("writes");
-    full.store(true, Ordering::SeqCst);
-    let result = store.write(Batch::default().put("a", "2")).await;
-    assert!(matches!(result, Err(WriteError::Store(StoreError::Unavailable(_)))), "{result:?}");
-    assert!(matches!(store.wait_for_failure().await, StoreError::Unavailable(_)));
 }
 
 #[tokio::test]

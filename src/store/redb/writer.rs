@@ -1,54 +1,76 @@
 //! The writer thread: group commit of queued batches, acknowledged once they are on disk.
+//!
+//! A failed commit makes the store read-only; [`Recovery`] reopens the database. The callers are answered after that,
+//! for only the reopened file shows whether the commit took effect.
 
 use std::io;
-use std::sync::Arc;
+use std::time::Duration;
 
-use redb::{Database, ReadableTable, Table};
+use redb::{ReadableTable, Table};
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
-use super::file::{CHANGES, META, RECORDS, REVISION, begin_write, unavailable, write_clean_flag};
+use super::file::{
+    CHANGES, META, RECORDS, REVISION, begin_write, needs_reopening, unavailable, write_clean_flag,
+};
+use super::job::StoreJob;
+use super::recovery::Recovery;
+use crate::store::contract::StoreAccess;
 use crate::store::local::RETAINED_WRITES;
 use crate::store::{Batch, Condition, Revision, StoreError, WriteError};
 
 /// The most batches per commit, so that the first does not wait long.
 const MAX_GROUP: usize = 64;
 
-/// A job in the writer thread's queue.
-pub(super) enum StoreJob {
-    Write(Batch, oneshot::Sender<Result<Revision, WriteError>>),
-    Close(oneshot::Sender<Result<(), StoreError>>),
-}
+/// The batches of one commit, and their callers.
+type WriteGroup = Vec<(Batch, oneshot::Sender<Result<Revision, WriteError>>)>;
 
 /// The thread's state.
 pub(super) struct Writer {
-    database: Arc<Database>,
     revision: Revision,
     latest: watch::Sender<Revision>,
-    /// The error of a failed commit. After that, redb refuses all operations until the file is reopened.
+    recovery: Recovery,
+    /// An error that reopening does not mend: damage.
     failure: watch::Sender<Option<StoreError>>,
+    /// Its own runtime, for a wait with a time-out outside of tokio.
+    clock: Runtime,
 }
 
 impl Writer {
     pub(super) fn spawn(
-        database: Arc<Database>,
         revision: Revision,
         latest: watch::Sender<Revision>,
+        recovery: Recovery,
         failure: watch::Sender<Option<StoreError>>,
         jobs: mpsc::Receiver<StoreJob>,
     ) -> io::Result<()> {
-        let writer = Self { database, revision, latest, failure };
+        let clock = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let writer = Self { revision, latest, recovery, failure, clock };
         std::thread::Builder::new().name("store-writer".into()).spawn(move || writer.run(jobs))?;
         Ok(())
     }
 
     fn run(mut self, mut jobs: mpsc::Receiver<StoreJob>) {
-        while let Some(first) = jobs.blocking_recv() {
+        loop {
+            let first = match self.recovery.next_attempt_in() {
+                None => jobs.blocking_recv(),
+                Some(delay) => match self.clock.block_on(async { timeout(delay, jobs.recv()).await }) {
+                    Ok(job) => job,
+                    Err(_) => {
+                        self.restore_if_due();
+                        continue;
+                    }
+                },
+            };
+            let Some(first) = first else { return };
             let mut group = Vec::new();
             let mut close = None;
             let mut next = Some(first);
             while let Some(job) = next {
                 match job {
                     StoreJob::Write(batch, result) => group.push((batch, result)),
+                    StoreJob::Reopen(number) => self.reopen_after_read(number),
                     StoreJob::Close(result) => close = Some(result),
                 }
                 if close.is_some() || group.len() == MAX_GROUP {
@@ -58,30 +80,76 @@ impl Writer {
             }
             self.commit(group);
             if let Some(result) = close {
+                self.close();
                 // A dropped receiver means that the process is exiting.
-                let _ = result.send(write_clean_flag(&self.database, true).map_err(unavailable));
+                let _ = result.send(Ok(()));
                 return;
+            }
+            // One attempt between two groups: neither starves, however many jobs arrive.
+            self.restore_if_due();
+        }
+    }
+
+    /// Tries to open a read-only store for writing, at the intervals of [`Recovery`].
+    fn restore_if_due(&mut self) {
+        if self.recovery.next_attempt_in() == Some(Duration::ZERO) {
+            let outcome = self.recovery.try_restore();
+            self.adopt(outcome);
+        }
+    }
+
+    /// Marks the file as closed cleanly. Without the mark, the next start checks the file first.
+    fn close(&self) {
+        match self.recovery.access() {
+            StoreAccess::ReadOnly(reason) => tracing::warn!(reason, "store closed read-only"),
+            StoreAccess::ReadWrite => {
+                if let Err(error) = write_clean_flag(&self.recovery.database(), true) {
+                    tracing::warn!(%error, "cannot mark the store as closed cleanly");
+                }
             }
         }
     }
 
+    /// Reopens the database on which a read failed, unless that has happened already.
+    fn reopen_after_read(&mut self, number: u64) {
+        if number == self.recovery.number() {
+            let outcome = self.recovery.fall_back("a read failed");
+            self.adopt(outcome);
+        }
+    }
+
+    /// Continues from the revision of a reopened file.
+    fn adopt(&mut self, reopened: Result<Revision, StoreError>) {
+        match reopened {
+            Ok(revision) => {
+                self.revision = revision;
+                if *self.latest.borrow() != revision {
+                    self.latest.send_replace(revision);
+                }
+            }
+            Err(error @ StoreError::Damaged(_)) => drop(self.failure.send_replace(Some(error))),
+            // Reopening is retried.
+            Err(StoreError::Unavailable(_) | StoreError::ReadOnly(_)) => {}
+        }
+    }
+
     /// Applies or rejects each batch, commits once, and only then sends the results.
-    fn commit(&mut self, group: Vec<(Batch, oneshot::Sender<Result<Revision, WriteError>>)>) {
+    fn commit(&mut self, group: WriteGroup) {
         if group.is_empty() {
             return;
         }
         let (batches, senders): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-        let outcome = self.try_commit(batches).map_err(unavailable);
-        match &outcome {
-            Ok((revision, _)) => {
-                self.revision = *revision;
-                self.latest.send_replace(*revision);
-            }
-            Err(error) => {
-                self.failure.send_replace(Some(error.clone()));
-            }
-        }
-        let results = outcome.map(|(_, results)| results);
+        let results = match self.recovery.access() {
+            StoreAccess::ReadOnly(reason) => Err(StoreError::ReadOnly(reason)),
+            StoreAccess::ReadWrite => match self.try_commit(batches) {
+                Ok((revision, results)) => {
+                    self.revision = revision;
+                    self.latest.send_replace(revision);
+                    Ok(results)
+                }
+                Err(error) => Err(self.fail(error)),
+            },
+        };
         for (at, sender) in senders.into_iter().enumerate() {
             let result = match &results {
                 Ok(results) => results[at].clone().map_err(WriteError::Conflict),
@@ -91,12 +159,33 @@ impl Writer {
         }
     }
 
+    /// Reopens the store after a failed commit. Returns the error for the callers.
+    fn fail(&mut self, error: redb::Error) -> StoreError {
+        let is_disk_failure = needs_reopening(&error);
+        let error = unavailable(error);
+        if !is_disk_failure {
+            self.failure.send_replace(Some(error.clone()));
+            return error;
+        }
+        let before = self.revision;
+        let outcome = self.recovery.fall_back(&error.to_string());
+        let is_unchanged = matches!(outcome, Ok(revision) if revision == before);
+        self.adopt(outcome);
+        match self.recovery.access() {
+            StoreAccess::ReadOnly(reason) if is_unchanged => StoreError::ReadOnly(reason),
+            StoreAccess::ReadOnly(reason) => StoreError::ReadOnly(format!(
+                "{reason}; the disk did not confirm the change, which may be in effect"
+            )),
+            StoreAccess::ReadWrite => error,
+        }
+    }
+
     #[allow(clippy::type_complexity, reason = "one result per batch, and the revision after all of them")]
     fn try_commit(
         &self,
         batches: Vec<Batch>,
     ) -> Result<(Revision, Vec<Result<Revision, Condition>>), redb::Error> {
-        let write = begin_write(&self.database)?;
+        let write = begin_write(&self.recovery.database())?;
         let mut revision = self.revision;
         let mut results = Vec::with_capacity(batches.len());
         {

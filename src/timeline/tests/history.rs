@@ -186,3 +186,25 @@ fn write_schema(path: &Path, schema: u64) {
     write.open_table(table).expect("opens").insert("schema", schema).expect("inserts");
     write.commit().expect("commits");
 }
+
+#[test]
+fn a_history_on_a_read_only_disk_is_readable_and_unchanged() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("history.redb");
+    let recorded = events(session_start());
+    let timeline = Timeline::open_blocking(Some(&path), Metrics::new());
+    for event in &recorded {
+        timeline.record(event.clone());
+    }
+    timeline.close_blocking();
+    let before = std::fs::read(&path).expect("reads");
+
+    let mut index = MachineIndex::new(Bounds::default());
+    let history = load(History::open_read_only(&path).expect("opens"), &mut index).expect("loads");
+    assert!(history.is_read_only());
+    assert_eq!(index.len(), 1);
+    let id = index.get(MachineId::Mac(CARD)).expect("a machine").0;
+    assert_eq!(history.events(id).expect("reads").len(), recorded.len());
+    assert!(std::fs::read(&path).expect("reads") == before, "the file is unchanged");
+    assert!(History::open_read_only(&directory.path().join("missing")).is_err());
+}

@@ -9,6 +9,7 @@ mod interruptions;
 mod outages;
 mod predictions;
 mod previews;
+mod read_only;
 mod refusals;
 mod unbootable;
 
@@ -58,8 +59,15 @@ impl Site {
     }
 
     fn with_cinder(cinder: FakeCinder, last_known_max_age: Option<Duration>) -> Self {
+        Self::with(cinder, last_known_max_age, Arc::new(MemoryStore::default()))
+    }
+
+    fn with_store(store: Arc<dyn Store>) -> Self {
+        Self::with(FakeCinder::start(), Some(Duration::from_secs(3600)), store)
+    }
+
+    fn with(cinder: FakeCinder, last_known_max_age: Option<Duration>, store: Arc<dyn Store>) -> Self {
         volboot::tls::install_provider();
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
         let policy = Policy { last_known_max_age, resolutions: 32 };
         let attach = attach(&store, &cinder, policy);
         let inventory = Inventory::new(Arc::clone(&store));

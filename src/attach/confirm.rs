@@ -1,0 +1,138 @@
+//! Boots while the store is read-only: from recorded connections that Cinder confirms.
+//!
+//! Every change in Cinder has a record before it, so without records nothing may change there. Reads go on: Cinder shows
+//! whether an attachment is still the node's.
+
+use futures_util::{StreamExt, stream};
+use tokio::sync::Semaphore;
+use tokio::time::{Duration, Instant, timeout};
+
+use super::error::AttachError;
+use super::last_known::check_record;
+use super::monitored_cinder::{CINDER_TIMEOUT, MonitoredCinder, timeout_reason};
+use super::progress::VolumeResults;
+use super::request::{DesiredAttachment, VolumeRequest};
+use super::resolution::ResolvedVolume;
+use crate::cinder::{CinderAttachment, CinderError};
+use crate::model::{Attachment, Connection, ConnectionSource};
+use crate::store::Attachments;
+
+/// The volumes of one node that are confirmed concurrently.
+const MAX_CONCURRENT_VOLUMES: usize = 8;
+
+/// Confirms the recorded connection of each volume, with GET requests alone. `store` is why the store is read-only.
+pub(super) async fn confirm_volumes(
+    cinder: &MonitoredCinder,
+    records: &Attachments,
+    permits: &Semaphore,
+    request: &VolumeRequest<'_>,
+    store: &str,
+) -> VolumeResults {
+    let volumes = request.desired_attachments().into_iter().map(|desired| async move {
+        let confirmation = async {
+            let _permit = permits.acquire().await;
+            confirm_volume(cinder, records, &desired, store).await
+        };
+        let result = match timeout(CINDER_TIMEOUT, confirmation).await {
+            Ok(result) => result,
+            Err(_) => Err(format!("Cinder is unavailable: {}", timeout_reason())),
+        };
+        // None of the reasons lasts longer than the store stays read-only.
+        (desired.volume, result.map_err(AttachError::Transient))
+    });
+    stream::iter(volumes).buffered(MAX_CONCURRENT_VOLUMES).collect().await
+}
+
+async fn confirm_volume(
+    cinder: &MonitoredCinder,
+    records: &Attachments,
+    desired: &DesiredAttachment,
+    store: &str,
+) -> Result<ResolvedVolume, String> {
+    let started_at = Instant::now();
+    let volume = &desired.volume;
+    let record = records.get(desired.node, volume).await.map_err(|error| error.to_string())?;
+    let now = jiff::Timestamp::now();
+    let initiator = &desired.connector.initiator;
+    let (connection, resolved_at) = check_record(record.as_ref(), volume, initiator, Duration::MAX, now)?;
+    let Some(Attachment { id, cinder_id: Some(cinder_id), .. }) = record else {
+        return Err(format!("volume {volume} has no attachment"));
+    };
+    match cinder.attachment(&cinder_id).await {
+        Ok(attachment) => check_attachment(&attachment, volume, &connection)?,
+        Err(CinderError::NotFound(_)) => {
+            return Err(format!("Cinder no longer has the attachment of volume {volume}"));
+        }
+        Err(error @ (CinderError::Unavailable(_) | CinderError::Failed { .. })) => {
+            return Err(format!("Cinder is unavailable: {error}"));
+        }
+        Err(error @ CinderError::Refused { .. }) => {
+            return Err(format!("Cinder does not show the attachment of volume {volume}: {error}"));
+        }
+    }
+    let source = ConnectionSource::Confirmed { resolved_at, store: store.to_owned() };
+    Ok(ResolvedVolume { connection, source, duration: started_at.elapsed(), attachment: Some(id) })
+}
+
+/// Checks that the attachment is still the one that the record describes.
+fn check_attachment(
+    attachment: &CinderAttachment,
+    volume: &str,
+    recorded: &Connection,
+) -> Result<(), String> {
+    if attachment.status != "attached" {
+        let status = &attachment.status;
+        return Err(format!("Cinder shows the attachment of volume {volume} in state \"{status}\""));
+    }
+    // volboot attaches without an instance.
+    if attachment.instance.is_some() || attachment.volume.as_ref().is_some_and(|shown| shown != volume) {
+        return Err(format!("Cinder shows the attachment of volume {volume} as another server's"));
+    }
+    let shown = attachment.connection.as_ref().and_then(|shown| Connection::from_cinder(shown).ok());
+    if shown.as_ref() != Some(recorded) {
+        return Err(format!("Cinder shows another connection of volume {volume} than the recorded one"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn connection(lun: u64) -> Value {
+        json!({"target_portal": "192.0.2.1:3260", "target_iqn": "iqn.2010-10.org.openstack:root", "target_lun": lun})
+    }
+
+    #[test]
+    fn only_an_attached_volume_with_the_recorded_connection_is_confirmed() {
+        let properties = serde_json::from_value(connection(1)).expect("an object");
+        let recorded = Connection::from_cinder(&properties).expect("a connection");
+        let check = |change: Value| {
+            let mut attachment = json!({
+                "id": "a", "status": "attached", "instance": null, "volume_id": "root",
+                "connection_info": connection(1),
+            });
+            attachment
+                .as_object_mut()
+                .expect("an object")
+                .extend(change.as_object().expect("an object").clone());
+            let attachment = serde_json::from_value(attachment).expect("an attachment");
+            check_attachment(&attachment, "root", &recorded)
+        };
+        assert_eq!(check(json!({})), Ok(()));
+        for status in ["reserved", "attaching", "detaching", "error_attaching", ""] {
+            let reason = format!("Cinder shows the attachment of volume root in state \"{status}\"");
+            assert_eq!(check(json!({"status": status})), Err(reason));
+        }
+        for change in [json!({"instance": "server 7"}), json!({"volume_id": "data"})] {
+            let reason = "Cinder shows the attachment of volume root as another server's".to_owned();
+            assert_eq!(check(change), Err(reason));
+        }
+        for shown in [connection(2), json!({}), Value::Null] {
+            let reason = "Cinder shows another connection of volume root than the recorded one".to_owned();
+            assert_eq!(check(json!({"connection_info": shown})), Err(reason));
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! Failures of the disk: a failed write makes the store read-only, loses no acknowledged write, and ends with the
+//! failure. A start on a full disk serves reads.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use redb::StorageBackend;
+use redb::backends::InMemoryBackend;
+
+use super::super::disk::Disk;
+use super::*;
+use crate::store::schema::STEPS;
+
+/// The kernel's page size.
+const PAGE: usize = 4096;
+
+/// A disk in memory whose writes fail from a chosen one on. It survives its stores.
+#[derive(Debug, Default)]
+struct FaultyDisk {
+    bytes: InMemoryBackend,
+    faults: Mutex<Faults>,
+}
+
+#[derive(Debug, Default)]
+struct Faults {
+    /// How many more writes, changes of the length and syncs succeed. `None`: all.
+    remaining: Option<usize>,
+    /// Whether reads fail.
+    unreadable: bool,
+    /// Whether there was no store before the start.
+    is_new: bool,
+}
+
+impl FaultyDisk {
+    fn fail_after(&self, operations: usize) {
+        self.faults.lock().remaining = Some(operations);
+    }
+
+    fn mend(&self) {
+        self.faults.lock().remaining = None;
+    }
+
+    fn change(&self) -> io::Result<()> {
+        match &mut self.faults.lock().remaining {
+            None => Ok(()),
+            Some(0) => Err(io::ErrorKind::StorageFull.into()),
+            Some(remaining) => {
+                *remaining -= 1;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The disk as a backend.
+#[derive(Debug)]
+struct FaultyBackend(Arc<FaultyDisk>);
+
+impl StorageBackend for FaultyBackend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.bytes.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        if self.0.faults.lock().unreadable {
+            return Err(io::Error::other("bad sector"));
+        }
+        self.0.bytes.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.change()?;
+        self.0.bytes.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.change()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if let Err(error) = self.0.change() {
+            // A full disk takes the first pages of a write, and never a part of a page: Linux reserves the space of
+            // a page before it copies the data (iomap_write_begin, ext4_write_begin).
+            self.0.bytes.write(offset, &data[..data.len() / 2 / PAGE * PAGE])?;
+            return Err(error);
+        }
+        self.0.bytes.write(offset, data)
+    }
+}
+
+/// The disk's place. Each start of a store has its own.
+#[derive(Debug)]
+struct FaultyPlace(Arc<FaultyDisk>);
+
+impl Disk for FaultyPlace {
+    fn open_writable(&self) -> Result<Arc<dyn StorageBackend>, OpenError> {
+        self.0.faults.lock().is_new = self.0.bytes.len().is_ok_and(|len| len == 0);
+        Ok(Arc::new(FaultyBackend(Arc::clone(&self.0))))
+    }
+
+    fn open_read_only(&self) -> Result<Arc<dyn StorageBackend>, OpenError> {
+        Ok(Arc::new(FaultyBackend(Arc::clone(&self.0))))
+    }
+
+    fn remove_created(&self) {
+        if self.0.faults.lock().is_new {
+            self.0.bytes.set_len(0).expect("is emptied");
+        }
+    }
+}
+
+fn start_on(disk: Arc<dyn Disk>, path: &Path, steps: &'static [Step]) -> Result<RedbStore, OpenError> {
+    RedbStore::open_source(Source { disk, path: path.into(), steps, retry: Duration::from_millis(1) })
+}
+
+fn start(disk: &Arc<FaultyDisk>) -> Result<RedbStore, OpenError> {
+    start_on(Arc::new(FaultyPlace(Arc::clone(disk))), Path::new("test"), STEPS)
+}
+
+async fn put(store: &RedbStore, key: &str, value: impl Into<Vec<u8>>) -> Result<Revision, WriteError> {
+    store.write(Batch::default().put(key, value.into())).await
+}
+
+/// All records: each key and the length of its value.
+async fn contents(store: &RedbStore) -> Vec<(String, usize)> {
+    let records = store.list("", None, 1000).await.expect("lists");
+    records.into_iter().map(|record| (record.key, record.value.len())).collect()
+}
+
+async fn wait_until_writable(store: &RedbStore) {
+    let mut current = store.current.0.clone();
+    let is_writable = current.wait_for(|generation| generation.access == StoreAccess::ReadWrite);
+    tokio::time::timeout(LIMIT, is_writable).await.expect("in time").expect("the writer thread runs");
+}
+
+/// The number of disk operations of one write, with a margin: the loops below end there.
+const MAX_OPERATIONS: usize = 300;
+
+#[tokio::test]
+async fn a_failure_at_any_write_makes_the_store_read_only_and_loses_nothing() {
+    let mut failures = 0;
+    for position in 0.. {
+        assert!(position < MAX_OPERATIONS, "the write never succeeds");
+        let disk = Arc::<FaultyDisk>::default();
+        let store = start(&disk).expect("opens");
+        let mut expected = Vec::new();
+        for number in 0..3 {
+            put(&store, &format!("k{number}"), vec![1; 100]).await.expect("writes");
+            expected.push((format!("k{number}"), 100));
+        }
+        disk.fail_after(position);
+        // Several values make the file grow.
+        let result = put(&store, "k1", vec![1; 1 << 20]).await;
+        let Err(error) = result else { break };
+        failures += 1;
+        let WriteError::Store(StoreError::ReadOnly(reason)) = &error else { panic!("{error:?}") };
+        assert!(reason.starts_with("cannot write test: no storage space"), "{reason}");
+        assert_eq!(store.access(), StoreAccess::ReadOnly("cannot write test: no storage space".into()));
+        if reason.contains("did not confirm") {
+            expected[1].1 = 1 << 20;
+        }
+        assert_eq!(contents(&store).await, expected, "position {position}");
+        let refused = put(&store, "k4", "v").await;
+        assert!(matches!(refused, Err(WriteError::Store(StoreError::ReadOnly(_)))), "{refused:?}");
+
+        // A restart on the full disk shows the same records.
+        drop(store);
+        let store = start(&disk).expect("opens read-only");
+        assert!(matches!(store.access(), StoreAccess::ReadOnly(_)), "position {position}");
+        assert_eq!(contents(&store).await, expected, "position {position} after a restart");
+
+        disk.mend();
+        wait_until_writable(&store).await;
+        put(&store, "k5", "later").await.expect("writes");
+        expected.push(("k5".into(), 5));
+        assert_eq!(contents(&store).await, expected, "position {position} after the recovery");
+        store.close().await.expect("closes");
+        drop(store);
+        assert_eq!(contents(&start(&disk).expect("opens")).await, expected);
+    }
+    assert!(failures >= 5, "only {failures} positions");
+}
+
+#[tokio::test]
+async fn a_failure_at_any_write_of_a_start_or_a_recovery_loses_nothing() {
+    for position in 0..MAX_OPERATIONS {
+        let disk = Arc::<FaultyDisk>::default();
+        let store = start(&disk).expect("opens");
+        put(&store, "a", "1").await.expect("writes");
+        // An unclean stop.
+        drop(store);
+        disk.fail_after(position);
+        let store = start(&disk).expect("opens");
+        let is_read_only = store.access() != StoreAccess::ReadWrite;
+        assert_eq!(contents(&store).await, [("a".to_owned(), 1)], "position {position}");
+        // The attempts to recover fail at further positions.
+        for further in 0..3 {
+            disk.fail_after(further);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            assert_eq!(contents(&store).await, [("a".to_owned(), 1)], "position {position}, {further}");
+        }
+        disk.mend();
+        wait_until_writable(&store).await;
+        // A recovery that took place before the last fault counts as well.
+        if put(&store, "a", "22").await.is_err() {
+            wait_until_writable(&store).await;
+            put(&store, "a", "22").await.expect("writes");
+        }
+        assert_eq!(contents(&store).await, [("a".to_owned(), 2)]);
+        if !is_read_only {
+            assert!(position >= 3, "only {position} positions");
+            return;
+        }
+    }
+    panic!("the start never succeeds");
+}
+
+#[tokio::test]
+async fn reads_go_on_while_writes_fail_and_while_the_store_is_reopened() {
+    let disk = Arc::<FaultyDisk>::default();
+    let store = Arc::new(start(&disk).expect("opens"));
+    for number in 0..300 {
+        put(&store, &format!("k{number:03}"), "v").await.expect("writes");
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..4)
+        .map(|reader| {
+            let (store, stop) = (Arc::clone(&store), Arc::clone(&stop));
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    // Short and long reads.
+                    let limit = if reader % 2 == 0 { 100 } else { 1000 };
+                    let count = store.list("k", None, limit).await.expect("reads").len();
+                    assert_eq!(count, limit.min(300));
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for _ in 0..20 {
+        disk.fail_after(1);
+        put(&store, "k000", "w").await.expect_err("fails");
+        disk.mend();
+        wait_until_writable(&store).await;
+        put(&store, "k001", "v").await.expect("writes");
+    }
+    stop.store(true, Ordering::Relaxed);
+    for reader in readers {
+        reader.await.expect("no read failed");
+    }
+}
+
+#[tokio::test]
+async fn a_failed_read_is_repeated_on_the_reopened_store() {
+    let disk = Arc::<FaultyDisk>::default();
+    let store = start(&disk).expect("opens");
+    put(&store, "a", "1").await.expect("writes");
+    drop(store);
+    let store = start(&disk).expect("opens");
+    disk.faults.lock().unreadable = true;
+    // The cache may still answer; a store whose disk cannot be read fails, and recovers.
+    let _ = store.list("", None, 9).await;
+    let _ = put(&store, "b", "1").await;
+    disk.faults.lock().unreadable = false;
+    assert_eq!(contents(&store).await[0], ("a".to_owned(), 1));
+    wait_until_writable(&store).await;
+    put(&store, "b", "1").await.expect("writes");
+}
+
+/// A file whose disk is full while the switch is on.
+#[derive(Debug)]
+struct SwitchedDisk {
+    file: FileDisk,
+    is_full: Arc<AtomicBool>,
+}
+
+impl Disk for SwitchedDisk {
+    fn open_writable(&self) -> Result<Arc<dyn StorageBackend>, OpenError> {
+        // The lock comes first.
+        let disk = self.file.open_writable()?;
+        if self.is_full.load(Ordering::SeqCst) {
+            let source = io::Error::from(io::ErrorKind::StorageFull).into();
+            return Err(OpenError::Unavailable { location: "test".into(), source });
+        }
+        Ok(disk)
+    }
+
+    fn open_read_only(&self) -> Result<Arc<dyn StorageBackend>, OpenError> {
+        self.file.open_read_only()
+    }
+
+    fn remove_created(&self) {
+        self.file.remove_created();
+    }
+}
+
+#[tokio::test]
+async fn an_older_store_on_a_full_disk_is_migrated_in_memory_first() {
+    const APPEND: &[Step] = &[|records| {
+        for (key, mut value) in records.list("")? {
+            value.push(b'x');
+            records.put(&key, &value)?;
+        }
+        Ok(())
+    }];
+    let (_directory, path) = site();
+    let store = reopen_with(&path, &[]).await;
+    put(&store, "a", "1").await.expect("writes");
+    store.close().await.expect("closes");
+    drop(store);
+    // The dropped store may still write for a moment.
+    let file = fs::File::open(&path).expect("exists");
+    while file.try_lock().is_err() {
+        tokio::task::yield_now().await;
+    }
+    let before = fs::read(&path).expect("reads");
+    drop(file);
+    let is_full = Arc::new(AtomicBool::new(true));
+    let disk = SwitchedDisk { file: FileDisk::new(&path), is_full: Arc::clone(&is_full) };
+    let store = start_on(Arc::new(disk), &path, APPEND).expect("opens read-only");
+    assert_eq!(contents(&store).await, [("a".to_owned(), 2)]);
+    assert!(fs::read(&path).expect("reads") == before, "the file is unchanged");
+    assert!(!path.with_extension("redb.schema-1").exists());
+    assert!(matches!(RedbStore::open(&path), Err(OpenError::InUse(_))), "the file is locked");
+    is_full.store(false, Ordering::SeqCst);
+    wait_until_writable(&store).await;
+    assert_eq!(contents(&store).await, [("a".to_owned(), 2)], "migrated once");
+    assert!(path.with_extension("redb.schema-1").exists());
+}
+
+#[tokio::test]
+async fn a_damaged_file_on_a_full_disk_is_damaged() {
+    let (_directory, path) = site();
+    fs::write(&path, "my own notes\n".repeat(1000)).expect("is written");
+    let is_full = Arc::new(AtomicBool::new(true));
+    let error = start_on(Arc::new(SwitchedDisk { file: FileDisk::new(&path), is_full }), &path, STEPS).err();
+    assert!(matches!(error, Some(OpenError::Damaged { .. })), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_new_store_on_a_full_disk_says_so() {
+    let (_directory, path) = site();
+    let is_full = Arc::new(AtomicBool::new(true));
+    let error = start_on(Arc::new(SwitchedDisk { file: FileDisk::new(&path), is_full }), &path, STEPS).err();
+    assert!(matches!(error, Some(OpenError::Unavailable { .. })), "{error:?}");
+    assert!(!path.exists(), "no empty file is left behind");
+    let disk = Arc::<FaultyDisk>::default();
+    for position in 0..3 {
+        disk.fail_after(position);
+        let error = start(&disk).err();
+        assert!(matches!(error, Some(OpenError::Unavailable { .. })), "{position}: {error:?}");
+    }
+}

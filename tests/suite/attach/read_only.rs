@@ -1,0 +1,237 @@
+//! A read-only store: nothing changes in Cinder, and a node boots only from a connection that Cinder confirms.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use volboot::attach::{Resolution, VolumeRequest};
+use volboot::model::{AttachmentState, ConnectionSource, Node};
+use volboot::store::{
+    Batch, ChangeSet, MemoryStore, Record, Revision, Store, StoreAccess, StoreError, StoreFuture, StoreInfo,
+    WriteError,
+};
+
+use super::{Site, TestMachine, wait_until};
+use crate::fake_cinder::{Fault, Operation};
+
+const FULL: &str = "cannot write volboot.redb: No space left on device";
+const WAIT: &str = "the store is read-only, so volboot attaches no volume (cannot write volboot.redb: No space left on device); ";
+
+/// A store in memory with a disk that fills up at a chosen write.
+#[derive(Debug, Default)]
+pub(super) struct FillingStore {
+    inner: MemoryStore,
+    disk: Mutex<Disk>,
+}
+
+#[derive(Debug, Default)]
+struct Disk {
+    /// The writes until the disk is full. `None`: it never is.
+    remaining: Option<usize>,
+    /// Whether a write was refused.
+    is_read_only: bool,
+}
+
+impl FillingStore {
+    /// Lets this many further writes succeed. The next one makes the store read-only.
+    fn fill_after(&self, writes: usize) {
+        *self.disk.lock() = Disk { remaining: Some(writes), is_read_only: false };
+    }
+
+    /// Makes the store read-only.
+    fn fill(&self) {
+        *self.disk.lock() = Disk { remaining: Some(0), is_read_only: true };
+    }
+
+    fn free(&self) {
+        *self.disk.lock() = Disk::default();
+    }
+}
+
+impl Store for FillingStore {
+    fn get<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, Vec<Option<Record>>> {
+        self.inner.get(keys)
+    }
+
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<Record>> {
+        self.inner.list(prefix, after, limit)
+    }
+
+    fn write(&self, batch: Batch) -> StoreFuture<'_, Revision, WriteError> {
+        let mut disk = self.disk.lock();
+        match &mut disk.remaining {
+            Some(0) => {
+                disk.is_read_only = true;
+                return Box::pin(async { Err(StoreError::ReadOnly(FULL.into()).into()) });
+            }
+            Some(remaining) => *remaining -= 1,
+            None => {}
+        }
+        drop(disk);
+        self.inner.write(batch)
+    }
+
+    fn changes(&self, after: Revision, limit: usize) -> StoreFuture<'_, ChangeSet> {
+        self.inner.changes(after, limit)
+    }
+
+    fn wait_for_change(&self, after: Revision) -> StoreFuture<'_, Revision> {
+        self.inner.wait_for_change(after)
+    }
+
+    fn access(&self) -> StoreAccess {
+        if self.disk.lock().is_read_only {
+            StoreAccess::ReadOnly(FULL.into())
+        } else {
+            StoreAccess::ReadWrite
+        }
+    }
+
+    fn info(&self) -> StoreFuture<'_, StoreInfo> {
+        self.inner.info()
+    }
+
+    fn close(&self) -> StoreFuture<'_, ()> {
+        self.inner.close()
+    }
+
+    fn wait_for_failure(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>> {
+        self.inner.wait_for_failure()
+    }
+}
+
+/// A site with an attached volume `root`, its machine, and its store.
+async fn attached() -> (Site, TestMachine, Arc<FillingStore>) {
+    let store = Arc::<FillingStore>::default();
+    let site = Site::with_store(Arc::clone(&store) as _);
+    site.cinder.add_volume("root", |_| {});
+    let machine = site.add_machine("web-1", &["root"]).await;
+    machine.boot(Some(("a", 1))).await;
+    site.cinder.take_calls();
+    (site, machine, store)
+}
+
+/// Whether a call changes Cinder.
+fn is_change(operation: &Operation) -> bool {
+    match operation {
+        Operation::Reserve | Operation::Export | Operation::Complete | Operation::Delete => true,
+        Operation::Ping | Operation::Volume | Operation::List | Operation::Show => false,
+    }
+}
+
+#[tokio::test]
+async fn an_attached_node_boots_after_one_read_of_its_attachment() {
+    let (site, machine, store) = attached().await;
+    store.fill();
+    for journey in ["b", "c"] {
+        let volumes = machine.boot(Some((journey, 1))).await;
+        assert_eq!(volumes[0].1, "iscsi:192.0.2.1::3260:1:iqn.2010-10.org.openstack:volume-root");
+        let ConnectionSource::Confirmed { store, .. } = &volumes[0].2 else { panic!("{:?}", volumes[0].2) };
+        assert_eq!(store, FULL);
+        assert_eq!(site.cinder.take_calls(), [Operation::Show]);
+    }
+    let initiator = machine.connectors[0].connector_id.parse().expect("a valid initiator name");
+    let (node, connectors, targets) = (&machine.node, &machine.connectors[..], &machine.targets[..]);
+    let request = VolumeRequest { node, initiator: &initiator, connectors, targets, journey: None };
+    assert!(
+        matches!(machine.attach.preview(request).await, Resolution::Ready(_)),
+        "the preview predicts the boot"
+    );
+    site.cinder.take_calls();
+
+    store.free();
+    let volumes = machine.boot(Some(("d", 1))).await;
+    assert_eq!(volumes[0].2, ConnectionSource::Cinder);
+}
+
+#[tokio::test]
+async fn a_node_waits_with_the_reason_unless_cinder_shows_its_attachment() {
+    let (site, machine, store) = attached().await;
+    let new = site.add_machine("new", &["data"]).await;
+    site.cinder.add_volume("data", |_| {});
+    store.fill();
+    let reason = new.expect_wait(None).await;
+    assert_eq!(reason, format!("{WAIT}volume data has no last known connection"));
+    assert!(site.cinder.take_calls().is_empty());
+
+    site.cinder.inject_fault(Operation::Show, Fault::Status(503), 1);
+    let reason = machine.expect_wait(None).await;
+    assert_eq!(reason, format!("{WAIT}Cinder is unavailable: Cinder returned 503 Service Unavailable"));
+    site.cinder.inject_fault(Operation::Show, Fault::Status(403), 1);
+    let reason = machine.expect_wait(None).await;
+    assert!(
+        reason.starts_with(&format!("{WAIT}Cinder does not show the attachment of volume root: ")),
+        "{reason}"
+    );
+
+    let (id, _) = site.cinder.attachments("root").remove(0);
+    site.cinder.detach_by_hand(&id);
+    let reason = machine.expect_wait(None).await;
+    assert_eq!(reason, format!("{WAIT}Cinder no longer has the attachment of volume root"));
+    assert!(!site.cinder.take_calls().iter().any(is_change));
+}
+
+#[tokio::test]
+async fn an_export_without_a_record_is_not_booted_from() {
+    let (site, machine, store) = attached().await;
+    // The export takes effect with another portal, and its record does not fit on the disk: begin_export is written.
+    site.cinder.move_portal("192.0.2.99:3260");
+    store.fill_after(1);
+    let reason = machine.expect_wait(Some(("b", 1))).await;
+    assert!(reason.contains("the store is read-only"), "{reason}");
+    assert!(site.cinder.take_calls().contains(&Operation::Export));
+    let reason = machine.expect_wait(Some(("b", 1))).await;
+    assert_eq!(reason, format!("{WAIT}Cinder shows the attachment of volume root in state \"attaching\""));
+    assert!(!site.cinder.take_calls().iter().any(is_change));
+
+    store.free();
+    let volumes = machine.boot(Some(("c", 1))).await;
+    assert!(volumes[0].1.contains("192.0.2.99"), "{volumes:?}");
+}
+
+#[tokio::test]
+async fn a_disk_that_fills_up_at_any_record_stops_the_calls_and_loses_no_attachment() {
+    for writes in 0..8 {
+        let store = Arc::<FillingStore>::default();
+        let site = Site::with_store(Arc::clone(&store) as _);
+        site.cinder.add_volume("root", |_| {});
+        let machine = site.add_machine("web-1", &["root"]).await;
+        store.fill_after(writes);
+        let is_done = matches!(machine.request(Some(("a", 1))).await, Resolution::Ready(_));
+        site.cinder.take_calls();
+        for _ in 0..2 {
+            let _ = machine.request(Some(("a", 1))).await;
+        }
+        let calls = site.cinder.take_calls();
+        assert!(is_done || !calls.iter().any(is_change), "{writes} writes: {calls:?}");
+
+        store.free();
+        machine.boot(Some(("b", 1))).await;
+        assert_eq!(site.cinder.attachments("root").len(), 1, "{writes} writes");
+        if is_done {
+            assert!(writes >= 4, "{writes} writes");
+            return;
+        }
+    }
+    panic!("the attachment never succeeds");
+}
+
+#[tokio::test]
+async fn the_reconciler_detaches_once_the_store_is_writable() {
+    let (mut site, machine, store) = attached().await;
+    site.inventory.delete(machine.node.uuid, |_: &Node, _| Ok::<_, ()>(())).await.expect("is deleted");
+    assert_eq!(site.record(&machine).await.state, AttachmentState::Detaching);
+    store.fill();
+    site.start_reconciler();
+    // Long enough for a detachment, which takes a few milliseconds.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!site.cinder.take_calls().iter().any(is_change));
+    store.free();
+    wait_until("the volume is detached", || site.cinder.attachments("root").is_empty()).await;
+}
