@@ -41,9 +41,12 @@ pub(super) fn compact(
         let Some(old) = &*history else { return Ok(None) };
         let sizes = measure_events(old)?;
         index.write().set_event_sizes(&sizes);
-        let new = History::try_open(&new_path)?;
-        new.write_copy(old, &index.read(), shorten_event)?;
-        new
+        let copy = History::try_open(&new_path).and_then(|new| {
+            new.write_copy(old, &index.read(), shorten_event)?;
+            Ok(new)
+        });
+        // On a full disk, an unfinished copy takes the room of the events to come.
+        copy.inspect_err(|_| drop(fs::remove_file(&new_path)))?
     };
     fs::rename(&new_path, path)?;
     *history.write() = Some(new);

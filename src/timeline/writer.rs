@@ -79,7 +79,7 @@ impl HistoryWriter {
     /// Compacts the file if it is too large for its contents.
     fn compact(&self) {
         let Some(path) = &self.path else { return };
-        if self.shared.history.read().is_none() {
+        if self.shared.history.read().as_ref().is_none_or(History::is_read_only) {
             return;
         }
         let started_at = Instant::now();
