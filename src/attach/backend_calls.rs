@@ -23,7 +23,8 @@ pub(super) enum BackendCallError {
     Cinder(CinderError),
     /// Cinder answers other requests, and returned 500 for this one. With the likely cause.
     Failed(String),
-    /// Cinder answers other requests, but not this one, which concerns the backend. The cause may pass by itself.
+    /// The backend's call has no usable response, such as a time-out or 503, while Cinder answers other requests. The cause
+    /// may pass without an operator.
     Unavailable(String),
 }
 
@@ -102,7 +103,7 @@ fn find_missing_property<'a>(
     sent.get(name).is_none().then_some(name)
 }
 
-/// The error with what it may be for this node, provided that Cinder answers other requests.
+/// The error with its likely cause for this node, provided that Cinder answers other requests.
 fn explain_failure(error: &CinderError, connector: Option<&ConnectorProperties>) -> String {
     let has_ip = connector.is_none_or(|connector| connector.ip.is_some());
     let cause = match find_missing_property(error, connector) {

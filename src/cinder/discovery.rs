@@ -60,15 +60,13 @@ impl VersionDiscovery {
     ) -> Result<EndpointUrl, CinderError> {
         let Some(root) = find_root(&endpoint.url) else { return Ok(endpoint) };
         let called_at = Instant::now();
-        let url = match self.recall(&root, called_at) {
-            Some(result) => result?,
-            None => {
-                // The limit includes the wait for another caller, who may have been cancelled.
-                let ask = self.ask(http, &endpoint, &root, called_at, timeout);
-                tokio::time::timeout(timeout, ask)
-                    .await
-                    .map_err(|_| CinderError::from_transport(TransportError::TimedOut, &endpoint))??
-            }
+        let url = if let Some(result) = self.recall(&root, called_at) {
+            result?
+        } else {
+            // The limit includes the wait for another caller, who may have been cancelled.
+            let ask = self.ask(http, &endpoint, &root, called_at, timeout);
+            let timed_out = |_| CinderError::from_transport(TransportError::TimedOut, &endpoint);
+            tokio::time::timeout(timeout, ask).await.map_err(timed_out)??
         };
         Ok(match url {
             Some(url) => endpoint.with_discovered(url),
