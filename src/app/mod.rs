@@ -79,7 +79,8 @@ impl App {
         let ConfiguredFiles { cloud, certificates, images } = ConfiguredFiles::read_blocking(&config)?;
         let metrics = Metrics::new();
         let auth = open_auth_blocking(&config, cloud.as_ref(), &metrics)?;
-        let store: Arc<dyn Store> = Arc::new(RedbStore::open(&config.store.path)?);
+        let store: Arc<dyn Store> =
+            Arc::new(RedbStore::open_with_progress(&config.store.path, systemd::notify_checking)?);
         // In the store's directory, which exists by now and has restricted permissions.
         let history_path = config.store.path.with_file_name(HISTORY_FILE);
         let timeline = Timeline::open_blocking(Some(&history_path), metrics.clone());

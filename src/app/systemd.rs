@@ -2,12 +2,21 @@
 //!
 //! Without a service manager (`NOTIFY_SOCKET` is not set) every notification is a no-op.
 
-use sd_notify::NotifyState::{self, Ready, Reloading, Status, Stopping, Watchdog};
+use sd_notify::NotifyState::{self, ExtendTimeoutUsec, Ready, Reloading, Status, Stopping, Watchdog};
 use tokio_util::sync::CancellationToken;
+
+/// The time-out for the next progress report of the integrity check, in microseconds: 30 seconds.
+const CHECK_TIMEOUT: u32 = 30_000_000;
 
 /// All listeners serve; also ends a successful reload.
 pub(super) fn notify_ready() {
     notify(&[Ready, Status("serving")]);
+}
+
+/// The integrity check of the store has reached this percentage. Each call extends the start time-out.
+pub(super) fn notify_checking(percent: u8) {
+    let status = format!("checking the store: {percent} %");
+    notify(&[Status(&status), ExtendTimeoutUsec(CHECK_TIMEOUT)]);
 }
 
 /// A reload starts; [`notify_ready`] or [`notify_reload_failed`] ends it.

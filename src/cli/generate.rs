@@ -29,7 +29,8 @@ Failure; the error is on standard error.
 Invalid command line.
 .TP
 \fB3\fR
-\fBserve\fR: the store belongs to a newer version or cannot be migrated to this one. A restart would not help.
+\fBserve\fR: the store is damaged, belongs to a newer version or cannot be migrated to this one. A restart would not
+help.
 .SH ENVIRONMENT
 .TP
 \fBVOLBOOT_CONFIG\fR

@@ -63,13 +63,13 @@ struct ConfigFile {
     config: Option<PathBuf>,
 }
 
-/// The exit code if this version cannot use the store; in the unit file as `RestartPreventExitStatus`.
+/// The exit code if the store is damaged, or this version cannot use it; in the unit file as `RestartPreventExitStatus`.
 const STORE_UNUSABLE: u8 = 3;
 /// The time-out for running reads of files after the shutdown.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Runs the subcommand. Exit codes: 0 success; 1 failure; 2 invalid command line; 3 the store cannot be used by this
-/// version, so a restart would not help.
+/// Runs the subcommand. Exit codes: 0 success; 1 failure; 2 invalid command line; 3 the store is damaged or
+/// cannot be used by this version, so a restart would not help.
 pub fn run() -> ExitCode {
     match dispatch(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,

@@ -180,7 +180,10 @@ pub enum OpenError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// The store's content cannot be read.
-    #[error("{location} is damaged or not a volboot store")]
+    #[error(
+        "{location} is damaged or not a volboot store; the file is unchanged: move it away, and restore a backup with \
+         'volboot store import'"
+    )]
     Damaged {
         /// The store.
         location: String,
@@ -194,8 +197,8 @@ impl OpenError {
     /// Whether a retry without an operator's action is pointless. Each retry may also copy the whole store.
     pub fn is_permanent(&self) -> bool {
         match self {
-            Self::Newer { .. } | Self::BackUp { .. } | Self::Migration { .. } => true,
-            Self::Unavailable { .. } | Self::InUse(_) | Self::Damaged { .. } => false,
+            Self::Newer { .. } | Self::BackUp { .. } | Self::Migration { .. } | Self::Damaged { .. } => true,
+            Self::Unavailable { .. } | Self::InUse(_) => false,
         }
     }
 }

@@ -15,6 +15,7 @@ mod inventory;
 mod keys;
 mod local;
 mod memory;
+mod panics;
 mod redb;
 mod resource;
 mod schema;
@@ -30,6 +31,7 @@ pub use contract::{
 pub use encoding::Versioned;
 pub use inventory::{Enrollment, Inventory, InventoryError, UpdateError};
 pub use memory::MemoryStore;
+pub(crate) use panics::{CatchDrop, catch_panic};
 pub(crate) use redb::OverlayBackend;
-pub use redb::RedbStore;
+pub use redb::{ProgressHook, RedbStore};
 pub use resource::{Resource, ResourceKind, UniqueKey};

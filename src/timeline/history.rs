@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 use super::index::{EventKey, MachineIndex, PendingWrites};
 use super::record::{MachineRecord, RecordId};
-use crate::store::OverlayBackend;
+use crate::store::{CatchDrop, OverlayBackend, catch_panic};
 use crate::telemetry::Event;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -46,7 +46,7 @@ pub(super) enum HistoryError {
 /// The open file.
 #[derive(Debug)]
 pub(super) struct History {
-    database: Database,
+    database: CatchDrop<Database>,
     /// Whether the file is open for reading only. Changes would be lost.
     is_read_only: bool,
 }
@@ -54,10 +54,17 @@ pub(super) struct History {
 impl History {
     /// Opens or creates the file. A damaged file, or one with an older schema, is renamed first.
     pub(super) fn open(path: &Path) -> Result<Self, HistoryError> {
-        let error = match Self::try_open(path) {
-            Ok(history) => return Ok(history),
-            Err(error) => error,
-        };
+        match Self::try_open(path) {
+            Ok(history) => Ok(history),
+            Err(error) => {
+                Self::set_aside(path, error)?;
+                Self::try_open(path)
+            }
+        }
+    }
+
+    /// Renames the file if the error is damage or an older schema; otherwise returns the error.
+    pub(super) fn set_aside(path: &Path, error: HistoryError) -> Result<(), HistoryError> {
         let suffix = match &error {
             HistoryError::Database(error) if is_damage(error) => "damaged".to_owned(),
             HistoryError::OlderSchema(schema) => format!("schema-{schema}"),
@@ -65,17 +72,14 @@ impl History {
         };
         let new_path = with_suffix(path, &suffix);
         tracing::warn!(%error, renamed_to = %new_path.display(), "history set aside; starting an empty one");
-        fs::rename(path, new_path)?;
-        Self::try_open(path)
+        Ok(fs::rename(path, new_path)?)
     }
 
     pub(super) fn try_open(path: &Path) -> Result<Self, HistoryError> {
         let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         restrict_permissions(&file)?;
         let is_new = file.metadata()?.len() == 0;
-        let database =
-            redb::Builder::new().set_cache_size(CACHE_SIZE).create(path).map_err(redb::Error::from);
-        let opened = database.map_err(HistoryError::from).and_then(|database| Self::prepare(database, false));
+        let opened = Self::open_database(|builder| builder.create(path), false);
         if opened.is_err() && is_new {
             // On a full disk, the unfinished file would look damaged at the next start.
             let _ = fs::remove_file(path);
@@ -91,8 +95,25 @@ impl History {
         }
         let file = redb::backends::FileBackend::new(file).map_err(redb::Error::from)?;
         let overlay = OverlayBackend::new(Arc::new(file))?;
-        let database = redb::Builder::new().set_cache_size(CACHE_SIZE).create_with_backend(overlay);
-        Self::prepare(database.map_err(redb::Error::from)?, true)
+        Self::open_database(|builder| builder.create_with_backend(overlay), true)
+    }
+
+    /// Opens the database; a panic of redb is damage.
+    fn open_database(
+        open: impl FnOnce(&redb::Builder) -> Result<Database, redb::DatabaseError>,
+        is_read_only: bool,
+    ) -> Result<Self, HistoryError> {
+        let open = || {
+            let database =
+                open(redb::Builder::new().set_cache_size(CACHE_SIZE)).map_err(redb::Error::from)?;
+            Self::prepare(CatchDrop::new(database), is_read_only)
+        };
+        catch_panic(open).unwrap_or_else(|panic| Err(damage(panic).into()))
+    }
+
+    /// Runs an operation on the database; a panic of redb is damage.
+    fn run<T>(&self, operation: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+        catch_panic(|| operation(&self.database)).unwrap_or_else(|panic| Err(damage(panic)))
     }
 
     /// Whether the file is open for reading only.
@@ -101,7 +122,7 @@ impl History {
     }
 
     /// Creates the tables in a new file, and checks the schema.
-    fn prepare(database: Database, is_read_only: bool) -> Result<Self, HistoryError> {
+    fn prepare(database: CatchDrop<Database>, is_read_only: bool) -> Result<Self, HistoryError> {
         let write = database.begin_write().map_err(redb::Error::from)?;
         let schema = {
             let mut meta = write.open_table(META).map_err(redb::Error::from)?;
@@ -124,26 +145,30 @@ impl History {
 
     /// Loads all machine records into the index.
     pub(super) fn load(&self, index: &mut MachineIndex) -> Result<(), redb::Error> {
-        let now = Timestamp::now();
-        let records = self.database.begin_read()?.open_table(MACHINES)?;
-        for entry in records.iter()? {
-            let (id, record) = entry?;
-            if let Some(record) = decode::<MachineRecord>(record.value()) {
-                index.restore(id.value(), record, now);
+        self.run(|database| {
+            let now = Timestamp::now();
+            let records = database.begin_read()?.open_table(MACHINES)?;
+            for entry in records.iter()? {
+                let (id, record) = entry?;
+                if let Some(record) = decode::<MachineRecord>(record.value()) {
+                    index.restore(id.value(), record, now);
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// A machine's events, by number.
     pub(super) fn events(&self, id: RecordId) -> Result<Vec<(u64, Event)>, redb::Error> {
-        let table = self.database.begin_read()?.open_table(EVENTS)?;
-        let mut events = Vec::new();
-        for entry in table.range((id, 0)..=(id, u64::MAX))? {
-            let (key, event) = entry?;
-            events.extend(decode(event.value()).map(|event| (key.value().1, event)));
-        }
-        Ok(events)
+        self.run(|database| {
+            let table = database.begin_read()?.open_table(EVENTS)?;
+            let mut events = Vec::new();
+            for entry in table.range((id, 0)..=(id, u64::MAX))? {
+                let (key, event) = entry?;
+                events.extend(decode(event.value()).map(|event| (key.value().1, event)));
+            }
+            Ok(events)
+        })
     }
 
     /// Calls `visit` with the key and the encoding of each event, in the order of the keys, until it fails.
@@ -151,12 +176,14 @@ impl History {
         &self,
         mut visit: impl FnMut(EventKey, &[u8]) -> Result<(), redb::Error>,
     ) -> Result<(), redb::Error> {
-        let table = self.database.begin_read()?.open_table(EVENTS)?;
-        for entry in table.iter()? {
-            let (key, event) = entry?;
-            visit(key.value(), event.value())?;
-        }
-        Ok(())
+        self.run(|database| {
+            let table = database.begin_read()?.open_table(EVENTS)?;
+            for entry in table.iter()? {
+                let (key, event) = entry?;
+                visit(key.value(), event.value())?;
+            }
+            Ok(())
+        })
     }
 
     /// Writes all records of `index`, and their events as `source` has them, in one commit. Events are shortened by
@@ -167,51 +194,62 @@ impl History {
         index: &MachineIndex,
         shorten: impl Fn(&[u8]) -> Cow<'_, [u8]>,
     ) -> Result<(), redb::Error> {
-        let mut write = self.database.begin_write()?;
-        write.set_quick_repair(true);
-        {
-            let mut records = write.open_table(MACHINES)?;
-            for (id, record) in index.numbered_records() {
-                records.insert(id, encode(record).as_slice())?;
-            }
-            let mut events = write.open_table(EVENTS)?;
-            source.scan_events(|key, event| {
-                if index.record(key.0).is_some() {
-                    events.insert(key, &*shorten(event))?;
+        self.run(|database| {
+            let mut write = database.begin_write()?;
+            write.set_quick_repair(true);
+            {
+                let mut records = write.open_table(MACHINES)?;
+                for (id, record) in index.numbered_records() {
+                    records.insert(id, encode(record).as_slice())?;
                 }
-                Ok(())
-            })?;
-        }
-        write.commit()?;
-        Ok(())
+                let mut events = write.open_table(EVENTS)?;
+                source.scan_events(|key, event| {
+                    if index.record(key.0).is_some() {
+                        events.insert(key, &*shorten(event))?;
+                    }
+                    Ok(())
+                })?;
+            }
+            write.commit()?;
+            Ok(())
+        })
     }
 
     /// Writes all changes in one commit.
     pub(super) fn write(&self, changes: &PendingWrites) -> Result<(), redb::Error> {
-        let mut write = self.database.begin_write()?;
-        // After a crash, redb opens the file at once instead of scanning all of it.
-        write.set_quick_repair(true);
-        {
-            let mut records = write.open_table(MACHINES)?;
-            let mut events = write.open_table(EVENTS)?;
-            for (id, record) in &changes.records {
-                if let Some(record) = record {
-                    records.insert(id, encode(record).as_slice())?;
-                } else {
-                    records.remove(id)?;
-                    events.retain_in((*id, 0)..=(*id, u64::MAX), |_, _| false)?;
-                }
-            }
-            for (key, event) in &changes.events {
-                match event {
-                    Some(event) => events.insert(key, encode(event).as_slice())?,
-                    None => events.remove(key)?,
-                };
+        self.run(|database| write_changes(database, changes))
+    }
+}
+
+fn write_changes(database: &Database, changes: &PendingWrites) -> Result<(), redb::Error> {
+    let mut write = database.begin_write()?;
+    // After a crash, redb opens the file at once instead of scanning all of it.
+    write.set_quick_repair(true);
+    {
+        let mut records = write.open_table(MACHINES)?;
+        let mut events = write.open_table(EVENTS)?;
+        for (id, record) in &changes.records {
+            if let Some(record) = record {
+                records.insert(id, encode(record).as_slice())?;
+            } else {
+                records.remove(id)?;
+                events.retain_in((*id, 0)..=(*id, u64::MAX), |_, _| false)?;
             }
         }
-        write.commit()?;
-        Ok(())
+        for (key, event) in &changes.events {
+            match event {
+                Some(event) => events.insert(key, encode(event).as_slice())?,
+                None => events.remove(key)?,
+            };
+        }
     }
+    write.commit()?;
+    Ok(())
+}
+
+/// Damage that a panic of redb shows.
+fn damage(panic: String) -> redb::Error {
+    redb::Error::Corrupted(panic)
 }
 
 /// Makes the file readable for volboot's user only: boot times of machines are confidential.

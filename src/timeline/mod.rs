@@ -102,10 +102,10 @@ impl Timeline {
     fn with_bounds(path: Option<&Path>, metrics: Metrics, bounds: Bounds) -> Self {
         let mut index = MachineIndex::new(bounds);
         let history = path.and_then(|path| {
-            let result = History::open(path).and_then(|history| load(history, &mut index));
+            let result = open_history(path, &mut index);
             result.inspect_err(writer::log_unavailable).ok().or_else(|| {
                 // The records must be known before new ones get numbers.
-                History::open_read_only(path).and_then(|history| load(history, &mut index)).ok()
+                open_read_only_history(path, &mut index).ok()
             })
         });
         let retry_at = history.as_ref().is_none_or(History::is_read_only).then(Instant::now);
@@ -290,7 +290,20 @@ impl Timeline {
     }
 }
 
-fn load(history: History, index: &mut MachineIndex) -> Result<History, HistoryError> {
+/// Opens the file for writing and loads its records. A file with damaged records is set aside.
+fn open_history(path: &Path, index: &mut MachineIndex) -> Result<History, HistoryError> {
+    let history = History::open(path)?;
+    if let Err(error) = history.load(index) {
+        drop(history);
+        History::set_aside(path, error.into())?;
+        return History::open(path);
+    }
+    Ok(history)
+}
+
+/// Opens the file for reading, on a disk that accepts no writes, and loads its records.
+fn open_read_only_history(path: &Path, index: &mut MachineIndex) -> Result<History, HistoryError> {
+    let history = History::open_read_only(path)?;
     history.load(index)?;
     Ok(history)
 }

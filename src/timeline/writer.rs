@@ -145,8 +145,15 @@ impl HistoryWriter {
             Some(Ok(())) => self.shared.metrics.count_history_commit(),
             Some(Err(error)) => {
                 tracing::error!(%error, "cannot write the history: events are not recorded");
-                self.fall_back();
-                self.retry_at = Some(Instant::now() + REOPEN_DELAY);
+                *self.shared.history.write() = None;
+                let is_set_aside =
+                    self.path.as_ref().is_some_and(|path| History::set_aside(path, error.into()).is_ok());
+                if is_set_aside {
+                    self.retry_at = Some(Instant::now());
+                } else {
+                    self.fall_back();
+                    self.retry_at = Some(Instant::now() + REOPEN_DELAY);
+                }
                 self.shared.dropped_events.fetch_add(events, Ordering::Relaxed);
             }
             None => {

@@ -9,6 +9,7 @@ mod circles;
 mod cli;
 mod crash;
 mod daemon;
+mod damage;
 mod descriptors;
 mod documents;
 mod firmware;

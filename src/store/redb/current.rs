@@ -7,12 +7,13 @@ use redb::Database;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::file::{needs_reopening, unavailable};
+use super::file::{needs_reopening, run, unavailable};
 use super::job::StoreJob;
 use crate::store::contract::{StoreAccess, StoreError};
+use crate::store::panics::CatchDrop;
 
 /// The most records of a read on an async thread: some tenths of a millisecond.
-const SHORT_READ: usize = 128;
+pub(super) const SHORT_READ: usize = 128;
 /// How long a read waits for the store to be reopened after a failure.
 const REOPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -20,7 +21,7 @@ const REOPEN_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(super) struct Generation {
     pub(super) number: u64,
-    pub(super) database: Arc<Database>,
+    pub(super) database: Arc<CatchDrop<Database>>,
     pub(super) access: StoreAccess,
 }
 
@@ -43,7 +44,7 @@ impl CurrentDatabase {
         read: impl Fn(&Database) -> Result<T, redb::Error> + Clone + Send + 'static,
     ) -> Result<T, StoreError> {
         let generation = self.0.borrow().clone();
-        let error = match run(&generation, records, read.clone()).await? {
+        let error = match run_read(&generation, records, read.clone()).await? {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
@@ -58,20 +59,20 @@ impl CurrentDatabase {
             Ok(Err(_)) | Err(_) => return Err(unavailable(error)),
         }
         let generation = self.0.borrow().clone();
-        run(&generation, records, read).await?.map_err(unavailable)
+        run_read(&generation, records, read).await?.map_err(unavailable)
     }
 }
 
-/// Runs a read. The outer error: the blocking thread panicked.
-async fn run<T: Send + 'static>(
+/// Runs a read. The outer error: the runtime has no blocking thread.
+async fn run_read<T: Send + 'static>(
     generation: &Generation,
     records: usize,
     read: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
 ) -> Result<Result<T, redb::Error>, StoreError> {
     if records <= SHORT_READ {
-        return Ok(read(&generation.database));
+        return Ok(run(|| read(&generation.database)));
     }
     let database = Arc::clone(&generation.database);
-    let read = tokio::task::spawn_blocking(move || read(&database)).await;
+    let read = tokio::task::spawn_blocking(move || run(|| read(&database))).await;
     read.map_err(|error| StoreError::Unavailable(error.to_string()))
 }

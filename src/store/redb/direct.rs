@@ -55,7 +55,7 @@ impl DiskHealth {
 
 impl StorageBackend for DirectBackend {
     fn len(&self) -> io::Result<u64> {
-        self.run(|disk| disk.len())
+        self.run(StorageBackend::len)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
@@ -67,7 +67,7 @@ impl StorageBackend for DirectBackend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.run(|disk| disk.sync_data())
+        self.run(StorageBackend::sync_data)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

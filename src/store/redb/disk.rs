@@ -4,9 +4,9 @@
 //! database, and another process could take the file meanwhile.
 
 use std::fmt::Debug;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ use parking_lot::Mutex;
 use redb::StorageBackend;
 use redb::backends::FileBackend;
 
-use super::file::sync_directory_of;
+use super::creation::NewFile;
+use super::file::append_to_name;
 use crate::store::contract::OpenError;
 
 /// The free space that a writable disk has at least. With less, the next writes would fail one after another.
@@ -22,14 +23,14 @@ const ROOM: usize = 256 << 10;
 
 /// Where the bytes of a store are.
 pub(super) trait Disk: Debug + Send + Sync {
-    /// Opens the bytes for reading and writing; creates them if they are missing. Fails on a full disk.
+    /// Opens the bytes of an existing store; for writing, if the disk permits that. `None`: there is no file.
+    fn open_existing(&self) -> Result<Option<Arc<dyn StorageBackend>>, OpenError>;
+
+    /// Opens the bytes of an existing store for reading and writing. Fails on a full disk.
     fn open_writable(&self) -> Result<Arc<dyn StorageBackend>, OpenError>;
 
-    /// Opens the bytes for reading.
-    fn open_read_only(&self) -> Result<Arc<dyn StorageBackend>, OpenError>;
-
-    /// Removes a file that [`Disk::open_writable`] created, and that holds no store yet.
-    fn remove_created(&self);
+    /// Creates an empty store with this schema, or leaves nothing behind.
+    fn create(&self, schema: u64) -> Result<(), OpenError>;
 }
 
 /// A store's file.
@@ -45,7 +46,6 @@ struct OpenFile {
     handle: File,
     backend: Arc<FileBackend>,
     is_writable: bool,
-    is_new: bool,
 }
 
 impl FileDisk {
@@ -57,33 +57,12 @@ impl FileDisk {
         OpenError::Unavailable { location: self.path.display().to_string(), source: source.into() }
     }
 
-    fn directory(&self) -> &Path {
-        let directory = self.path.parent().filter(|directory| !directory.as_os_str().is_empty());
-        directory.unwrap_or(Path::new("."))
-    }
-
-    /// Creates the directory of the file.
-    fn create_directory(&self) -> Result<(), OpenError> {
-        let directory = self.directory();
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|source| {
-            OpenError::Unavailable { location: directory.display().to_string(), source: source.into() }
-        })
-    }
-
-    /// Opens the file for writing, or creates it. Returns whether it is new.
-    fn open_or_create(&self) -> io::Result<(File, bool)> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).mode(0o600);
-        match options.create_new(true).open(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Ok((options.create_new(false).open(&self.path)?, false))
-            }
-            created => Ok((created?, true)),
-        }
+    fn open_read_write(&self) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).open(&self.path)
     }
 
     /// Takes the lock of the open file: for writing an exclusive one, otherwise a shared one.
-    fn lock(&self, handle: File, is_writable: bool, is_new: bool) -> Result<OpenFile, OpenError> {
+    fn lock(&self, handle: File, is_writable: bool) -> Result<OpenFile, OpenError> {
         let locked = if is_writable { handle.try_lock() } else { handle.try_lock_shared() };
         match locked {
             Ok(()) => {}
@@ -96,14 +75,12 @@ impl FileDisk {
         }
         let backend = handle.try_clone().map_err(|error| self.error(error))?;
         let backend = FileBackend::new(backend).map_err(|error| self.error(io::Error::other(error)))?;
-        Ok(OpenFile { handle, backend: Arc::new(backend), is_writable, is_new })
+        Ok(OpenFile { handle, backend: Arc::new(backend), is_writable })
     }
 
     /// Checks that the disk has room and accepts writes, by a file that is removed again.
     fn check_room(&self) -> io::Result<()> {
-        let mut name = self.path.as_os_str().to_owned();
-        name.push(".room");
-        let path = PathBuf::from(name);
+        let path = append_to_name(&self.path, ".room");
         let mut file =
             match OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path) {
                 // The store's file may be writable although its directory is not.
@@ -118,44 +95,54 @@ impl FileDisk {
 }
 
 impl Disk for FileDisk {
+    fn open_existing(&self) -> Result<Option<Arc<dyn StorageBackend>>, OpenError> {
+        let mut open = self.open.lock();
+        if let Some(file) = &*open {
+            return Ok(Some(Arc::clone(&file.backend) as _));
+        }
+        let opened = match self.open_read_write() {
+            Ok(handle) => Ok((handle, true)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // The lock of a writer needs a handle that can write; fcntl(2), EBADF.
+            Err(_) => File::open(&self.path).map(|handle| (handle, false)),
+        };
+        let (handle, is_writable) = opened.map_err(|error| self.error(error))?;
+        let file = self.lock(handle, is_writable)?;
+        let backend = Arc::clone(&file.backend);
+        *open = Some(file);
+        Ok(Some(backend))
+    }
+
     fn open_writable(&self) -> Result<Arc<dyn StorageBackend>, OpenError> {
         let mut open = self.open.lock();
-        let Some(file) = open.as_ref().filter(|file| file.is_writable) else {
-            self.create_directory()?;
-            let (handle, is_new) = self.open_or_create().map_err(|error| self.error(error))?;
+        let backend = if let Some(file) = open.as_ref().filter(|file| file.is_writable) {
+            Arc::clone(&file.backend)
+        } else {
+            let handle = self.open_read_write().map_err(|error| self.error(error))?;
             // An exclusive lock conflicts with the shared one of this process too.
             if let Some(file) = open.take() {
                 file.handle.unlock().map_err(|error| self.error(error))?;
             }
-            let file = self.lock(handle, true, is_new)?;
+            let file = self.lock(handle, true)?;
             let backend = Arc::clone(&file.backend);
             *open = Some(file);
-            self.check_room().map_err(|error| self.error(error))?;
-            sync_directory_of(&self.path).map_err(|error| self.error(error))?;
-            return Ok(backend);
+            backend
         };
         self.check_room().map_err(|error| self.error(error))?;
-        Ok(Arc::clone(&file.backend) as _)
-    }
-
-    fn open_read_only(&self) -> Result<Arc<dyn StorageBackend>, OpenError> {
-        let mut open = self.open.lock();
-        if let Some(file) = &*open {
-            return Ok(Arc::clone(&file.backend) as _);
-        }
-        let handle = File::open(&self.path).map_err(|error| self.error(error))?;
-        let file = self.lock(handle, false, false)?;
-        let backend = Arc::clone(&file.backend);
-        *open = Some(file);
         Ok(backend)
     }
 
-    fn remove_created(&self) {
+    fn create(&self, schema: u64) -> Result<(), OpenError> {
         let mut open = self.open.lock();
-        if open.take_if(|file| file.is_new).is_some()
-            && let Err(error) = fs::remove_file(&self.path)
-        {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remove the unfinished store");
+        let file = NewFile::create(&self.path)?;
+        self.check_room().map_err(|error| self.error(error))?;
+        // Another process may have created the store since the check.
+        if fs::metadata(&self.path).is_ok_and(|present| present.len() > 0) {
+            return Err(OpenError::InUse(self.path.display().to_string()));
         }
+        file.finish_empty(schema)?;
+        // An empty file, which the new one has replaced.
+        *open = None;
+        Ok(())
     }
 }

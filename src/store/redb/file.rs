@@ -1,12 +1,16 @@
-//! The redb file: tables, metadata and transactions.
+//! The redb file: tables, metadata, opening and transactions.
 
 use std::fs::File;
-use std::io;
-use std::path::Path;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 
-use redb::{Database, Durability, ReadableDatabase, TableDefinition, TableError, WriteTransaction};
+use redb::{
+    Builder, Database, Durability, ReadableDatabase, StorageBackend, TableDefinition, TableError,
+    WriteTransaction,
+};
 
-use crate::store::contract::{Revision, StoreError};
+use crate::store::contract::{OpenError, Revision, StoreError};
+use crate::store::panics::{CatchDrop, catch_panic};
 
 /// Key → (revision, value).
 pub(super) const RECORDS: TableDefinition<&str, (Revision, &[u8])> = TableDefinition::new("records");
@@ -23,6 +27,39 @@ pub(super) const CLOSED_CLEANLY: &str = "closed cleanly";
 
 /// Memory for the page cache. redb's own default is 1 GiB; ten thousand nodes need a few MiB.
 pub(super) const CACHE: usize = 16 << 20;
+
+/// Opens the database on a backend; an empty one becomes an empty database.
+pub(super) fn open_database(
+    backend: impl StorageBackend,
+    location: &str,
+) -> Result<CatchDrop<Database>, OpenError> {
+    run(|| Ok(CatchDrop::new(Builder::new().set_cache_size(CACHE).create_with_backend(backend)?)))
+        .map_err(|error| open_error(location, error))
+}
+
+/// The reason why a file cannot be opened.
+pub(super) fn open_error(location: &str, error: redb::Error) -> OpenError {
+    let location = location.to_owned();
+    match error {
+        redb::Error::DatabaseAlreadyOpen => OpenError::InUse(location),
+        error @ redb::Error::PreviousIo => OpenError::Unavailable { location, source: error.into() },
+        // A failing disk or network file system may recover. The two kinds are the content's: redb reports a file that
+        // is no database as invalid data.
+        redb::Error::Io(source)
+            if !matches!(source.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
+        {
+            OpenError::Unavailable { location, source: source.into() }
+        }
+        error => OpenError::Damaged { location, source: error.into() },
+    }
+}
+
+/// The path with a suffix appended to the file's name.
+pub(super) fn append_to_name(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
 
 /// Makes a new file's directory entry durable: without this sync, the file may vanish in a power failure.
 pub(super) fn sync_directory_of(path: &Path) -> io::Result<()> {
@@ -75,6 +112,11 @@ pub(super) fn begin_write(database: &Database) -> Result<WriteTransaction, redb:
     Ok(write)
 }
 
+/// Runs an operation on the database. A panic of redb is damage: the pages do not have the content that redb wrote.
+pub(super) fn run<T>(operation: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+    catch_panic(operation).unwrap_or_else(|panic| Err(redb::Error::Corrupted(panic)))
+}
+
 /// Whether the database refuses all further operations.
 pub(super) fn needs_reopening(error: &redb::Error) -> bool {
     matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed)
@@ -82,7 +124,7 @@ pub(super) fn needs_reopening(error: &redb::Error) -> bool {
 
 pub(super) fn unavailable(error: impl Into<redb::Error>) -> StoreError {
     match error.into() {
-        error @ redb::Error::Corrupted(_) => StoreError::Damaged(error.to_string()),
+        redb::Error::Corrupted(cause) => StoreError::Damaged(cause),
         error => StoreError::Unavailable(error.to_string()),
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableTable, Table, WriteTransaction};
 
-use super::file::{META, Meta, RECORDS, SCHEMA, begin_write, sync_directory_of};
+use super::file::{META, Meta, RECORDS, SCHEMA, append_to_name, begin_write, sync_directory_of};
 use crate::store::contract::{OpenError, Revision};
 use crate::store::schema::{self, Records, Step, StepError};
 
@@ -102,12 +102,8 @@ fn commit(write: WriteTransaction, schema: u64) -> Result<(), redb::Error> {
 /// Copies the unchanged file to `volboot.redb.schema-1`. A rename at the end guarantees a complete copy under this
 /// name.
 fn back_up(path: &Path, schema: u64) -> Result<PathBuf, OpenError> {
-    let beside = |suffix: String| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let (copy, unfinished) = (beside(format!(".schema-{schema}")), beside(format!(".schema-{schema}.new")));
+    let copy = append_to_name(path, &format!(".schema-{schema}"));
+    let unfinished = append_to_name(&copy, ".new");
     let result = copy_file(path, &unfinished)
         .and_then(|()| fs::rename(&unfinished, &copy))
         .and_then(|()| sync_directory_of(path));

@@ -5,19 +5,25 @@
 //! with group commit. A commit is two-phase and synchronous: an acknowledged write survives a power failure, and the
 //! next open needs no repair.
 //!
-//! A failure of the disk, such as a full one, makes the store read-only until the disk accepts writes again
+//! A start checks the whole file, before the first answer and without a change to it ([`mod@integrity`]); damage ends the
+//! start. A failure of the disk, such as a full one, makes the store read-only until the disk accepts writes again
 //! ([`mod@recovery`]).
 //!
 //! Only the file's owner can read it: it holds CHAP secrets.
 
+mod creation;
 mod current;
+#[cfg(test)]
+mod damage;
 mod direct;
 mod disk;
 mod file;
+mod integrity;
 mod job;
 mod migration;
 mod open;
 mod overlay;
+mod progress;
 mod recovery;
 #[cfg(test)]
 mod tests;
@@ -28,8 +34,6 @@ use std::future::Future;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
 
 use redb::{Database, ReadableDatabase};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -39,20 +43,19 @@ use super::contract::{
     StoreInfo, WriteError,
 };
 use super::local::{RETAINED_WRITES, list_start, take_whole_writes, wait_for_revision};
-use super::schema::{self, Step};
+use super::schema;
 use current::CurrentDatabase;
-use disk::FileDisk;
 use file::{CHANGES, META, RECORDS, REVISION};
+use integrity::FileState;
 use job::StoreJob;
-use open::{IntegrityCheck, OpenStore, Source};
+use open::{OpenStore, Source};
 pub(crate) use overlay::OverlayBackend;
+pub use progress::ProgressHook;
 use recovery::{Recovery, describe_failure};
 use writer::Writer;
 
 /// The length of the write queue. With a full queue, callers wait.
 const QUEUE: usize = 256;
-/// The delay before the first attempt to open a read-only store for writing. It doubles twice.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// A store in a redb file.
 pub struct RedbStore {
@@ -60,46 +63,41 @@ pub struct RedbStore {
     current: CurrentDatabase,
     writer: mpsc::Sender<StoreJob>,
     latest: watch::Receiver<Revision>,
-    failure: watch::Receiver<Option<StoreError>>,
+    failure: watch::Sender<Option<StoreError>>,
 }
 
 impl RedbStore {
-    /// Opens the file; creates file and directory if missing. On a full or read-only disk, an existing file is opened
-    /// read-only.
+    /// Opens the file after an integrity check; creates file and directory if missing. On a full or read-only disk, an
+    /// existing file is opened read-only.
     ///
-    /// Blocks: a fraction of a millisecond after a clean close. After an unclean one, the whole file is checked first
-    /// (0.24 s at 135 MB). A file of an older schema is migrated, which needs the file's size in free disk space.
+    /// Blocks: the check reads the whole file. A file of an older schema is migrated, which needs the file's size in free
+    /// disk space.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        Self::open_with(path, schema::STEPS)
+        Self::open_with_progress(path, |_| {})
     }
 
-    fn open_with(path: &Path, steps: &'static [Step]) -> Result<Self, OpenError> {
-        let disk = Arc::new(FileDisk::new(path));
-        Self::open_source(Source { disk, path: path.into(), steps, retry: RETRY })
+    /// Opens the file like [`RedbStore::open`], and reports the progress of a check that takes long.
+    pub fn open_with_progress(path: &Path, hook: ProgressHook) -> Result<Self, OpenError> {
+        Self::open_source(Source::new(path, schema::STEPS), hook)
     }
 
-    fn open_source(source: Source) -> Result<Self, OpenError> {
-        let (open, access) = match source.open_writable(IntegrityCheck::AfterUncleanStop) {
-            Ok(open) => (open, StoreAccess::ReadWrite),
-            Err(failure) => {
-                source.disk.remove_created();
-                let Some(disk_failure) = failure.disk_failure else { return Err(failure.error) };
-                match source.open_read_only(IntegrityCheck::AfterUncleanStop) {
-                    Ok(open) => {
-                        let reason = describe_failure(&source, &disk_failure);
-                        tracing::error!(
-                            reason,
-                            "store opened read-only: changes are refused, machines boot; retrying until the disk \
-                             accepts writes"
-                        );
-                        (open, StoreAccess::ReadOnly(reason))
-                    }
-                    Err(damaged @ OpenError::Damaged { .. }) => return Err(damaged),
-                    Err(_) => return Err(failure.error),
-                }
-            }
+    fn open_source(source: Source, hook: ProgressHook) -> Result<Self, OpenError> {
+        match source.verify(hook)? {
+            FileState::Intact => {}
+            FileState::New => source.disk.create(schema::version(source.steps))?,
+        }
+        let failure = match source.open_writable() {
+            Ok(open) => return Self::start(source, &open, StoreAccess::ReadWrite),
+            Err(failure) => failure,
         };
-        Self::start(source, &open, access)
+        let Some(disk_failure) = failure.disk_failure else { return Err(failure.error) };
+        let open = source.open_read_only()?;
+        let reason = describe_failure(&source, &disk_failure);
+        tracing::error!(
+            reason,
+            "store opened read-only: changes are refused, machines boot; retrying until the disk accepts writes"
+        );
+        Self::start(source, &open, StoreAccess::ReadOnly(reason))
     }
 
     /// Starts the writer thread.
@@ -107,10 +105,10 @@ impl RedbStore {
         let path = source.path.to_path_buf();
         let (writer, jobs) = mpsc::channel(QUEUE);
         let (latest_sender, latest) = watch::channel(open.revision);
-        let (failure_sender, failure) = watch::channel(None);
+        let failure = watch::Sender::new(None);
         let recovery = Recovery::new(source, open, access);
         let current = CurrentDatabase(recovery.subscribe());
-        Writer::spawn(open.revision, latest_sender, recovery, failure_sender, jobs).map_err(|source| {
+        Writer::spawn(open.revision, latest_sender, recovery, failure.clone(), jobs).map_err(|source| {
             OpenError::Unavailable { location: path.display().to_string(), source: source.into() }
         })?;
         Ok(Self { path, current, writer, latest, failure })
@@ -132,7 +130,13 @@ impl RedbStore {
         records: usize,
         read: impl Fn(&Database) -> Result<T, redb::Error> + Clone + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.current.read(records, &self.writer, read).await
+        let result = self.current.read(records, &self.writer, read).await;
+        // No page is trusted until the next integrity check, at the start of the process.
+        if let Err(StoreError::Damaged(cause)) = &result {
+            let cause = format!("{}: {cause}", self.path.display());
+            self.failure.send_replace(Some(StoreError::Damaged(cause)));
+        }
+        result
     }
 }
 
@@ -229,12 +233,12 @@ impl Store for RedbStore {
     }
 
     fn wait_for_failure(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>> {
-        let mut failure = self.failure.clone();
+        let mut failure = self.failure.subscribe();
         Box::pin(async move {
             match failure.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
                 Ok(Some(error)) => error,
-                // After a clean close, there is no caller any more.
-                _ => StoreError::Unavailable("the writer thread has exited".into()),
+                // This store holds the sender.
+                _ => StoreError::Unavailable("the store is closed".into()),
             }
         })
     }

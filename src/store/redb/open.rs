@@ -1,4 +1,7 @@
 //! Opens a store on its disk: for writing, or over an overlay that leaves the disk unchanged.
+//!
+//! At a start, [`Source::verify`] comes first. A recovery in the process has no such check: every commit is two-phase, so
+//! redb returns to the last complete commit.
 
 use std::error::Error;
 use std::io;
@@ -6,19 +9,23 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redb::{Builder, Database, DatabaseError, StorageBackend};
+use redb::{Database, StorageBackend};
 
 use super::direct::{DirectBackend, DiskHealth};
-use super::disk::Disk;
-use super::file::{CACHE, Meta, read_meta, write_clean_flag};
+use super::disk::{Disk, FileDisk};
+use super::file::{Meta, open_database, open_error, read_meta, write_clean_flag};
 use super::migration::{self, Copy};
 use super::overlay::OverlayBackend;
 use crate::store::contract::{OpenError, Revision};
+use crate::store::panics::{CatchDrop, catch_panic};
 use crate::store::schema::{self, Step};
+
+/// The delay before the first attempt to open a read-only store for writing. It doubles twice.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// An open database.
 pub(super) struct OpenStore {
-    pub(super) database: Arc<Database>,
+    pub(super) database: Arc<CatchDrop<Database>>,
     pub(super) revision: Revision,
     /// `None` over an overlay.
     pub(super) health: Option<Arc<DiskHealth>>,
@@ -35,15 +42,6 @@ pub(super) struct Source {
     pub(super) retry: Duration,
 }
 
-/// Whether the whole file is checked after an unclean stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum IntegrityCheck {
-    /// At start.
-    AfterUncleanStop,
-    /// In a process that has checked the file before.
-    Skipped,
-}
-
 /// Why a store cannot be opened for writing.
 pub(super) struct WritableError {
     pub(super) error: OpenError,
@@ -52,17 +50,22 @@ pub(super) struct WritableError {
 }
 
 impl Source {
-    fn location(&self) -> String {
+    /// A store in a file.
+    pub(super) fn new(path: &Path, steps: &'static [Step]) -> Self {
+        Self { disk: Arc::new(FileDisk::new(path)), path: path.into(), steps, retry: RETRY }
+    }
+
+    pub(super) fn location(&self) -> String {
         self.path.display().to_string()
     }
 
-    /// Opens the store for writing, and creates it if it is missing.
-    pub(super) fn open_writable(&self, check: IntegrityCheck) -> Result<OpenStore, WritableError> {
+    /// Opens the store for writing.
+    pub(super) fn open_writable(&self) -> Result<OpenStore, WritableError> {
         let health = Arc::new(DiskHealth::default());
-        let opened = self.disk.open_writable().and_then(|disk| {
-            let backend = DirectBackend::new(disk, Arc::clone(&health));
-            self.open(backend, check, Copy::Kept)
-        });
+        let opened = self
+            .disk
+            .open_writable()
+            .and_then(|disk| self.open(DirectBackend::new(disk, Arc::clone(&health)), Copy::Kept));
         match opened {
             Ok((database, meta)) => {
                 let database = Arc::new(database);
@@ -77,65 +80,39 @@ impl Source {
     }
 
     /// Opens an existing store for reading. Repairs and migrations happen in memory.
-    pub(super) fn open_read_only(&self, check: IntegrityCheck) -> Result<OpenStore, OpenError> {
+    pub(super) fn open_read_only(&self) -> Result<OpenStore, OpenError> {
         let unavailable =
             |source: io::Error| OpenError::Unavailable { location: self.location(), source: source.into() };
-        let disk = self.disk.open_read_only()?;
+        let disk = self.disk.open_existing()?;
+        let disk = disk.ok_or_else(|| unavailable(io::ErrorKind::NotFound.into()))?;
         if disk.len().map_err(unavailable)? == 0 {
             return Err(unavailable(io::Error::other("the file is empty")));
         }
         let overlay = OverlayBackend::new(disk).map_err(unavailable)?;
-        let (database, meta) = self.open(overlay, check, Copy::NotNeeded)?;
+        let (database, meta) = self.open(overlay, Copy::NotNeeded)?;
         Ok(OpenStore { database: Arc::new(database), revision: meta.revision, health: None })
     }
 
-    /// Opens the database on a backend: checks the schema and the file, migrates, and marks the file as open.
+    /// Opens the database on a backend: checks the schema, migrates, and marks the file as open.
     fn open(
         &self,
         backend: impl StorageBackend,
-        check: IntegrityCheck,
         copy: Copy,
-    ) -> Result<(Database, Meta), OpenError> {
-        let error = |error: redb::Error| open_error(self.location(), error);
-        let database = Builder::new().set_cache_size(CACHE).create_with_backend(backend);
-        let mut database = database.map_err(|database_error| match database_error {
-            DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(self.location()),
-            database_error => error(database_error.into()),
-        })?;
-        let meta = read_meta(&database).map_err(error)?;
-        if let Some(schema) = meta.schema {
-            schema::check(self.steps, schema, &self.location())?;
-        }
-        if check == IntegrityCheck::AfterUncleanStop && meta.schema.is_some() && !meta.clean {
-            let intact = database.check_integrity().map_err(|damage| error(damage.into()))?;
-            if !intact {
-                tracing::warn!(path = self.location(), "store repaired after an unclean stop");
+    ) -> Result<(CatchDrop<Database>, Meta), OpenError> {
+        let location = self.location();
+        let open = || {
+            let error = |error: redb::Error| open_error(&location, error);
+            let database = open_database(backend, &location)?;
+            let meta = read_meta(&database).map_err(error)?;
+            if let Some(schema) = meta.schema {
+                schema::check(self.steps, schema, &location)?;
             }
-        }
-        migration::migrate(&database, &self.path, &meta, self.steps, copy)?;
-        write_clean_flag(&database, false).map_err(error)?;
-        Ok((database, meta))
+            migration::migrate(&database, &self.path, &meta, self.steps, copy)?;
+            write_clean_flag(&database, false).map_err(error)?;
+            Ok((database, meta))
+        };
+        catch_panic(open).unwrap_or_else(|panic| Err(open_error(&location, redb::Error::Corrupted(panic))))
     }
-}
-
-/// Tells damage from a failure of the disk.
-fn open_error(location: String, error: redb::Error) -> OpenError {
-    let is_damage = match &error {
-        redb::Error::Io(error) => is_damage(error),
-        redb::Error::PreviousIo => false,
-        _ => true,
-    };
-    let source = error.into();
-    if is_damage {
-        OpenError::Damaged { location, source }
-    } else {
-        OpenError::Unavailable { location, source }
-    }
-}
-
-/// Whether the error is about the content: no redb file, or a truncated one.
-fn is_damage(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 /// Whether the disk refuses a write, at present.

@@ -1,7 +1,7 @@
 //! [`OverlayBackend`]: reads from a disk, and keeps all writes in memory.
 //!
-//! redb writes to a file even when it only opens it: a header, and a repair after an unclean stop. With an overlay, a
-//! store on a full or read-only disk opens nevertheless, and its file stays unchanged.
+//! redb writes to a file even when it only opens it: a header, and a repair after an unclean stop. With an overlay, an
+//! integrity check leaves the file unchanged, and a store on a full or read-only disk opens nevertheless.
 
 use std::collections::BTreeMap;
 use std::io;

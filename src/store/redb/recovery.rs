@@ -15,8 +15,9 @@ use tokio::sync::watch;
 
 use super::current::Generation;
 use super::direct::DiskHealth;
-use super::open::{IntegrityCheck, OpenStore, Source};
+use super::open::{OpenStore, Source};
 use crate::store::contract::{OpenError, Revision, StoreAccess, StoreError};
+use crate::store::panics::CatchDrop;
 
 /// The interval of attempts to open the store for writing doubles this often.
 const MAX_DOUBLINGS: u32 = 2;
@@ -58,7 +59,7 @@ impl Recovery {
         self.generation.subscribe()
     }
 
-    pub(super) fn database(&self) -> Arc<Database> {
+    pub(super) fn database(&self) -> Arc<CatchDrop<Database>> {
         Arc::clone(&self.generation.borrow().database)
     }
 
@@ -73,6 +74,11 @@ impl Recovery {
     /// How long to wait before [`Recovery::try_restore`]. `None`: the store is open for writing.
     pub(super) fn next_attempt_in(&self) -> Option<Duration> {
         self.retry.map(|retry| retry.at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether the disk has failed since the database was opened for writing.
+    pub(super) fn has_disk_failure(&self) -> bool {
+        self.health.as_ref().is_some_and(|health| health.failure().is_some())
     }
 
     /// Reopens the store read-only after a failure. `cause` is the reason if the disk has none.
@@ -97,10 +103,10 @@ impl Recovery {
 
     /// Tries to open the store for writing.
     pub(super) fn try_restore(&mut self) -> Result<Revision, StoreError> {
-        match self.source.open_writable(IntegrityCheck::Skipped) {
+        match self.source.open_writable() {
             Ok(open) => {
                 self.retry = None;
-                self.health = open.health.clone();
+                self.health.clone_from(&open.health);
                 let revision = open.revision;
                 self.replace(open.database, StoreAccess::ReadWrite);
                 tracing::info!(path = %self.source.path.display(), "store accepts changes again");
@@ -118,7 +124,7 @@ impl Recovery {
     }
 
     fn open_read_only(&mut self, reason: String) -> Result<Revision, StoreError> {
-        match self.source.open_read_only(IntegrityCheck::Skipped) {
+        match self.source.open_read_only() {
             Ok(open) => {
                 let revision = open.revision;
                 self.replace(open.database, StoreAccess::ReadOnly(reason));
@@ -134,7 +140,7 @@ impl Recovery {
         }
     }
 
-    fn replace(&self, database: Arc<Database>, access: StoreAccess) {
+    fn replace(&self, database: Arc<CatchDrop<Database>>, access: StoreAccess) {
         let number = self.number() + 1;
         self.generation.send_replace(Generation { number, database, access });
     }

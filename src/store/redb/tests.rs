@@ -2,10 +2,11 @@
 
 mod failures;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::file::SCHEMA;
 use super::*;
+use crate::store::schema::Step;
 
 /// How long a dropped store may still hold its file.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -45,7 +46,7 @@ pub(super) async fn reopen_with(path: &Path, steps: &'static [Step]) -> RedbStor
 pub(super) async fn open(path: &Path, steps: &'static [Step]) -> Result<RedbStore, OpenError> {
     let deadline = Instant::now() + LIMIT;
     loop {
-        match RedbStore::open_with(path, steps) {
+        match RedbStore::open_source(Source::new(path, steps), |_| {}) {
             Err(OpenError::InUse(_)) if Instant::now() < deadline => tokio::task::yield_now().await,
             result => return result,
         }

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::file::{
-    CHANGES, META, RECORDS, REVISION, begin_write, needs_reopening, unavailable, write_clean_flag,
+    CHANGES, META, RECORDS, REVISION, begin_write, needs_reopening, run, unavailable, write_clean_flag,
 };
 use super::job::StoreJob;
 use super::recovery::Recovery;
@@ -55,13 +55,14 @@ impl Writer {
         loop {
             let first = match self.recovery.next_attempt_in() {
                 None => jobs.blocking_recv(),
-                Some(delay) => match self.clock.block_on(async { timeout(delay, jobs.recv()).await }) {
-                    Ok(job) => job,
-                    Err(_) => {
+                Some(delay) => {
+                    let received = self.clock.block_on(async { timeout(delay, jobs.recv()).await });
+                    let Ok(job) = received else {
                         self.restore_if_due();
                         continue;
-                    }
-                },
+                    };
+                    job
+                }
             };
             let Some(first) = first else { return };
             let mut group = Vec::new();
@@ -103,7 +104,7 @@ impl Writer {
         match self.recovery.access() {
             StoreAccess::ReadOnly(reason) => tracing::warn!(reason, "store closed read-only"),
             StoreAccess::ReadWrite => {
-                if let Err(error) = write_clean_flag(&self.recovery.database(), true) {
+                if let Err(error) = run(|| write_clean_flag(&self.recovery.database(), true)) {
                     tracing::warn!(%error, "cannot mark the store as closed cleanly");
                 }
             }
@@ -141,7 +142,7 @@ impl Writer {
         let (batches, senders): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         let results = match self.recovery.access() {
             StoreAccess::ReadOnly(reason) => Err(StoreError::ReadOnly(reason)),
-            StoreAccess::ReadWrite => match self.try_commit(batches) {
+            StoreAccess::ReadWrite => match run(|| self.try_commit(batches)) {
                 Ok((revision, results)) => {
                     self.revision = revision;
                     self.latest.send_replace(revision);
@@ -161,7 +162,8 @@ impl Writer {
 
     /// Reopens the store after a failed commit. Returns the error for the callers.
     fn fail(&mut self, error: redb::Error) -> StoreError {
-        let is_disk_failure = needs_reopening(&error);
+        // A panic of redb after a failure of the disk is no damage.
+        let is_disk_failure = needs_reopening(&error) || self.recovery.has_disk_failure();
         let error = unavailable(error);
         if !is_disk_failure {
             self.failure.send_replace(Some(error.clone()));

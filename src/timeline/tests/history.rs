@@ -200,11 +200,39 @@ fn a_history_on_a_read_only_disk_is_readable_and_unchanged() {
     let before = std::fs::read(&path).expect("reads");
 
     let mut index = MachineIndex::new(Bounds::default());
-    let history = load(History::open_read_only(&path).expect("opens"), &mut index).expect("loads");
+    let history = open_read_only_history(&path, &mut index).expect("loads");
     assert!(history.is_read_only());
     assert_eq!(index.len(), 1);
     let id = index.get(MachineId::Mac(CARD)).expect("a machine").0;
     assert_eq!(history.events(id).expect("reads").len(), recorded.len());
     assert!(std::fs::read(&path).expect("reads") == before, "the file is unchanged");
     assert!(History::open_read_only(&directory.path().join("missing")).is_err());
+}
+
+/// A damaged page passes the open: redb verifies checksums in an integrity check only.
+#[test]
+fn a_history_with_damaged_pages_starts_empty_or_serves() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("history.redb");
+    {
+        let timeline = Timeline::open_blocking(Some(&path), Metrics::new());
+        for event in events(session_start()) {
+            timeline.record(event);
+        }
+        timeline.close_blocking();
+    }
+    let bytes = std::fs::read(&path).expect("reads");
+    let pages = bytes.chunks(4096).enumerate().skip(1).filter(|(_, page)| page.iter().any(|byte| *byte != 0));
+    for (page, _) in pages {
+        let copy = directory.path().join(format!("copy-{page}.redb"));
+        let mut damaged = bytes.clone();
+        damaged[page * 4096..][..4096].fill(0xA5);
+        std::fs::write(&copy, damaged).expect("writes");
+        let timeline = Timeline::open_blocking(Some(&copy), Metrics::new());
+        for event in events(session_start()) {
+            timeline.record(event);
+        }
+        timeline.close_blocking();
+        assert_eq!(timeline.len(), 1, "page {page}");
+    }
 }

@@ -2,13 +2,16 @@
 //! failure. A start on a full disk serves reads.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 
-use super::super::disk::Disk;
+use super::super::creation::create_tables;
+use super::super::disk::{Disk, FileDisk};
+use super::super::file::begin_write;
 use super::*;
 use crate::store::schema::STEPS;
 
@@ -28,8 +31,6 @@ struct Faults {
     remaining: Option<usize>,
     /// Whether reads fail.
     unreadable: bool,
-    /// Whether there was no store before the start.
-    is_new: bool,
 }
 
 impl FaultyDisk {
@@ -93,25 +94,37 @@ impl StorageBackend for FaultyBackend {
 #[derive(Debug)]
 struct FaultyPlace(Arc<FaultyDisk>);
 
+impl FaultyPlace {
+    fn open(&self) -> Arc<dyn StorageBackend> {
+        Arc::new(FaultyBackend(Arc::clone(&self.0)))
+    }
+}
+
 impl Disk for FaultyPlace {
+    fn open_existing(&self) -> Result<Option<Arc<dyn StorageBackend>>, OpenError> {
+        Ok(Some(self.open()))
+    }
+
     fn open_writable(&self) -> Result<Arc<dyn StorageBackend>, OpenError> {
-        self.0.faults.lock().is_new = self.0.bytes.len().is_ok_and(|len| len == 0);
-        Ok(Arc::new(FaultyBackend(Arc::clone(&self.0))))
+        Ok(self.open())
     }
 
-    fn open_read_only(&self) -> Result<Arc<dyn StorageBackend>, OpenError> {
-        Ok(Arc::new(FaultyBackend(Arc::clone(&self.0))))
-    }
-
-    fn remove_created(&self) {
-        if self.0.faults.lock().is_new {
+    fn create(&self, schema: u64) -> Result<(), OpenError> {
+        let create = || -> Result<(), redb::Error> {
+            let database = Database::builder().create_with_backend(FaultyBackend(Arc::clone(&self.0)))?;
+            let write = begin_write(&database)?;
+            create_tables(&write, schema, 0)?;
+            Ok(write.commit()?)
+        };
+        create().map_err(|error| {
             self.0.bytes.set_len(0).expect("is emptied");
-        }
+            OpenError::Unavailable { location: "test".into(), source: error.into() }
+        })
     }
 }
 
 fn start_on(disk: Arc<dyn Disk>, path: &Path, steps: &'static [Step]) -> Result<RedbStore, OpenError> {
-    RedbStore::open_source(Source { disk, path: path.into(), steps, retry: Duration::from_millis(1) })
+    RedbStore::open_source(Source { disk, path: path.into(), steps, retry: Duration::from_millis(1) }, |_| {})
 }
 
 fn start(disk: &Arc<FaultyDisk>) -> Result<RedbStore, OpenError> {
@@ -275,23 +288,29 @@ struct SwitchedDisk {
     is_full: Arc<AtomicBool>,
 }
 
-impl Disk for SwitchedDisk {
-    fn open_writable(&self) -> Result<Arc<dyn StorageBackend>, OpenError> {
-        // The lock comes first.
-        let disk = self.file.open_writable()?;
+impl SwitchedDisk {
+    fn check(&self) -> Result<(), OpenError> {
         if self.is_full.load(Ordering::SeqCst) {
             let source = io::Error::from(io::ErrorKind::StorageFull).into();
             return Err(OpenError::Unavailable { location: "test".into(), source });
         }
-        Ok(disk)
+        Ok(())
+    }
+}
+
+impl Disk for SwitchedDisk {
+    fn open_existing(&self) -> Result<Option<Arc<dyn StorageBackend>>, OpenError> {
+        self.file.open_existing()
     }
 
-    fn open_read_only(&self) -> Result<Arc<dyn StorageBackend>, OpenError> {
-        self.file.open_read_only()
+    fn open_writable(&self) -> Result<Arc<dyn StorageBackend>, OpenError> {
+        self.check()?;
+        self.file.open_writable()
     }
 
-    fn remove_created(&self) {
-        self.file.remove_created();
+    fn create(&self, schema: u64) -> Result<(), OpenError> {
+        self.check()?;
+        self.file.create(schema)
     }
 }
 
