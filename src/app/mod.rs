@@ -15,6 +15,7 @@ mod reload;
 mod routed;
 mod serving;
 mod sockets;
+mod store_socket;
 mod systemd;
 mod tftp;
 mod tls;
@@ -47,6 +48,8 @@ use reload::{Reloadable, Static};
 pub(crate) use routed::find_unnamed_networks;
 use serving::Serving;
 pub use sockets::{PassedSocketError, PassedSockets};
+use store_socket::StoreSocket;
+pub use store_socket::{EXPORT_REQUEST, STORE_SOCKET};
 
 /// The deadline for running transfers and requests after the stop signal.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
@@ -58,6 +61,7 @@ pub struct App {
     attach: Attach,
     timeline: Timeline,
     store: Arc<dyn Store>,
+    store_socket: Option<StoreSocket>,
     stop: CancellationToken,
 }
 
@@ -110,7 +114,8 @@ impl App {
             appliance,
         };
         let services = Reloadable::new(config, file, images, static_parts);
-        Ok(Self { listeners, services, attach, timeline, store, stop })
+        let store_socket = StoreSocket::open_blocking();
+        Ok(Self { listeners, services, attach, timeline, store, store_socket, stop })
     }
 
     /// Serves until the stop signal, then drains running transfers and requests and closes the store. Each
@@ -134,7 +139,10 @@ impl App {
 
     /// Starts all tasks.
     fn spawn(self) -> (Serving, Reloadable) {
-        let Self { listeners, services, attach, timeline, store, stop } = self;
+        let Self { listeners, services, attach, timeline, store, store_socket, stop } = self;
+        if let Some(socket) = store_socket {
+            tokio::spawn(socket.serve(Arc::clone(&store), stop.clone()));
+        }
         let listeners = listeners.spawn(&services, &timeline, &stop, SHUTDOWN_GRACE);
         let reconciler = tokio::spawn(attach.clone().reconcile(stop.clone()));
         tokio::spawn(systemd::run_watchdog(stop.clone()));

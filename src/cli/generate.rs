@@ -52,6 +52,9 @@ Password for \fBenroll \-\-chap\-user\fR.
 Log filter; overrides the configuration. A level (\fBinfo\fR, \fBdebug\fR), or levels by module, such as
 \fBvolboot::boot=trace,info\fR.
 .TP
+\fBRUNTIME_DIRECTORY\fR
+Set by the service manager: the directory of \fIstore.socket\fR.
+.TP
 \fBNOTIFY_SOCKET\fR, \fBWATCHDOG_USEC\fR
 Set by the service manager for notifications of readiness, reload and shutdown, and for the watchdog; see
 \fBsd_notify\fR(3).
@@ -63,6 +66,9 @@ Configuration. Without the file, all defaults apply.
 \fI/var/lib/volboot/\fR
 Records and history. A version with a newer schema migrates the records at its first start. It keeps a copy of the old
 file for a downgrade, named after the old schema: \fIvolboot.redb.schema\-1\fR.
+.TP
+\fI/run/volboot/store.socket\fR
+Socket of \fBstore export\fR, for root and the user of the service.
 .SH "SEE ALSO"
 \fBvolboot.toml\fR(5), \fBsystemctl\fR(1)
 "#;

@@ -3,6 +3,7 @@
 mod client;
 mod generate;
 mod images;
+mod store;
 
 use std::error::Error;
 use std::io;
@@ -48,6 +49,9 @@ enum Command {
     Follow(client::FollowOptions),
     /// Create a node with port, connector and boot volume, in one transaction
     Enroll(client::EnrollOptions),
+    /// Back up and restore the records
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Write man pages and shell completions, for packages
     #[command(hide = true)]
     Generate {
@@ -115,6 +119,7 @@ fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Show(options) => client::show(&options),
         Command::Follow(options) => client::follow(&options),
         Command::Enroll(options) => client::enroll(&options),
+        Command::Store(command) => store::run(&command),
         Command::Generate { directory } => Ok(generate::write(Cli::command(), &directory)?),
     }
 }

@@ -23,6 +23,7 @@ macro_rules! battery {
                 feeds_every_write_in_order,
                 wakes_waiters_on_a_change,
                 loses_no_update_of_many_writers,
+                a_snapshot_shows_one_revision,
                 names_its_place_and_size,
                 fails_without_hanging_after_close,
             );
@@ -157,6 +158,17 @@ async fn loses_no_update_of_many_writers(one: Arc<dyn Store>, other: Arc<dyn Sto
         writer.await.expect("runs");
     }
     assert_eq!(get_one(&*one, "count").await.map(|record| record.value), Some(b"128".to_vec()));
+}
+
+async fn a_snapshot_shows_one_revision(one: Arc<dyn Store>, other: Arc<dyn Store>) {
+    let first = one.write(Batch::default().put("a", "1").put("b", "1").put("c", "1")).await.expect("writes");
+    let snapshot = other.snapshot().await.expect("reads");
+    one.write(Batch::default().put("a", "2").delete("c").put("d", "2")).await.expect("writes");
+    assert_eq!(snapshot.revision(), first);
+    let record = |key: &str| Record { key: key.into(), revision: first, value: "1".into() };
+    assert_eq!(snapshot.list(None, 2).await.expect("lists"), [record("a"), record("b")]);
+    assert_eq!(snapshot.list(Some("b"), 2).await.expect("lists"), [record("c")]);
+    assert_eq!(snapshot.list(Some("c"), 2).await.expect("lists"), []);
 }
 
 async fn names_its_place_and_size(one: Arc<dyn Store>, other: Arc<dyn Store>) {

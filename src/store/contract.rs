@@ -228,6 +228,15 @@ pub enum WriteError {
     Store(#[from] StoreError),
 }
 
+/// All records of one revision; later writes do not change it.
+pub trait Snapshot: Send + Sync {
+    /// The revision of the last write before the snapshot.
+    fn revision(&self) -> Revision;
+
+    /// Lists at most `limit` records in key order, with keys greater than `after`.
+    fn list<'a>(&'a self, after: Option<&'a str>, limit: usize) -> StoreFuture<'a, Vec<Record>>;
+}
+
 /// A store of records.
 ///
 /// There may be many handles, in one process or (to a shared store) in several. The conditions of batches are the
@@ -256,6 +265,9 @@ pub trait Store: Send + Sync {
     /// Whether the store accepts writes at present. A failed write makes the store read-only, until its disk accepts
     /// writes again.
     fn access(&self) -> StoreAccess;
+
+    /// Takes a snapshot, for a backup. It takes space until it is dropped: the store keeps all records that it shows.
+    fn snapshot(&self) -> StoreFuture<'_, Box<dyn Snapshot>>;
 
     /// Reads the store's place and size.
     fn info(&self) -> StoreFuture<'_, StoreInfo>;

@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::contract::{
-    Batch, Change, ChangeSet, Condition, Record, Revision, Store, StoreAccess, StoreError, StoreFuture,
-    StoreInfo, WriteError,
+    Batch, Change, ChangeSet, Condition, Record, Revision, Snapshot, Store, StoreAccess, StoreError,
+    StoreFuture, StoreInfo, WriteError,
 };
 use super::local::{RETAINED_WRITES, list_start, take_whole_writes, wait_for_revision};
 
@@ -77,6 +77,29 @@ impl State {
     }
 }
 
+/// A copy of all records.
+struct MemorySnapshot {
+    records: BTreeMap<String, (Revision, Vec<u8>)>,
+    revision: Revision,
+}
+
+impl Snapshot for MemorySnapshot {
+    fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    fn list<'a>(&'a self, after: Option<&'a str>, limit: usize) -> StoreFuture<'a, Vec<Record>> {
+        let range = self.records.range::<str, _>((list_start("", after), Bound::Unbounded)).take(limit);
+        let page = range.map(|(key, (revision, value))| Record {
+            key: key.clone(),
+            revision: *revision,
+            value: value.clone(),
+        });
+        let page = page.collect();
+        Box::pin(async { Ok(page) })
+    }
+}
+
 impl Store for MemoryStore {
     fn get<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, Vec<Option<Record>>> {
         Box::pin(async move {
@@ -126,6 +149,14 @@ impl Store for MemoryStore {
 
     fn access(&self) -> StoreAccess {
         StoreAccess::ReadWrite
+    }
+
+    fn snapshot(&self) -> StoreFuture<'_, Box<dyn Snapshot>> {
+        Box::pin(async move {
+            let state = self.state.lock();
+            let (records, revision) = (state.records.clone(), state.revision);
+            Ok(Box::new(MemorySnapshot { records, revision }) as Box<dyn Snapshot>)
+        })
     }
 
     fn info(&self) -> StoreFuture<'_, StoreInfo> {

@@ -9,6 +9,7 @@
 //! So no crash and no race can separate them.
 
 mod attachments;
+mod backup;
 mod contract;
 mod encoding;
 mod inventory;
@@ -24,14 +25,15 @@ mod schema;
 mod battery;
 
 pub use attachments::{Attachments, WritableStore};
+pub use backup::{ExportError, ExportFormatError, ExportHeader, ExportReader, export};
 pub use contract::{
-    Batch, Change, ChangeSet, Condition, OpenError, Record, Revision, Store, StoreAccess, StoreError,
-    StoreFuture, StoreInfo, WriteError,
+    Batch, Change, ChangeSet, Condition, OpenError, Record, Revision, Snapshot, Store, StoreAccess,
+    StoreError, StoreFuture, StoreInfo, WriteError,
 };
 pub use encoding::Versioned;
 pub use inventory::{Enrollment, Inventory, InventoryError, UpdateError};
 pub use memory::MemoryStore;
 pub(crate) use panics::{CatchDrop, catch_panic};
 pub(crate) use redb::OverlayBackend;
-pub use redb::{ProgressHook, RedbStore};
+pub use redb::{ImportError, ImportedRecords, ProgressHook, RedbStore, import};
 pub use resource::{Resource, ResourceKind, UniqueKey};

@@ -110,6 +110,7 @@ impl Daemon {
         fs::write(&config, text)?;
         let mut command = Command::new(binary);
         command.arg("serve").arg("--config").arg(&config).env("RUST_BACKTRACE", "1");
+        command.env("RUNTIME_DIRECTORY", lab.path());
         let mut process = Process::start("volboot", &mut command, line_handler)?;
         process.wait_for(&[r#""message":"ready""#], START_LIMIT)?;
         Ok(Self { process })

@@ -66,6 +66,7 @@ impl Daemon {
         let started_at = Instant::now();
         let config = site.join("volboot.toml");
         let mut command = volboot(&["serve", "--config", config.to_str().expect("text")]);
+        command.env("RUNTIME_DIRECTORY", site);
         prepare(&mut command);
         let mut process = command.stderr(Stdio::piped()).spawn().expect("the process starts");
         let stderr = BufReader::new(process.stderr.take().expect("the output is piped"));

@@ -4,6 +4,7 @@
 
 mod api;
 mod attach;
+mod backup;
 mod boot_listener;
 mod circles;
 mod cli;

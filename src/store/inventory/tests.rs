@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::*;
 use crate::model::{Node, StorageInterface, VolumeConnector, VolumeTarget};
 use crate::store::{
-    Batch, ChangeSet, MemoryStore, ResourceKind, Revision, StoreAccess, StoreFuture, StoreInfo, WriteError,
+    Batch, ChangeSet, MemoryStore, ResourceKind, Revision, Snapshot, StoreAccess, StoreFuture, StoreInfo,
+    WriteError,
 };
 
 fn inventory() -> (Arc<MemoryStore>, Inventory) {
@@ -282,6 +283,10 @@ impl Store for InterruptedStore {
 
     fn access(&self) -> StoreAccess {
         self.inner.access()
+    }
+
+    fn snapshot(&self) -> StoreFuture<'_, Box<dyn Snapshot>> {
+        self.inner.snapshot()
     }
 
     fn info(&self) -> StoreFuture<'_, StoreInfo> {

@@ -18,6 +18,7 @@ mod damage;
 mod direct;
 mod disk;
 mod file;
+mod import;
 mod integrity;
 mod job;
 mod migration;
@@ -25,6 +26,7 @@ mod open;
 mod overlay;
 mod progress;
 mod recovery;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -35,23 +37,25 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
-use redb::{Database, ReadableDatabase};
+use redb::{Database, ReadableDatabase, ReadableTable};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::contract::{
-    Batch, Change, ChangeSet, OpenError, Record, Revision, Store, StoreAccess, StoreError, StoreFuture,
-    StoreInfo, WriteError,
+    Batch, Change, ChangeSet, OpenError, Record, Revision, Snapshot, Store, StoreAccess, StoreError,
+    StoreFuture, StoreInfo, WriteError,
 };
-use super::local::{RETAINED_WRITES, list_start, take_whole_writes, wait_for_revision};
+use super::local::{list_start, take_whole_writes, wait_for_revision};
 use super::schema;
 use current::CurrentDatabase;
 use file::{CHANGES, META, RECORDS, REVISION};
+pub use import::{ImportError, ImportedRecords, import};
 use integrity::FileState;
 use job::StoreJob;
 use open::{OpenStore, Source};
 pub(crate) use overlay::OverlayBackend;
 pub use progress::ProgressHook;
 use recovery::{Recovery, describe_failure};
+use snapshot::RedbSnapshot;
 use writer::Writer;
 
 /// The length of the write queue. With a full queue, callers wait.
@@ -170,10 +174,12 @@ fn get(database: &Database, keys: &[String]) -> Result<Vec<Option<Record>>, redb
 fn changes(database: &Database, after: Revision, limit: usize) -> Result<ChangeSet, redb::Error> {
     let read = database.begin_read()?;
     let latest = read.open_table(META)?.get(REVISION)?.map_or(0, |value| value.value());
-    if after < latest.saturating_sub(RETAINED_WRITES) {
+    let table = read.open_table(CHANGES)?;
+    // An imported store has records without their changes.
+    let oldest = table.first()?.map_or(latest + 1, |(revision, _)| revision.value());
+    if after + 1 < oldest {
         return Ok(ChangeSet::Compacted(latest));
     }
-    let table = read.open_table(CHANGES)?;
     let mut changes = Vec::new();
     for entry in table.range(after + 1..)? {
         let (revision, keys) = entry?;
@@ -216,6 +222,13 @@ impl Store for RedbStore {
 
     fn access(&self) -> StoreAccess {
         self.current.access()
+    }
+
+    fn snapshot(&self) -> StoreFuture<'_, Box<dyn Snapshot>> {
+        Box::pin(async move {
+            let snapshot = self.read(1, RedbSnapshot::new).await?;
+            Ok(Box::new(snapshot) as Box<dyn Snapshot>)
+        })
     }
 
     fn info(&self) -> StoreFuture<'_, StoreInfo> {

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use volboot::attach::{Resolution, VolumeRequest};
 use volboot::model::{AttachmentState, ConnectionSource, Node};
 use volboot::store::{
-    Batch, ChangeSet, MemoryStore, Record, Revision, Store, StoreAccess, StoreError, StoreFuture, StoreInfo,
-    WriteError,
+    Batch, ChangeSet, MemoryStore, Record, Revision, Snapshot, Store, StoreAccess, StoreError, StoreFuture,
+    StoreInfo, WriteError,
 };
 
 use super::{Site, TestMachine, wait_until};
@@ -91,6 +91,10 @@ impl Store for FillingStore {
         } else {
             StoreAccess::ReadWrite
         }
+    }
+
+    fn snapshot(&self) -> StoreFuture<'_, Box<dyn Snapshot>> {
+        self.inner.snapshot()
     }
 
     fn info(&self) -> StoreFuture<'_, StoreInfo> {
