@@ -21,7 +21,7 @@ mod tftp;
 mod tls;
 mod transfers;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,11 +83,8 @@ impl App {
         let ConfiguredFiles { cloud, certificates, images } = ConfiguredFiles::read_blocking(&config)?;
         let metrics = Metrics::new();
         let auth = open_auth_blocking(&config, cloud.as_ref(), &metrics)?;
-        let store: Arc<dyn Store> =
-            Arc::new(RedbStore::open_with_progress(&config.store.path, systemd::notify_checking)?);
-        // In the store's directory, which exists by now and has restricted permissions.
         let history_path = config.store.path.with_file_name(HISTORY_FILE);
-        let timeline = Timeline::open_blocking(Some(&history_path), metrics.clone());
+        let (store, timeline) = open_files_blocking(&config.store.path, &history_path, &metrics)?;
         let neighbours = Neighbours::default();
         timeline.card_sightings().into_iter().for_each(|sighting| neighbours.note_sighting(sighting));
         let cinder = cloud.map(|cloud| cloud::build_cinder(cloud, metrics.clone()));
@@ -148,6 +145,23 @@ impl App {
         tokio::spawn(systemd::run_watchdog(stop.clone()));
         (Serving { listeners, reconciler, attach, timeline, store, stop }, services)
     }
+}
+
+/// Opens the store and the history, concurrently: the store's integrity check and the list of machines take time.
+fn open_files_blocking(
+    store: &Path,
+    history: &Path,
+    metrics: &Metrics,
+) -> Result<(Arc<dyn Store>, Timeline), StartError> {
+    let open_timeline = || Timeline::open_blocking(Some(history), metrics.clone());
+    // A history is created only after the store: it is the trace by which an empty store counts as damaged.
+    let history_exists = history.exists();
+    std::thread::scope(|scope| {
+        let early = history_exists.then(|| scope.spawn(open_timeline));
+        let store: Arc<dyn Store> = Arc::new(RedbStore::open_with_progress(store, systemd::notify_checking)?);
+        let timeline = early.and_then(|thread| thread.join().ok()).unwrap_or_else(open_timeline);
+        Ok((store, timeline))
+    })
 }
 
 fn open_auth_blocking(config: &Config, cloud: Option<&Cloud>, metrics: &Metrics) -> Result<Auth, StartError> {
