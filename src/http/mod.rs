@@ -159,7 +159,7 @@ async fn identify_origin(State(state): State<Arc<HttpState>>, mut request: Reque
         }
         Err(error) => {
             let resource = BootResource::from_path(request.uri().path());
-            state.reject(peer, request.uri(), &resource, Rejection::Malformed, &error)
+            state.reject(peer, request.uri(), &resource, Rejection::Malformed, error)
         }
     }
 }

@@ -332,11 +332,10 @@ impl Series {
         let evictions = self.history_evictions.clone();
         history.register("evictions", "Machines evicted because the history was full, by kind", evictions);
         registry.register("machines", "Machines by the state of their last boot", self.machines.clone());
-        let logins = self.logins.clone();
         registry.register(
             "logins",
             "Log-ins with a password that was not verified before, by result",
-            logins,
+            self.logins.clone(),
         );
         registry.register("connections", "Open connections, by listener", self.connections.clone());
         registry.register(

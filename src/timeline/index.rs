@@ -175,7 +175,9 @@ impl MachineIndex {
         if self.records.get(&from).is_some_and(|record| record.event_count == 0) {
             self.remove_record(from);
         } else {
-            others.into_iter().for_each(|(number, event)| self.recent.push(from, number, event));
+            for (number, event) in others {
+                self.recent.push(from, number, event);
+            }
         }
         for (number, event) in movable {
             self.uncommitted.events.insert((from, number), None);

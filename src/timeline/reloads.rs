@@ -102,7 +102,7 @@ impl AddressUse {
             event.mac.is_some_and(|other| other != mac) && now.duration_since(at) < SHARING_WINDOW
         };
         let overlaps = |transfer: &TftpTransfer| {
-            let started_at = now - SignedDuration::from_millis(transfer.duration_ms as i64);
+            let started_at = now - SignedDuration::from_millis(transfer.duration_ms.cast_signed());
             self.load.as_ref().is_some_and(|earlier| started_at < earlier.ended_at)
         };
         if self.mac.is_some_and(is_other_mac) || load.is_some_and(overlaps) {

@@ -122,7 +122,7 @@ async fn attached() -> (Site, TestMachine, Arc<FillingStore>) {
 }
 
 /// Whether a call changes Cinder.
-fn is_change(operation: &Operation) -> bool {
+fn is_change(operation: Operation) -> bool {
     match operation {
         Operation::Reserve | Operation::Export | Operation::Complete | Operation::Delete => true,
         Operation::Ping | Operation::Volume | Operation::List | Operation::Show => false,
@@ -178,7 +178,7 @@ async fn a_node_waits_with_the_reason_unless_cinder_shows_its_attachment() {
     site.cinder.detach_by_hand(&id);
     let reason = machine.expect_wait(None).await;
     assert_eq!(reason, format!("{WAIT}Cinder no longer has the attachment of volume root"));
-    assert!(!site.cinder.take_calls().iter().any(is_change));
+    assert!(!site.cinder.take_calls().into_iter().any(is_change));
 }
 
 #[tokio::test]
@@ -192,7 +192,7 @@ async fn an_export_without_a_record_is_not_booted_from() {
     assert!(site.cinder.take_calls().contains(&Operation::Export));
     let reason = machine.expect_wait(Some(("b", 1))).await;
     assert_eq!(reason, format!("{WAIT}Cinder shows the attachment of volume root in state \"attaching\""));
-    assert!(!site.cinder.take_calls().iter().any(is_change));
+    assert!(!site.cinder.take_calls().into_iter().any(is_change));
 
     store.free();
     let volumes = machine.boot(Some(("c", 1))).await;
@@ -213,7 +213,7 @@ async fn a_disk_that_fills_up_at_any_record_stops_the_calls_and_loses_no_attachm
             let _ = machine.request(Some(("a", 1))).await;
         }
         let calls = site.cinder.take_calls();
-        assert!(is_done || !calls.iter().any(is_change), "{writes} writes: {calls:?}");
+        assert!(is_done || !calls.iter().copied().any(is_change), "{writes} writes: {calls:?}");
 
         store.free();
         machine.boot(Some(("b", 1))).await;
@@ -235,7 +235,7 @@ async fn the_reconciler_detaches_once_the_store_is_writable() {
     site.start_reconciler();
     // Long enough for a detachment, which takes a few milliseconds.
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(!site.cinder.take_calls().iter().any(is_change));
+    assert!(!site.cinder.take_calls().into_iter().any(is_change));
     store.free();
     wait_until("the volume is detached", || site.cinder.attachments("root").is_empty()).await;
 }
