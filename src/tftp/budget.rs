@@ -18,11 +18,10 @@ use parking_lot::Mutex;
 
 /// Most bytes for an address without acknowledged DATA, per [`PERIOD`].
 pub(super) const MAX_BYTES: usize = 256_000;
-/// Slots of [`SLOT`] that cover any [`PERIOD`]: one more than fit into it.
-const SLOTS: usize = 5;
-const SLOT: Duration = Duration::from_secs(5);
-#[cfg(test)]
 pub(super) const PERIOD: Duration = Duration::from_secs(20);
+const SLOT: Duration = Duration::from_secs(5);
+/// Slots that cover any [`PERIOD`]: one more than fit into it.
+const SLOTS: usize = (PERIOD.as_secs() / SLOT.as_secs()) as usize + 1;
 const BUCKETS: usize = 1 << 14;
 /// IP and UDP headers of a datagram.
 const HEADERS_V4: usize = 28;
