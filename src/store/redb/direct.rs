@@ -1,7 +1,8 @@
 //! [`DirectBackend`]: reads from and writes to a disk, and remembers the first failure.
 //!
 //! redb refuses every operation after a failure, with an error that no longer names the cause. A reopened store retires
-//! the old backend: a reader may hold the old database for a moment, and its drop must not write to the file.
+//! the old backend. A reader may hold the old database: its drop must not write to the file, and it must not read pages
+//! that the new database reuses. redb verifies no checksum then.
 
 use std::io;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use redb::StorageBackend;
 
-/// A disk that is written to.
+/// A disk that is written to, or the disk below an overlay.
 #[derive(Debug)]
 pub(super) struct DirectBackend {
     disk: Arc<dyn StorageBackend>,

@@ -90,7 +90,7 @@ impl RedbStore {
             FileState::Intact => {}
             FileState::New => source.disk.create(schema::version(source.steps))?,
         }
-        let failure = match source.open_writable() {
+        let failure = match source.open_writable(|| {}) {
             Ok(open) => return Self::start(source, &open, StoreAccess::ReadWrite),
             Err(failure) => failure,
         };

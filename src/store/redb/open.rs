@@ -27,8 +27,8 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) struct OpenStore {
     pub(super) database: Arc<CatchDrop<Database>>,
     pub(super) revision: Revision,
-    /// `None` over an overlay.
-    pub(super) health: Option<Arc<DiskHealth>>,
+    /// The disk that the database reads: directly, or below an overlay.
+    pub(super) disk: Arc<DiskHealth>,
 }
 
 /// What is opened: the place of a store, and the migration steps.
@@ -59,17 +59,17 @@ impl Source {
         self.path.display().to_string()
     }
 
-    /// Opens the store for writing.
-    pub(super) fn open_writable(&self) -> Result<OpenStore, WritableError> {
+    /// Opens the store for writing. `before_changes` runs before the file may change, unless the disk refuses at once.
+    pub(super) fn open_writable(&self, before_changes: impl FnOnce()) -> Result<OpenStore, WritableError> {
         let health = Arc::new(DiskHealth::default());
-        let opened = self
-            .disk
-            .open_writable()
-            .and_then(|disk| self.open(DirectBackend::new(disk, Arc::clone(&health)), Copy::Kept));
+        let opened = self.disk.open_writable().and_then(|disk| {
+            before_changes();
+            self.open(DirectBackend::new(disk, Arc::clone(&health)), Copy::Kept)
+        });
         match opened {
             Ok((database, meta)) => {
                 let database = Arc::new(database);
-                Ok(OpenStore { database, revision: meta.revision, health: Some(health) })
+                Ok(OpenStore { database, revision: meta.revision, disk: health })
             }
             Err(error) => {
                 health.retire();
@@ -88,9 +88,11 @@ impl Source {
         if disk.len().map_err(unavailable)? == 0 {
             return Err(unavailable(io::Error::other("the file is empty")));
         }
+        let health = Arc::new(DiskHealth::default());
+        let disk = Arc::new(DirectBackend::new(disk, Arc::clone(&health)));
         let overlay = OverlayBackend::new(disk).map_err(unavailable)?;
         let (database, meta) = self.open(overlay, Copy::NotNeeded)?;
-        Ok(OpenStore { database: Arc::new(database), revision: meta.revision, health: None })
+        Ok(OpenStore { database: Arc::new(database), revision: meta.revision, disk: health })
     }
 
     /// Opens the database on a backend: checks the schema, migrates, and marks the file as open.

@@ -5,7 +5,7 @@
 //! writing, at growing intervals.
 //!
 //! Invariant: a database over the overlay sees a file that does not change. An attempt to open the file for writing may
-//! change it, so a failed attempt is followed by a new overlay.
+//! change it. So the attempt retires the overlay first, for a long export too, and a new one follows a failed attempt.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,8 +26,8 @@ const MAX_DOUBLINGS: u32 = 2;
 pub(super) struct Recovery {
     source: Source,
     generation: watch::Sender<Generation>,
-    /// The disk of a database that is open for writing.
-    health: Option<Arc<DiskHealth>>,
+    /// The disk of the current database.
+    disk: Arc<DiskHealth>,
     /// While the store is read-only.
     retry: Option<Retry>,
 }
@@ -52,7 +52,7 @@ impl Recovery {
             StoreAccess::ReadOnly(_) => Some(Retry::new(&source, 0)),
         };
         let generation = Generation { number: 0, database: Arc::clone(&open.database), access };
-        Self { source, generation: watch::Sender::new(generation), health: open.health.clone(), retry }
+        Self { source, generation: watch::Sender::new(generation), disk: Arc::clone(&open.disk), retry }
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<Generation> {
@@ -78,18 +78,17 @@ impl Recovery {
 
     /// Whether the disk has failed since the database was opened for writing.
     pub(super) fn has_disk_failure(&self) -> bool {
-        self.health.as_ref().is_some_and(|health| health.failure().is_some())
+        self.retry.is_none() && self.disk.failure().is_some()
     }
 
     /// Reopens the store read-only after a failure. `cause` is the reason if the disk has none.
     pub(super) fn fall_back(&mut self, cause: &str) -> Result<Revision, StoreError> {
-        let failure = self.health.take().and_then(|health| {
-            health.retire();
-            health.failure()
-        });
         let reason = match self.access() {
             StoreAccess::ReadOnly(reason) => reason,
-            StoreAccess::ReadWrite => self.describe(&failure.unwrap_or_else(|| cause.to_owned())),
+            StoreAccess::ReadWrite => {
+                self.disk.retire();
+                self.describe(&self.disk.failure().unwrap_or_else(|| cause.to_owned()))
+            }
         };
         if self.retry.is_none() {
             tracing::error!(
@@ -103,12 +102,11 @@ impl Recovery {
 
     /// Tries to open the store for writing.
     pub(super) fn try_restore(&mut self) -> Result<Revision, StoreError> {
-        match self.source.open_writable() {
+        match self.source.open_writable(|| self.disk.retire()) {
             Ok(open) => {
                 self.retry = None;
-                self.health.clone_from(&open.health);
                 let revision = open.revision;
-                self.replace(open.database, StoreAccess::ReadWrite);
+                self.replace(open, StoreAccess::ReadWrite);
                 tracing::info!(path = %self.source.path.display(), "store accepts changes again");
                 Ok(revision)
             }
@@ -127,7 +125,7 @@ impl Recovery {
         match self.source.open_read_only() {
             Ok(open) => {
                 let revision = open.revision;
-                self.replace(open.database, StoreAccess::ReadOnly(reason));
+                self.replace(open, StoreAccess::ReadOnly(reason));
                 Ok(revision)
             }
             Err(error) => {
@@ -140,7 +138,10 @@ impl Recovery {
         }
     }
 
-    fn replace(&self, database: Arc<CatchDrop<Database>>, access: StoreAccess) {
+    /// Replaces the current database. Reads that have begun on it are repeated.
+    fn replace(&mut self, open: OpenStore, access: StoreAccess) {
+        let OpenStore { database, disk, .. } = open;
+        std::mem::replace(&mut self.disk, disk).retire();
         let number = self.number() + 1;
         self.generation.send_replace(Generation { number, database, access });
     }

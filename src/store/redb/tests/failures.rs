@@ -11,7 +11,7 @@ use redb::backends::InMemoryBackend;
 
 use super::super::creation::create_tables;
 use super::super::disk::{Disk, FileDisk};
-use super::super::file::begin_write;
+use super::super::file::{begin_write, needs_reopening, run};
 use super::*;
 use crate::store::schema::STEPS;
 
@@ -261,6 +261,39 @@ async fn reads_go_on_while_writes_fail_and_while_the_store_is_reopened() {
     stop.store(true, Ordering::Relaxed);
     for reader in readers {
         reader.await.expect("no read failed");
+    }
+}
+
+/// A long read may begin while the store is read-only, and last longer. Its pages are not those of later writes.
+#[tokio::test]
+async fn a_read_of_a_read_only_store_never_shows_later_writes() {
+    let disk = Arc::<FaultyDisk>::default();
+    let store = start(&disk).expect("opens");
+    let fill = async |value: &str| {
+        for number in 0..100 {
+            put(&store, &format!("k{number:03}"), value.repeat(200_000)).await.expect("writes");
+        }
+    };
+    fill("a").await;
+    disk.fail_after(0);
+    put(&store, "k000", "b").await.expect_err("fails");
+    // The records exceed redb's cache: the read needs the disk later.
+    let generation = store.current.0.borrow().clone();
+    let read = generation.database.begin_read().expect("begins");
+    disk.mend();
+    wait_until_writable(&store).await;
+    fill("c").await;
+    fill("d").await;
+    let values = run(|| {
+        let records = read.open_table(RECORDS)?;
+        let values = records.iter()?.map(|entry| Ok(entry?.1.value().1.to_vec()));
+        values.collect::<Result<Vec<_>, redb::Error>>()
+    });
+    match values {
+        Ok(values) => {
+            assert!(values.iter().all(|value| *value == b"a".repeat(200_000)), "it shows later writes")
+        }
+        Err(error) => assert!(needs_reopening(&error), "{error}"),
     }
 }
 
