@@ -36,6 +36,9 @@ pub struct Machine {
     /// Whether the neighbour table has shown one of the machine's cards on an attached network.
     #[serde(skip)]
     pub is_attached: bool,
+    /// Whether the last boot request claimed another machine, against the requester's place in the network.
+    #[serde(skip)]
+    pub is_rejected: bool,
     /// Time of the first event.
     pub first_seen: Timestamp,
     /// Time of the last event.
@@ -62,6 +65,7 @@ impl Machine {
             uuid: record.uuid,
             macs: record.macs.clone(),
             is_attached: record.sighting.is_some(),
+            is_rejected: record.is_rejected,
             first_seen: record.first_seen,
             last_seen: record.last_seen,
             journey_started_at: record.progress.journey_started_at,
