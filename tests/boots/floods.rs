@@ -5,14 +5,17 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::unistd::Pid;
+use parking_lot::Mutex;
 
 use crate::lab::daemon::{Daemon, store_path};
-use crate::lab::network::{SERVER, ip};
+use crate::lab::host::Host;
+use crate::lab::network::{SERVER, bridge, ip, set_parameter};
 use crate::lab::{Lab, run};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_volboot");
@@ -104,6 +107,50 @@ fn idle_connections_of_one_client_delay_no_other() -> Result<()> {
         // The event stream is still there: it reports the boot sessions.
         let mut lines = BufReader::new(events).lines();
         ensure!(lines.any(|line| line.is_ok_and(|line| line.contains("session_started"))));
+        drop(daemon);
+        Ok(())
+    })
+}
+
+/// Requests of the flood, and the seconds that they take at least.
+const FORGED: u32 = 1000;
+const FORGED_SECONDS: u32 = 2;
+
+#[test]
+fn forged_sources_without_a_route_fill_no_log() -> Result<()> {
+    run(|lab: &Lab| {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&lines);
+        let count_line = move |line: &str| log.lock().push(line.to_owned());
+        let daemon = Daemon::start(lab, Path::new(BINARY), "", Some(Box::new(count_line)))?;
+        let before = lines.lock().len();
+        // The kernel must not drop the requests for their source.
+        for interface in ["all", bridge()] {
+            set_parameter(&format!("ipv4/conf/{interface}/rp_filter"), "0")?;
+        }
+        let forger = Host::connect("forger", "52:54:00:12:34:98")?;
+        forger.ip("address add 10.99.0.8/24 dev eth0")?;
+        forger.ip("route add local 172.16.0.0/16 dev lo")?;
+        let start = Instant::now();
+        let interval = Duration::from_secs(FORGED_SECONDS.into()) / FORGED;
+        forger.request_missing_files((SERVER, 69).into(), Ipv4Addr::new(172, 16, 1, 1), FORGED, interval)?;
+        // The end of every request is counted.
+        let ended = || {
+            let metrics = get_api("/metrics")?;
+            let prefix = "volboot_tftp_transfers_total{outcome=\"not_found\"} ";
+            let count = metrics.lines().find_map(|line| line.strip_prefix(prefix)).map(str::parse);
+            Ok::<u32, anyhow::Error>(count.transpose()?.unwrap_or(0))
+        };
+        while ended()? < FORGED {
+            ensure!(start.elapsed() < LIMIT, "{} of {FORGED} requests arrived", ended()?);
+            thread::sleep(Duration::from_millis(50));
+        }
+        let seconds = start.elapsed().as_secs() + 1;
+        let lines = lines.lock().split_off(before);
+        println!("{FORGED} requests from as many sources in {seconds} s: {} log lines", lines.len());
+        let faults = lines.iter().filter(|line| line.contains("neighbour table")).count();
+        ensure!(faults == 0, "{faults} errors of the neighbour table");
+        ensure!(lines.len() as u64 <= 11 * (seconds + 1), "{lines:#?}");
         drop(daemon);
         Ok(())
     })
