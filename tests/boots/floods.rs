@@ -112,6 +112,49 @@ fn idle_connections_of_one_client_delay_no_other() -> Result<()> {
     })
 }
 
+/// Requests the first script of a boot session over one connection; returns how often it was sent.
+fn request_first_scripts(number: u32, requests: u32) -> Result<u32> {
+    let mut stream = connect(number, 8080)?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut sent = 0;
+    for request in 0..requests {
+        let name = if request % 2 == 0 { "boot.ipxe" } else { "autoexec.ipxe" };
+        send(&mut stream, &format!("/{name}"))?;
+        let status = read_response(&mut reader)?;
+        ensure!(status.contains(" 200 ") || status.contains(" 429 "), "{status}");
+        sent += u32::from(status.contains(" 200 "));
+    }
+    Ok(sent)
+}
+
+#[test]
+fn first_scripts_are_limited_for_a_flood_and_not_for_a_rack() -> Result<()> {
+    run(|lab: &Lab| {
+        add_clients()?;
+        let daemon = Daemon::start(lab, Path::new(BINARY), "", None)?;
+        let start = Instant::now();
+        let requests = scale(500, 10_000);
+        let flood: Vec<_> =
+            (0..8).map(|_| thread::spawn(move || request_first_scripts(7, requests))).collect();
+        // Meanwhile, 32 machines behind another address ask twice each.
+        let rack: Vec<_> = (0..32).map(|_| thread::spawn(|| request_first_scripts(9, 2))).collect();
+        for machine in rack {
+            ensure!(machine.join().expect("no panic")? == 2, "a machine of the rack is limited");
+        }
+        let sent = flood.into_iter().map(|worker| worker.join().expect("no panic")).sum::<Result<u32>>()?;
+        let seconds = start.elapsed().as_secs() as u32 + 1;
+        println!("{} requests in {seconds} s: {sent} scripts sent", 8 * requests);
+        ensure!(sent <= 128 + 2 * seconds, "{sent} scripts in {seconds} s");
+        let metrics = get_api("/metrics")?;
+        let limited = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("volboot_http_rejections_total{reason=\"rate_limit\"} "));
+        ensure!(limited.context("no such metric")?.parse::<u32>()? == 8 * requests - sent, "{metrics}");
+        drop(daemon);
+        Ok(())
+    })
+}
+
 /// Requests of the flood, and the seconds that they take at least.
 const FORGED: u32 = 1000;
 const FORGED_SECONDS: u32 = 2;
@@ -201,7 +244,7 @@ fn request_names(number: u32, requests: u32) -> Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     for request in 0..requests {
         let name = format!("{number}-{request}-{}", "x".repeat(15_000));
-        write!(stream, "GET /images/{name}.efi HTTP/1.1\r\nHost: x\r\n\r\n")?;
+        send(&mut stream, &format!("/images/{name}.efi"))?;
         let status = read_response(&mut reader)?;
         ensure!(status.contains(" 404 ") || status.contains(" 429 "), "{status}");
     }
@@ -236,10 +279,15 @@ fn request_scripts(number: u32) -> Result<()> {
     for request in 0..BURST {
         let [_, a, b, c] = (number * BURST + request).to_be_bytes();
         let mac = format!("02-{:02x}-{a:02x}-{b:02x}-{c:02x}-01", number >> 16);
-        write!(stream, "GET /boot/{mac}?journey={number}-{request} HTTP/1.1\r\nHost: x\r\n\r\n")?;
+        send(&mut stream, &format!("/boot/{mac}?journey={number}-{request}"))?;
         ensure!(read_response(&mut reader)?.contains(" 200 "));
     }
     Ok(())
+}
+
+/// Sends a request in one segment: the kernel would hold a second one back until the first is acknowledged.
+fn send(stream: &mut TcpStream, path: &str) -> Result<()> {
+    Ok(stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())?)
 }
 
 /// Reads a response of an open connection; returns its status line.
