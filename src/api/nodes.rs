@@ -163,6 +163,9 @@ fn check_not_in_transition(node: &Node, ident: &str) -> Result<(), Fault> {
     Err(Fault::Conflict(format!("Node {ident} can not be updated while a state transition is in progress.")))
 }
 
+/// The first microversion that can remove a node from its chassis.
+const CHASSIS_REMOVAL: Microversion = Microversion(25);
+
 /// Checks the changes that depend on the node's state (Ironic's conductor, `update_node`).
 fn check_update(old: &Node, new: &Node, version: Microversion) -> Result<(), Fault> {
     use ProvisionState::{Available, Enroll, Manageable};
@@ -171,7 +174,6 @@ fn check_update(old: &Node, new: &Node, version: Microversion) -> Result<(), Fau
     {
         return Err(Fault::Conflict(format!("Node {} is associated with instance {instance}.", old.uuid)));
     }
-    const CHASSIS_REMOVAL: Microversion = Microversion(25);
     if old.chassis_uuid.is_some() && new.chassis_uuid.is_none() && version < CHASSIS_REMOVAL {
         return Err(Fault::needs_version(CHASSIS_REMOVAL));
     }

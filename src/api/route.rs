@@ -242,14 +242,23 @@ impl RecordSchema {
 pub(super) fn router(table: Vec<Route>) -> Router<SharedState> {
     let mut router = Router::new();
     for Route { path, handler, since, absent, role, .. } in table {
-        router = router.route(path, handler.layer(from_fn_with_state((since, absent, role), check_access)));
+        let requirements = Requirements { since, absent, role };
+        router = router.route(path, handler.layer(from_fn_with_state(requirements, check_access)));
     }
     router.fallback(no_route).method_not_allowed_fallback(no_method)
 }
 
+/// The requirements of a route.
+#[derive(Clone, Copy)]
+struct Requirements {
+    since: Microversion,
+    absent: fn(Microversion) -> Fault,
+    role: AccessRole,
+}
+
 /// Checks the path's microversion and the caller's role.
 async fn check_access(
-    State((since, absent, role)): State<(Microversion, fn(Microversion) -> Fault, AccessRole)>,
+    State(Requirements { since, absent, role }): State<Requirements>,
     request: Request,
     next: Next,
 ) -> Response {
