@@ -47,6 +47,8 @@ pub(super) enum Shape {
     Mac,
     /// A free-form object.
     Object,
+    /// A list of strings; read-only.
+    TextList,
     /// A time as ISO 8601 text; read-only.
     Time,
     /// Links to related resources; read-only.
@@ -72,7 +74,7 @@ impl Field {
             in_summary: false,
             access: Access::ReadOnly,
             required: false,
-            sortable: !matches!(shape, Shape::Object | Shape::Links),
+            sortable: !matches!(shape, Shape::Object | Shape::TextList | Shape::Links),
         }
     }
 
@@ -181,8 +183,10 @@ impl FieldValues {
             // Ironic's default, which clients may send explicitly.
             Some(value) => name != "conductor_group" || value != "",
         };
-        let newer = fields.iter().any(|field| !field.is_in(version) && is_set(field.name));
-        if newer { Err(Fault::needs_newer_version()) } else { Ok(self) }
+        match fields.iter().find(|field| !field.is_in(version) && is_set(field.name)) {
+            Some(newer) => Err(Fault::needs_version(newer.since)),
+            None => Ok(self),
+        }
     }
 
     pub(super) fn text(&self, name: &str) -> Option<String> {
@@ -256,7 +260,7 @@ impl Field {
             Shape::Object if !value.is_object() => return expected("'object'"),
             Shape::Object => {}
             // Read-only shapes: clients never send them.
-            Shape::Time | Shape::Links => return expected("'null'"),
+            Shape::TextList | Shape::Time | Shape::Links => return expected("'null'"),
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::fault::Fault;
 use super::links::Links;
+use super::negotiation::negotiate;
 use super::request::RequestContext;
 use super::version::Microversion;
 use crate::auth::{AccessRole, Auth, Caller};
@@ -32,7 +33,7 @@ pub(super) async fn handle_request(State(auth): State<Auth>, request: Request, n
     let started = Instant::now();
     let id = format!("req-{}", Uuid::new_v4());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let negotiated = Microversion::negotiate(request.headers());
+    let negotiated = negotiate(request.headers());
     let version = negotiated.as_ref().ok().copied();
     let span = tracing::info_span!("api", id);
     let mut response = match negotiated {

@@ -20,6 +20,7 @@ const NAME: Shape = Shape::Text(255);
 
 impl ApiResource for Node {
     const PATH: &'static str = "nodes";
+    const REMOVAL_IS_VERSIONED: bool = false;
 
     const FIELDS: &'static [Field] = &[
         Field::create_only("uuid", Shape::Uuid).in_summary(),
@@ -33,6 +34,7 @@ impl ApiResource for Node {
         Field::writable("instance_uuid", Shape::Uuid).in_summary(),
         Field::writable("chassis_uuid", Shape::Uuid).unsortable(),
         Field::writable("resource_class", Shape::Text(80)).since(21),
+        Field::read_only("traits", Shape::TextList).since(37),
         Field::writable("network_interface", NAME).since(20),
         Field::writable("boot_interface", NAME).since(31),
         Field::writable("console_interface", NAME).since(31),
@@ -41,6 +43,7 @@ impl ApiResource for Node {
         Field::writable("management_interface", NAME).since(31),
         Field::writable("power_interface", NAME).since(31),
         Field::writable("raid_interface", NAME).since(31),
+        Field::writable("rescue_interface", NAME).since(38),
         Field::writable("vendor_interface", NAME).since(31),
         Field::writable("storage_interface", NAME).since(33),
         Field::writable("maintenance", Shape::Flag).in_summary(),
@@ -66,8 +69,6 @@ impl ApiResource for Node {
         Field::read_only("portgroups", Shape::Links).since(24),
         Field::read_only("volume", Shape::Links).since(32),
         // Newer than the last supported microversion.
-        Field::read_only("traits", Shape::Object).since(37),
-        Field::writable("rescue_interface", NAME).since(38),
         Field::writable("bios_interface", NAME).since(40),
         Field::read_only("fault", NAME).since(42),
         Field::read_only("deploy_step", Shape::Object).since(44),
@@ -108,6 +109,7 @@ impl ApiResource for Node {
             "instance_uuid" => self.instance_uuid.map(|uuid| uuid.to_string()).into(),
             "chassis_uuid" => self.chassis_uuid.map(|uuid| uuid.to_string()).into(),
             "resource_class" => self.resource_class.clone().into(),
+            "traits" => json!(self.traits),
             "storage_interface" => self.storage_interface.as_str().into(),
             "maintenance" => self.maintenance.into(),
             "maintenance_reason" => self.maintenance_reason.clone().into(),
@@ -196,6 +198,18 @@ pub(super) fn apply_values(node: Node, values: &FieldValues, operator: &Operator
     };
     node.check_interfaces(&operator.enabled_storage_interfaces)?;
     Ok(node)
+}
+
+/// Rejects a change while a conductor works on the node. volboot's verbs end at once, so that such a state comes from
+/// another service.
+pub(super) fn check_not_locked(node: &Node) -> Result<(), Fault> {
+    if !node.provision_state.is_locked() {
+        return Ok(());
+    }
+    Err(Fault::Conflict(format!(
+        "Node {} is locked by host volboot, please retry after the current operation is completed.",
+        node.uuid
+    )))
 }
 
 /// Sets the time of a node's last change.

@@ -38,30 +38,28 @@ impl Collection for Node {
         "resource_class",
     ];
 
-    const LATER_FILTERS: &'static [&'static str] = &[
-        "conductor",
-        "conductor_group",
-        "description_contains",
-        "fault",
-        "include_children",
-        "instance_name",
-        "lessee",
-        "owner",
-        "parent_node",
-        "project",
-        "retired",
-        "shard",
-        "sharded",
-        "without_interfaces",
+    const FILTER_VERSIONS: &'static [(&'static str, u16)] = &[
+        ("provision_state", 9),
+        ("driver", 16),
+        ("resource_class", 21),
+        // Newer than the last supported microversion.
+        ("fault", 42),
+        ("conductor_group", 46),
+        ("conductor", 49),
+        ("owner", 50),
+        ("description_contains", 51),
+        ("retired", 61),
+        ("lessee", 65),
+        ("project", 65),
+        ("shard", 82),
+        ("sharded", 82),
+        ("parent_node", 83),
+        ("include_children", 83),
+        ("instance_name", 104),
     ];
 
     async fn build_filter(request: &ApiRequest, scope: Scope) -> Result<RecordFilter<Self>, Fault> {
         let query = &request.query;
-        for (name, since) in [("provision_state", 9), ("driver", 16), ("resource_class", 21)] {
-            if query.has(name) {
-                request.require_version(since)?;
-            }
-        }
         let associated = query.flag("associated")?;
         let maintenance = query.flag("maintenance")?;
         let chassis = scope.chassis.or(query.uuid("chassis_uuid")?);
@@ -113,7 +111,7 @@ pub(super) async fn update(
     JsonBody(body): JsonBody,
 ) -> HandlerResult {
     if request.query.has("reset_interfaces") {
-        return Err(Fault::needs_newer_version());
+        request.require_version(45)?;
     }
     let patch = Patch::parse::<Node>(body, &request)?;
     let node = find_node(&request, &ident).await?;
@@ -165,6 +163,9 @@ fn check_not_in_transition(node: &Node, ident: &str) -> Result<(), Fault> {
     Err(Fault::Conflict(format!("Node {ident} can not be updated while a state transition is in progress.")))
 }
 
+/// The first microversion that can remove a node from its chassis.
+const CHASSIS_REMOVAL: Microversion = Microversion(25);
+
 /// Checks the changes that depend on the node's state (Ironic's conductor, `update_node`).
 fn check_update(old: &Node, new: &Node, version: Microversion) -> Result<(), Fault> {
     use ProvisionState::{Available, Enroll, Manageable};
@@ -173,8 +174,8 @@ fn check_update(old: &Node, new: &Node, version: Microversion) -> Result<(), Fau
     {
         return Err(Fault::Conflict(format!("Node {} is associated with instance {instance}.", old.uuid)));
     }
-    if old.chassis_uuid.is_some() && new.chassis_uuid.is_none() && version < Microversion(25) {
-        return Err(Fault::needs_newer_version());
+    if old.chassis_uuid.is_some() && new.chassis_uuid.is_none() && version < CHASSIS_REMOVAL {
+        return Err(Fault::needs_version(CHASSIS_REMOVAL));
     }
     let idle = matches!(old.provision_state, Enroll | Manageable | Available) || old.maintenance;
     let fields = INTERFACE_TYPES.iter().filter(|(kind, _)| old.interface(kind) != new.interface(kind));

@@ -118,6 +118,7 @@ fn argument_schema(name: &str) -> Value {
             json!({"type": "string", "enum": states})
         }
         "clean_steps" => json!({"type": "array"}),
+        "traits" => json!({"type": "array", "items": {"type": "string"}}),
         _ => json!({"type": "string"}),
     }
 }
@@ -185,6 +186,7 @@ fn field_schema(field: &Field) -> Value {
         Shape::Uuid => ("string", json!({"format": "uuid"})),
         Shape::Mac => ("string", json!({"pattern": MAC})),
         Shape::Object => ("object", json!({})),
+        Shape::TextList => ("array", json!({"items": {"type": "string"}})),
         Shape::Time => ("string", json!({"format": "date-time"})),
         Shape::Links => return json!({"type": "array", "description": "Links to related resources"}),
     };

@@ -8,6 +8,7 @@ use super::provision::{self, Verb};
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, Arguments, PathParam};
 use super::resource::ApiResource;
+use super::version::Microversion;
 use crate::model::{Node, PowerState, Properties, ProvisionState, VolumeTarget};
 
 /// The node's fields in the states resource, each with its first microversion.
@@ -84,7 +85,7 @@ pub(super) async fn set_provision(
     let target = arguments.required_text("target")?;
     let node = find_node(&request, &ident).await?;
     let (verb, _) = provision::resolve_verb(&node, target, request.version)?;
-    check_arguments(verb, target, &node, &arguments)?;
+    check_arguments(verb, target, &node, &arguments, request.version)?;
     if verb.deploys() {
         check_deployable(&request, &node).await?;
     }
@@ -104,7 +105,21 @@ pub(super) async fn set_provision(
 }
 
 /// Rejects arguments that the verb does not accept, and verbs that no driver here supports.
-fn check_arguments(verb: Verb, target: &str, node: &Node, arguments: &Arguments) -> Result<(), Fault> {
+fn check_arguments(
+    verb: Verb,
+    target: &str,
+    node: &Node,
+    arguments: &Arguments,
+    version: Microversion,
+) -> Result<(), Fault> {
+    let with_config_drive: &[&str] =
+        if version < Microversion(35) { &["active"] } else { &["active", "rebuild"] };
+    if arguments.has("configdrive") && !with_config_drive.contains(&target) {
+        return Err(Fault::Invalid(format!(
+            "Adding a config drive is only supported when setting provision state to {}",
+            with_config_drive.join(", ")
+        )));
+    }
     for (name, verb_name) in
         [("clean_steps", "clean"), ("rescue_password", "rescue"), ("service_steps", "service")]
     {
@@ -114,28 +129,34 @@ fn check_arguments(verb: Verb, target: &str, node: &Node, arguments: &Arguments)
             )));
         }
     }
-    for needs_newer_version in ["deploy_steps", "disable_ramdisk", "runbook"] {
-        if arguments.has(needs_newer_version) {
-            return Err(Fault::needs_newer_version());
+    for (later, since) in [("deploy_steps", 69), ("disable_ramdisk", 70), ("runbook", 92)] {
+        if arguments.has(later) {
+            return Err(Fault::needs_version(Microversion(since)));
         }
     }
     match verb {
-        _ if arguments.has("configdrive") && verb != Verb::Active => Err(Fault::Invalid(
-            "Adding a config drive is only supported when setting provision state to active".into(),
-        )),
         Verb::Inspect => Err(Fault::unsupported(&node.driver, "inspect")),
         Verb::Clean if !arguments.has("clean_steps") => Err(Fault::Invalid(
             "\"clean_steps\" is required when setting target provision state to clean".into(),
         )),
         // Ironic accepts the request and fails later, leaving the node in `clean failed`.
         Verb::Clean => Err(Fault::unsupported(&node.driver, "these clean_steps")),
+        Verb::Rescue if arguments.text("rescue_password")?.is_none_or(|text| text.trim().is_empty()) => {
+            Err(Fault::Invalid(
+                "A non-empty \"rescue_password\" is required when setting target provision state to rescue"
+                    .into(),
+            ))
+        }
+        Verb::Rescue | Verb::Unrescue => Err(Fault::unsupported(&node.driver, "rescue")),
         _ => Ok(()),
     }
 }
 
-/// Checks that the node's records allow a boot from its volumes.
+/// Checks that the node's records allow a boot from its volumes, and that its instance requests no trait that the node
+/// lacks.
 async fn check_deployable(request: &ApiRequest, node: &Node) -> Result<(), Fault> {
-    let missing = request.operator.boot.check(node).await?.faults;
+    let mut missing = request.operator.boot.check(node).await?.faults;
+    missing.extend(node.check_instance_traits().err().map(|error| error.to_string()));
     if missing.is_empty() {
         return Ok(());
     }

@@ -8,7 +8,7 @@ use super::drivers::require_driver;
 use super::fault::Fault;
 use super::node::find_node;
 use super::reply::{HandlerResult, Reply};
-use super::request::{ApiRequest, PathParam};
+use super::request::{ApiRequest, Arguments, PathParam};
 
 /// `GET /v1/nodes/{node}/states/console`
 pub(super) async fn get_console(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
@@ -82,7 +82,14 @@ pub(super) async fn lookup() -> HandlerResult {
 }
 
 /// `POST /v1/heartbeat/{node}`
-pub(super) async fn heartbeat(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
+pub(super) async fn heartbeat(
+    request: ApiRequest,
+    PathParam(ident): PathParam<String>,
+    arguments: Arguments,
+) -> HandlerResult {
+    if arguments.has("agent_version") && request.require_version(36).is_err() {
+        return Err(Fault::Invalid("Field \"agent_version\" not recognised".into()));
+    }
     let node = find_node(&request, &ident).await?;
     Err(Fault::unsupported(&node.driver, "heartbeat"))
 }

@@ -34,6 +34,7 @@ mod release;
 mod san;
 mod san_table;
 mod states;
+mod trait_name;
 mod transfer_outcome;
 mod volume;
 
@@ -64,5 +65,6 @@ pub use release::Released;
 pub use san::{LoaderPath, LoaderPathError, SanUri, SanUriError};
 pub use san_table::{Hook, SanTable};
 pub use states::{PowerState, ProvisionState};
+pub use trait_name::{InstanceTraitsError, MAX_TRAITS, TraitName, TraitNameError};
 pub use transfer_outcome::TransferOutcome;
 pub use volume::{VolumeConnector, VolumeTarget};

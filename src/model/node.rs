@@ -1,12 +1,13 @@
-//! [`Node`]: a bare-metal node, with Ironic's fields up to API 1.33.
+//! [`Node`]: a bare-metal node, with Ironic's fields up to API 1.38.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{PowerState, Properties, ProvisionState};
+use super::{PowerState, Properties, ProvisionState, TraitName};
 
 /// A node: the record that an operator made for a machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +39,8 @@ pub struct Node {
     pub chassis_uuid: Option<Uuid>,
     #[serde(default)]
     pub resource_class: Option<String>,
+    #[serde(default)]
+    pub traits: BTreeSet<TraitName>,
     pub storage_interface: StorageInterface,
     /// The names of the other interfaces by type (`boot`, `deploy`, …), where set. The API shows the driver's default
     /// for the rest.
@@ -78,6 +81,7 @@ impl Node {
             instance_uuid: None,
             chassis_uuid: None,
             resource_class: None,
+            traits: BTreeSet::new(),
             storage_interface: storage,
             interfaces: Properties::default(),
             provision_state: ProvisionState::Enroll,

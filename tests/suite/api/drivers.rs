@@ -41,6 +41,8 @@ async fn drivers_list_their_interfaces() {
         "enabled_power_interfaces": ["fake"],
         "default_raid_interface": "no-raid",
         "enabled_raid_interfaces": ["no-raid"],
+        "default_rescue_interface": "no-rescue",
+        "enabled_rescue_interfaces": ["no-rescue"],
         "default_storage_interface": "noop",
         "enabled_storage_interfaces": ["noop", "external", "cinder"],
         "default_vendor_interface": "no-vendor",
@@ -49,6 +51,12 @@ async fn drivers_list_their_interfaces() {
     assert_eq!(one, expected);
     let body_at_1_1 = api.with_version("1.1").get("/v1/drivers/fake-hardware").await.expect(200);
     assert_eq!(body_at_1_1.as_object().expect("an object").len(), 3);
+    let mut grown = Vec::new();
+    for version in ["1.29", "1.30", "1.32", "1.33", "1.37", "1.38"] {
+        let driver = api.with_version(version).get("/v1/drivers/fake-hardware").await.expect(200);
+        grown.push(driver.as_object().expect("an object").len());
+    }
+    assert_eq!(grown, [4, 23, 23, 25, 25, 27]);
     assert_eq!(
         api.get("/v1/drivers/none").await.expect_fault(404),
         "Could not find the following driver(s) or hardware type(s): none."

@@ -51,6 +51,7 @@ async fn every_field_of_a_complete_record_is_shown() {
         "address": "52:54:00:00:00:02",
         "pxe_enabled": true,
         "portgroup_uuid": UUID,
+        "physical_network": "physnet1",
     }));
     let connector: VolumeConnector = record(json!({
         "node_uuid": UUID,

@@ -108,10 +108,10 @@ async fn invalid_verbs_are_rejected_with_ironics_messages() {
     for verb in ["provide", "active", "deleted", "adopt", "rebuild", "abort", "inspect", "clean", "invalid"] {
         assert_eq!(set_provision_state(&api, &node, verb).await.expect_fault(400), message(verb, "enroll"));
     }
-    for later in ["deploy", "undeploy", "rescue", "service", "unhold"] {
+    for (later, since) in [("deploy", 73), ("undeploy", 73), ("service", 87), ("unhold", 85)] {
         assert_eq!(
             set_provision_state(&api, &node, later).await.expect_fault(406),
-            "Request not acceptable."
+            format!("Request not acceptable. The minimal required API version should be 1.{since}")
         );
     }
     assert_eq!(set_provision_state(&api.with_version("1.3"), &node, "manage").await.status, 406);
@@ -141,6 +141,63 @@ async fn invalid_verbs_are_rejected_with_ironics_messages() {
         format!(
             "The provisioning operation can't be performed on node {node} because it's in maintenance mode."
         )
+    );
+}
+
+#[tokio::test]
+async fn rescue_is_refused_as_unsupported() {
+    let api = Api::new();
+    let node = create_bootable_node(&api).await;
+    let path = format!("/v1/nodes/{node}/states/provision");
+    for verb in ["manage", "provide"] {
+        set_provision_state(&api, &node, verb).await.expect(202);
+    }
+    let rescue = json!({"target": "rescue", "rescue_password": "hunter2"});
+    let unavailable = api.put(&path, rescue.clone()).await.expect_fault(400);
+    assert!(unavailable.contains("can not be performed"), "{unavailable}");
+    set_provision_state(&api, &node, "active").await.expect(202);
+    assert_eq!(api.with_version("1.37").put(&path, rescue.clone()).await.status, 406);
+    for password in [Value::Null, json!(""), json!(" ")] {
+        let body = json!({"target": "rescue", "rescue_password": password});
+        assert_eq!(
+            api.put(&path, body).await.expect_fault(400),
+            "A non-empty \"rescue_password\" is required when setting target provision state to rescue"
+        );
+    }
+    assert_eq!(
+        api.put(&path, rescue.clone()).await.expect_fault(400),
+        "Driver fake-hardware does not support rescue (disabled or not implemented)."
+    );
+    let unrescue = set_provision_state(&api, &node, "unrescue").await.expect_fault(400);
+    assert!(unrescue.contains("while it is in state \"active\""), "{unrescue}");
+    api.put(&format!("/v1/nodes/{node}/maintenance"), json!({})).await.expect(202);
+    assert_eq!(
+        api.put(&path, rescue).await.expect_fault(400),
+        format!("The rescuing operation can't be performed on node {node} because it's in maintenance mode.")
+    );
+    assert_eq!(get_provision_state(&api, &node).await, "active");
+    let body = api.get(&format!("/v1/nodes/{node}")).await.expect(200);
+    assert_eq!((&body["rescue_interface"], &body["instance_info"]), (&json!("no-rescue"), &json!({})));
+}
+
+#[tokio::test]
+async fn a_config_drive_is_accepted_at_deployment_and_rebuild() {
+    let api = Api::new();
+    let node = create_bootable_node(&api).await;
+    for verb in ["manage", "provide"] {
+        set_provision_state(&api, &node, verb).await.expect(202);
+    }
+    let path = format!("/v1/nodes/{node}/states/provision");
+    let with_drive = |target: &str| json!({"target": target, "configdrive": "aGVsbG8="});
+    api.put(&path, with_drive("active")).await.expect(202);
+    assert_eq!(
+        api.with_version("1.34").put(&path, with_drive("rebuild")).await.expect_fault(400),
+        "Adding a config drive is only supported when setting provision state to active"
+    );
+    api.put(&path, with_drive("rebuild")).await.expect(202);
+    assert_eq!(
+        api.put(&path, with_drive("deleted")).await.expect_fault(400),
+        "Adding a config drive is only supported when setting provision state to active, rebuild"
     );
 }
 
@@ -275,5 +332,12 @@ async fn unsupported_features_are_rejected_as_in_ironic() {
         api.get("/v1/lookup?addresses=52:54:00:ab:cd:ef").await.expect_fault(404),
         "Resource could not be found."
     );
-    assert_eq!(api.get(&of_node("traits")).await.status, 404);
+    let heartbeat = json!({"callback_url": "http://192.0.2.1:9999", "agent_version": "11.0"});
+    let path = format!("/v1/heartbeat/{node}");
+    assert_eq!(
+        api.with_version("1.35").post(&path, heartbeat.clone()).await.expect_fault(400),
+        "Field \"agent_version\" not recognised"
+    );
+    assert_eq!(api.post(&path, heartbeat).await.expect_fault(400), unsupported("heartbeat"));
+    assert_eq!(api.get(&of_node("history")).await.status, 404);
 }
