@@ -5,12 +5,18 @@ use serde_json::{Value, json};
 use super::Api;
 
 /// Creates a node with all records for a boot from its volume.
-async fn create_bootable_node(api: &Api) -> String {
+pub(super) async fn create_bootable_node(api: &Api) -> String {
     let capable = json!({"storage_interface": "external", "properties": {"capabilities": "iscsi_boot:True"}});
     let node = api.create_node(capable).await;
     let iqn = format!("iqn.2017-08.org.openstack.{node}");
     let connector = json!({"node_uuid": node, "type": "iqn", "connector_id": iqn});
     api.post("/v1/volume/connectors", connector).await.expect(201);
+    create_target(api, &node).await;
+    node
+}
+
+/// Creates the boot volume of a node.
+pub(super) async fn create_target(api: &Api, node: &str) {
     let target = json!({
         "node_uuid": node,
         "volume_type": "iscsi",
@@ -19,10 +25,9 @@ async fn create_bootable_node(api: &Api) -> String {
         "properties": {"target_portal": "192.0.2.1", "target_iqn": "iqn.2010-10.org.openstack:v", "target_lun": 0},
     });
     api.post("/v1/volume/targets", target).await.expect(201);
-    node
 }
 
-async fn set_provision_state(api: &Api, node: &str, target: &str) -> super::ApiResponse {
+pub(super) async fn set_provision_state(api: &Api, node: &str, target: &str) -> super::ApiResponse {
     api.put(&format!("/v1/nodes/{node}/states/provision"), json!({"target": target})).await
 }
 
@@ -54,7 +59,7 @@ async fn provision_verbs_lead_through_the_node_lifecycle() {
     let expected = json!({
         "console_enabled": false,
         "last_error": null,
-        "power_state": null,
+        "power_state": "power on",
         "provision_state": "active",
         "provision_updated_at": null,
         "target_power_state": null,
@@ -253,6 +258,36 @@ async fn the_power_state_is_recorded() {
     let path = format!("/v1/nodes/{node}/states/power");
     assert_eq!(api_at_1_26.put(&path, json!({"target": "soft power off"})).await.status, 406);
     assert_eq!(api_at_1_26.put(&path, json!({"target": "power off", "timeout": 5})).await.status, 406);
+}
+
+#[tokio::test]
+async fn provision_verbs_record_the_power_state() {
+    let api = Api::new();
+    let node = create_bootable_node(&api).await;
+    let power = async || api.get(&format!("/v1/nodes/{node}/states")).await.expect(200)["power_state"].take();
+    assert_eq!(power().await, Value::Null, "before the first verb");
+    for (verb, state) in [
+        ("manage", "power off"),
+        ("provide", "power off"),
+        ("active", "power on"),
+        ("rebuild", "power on"),
+        ("deleted", "power off"),
+        ("manage", "power off"),
+        ("adopt", "power on"),
+    ] {
+        if verb == "rebuild" {
+            let off = json!({"target": "power off"});
+            api.put(&format!("/v1/nodes/{node}/states/power"), off).await.expect(202);
+        }
+        set_provision_state(&api, &node, verb).await.expect(202);
+        assert_eq!(power().await, state, "{verb}");
+    }
+    let on = json!({"target": "power on"});
+    let other = api.create_node(json!({})).await;
+    api.put(&format!("/v1/nodes/{other}/states/power"), on).await.expect(202);
+    set_provision_state(&api, &other, "manage").await.expect(202);
+    let shown = api.get(&format!("/v1/nodes/{other}")).await.expect(200);
+    assert_eq!(shown["power_state"], "power on", "`manage` keeps a state that a client recorded");
 }
 
 #[tokio::test]
