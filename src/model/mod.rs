@@ -37,7 +37,7 @@ mod states;
 mod transfer_outcome;
 mod volume;
 
-pub use attachment::{Attachment, AttachmentState, ConnectorProperties};
+pub use attachment::{Attachment, AttachmentState, ConnectorProperties, InstanceServer, Ownership};
 pub use boot_answer::{BootAnswer, BootOutcome, BootPlan, BootVolume};
 pub use boot_request::{BootRequest, MAX_MACS};
 pub use boot_step::BootStep;
