@@ -88,7 +88,7 @@ pub(super) async fn set_provision(
     let node = find_node(&request, &ident).await?;
     let (verb, _) = provision::resolve_verb(&node, target, request.version)?;
     let has_drive = check_drive(&arguments, target, request.version)?;
-    check_arguments(verb, target, &node, &arguments, request.version)?;
+    check_arguments(verb, target, &node, &arguments)?;
     if verb.deploys() {
         check_deployable(&request, &node).await?;
     }
@@ -109,13 +109,7 @@ pub(super) async fn set_provision(
 }
 
 /// Rejects arguments that the verb does not accept, and verbs that no driver here supports.
-fn check_arguments(
-    verb: Verb,
-    target: &str,
-    node: &Node,
-    arguments: &Arguments,
-    version: Microversion,
-) -> Result<(), Fault> {
+fn check_arguments(verb: Verb, target: &str, node: &Node, arguments: &Arguments) -> Result<(), Fault> {
     for (name, verb_name) in
         [("clean_steps", "clean"), ("rescue_password", "rescue"), ("service_steps", "service")]
     {

@@ -44,6 +44,8 @@ pub struct VolumeResolution {
     pub source: ConnectionSource,
     /// The duration of the resolution.
     pub duration: Duration,
+    /// The server of the attachment, if another client created it for the node's instance.
+    pub server: Option<Uuid>,
 }
 
 /// Whether a decision takes effect.
@@ -134,7 +136,8 @@ impl Decision {
 
 impl VolumeResolution {
     pub(super) fn new(id: &str, volume: &ResolvedVolume) -> Self {
-        Self { volume: id.to_owned(), source: volume.source.clone(), duration: volume.duration }
+        let ResolvedVolume { source, duration, server, .. } = volume;
+        Self { volume: id.to_owned(), source: source.clone(), duration: *duration, server: *server }
     }
 }
 

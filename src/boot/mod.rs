@@ -165,15 +165,17 @@ impl Boot {
     /// if the records have none.
     pub async fn check(&self, node: &Node) -> Result<NodeCheck, StoreError> {
         let NodeRecords { node, connectors, targets } = read_records(&self.inventory, node.clone()).await?;
-        let faults = match VolumeLocator::find(&node.storage_interface) {
-            None => Vec::new(),
-            Some(Err(reason)) => vec![reason],
+        let (faults, notes) = match VolumeLocator::find(&node.storage_interface) {
+            None => (Vec::new(), Vec::new()),
+            Some(Err(reason)) => (vec![reason], Vec::new()),
             Some(Ok(locator)) => match validate(locator, &node, &connectors, &targets) {
-                Err(faults) => faults,
-                Ok(_) => locator.find_service_faults(&self.attach, &node, &connectors, &targets).await,
+                Err(faults) => (faults, Vec::new()),
+                Ok(_) => locator.check_with_service(&self.attach, &node, &connectors, &targets).await,
             },
         };
-        Ok(NodeCheck { faults, warnings: validate::find_warnings(&connectors, &targets) })
+        let mut warnings = validate::find_warnings(&connectors, &targets);
+        warnings.extend(notes);
+        Ok(NodeCheck { faults, warnings })
     }
 
     /// Finds the node of a machine, for display.

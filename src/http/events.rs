@@ -96,6 +96,7 @@ pub(super) fn boot_request(
 fn resolution(resolution: &boot::VolumeResolution) -> ResolutionEvent {
     let error = match &resolution.source {
         ConnectionSource::LastKnown { outage, .. } => outage.clone(),
+        ConnectionSource::Existing { refusal } => Some(refusal.clone()),
         ConnectionSource::Confirmed { store, .. } => Some(store.clone()),
         ConnectionSource::Records | ConnectionSource::Cinder => None,
     };
@@ -104,6 +105,7 @@ fn resolution(resolution: &boot::VolumeResolution) -> ResolutionEvent {
         source: resolution.source.kind(),
         duration_ms: resolution.duration.as_millis() as u64,
         error,
+        server: resolution.server,
     }
 }
 

@@ -39,7 +39,7 @@ mod trait_name;
 mod transfer_outcome;
 mod volume;
 
-pub use attachment::{Attachment, AttachmentState, ConnectorProperties};
+pub use attachment::{Attachment, AttachmentState, ConnectorProperties, InstanceServer, Ownership};
 pub use boot_answer::{BootAnswer, BootOutcome, BootPlan, BootVolume};
 pub use boot_request::{BootRequest, MAX_MACS};
 pub use boot_step::BootStep;

@@ -185,6 +185,9 @@ pub struct ResolutionEvent {
     /// Error of the Cinder call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Server of the attachment, if another client created it for the node's instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<Uuid>,
 }
 
 impl Event {
@@ -342,6 +345,7 @@ mod tests {
                 source: SourceKind::Cinder,
                 duration_ms: 40,
                 error: None,
+                server: None,
             }],
             hooks: vec!["root".into()],
             warnings: vec![],

@@ -245,7 +245,7 @@ async fn requests_of_strangers_leave_the_timeline_of_a_booted_machine_alone() {
         let mut updates = site.timeline.subscribe();
         let mut next_updates = async |count: usize| {
             for _ in 0..count {
-                let update = tokio::time::timeout(std::time::Duration::from_secs(20), updates.recv());
+                let update = tokio::time::timeout(Duration::from_secs(20), updates.recv());
                 update.await.expect("an event in time").expect("an update");
             }
         };
