@@ -1,9 +1,10 @@
-//! Floods from the network: idle connections, and names without a limit. Other clients and the host must not notice.
+//! Floods of requests: scripts, forged sources, names without a limit, random MAC addresses. Neither memory, nor
+//! history, nor log may grow without a bound.
 //!
 //! The short forms are bounded for CI. `VOLBOOT_FLOODS=full` runs the long ones (CONTRIBUTING.md).
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::io::BufReader;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,55 +14,17 @@ use anyhow::{Context as _, Result, ensure};
 use nix::unistd::Pid;
 use parking_lot::Mutex;
 
+use crate::flood_clients::{
+    LIMIT, add_clients, client, connect, find_metric, get_api, read_response, scale, send,
+};
 use crate::lab::daemon::{Daemon, store_path};
 use crate::lab::host::Host;
-use crate::lab::network::{SERVER, bridge, ip, set_parameter};
+use crate::lab::network::{SERVER, bridge, set_parameter};
 use crate::lab::{Lab, run};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_volboot");
-/// The time-out of one read.
-const LIMIT: Duration = Duration::from_secs(20);
-/// Requests of a client beside the flood, of which 95 % must take a second at most.
-const PROBES: usize = 20;
 /// Requests that the rate limit allows an address at once.
 const BURST: u32 = 30;
-
-/// The short number, or the one of the long form.
-fn scale(short: u32, full: u32) -> u32 {
-    if std::env::var("VOLBOOT_FLOODS").is_ok_and(|form| form == "full") { full } else { short }
-}
-
-/// Gives this host the addresses of many clients.
-fn add_clients() -> Result<()> {
-    ip(&["route", "add", "local", "10.128.0.0/9", "dev", "lo"])
-}
-
-fn client(number: u32) -> Ipv4Addr {
-    Ipv4Addr::from_bits(0x0a80_0001 + number)
-}
-
-/// Connects from the address of a client.
-fn connect(number: u32, port: u16) -> Result<TcpStream> {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-    socket.bind(&SocketAddr::from((client(number), 0)).into())?;
-    socket.connect_timeout(&SocketAddr::from((SERVER, port)).into(), LIMIT)?;
-    socket.set_read_timeout(Some(LIMIT))?;
-    Ok(socket.into())
-}
-
-/// Sends a request, and reads the whole response.
-fn get(mut stream: TcpStream, path: &str) -> Result<String> {
-    write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
-    let mut response = String::new();
-    stream.read_to_string(&mut response)?;
-    Ok(response)
-}
-
-fn get_api(path: &str) -> Result<String> {
-    let stream = TcpStream::connect("127.0.0.1:6385")?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    get(stream, path)
-}
 
 /// The resident memory of a process, in megabytes.
 fn resident_memory(pid: Pid) -> Result<u64> {
@@ -72,44 +35,6 @@ fn resident_memory(pid: Pid) -> Result<u64> {
 
 fn file_size(path: &Path) -> Result<u64> {
     Ok(fs::metadata(path)?.len())
-}
-
-#[test]
-fn idle_connections_of_one_client_delay_no_other() -> Result<()> {
-    run(|lab: &Lab| {
-        add_clients()?;
-        let daemon = Daemon::start(lab, Path::new(BINARY), "", None)?;
-        let mut events = TcpStream::connect("127.0.0.1:6385")?;
-        events.set_read_timeout(Some(LIMIT))?;
-        write!(events, "GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")?;
-        let connections: Vec<_> = (0..scale(1500, 5000)).map(|_| connect(7, 8080)).collect::<Result<_>>()?;
-        let mut times = Vec::new();
-        for _ in 0..PROBES {
-            let start = Instant::now();
-            let response = get(connect(9, 8080)?, "/boot.ipxe")?;
-            ensure!(response.starts_with("HTTP/1.0 200 "), "{response}");
-            times.push(start.elapsed());
-        }
-        times.sort();
-        let p95 = times[PROBES * 95 / 100 - 1];
-        println!("{} idle connections: p95 of another client {p95:?}", connections.len());
-        ensure!(p95 <= Duration::from_secs(1), "{times:?}");
-        // The client itself is served too, and may hold the configured number.
-        ensure!(get(connect(7, 8080)?, "/healthz")?.ends_with("ok\n"));
-        let metrics = get_api("/metrics")?;
-        let value = |name: &str| {
-            let line = metrics.lines().find_map(|line| line.strip_prefix(name)).context("no such metric")?;
-            Ok::<_, anyhow::Error>(line.trim().parse::<usize>()?)
-        };
-        ensure!(value("volboot_connections{listener=\"http\"}")? <= 66, "{metrics}");
-        let displaced = value("volboot_connections_displaced{listener=\"http\"}")?;
-        ensure!(displaced >= connections.len() - 64, "{metrics}");
-        // The event stream is still there: it reports the boot sessions.
-        let mut lines = BufReader::new(events).lines();
-        ensure!(lines.any(|line| line.is_ok_and(|line| line.contains("session_started"))));
-        drop(daemon);
-        Ok(())
-    })
 }
 
 /// Requests the first script of a boot session over one connection; returns how often it was sent.
@@ -145,11 +70,9 @@ fn first_scripts_are_limited_for_a_flood_and_not_for_a_rack() -> Result<()> {
         let seconds = start.elapsed().as_secs() as u32 + 1;
         println!("{} requests in {seconds} s: {sent} scripts sent", 8 * requests);
         ensure!(sent <= 128 + 2 * seconds, "{sent} scripts in {seconds} s");
-        let metrics = get_api("/metrics")?;
-        let limited = metrics
-            .lines()
-            .find_map(|line| line.strip_prefix("volboot_http_rejections_total{reason=\"rate_limit\"} "));
-        ensure!(limited.context("no such metric")?.parse::<u32>()? == 8 * requests - sent, "{metrics}");
+        let limited =
+            find_metric(&get_api("/metrics")?, "volboot_http_rejections_total{reason=\"rate_limit\"}")?;
+        ensure!(limited == 8 * requests - sent, "{limited} requests limited");
         drop(daemon);
         Ok(())
     })
@@ -179,10 +102,9 @@ fn forged_sources_without_a_route_fill_no_log() -> Result<()> {
         forger.request_missing_files((SERVER, 69).into(), Ipv4Addr::new(172, 16, 1, 1), FORGED, interval)?;
         // The end of every request is counted.
         let ended = || {
-            let metrics = get_api("/metrics")?;
-            let prefix = "volboot_tftp_transfers_total{outcome=\"not_found\"} ";
-            let count = metrics.lines().find_map(|line| line.strip_prefix(prefix)).map(str::parse);
-            Ok::<u32, anyhow::Error>(count.transpose()?.unwrap_or(0))
+            let name = "volboot_tftp_transfers_total{outcome=\"not_found\"}";
+            // Before the first request, there is no such metric.
+            Ok::<_, anyhow::Error>(find_metric(&get_api("/metrics")?, name).unwrap_or(0))
         };
         while ended()? < FORGED {
             ensure!(start.elapsed() < LIMIT, "{} of {FORGED} requests arrived", ended()?);
@@ -283,25 +205,4 @@ fn request_scripts(number: u32) -> Result<()> {
         ensure!(read_response(&mut reader)?.contains(" 200 "));
     }
     Ok(())
-}
-
-/// Sends a request in one segment: the kernel would hold a second one back until the first is acknowledged.
-fn send(stream: &mut TcpStream, path: &str) -> Result<()> {
-    Ok(stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())?)
-}
-
-/// Reads a response of an open connection; returns its status line.
-fn read_response(reader: &mut BufReader<TcpStream>) -> Result<String> {
-    let mut status = String::new();
-    reader.read_line(&mut status)?;
-    let (mut line, mut length) = (status.clone(), 0);
-    while !line.trim().is_empty() {
-        line.clear();
-        reader.read_line(&mut line)?;
-        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse()?;
-        }
-    }
-    reader.read_exact(&mut vec![0; length])?;
-    Ok(status)
 }
