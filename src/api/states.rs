@@ -52,14 +52,15 @@ pub(super) async fn set_power(
             "power on" | "rebooting" | "soft rebooting" => PowerState::On,
             "power off" | "soft power off" => PowerState::Off,
             _ => {
-                let state = old.power_state.map_or("None", PowerState::as_str);
+                let state = old.recorded_power_state().map_or("None", PowerState::as_str);
                 return Err(Fault::wrong_state(target, &ident, state));
             }
         };
         if matches!(old.provision_state, ProvisionState::Cleaning | ProvisionState::CleanWait) {
             return Err(Fault::wrong_state(target, &ident, old.provision_state.as_str()));
         }
-        Ok(set_updated_at(Node { power_state: Some(power), last_error: None, ..old.clone() }, request.now))
+        let node = Node { last_error: None, ..old.clone() }.with_power_state(power, request.now);
+        Ok(set_updated_at(node, request.now))
     };
     request.operator.inventory.update(node.uuid, change).await.map_err(map_update_error::<Node>(&ident))?;
     Ok(Reply::AcceptedAt(request.links.url(&format!("nodes/{ident}/states"))))
@@ -160,6 +161,10 @@ fn finish_verb(
         provision_updated_at: Some(request.now),
         last_error: None,
         ..set_updated_at(node, request.now)
+    };
+    let node = match verb.power_state(node.recorded_power_state()) {
+        Some(power) => node.with_power_state(power, request.now),
+        None => node,
     };
     match verb {
         Verb::Deleted => Node {

@@ -140,11 +140,12 @@ async fn find_new_node(request: &ApiRequest, node: &Value) -> Result<Node, Fault
     record.map(|node| node.value).ok_or_else(fault)
 }
 
-/// Rejects changes of a node's volumes unless its power state is `power off`; an unknown state is not enough.
+/// Rejects changes of a node's volumes unless its recorded power state is `power off`; an unknown state is not enough.
+/// The inferred state has no say: a machine that keeps trying to boot from a wrong target could not be mended.
 fn check_power_off(action: &str, node: Option<&Node>) -> Result<(), Fault> {
     match node {
-        Some(node) if node.power_state != Some(PowerState::Off) => {
-            let state = node.power_state.map_or("None", PowerState::as_str);
+        Some(node) if node.recorded_power_state() != Some(PowerState::Off) => {
+            let state = node.recorded_power_state().map_or("None", PowerState::as_str);
             Err(Fault::wrong_state(action, node.uuid, state))
         }
         _ => Ok(()),

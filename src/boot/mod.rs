@@ -117,11 +117,22 @@ impl Boot {
     }
 
     async fn run_phases(&self, request: &BootRequest, mode: Mode) -> Decision {
-        match self.decide(request, mode).await {
+        let decision = match self.decide(request, mode).await {
             Ok(decision) => decision,
             Err(Stop::Decided(decision)) => *decision,
-            Err(Stop::StoreError(error)) => wait_for_store(request, &error),
+            Err(Stop::StoreError(error)) => return wait_for_store(request, &error),
+        };
+        Decision { attached_card: self.find_attached_card(request, &decision).await, ..decision }
+    }
+
+    /// The node's card that the neighbour table shows for the requester, whatever the answer.
+    async fn find_attached_card(&self, request: &BootRequest, decision: &Decision) -> Option<Mac> {
+        if decision.attached_card.is_some() {
+            return decision.attached_card;
         }
+        let (card, node) = (request.neighbour_check.mac()?, decision.node?);
+        // While the store fails, the card is unknown.
+        self.is_card_of(card, node).await.unwrap_or(false).then_some(card)
     }
 
     async fn decide(&self, request: &BootRequest, mode: Mode) -> Result<Decision, Stop> {

@@ -1,14 +1,21 @@
 //! Requesters by their place in the network: what they get, and what becomes of their reports.
 
+use std::time::Duration;
+
 use super::*;
 use crate::config::{HttpConfig, RequesterPolicy};
-use crate::model::Mac;
+use crate::model::{Mac, PowerState};
+use crate::timeline::{Machine, MachineId};
 
+const LIMIT: Duration = Duration::from_secs(20);
+const CARD: Mac = Mac::new([0x52, 0x54, 0, 0, 0, 1]);
 const SCRIPT: &str = "/boot/52-54-00-00-00-01";
 const REPORT: &str = "/boot/52-54-00-00-00-01/event?step=up";
 
 struct TestListener {
     router: Router,
+    inventory: Inventory,
+    timeline: Timeline,
     metrics: Metrics,
 }
 
@@ -27,10 +34,11 @@ impl TestListener {
         let metrics = Metrics::new();
         let timeline = Timeline::open_blocking(None, metrics.clone());
         let neighbours = Neighbours::fixed(check);
-        let boot = Boot::new(inventory, attach, timeline.loop_detector(), config.enabled_storage_interfaces)
-            .with_requesters(policy, neighbours.clone());
-        let state = HttpState::new(boot, config.boot, &http, Images::default(), timeline, neighbours);
-        Self { router: router(state), metrics }
+        let boot =
+            Boot::new(inventory.clone(), attach, timeline.loop_detector(), config.enabled_storage_interfaces)
+                .with_requesters(policy, neighbours.clone());
+        let state = HttpState::new(boot, config.boot, &http, Images::default(), timeline.clone(), neighbours);
+        Self { router: router(state), inventory, timeline, metrics }
     }
 
     async fn send(&self, uri: &str, headers: &[(&str, &str)]) -> (StatusCode, HeaderMap, String) {
@@ -45,6 +53,14 @@ impl TestListener {
         let (status, headers) = (response.status(), response.headers().clone());
         let body = response.into_body().collect().await.expect("a body").to_bytes();
         (status, headers, String::from_utf8(body.to_vec()).expect("text"))
+    }
+
+    /// Sends a boot request, and returns the machine of the timeline afterwards.
+    async fn boot(&self) -> Machine {
+        let mut updates = self.timeline.subscribe();
+        self.send(SCRIPT, &[]).await;
+        tokio::time::timeout(LIMIT, updates.recv()).await.expect("within the limit").expect("an update");
+        self.timeline.machine(MachineId::Mac(CARD)).expect("a machine")
     }
 
     fn has_fault(&self, cause: &str, count: u32) -> bool {
@@ -87,6 +103,46 @@ async fn rejected_requesters_get_no_volume_and_their_reports_do_not_count() {
         assert!(!headers.contains_key(header::RETRY_AFTER), "{cause}");
         assert!(site.has_fault(cause, 2), "{cause} is not counted");
     }
+}
+
+#[tokio::test]
+async fn only_a_card_of_the_node_infers_that_its_machine_is_on() {
+    let address = "10.99.0.7".parse().expect("an address");
+    let other = Mac::new([0x52, 0x54, 0, 0, 0, 7]);
+    let networks = vec!["10.98.0.0/24".parse().expect("a network")];
+    let trusting = RequesterPolicy { verify_mac: false, routed_networks: networks };
+    let routed = NeighbourCheck::Routed { address: "10.98.0.7".parse().expect("an address") };
+    for (check, is_inferred) in [
+        (NeighbourCheck::Entry { mac: CARD, address }, true),
+        (NeighbourCheck::Entry { mac: other, address }, false),
+        (NeighbourCheck::NoEntry { address }, false),
+        (routed, false),
+        (NeighbourCheck::Unchecked, false),
+    ] {
+        // Without the check of [boot] verify_mac, each of them boots.
+        let site = TestListener::open(check.clone(), trusting.clone(), &[]).await;
+        assert_eq!(site.boot().await.inferred_on_at.is_some(), is_inferred, "{check:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_machine_whose_boot_is_refused_is_on_and_the_node_s_record_stays_the_same() {
+    let check = NeighbourCheck::Entry { mac: CARD, address: "10.99.0.7".parse().expect("an address") };
+    let site = TestListener::open(check, RequesterPolicy::default(), &[]).await;
+    let uuid = Uuid::from_u128(1);
+    let change = |node: &Node, _: Option<&Node>| {
+        let node = Node { maintenance: true, ..node.clone() };
+        Ok::<_, ()>(node.with_power_state(PowerState::Off, Timestamp::UNIX_EPOCH))
+    };
+    site.inventory.update(uuid, change).await.expect("updates");
+    let before = site.inventory.get::<Node>(uuid).await.expect("reads").expect("a node");
+    assert!(site.boot().await.inferred_on_at.is_some());
+    let after = site.inventory.get::<Node>(uuid).await.expect("reads").expect("a node");
+    assert_eq!(
+        (after.revision, after.value),
+        (before.revision, before.value),
+        "the boot path writes nothing"
+    );
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ async fn provision_verbs_lead_through_the_node_lifecycle() {
     let expected = json!({
         "console_enabled": false,
         "last_error": null,
-        "power_state": null,
+        "power_state": "power on",
         "provision_state": "active",
         "provision_updated_at": null,
         "target_power_state": null,
@@ -196,6 +196,36 @@ async fn the_power_state_is_recorded() {
     let path = format!("/v1/nodes/{node}/states/power");
     assert_eq!(api_at_1_26.put(&path, json!({"target": "soft power off"})).await.status, 406);
     assert_eq!(api_at_1_26.put(&path, json!({"target": "power off", "timeout": 5})).await.status, 406);
+}
+
+#[tokio::test]
+async fn provision_verbs_record_the_power_state() {
+    let api = Api::new();
+    let node = create_bootable_node(&api).await;
+    let power = async || api.get(&format!("/v1/nodes/{node}/states")).await.expect(200)["power_state"].take();
+    assert_eq!(power().await, Value::Null, "before the first verb");
+    for (verb, state) in [
+        ("manage", "power off"),
+        ("provide", "power off"),
+        ("active", "power on"),
+        ("rebuild", "power on"),
+        ("deleted", "power off"),
+        ("manage", "power off"),
+        ("adopt", "power on"),
+    ] {
+        if verb == "rebuild" {
+            let off = json!({"target": "power off"});
+            api.put(&format!("/v1/nodes/{node}/states/power"), off).await.expect(202);
+        }
+        set_provision_state(&api, &node, verb).await.expect(202);
+        assert_eq!(power().await, state, "{verb}");
+    }
+    let on = json!({"target": "power on"});
+    let other = api.create_node(json!({})).await;
+    api.put(&format!("/v1/nodes/{other}/states/power"), on).await.expect(202);
+    set_provision_state(&api, &other, "manage").await.expect(202);
+    let shown = api.get(&format!("/v1/nodes/{other}")).await.expect(200);
+    assert_eq!(shown["power_state"], "power on", "`manage` keeps a state that a client recorded");
 }
 
 #[tokio::test]
