@@ -52,7 +52,7 @@ options:
       properties: {type: dict, description: Connection of the volume. Unset, it is not changed.}
       extra: {type: dict, description: Data of the operator. Unset, it is not changed.}
       state: {type: str, choices: [present, absent], description: State of this record.}
-requirements: [openstacksdk >= 1.0]
+requirements: [openstacksdk >= 0.101]
 """
 
 EXAMPLES = """
@@ -130,7 +130,7 @@ def digest_matches(recorded, properties):
 
 
 class Volumes:
-    """The records of a node, and the changes to them."""
+    """The records of a node, and the changes to them. Check mode knows no node if it has yet to be created."""
 
     def __init__(self, module, api, node):
         self.module, self.api, self.node = module, api, node
@@ -144,7 +144,7 @@ class Volumes:
             # openstacksdk raises errors of keystoneauth and requests as well.
             except Exception as error:
                 self.module.fail_json(
-                    msg="cannot %s on node %s: %s" % (text, self.node.name or self.node.id, describe(error)),
+                    msg="cannot %s on node %s: %s" % (text, self.module.params["node"], describe(error)),
                     changed=bool(self.changes),
                     changes=self.changes,
                 )
@@ -152,10 +152,12 @@ class Volumes:
 
     def apply(self, connectors, targets):
         """Deletions first: they make room for new records with the same boot index or name."""
-        shown = self.api.volume_connectors(details=True, node=self.node.id)
-        shown_connectors = {(record.type, record.connector_id): record for record in shown}
-        shown = self.api.volume_targets(details=True, node=self.node.id)
-        shown_targets = {int(record.boot_index): record for record in shown}
+        shown_connectors, shown_targets = {}, {}
+        if self.node:
+            for record in self.api.volume_connectors(details=True, node=self.node.id):
+                shown_connectors[(record.type, record.connector_id)] = record
+            for record in self.api.volume_targets(details=True, node=self.node.id):
+                shown_targets[int(record.boot_index)] = record
         for wanted in targets:
             record = shown_targets.get(wanted["boot_index"])
             if wanted["state"] == "absent" and record and wanted["volume_id"] in (None, record.volume_id):
@@ -179,7 +181,7 @@ class Volumes:
             self.change(
                 "create volume connector %s" % wanted["connector_id"],
                 self.api.create_volume_connector,
-                node_id=self.node.id,
+                node_id=self.node and self.node.id,
                 type=wanted["type"],
                 connector_id=wanted["connector_id"],
                 **named,
@@ -199,7 +201,7 @@ class Volumes:
             self.change(
                 "create volume target %s" % index,
                 self.api.create_volume_target,
-                node_id=self.node.id,
+                node_id=self.node and self.node.id,
                 boot_index=index,
                 volume_id=wanted["volume_id"],
                 volume_type=wanted["volume_type"],
@@ -321,10 +323,9 @@ def main():
     try:
         api = connect(params)
         node = api.find_node(params["node"])
-        if node is None:
-            if any(record["state"] == "present" for record in connectors + targets):
-                module.fail_json(msg="node %s does not exist" % params["node"])
-            module.exit_json(changed=False, changes=[])
+        is_needed = any(record["state"] == "present" for record in connectors + targets)
+        if node is None and is_needed and not module.check_mode:
+            module.fail_json(msg="node %s does not exist" % params["node"])
         volumes = Volumes(module, api, node)
         volumes.apply(connectors, targets)
     except Exception as error:
