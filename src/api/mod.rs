@@ -15,6 +15,7 @@
 mod appliance;
 mod chassis;
 mod collection;
+mod config_drive;
 mod connectors;
 mod drivers;
 mod enroll;

@@ -73,9 +73,7 @@ impl Verb {
         match self {
             Self::Active | Self::Rebuild | Self::Adopt => Some(PowerState::On),
             Self::Deleted => Some(PowerState::Off),
-            Self::Manage | Self::Provide | Self::Inspect | Self::Clean | Self::Abort => {
-                recorded.is_none().then_some(PowerState::Off)
-            }
+            _ => recorded.is_none().then_some(PowerState::Off),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::config_drive::{ProvisionArguments, check_drive};
 use super::fault::{Fault, map_update_error};
 use super::node::{find_node, set_updated_at};
 use super::provision::{self, Verb};
@@ -70,7 +71,7 @@ pub(super) async fn set_power(
 pub(super) async fn set_provision(
     request: ApiRequest,
     PathParam(ident): PathParam<String>,
-    arguments: Arguments,
+    ProvisionArguments(arguments): ProvisionArguments,
 ) -> HandlerResult {
     arguments.reject_unknown(&[
         "target",
@@ -85,6 +86,7 @@ pub(super) async fn set_provision(
     let target = arguments.required_text("target")?;
     let node = find_node(&request, &ident).await?;
     let (verb, _) = provision::resolve_verb(&node, target, request.version)?;
+    let has_drive = check_drive(&arguments, target, request.version)?;
     check_arguments(verb, target, &node, &arguments)?;
     if verb.deploys() {
         check_deployable(&request, &node).await?;
@@ -92,7 +94,8 @@ pub(super) async fn set_provision(
     let keep_targets = request.operator.keep_targets_on_undeploy;
     let change = |old: &Node| {
         let (verb, end) = provision::resolve_verb(old, target, request.version)?;
-        Ok(finish_verb(old.clone(), verb, end, keep_targets, &request))
+        let old = if has_drive { note_drive(old.clone()) } else { old.clone() };
+        Ok(finish_verb(old, verb, end, keep_targets, &request))
     };
     let inventory = &request.operator.inventory;
     let changed = if verb == Verb::Deleted && !keep_targets {
@@ -121,9 +124,6 @@ fn check_arguments(verb: Verb, target: &str, node: &Node, arguments: &Arguments)
         }
     }
     match verb {
-        _ if arguments.has("configdrive") && verb != Verb::Active => Err(Fault::Invalid(
-            "Adding a config drive is only supported when setting provision state to active".into(),
-        )),
         Verb::Inspect => Err(Fault::unsupported(&node.driver, "inspect")),
         Verb::Clean if !arguments.has("clean_steps") => Err(Fault::Invalid(
             "\"clean_steps\" is required when setting target provision state to clean".into(),
@@ -145,6 +145,11 @@ async fn check_deployable(request: &ApiRequest, node: &Node) -> Result<(), Fault
         node.uuid,
         missing.join("; ")
     )))
+}
+
+/// Notes in the node that its deployment had a config drive, whose content is discarded.
+fn note_drive(node: Node) -> Node {
+    Node { instance_info: node.instance_info.with_masked("configdrive"), ..node }
 }
 
 /// Builds the node at the end of a verb.

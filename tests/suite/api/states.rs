@@ -5,12 +5,18 @@ use serde_json::{Value, json};
 use super::Api;
 
 /// Creates a node with all records for a boot from its volume.
-async fn create_bootable_node(api: &Api) -> String {
+pub(super) async fn create_bootable_node(api: &Api) -> String {
     let capable = json!({"storage_interface": "external", "properties": {"capabilities": "iscsi_boot:True"}});
     let node = api.create_node(capable).await;
     let iqn = format!("iqn.2017-08.org.openstack.{node}");
     let connector = json!({"node_uuid": node, "type": "iqn", "connector_id": iqn});
     api.post("/v1/volume/connectors", connector).await.expect(201);
+    create_target(api, &node).await;
+    node
+}
+
+/// Creates the boot volume of a node.
+pub(super) async fn create_target(api: &Api, node: &str) {
     let target = json!({
         "node_uuid": node,
         "volume_type": "iscsi",
@@ -19,10 +25,9 @@ async fn create_bootable_node(api: &Api) -> String {
         "properties": {"target_portal": "192.0.2.1", "target_iqn": "iqn.2010-10.org.openstack:v", "target_lun": 0},
     });
     api.post("/v1/volume/targets", target).await.expect(201);
-    node
 }
 
-async fn set_provision_state(api: &Api, node: &str, target: &str) -> super::ApiResponse {
+pub(super) async fn set_provision_state(api: &Api, node: &str, target: &str) -> super::ApiResponse {
     api.put(&format!("/v1/nodes/{node}/states/provision"), json!({"target": target})).await
 }
 
