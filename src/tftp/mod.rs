@@ -203,8 +203,8 @@ pub struct TransferLimits {
     pub block_size: u16,
     /// Largest window size in blocks. Default 16; at most [`TransferLimits::MAX_WINDOW_SIZE`].
     pub window_size: u16,
-    /// Concurrent transfers in total. Default 4096. A transfer with a port of its own needs a file descriptor, so the
-    /// server lowers this limit to half of the process's descriptors.
+    /// Concurrent transfers in total. Default 4096. A transfer with a port of its own needs a file descriptor, so this limit
+    /// has to fit the limit of the process (RLIMIT_NOFILE).
     pub transfers: usize,
     /// Concurrent transfers of one IP address. Default 16.
     pub transfers_per_client: usize,
