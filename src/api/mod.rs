@@ -38,6 +38,7 @@ mod ports;
 mod preview;
 mod provision;
 mod query;
+mod raid;
 mod reply;
 mod request;
 mod resource;
