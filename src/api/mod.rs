@@ -39,6 +39,7 @@ mod ports;
 mod preview;
 mod provision;
 mod query;
+mod raid;
 mod reply;
 mod request;
 mod resource;

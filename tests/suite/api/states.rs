@@ -1,5 +1,7 @@
 //! Actions on nodes: provision verbs, power, validation, boot devices, and unsupported features.
 
+use axum::body::Body;
+use axum::http::Request;
 use serde_json::{Value, json};
 
 use super::Api;
@@ -322,23 +324,53 @@ async fn volumes_change_only_while_the_machine_is_off() {
 #[tokio::test]
 async fn the_boot_device_is_pxe_and_vifs_are_accepted() {
     let api = Api::new();
-    let node = api.create_node(json!({})).await;
+    let node = api.create_node(json!({"driver": "manual-management"})).await;
     let device = format!("/v1/nodes/{node}/management/boot_device");
     let expected = json!({"boot_device": "pxe", "persistent": true});
     assert_eq!(api.get(&device).await.expect(200), expected);
     api.put(&device, json!({"boot_device": "pxe", "persistent": "yes"})).await.expect(204);
     assert_eq!(
-        api.put(&device, json!({"boot_device": "disk"})).await.expect_fault(400),
-        "Invalid boot device disk specified."
+        api.put(&device, json!({"boot_device": "cdrom"})).await.expect_fault(400),
+        "Invalid boot device cdrom specified, supported are pxe, disk."
     );
+    api.put(&device, json!({"boot_device": "disk"})).await.expect(204);
+    assert_eq!(api.get(&device).await.expect(200), expected, "the operator sets the boot order");
     let supported = api.get(&format!("{device}/supported")).await.expect(200);
+    assert_eq!(supported, json!({"supported_boot_devices": ["pxe", "disk"]}));
+    let fake = format!("/v1/nodes/{}/management/boot_device", api.create_node(json!({})).await);
+    assert_eq!(api.get(&fake).await.expect(200), json!({"boot_device": "pxe", "persistent": false}));
+    let supported = api.get(&format!("{fake}/supported")).await.expect(200);
     assert_eq!(supported, json!({"supported_boot_devices": ["pxe"]}));
+    api.put(&fake, json!({"boot_device": "disk"})).await.expect_fault(400);
     let vifs = format!("/v1/nodes/{node}/vifs");
     api.post(&vifs, json!({"id": "04452bed-5367-4202-8bf5-de4335ac56d2"})).await.expect(204);
     assert_eq!(api.get(&vifs).await.expect(200), json!({"vifs": []}));
     api.delete(&format!("{vifs}/04452bed-5367-4202-8bf5-de4335ac56d2")).await.expect(204);
     api.post(&vifs, json!({})).await.expect_fault(400);
     assert_eq!(api.with_version("1.27").get(&vifs).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_node_may_come_last_in_the_path() {
+    let api = Api::new();
+    let node = api.create_node(json!({"name": "web-1"})).await;
+    let disabled = json!({"console_enabled": false, "console_info": null});
+    // The OpenAPI document has only the usual paths.
+    let send = async |method: &str, path: String, body: Value| {
+        let request = Request::builder().method(method).uri(path).header("host", "boot.example:6385");
+        let request = request.header("x-openstack-ironic-api-version", api.version);
+        api.call_router(request.body(Body::from(body.to_string())).expect("a request")).await
+    };
+    for ident in [&node, "web-1"] {
+        let console = send("GET", format!("/v1/nodes/states/console/{ident}"), json!({})).await;
+        assert_eq!(console.expect(200), disabled);
+        let power = format!("/v1/nodes/states/power/{ident}");
+        send("PUT", power, json!({"target": "power off"})).await.expect(202);
+        let states = send("GET", format!("/v1/nodes/states/{ident}"), json!({})).await.expect(200);
+        assert_eq!(states["power_state"], "power off");
+    }
+    let missing = send("GET", "/v1/nodes/states/console/web-2".into(), json!({})).await.expect_fault(404);
+    assert_eq!(missing, "Node web-2 could not be found.");
 }
 
 #[tokio::test]
@@ -354,6 +386,13 @@ async fn unsupported_features_are_rejected_as_in_ironic() {
         api.put(&of_node("states/raid"), json!({"logical_disks": []})).await.expect_fault(404),
         unsupported("raid")
     );
+    // `openstack baremetal node unset --target-raid-config`
+    api.put(&of_node("states/raid"), json!({})).await.expect(204);
+    assert_eq!(
+        api.put(&of_node("states/raid"), json!([])).await.expect_fault(400),
+        "Expected types dict for target_raid_config, got list"
+    );
+    assert_eq!(api.with_version("1.11").put(&of_node("states/raid"), json!({})).await.status, 406);
     assert_eq!(
         api.put(&of_node("management/inject_nmi"), json!({})).await.expect_fault(400),
         unsupported("inject_nmi")
