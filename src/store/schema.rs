@@ -35,13 +35,11 @@ pub(super) trait Records {
 }
 
 /// From schema 1 to 2, from 2 to 3, and so on.
-pub(super) const STEPS: &[Step] = &[allow_borrowed_attachments];
-
-/// Schema 2: an attachment may be borrowed (`ownership`). An older version would delete the attachment in Cinder, which
-/// is the Compute service's. Existing records need no change.
-fn allow_borrowed_attachments(_: &mut dyn Records) -> Result<(), StepError> {
-    Ok(())
-}
+pub(super) const STEPS: &[Step] = &[
+    // Schema 2: an attachment may be borrowed (`ownership`). An older version would delete it in Cinder, although it is
+    // the Compute service's. Existing records need no change.
+    |_| Ok(()),
+];
 
 /// The schema after all steps.
 pub(super) const fn version(steps: &[Step]) -> u64 {
