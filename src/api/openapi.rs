@@ -105,7 +105,9 @@ fn request_schema(body: RequestBody) -> Option<Value> {
 fn argument_schema(name: &str) -> Value {
     match name {
         "limit" | "timeout" => json!({"type": "integer", "minimum": 1}),
-        "associated" | "detail" | "maintenance" | "persistent" => json!({"type": "boolean"}),
+        "associated" | "detail" | "maintenance" | "persistent" | "reset_interfaces" => {
+            json!({"type": "boolean"})
+        }
         "state" => json!({"type": "string", "enum": BootState::ALL.map(BootState::as_str)}),
         "platform" => json!({"type": "string", "enum": ["pcbios", "efi"]}),
         "sort_dir" => json!({"type": "string", "enum": ["asc", "desc"]}),
@@ -118,6 +120,7 @@ fn argument_schema(name: &str) -> Value {
             json!({"type": "string", "enum": states})
         }
         "clean_steps" => json!({"type": "array"}),
+        "traits" => json!({"type": "array", "items": {"type": "string"}}),
         _ => json!({"type": "string"}),
     }
 }
@@ -185,6 +188,7 @@ fn field_schema(field: &Field) -> Value {
         Shape::Uuid => ("string", json!({"format": "uuid"})),
         Shape::Mac => ("string", json!({"pattern": MAC})),
         Shape::Object => ("object", json!({})),
+        Shape::TextList => ("array", json!({"items": {"type": "string"}})),
         Shape::Time => ("string", json!({"format": "date-time"})),
         Shape::Links => return json!({"type": "array", "description": "Links to related resources"}),
     };

@@ -2,12 +2,14 @@
 
 use serde_json::{Map, Value};
 
+use super::config_drive::{ProvisionArguments, check_drive};
 use super::fault::{Fault, map_update_error};
 use super::node::{find_node, set_updated_at};
 use super::provision::{self, Verb};
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, Arguments, PathParam};
 use super::resource::ApiResource;
+use super::version::Microversion;
 use crate::model::{Node, PowerState, Properties, ProvisionState, VolumeTarget};
 
 /// The node's fields in the states resource, each with its first microversion.
@@ -52,14 +54,15 @@ pub(super) async fn set_power(
             "power on" | "rebooting" | "soft rebooting" => PowerState::On,
             "power off" | "soft power off" => PowerState::Off,
             _ => {
-                let state = old.power_state.map_or("None", PowerState::as_str);
+                let state = old.recorded_power_state().map_or("None", PowerState::as_str);
                 return Err(Fault::wrong_state(target, &ident, state));
             }
         };
         if matches!(old.provision_state, ProvisionState::Cleaning | ProvisionState::CleanWait) {
             return Err(Fault::wrong_state(target, &ident, old.provision_state.as_str()));
         }
-        Ok(set_updated_at(Node { power_state: Some(power), last_error: None, ..old.clone() }, request.now))
+        let node = Node { last_error: None, ..old.clone() }.with_power_state(power, request.now);
+        Ok(set_updated_at(node, request.now))
     };
     request.operator.inventory.update(node.uuid, change).await.map_err(map_update_error::<Node>(&ident))?;
     Ok(Reply::AcceptedAt(request.links.url(&format!("nodes/{ident}/states"))))
@@ -69,7 +72,7 @@ pub(super) async fn set_power(
 pub(super) async fn set_provision(
     request: ApiRequest,
     PathParam(ident): PathParam<String>,
-    arguments: Arguments,
+    ProvisionArguments(arguments): ProvisionArguments,
 ) -> HandlerResult {
     arguments.reject_unknown(&[
         "target",
@@ -84,6 +87,7 @@ pub(super) async fn set_provision(
     let target = arguments.required_text("target")?;
     let node = find_node(&request, &ident).await?;
     let (verb, _) = provision::resolve_verb(&node, target, request.version)?;
+    let has_drive = check_drive(&arguments, target, request.version)?;
     check_arguments(verb, target, &node, &arguments)?;
     if verb.deploys() {
         check_deployable(&request, &node).await?;
@@ -91,7 +95,8 @@ pub(super) async fn set_provision(
     let keep_targets = request.operator.keep_targets_on_undeploy;
     let change = |old: &Node| {
         let (verb, end) = provision::resolve_verb(old, target, request.version)?;
-        Ok(finish_verb(old.clone(), verb, end, keep_targets, &request))
+        let old = if has_drive { note_drive(old.clone()) } else { old.clone() };
+        Ok(finish_verb(old, verb, end, keep_targets, &request))
     };
     let inventory = &request.operator.inventory;
     let changed = if verb == Verb::Deleted && !keep_targets {
@@ -114,28 +119,34 @@ fn check_arguments(verb: Verb, target: &str, node: &Node, arguments: &Arguments)
             )));
         }
     }
-    for needs_newer_version in ["deploy_steps", "disable_ramdisk", "runbook"] {
-        if arguments.has(needs_newer_version) {
-            return Err(Fault::needs_newer_version());
+    for (later, since) in [("deploy_steps", 69), ("disable_ramdisk", 70), ("runbook", 92)] {
+        if arguments.has(later) {
+            return Err(Fault::needs_version(Microversion(since)));
         }
     }
     match verb {
-        _ if arguments.has("configdrive") && verb != Verb::Active => Err(Fault::Invalid(
-            "Adding a config drive is only supported when setting provision state to active".into(),
-        )),
         Verb::Inspect => Err(Fault::unsupported(&node.driver, "inspect")),
         Verb::Clean if !arguments.has("clean_steps") => Err(Fault::Invalid(
             "\"clean_steps\" is required when setting target provision state to clean".into(),
         )),
         // Ironic accepts the request and fails later, leaving the node in `clean failed`.
         Verb::Clean => Err(Fault::unsupported(&node.driver, "these clean_steps")),
+        Verb::Rescue if arguments.text("rescue_password")?.is_none_or(|text| text.trim().is_empty()) => {
+            Err(Fault::Invalid(
+                "A non-empty \"rescue_password\" is required when setting target provision state to rescue"
+                    .into(),
+            ))
+        }
+        Verb::Rescue | Verb::Unrescue => Err(Fault::unsupported(&node.driver, "rescue")),
         _ => Ok(()),
     }
 }
 
-/// Checks that the node's records allow a boot from its volumes.
+/// Checks that the node's records allow a boot from its volumes, and that its instance requests no trait that the node
+/// lacks.
 async fn check_deployable(request: &ApiRequest, node: &Node) -> Result<(), Fault> {
-    let missing = request.operator.boot.check(node).await?.faults;
+    let mut missing = request.operator.boot.check(node).await?.faults;
+    missing.extend(node.check_instance_traits().err().map(|error| error.to_string()));
     if missing.is_empty() {
         return Ok(());
     }
@@ -146,6 +157,11 @@ async fn check_deployable(request: &ApiRequest, node: &Node) -> Result<(), Fault
     )))
 }
 
+/// Notes in the node that its deployment had a config drive, whose content is discarded.
+fn note_drive(node: Node) -> Node {
+    Node { instance_info: node.instance_info.with_masked("configdrive"), ..node }
+}
+
 /// Builds the node at the end of a verb.
 fn finish_verb(
     node: Node,
@@ -154,12 +170,17 @@ fn finish_verb(
     keep_targets: bool,
     request: &ApiRequest,
 ) -> Node {
+    let last_error = verb.last_error(node.provision_state).map(str::to_owned);
     let node = Node {
         provision_state: end,
         target_provision_state: None,
         provision_updated_at: Some(request.now),
-        last_error: None,
+        last_error,
         ..set_updated_at(node, request.now)
+    };
+    let node = match verb.power_state(node.recorded_power_state()) {
+        Some(power) => node.with_power_state(power, request.now),
+        None => node,
     };
     match verb {
         Verb::Deleted => Node {

@@ -12,8 +12,8 @@ use super::request::{ApiRequest, PathParam};
 use crate::boot::NodeCheck;
 use crate::model::{Node, StorageInterface};
 
-/// The interfaces of both drivers; they always validate.
-const SUPPORTED: [&str; 5] = ["boot", "deploy", "management", "network", "power"];
+/// The interfaces of both drivers that always validate.
+const SUPPORTED: [&str; 4] = ["boot", "management", "network", "power"];
 /// The interfaces that no driver here supports.
 const UNSUPPORTED: [&str; 6] = ["bios", "console", "firmware", "inspect", "raid", "rescue"];
 
@@ -37,13 +37,30 @@ async fn build_report(request: &ApiRequest, ident: &str) -> HandlerResult {
     for kind in SUPPORTED {
         report.insert(kind.into(), json!({"result": true}));
     }
+    let deploy = match node.check_instance_traits() {
+        Ok(()) => json!({"result": true}),
+        Err(error) => json!({"result": false, "reason": error.to_string()}),
+    };
+    report.insert("deploy".into(), deploy);
     for kind in UNSUPPORTED {
         let reason = Fault::unsupported(&node.driver, kind).to_string();
         report.insert(kind.into(), json!({"result": false, "reason": reason}));
     }
+    if node.storage_interface != StorageInterface::Noop {
+        report.insert("deploy".into(), json!({"result": true, "reason": drive_notice(&node)}));
+    }
     let NodeCheck { faults, warnings } = request.operator.boot.check(&node).await?;
     report.insert("storage".into(), storage_report(&node, &faults, &warnings));
     Ok(Reply::Json(report.into()))
+}
+
+/// What becomes of a config drive. Clients send one with the deployment of a machine that cannot get it from here.
+fn drive_notice(node: &Node) -> String {
+    let notice = "A machine that boots from its volumes gets no config drive from volboot.";
+    match node.instance_info.get("configdrive") {
+        Some(_) => format!("{notice} The config drive of the deployment was discarded."),
+        None => notice.to_owned(),
+    }
 }
 
 fn storage_report(node: &Node, missing: &[String], warnings: &[String]) -> Value {

@@ -30,6 +30,9 @@ pub struct Decision {
     pub attached_card: Option<Mac>,
     /// Why the requester gets no volume, if its place in the network is the reason.
     pub fault: Option<RequesterFault>,
+    /// Whether the requester's place in the network permits its claim to be the machine. Otherwise the request must
+    /// change nothing of the machine, its timeline included.
+    pub is_claim_accepted: bool,
 }
 
 /// The resolution of one volume.
@@ -119,6 +122,7 @@ impl Decision {
             held: None,
             attached_card: None,
             fault: None,
+            is_claim_accepted: false,
         }
     }
 

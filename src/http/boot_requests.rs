@@ -88,6 +88,7 @@ pub(super) async fn answer_boot_request(
     }
     tracing::info!(
         mac = %request.mac(),
+        %remote,
         node = node.map(tracing::field::display),
         attempt = request.attempt,
         tls = peer.tls,

@@ -35,11 +35,11 @@ pub(super) trait Records {
 }
 
 /// From schema 1 to 2, from 2 to 3, and so on.
-pub(super) const STEPS: &[Step] = &[
-    // Schema 2: an attachment may be borrowed (`ownership`). An older version would delete it in Cinder, although it is
-    // the Compute service's. Existing records need no change.
-    |_| Ok(()),
-];
+pub(super) const STEPS: &[Step] = &[ALLOW_BORROWED_ATTACHMENTS];
+
+/// Schema 2: an attachment may be borrowed (`ownership`). An older version would delete the attachment in Cinder, which
+/// is the Compute service's. Existing records need no change.
+const ALLOW_BORROWED_ATTACHMENTS: Step = |_| Ok(());
 
 /// The schema after all steps.
 pub(super) const fn version(steps: &[Step]) -> u64 {

@@ -115,7 +115,8 @@ fn describe_boot_request(request: &BootRequestEvent) -> String {
         BootOutcome::Refused => format!("refused: {reason}"),
         BootOutcome::Other(outcome) => format!("{}: {reason}", in_words(outcome)),
     };
-    format!("boot request{firmware}, try {}{volumes}; {outcome}", request.attempt)
+    let claim = request.claimed_mac.map(|mac| format!(" for {mac}")).unwrap_or_default();
+    format!("boot request{claim}{firmware}, try {}{volumes}; {outcome}", request.attempt)
 }
 
 fn describe_resolution(resolution: &ResolutionEvent) -> String {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::format;
 use crate::boot::validate;
 use crate::model::{
-    Attachment, AttachmentState, InstanceServer, Node, Properties, VolumeConnector, VolumeTarget,
+    Attachment, AttachmentState, InstanceServer, Node, PowerState, Properties, VolumeConnector, VolumeTarget,
 };
 use crate::operator::Operator;
 use crate::store::StoreError;
@@ -17,6 +17,8 @@ pub(super) struct NodeDetails {
     pub(super) uuid: String,
     pub(super) storage: String,
     pub(super) state: String,
+    /// The recorded power state.
+    pub(super) power: Option<&'static str>,
     pub(super) maintenance: Option<String>,
     pub(super) volumes: Vec<VolumeRow>,
     pub(super) connectors: Vec<ConnectorRow>,
@@ -68,6 +70,7 @@ impl NodeDetails {
             uuid: node.uuid.to_string(),
             storage: node.storage_interface.as_str().to_owned(),
             state: node.provision_state.as_str().to_owned(),
+            power: node.recorded_power_state().map(PowerState::as_str),
             maintenance: node
                 .maintenance
                 .then(|| node.maintenance_reason.clone().unwrap_or_else(|| "no reason given".to_owned())),

@@ -81,6 +81,7 @@ fn boot_request(attempt: u32, outcome: BootOutcome, reason: Option<&str>) -> Eve
         reason: reason.map(str::to_owned),
         held: false,
         attached_card: None,
+        claimed_mac: None,
         duration_us: 900,
     }))
 }

@@ -3,6 +3,7 @@
 pub(crate) mod auth;
 mod chassis;
 mod concurrency;
+mod config_drives;
 mod drivers;
 mod errors;
 mod fields;
@@ -12,6 +13,7 @@ mod openapi;
 mod portgroups;
 mod ports;
 mod states;
+mod traits;
 mod versions;
 mod volumes;
 
@@ -30,7 +32,7 @@ use volboot::operator::Operator;
 use crate::operator::build_operator;
 
 /// The last supported microversion, used by most tests.
-const LATEST: &str = "1.33";
+const LATEST: &str = "1.38";
 
 /// The OpenAPI document, shared by all tests.
 static DOCUMENT: OnceCell<Value> = OnceCell::const_new();

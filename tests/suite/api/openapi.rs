@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use axum::body::Body;
 use serde_json::Value;
 
-use super::{Api, ApiResponse};
+use super::{Api, ApiResponse, LATEST};
 
 /// Validates a response with the document.
 #[track_caller]
@@ -118,7 +118,7 @@ async fn every_documented_operation_is_served() {
             let missing = "00000000-0000-0000-0000-000000000001";
             let concrete: Vec<_> =
                 path.split('/').map(|part| if part.starts_with('{') { missing } else { part }).collect();
-            let headers = [("x-openstack-ironic-api-version", "1.33")];
+            let headers = [("x-openstack-ironic-api-version", LATEST)];
             let response =
                 api.send_raw(&method.to_uppercase(), &concrete.join("/"), &headers, Body::empty()).await;
             assert_ne!(response.status, 405, "{method} {path}");
