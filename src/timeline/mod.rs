@@ -9,6 +9,8 @@
 
 mod compaction;
 mod describe;
+mod dhcp_progress;
+mod dhcp_verdict;
 mod history;
 mod index;
 mod loop_detector;
@@ -38,6 +40,7 @@ use tokio::sync::broadcast;
 use crate::model::CardSighting;
 use crate::telemetry::{Event, EventKind, Metrics};
 pub use describe::{TimelineEntry, describe};
+pub use dhcp_progress::DhcpProgress;
 use history::{History, HistoryError};
 use index::{Bounds, MachineIndex};
 pub use loop_detector::{CountedCard, LoopDelay, LoopDetector};

@@ -9,6 +9,8 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use super::dhcp_progress::DhcpProgress;
+use super::dhcp_verdict::judge_dhcp;
 use super::progress::{BootProgress, BootStage, StepFailure};
 use crate::model::{BootOutcome, BootStep, TransferOutcome};
 use crate::telemetry::errno;
@@ -16,7 +18,7 @@ use crate::telemetry::errno;
 /// Complete loads of the same file in a row that count as a boot loop.
 const LOOP_LOADS: u32 = 3;
 /// Time-out from the last file or `/boot.ipxe` to the boot request. iPXE takes a few seconds.
-const REQUEST_TIMEOUT: SignedDuration = SignedDuration::from_mins(1);
+pub(super) const REQUEST_TIMEOUT: SignedDuration = SignedDuration::from_mins(1);
 /// Time-out from the boot script to a report. iPXE gives up on a silent target after about 16 s, for each volume.
 const REPORT_TIMEOUT: SignedDuration = SignedDuration::from_mins(3);
 /// Time without an error after which a machine with hooked volumes counts as handed over.
@@ -127,11 +129,11 @@ impl Verdict {
         Self { state: BootState::Looping, text, ..self }
     }
 
-    fn with_text(state: BootState, text: impl Into<String>) -> Self {
+    pub(super) fn with_text(state: BootState, text: impl Into<String>) -> Self {
         Self { state, text: text.into(), advice: None }
     }
 
-    fn with_advice(self, advice: impl Into<String>) -> Self {
+    pub(super) fn with_advice(self, advice: impl Into<String>) -> Self {
         Self { advice: Some(advice.into()), ..self }
     }
 }
@@ -139,6 +141,9 @@ impl Verdict {
 /// The verdict on a stage that the machine reached a given time ago.
 fn judge_stage(progress: &BootProgress, since: SignedDuration) -> Verdict {
     match &progress.stage {
+        BootStage::DhcpRequested => {
+            judge_dhcp(progress.dhcp.as_ref().unwrap_or(&DhcpProgress::default()), since)
+        }
         BootStage::LoadRefused { reason } => {
             Verdict::with_text(BootState::Stopped, format!("stopped: {reason}")).with_advice(
                 "Install an iPXE with HTTP and iSCSI on volboot's host, such as the distribution's: `volboot images` lists \
