@@ -45,7 +45,7 @@ pub(super) struct Transmission {
 
 /// The next step for a datagram.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum Disposition {
     /// Not a request of a network-boot client.
     Drop,
     /// A request without an answer.
@@ -81,9 +81,9 @@ impl Engine {
         datagram: &Datagram<'_>,
         serves_relay: impl Fn(Ipv4Addr) -> bool,
         now: Instant,
-    ) -> Step {
-        let Some(request) = DhcpRequest::parse(datagram.bytes) else { return Step::Drop };
-        let Some(kind) = find_kind(&request, datagram) else { return Step::Drop };
+    ) -> Disposition {
+        let Some(request) = DhcpRequest::parse(datagram.bytes) else { return Disposition::Drop };
+        let Some(kind) = find_kind(&request, datagram) else { return Disposition::Drop };
         let relay = request.relay();
         let client = NetbootClient {
             mac: request.mac,
@@ -94,13 +94,13 @@ impl Engine {
             local_ip: datagram.local_ip,
         };
         if let RequestKind::Request { .. } = kind {
-            return Step::Observe(client, kind, ExchangeResult::Observed);
+            return Disposition::Observe(client, kind, ExchangeResult::Observed);
         }
         if relay.is_some_and(|relay| !serves_relay(relay)) {
-            return Step::Observe(client, kind, ExchangeResult::RelayNotNamed);
+            return Disposition::Observe(client, kind, ExchangeResult::RelayNotNamed);
         }
         if !self.limiter.admit(request.mac, now) {
-            return Step::Observe(client, kind, ExchangeResult::RateLimited);
+            return Disposition::Observe(client, kind, ExchangeResult::RateLimited);
         }
         let destination = match (kind, relay) {
             (RequestKind::BootServer { .. }, _) => datagram.source,
@@ -108,7 +108,7 @@ impl Engine {
             (_, None) => SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT),
         };
         let request_length = datagram.bytes.len();
-        Step::LookUp(Box::new(PendingAnswer { client, kind, request, request_length, destination }))
+        Disposition::LookUp(Box::new(PendingAnswer { client, kind, request, request_length, destination }))
     }
 }
 

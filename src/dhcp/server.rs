@@ -17,7 +17,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::engine::{BOOT_SERVER_PORT, Datagram, Engine, PendingAnswer, SERVER_PORT, Step, Transmission};
+use super::engine::{
+    BOOT_SERVER_PORT, Datagram, Disposition, Engine, PendingAnswer, SERVER_PORT, Transmission,
+};
 use super::socket::{self, MAX_DATAGRAM, ProxySocket};
 use super::{BootPolicy, Exchange, ExchangeResult, NamedFile};
 
@@ -125,7 +127,7 @@ impl ProxyDhcp {
         stop: CancellationToken,
     ) -> io::Result<()> {
         let engine = Engine::new(Instant::now());
-        let driver = Driver { server: &self, policy, events, engine, pending: FuturesUnordered::new() };
+        let driver = RunningProxy { server: &self, policy, events, engine, pending: FuturesUnordered::new() };
         match stop.run_until_cancelled(driver.run()).await {
             Some(Err(error)) => Err(error),
             None | Some(Ok(())) => Ok(()),
@@ -134,7 +136,7 @@ impl ProxyDhcp {
 }
 
 /// The running server.
-struct Driver<'a, P: BootPolicy> {
+struct RunningProxy<'a, P: BootPolicy> {
     server: &'a ProxyDhcp,
     policy: Arc<P>,
     events: mpsc::Sender<Exchange<P::Note>>,
@@ -142,7 +144,7 @@ struct Driver<'a, P: BootPolicy> {
     pending: FuturesUnordered<LookUp<P::Note>>,
 }
 
-impl<P: BootPolicy> Driver<'_, P> {
+impl<P: BootPolicy> RunningProxy<'_, P> {
     async fn run(mut self) -> io::Result<()> {
         let server = self.server;
         let mut buffer = vec![0; MAX_DATAGRAM];
@@ -179,15 +181,17 @@ impl<P: BootPolicy> Driver<'_, P> {
         let datagram = Datagram { bytes, port: socket.port(), source, destination, local_ip };
         let policy = Arc::clone(&self.policy);
         let step = self.engine.receive(&datagram, |relay| policy.serves_relay(relay), Instant::now());
-        if matches!(step, Step::Drop)
+        if matches!(step, Disposition::Drop)
             || !socket.interface_name(interface).is_some_and(|name| policy.serves_interface(&name))
         {
             return;
         }
         match step {
-            Step::Drop => {}
-            Step::Observe(client, kind, result) => self.report(Exchange { client, kind, result, note: None }),
-            Step::LookUp(pending) => {
+            Disposition::Drop => {}
+            Disposition::Observe(client, kind, result) => {
+                self.report(Exchange { client, kind, result, note: None });
+            }
+            Disposition::LookUp(pending) => {
                 let port = socket.port();
                 if self.pending.len() >= MAX_PENDING {
                     let PendingAnswer { client, kind, .. } = *pending;

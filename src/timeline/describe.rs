@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use super::boot_state::in_words;
 use super::dhcp_progress::name_client;
-use super::verdict::{describe_error, describe_step, in_words};
+use super::verdict::{describe_error, describe_step};
 use crate::model::{BootOutcome, BootStep, DhcpAnswer, DhcpStep, Platform, SourceKind, TransferOutcome};
 use crate::telemetry::{BootRequestEvent, DhcpEvent, Event, EventKind, ResolutionEvent, TftpTransfer};
 

@@ -5,12 +5,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::progress::{BootStage, SESSION_GAP};
-use crate::model::{BootOutcome, DhcpAnswer, DhcpStep};
-use crate::telemetry::{DhcpEvent, Event};
+use crate::model::{DhcpAnswer, DhcpStep};
+use crate::telemetry::DhcpEvent;
 
 /// The DHCP requests of a boot session.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,25 +73,4 @@ impl DhcpProgress {
 /// The name of a client: its firmware, and whether it is iPXE.
 pub(super) fn name_client(firmware: &str, is_ipxe: bool) -> String {
     if is_ipxe { format!("{firmware}, iPXE") } else { firmware.to_owned() }
-}
-
-/// Whether a DHCP request starts a boot session, after a stage that the machine reached at `since`.
-///
-/// Firmware asks for an address once in a session. iPXE asks again after it was loaded, and may do so between two tries.
-pub(super) fn starts_session(dhcp: &DhcpEvent, event: &Event, stage: &BootStage, since: Timestamp) -> bool {
-    let is_recent = event.at.duration_since(since).abs() < SESSION_GAP;
-    dhcp.step == DhcpStep::Discover
-        && match stage {
-            BootStage::DhcpRequested => !is_recent,
-            BootStage::Hooked | BootStage::Up | BootStage::NoBoot { outcome: BootOutcome::LocalDisk, .. } => {
-                true
-            }
-            BootStage::Loaded { .. }
-            | BootStage::LoadRefused { .. }
-            | BootStage::LoadFailed { .. }
-            | BootStage::SessionStarted
-            | BootStage::NoBoot { .. }
-            | BootStage::ScriptSent { .. }
-            | BootStage::Failed => !dhcp.ipxe || !is_recent,
-        }
 }

@@ -1,13 +1,11 @@
 //! [`judge_dhcp`]: the verdict on a machine that has sent DHCP requests, and has read no file.
 
-use jiff::SignedDuration;
-
+use super::boot_state::{BootState, Verdict, in_words};
 use super::dhcp_progress::DhcpProgress;
-use super::verdict::{BootState, REQUEST_TIMEOUT, Verdict, in_words};
 use crate::model::DhcpAnswer;
 
-/// The verdict on a machine whose last request is this long ago.
-pub(super) fn judge_dhcp(dhcp: &DhcpProgress, since: SignedDuration) -> Verdict {
+/// The verdict. `is_recent`: whether the machine may still read a file after its last request.
+pub(super) fn judge_dhcp(dhcp: &DhcpProgress, is_recent: bool) -> Verdict {
     let client = dhcp.client();
     match &dhcp.answer {
         Some(DhcpAnswer::UnknownMachine) => Verdict::with_text(
@@ -19,7 +17,7 @@ pub(super) fn judge_dhcp(dhcp: &DhcpProgress, since: SignedDuration) -> Verdict 
             BootState::LocalDisk,
             "left to its next boot device: the node's property netboot is false",
         ),
-        Some(DhcpAnswer::Sent) | None if since < REQUEST_TIMEOUT => {
+        Some(DhcpAnswer::Sent) | None if is_recent => {
             Verdict::with_text(BootState::Booting, describe_wait(dhcp))
         }
         Some(DhcpAnswer::Sent) | None => judge_silence(dhcp),

@@ -7,6 +7,7 @@
 //!
 //! Memory holds a few hundred bytes per machine, enough for lists. Events are read from the history file.
 
+mod boot_state;
 mod compaction;
 mod describe;
 mod dhcp_progress;
@@ -39,6 +40,7 @@ use tokio::sync::broadcast;
 
 use crate::model::CardSighting;
 use crate::telemetry::{Event, EventKind, Metrics};
+pub use boot_state::{BootState, Verdict};
 pub use describe::{TimelineEntry, describe};
 pub use dhcp_progress::DhcpProgress;
 use history::{History, HistoryError};
@@ -49,7 +51,6 @@ pub use machine_id::{MachineId, MachineIdError};
 pub use progress::{BootProgress, BootStage, StepFailure};
 use record::RecordId;
 pub use reloads::ReloadMemory;
-pub use verdict::{BootState, Verdict};
 use writer::{HistoryWriter, WriterJob};
 
 /// Capacity of the queue to the writer thread. Further events are dropped.

@@ -6,9 +6,9 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::dhcp_progress::{self, DhcpProgress};
-use crate::model::{BootOutcome, BootStep, TransferOutcome, excerpt};
-use crate::telemetry::{BootRequestEvent, Event, EventKind, TftpTransfer};
+use super::dhcp_progress::DhcpProgress;
+use crate::model::{BootOutcome, BootStep, DhcpStep, TransferOutcome, excerpt};
+use crate::telemetry::{BootRequestEvent, DhcpEvent, Event, EventKind, TftpTransfer};
 
 /// Maximum time within one boot session between two files, or between a file and the boot request.
 pub(super) const SESSION_GAP: SignedDuration = SignedDuration::from_mins(5);
@@ -229,7 +229,10 @@ impl BootProgress {
             EventKind::TftpTransfer(_) | EventKind::HttpFetch { .. } | EventKind::SessionStarted => {
                 !is_loading || self.stage == BootStage::SessionStarted
             }
-            EventKind::Dhcp(dhcp) => dhcp_progress::starts_session(dhcp, event, &self.stage, self.updated_at),
+            EventKind::Dhcp(dhcp) => {
+                let is_recent = event.at.duration_since(self.updated_at).abs() < SESSION_GAP;
+                dhcp_starts_session(dhcp, &self.stage, is_recent)
+            }
             // A machine that waits or was refused repeats its request with the same try number.
             EventKind::BootRequest(request) => {
                 request.attempt == 1
@@ -345,4 +348,24 @@ impl BootStage {
     fn is_local_disk(&self) -> bool {
         matches!(self, Self::NoBoot { outcome: BootOutcome::LocalDisk, .. })
     }
+}
+
+/// Whether a DHCP request starts a boot session. `is_recent`: whether the stage was reached a short time ago.
+///
+/// Firmware asks for an address once in a session. iPXE asks again after it was loaded, and may do so between two tries.
+fn dhcp_starts_session(dhcp: &DhcpEvent, stage: &BootStage, is_recent: bool) -> bool {
+    dhcp.step == DhcpStep::Discover
+        && match stage {
+            BootStage::DhcpRequested => !is_recent,
+            BootStage::Hooked | BootStage::Up | BootStage::NoBoot { outcome: BootOutcome::LocalDisk, .. } => {
+                true
+            }
+            BootStage::Loaded { .. }
+            | BootStage::LoadRefused { .. }
+            | BootStage::LoadFailed { .. }
+            | BootStage::SessionStarted
+            | BootStage::NoBoot { .. }
+            | BootStage::ScriptSent { .. }
+            | BootStage::Failed => !dhcp.ipxe || !is_recent,
+        }
 }

@@ -80,6 +80,12 @@ pub(super) fn add_other_network() -> Result<()> {
     ip(&["link", "set", OTHER_BRIDGE, "up"])
 }
 
+/// Creates a second bridge, without an address of the server.
+pub(super) fn add_bare_other_network() -> Result<()> {
+    ip(&["link", "add", OTHER_BRIDGE, "type", "bridge"])?;
+    ip(&["link", "set", OTHER_BRIDGE, "up"])
+}
+
 /// Creates a machine's cable to the bridge: a tap device called `name`. It survives the machine.
 pub(crate) fn plug(name: &str) -> Result<()> {
     plug_into(name, BRIDGE)

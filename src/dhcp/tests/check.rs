@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Instant;
 
 use crate::dhcp::NamedFile;
-use crate::dhcp::engine::{BOOT_SERVER_PORT, Datagram, Engine, SERVER_PORT, Step};
+use crate::dhcp::engine::{BOOT_SERVER_PORT, Datagram, Disposition, Engine, SERVER_PORT};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The relay that is named.
@@ -26,7 +26,7 @@ pub(crate) fn check_input(input: &[u8]) -> bool {
 pub(super) fn check_datagram(datagram: &Datagram<'_>, name: &str) -> bool {
     let now = Instant::now();
     let step = Engine::new(now).receive(datagram, |relay| relay == RELAY, now);
-    let Step::LookUp(pending) = step else { return false };
+    let Disposition::LookUp(pending) = step else { return false };
     let file = NamedFile { name: name.to_owned(), server: SERVER };
     let (_, transmission) = pending.complete(Some(file));
     let Some(transmission) = transmission else { return false };

@@ -13,7 +13,7 @@ mod refusals;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Instant;
 
-use super::engine::{BOOT_SERVER_PORT, Datagram, Engine, SERVER_PORT, Step, Transmission};
+use super::engine::{BOOT_SERVER_PORT, Datagram, Disposition, Engine, SERVER_PORT, Transmission};
 use super::{ExchangeResult, NamedFile};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -108,9 +108,9 @@ fn file(name: &str) -> NamedFile {
 fn exchange(datagram: &Datagram<'_>, name: &str) -> Option<(ExchangeResult, Option<Transmission>)> {
     let now = Instant::now();
     match Engine::new(now).receive(datagram, |relay| relay == RELAY, now) {
-        Step::Drop => None,
-        Step::Observe(_, _, result) => Some((result, None)),
-        Step::LookUp(pending) => Some(pending.complete(Some(file(name)))),
+        Disposition::Drop => None,
+        Disposition::Observe(_, _, result) => Some((result, None)),
+        Disposition::LookUp(pending) => Some(pending.complete(Some(file(name)))),
     }
 }
 
