@@ -32,6 +32,11 @@ pub(crate) fn store_path(lab: &Lab) -> PathBuf {
     lab.path().join("volboot.redb")
 }
 
+/// The section of a ProxyDHCP server on the lab's bridge.
+pub(crate) fn proxy_section() -> String {
+    format!("[dhcp]\nmode = \"proxy\"\ninterfaces = [\"{}\"]\n", bridge())
+}
+
 fn images_key(images: &Path) -> String {
     format!("images = [\"{}\"]", images.display())
 }
@@ -84,7 +89,7 @@ impl Daemon {
         images: Option<&Path>,
         keys: &str,
     ) -> Result<Self> {
-        let dhcp = format!("[dhcp]\nmode = \"proxy\"\ninterfaces = [\"{}\"]\n{keys}", bridge());
+        let dhcp = format!("{}{keys}", proxy_section());
         let images = images.map(images_key).unwrap_or_default();
         Self::start_with(lab, binary, &dhcp, [&images, ""], None)
     }
