@@ -12,6 +12,7 @@ use nix::unistd::gettid;
 
 use super::network::bridge;
 use super::process::Process;
+use super::relay::UPLINK;
 
 /// The server's address.
 pub(super) const ADDRESS_SERVER: &str = "10.99.0.3";
@@ -62,6 +63,16 @@ impl AddressServer {
         )
     }
 
+    /// Starts dnsmasq in the network of the documents, 10.0.0.0/24.
+    pub(crate) fn start_in_documented_network() -> Result<Self> {
+        Self::launch(
+            "addresses",
+            "10.0.0.3",
+            &dnsmasq("--dhcp-range=10.0.0.50,10.0.0.99,1h", ""),
+            DNSMASQ_READY,
+        )
+    }
+
     /// Starts a dnsmasq on a second host, with these `arguments` alone.
     pub(crate) fn start_second(arguments: &str) -> Result<Self> {
         Self::launch("addresses2", SECOND_SERVER, &dnsmasq("", arguments), DNSMASQ_READY)
@@ -105,6 +116,7 @@ impl AddressServer {
              $lab ip link add {cable} type veth peer name eth0 netns $$; \
              $lab ip link set {cable} master {bridge} up; \
              ip address add {address}/24 dev eth0; ip link set lo up; ip link set eth0 up; \
+             ip route add 10.98.0.0/24 via {UPLINK} onlink dev eth0; \
              mount -t tmpfs none /run; mount -t tmpfs none /var/lib; {command}"
         );
         let mut unshare = Command::new("unshare");

@@ -56,7 +56,7 @@ pub(super) fn enter_namespace() -> Result<()> {
 }
 
 /// Connects the network of another thread to the bridge; the cable's end there is called `name`.
-pub(super) fn plug_thread(name: &str, thread: nix::unistd::Pid) -> Result<()> {
+pub(crate) fn plug_thread(name: &str, thread: nix::unistd::Pid) -> Result<()> {
     let bridge_end = format!("{name}-br");
     ip(&["link", "add", &bridge_end, "type", "veth", "peer", "name", name, "netns", &thread.to_string()])?;
     ip(&["link", "set", &bridge_end, "master", BRIDGE, "up"])

@@ -13,8 +13,8 @@ use super::process::Process;
 
 /// The relay's address in the machines' network (giaddr), and their gateway.
 pub(crate) const RELAY: &str = "10.98.0.254";
-/// Its address in the lab's network.
-const UPLINK: &str = "10.99.0.4";
+/// The relay's address in the lab's network, the way to the machines behind it.
+pub(super) const UPLINK: &str = "10.99.0.4";
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// A running relay.
