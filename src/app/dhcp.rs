@@ -104,6 +104,17 @@ pub(crate) fn find_missing_interfaces_blocking(config: &Config) -> Vec<Diagnosti
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn server_that_is_off_takes_no_passed_socket() {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let opened = DhcpListener::open(&Config::default().dhcp, vec![socket]).expect("opens");
+        assert!(opened.is_none());
+        let config = Config::parse("[dhcp]\nmode = \"proxy\"\ninterfaces = [\"lo\"]").expect("is valid");
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let result = DhcpListener::open(&config.dhcp, vec![socket]);
+        assert!(matches!(result, Err(StartError::Bind { listener: "dhcp", .. })), "another port");
+    }
+
     #[test]
     fn interfaces_that_do_not_exist_cause_a_warning() {
         let warnings = |mode: &str| {

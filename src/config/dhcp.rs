@@ -114,6 +114,17 @@ mod tests {
     }
 
     #[test]
+    fn only_the_mode_needs_a_restart() {
+        let config = |keys: &str| Config::parse(&format!("[dhcp]\n{keys}")).expect("is valid");
+        let (off, proxy) = (Config::default(), config("mode = \"proxy\"\ninterfaces = [\"eth0\"]"));
+        assert_eq!(off.changed_restart_keys(&proxy), ["dhcp.mode"]);
+        let other = config(
+            "mode = \"proxy\"\ninterfaces = [\"eth1\"]\nunknown = \"answer\"\nrelays = [\"10.1.0.1\"]",
+        );
+        assert!(proxy.changed_restart_keys(&other).is_empty());
+    }
+
+    #[test]
     fn values_are_checked() {
         for keys in [
             "mode = \"server\"",

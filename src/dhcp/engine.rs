@@ -84,6 +84,10 @@ impl Engine {
     ) -> Disposition {
         let Some(request) = DhcpRequest::parse(datagram.bytes) else { return Disposition::Drop };
         let Some(kind) = find_kind(&request, datagram) else { return Disposition::Drop };
+        // The interface has no address yet.
+        if datagram.local_ip.is_unspecified() {
+            return Disposition::Drop;
+        }
         let relay = request.relay();
         let client = NetbootClient {
             mac: request.mac,

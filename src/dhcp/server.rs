@@ -180,13 +180,13 @@ impl<P: BootPolicy> RunningProxy<'_, P> {
         let bytes = buffer.get(..length).unwrap_or_default();
         let datagram = Datagram { bytes, port: socket.port(), source, destination, local_ip };
         let policy = Arc::clone(&self.policy);
-        let step = self.engine.receive(&datagram, |relay| policy.serves_relay(relay), Instant::now());
-        if matches!(step, Disposition::Drop)
-            || !socket.interface_name(interface).is_some_and(|name| policy.serves_interface(&name))
-        {
+        // First, so that a network without machines takes nothing from the limits.
+        if !socket.interface_name(interface).is_some_and(|name| policy.serves_interface(&name)) {
             return;
         }
-        match step {
+        let now = Instant::now();
+        let disposition = self.engine.receive(&datagram, |relay| policy.serves_relay(relay), now);
+        match disposition {
             Disposition::Drop => {}
             Disposition::Observe(client, kind, result) => {
                 self.report(Exchange { client, kind, result, note: None });

@@ -49,9 +49,10 @@ fn judge_silence(dhcp: &DhcpProgress) -> Verdict {
              answer a machine.",
         ),
         None => (
-            format!("no DHCP server gave the machine an address after {}", count_requests(dhcp.discovers)),
+            format!("the machine took no address after {}", count_requests(dhcp.discovers)),
             "Check the site's DHCP server: its pool may be empty, or may not serve this network. A switch port without \
-             portfast loses the first requests.",
+             portfast loses the first requests. Some firmware does not combine the offers of two servers: then let the \
+             site's server name the boot file, see /usr/share/doc/volboot/dhcp.md.",
         ),
         Some((address, server)) => {
             let server = server.map(|server| format!(" of {server}")).unwrap_or_default();

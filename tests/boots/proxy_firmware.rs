@@ -213,8 +213,8 @@ fn machine_boots_if_volboot_starts_later() -> Result<()> {
     lab::run(|lab| {
         let (_router, _addresses) = (start_router()?, AddressServer::start(AddressServerKind::Dnsmasq)?);
         let volboot = start_proxy(lab, false, "")?;
-        volboot.set_suspended(true)?;
         boot_with(lab, volboot, MachineSpec::new(Firmware::Uefi, MAC), |site, machine| {
+            site.volboot.set_suspended(true)?;
             machine.wait_for(&["Start PXE over IPv4"], BOOT_LIMIT)?;
             // The firmware has sent its first request, or does so now.
             std::thread::sleep(Duration::from_secs(2));

@@ -1,5 +1,7 @@
 //! Tests of the engine, without sockets. `tests/fuzz` compiles this file and [`check`] as well.
 
+#[cfg(test)]
+mod captures;
 pub(crate) mod check;
 #[cfg(test)]
 mod firmware;

@@ -68,6 +68,12 @@ fn unicasts_without_a_relay_get_no_answer() {
 }
 
 #[test]
+fn interface_without_an_address_gets_no_answer() {
+    let bytes = Packet::discover("PXEClient", 0).bytes();
+    assert!(is_dropped(&Datagram { local_ip: Ipv4Addr::UNSPECIFIED, ..broadcast(&bytes) }));
+}
+
+#[test]
 fn boot_server_answers_clients_with_an_address_only() {
     let bytes = Packet::new(3, "PXEClient", 7).bytes();
     let from =

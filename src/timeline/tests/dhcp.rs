@@ -42,10 +42,7 @@ fn sequence(kinds: impl IntoIterator<Item = (i64, EventKind)>) -> Sequence {
 fn machine_that_reads_no_file_gets_the_reason() {
     let ipxe = dhcp(DhcpStep::Discover, true, Some(DhcpAnswer::Sent));
     for (kinds, text) in [
-        (
-            vec![(0, discover()), (4, discover())],
-            "no DHCP server gave the machine an address after 2 requests",
-        ),
+        (vec![(0, discover()), (4, discover())], "the machine took no address after 2 requests"),
         (
             vec![(0, discover()), (4, request())],
             "the machine takes 192.0.2.7 of 192.0.2.254, and our offer was not taken",
