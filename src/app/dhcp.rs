@@ -1,9 +1,10 @@
 //! The DHCP listener: a ProxyDHCP server, which names the boot file of each machine.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::netdevice::name_to_index;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -87,11 +88,12 @@ impl DhcpListener {
 }
 
 /// Warns of interfaces in `[dhcp] interfaces` that this host lacks.
-pub(crate) fn find_missing_interfaces_blocking(config: &Config) -> Vec<Diagnostic> {
-    if config.dhcp.mode == DhcpMode::Off {
-        return Vec::new();
-    }
-    let exists = |name: &str| std::path::Path::new("/sys/class/net").join(name).exists();
+pub(crate) fn find_missing_interfaces(config: &Config) -> Vec<Diagnostic> {
+    // sysfs may show another network namespace than this process has.
+    let socket =
+        UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).ok().filter(|_| config.dhcp.mode == DhcpMode::Proxy);
+    let Some(socket) = socket else { return Vec::new() };
+    let exists = |name: &str| name_to_index(&socket, name).is_ok();
     let missing = config.dhcp.interfaces.iter().filter(|name| !exists(name));
     let warn = |name: &String| Diagnostic {
         key: Some("dhcp.interfaces".to_owned()),
@@ -120,7 +122,7 @@ mod tests {
         let warnings = |mode: &str| {
             let text = format!("[dhcp]\nmode = \"{mode}\"\ninterfaces = [\"lo\", \"no-such-card\"]");
             let config = Config::parse(&text).expect("is valid");
-            find_missing_interfaces_blocking(&config).iter().map(ToString::to_string).collect::<Vec<_>>()
+            find_missing_interfaces(&config).iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(
             warnings("proxy"),

@@ -45,7 +45,7 @@ use crate::timeline::Timeline;
 pub use descriptors::raise_descriptor_limit;
 use descriptors::{DescriptorBudget, find_shortage};
 use dhcp::DhcpListener;
-pub(crate) use dhcp::find_missing_interfaces_blocking;
+pub(crate) use dhcp::find_missing_interfaces;
 pub use error::{RunError, StartError};
 use files::ConfiguredFiles;
 pub use files::{ConfiguredFileError, load_config_blocking};

@@ -21,7 +21,7 @@ use tower::{ServiceExt, service_fn};
 
 use super::boot_url::BootUrl;
 use super::cloud::{build_cinder, build_policy};
-use super::dhcp::find_missing_interfaces_blocking;
+use super::dhcp::find_missing_interfaces;
 use super::files::{ConfiguredFileError, ConfiguredFiles, load_config_blocking};
 use super::offers::{MachineOffers, OfferNote};
 use super::routed::log_unnamed_networks;
@@ -209,7 +209,7 @@ impl Static {
 }
 
 fn log_warnings(config: &Config) {
-    for warning in config.warnings().into_iter().chain(find_missing_interfaces_blocking(config)) {
+    for warning in config.warnings().into_iter().chain(find_missing_interfaces(config)) {
         tracing::warn!(%warning, "configuration warning");
     }
 }

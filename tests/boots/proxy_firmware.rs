@@ -10,7 +10,6 @@ use crate::lab::daemon::Daemon;
 use crate::lab::dhcp_configs::start_router;
 use crate::lab::machine::{Firmware, Machine, MachineSpec};
 use crate::lab::network::other_bridge;
-use crate::lab::other_network::{OtherNetwork, OtherService};
 use crate::lab::relay::{RELAY, Relay};
 use crate::lab::target::Export;
 use crate::lab::volume::{Recipe, Volume};
@@ -127,7 +126,7 @@ fn bios_machine_boots_by_undionly() -> Result<()> {
 fn machine_with_two_cards_boots() -> Result<()> {
     lab::run(|lab| {
         let (_router, _addresses) = (start_router()?, AddressServer::start(AddressServerKind::Dnsmasq)?);
-        let _other = OtherNetwork::start(lab, OtherService::Dhcp)?;
+        let _other = AddressServer::start_in_other_network()?;
         let volboot = start_proxy(lab, false, "")?;
         let other_card = Some(("52:54:00:65:43:21", other_bridge()));
         boot(lab, volboot, MachineSpec { other_card, ..MachineSpec::new(Firmware::Bios, MAC) })?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::unistd::gettid;
 
-use super::network::bridge;
+use super::network::{add_bare_other_network, bridge, other_bridge};
 use super::process::Process;
 use super::relay::UPLINK;
 
@@ -56,6 +56,7 @@ impl AddressServer {
         let prepare = "mkdir /run/hosts; printf '#!/bin/sh\\n[ \"$1\" != add ] || echo \"$2,set:chained\" > /run/hosts/\"$2\"\\n' \
                        > /run/on-lease; chmod 700 /run/on-lease; ";
         Self::launch(
+            bridge(),
             "addresses",
             ADDRESS_SERVER,
             &format!("{prepare}{}", dnsmasq(RANGE, arguments)),
@@ -66,6 +67,7 @@ impl AddressServer {
     /// Starts dnsmasq in the network of the documents, 10.0.0.0/24.
     pub(crate) fn start_in_documented_network() -> Result<Self> {
         Self::launch(
+            bridge(),
             "addresses",
             "10.0.0.3",
             &dnsmasq("--dhcp-range=10.0.0.50,10.0.0.99,1h", ""),
@@ -73,9 +75,16 @@ impl AddressServer {
         )
     }
 
+    /// Creates the other network, and starts dnsmasq there.
+    pub(crate) fn start_in_other_network() -> Result<Self> {
+        add_bare_other_network()?;
+        let dnsmasq = dnsmasq("--dhcp-range=10.98.0.50,10.98.0.99,1h", "");
+        Self::launch(other_bridge(), "addresses2", "10.98.0.3", &dnsmasq, DNSMASQ_READY)
+    }
+
     /// Starts a dnsmasq on a second host, with these `arguments` alone.
     pub(crate) fn start_second(arguments: &str) -> Result<Self> {
-        Self::launch("addresses2", SECOND_SERVER, &dnsmasq("", arguments), DNSMASQ_READY)
+        Self::launch(bridge(), "addresses2", SECOND_SERVER, &dnsmasq("", arguments), DNSMASQ_READY)
     }
 
     fn start_with(kind: AddressServerKind, arguments: &str) -> Result<Self> {
@@ -104,19 +113,19 @@ impl AddressServer {
                 "DHCP4_STARTED",
             ),
         };
-        Self::launch("addresses", ADDRESS_SERVER, &command, ready)
+        Self::launch(bridge(), "addresses", ADDRESS_SERVER, &command, ready)
             .with_context(|| format!("{kind:?} does not start"))
     }
 
     /// Runs `command` on a host with a cable of this name to the bridge.
-    fn launch(cable: &str, address: &str, command: &str, ready: &str) -> Result<Self> {
-        let (bridge, lab_thread) = (bridge(), gettid());
+    fn launch(bridge: &str, cable: &str, address: &str, command: &str, ready: &str) -> Result<Self> {
+        let lab_thread = gettid();
         let script = format!(
             "lab='nsenter --net=/proc/{lab_thread}/ns/net --'; \
              $lab ip link add {cable} type veth peer name eth0 netns $$; \
              $lab ip link set {cable} master {bridge} up; \
              ip address add {address}/24 dev eth0; ip link set lo up; ip link set eth0 up; \
-             ip route add 10.98.0.0/24 via {UPLINK} onlink dev eth0; \
+             ip route add 10.98.0.0/24 via {UPLINK} dev eth0 onlink || true; \
              mount -t tmpfs none /run; mount -t tmpfs none /var/lib; {command}"
         );
         let mut unshare = Command::new("unshare");

@@ -29,8 +29,8 @@ impl Relay {
         let (bridge, other, lab_thread) = (bridge(), other_bridge(), gettid());
         let script = format!(
             "lab='nsenter --net=/proc/{lab_thread}/ns/net --'; \
-             $lab ip link add up type veth peer name eth0 netns $$; $lab ip link set up master {bridge} up; \
-             $lab ip link add down type veth peer name eth1 netns $$; $lab ip link set down master {other} up; \
+             $lab ip link add relay-up type veth peer name eth0 netns $$; $lab ip link set relay-up master {bridge} up; \
+             $lab ip link add relay-down type veth peer name eth1 netns $$; $lab ip link set relay-down master {other} up; \
              ip link set lo up; ip address add {UPLINK}/24 dev eth0; ip address add {RELAY}/24 dev eth1; \
              ip link set eth0 up; ip link set eth1 up; echo 1 > /proc/sys/net/ipv4/ip_forward; \
              exec dnsmasq --no-daemon --log-facility=- --conf-file=/dev/null --pid-file= --port=0 --log-dhcp \
