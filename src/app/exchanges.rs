@@ -94,7 +94,8 @@ fn log_event(event: &Event) {
 #[derive(Debug)]
 struct ExchangePacer {
     period_start: Instant,
-    by_machine: HashMap<Mac, u32>,
+    /// Records of each machine, and whether a node was found for it.
+    by_machine: HashMap<Mac, (u32, bool)>,
     strangers: u32,
     suppressed: u64,
 }
@@ -119,10 +120,13 @@ impl ExchangePacer {
             *self = Self::new(now);
         }
         let is_known = self.by_machine.len() < MAX_MACHINES || self.by_machine.contains_key(&mac);
+        // A request to another server is not looked up; the machine's earlier one was.
+        let is_node = is_node || self.by_machine.get(&mac).is_some_and(|(_, is_node)| *is_node);
         let has_room = is_node || self.strangers < STRANGER_RECORDS;
         let is_recorded = is_known && has_room && {
-            let records = self.by_machine.entry(mac).or_default();
+            let (records, was_node) = self.by_machine.entry(mac).or_default();
             *records += 1;
+            *was_node = is_node;
             *records <= RECORDS_PER_MACHINE
         };
         if is_recorded {
@@ -156,6 +160,7 @@ mod tests {
         assert_eq!(count(10_000, 40_000, true, 61), 40_000, "a power failure has ended");
         assert_eq!(count(1_000_000, 1_000_000, false, 122), STRANGER_RECORDS);
         assert_eq!(count(1, 5, true, 123), 5, "strangers take nothing from nodes");
+        assert_eq!(count(1, 5, false, 124), 5, "requests that are not looked up belong to the node");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The ProxyDHCP server beside a DHCP server that knows nothing of network boot: the offers to each kind of client.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use nix::sys::signal::{Signal, kill};
 use reqwest::Method;
 use serde_json::json;
 
@@ -69,13 +71,13 @@ fn check_offer(probe: &Probe, kind: ClientKind) -> Result<()> {
 fn machines_are_answered_as_their_node_says() -> Result<()> {
     lab::run(|lab| {
         let _addresses = AddressServer::start(AddressServerKind::Dnsmasq)?;
-        let mut volboot = start_proxy(lab, "")?;
+        let mut volboot = start_proxy(lab, "unknown = \"ignore\"")?;
         let (probe, api) = (Probe::start()?, Api::new()?);
         probe.expect_no_proxy_offer(ClientKind::Pxe(0))?;
         volboot.wait_for_log(r#""answer":"unknown_machine""#, LOG_LIMIT)?;
         // Only the number differs in the probe's addresses.
         let node = api.create_node("node-1")?;
-        for number in 0..6 {
+        for number in 0..3 {
             api.create_port(&node, &Probe::mac(number))?;
         }
         ensure!(probe.proxy_offer(ClientKind::Pxe(0))?.file == "undionly.kpxe");
@@ -84,6 +86,13 @@ fn machines_are_answered_as_their_node_says() -> Result<()> {
         api.send(&Method::PATCH, &format!("nodes/{node}"), &patch)?;
         probe.expect_no_proxy_offer(ClientKind::Pxe(0))?;
         volboot.wait_for_log(r#""answer":"netboot_off""#, LOG_LIMIT)?;
+        // The next request is that of a machine without a node. A reload changes the answer.
+        let config = lab.path().join("volboot.toml");
+        let text = fs::read_to_string(&config)?.replace("unknown = \"ignore\"", "unknown = \"answer\"");
+        fs::write(&config, text)?;
+        kill(volboot.pid(), Signal::SIGHUP)?;
+        volboot.wait_for_log("configuration reloaded", LOG_LIMIT)?;
+        ensure!(probe.proxy_offer(ClientKind::Pxe(7))?.file == "snponly.efi");
         volboot.stop()
     })
 }
