@@ -8,6 +8,7 @@
 //! | `resolver`, `queue`, `progress` | resolutions in background tasks: performed, limited, followed |
 //! | `outcome`, `last_known` | the results of a resolution as the response to a boot request |
 //! | `confirm` | the response to a boot request while the store is read-only |
+//! | `permits` | limits of concurrent confirmations and checks |
 //! | `reconciler`, `work_queue` | completes interrupted work, detaches, probes Cinder |
 //! | `attacher` | the steps for one volume; their halves are `creation` and `export` |
 //! | `steps` | the writes of a record between the Cinder calls |
@@ -37,6 +38,7 @@ mod keyed_mutex;
 mod last_known;
 mod monitored_cinder;
 mod outcome;
+mod permits;
 mod progress;
 mod queue;
 mod reconciler;
@@ -53,7 +55,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -66,6 +67,7 @@ use error::{AttachError, Outage};
 use last_known::find_last_known;
 use monitored_cinder::{CINDER_TIMEOUT, timeout_reason};
 use outcome::Outcome;
+use permits::PermitPool;
 use progress::{Progress, VolumeResults};
 use reconciler::Reconciler;
 use request::RecordVersions;
@@ -79,8 +81,10 @@ use state::State;
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a machine waits for a transient error to pass.
 const MAX_TRANSIENT: Duration = Duration::from_secs(60);
-/// Volumes that are checked concurrently.
+/// Volumes that are checked concurrently for previews and validations.
 const MAX_CONCURRENT_CHECKS: usize = 16;
+/// Volumes that are confirmed concurrently for boot requests, while the store is read-only.
+const MAX_CONCURRENT_CONFIRMATIONS: usize = 16;
 
 /// The use of Cinder and of last known connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +101,9 @@ pub struct Attach {
     state: Arc<State>,
     flights: Arc<SingleFlight>,
     resolver: Arc<Resolver>,
-    check_permits: Arc<Semaphore>,
+    check_permits: Arc<PermitPool>,
+    /// For boot requests, which previews must not delay.
+    confirm_permits: Arc<PermitPool>,
     /// Replaced on reload.
     last_known_max_age: Arc<parking_lot::RwLock<Option<Duration>>>,
 }
@@ -112,7 +118,8 @@ impl Attach {
             state,
             flights,
             resolver: Arc::new(resolver),
-            check_permits: Arc::new(Semaphore::new(MAX_CONCURRENT_CHECKS)),
+            check_permits: Arc::new(PermitPool::new(MAX_CONCURRENT_CHECKS)),
+            confirm_permits: Arc::new(PermitPool::new(MAX_CONCURRENT_CONFIRMATIONS)),
             last_known_max_age: Arc::new(parking_lot::RwLock::new(policy.last_known_max_age)),
         }
     }
@@ -157,7 +164,7 @@ impl Attach {
             return outcome::refuse_without_cinder();
         };
         if let StoreAccess::ReadOnly(store) = self.state.records.access() {
-            return self.confirm(cinder, &request, &store).await;
+            return self.confirm(cinder, &self.confirm_permits, &request, &store).await;
         }
         let node = request.node.uuid;
         let desired = request.desired_attachments();
@@ -173,7 +180,9 @@ impl Attach {
             Ok(Some(results)) => match self.state.records.access() {
                 StoreAccess::ReadWrite => self.respond(&request, &progress, &results).await,
                 // Since the start of the resolution.
-                StoreAccess::ReadOnly(store) => self.confirm(cinder, &request, &store).await,
+                StoreAccess::ReadOnly(store) => {
+                    self.confirm(cinder, &self.confirm_permits, &request, &store).await
+                }
             },
             Ok(None) | Err(_) => match self.flights.expire_wait(node) {
                 Some(reason) => Resolution::Refused(reason),
@@ -235,12 +244,18 @@ impl Attach {
     }
 
     /// The response while the store is read-only: nothing changes in Cinder.
-    async fn confirm(&self, cinder: Cinder, request: &VolumeRequest<'_>, store: &str) -> Resolution {
+    async fn confirm(
+        &self,
+        cinder: Cinder,
+        permits: &PermitPool,
+        request: &VolumeRequest<'_>,
+        store: &str,
+    ) -> Resolution {
         if let Some(outage) = self.cinder_outage() {
             return outcome::wait_for_writable_store(store, &format!("Cinder is unavailable: {outage}"));
         }
         let (cinder, records) = (self.state.monitor(cinder), &self.state.records);
-        let results = confirm_volumes(&cinder, records, &self.check_permits, request, store).await;
+        let results = confirm_volumes(&cinder, records, permits, request, store).await;
         if self.has_lost_volume(request.node.uuid, &results).await {
             return outcome::wait_for_new_targets();
         }
@@ -328,10 +343,14 @@ impl Attach {
         for target in targets {
             let record = records.iter().find(|record| record.volume == target.volume_id);
             let own_attachment = record.and_then(|record| record.cinder_id.as_deref());
-            let check = async {
-                let _permit = self.check_permits.acquire().await;
-                attacher.check(node, &target.volume_id, own_attachment, versions).await
+            let _permit = match self.check_permits.acquire().await {
+                Ok(permit) => permit,
+                Err(busy) => {
+                    errors.push((target.volume_id.clone(), Err(busy)));
+                    continue;
+                }
             };
+            let check = attacher.check(node, &target.volume_id, own_attachment, versions);
             match timeout(CINDER_TIMEOUT, check).await {
                 Ok(Ok(volume_type)) => {
                     let failed = self.state.findings.recall_failed(node, &target.volume_id, versions);
@@ -358,7 +377,7 @@ impl Attach {
             return outcome::refuse_without_cinder();
         };
         if let StoreAccess::ReadOnly(store) = self.state.records.access() {
-            return self.confirm(cinder, &request, &store).await;
+            return self.confirm(cinder, &self.check_permits, &request, &store).await;
         }
         let (node, versions) = (request.node.uuid, request.record_versions());
         let checked = self.check_volumes(cinder, node, request.targets, &versions).await;
