@@ -17,8 +17,9 @@ use crate::model::Node;
 pub(super) trait Collection: ApiResource {
     /// The query arguments that filter the list.
     const FILTERS: &'static [&'static str] = &[];
-    /// The filters of later microversions, rejected with 406.
-    const LATER_FILTERS: &'static [&'static str] = &[];
+    /// The first microversion of each filter that came after the list; below it, the filter is rejected with 406. The
+    /// table includes unsupported filters of later microversions.
+    const FILTER_VERSIONS: &'static [(&'static str, u16)] = &[];
     /// The first microversion with `?detail=`.
     const DETAIL_SINCE: u16 = 43;
 
@@ -111,14 +112,17 @@ async fn list_page<R: Collection>(
         ListForm::Summary => (path.to_owned(), &SELECTION_ARGUMENTS[..]),
         ListForm::Detail => (format!("{path}/detail"), &[][..]),
     };
-    let allowed = [&PAGE_ARGUMENTS, selection_arguments, R::FILTERS, R::LATER_FILTERS].concat();
+    let mut allowed = [&PAGE_ARGUMENTS, selection_arguments, R::FILTERS].concat();
+    allowed.extend(R::FILTER_VERSIONS.iter().map(|(name, _)| *name));
     request.query.reject_unknown(&allowed)?;
     let selection = match form {
         ListForm::Summary => FieldSelection::for_list::<R>(request, R::DETAIL_SINCE)?,
         ListForm::Detail => FieldSelection::All,
     };
-    if R::LATER_FILTERS.iter().any(|name| request.query.has(name)) {
-        return Err(Fault::needs_newer_version());
+    for (name, since) in R::FILTER_VERSIONS {
+        if request.query.has(name) {
+            request.require_version(*since)?;
+        }
     }
     let filter = R::build_filter(request, scope).await?;
     Listing { request, path, selection, filter }.page().await.map(Reply::Json)

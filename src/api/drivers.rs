@@ -5,7 +5,9 @@ use serde_json::{Map, Value, json};
 use super::fault::Fault;
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, PathParam};
-use crate::model::{DRIVERS, Driver, INTERFACE_TYPES, StorageInterface};
+use super::resource::ApiResource as _;
+use super::version::Microversion;
+use crate::model::{DRIVERS, Driver, INTERFACE_TYPES, Node, StorageInterface};
 
 /// `GET /v1/drivers`
 pub(super) async fn list(request: ApiRequest) -> HandlerResult {
@@ -13,7 +15,7 @@ pub(super) async fn list(request: ApiRequest) -> HandlerResult {
     let kind = request.query.text("type")?;
     let detail = request.query.flag("detail")?;
     if request.query.has("fields") {
-        return Err(Fault::needs_newer_version());
+        request.require_version(77)?;
     }
     if kind.is_some() || detail.is_some() {
         request.require_version(30)?;
@@ -35,7 +37,7 @@ pub(super) async fn list(request: ApiRequest) -> HandlerResult {
 /// `GET /v1/drivers/{driver}`
 pub(super) async fn get(request: ApiRequest, PathParam(name): PathParam<String>) -> HandlerResult {
     if request.query.has("fields") {
-        return Err(Fault::needs_newer_version());
+        request.require_version(77)?;
     }
     Ok(Reply::Json(show_driver(require_driver(&name)?, &request, true)))
 }
@@ -63,6 +65,9 @@ pub(super) fn require_driver(name: &str) -> Result<&'static Driver, Fault> {
 
 fn show_driver(driver: &Driver, request: &ApiRequest, detail: bool) -> Value {
     let name = driver.name;
+    // The interfaces of most types came with 1.30, those of later types with the field of the node.
+    let version = request.version.max(Microversion(31));
+    let is_shown = |name: &str| Node::FIELDS.iter().any(|field| field.name == name && field.is_in(version));
     let mut body = Map::new();
     body.insert("name".into(), name.into());
     // In Ironic, the conductors with this driver. Clients expect at least one host.
@@ -74,12 +79,12 @@ fn show_driver(driver: &Driver, request: &ApiRequest, detail: bool) -> Value {
     if request.require_version(30).is_ok() {
         body.insert("type".into(), "dynamic".into());
         if detail {
-            for (kind, _) in INTERFACE_TYPES {
+            for (kind, _) in INTERFACE_TYPES.iter().filter(|(_, field)| is_shown(field)) {
                 insert_interfaces(&mut body, kind, driver.enabled_interfaces(kind).iter().copied());
             }
         }
     }
-    if request.require_version(33).is_ok() && detail {
+    if detail && is_shown("storage_interface") {
         let (enabled, default) =
             (&request.operator.enabled_storage_interfaces, &request.operator.default_storage_interface);
         let names = [default].into_iter().chain(enabled.iter().filter(|name| *name != default));

@@ -13,6 +13,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use super::version::Microversion;
 use crate::auth::{Auth, AuthError};
 use crate::model::{InterfaceError, Properties};
 use crate::store::{InventoryError, Resource, ResourceKind, StoreError, UniqueKey, UpdateError};
@@ -29,7 +30,7 @@ pub(super) enum Fault {
         /// The value of `WWW-Authenticate`.
         challenge: Option<HeaderValue>,
     },
-    /// The caller lacks the required role.
+    /// The caller lacks the required role, or the node is protected.
     Denied(String),
     /// The operation is forbidden for every caller.
     Forbidden,
@@ -54,9 +55,19 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// The fault for a field, parameter or verb that is newer than the negotiated microversion.
-    pub(super) fn needs_newer_version() -> Self {
-        Self::NotAcceptable("Request not acceptable.".into())
+    /// The fault for a field, parameter or verb that came with a microversion after the negotiated one.
+    pub(super) fn needs_version(since: Microversion) -> Self {
+        let text = format!("Request not acceptable. The minimal required API version should be {since}");
+        Self::NotAcceptable(text)
+    }
+
+    /// The fault for a path that does not exist, or not yet in the negotiated microversion.
+    pub(super) fn no_path(since: Option<Microversion>) -> Self {
+        let mut text = "The resource could not be found.".to_owned();
+        if let Some(since) = since {
+            text += &format!(" The minimal required API version should be {since}");
+        }
+        Self::NotFound(text)
     }
 
     /// The fault for a record that does not exist; `ident` is the UUID or name as the client sent it.

@@ -29,6 +29,7 @@ pub(super) struct Field {
 enum Access {
     ReadOnly,
     CreateOnly,
+    PatchOnly,
     ReadWrite,
 }
 
@@ -47,6 +48,8 @@ pub(super) enum Shape {
     Mac,
     /// A free-form object.
     Object,
+    /// A list of strings; read-only.
+    TextList,
     /// A time as ISO 8601 text; read-only.
     Time,
     /// Links to related resources; read-only.
@@ -72,7 +75,7 @@ impl Field {
             in_summary: false,
             access: Access::ReadOnly,
             required: false,
-            sortable: !matches!(shape, Shape::Object | Shape::Links),
+            sortable: !matches!(shape, Shape::Object | Shape::TextList | Shape::Links),
         }
     }
 
@@ -84,6 +87,11 @@ impl Field {
     /// A field that clients may set at creation only.
     pub(super) const fn create_only(name: &'static str, shape: Shape) -> Self {
         Self { access: Access::CreateOnly, ..Self::read_only(name, shape) }
+    }
+
+    /// A field that clients may only patch.
+    pub(super) const fn patch_only(name: &'static str, shape: Shape) -> Self {
+        Self { access: Access::PatchOnly, ..Self::read_only(name, shape) }
     }
 
     /// Sets the first microversion with this field.
@@ -113,7 +121,7 @@ impl Field {
     }
 
     pub(super) fn is_patchable(&self) -> bool {
-        self.access == Access::ReadWrite
+        matches!(self.access, Access::ReadWrite | Access::PatchOnly)
     }
 
     pub(super) fn is_sortable(&self) -> bool {
@@ -123,7 +131,7 @@ impl Field {
     /// Whether a client may send the field.
     pub(super) fn is_accepted_for(&self, purpose: Purpose) -> bool {
         match purpose {
-            Purpose::Creation => self.access != Access::ReadOnly,
+            Purpose::Creation => matches!(self.access, Access::ReadWrite | Access::CreateOnly),
             Purpose::Patch => self.is_patchable(),
         }
     }
@@ -181,8 +189,16 @@ impl FieldValues {
             // Ironic's default, which clients may send explicitly.
             Some(value) => name != "conductor_group" || value != "",
         };
-        let newer = fields.iter().any(|field| !field.is_in(version) && is_set(field.name));
-        if newer { Err(Fault::needs_newer_version()) } else { Ok(self) }
+        match fields.iter().find(|field| !field.is_in(version) && is_set(field.name)) {
+            Some(newer) => Err(Fault::needs_version(newer.since)),
+            None => Ok(self),
+        }
+    }
+
+    /// The values without those of some fields.
+    pub(super) fn without(mut self, is_removed: impl Fn(&str, &Value) -> bool) -> Self {
+        self.0.retain(|name, value| !is_removed(name, value));
+        self
     }
 
     pub(super) fn text(&self, name: &str) -> Option<String> {
@@ -256,7 +272,7 @@ impl Field {
             Shape::Object if !value.is_object() => return expected("'object'"),
             Shape::Object => {}
             // Read-only shapes: clients never send them.
-            Shape::Time | Shape::Links => return expected("'null'"),
+            Shape::TextList | Shape::Time | Shape::Links => return expected("'null'"),
         }
         Ok(())
     }

@@ -178,7 +178,7 @@ fn parse_sort_key<R: ApiResource>(
         return Ok(("id", None));
     }
     match R::FIELDS.iter().find(|field| field.name == requested) {
-        Some(field) if !field.is_in(request.version) => Err(Fault::needs_newer_version()),
+        Some(field) if !field.is_in(request.version) => Err(Fault::needs_version(field.since)),
         Some(field) if field.is_sortable() => Ok((field.name, Some(field.name))),
         _ => {
             Err(Fault::Invalid(format!("The sort_key value \"{requested}\" is an invalid field for sorting")))

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::fault::Fault;
 use super::links::Links;
+use super::negotiation::negotiate;
 use super::request::RequestContext;
 use super::version::Microversion;
 use crate::auth::{AccessRole, Auth, Caller};
@@ -25,14 +26,14 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("openstack-request-id");
 const LEGACY_REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
 
 /// The paths served without authentication, for API discovery.
-const PUBLIC_PATHS: [&str; 3] = ["/", "/v1", "/openapi.json"];
+pub(super) const PUBLIC_PATHS: [&str; 3] = ["/", "/v1", "/openapi.json"];
 
 /// Handles one request; must run before the router.
 pub(super) async fn handle_request(State(auth): State<Auth>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = format!("req-{}", Uuid::new_v4());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let negotiated = Microversion::negotiate(request.headers());
+    let negotiated = negotiate(request.headers());
     let version = negotiated.as_ref().ok().copied();
     let span = tracing::info_span!("api", id);
     let mut response = match negotiated {
@@ -99,7 +100,25 @@ fn canonicalize(path: &str) -> (String, bool) {
         path if path == "/v1" || path.starts_with("/v1/") => path.to_owned(),
         path => format!("/v1{path}"),
     };
-    (path, json_suffix)
+    (move_node(&path).unwrap_or(path), json_suffix)
+}
+
+/// Moves a node from the end of a path to its place: `/v1/nodes/states/console/web-1` is the same resource as
+/// `/v1/nodes/web-1/states/console`. Ironic serves both, and tempest uses the first.
+fn move_node(path: &str) -> Option<String> {
+    let rest = path.strip_prefix("/v1/nodes/")?;
+    let (resource, node) = rest.rsplit_once('/')?;
+    let is_resource = [
+        "maintenance",
+        "management/boot_device",
+        "states",
+        "states/console",
+        "states/power",
+        "states/provision",
+        "states/raid",
+    ]
+    .contains(&resource);
+    is_resource.then(|| format!("/v1/nodes/{node}/{resource}"))
 }
 
 fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
@@ -130,6 +149,12 @@ mod tests {
             ("/v1/nodes.json/", "/v1/nodes", true),
             ("/v1/nodes/.json", "/v1/nodes/.json", false),
             ("/openapi.json", "/openapi.json", false),
+            ("/v1/nodes/states/console/a", "/v1/nodes/a/states/console", false),
+            ("/nodes/states/a.json", "/v1/nodes/a/states", true),
+            ("/v1/nodes/maintenance/a", "/v1/nodes/a/maintenance", false),
+            ("/v1/nodes/a/states/console", "/v1/nodes/a/states/console", false),
+            ("/v1/nodes/states", "/v1/nodes/states", false),
+            ("/v1/nodes/ports/a", "/v1/nodes/ports/a", false),
             ("/v10/nodes", "/v1/v10/nodes", false),
         ] {
             assert_eq!(canonicalize(path), (canonical_path.to_owned(), suffix), "{path}");

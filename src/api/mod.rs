@@ -1,7 +1,6 @@
 //! The REST API on the operator listener: OpenStack Ironic's API plus volboot's extensions.
 //!
-//! Paths, fields, statuses and even quirks are Ironic's, at microversions 1.1 to 1.33 (the last before Queens).
-//! `openstack baremetal`, openstacksdk and the tools built on both work unchanged. Where Ironic answers 500 for a
+//! Paths, fields, statuses and even quirks are Ironic's, at microversions 1.1 to 1.38. `openstack baremetal`, openstacksdk and the tools built on both work unchanged. Where Ironic answers 500 for a
 //! client's error, volboot answers 400 with a reason. `tests/clients/differences.toml` lists the other deliberate
 //! differences.
 //!
@@ -23,12 +22,14 @@ mod events;
 mod fault;
 mod field;
 mod health;
+mod later_paths;
 mod links;
 mod list;
 mod machines;
 mod management;
 mod metrics;
 mod middleware;
+mod negotiation;
 mod node;
 mod nodes;
 mod openapi;
@@ -36,8 +37,11 @@ mod patch;
 mod portgroups;
 mod ports;
 mod preview;
+mod protection;
 mod provision;
 mod query;
+mod raid;
+mod relink;
 mod reply;
 mod request;
 mod resource;
@@ -46,6 +50,7 @@ mod route;
 mod routes;
 mod states;
 mod targets;
+mod traits;
 mod unsupported;
 mod validate;
 mod version;

@@ -17,9 +17,11 @@ use crate::model::{
 use crate::operator::Operator;
 
 const NAME: Shape = Shape::Text(255);
+const LONG_TEXT: Shape = Shape::Text(4096);
 
 impl ApiResource for Node {
     const PATH: &'static str = "nodes";
+    const REMOVAL_IS_VERSIONED: bool = false;
 
     const FIELDS: &'static [Field] = &[
         Field::create_only("uuid", Shape::Uuid).in_summary(),
@@ -33,6 +35,7 @@ impl ApiResource for Node {
         Field::writable("instance_uuid", Shape::Uuid).in_summary(),
         Field::writable("chassis_uuid", Shape::Uuid).unsortable(),
         Field::writable("resource_class", Shape::Text(80)).since(21),
+        Field::read_only("traits", Shape::TextList).since(37),
         Field::writable("network_interface", NAME).since(20),
         Field::writable("boot_interface", NAME).since(31),
         Field::writable("console_interface", NAME).since(31),
@@ -41,10 +44,17 @@ impl ApiResource for Node {
         Field::writable("management_interface", NAME).since(31),
         Field::writable("power_interface", NAME).since(31),
         Field::writable("raid_interface", NAME).since(31),
+        Field::writable("rescue_interface", NAME).since(38),
         Field::writable("vendor_interface", NAME).since(31),
         Field::writable("storage_interface", NAME).since(33),
         Field::writable("maintenance", Shape::Flag).in_summary(),
         Field::read_only("maintenance_reason", NAME),
+        Field::read_only("fault", NAME).since(42),
+        Field::writable("automated_clean", Shape::Flag).since(47),
+        Field::patch_only("protected", Shape::Flag).since(48),
+        Field::patch_only("protected_reason", LONG_TEXT).since(48),
+        Field::writable("owner", NAME).since(50),
+        Field::writable("description", LONG_TEXT).since(51),
         Field::create_only("console_enabled", Shape::Flag),
         Field::read_only("power_state", NAME).in_summary(),
         Field::read_only("target_power_state", NAME),
@@ -56,6 +66,7 @@ impl ApiResource for Node {
         Field::read_only("inspection_started_at", Shape::Time).since(6),
         Field::read_only("inspection_finished_at", Shape::Time).since(6),
         Field::read_only("clean_step", Shape::Object).since(7),
+        Field::read_only("deploy_step", Shape::Object).since(44),
         Field::read_only("raid_config", Shape::Object).since(12),
         Field::read_only("target_raid_config", Shape::Object).since(12),
         Field::read_only("created_at", Shape::Time),
@@ -66,18 +77,9 @@ impl ApiResource for Node {
         Field::read_only("portgroups", Shape::Links).since(24),
         Field::read_only("volume", Shape::Links).since(32),
         // Newer than the last supported microversion.
-        Field::read_only("traits", Shape::Object).since(37),
-        Field::writable("rescue_interface", NAME).since(38),
         Field::writable("bios_interface", NAME).since(40),
-        Field::read_only("fault", NAME).since(42),
-        Field::read_only("deploy_step", Shape::Object).since(44),
         Field::writable("conductor_group", NAME).since(46),
-        Field::writable("automated_clean", Shape::Flag).since(47),
-        Field::writable("protected", Shape::Flag).since(48),
-        Field::writable("protected_reason", NAME).since(48),
         Field::read_only("conductor", NAME).since(49),
-        Field::writable("owner", NAME).since(50),
-        Field::writable("description", Shape::Text(4096)).since(51),
         Field::read_only("allocation_uuid", Shape::Uuid).since(52),
         Field::writable("retired", Shape::Flag).since(61),
         Field::writable("retired_reason", NAME).since(61),
@@ -108,9 +110,15 @@ impl ApiResource for Node {
             "instance_uuid" => self.instance_uuid.map(|uuid| uuid.to_string()).into(),
             "chassis_uuid" => self.chassis_uuid.map(|uuid| uuid.to_string()).into(),
             "resource_class" => self.resource_class.clone().into(),
+            "traits" => json!(self.traits),
             "storage_interface" => self.storage_interface.as_str().into(),
             "maintenance" => self.maintenance.into(),
             "maintenance_reason" => self.maintenance_reason.clone().into(),
+            "automated_clean" => self.automated_clean.into(),
+            "protected" => self.protected.into(),
+            "protected_reason" => self.protected_reason.clone().into(),
+            "owner" => self.owner.clone().into(),
+            "description" => self.description.clone().into(),
             // No driver has a console.
             "console_enabled" => false.into(),
             "power_state" => self.recorded_power_state().map(PowerState::as_str).into(),
@@ -118,7 +126,7 @@ impl ApiResource for Node {
             "target_provision_state" => self.target_provision_state.map(ProvisionState::as_str).into(),
             "provision_updated_at" => format_optional_time(self.provision_updated_at),
             "last_error" => self.last_error.clone().into(),
-            "clean_step" | "raid_config" | "target_raid_config" => json!({}),
+            "clean_step" | "deploy_step" | "raid_config" | "target_raid_config" => json!({}),
             "created_at" => format_time(self.created_at),
             "updated_at" => format_optional_time(self.updated_at),
             "ports" | "states" | "portgroups" | "volume" => below(name),
@@ -142,12 +150,14 @@ fn mask_instance_info(info: &Properties) -> Value {
     masked.into()
 }
 
-/// The provision state at a microversion. Before 1.2, `available` was shown as `null`.
+/// The provision state at a microversion. Before 1.2, `available` was shown as `null`; `inspect wait` came with 1.39.
 fn show_provision_state(state: ProvisionState, version: Microversion) -> Value {
-    if state == ProvisionState::Available && version < Microversion(2) {
-        Value::Null
-    } else {
-        state.as_str().into()
+    match state {
+        ProvisionState::Available if version < Microversion(2) => Value::Null,
+        ProvisionState::InspectWait if version < Microversion(39) => {
+            ProvisionState::Inspecting.as_str().into()
+        }
+        state => state.as_str().into(),
     }
 }
 
@@ -171,6 +181,16 @@ pub(super) fn new_node(values: &FieldValues, request: &ApiRequest) -> Node {
     node
 }
 
+/// Removes the interfaces that a patch leaves unchanged, so that the new driver's defaults take their place.
+pub(super) fn reset_interfaces(values: FieldValues, old: &Node) -> FieldValues {
+    let is_unchanged = |name: &str, value: &Value| match INTERFACE_TYPES.iter().find(|(_, own)| *own == name)
+    {
+        Some((kind, _)) => old.interfaces.text(kind) == value.as_str(),
+        None => name == "storage_interface" && value == old.storage_interface.as_str(),
+    };
+    values.without(is_unchanged)
+}
+
 /// Writes a client's values into a node and checks its interfaces. Checks that need other records are the caller's.
 pub(super) fn apply_values(node: Node, values: &FieldValues, operator: &Operator) -> Result<Node, Fault> {
     let set = INTERFACE_TYPES
@@ -192,10 +212,27 @@ pub(super) fn apply_values(node: Node, values: &FieldValues, operator: &Operator
         storage_interface: storage.unwrap_or_else(|| operator.default_storage_interface.clone()),
         maintenance,
         maintenance_reason: node.maintenance_reason.filter(|_| maintenance),
+        automated_clean: values.flag("automated_clean"),
+        protected: values.flag("protected").unwrap_or(false),
+        protected_reason: values.text("protected_reason"),
+        owner: values.text("owner"),
+        description: values.text("description"),
         ..node
     };
     node.check_interfaces(&operator.enabled_storage_interfaces)?;
     Ok(node)
+}
+
+/// Rejects a change while a conductor works on the node. volboot's verbs end at once, so that such a state comes from
+/// another service.
+pub(super) fn check_not_locked(node: &Node) -> Result<(), Fault> {
+    if !node.provision_state.is_locked() {
+        return Ok(());
+    }
+    Err(Fault::Conflict(format!(
+        "Node {} is locked by host volboot, please retry after the current operation is completed.",
+        node.uuid
+    )))
 }
 
 /// Sets the time of a node's last change.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::field::{Field, Purpose, Shape};
+use super::middleware::PUBLIC_PATHS;
 use super::route::{RecordSchema, RequestBody, Route, SuccessResponse};
 use super::version::Microversion;
 use crate::model::ProvisionState;
@@ -82,6 +83,9 @@ fn describe_operation(route: &Route) -> Value {
         "parameters": parameters,
         "responses": describe_responses(route.response),
     });
+    if !PUBLIC_PATHS.contains(&route.path) {
+        operation["responses"]["429"] = describe_login_limit();
+    }
     if let Some(schema) = request_schema(route.body) {
         operation["requestBody"] = json!({"content": {"application/json": {"schema": schema}}});
     }
@@ -105,7 +109,9 @@ fn request_schema(body: RequestBody) -> Option<Value> {
 fn argument_schema(name: &str) -> Value {
     match name {
         "limit" | "timeout" => json!({"type": "integer", "minimum": 1}),
-        "associated" | "detail" | "maintenance" | "persistent" => json!({"type": "boolean"}),
+        "associated" | "detail" | "maintenance" | "persistent" | "reset_interfaces" => {
+            json!({"type": "boolean"})
+        }
         "state" => json!({"type": "string", "enum": BootState::ALL.map(BootState::as_str)}),
         "platform" => json!({"type": "string", "enum": ["pcbios", "efi"]}),
         "sort_dir" => json!({"type": "string", "enum": ["asc", "desc"]}),
@@ -118,6 +124,7 @@ fn argument_schema(name: &str) -> Value {
             json!({"type": "string", "enum": states})
         }
         "clean_steps" => json!({"type": "array"}),
+        "traits" => json!({"type": "array", "items": {"type": "string"}}),
         _ => json!({"type": "string"}),
     }
 }
@@ -160,6 +167,20 @@ fn describe_responses(response: SuccessResponse) -> Value {
     json!({status: success, "default": {"description": "Error", "content": content(reference("Fault"))}})
 }
 
+/// The response to a client that has sent too many wrong passwords, with every path that requires a log-in.
+fn describe_login_limit() -> Value {
+    json!({
+        "description": "Too many log-ins with wrong passwords from the client's address (auth http_basic)",
+        "headers": {
+            "Retry-After": {
+                "description": "Seconds until the next password is checked",
+                "schema": {"type": "integer"},
+            },
+        },
+        "content": {"application/json": {"schema": reference("Fault")}},
+    })
+}
+
 /// The schema of a record in responses. The fields depend on microversion and `?fields=`, so none is required.
 fn record_schema(record: RecordSchema) -> Value {
     let fields = record.fields.iter().filter(|field| field.is_in(Microversion::MAX));
@@ -185,6 +206,7 @@ fn field_schema(field: &Field) -> Value {
         Shape::Uuid => ("string", json!({"format": "uuid"})),
         Shape::Mac => ("string", json!({"pattern": MAC})),
         Shape::Object => ("object", json!({})),
+        Shape::TextList => ("array", json!({"items": {"type": "string"}})),
         Shape::Time => ("string", json!({"format": "date-time"})),
         Shape::Links => return json!({"type": "array", "description": "Links to related resources"}),
     };

@@ -37,8 +37,9 @@ impl Patch {
                     allowed.join(", ")
                 )));
             };
-            if !field.is_in(request.version) && !matches!(operation, PatchOperation::Remove(_)) {
-                return Err(Fault::needs_newer_version());
+            let is_versioned = R::REMOVAL_IS_VERSIONED || !matches!(operation, PatchOperation::Remove(_));
+            if is_versioned && !field.is_in(request.version) {
+                return Err(Fault::needs_version(field.since));
             }
         }
         Ok(patch)
@@ -74,6 +75,11 @@ impl Patch {
                 PatchOperation::Replace(replace) => Some(&replace.value),
                 _ => None,
             })
+    }
+
+    /// Whether the patch changes a field or a part of the field.
+    pub(super) fn writes(&self, name: &str) -> bool {
+        self.0.iter().any(|operation| target_field(operation) == name)
     }
 
     /// Whether the patch consists only of the removal of this field.

@@ -10,6 +10,7 @@ use super::list::RecordFilter;
 use super::node::find_node;
 use super::patch::{Patch, document};
 use super::portgroups::find_portgroup;
+use super::relink::find_new_nodes;
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, JsonBody, PathParam};
 use super::resource::{ApiResource, FieldSelection, format_optional_time, format_time, show};
@@ -27,11 +28,11 @@ impl ApiResource for Port {
         Field::writable("local_link_connection", Shape::Object).since(19),
         Field::writable("pxe_enabled", Shape::Flag).since(19),
         Field::writable("portgroup_uuid", Shape::Uuid).since(24).unsortable(),
+        Field::writable("physical_network", Shape::Text(64)).since(34),
         Field::read_only("created_at", Shape::Time),
         Field::read_only("updated_at", Shape::Time),
         Field::read_only("links", Shape::Links),
         // Newer than the last supported microversion.
-        Field::writable("physical_network", Shape::Text(64)).since(34),
         Field::writable("is_smartnic", Shape::Flag).since(53),
         Field::writable("name", Shape::Text(255)).since(88),
         Field::writable("node_ident", Shape::Text(255)).since(94),
@@ -51,6 +52,7 @@ impl ApiResource for Port {
             "local_link_connection" => self.local_link_connection.to_masked().into(),
             "pxe_enabled" => self.pxe_enabled.into(),
             "portgroup_uuid" => self.portgroup_uuid.map(|uuid| uuid.to_string()).into(),
+            "physical_network" => self.physical_network.clone().into(),
             "created_at" => format_time(self.created_at),
             "updated_at" => format_optional_time(self.updated_at),
             _ => Value::Null,
@@ -65,33 +67,47 @@ pub(super) async fn create(request: ApiRequest, JsonBody(body): JsonBody) -> Han
     let (Some(node), Some(address)) = (values.uuid("node_uuid"), values.mac("address")) else {
         return Err(Fault::Internal); // both are required
     };
-    let port = Port {
-        uuid: values.uuid("uuid").unwrap_or_else(Uuid::new_v4),
-        created_at: request.now,
-        updated_at: None,
-        node_uuid: node,
-        address,
-        pxe_enabled: true,
-        local_link_connection: crate::model::Properties::default(),
-        portgroup_uuid: None,
-        internal_info: crate::model::Properties::default(),
-        extra: crate::model::Properties::default(),
-    };
-    let port = apply_values(port, &values);
-    check_group(&request, port.portgroup_uuid, node).await?;
+    let uuid = values.uuid("uuid").unwrap_or_else(Uuid::new_v4);
+    let port = apply_values(Port::new(uuid, node, address, request.now), &values);
+    check_physical_network(&values)?;
+    check_group(&request, &port).await?;
     request.operator.inventory.create(&port).await?;
     Ok(Reply::for_new_record(&request, &port))
 }
 
-/// Checks that a port's group exists and belongs to the same node.
-async fn check_group(request: &ApiRequest, group: Option<Uuid>, node: Uuid) -> Result<(), Fault> {
-    let Some(group) = group else { return Ok(()) };
-    match request.operator.inventory.get::<PortGroup>(group).await? {
-        None => Err(Fault::Invalid(Fault::not_found::<PortGroup>(group).to_string())),
-        Some(group) if group.value.node_uuid != node => {
-            Err(Fault::Invalid("Port can not be attached to a portgroup of another node.".into()))
+/// Rejects an empty name of the physical network.
+fn check_physical_network(values: &FieldValues) -> Result<(), Fault> {
+    if values.text("physical_network").is_some_and(|network| network.is_empty()) {
+        return Err(Fault::Invalid("A non-empty value is required when setting physical_network".into()));
+    }
+    Ok(())
+}
+
+/// Checks that a port's group exists, belongs to the same node and has ports of the same physical network.
+async fn check_group(request: &ApiRequest, port: &Port) -> Result<(), Fault> {
+    let Some(group) = port.portgroup_uuid else { return Ok(()) };
+    let inventory = &request.operator.inventory;
+    match inventory.get::<PortGroup>(group).await? {
+        None => return Err(Fault::Invalid(Fault::not_found::<PortGroup>(group).to_string())),
+        Some(group) if group.value.node_uuid != port.node_uuid => {
+            return Err(Fault::Invalid("Port can not be attached to a portgroup of another node.".into()));
         }
-        Some(_) => Ok(()),
+        Some(_) => {}
+    }
+    let members = inventory.list_all_of::<Port>(port.node_uuid).await?;
+    let mut others =
+        members.iter().filter(|other| other.portgroup_uuid == Some(group) && other.uuid != port.uuid);
+    match others.next() {
+        Some(other) if other.physical_network != port.physical_network => {
+            let name = |port: &Port| port.physical_network.clone().unwrap_or_else(|| "None".into());
+            Err(Fault::Conflict(format!(
+                "Port with physical network {} cannot become a member of port group {group} which has ports in \
+                 physical network {}.",
+                name(port),
+                name(other)
+            )))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -102,6 +118,7 @@ fn apply_values(port: Port, values: &FieldValues) -> Port {
         pxe_enabled: values.flag("pxe_enabled").unwrap_or(true),
         local_link_connection: values.object("local_link_connection").into(),
         portgroup_uuid: values.uuid("portgroup_uuid"),
+        physical_network: values.text("physical_network"),
         extra: values.object("extra").into(),
         ..port
     }
@@ -148,31 +165,29 @@ pub(super) async fn update(
 ) -> HandlerResult {
     let uuid = parse_uuid("port_ident", &ident)?;
     let patch = Patch::parse::<Port>(body, &request)?;
-    for group in patch.values("portgroup_uuid").filter_map(|group| group.as_str()?.parse().ok()) {
-        let port = request
-            .operator
-            .inventory
-            .get::<Port>(uuid)
-            .await?
-            .ok_or_else(|| Fault::not_found::<Port>(uuid))?;
-        check_group(&request, Some(group), port.value.node_uuid).await?;
+    find_new_nodes::<Port>(&request, uuid, &patch).await?;
+    let inventory = &request.operator.inventory;
+    if patch.writes("portgroup_uuid") || patch.writes("physical_network") {
+        let port = inventory.get::<Port>(uuid).await?.ok_or_else(|| Fault::not_found::<Port>(uuid))?;
+        let values = patch.apply::<Port>(document(&port.value))?;
+        check_group(&request, &apply_values(port.value, &values)).await?;
     }
     let change = |old: &Port, node: Option<&Node>| {
         let values = patch.apply::<Port>(document(old))?;
+        check_physical_network(&values)?;
         let new = Port { updated_at: Some(request.now), ..apply_values(old.clone(), &values) };
         if let Some(node) = node {
             check_update(old, &new, node)?;
         }
         Ok(new)
     };
-    let port =
-        request.operator.inventory.update(uuid, change).await.map_err(map_update_error::<Port>(uuid))?;
+    let port = inventory.update(uuid, change).await.map_err(map_update_error::<Port>(uuid))?;
     Ok(Reply::Json(show(&port, &request, &FieldSelection::All)))
 }
 
 /// Checks the changes that depend on the node's state (Ironic's conductor, `update_port`).
 fn check_update(old: &Port, new: &Port, node: &Node) -> Result<(), Fault> {
-    use ProvisionState::{Enroll, InspectFailed, Inspecting, Manageable};
+    use ProvisionState::{Enroll, InspectFailed, InspectWait, Inspecting, Manageable};
     if node.maintenance {
         return Ok(());
     }
@@ -183,12 +198,15 @@ fn check_update(old: &Port, new: &Port, node: &Node) -> Result<(), Fault> {
             old.uuid, node.uuid
         )));
     }
-    let wiring = |port: &Port| (port.pxe_enabled, port.portgroup_uuid, port.local_link_connection.clone());
-    let free = matches!(node.provision_state, Enroll | Inspecting | InspectFailed | Manageable);
-    if wiring(old) != wiring(new) && !free {
+    let is_rewired = old.pxe_enabled != new.pxe_enabled
+        || old.portgroup_uuid != new.portgroup_uuid
+        || old.physical_network != new.physical_network
+        || old.local_link_connection != new.local_link_connection;
+    let free = matches!(node.provision_state, Enroll | Inspecting | InspectWait | InspectFailed | Manageable);
+    if is_rewired && !free {
         return Err(Fault::Conflict(format!(
-            "Port {} can not have any connectivity attributes (pxe_enabled, portgroup_uuid, local_link_connection) \
-             updated unless node {} is in a enroll, inspecting, inspect failed, manageable state or in maintenance \
+            "Port {} can not have any connectivity attributes (pxe_enabled, portgroup_uuid, physical_network, \
+             local_link_connection) updated unless node {} is in a enroll, inspecting, inspect wait, inspect failed, manageable state or in maintenance \
              mode.",
             old.uuid, node.uuid
         )));

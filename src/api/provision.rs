@@ -5,6 +5,7 @@
 //! target change together.
 
 use super::fault::Fault;
+use super::protection::check_unprotected;
 use super::version::Microversion;
 use crate::model::{Node, PowerState, ProvisionState};
 
@@ -17,10 +18,13 @@ pub(super) enum Verb {
     Rebuild,
     Deleted,
     Adopt,
-    /// `Inspect`, `Clean` and `Abort` exist in Ironic at these microversions, but no driver here supports them.
+    /// Ends an operation of another service that the node waits for.
+    Abort,
+    /// These exist in Ironic at these microversions, but no driver here supports them.
     Inspect,
     Clean,
-    Abort,
+    Rescue,
+    Unrescue,
 }
 
 impl Verb {
@@ -36,31 +40,53 @@ impl Verb {
             "abort" => (Some(Self::Abort), 13),
             "clean" => (Some(Self::Clean), 15),
             "adopt" => (Some(Self::Adopt), 17),
+            "rescue" => (Some(Self::Rescue), 38),
+            "unrescue" => (Some(Self::Unrescue), 38),
             // Newer than the last supported microversion.
-            "rescue" | "unrescue" => (None, 38),
             "deploy" | "undeploy" => (None, 73),
             "unhold" => (None, 85),
             "service" => (None, 87),
             _ => return Ok(None),
         };
-        if version < Microversion(since) { Err(Fault::needs_newer_version()) } else { Ok(verb) }
+        let since = Microversion(since);
+        if version < since { Err(Fault::needs_version(since)) } else { Ok(verb) }
     }
 
     /// The end state of the verb; `None` if the verb is invalid in the state `from`.
     pub(super) const fn end_state(self, from: ProvisionState) -> Option<ProvisionState> {
         use ProvisionState::{
-            Active, AdoptFailed, Available, CleanFailed, DeployFailed, DeployWait, Enroll, Error,
-            InspectFailed, Manageable,
+            Active, AdoptFailed, Available, CleanFailed, CleanWait, DeployFailed, DeployWait, Enroll, Error,
+            InspectFailed, InspectWait, Manageable, Rescue, RescueFailed, RescueWait, UnrescueFailed,
         };
         match (self, from) {
             (Self::Manage, Enroll | Available | CleanFailed | InspectFailed | AdoptFailed)
             | (Self::Inspect | Self::Clean, Manageable) => Some(Manageable),
-            (Self::Provide, Manageable) | (Self::Deleted, Active | DeployFailed | DeployWait | Error) => {
-                Some(Available)
-            }
+            (Self::Provide, Manageable)
+            | (
+                Self::Deleted,
+                Active | DeployFailed | DeployWait | Error | Rescue | RescueFailed | RescueWait
+                | UnrescueFailed,
+            ) => Some(Available),
             (Self::Active, Available | DeployFailed)
             | (Self::Rebuild, Active | DeployFailed | Error)
-            | (Self::Adopt, Manageable | AdoptFailed) => Some(Active),
+            | (Self::Adopt, Manageable | AdoptFailed)
+            | (Self::Unrescue, Rescue | RescueFailed | UnrescueFailed) => Some(Active),
+            (Self::Rescue, Active | Rescue | RescueFailed | UnrescueFailed) => Some(Rescue),
+            (Self::Abort, CleanWait) => Some(CleanFailed),
+            (Self::Abort, InspectWait) => Some(InspectFailed),
+            (Self::Abort, RescueWait) => Some(RescueFailed),
+            _ => None,
+        }
+    }
+
+    /// The error that the verb leaves in a node that was in the state `from`, with Ironic's texts.
+    pub(super) const fn last_error(self, from: ProvisionState) -> Option<&'static str> {
+        match (self, from) {
+            (Self::Abort, ProvisionState::CleanWait) => Some("By request, the clean operation was aborted"),
+            (Self::Abort, ProvisionState::InspectWait) => Some("Inspection was aborted by request."),
+            (Self::Abort, ProvisionState::RescueWait) => {
+                Some("By request, the rescue operation was aborted.")
+            }
             _ => None,
         }
     }
@@ -83,6 +109,9 @@ impl Verb {
     }
 }
 
+/// The first microversion that can abort an inspection.
+const INSPECTION_ABORT: Microversion = Microversion(41);
+
 /// Resolves a request to its verb and end state, or returns the fault.
 pub(super) fn resolve_verb(
     node: &Node,
@@ -91,13 +120,26 @@ pub(super) fn resolve_verb(
 ) -> Result<(Verb, ProvisionState), Fault> {
     let wrong_state = || Fault::wrong_state(name, node.uuid, node.provision_state.as_str());
     let verb = Verb::parse(name, version)?.ok_or_else(wrong_state)?;
+    let in_maintenance = |operation: &str| {
+        let node = node.uuid;
+        let text = format!(
+            "The {operation} operation can't be performed on node {node} because it's in maintenance mode."
+        );
+        Err(Fault::Invalid(text))
+    };
     if verb.deploys() && node.maintenance {
-        return Err(Fault::Invalid(format!(
-            "The provisioning operation can't be performed on node {} because it's in maintenance mode.",
-            node.uuid
-        )));
+        return in_maintenance("provisioning");
     }
-    Ok((verb, verb.end_state(node.provision_state).ok_or_else(wrong_state)?))
+    let end = verb.end_state(node.provision_state).ok_or_else(wrong_state)?;
+    match verb {
+        Verb::Rebuild | Verb::Deleted => check_unprotected(node).map(|()| (verb, end)),
+        Verb::Abort if node.provision_state == ProvisionState::InspectWait && version < INSPECTION_ABORT => {
+            Err(Fault::needs_version(INSPECTION_ABORT))
+        }
+        Verb::Rescue if node.maintenance => in_maintenance("rescuing"),
+        Verb::Unrescue if node.maintenance => in_maintenance("unrescuing"),
+        _ => Ok((verb, end)),
+    }
 }
 
 #[cfg(test)]
@@ -111,11 +153,16 @@ mod tests {
             (Verb::Provide, "manageable", "available"),
             (Verb::Active, "available, deploy failed", "active"),
             (Verb::Rebuild, "active, deploy failed, error", "active"),
-            (Verb::Deleted, "active, wait call-back, deploy failed, error", "available"),
+            (
+                Verb::Deleted,
+                "active, wait call-back, deploy failed, error, rescue wait, rescue, rescue failed, unrescue failed",
+                "available",
+            ),
             (Verb::Adopt, "manageable, adopt failed", "active"),
             (Verb::Inspect, "manageable", "manageable"),
             (Verb::Clean, "manageable", "manageable"),
-            (Verb::Abort, "", ""),
+            (Verb::Rescue, "active, rescue, rescue failed, unrescue failed", "rescue"),
+            (Verb::Unrescue, "rescue, rescue failed, unrescue failed", "active"),
         ] {
             let duplicate_message: Vec<_> =
                 ProvisionState::ALL.into_iter().filter(|from| verb.end_state(*from).is_some()).collect();
@@ -147,11 +194,26 @@ mod tests {
     }
 
     #[test]
+    fn an_aborted_operation_has_failed() {
+        for state in ProvisionState::ALL {
+            let end = match state {
+                ProvisionState::CleanWait => Some(ProvisionState::CleanFailed),
+                ProvisionState::InspectWait => Some(ProvisionState::InspectFailed),
+                ProvisionState::RescueWait => Some(ProvisionState::RescueFailed),
+                _ => None,
+            };
+            assert_eq!(Verb::Abort.end_state(state), end, "{state:?}");
+            assert_eq!(Verb::Abort.last_error(state).is_some(), end.is_some(), "{state:?}");
+            assert_eq!(Verb::Manage.last_error(state), None);
+        }
+    }
+
+    #[test]
     fn a_verb_exists_from_its_microversion() {
         assert_eq!(Verb::parse("active", Microversion::MIN), Ok(Some(Verb::Active)));
-        assert_eq!(Verb::parse("manage", Microversion(3)), Err(Fault::needs_newer_version()));
+        assert_eq!(Verb::parse("manage", Microversion(3)), Err(Fault::needs_version(Microversion(4))));
         assert_eq!(Verb::parse("manage", Microversion(4)), Ok(Some(Verb::Manage)));
-        assert_eq!(Verb::parse("deploy", Microversion::MAX), Err(Fault::needs_newer_version()));
+        assert_eq!(Verb::parse("deploy", Microversion::MAX), Err(Fault::needs_version(Microversion(73))));
         assert_eq!(Verb::parse("unknown", Microversion::MAX), Ok(None));
     }
 }

@@ -29,6 +29,8 @@ pub(super) enum Reply {
     Accepted,
     /// 204.
     NoContent,
+    /// 204 with the URL of the new part of a record.
+    NoContentAt(String),
 }
 
 impl Reply {
@@ -51,6 +53,9 @@ impl IntoResponse for Reply {
             }
             Self::Accepted => StatusCode::ACCEPTED.into_response(),
             Self::NoContent => StatusCode::NO_CONTENT.into_response(),
+            Self::NoContentAt(location) => {
+                (StatusCode::NO_CONTENT, [(header::LOCATION, location)]).into_response()
+            }
         }
     }
 }

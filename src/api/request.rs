@@ -49,7 +49,8 @@ pub(super) struct ApiRequest {
 impl ApiRequest {
     /// Rejects a feature that is newer than the negotiated microversion.
     pub(super) fn require_version(&self, minor: u16) -> Result<(), Fault> {
-        if self.version >= Microversion(minor) { Ok(()) } else { Err(Fault::needs_newer_version()) }
+        let since = Microversion(minor);
+        if self.version >= since { Ok(()) } else { Err(Fault::needs_version(since)) }
     }
 }
 

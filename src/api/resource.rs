@@ -19,6 +19,9 @@ pub(super) trait ApiResource: Resource {
     /// The key of the array in list responses.
     const LIST: &'static str = Self::PATH;
 
+    /// Whether the removal of a field requires the field's microversion, as its change does.
+    const REMOVAL_IS_VERSIONED: bool = true;
+
     /// The value of a field of the table, with secrets masked. [`show`] adds the links to the record itself.
     fn field(&self, name: &str, request: &ApiRequest) -> Value;
 }
@@ -39,11 +42,9 @@ impl FieldSelection {
     pub(super) fn for_record<R: ApiResource>(request: &ApiRequest) -> Result<Self, Fault> {
         let Some(names) = request.query.names("fields") else { return Ok(Self::All) };
         request.require_version(8)?;
-        if R::FIELDS
-            .iter()
-            .any(|field| !field.is_in(request.version) && names.iter().any(|n| n == field.name))
-        {
-            return Err(Fault::needs_newer_version());
+        let is_named = |field: &&Field| names.iter().any(|name| name == field.name);
+        if let Some(newer) = R::FIELDS.iter().filter(is_named).find(|field| !field.is_in(request.version)) {
+            return Err(Fault::needs_version(newer.since));
         }
         let is_selectable_name =
             |name: &String| R::FIELDS.iter().any(|field| field.name == name && is_selectable(field));

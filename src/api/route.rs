@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::handler::Handler;
-use axum::http::Method;
+use axum::http::{Method, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
@@ -12,6 +12,7 @@ use super::SharedState;
 use super::collection::{self, Collection, Parent};
 use super::fault::{Fault, kind_name};
 use super::field::Field;
+use super::later_paths;
 use super::list::{PAGE_ARGUMENTS, SELECTION_ARGUMENTS};
 use super::request::RequestContext;
 use super::resource::ApiResource;
@@ -25,6 +26,8 @@ pub(super) struct Route {
     /// A short summary for the OpenAPI document.
     pub(super) summary: &'static str,
     pub(super) since: Microversion,
+    /// Builds the fault below that microversion.
+    absent: fn(Microversion) -> Fault,
     pub(super) body: RequestBody,
     pub(super) response: SuccessResponse,
     /// The query arguments.
@@ -153,7 +156,8 @@ impl Route {
         let role = if method.is_safe() { AccessRole::Reader } else { AccessRole::Member };
         let handler = on(filter, handler);
         let (since, extension) = (Microversion::MIN, false);
-        Self { method, path, summary, since, body, response, query, role, extension, handler }
+        let absent = |since| Fault::no_path(Some(since));
+        Self { method, path, summary, since, absent, body, response, query, role, extension, handler }
     }
 
     /// Declares that the response is a record.
@@ -221,6 +225,11 @@ impl Route {
     pub(super) fn since(self, minor: u16) -> Self {
         Self { since: Microversion(minor), ..self }
     }
+
+    /// Replaces the fault below the first microversion, where Ironic's is not 404.
+    pub(super) fn absent(self, absent: fn(Microversion) -> Fault) -> Self {
+        Self { absent, ..self }
+    }
 }
 
 impl RecordSchema {
@@ -232,15 +241,24 @@ impl RecordSchema {
 /// Builds the router, with Ironic's errors for unknown paths and methods.
 pub(super) fn router(table: Vec<Route>) -> Router<SharedState> {
     let mut router = Router::new();
-    for Route { path, handler, since, role, .. } in table {
-        router = router.route(path, handler.layer(from_fn_with_state((since, role), check_access)));
+    for Route { path, handler, since, absent, role, .. } in table {
+        let requirements = Requirements { since, absent, role };
+        router = router.route(path, handler.layer(from_fn_with_state(requirements, check_access)));
     }
     router.fallback(no_route).method_not_allowed_fallback(no_method)
 }
 
+/// The requirements of a route.
+#[derive(Clone, Copy)]
+struct Requirements {
+    since: Microversion,
+    absent: fn(Microversion) -> Fault,
+    role: AccessRole,
+}
+
 /// Checks the path's microversion and the caller's role.
 async fn check_access(
-    State((since, role)): State<(Microversion, AccessRole)>,
+    State(Requirements { since, absent, role }): State<Requirements>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -252,12 +270,12 @@ async fn check_access(
                 format!("Access was denied to {method} {path}: the role {} is required.", role.as_str());
             Fault::Denied(text).into_response()
         }
-        _ => no_route().await,
+        _ => absent(since).into_response(),
     }
 }
 
-async fn no_route() -> Response {
-    Fault::NotFound("The resource could not be found.".into()).into_response()
+async fn no_route(uri: Uri) -> Response {
+    Fault::no_path(later_paths::first_version(uri.path())).into_response()
 }
 
 async fn no_method() -> Response {

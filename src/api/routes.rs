@@ -1,10 +1,11 @@
 //! The table of all routes.
 
 use super::collection::Collection as _;
+use super::fault::Fault;
 use super::route::Route;
 use super::{
     appliance, chassis, drivers, enroll, events, machines, management, metrics, nodes, portgroups, ports,
-    preview, root, states, unsupported, validate, volumes,
+    preview, raid, root, states, traits, unsupported, validate, volumes,
 };
 use crate::auth::AccessRole::{Admin, Member};
 use crate::model::{Chassis, Node, Port, PortGroup, VolumeConnector, VolumeTarget};
@@ -56,8 +57,22 @@ fn nodes() -> Vec<Route> {
 
 fn node_subresources() -> Vec<Route> {
     const DEVICE: &str = "/v1/nodes/{node}/management/boot_device";
+    const TRAITS: &str = "/v1/nodes/{node}/traits";
+    const TRAIT: &str = "/v1/nodes/{node}/traits/{trait}";
     const VIFS: &str = "/v1/nodes/{node}/vifs";
     vec![
+        Route::get(TRAITS, "List a node's traits", traits::list).since(37).absent(Fault::needs_version),
+        Route::put(TRAITS, "Replace a node's traits", traits::replace)
+            .body(&traits::ARGUMENTS)
+            .returns_no_content()
+            .since(37)
+            .absent(|_| Fault::MethodNotAllowed),
+        Route::delete(TRAITS, "Remove all traits from a node", traits::clear).returns_no_content().since(37),
+        Route::put(TRAIT, "Add a trait to a node", traits::add)
+            .returns_no_content()
+            .since(37)
+            .absent(|_| Fault::MethodNotAllowed),
+        Route::delete(TRAIT, "Remove a trait from a node", traits::remove).returns_no_content().since(37),
         Route::get("/v1/nodes/{node}/validate", "Validate a node's interfaces", validate::get).role(Member),
         Route::get("/v1/nodes/{node}/states", "Show a node's states", states::get),
         Route::put("/v1/nodes/{node}/states/power", "Record a node's power state", states::set_power)
@@ -68,7 +83,7 @@ fn node_subresources() -> Vec<Route> {
             "Change a node's provision state",
             states::set_provision,
         )
-        .body(&["target", "configdrive", "clean_steps"])
+        .body(&["target", "configdrive", "clean_steps", "rescue_password"])
         .returns_accepted(),
         Route::get(DEVICE, "Show a node's boot device", management::get_boot_device).role(Member),
         Route::put(DEVICE, "Set a node's boot device", management::set_boot_device)
@@ -227,7 +242,13 @@ fn unsupported() -> Vec<Route> {
     vec![
         Route::get(CONSOLE, "Show the console state: always disabled", unsupported::get_console).role(Member),
         Route::put(CONSOLE, "Not supported: no console", unsupported::set_console),
-        Route::put("/v1/nodes/{node}/states/raid", "Not supported: no RAID", unsupported::set_raid),
+        Route::put(
+            "/v1/nodes/{node}/states/raid",
+            "Remove the target RAID configuration; others are not supported",
+            raid::set_target_config,
+        )
+        .body(&["logical_disks"])
+        .returns_no_content(),
         Route::put(
             "/v1/nodes/{node}/management/inject_nmi",
             "Not supported: no NMI",
@@ -256,11 +277,12 @@ fn unsupported() -> Vec<Route> {
         Route::delete(DRIVER_METHOD, summary, unsupported::call_driver_method).role(Admin),
         Route::get(
             "/v1/drivers/{driver}/raid/logical_disk_properties",
-            "Not supported: no RAID",
-            unsupported::get_logical_disk_properties,
+            "List the properties of logical disks",
+            raid::get_logical_disk_properties,
         ),
         Route::get("/v1/lookup", "Not supported: no deploy agent", unsupported::lookup).since(22),
         Route::post("/v1/heartbeat/{node}", "Not supported: no deploy agent", unsupported::heartbeat)
+            .body(&["callback_url", "agent_version"])
             .since(22),
     ]
 }

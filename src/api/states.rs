@@ -9,6 +9,7 @@ use super::provision::{self, Verb};
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, Arguments, PathParam};
 use super::resource::ApiResource;
+use super::version::Microversion;
 use crate::model::{Node, PowerState, Properties, ProvisionState, VolumeTarget};
 
 /// The node's fields in the states resource, each with its first microversion.
@@ -118,9 +119,9 @@ fn check_arguments(verb: Verb, target: &str, node: &Node, arguments: &Arguments)
             )));
         }
     }
-    for needs_newer_version in ["deploy_steps", "disable_ramdisk", "runbook"] {
-        if arguments.has(needs_newer_version) {
-            return Err(Fault::needs_newer_version());
+    for (later, since) in [("deploy_steps", 69), ("disable_ramdisk", 70), ("runbook", 92)] {
+        if arguments.has(later) {
+            return Err(Fault::needs_version(Microversion(since)));
         }
     }
     match verb {
@@ -130,13 +131,22 @@ fn check_arguments(verb: Verb, target: &str, node: &Node, arguments: &Arguments)
         )),
         // Ironic accepts the request and fails later, leaving the node in `clean failed`.
         Verb::Clean => Err(Fault::unsupported(&node.driver, "these clean_steps")),
+        Verb::Rescue if arguments.text("rescue_password")?.is_none_or(|text| text.trim().is_empty()) => {
+            Err(Fault::Invalid(
+                "A non-empty \"rescue_password\" is required when setting target provision state to rescue"
+                    .into(),
+            ))
+        }
+        Verb::Rescue | Verb::Unrescue => Err(Fault::unsupported(&node.driver, "rescue")),
         _ => Ok(()),
     }
 }
 
-/// Checks that the node's records allow a boot from its volumes.
+/// Checks that the node's records allow a boot from its volumes, and that its instance requests no trait that the node
+/// lacks.
 async fn check_deployable(request: &ApiRequest, node: &Node) -> Result<(), Fault> {
-    let missing = request.operator.boot.check(node).await?.faults;
+    let mut missing = request.operator.boot.check(node).await?.faults;
+    missing.extend(node.check_instance_traits().err().map(|error| error.to_string()));
     if missing.is_empty() {
         return Ok(());
     }
@@ -160,11 +170,12 @@ fn finish_verb(
     keep_targets: bool,
     request: &ApiRequest,
 ) -> Node {
+    let last_error = verb.last_error(node.provision_state).map(str::to_owned);
     let node = Node {
         provision_state: end,
         target_provision_state: None,
         provision_updated_at: Some(request.now),
-        last_error: None,
+        last_error,
         ..set_updated_at(node, request.now)
     };
     let node = match verb.power_state(node.recorded_power_state()) {

@@ -1,4 +1,4 @@
-//! Features of Ironic that volboot's drivers lack: consoles, RAID, NMI, vendor passthru and the deploy agent.
+//! Features of Ironic that volboot's drivers lack: consoles, NMI, vendor passthru and the deploy agent.
 //!
 //! The responses match an Ironic without driver support for these features.
 
@@ -8,7 +8,7 @@ use super::drivers::require_driver;
 use super::fault::Fault;
 use super::node::find_node;
 use super::reply::{HandlerResult, Reply};
-use super::request::{ApiRequest, PathParam};
+use super::request::{ApiRequest, Arguments, PathParam};
 
 /// `GET /v1/nodes/{node}/states/console`
 pub(super) async fn get_console(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
@@ -20,13 +20,6 @@ pub(super) async fn get_console(request: ApiRequest, PathParam(ident): PathParam
 pub(super) async fn set_console(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
     let node = find_node(&request, &ident).await?;
     Err(Fault::unsupported(&node.driver, "console"))
-}
-
-/// `PUT /v1/nodes/{node}/states/raid`: 404, as in Ironic.
-pub(super) async fn set_raid(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
-    let node = find_node(&request, &ident).await?;
-    request.require_version(12)?;
-    Err(Fault::NotFound(Fault::unsupported(&node.driver, "raid").to_string()))
 }
 
 /// `PUT /v1/nodes/{node}/management/inject_nmi`
@@ -66,23 +59,20 @@ pub(super) async fn call_driver_method(
     Err(Fault::Invalid(format!("No handler for method {method}")))
 }
 
-/// `GET /v1/drivers/{driver}/raid/logical_disk_properties`
-pub(super) async fn get_logical_disk_properties(
-    request: ApiRequest,
-    PathParam(name): PathParam<String>,
-) -> HandlerResult {
-    request.require_version(12)?;
-    let driver = require_driver(&name)?;
-    Err(Fault::NotFound(Fault::unsupported(driver.name, "raid").to_string()))
-}
-
 /// `GET /v1/lookup`: always 404, since no deploy agent runs on the machines.
 pub(super) async fn lookup() -> HandlerResult {
     Err(Fault::NotFound("Resource could not be found.".into()))
 }
 
 /// `POST /v1/heartbeat/{node}`
-pub(super) async fn heartbeat(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
+pub(super) async fn heartbeat(
+    request: ApiRequest,
+    PathParam(ident): PathParam<String>,
+    arguments: Arguments,
+) -> HandlerResult {
+    if arguments.has("agent_version") && request.require_version(36).is_err() {
+        return Err(Fault::Invalid("Field \"agent_version\" not recognised".into()));
+    }
     let node = find_node(&request, &ident).await?;
     Err(Fault::unsupported(&node.driver, "heartbeat"))
 }

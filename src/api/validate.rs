@@ -12,8 +12,8 @@ use super::request::{ApiRequest, PathParam};
 use crate::boot::NodeCheck;
 use crate::model::{Node, StorageInterface};
 
-/// The interfaces of both drivers; they always validate.
-const SUPPORTED: [&str; 5] = ["boot", "deploy", "management", "network", "power"];
+/// The interfaces of both drivers that always validate.
+const SUPPORTED: [&str; 4] = ["boot", "management", "network", "power"];
 /// The interfaces that no driver here supports.
 const UNSUPPORTED: [&str; 6] = ["bios", "console", "firmware", "inspect", "raid", "rescue"];
 
@@ -37,6 +37,11 @@ async fn build_report(request: &ApiRequest, ident: &str) -> HandlerResult {
     for kind in SUPPORTED {
         report.insert(kind.into(), json!({"result": true}));
     }
+    let deploy = match node.check_instance_traits() {
+        Ok(()) => json!({"result": true}),
+        Err(error) => json!({"result": false, "reason": error.to_string()}),
+    };
+    report.insert("deploy".into(), deploy);
     for kind in UNSUPPORTED {
         let reason = Fault::unsupported(&node.driver, kind).to_string();
         report.insert(kind.into(), json!({"result": false, "reason": reason}));

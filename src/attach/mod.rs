@@ -7,9 +7,11 @@
 //! | `single_flight` | one resolution per boot session, shared by all retries |
 //! | `resolver`, `queue`, `progress` | resolutions in background tasks: performed, limited, followed |
 //! | `outcome`, `last_known` | the results of a resolution as the response to a boot request |
+//! | `check` | validations and previews |
 //! | `confirm` | the response to a boot request while the store is read-only |
 //! | `reconciler`, `work_queue` | completes interrupted work, detaches, probes Cinder |
 //! | `attacher` | the steps for one volume; their halves are `creation` and `export` |
+//! | `existing`, `node_identity`, `borrowed` | attachments that another client created for the node |
 //! | `steps` | the writes of a record between the Cinder calls |
 //! | `monitored_cinder`, `backend_calls` | Cinder calls whose results reach the circuit breaker |
 //! | `volume_status`, `error` | why a volume cannot be attached |
@@ -27,15 +29,19 @@
 
 mod attacher;
 mod backend_calls;
+mod borrowed;
 mod breaker;
+mod check;
 mod confirm;
 mod creation;
 mod error;
+mod existing;
 mod export;
 mod findings;
 mod keyed_mutex;
 mod last_known;
 mod monitored_cinder;
+mod node_identity;
 mod outcome;
 mod progress;
 mod queue;
@@ -59,16 +65,14 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::cinder::Cinder;
-use crate::model::{Attachment, AttachmentState, Node, VolumeConnector, VolumeTarget};
+use crate::model::{Attachment, AttachmentState};
 use crate::store::{Attachments, StoreAccess};
 use confirm::confirm_volumes;
-use error::{AttachError, Outage};
+use error::Outage;
 use last_known::find_last_known;
-use monitored_cinder::{CINDER_TIMEOUT, timeout_reason};
 use outcome::Outcome;
 use progress::{Progress, VolumeResults};
 use reconciler::Reconciler;
-use request::RecordVersions;
 pub use request::VolumeRequest;
 pub use resolution::{Resolution, ResolvedVolume, VolumeCheck};
 use resolver::Resolver;
@@ -282,104 +286,5 @@ impl Attach {
     ) -> Result<ResolvedVolume, String> {
         let max_age = *self.last_known_max_age.read();
         find_last_known(&self.state.records, max_age, request, volume, outage).await
-    }
-
-    /// Checks with Cinder whether a node's volumes can be attached and booted, without changing anything. Only an export
-    /// shows a connection, so the result of the last export counts if it failed.
-    pub async fn check(
-        &self,
-        node: &Node,
-        connectors: &[VolumeConnector],
-        targets: &[VolumeTarget],
-    ) -> VolumeCheck {
-        let Some(cinder) = self.state.cinder() else {
-            return VolumeCheck::Faults(vec!["Cinder is not configured".into()]);
-        };
-        let versions = RecordVersions::of(node, connectors, targets);
-        match self.check_volumes(cinder, node.uuid, targets, &versions).await {
-            Ok(results) => VolumeCheck::Faults(
-                // The outage of a backend is no fault of the volume; the failure of its own export may be.
-                results
-                    .into_iter()
-                    .filter_map(|(_, result)| result.err())
-                    .filter(|error| !matches!(error, AttachError::Unavailable(Outage::Backend(_))))
-                    .map(AttachError::into_reason)
-                    .collect(),
-            ),
-            Err(outage) => VolumeCheck::Unavailable(outage.to_string()),
-        }
-    }
-
-    /// Checks each volume with Cinder. Returns the errors of the volumes that cannot be attached, or whose backend is
-    /// unavailable; or the outage of Cinder.
-    async fn check_volumes(
-        &self,
-        cinder: Cinder,
-        node: Uuid,
-        targets: &[VolumeTarget],
-        versions: &RecordVersions,
-    ) -> Result<VolumeResults, Outage> {
-        if let Some(reason) = self.cinder_outage() {
-            return Err(Outage::Cinder(reason));
-        }
-        let attacher = self.state.attacher(cinder);
-        let records = self.attachments(node).await;
-        let mut errors = Vec::new();
-        for target in targets {
-            let record = records.iter().find(|record| record.volume == target.volume_id);
-            let own_attachment = record.and_then(|record| record.cinder_id.as_deref());
-            let check = async {
-                let _permit = self.check_permits.acquire().await;
-                attacher.check(node, &target.volume_id, own_attachment, versions).await
-            };
-            match timeout(CINDER_TIMEOUT, check).await {
-                Ok(Ok(volume_type)) => {
-                    let failed = self.state.findings.recall_failed(node, &target.volume_id, versions);
-                    let outage = failed.or_else(|| self.state.backend_outage(&volume_type?));
-                    errors.extend(
-                        outage
-                            .map(|reason| (target.volume_id.clone(), Err(AttachError::Unavailable(reason)))),
-                    );
-                }
-                Ok(Err(AttachError::Unavailable(outage))) => return Err(outage),
-                Ok(Err(error @ (AttachError::Refused(_) | AttachError::Transient(_)))) => {
-                    errors.push((target.volume_id.clone(), Err(error)));
-                }
-                Err(_) => return Err(Outage::Cinder(timeout_reason())),
-            }
-        }
-        Ok(errors)
-    }
-
-    /// Predicts [`resolve`](Self::resolve) without changing anything: the last known connections, if Cinder would
-    /// permit the attachments.
-    pub async fn preview(&self, request: VolumeRequest<'_>) -> Resolution {
-        let Some(cinder) = self.state.cinder() else {
-            return outcome::refuse_without_cinder();
-        };
-        if let StoreAccess::ReadOnly(store) = self.state.records.access() {
-            return self.confirm(cinder, &request, &store).await;
-        }
-        let (node, versions) = (request.node.uuid, request.record_versions());
-        let checked = self.check_volumes(cinder, node, request.targets, &versions).await;
-        let (outage, backend_outages) = match &checked {
-            Ok(errors) => match Outcome::of(errors) {
-                Outcome::Refused(reason) => return Resolution::Refused(reason),
-                Outcome::Transient(reason) => return outcome::wait_for_condition(reason),
-                Outcome::Usable { resolved: _, outages } => (None, HashMap::from_iter(outages)),
-            },
-            Err(outage) => (Some(outage), HashMap::new()),
-        };
-        let mut volumes = HashMap::new();
-        for target in request.targets {
-            let volume = &target.volume_id;
-            let outage = outage.or(backend_outages.get(volume.as_str()).copied());
-            match (self.find_last_known(&request, volume, outage).await, outage) {
-                (Ok(last_known), _) => drop(volumes.insert(volume.clone(), last_known)),
-                (Err(reason), Some(outage)) => return outcome::wait_for_cinder(outage, &reason),
-                (Err(_), None) => return outcome::predict_attachment(volume),
-            }
-        }
-        Resolution::Ready(volumes)
     }
 }

@@ -26,6 +26,7 @@ pub const DRIVERS: [Driver; 2] = [
             ("network", &["noop"]),
             ("power", &["fake"]),
             ("raid", &["no-raid"]),
+            ("rescue", &["no-rescue"]),
             ("vendor", &["no-vendor"]),
         ],
     },
@@ -40,13 +41,14 @@ pub const DRIVERS: [Driver; 2] = [
             ("network", &["noop"]),
             ("power", &["fake"]),
             ("raid", &["no-raid"]),
+            ("rescue", &["no-rescue"]),
             ("vendor", &["no-vendor"]),
         ],
     },
 ];
 
 /// The interface types other than `storage`, each with the node's field.
-pub const INTERFACE_TYPES: [(&str, &str); 9] = [
+pub const INTERFACE_TYPES: [(&str, &str); 10] = [
     ("boot", "boot_interface"),
     ("console", "console_interface"),
     ("deploy", "deploy_interface"),
@@ -55,6 +57,7 @@ pub const INTERFACE_TYPES: [(&str, &str); 9] = [
     ("network", "network_interface"),
     ("power", "power_interface"),
     ("raid", "raid_interface"),
+    ("rescue", "rescue_interface"),
     ("vendor", "vendor_interface"),
 ];
 

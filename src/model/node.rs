@@ -1,12 +1,13 @@
-//! [`Node`]: a bare-metal node, with Ironic's fields up to API 1.33.
+//! [`Node`]: a bare-metal node, with Ironic's fields up to API 1.51.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{PowerState, Properties, ProvisionState};
+use super::{PowerState, Properties, ProvisionState, TraitName};
 
 /// A node: the record that an operator made for a machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +39,8 @@ pub struct Node {
     pub chassis_uuid: Option<Uuid>,
     #[serde(default)]
     pub resource_class: Option<String>,
+    #[serde(default)]
+    pub traits: BTreeSet<TraitName>,
     pub storage_interface: StorageInterface,
     /// The names of the other interfaces by type (`boot`, `deploy`, …), where set. The API shows the driver's default
     /// for the rest.
@@ -62,6 +65,16 @@ pub struct Node {
     #[serde(default)]
     pub maintenance_reason: Option<String>,
     #[serde(default)]
+    pub automated_clean: Option<bool>,
+    #[serde(default)]
+    pub protected: bool,
+    #[serde(default)]
+    pub protected_reason: Option<String>,
+    #[serde(default)]
+    pub owner: Option<String>,
+    #[serde(default)]
+    pub description: Option<String>,
+    #[serde(default)]
     pub last_error: Option<String>,
 }
 
@@ -82,6 +95,7 @@ impl Node {
             instance_uuid: None,
             chassis_uuid: None,
             resource_class: None,
+            traits: BTreeSet::new(),
             storage_interface: storage,
             interfaces: Properties::default(),
             provision_state: ProvisionState::Enroll,
@@ -92,6 +106,11 @@ impl Node {
             power_recorded_at: None,
             maintenance: false,
             maintenance_reason: None,
+            automated_clean: None,
+            protected: false,
+            protected_reason: None,
+            owner: None,
+            description: None,
             last_error: None,
         }
     }

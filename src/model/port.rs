@@ -28,6 +28,9 @@ pub struct Port {
     /// The card's port group.
     #[serde(default)]
     pub portgroup_uuid: Option<Uuid>,
+    /// The name of the network behind the card, for Neutron; stored for clients.
+    #[serde(default)]
+    pub physical_network: Option<String>,
     /// Stored for clients.
     #[serde(default)]
     pub internal_info: Properties,
@@ -48,6 +51,7 @@ impl Port {
             pxe_enabled: true,
             local_link_connection: Properties::default(),
             portgroup_uuid: None,
+            physical_network: None,
             internal_info: Properties::default(),
             extra: Properties::default(),
         }

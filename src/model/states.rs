@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Ironic's provision states up to API 1.33 (`ironic/common/states.py`).
+/// Ironic's provision states up to API 1.39 (`ironic/common/states.py`).
 ///
-/// Serialized under Ironic's names.
+/// Serialized under Ironic's names. No driver here rescues or inspects, so no verb leads to such a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names are Ironic's; the table of transitions explains them")]
 pub enum ProvisionState {
@@ -38,10 +38,24 @@ pub enum ProvisionState {
     CleanFailed,
     #[serde(rename = "error")]
     Error,
+    #[serde(rename = "rescuing")]
+    Rescuing,
+    #[serde(rename = "rescue wait")]
+    RescueWait,
+    #[serde(rename = "rescue")]
+    Rescue,
+    #[serde(rename = "rescue failed")]
+    RescueFailed,
+    #[serde(rename = "unrescuing")]
+    Unrescuing,
+    #[serde(rename = "unrescue failed")]
+    UnrescueFailed,
     #[serde(rename = "rebuild")]
     Rebuild,
     #[serde(rename = "inspecting")]
     Inspecting,
+    #[serde(rename = "inspect wait")]
+    InspectWait,
     #[serde(rename = "inspect failed")]
     InspectFailed,
     #[serde(rename = "adopting")]
@@ -52,7 +66,7 @@ pub enum ProvisionState {
 
 impl ProvisionState {
     /// All states, in the order of a node's life cycle.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 27] = [
         Self::Enroll,
         Self::Verifying,
         Self::Manageable,
@@ -68,8 +82,15 @@ impl ProvisionState {
         Self::CleanWait,
         Self::CleanFailed,
         Self::Error,
+        Self::Rescuing,
+        Self::RescueWait,
+        Self::Rescue,
+        Self::RescueFailed,
+        Self::Unrescuing,
+        Self::UnrescueFailed,
         Self::Rebuild,
         Self::Inspecting,
+        Self::InspectWait,
         Self::InspectFailed,
         Self::Adopting,
         Self::AdoptFailed,
@@ -93,12 +114,34 @@ impl ProvisionState {
             Self::CleanWait => "clean wait",
             Self::CleanFailed => "clean failed",
             Self::Error => "error",
+            Self::Rescuing => "rescuing",
+            Self::RescueWait => "rescue wait",
+            Self::Rescue => "rescue",
+            Self::RescueFailed => "rescue failed",
+            Self::Unrescuing => "unrescuing",
+            Self::UnrescueFailed => "unrescue failed",
             Self::Rebuild => "rebuild",
             Self::Inspecting => "inspecting",
+            Self::InspectWait => "inspect wait",
             Self::InspectFailed => "inspect failed",
             Self::Adopting => "adopting",
             Self::AdoptFailed => "adopt failed",
         }
+    }
+
+    /// Whether a conductor works on a node in this state. Ironic locks the node meanwhile.
+    pub const fn is_locked(self) -> bool {
+        matches!(
+            self,
+            Self::Verifying
+                | Self::Deploying
+                | Self::Deleting
+                | Self::Cleaning
+                | Self::Rescuing
+                | Self::Unrescuing
+                | Self::Inspecting
+                | Self::Adopting
+        )
     }
 
     /// Whether a node in this state may boot from its volumes.

@@ -12,7 +12,7 @@ use super::page::{ErrorPage, Page, PageResult};
 use super::records::NodeDetails;
 use super::{SharedState, format};
 use crate::boot::VolumeResolution;
-use crate::model::{BootAnswer, BootOutcome, Node, NodePower, TransferOutcome};
+use crate::model::{BootAnswer, BootOutcome, InstanceServer, Node, NodePower, TransferOutcome};
 use crate::operator::{BootPreview, Operator, Requester};
 use crate::telemetry::EventKind;
 use crate::timeline::{Machine, MachineId, TimelineEntry};
@@ -159,7 +159,9 @@ async fn read_timeline(operator: &Operator, id: MachineId) -> Result<Vec<Timelin
 fn preview_view(preview: BootPreview) -> PreviewView {
     let BootPreview { decision, script } = preview;
     let source = |resolution: &VolumeResolution| {
-        format!("{}: {}", resolution.volume, resolution.source.as_str().replace('_', " "))
+        let source = resolution.source.as_str().replace('_', " ");
+        let server = resolution.server.map(|server| format!(", attached by {}", InstanceServer(server)));
+        format!("{}: {source}{}", resolution.volume, server.unwrap_or_default())
     };
     let outcome = match decision.answer {
         BootAnswer::Boot(_) => "The machine would boot from its volumes",

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::format;
 use crate::boot::validate;
 use crate::model::{
-    Attachment, AttachmentState, Node, PowerState, Properties, VolumeConnector, VolumeTarget,
+    Attachment, AttachmentState, InstanceServer, Node, PowerState, Properties, VolumeConnector, VolumeTarget,
 };
 use crate::operator::Operator;
 use crate::store::StoreError;
@@ -50,6 +50,10 @@ pub(super) struct AttachmentRow {
     pub(super) state: &'static str,
     pub(super) cinder_id: String,
     pub(super) resolved: String,
+    /// The server, if another client created the attachment.
+    pub(super) server: Option<String>,
+    /// Why Cinder does not delete the attachment.
+    pub(super) obstacle: Option<String>,
 }
 
 impl NodeDetails {
@@ -130,5 +134,7 @@ fn attachment_row(attachment: &Attachment, now: Timestamp) -> AttachmentRow {
         },
         cinder_id: attachment.cinder_id.clone().unwrap_or_default(),
         resolved: attachment.resolved_at.map(|at| format::time_ago(at, now)).unwrap_or_default(),
+        server: attachment.server().map(|server| InstanceServer(server).to_string()),
+        obstacle: attachment.obstacle.clone(),
     }
 }

@@ -12,13 +12,14 @@ use std::sync::Arc;
 use serde_json::json;
 use uuid::Uuid;
 use volboot::model::{
-    Attachment, AttachmentState, Chassis, ConnectorProperties, Node, Port, PortGroup, Properties,
+    Attachment, AttachmentState, Chassis, ConnectorProperties, Node, Ownership, Port, PortGroup, Properties,
     ProvisionState, StorageInterface, VolumeConnector, VolumeTarget,
 };
 use volboot::store::{Attachments, Batch, Inventory, MemoryStore, RedbStore, Resource, Store};
 
 const NODE: Uuid = Uuid::from_u128(1);
 const VOLUME: &str = "6f3c4a2e-1b2d-4c3e-9f40-5a6b7c8d9e0f";
+const SECOND_VOLUME: &str = "7a4d5b3f-2c3e-4d4f-8a51-6b7c8d9e0f1a";
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/store/{name}.txt"))
@@ -47,6 +48,8 @@ struct Records {
     connector: VolumeConnector,
     target: VolumeTarget,
     attachment: Attachment,
+    /// A target whose attachment is borrowed, since schema 2.
+    borrowed: (VolumeTarget, Attachment),
 }
 
 impl Records {
@@ -61,11 +64,18 @@ impl Records {
         node.extra = properties(json!({"rack": ["a", 1, null]}));
         node.chassis_uuid = Some(id(2));
         node.instance_uuid = Some(id(3));
+        node.traits = ["CUSTOM_RACK_1", "HW_CPU_X86_VMX"].map(|name| name.parse().expect("a trait")).into();
+        node.automated_clean = Some(false);
+        node.protected = true;
+        node.protected_reason = Some("a database".into());
+        node.owner = Some("d3f4c1b0a2".into());
+        node.description = Some("the first of the row".into());
         node.provision_state = ProvisionState::Active;
         node.provision_updated_at = Some(now);
         node.maintenance = true;
         node.maintenance_reason = Some("fan 3".into());
         let mut port = Port::new(id(4), NODE, "52:54:00:12:34:56".parse().expect("a MAC address"), now);
+        port.physical_network = Some("physnet1".into());
         port.extra = properties(json!({"switch": "s1"}));
         let mut target = VolumeTarget::new(id(7), NODE, 0, VOLUME, now);
         target.properties = properties(json!({"target_portal": "192.0.2.1:3260", "target_lun": 1}));
@@ -78,12 +88,21 @@ impl Records {
             host: NODE.to_string(),
             ip: Some("192.0.2.50".into()),
             multipath: false,
+            mountpoint: None,
         });
         attachment.connection =
             Some(properties(json!({"target_portals": ["192.0.2.1:3260", "192.0.2.2:3260"]})));
         attachment.initiator = Some("iqn.2017-08.org.openstack.web-1".into());
         attachment.resolved_at = Some(now);
         attachment.volume_type = Some("fast".into());
+        let second_target = VolumeTarget::new(id(9), NODE, 1, SECOND_VOLUME, now);
+        let existing = ("1d6e8b4f-5a6b-4c7d-8e9f-0a1b2c3d4e5f".into(), Ownership::Borrowed(id(3)));
+        let connector = attachment.connector.clone().expect("a connector");
+        let connector = ConnectorProperties { mountpoint: Some("/dev/sdb".into()), ..connector };
+        let mut second =
+            Attachment::of_another(NODE, SECOND_VOLUME, second_target.uuid, existing, connector, now);
+        second.id = id(10);
+        second.obstacle = Some("Nova does not answer".into());
         let chassis = json!({"uuid": id(2), "created_at": now, "description": "row 1", "extra": {"u": 42}});
         let group = json!({
             "uuid": id(5), "created_at": now, "node_uuid": NODE, "name": "bond", "mode": "802.3ad",
@@ -97,7 +116,20 @@ impl Records {
             connector: VolumeConnector::new(id(6), NODE, "iqn", "iqn.2017-08.org.openstack.web-1", now),
             target,
             attachment,
+            borrowed: (second_target, second),
         }
+    }
+
+    /// The same records as the versions with schema 1 wrote them: fields that came later have their defaults.
+    fn of_schema_1() -> Self {
+        let mut records = Self::new();
+        let node = &mut records.node;
+        node.traits.clear();
+        node.automated_clean = None;
+        node.protected = false;
+        (node.protected_reason, node.owner, node.description) = (None, None, None);
+        records.port.physical_network = None;
+        records
     }
 
     async fn write(&self, store: &Arc<dyn Store>) {
@@ -108,10 +140,14 @@ impl Records {
         inventory.create(&self.port).await.expect("creates");
         inventory.create(&self.connector).await.expect("creates");
         inventory.create(&self.target).await.expect("creates");
-        assert!(Attachments::new(Arc::clone(store)).intend(&self.attachment).await.expect("writes"));
+        inventory.create(&self.borrowed.0).await.expect("creates");
+        let attachments = Attachments::new(Arc::clone(store));
+        assert!(attachments.intend(&self.attachment).await.expect("writes"));
+        assert!(attachments.intend(&self.borrowed.1).await.expect("writes"));
     }
 
-    async fn assert_in(&self, store: &Arc<dyn Store>) {
+    /// Compares with the records in a store of this schema.
+    async fn assert_in(&self, store: &Arc<dyn Store>, schema: u32) {
         let inventory = Inventory::new(Arc::clone(store));
         let node = inventory.get::<Node>(NODE).await.expect("reads").expect("exists");
         assert_eq!(node.value, self.node);
@@ -129,12 +165,15 @@ impl Records {
             inventory.list_all_of::<VolumeConnector>(NODE).await.expect("reads"),
             std::slice::from_ref(&self.connector)
         );
-        assert_eq!(
-            inventory.list_all_of::<VolumeTarget>(NODE).await.expect("reads"),
-            std::slice::from_ref(&self.target)
-        );
-        let attachments = Attachments::new(Arc::clone(store)).list_by_volume(VOLUME).await.expect("reads");
-        assert_eq!(attachments, std::slice::from_ref(&self.attachment));
+        let mut targets = vec![self.target.clone()];
+        let mut attachments = vec![self.attachment.clone()];
+        if schema >= 2 {
+            targets.push(self.borrowed.0.clone());
+            attachments.push(self.borrowed.1.clone());
+        }
+        assert_eq!(inventory.list_all_of::<VolumeTarget>(NODE).await.expect("reads"), targets);
+        let read = Attachments::new(Arc::clone(store)).list_by_node(NODE).await.expect("reads");
+        assert_eq!(read, attachments);
     }
 }
 
@@ -144,17 +183,17 @@ async fn writes_the_newest_schema() {
     Records::new().write(&store).await;
     let output = records(store.as_ref()).await;
     if std::env::var_os("BLESS").is_some() {
-        std::fs::create_dir_all(golden("1").parent().expect("a folder")).expect("is created");
-        std::fs::write(golden("1"), &output).expect("writes");
+        std::fs::create_dir_all(golden("2").parent().expect("a folder")).expect("is created");
+        std::fs::write(golden("2"), &output).expect("writes");
     }
-    assert_eq!(output, std::fs::read_to_string(golden("1")).expect("exists"));
+    assert_eq!(output, std::fs::read_to_string(golden("2")).expect("exists"));
 }
 
 #[tokio::test]
 async fn reads_files_of_every_schema_and_version() {
-    for name in ["1", "1-first"] {
-        assert_is_read(name).await;
-    }
+    assert_is_read("2", 2, Records::new()).await;
+    assert_is_read("1", 1, Records::of_schema_1()).await;
+    assert_is_read("1-first", 1, Records::of_schema_1()).await;
 }
 
 /// The records of a golden file, as one batch.
@@ -167,7 +206,7 @@ fn read_golden(name: &str) -> Batch {
     })
 }
 
-async fn assert_is_read(name: &str) {
+async fn assert_is_read(name: &str, schema: u32, records: Records) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("store.redb");
     let batch = read_golden(name);
@@ -182,7 +221,7 @@ async fn assert_is_read(name: &str) {
             result => break Arc::new(result.expect("opens")),
         }
     };
-    Records::new().assert_in(&store).await;
+    records.assert_in(&store, schema).await;
 }
 
 /// A field that a newer version added to each record.
@@ -190,7 +229,7 @@ const NEWER: &str = "added_by_a_newer_version";
 
 /// A store of a newer version: the newest golden file with one more field in each record.
 async fn store_of_newer_version() -> Arc<dyn Store> {
-    let mut batch = read_golden("1");
+    let mut batch = read_golden("2");
     for (_, value) in &mut batch.put {
         if let Ok(serde_json::Value::Object(mut record)) = serde_json::from_slice(value) {
             record.insert(NEWER.into(), json!({"deep": [1, null]}));
@@ -223,7 +262,7 @@ async fn written_records(store: &dyn Store, after: u64) -> Vec<(String, serde_js
 async fn reads_records_of_a_newer_version_and_keeps_their_new_fields() {
     let store = store_of_newer_version().await;
     let records = Records::new();
-    records.assert_in(&store).await;
+    records.assert_in(&store, 2).await;
     let written = store.wait_for_change(0).await.expect("reads");
 
     let inventory = Inventory::new(Arc::clone(&store));

@@ -15,7 +15,7 @@ use volboot::keystone::Validator;
 use volboot::listen::{HttpLimits, Listener};
 use volboot::telemetry::Metrics;
 
-use super::{Api, ApiResponse};
+use super::{Api, ApiResponse, LATEST};
 
 #[tokio::test]
 async fn http_basic_protects_all_paths_but_discovery() {
@@ -34,7 +34,7 @@ async fn http_basic_protects_all_paths_but_discovery() {
     }
     let anonymous = get("/v1/nodes", None).await;
     assert_eq!(anonymous.header("www-authenticate"), "Basic realm=\"Baremetal API\"");
-    assert_eq!(anonymous.header("x-openstack-ironic-api-maximum-version"), "1.33");
+    assert_eq!(anonymous.header("x-openstack-ironic-api-maximum-version"), LATEST);
     assert_eq!(anonymous.expect_fault(401), "Authorization required");
     let wrong = "Basic YW5uOndyb25n"; // ann:wrong
     assert_eq!(get("/v1/nodes", Some(wrong)).await.expect_fault(401), "Incorrect username or password");
@@ -74,7 +74,7 @@ fn api_with_keystone() -> Api {
 }
 
 async fn send_with_token(api: &Api, token: &str, method: &str, path: &str) -> ApiResponse {
-    let headers = [("x-auth-token", token), ("x-openstack-ironic-api-version", "1.33")];
+    let headers = [("x-auth-token", token), ("x-openstack-ironic-api-version", LATEST)];
     api.send_raw(method, path, &headers, Body::empty()).await
 }
 
@@ -149,6 +149,9 @@ async fn required_roles_match_ironics_policy() {
         ("member", "PUT", "/v1/nodes/a/states/provision"),
         ("member", "PUT", "/v1/nodes/a/states/power"),
         ("member", "PUT", "/v1/nodes/a/maintenance"),
+        ("member", "PUT", "/v1/nodes/a/traits"),
+        ("member", "DELETE", "/v1/nodes/a/traits/CUSTOM_A"),
+        ("reader", "GET", "/v1/nodes/a/traits"),
         ("member", "GET", "/v1/nodes/a/validate"),
         ("member", "GET", "/v1/nodes/a/management/boot_device"),
         ("member", "POST", "/v1/volume/connectors"),

@@ -75,7 +75,7 @@ async fn invalid_config_drives_are_rejected_without_their_content() {
     let path = format!("/v1/nodes/{node}/states/provision");
     let long = "A".repeat(2 << 20);
     let with = |target: &str| json!({"target": target, "configdrive": long});
-    let only = "Adding a config drive is only supported when setting provision state to active";
+    let only = "Adding a config drive is only supported when setting provision state to active, rebuild";
     assert_eq!(api.put(&path, with("manage")).await.expect_fault(400), only);
     api.put("/v1/nodes/missing/states/provision", with("active")).await.expect_fault(404);
     let state = api.get(&format!("/v1/nodes/{node}")).await.expect(200)["provision_state"].take();

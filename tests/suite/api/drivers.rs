@@ -41,6 +41,8 @@ async fn drivers_list_their_interfaces() {
         "enabled_power_interfaces": ["fake"],
         "default_raid_interface": "no-raid",
         "enabled_raid_interfaces": ["no-raid"],
+        "default_rescue_interface": "no-rescue",
+        "enabled_rescue_interfaces": ["no-rescue"],
         "default_storage_interface": "noop",
         "enabled_storage_interfaces": ["noop", "external", "cinder"],
         "default_vendor_interface": "no-vendor",
@@ -49,6 +51,12 @@ async fn drivers_list_their_interfaces() {
     assert_eq!(one, expected);
     let body_at_1_1 = api.with_version("1.1").get("/v1/drivers/fake-hardware").await.expect(200);
     assert_eq!(body_at_1_1.as_object().expect("an object").len(), 3);
+    let mut grown = Vec::new();
+    for version in ["1.29", "1.30", "1.32", "1.33", "1.37", "1.38"] {
+        let driver = api.with_version(version).get("/v1/drivers/fake-hardware").await.expect(200);
+        grown.push(driver.as_object().expect("an object").len());
+    }
+    assert_eq!(grown, [4, 23, 23, 25, 25, 27]);
     assert_eq!(
         api.get("/v1/drivers/none").await.expect_fault(404),
         "Could not find the following driver(s) or hardware type(s): none."
@@ -59,4 +67,13 @@ async fn drivers_list_their_interfaces() {
     for path in ["/v1/drivers/fake-hardware/properties", "/v1/drivers/properties?driver_name=fake-hardware"] {
         assert_eq!(api.get(path).await.expect(200), json!({}), "{path}");
     }
+    let path = "/v1/drivers/fake-hardware/raid/logical_disk_properties";
+    let properties = api.get(path).await.expect(200);
+    let properties = properties.as_object().expect("an object");
+    assert_eq!(properties.len(), 10);
+    for required in ["raid_level", "size_gb"] {
+        assert!(properties[required].as_str().expect("a text").ends_with("Required."));
+    }
+    api.get("/v1/drivers/none/raid/logical_disk_properties").await.expect_fault(404);
+    assert_eq!(api.with_version("1.11").get(path).await.status, 406);
 }

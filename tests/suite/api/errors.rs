@@ -3,12 +3,21 @@
 use axum::body::Body;
 use serde_json::{Value, json};
 
-use super::Api;
+use super::{Api, LATEST};
 
 #[tokio::test]
 async fn routing_errors_have_ironics_form() {
     let api = Api::new();
     assert_eq!(api.get("/v1/nowhere").await.expect_fault(404), "The resource could not be found.");
+    for (version, path, since) in [
+        (LATEST, "/v1/deploy_templates", "1.55"),
+        (LATEST, "/v1/nodes/n/history", "1.78"),
+        ("1.31", "/v1/volume/targets", "1.32"),
+    ] {
+        let text =
+            format!("The resource could not be found. The minimal required API version should be {since}");
+        assert_eq!(api.with_version(version).get(path).await.expect_fault(404), text, "{path}");
+    }
     assert_eq!(api.delete("/").await.expect_fault(405), "The method is not allowed for this resource.");
     assert_eq!(api.delete("/v1/nodes").await.status, 405);
 }
@@ -34,11 +43,11 @@ async fn invalid_bodies_are_client_errors() {
         (&deep, 400),
         (&"[".repeat(100_000), 400),
     ] {
-        let headers = [("x-openstack-ironic-api-version", "1.33")];
+        let headers = [("x-openstack-ironic-api-version", LATEST)];
         let response = api.send_raw("POST", "/v1/nodes", &headers, Body::from(body.to_owned())).await;
         assert!(!response.expect_fault(status).is_empty(), "{body:.30}");
     }
-    let headers = [("x-openstack-ironic-api-version", "1.33")];
+    let headers = [("x-openstack-ironic-api-version", LATEST)];
     let response = api.send_raw("POST", "/v1/nodes", &headers, Body::from(&b"\xff{}"[..])).await;
     response.expect_fault(400);
 }
@@ -134,7 +143,11 @@ async fn error_messages_match_ironics() {
              Valid interfaces are ['noop', 'external', 'cinder']."
                 .into(),
         ),
-        (create(json!({"owner": "me"})).await, 406, "Request not acceptable.".into()),
+        (
+            create(json!({"shard": "a"})).await,
+            406,
+            "Request not acceptable. The minimal required API version should be 1.82".into(),
+        ),
     ] {
         assert_eq!(response.expect_fault(status), expected);
     }

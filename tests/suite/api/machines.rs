@@ -42,6 +42,7 @@ fn boot_request(outcome: BootOutcome, reason: Option<&str>, node: Option<&str>) 
         reason: reason.map(str::to_owned),
         held: false,
         attached_card: None,
+        claimed_mac: None,
         duration_us: 10,
     }))
 }

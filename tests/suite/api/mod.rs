@@ -13,6 +13,7 @@ mod openapi;
 mod portgroups;
 mod ports;
 mod states;
+mod traits;
 mod versions;
 mod volumes;
 
@@ -31,7 +32,7 @@ use volboot::operator::Operator;
 use crate::operator::build_operator;
 
 /// The last supported microversion, used by most tests.
-const LATEST: &str = "1.33";
+const LATEST: &str = "1.38";
 
 /// The OpenAPI document, shared by all tests.
 static DOCUMENT: OnceCell<Value> = OnceCell::const_new();

@@ -39,6 +39,7 @@ async fn a_new_node_has_all_fields() {
         "instance_uuid": null,
         "chassis_uuid": null,
         "resource_class": null,
+        "traits": [],
         "boot_interface": "fake",
         "console_interface": "no-console",
         "deploy_interface": "fake",
@@ -47,6 +48,7 @@ async fn a_new_node_has_all_fields() {
         "network_interface": "noop",
         "power_interface": "fake",
         "raid_interface": "no-raid",
+        "rescue_interface": "no-rescue",
         "storage_interface": "cinder",
         "vendor_interface": "no-vendor",
         "maintenance": false,
@@ -173,7 +175,7 @@ async fn rejected_patches_change_nothing() {
         (json!([{"op": "replace", "path": "/extra", "value": []}]), 400),
         (json!([{"op": "add", "path": "/name", "value": "a b"}]), 400),
         (json!([{"op": "add", "path": "/boot_interface", "value": "none"}]), 400),
-        (json!([{"op": "add", "path": "/description", "value": "x"}]), 406),
+        (json!([{"op": "add", "path": "/shard", "value": "x"}]), 406),
         (json!([{"op": "add", "path": format!("/extra{}", "/a".repeat(30)), "value": 1}]), 400),
     ] {
         assert_eq!(api.patch(&path, patch.clone()).await.status, status, "{patch}");

@@ -24,6 +24,7 @@ async fn port_addresses_are_shown_in_ironics_format() {
         "local_link_connection": {},
         "pxe_enabled": true,
         "portgroup_uuid": null,
+        "physical_network": null,
         "created_at": null,
         "updated_at": null,
         "links": [
@@ -112,4 +113,68 @@ async fn a_port_requires_an_existing_node_and_an_address() {
     ] {
         assert_eq!(api.post("/v1/ports", body.clone()).await.status, 400, "{body}");
     }
+}
+
+#[tokio::test]
+async fn a_physical_network_is_stored_and_the_same_for_all_ports_of_a_group() {
+    let api = Api::new();
+    let node = api.create_node(json!({})).await;
+    let group = api.post("/v1/portgroups", json!({"node_uuid": node})).await.expect(201);
+    let group = group["uuid"].clone();
+    let new_port = |last: &str, more: Value| {
+        let mut body = json!({"node_uuid": node, "address": format!("52:54:00:00:00:{last}")});
+        more.as_object().expect("an object").iter().for_each(|(key, value)| body[key] = value.clone());
+        body
+    };
+    let member = json!({"portgroup_uuid": group, "physical_network": "physnet1"});
+    let first = api.post("/v1/ports", new_port("01", member.clone())).await.expect(201);
+    assert_eq!(first["physical_network"], "physnet1");
+    let path = format!("/v1/ports/{}", first["uuid"].as_str().expect("a UUID"));
+    let at_1_33 = api.with_version("1.33");
+    assert_eq!(at_1_33.get(&path).await.expect(200).get("physical_network"), None);
+    assert_eq!(at_1_33.post("/v1/ports", new_port("02", member.clone())).await.status, 406);
+    assert_eq!(at_1_33.get("/v1/ports?fields=physical_network").await.status, 406);
+    let rename = |name: &str| json!([{"op": "add", "path": "/physical_network", "value": name}]);
+    assert_eq!(at_1_33.patch(&path, rename("physnet2")).await.status, 406);
+    let removal = json!([{"op": "remove", "path": "/physical_network"}]);
+    assert_eq!(at_1_33.patch(&path, removal).await.status, 406);
+    for empty in [
+        api.post("/v1/ports", new_port("02", json!({"physical_network": ""}))).await,
+        api.patch(&path, rename("")).await,
+    ] {
+        assert_eq!(empty.expect_fault(400), "A non-empty value is required when setting physical_network");
+    }
+    assert_eq!(api.patch(&path, rename(&"x".repeat(65))).await.status, 400);
+    // A second member of the group must have the same network; a single member may change.
+    for (network, shown) in [(json!("physnet2"), "physnet2"), (Value::Null, "None")] {
+        let other = json!({"portgroup_uuid": group, "physical_network": network});
+        assert_eq!(
+            api.post("/v1/ports", new_port("02", other)).await.expect_fault(409),
+            format!(
+                "Port with physical network {shown} cannot become a member of port group {} which has ports in \
+                 physical network physnet1.",
+                group.as_str().expect("a UUID")
+            )
+        );
+    }
+    api.patch(&path, rename("physnet2")).await.expect(200);
+    api.patch(&path, rename("physnet1")).await.expect(200);
+    let second = api.post("/v1/ports", new_port("02", member)).await.expect(201);
+    let second = format!("/v1/ports/{}", second["uuid"].as_str().expect("a UUID"));
+    api.patch(&second, rename("physnet2")).await.expect_fault(409);
+    let both = json!([
+        {"op": "remove", "path": "/portgroup_uuid"},
+        {"op": "add", "path": "/physical_network", "value": "physnet2"},
+    ]);
+    assert_eq!(api.patch(&second, both).await.expect(200)["physical_network"], "physnet2");
+    let join = json!([{"op": "add", "path": "/portgroup_uuid", "value": group}]);
+    api.patch(&second, join).await.expect_fault(409);
+    // As the other attributes of connectivity, the network stays while the node is deployable.
+    let provision = format!("/v1/nodes/{node}/states/provision");
+    for verb in ["manage", "provide"] {
+        api.put(&provision, json!({"target": verb})).await.expect(202);
+    }
+    api.patch(&path, rename("physnet3")).await.expect_fault(409);
+    api.put(&format!("/v1/nodes/{node}/maintenance"), Value::Null).await.expect(202);
+    assert_eq!(api.patch(&path, rename("physnet3")).await.expect(200)["physical_network"], "physnet3");
 }

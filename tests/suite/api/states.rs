@@ -1,5 +1,7 @@
 //! Actions on nodes: provision verbs, power, validation, boot devices, and unsupported features.
 
+use axum::body::Body;
+use axum::http::Request;
 use serde_json::{Value, json};
 
 use super::Api;
@@ -113,10 +115,10 @@ async fn invalid_verbs_are_rejected_with_ironics_messages() {
     for verb in ["provide", "active", "deleted", "adopt", "rebuild", "abort", "inspect", "clean", "invalid"] {
         assert_eq!(set_provision_state(&api, &node, verb).await.expect_fault(400), message(verb, "enroll"));
     }
-    for later in ["deploy", "undeploy", "rescue", "service", "unhold"] {
+    for (later, since) in [("deploy", 73), ("undeploy", 73), ("service", 87), ("unhold", 85)] {
         assert_eq!(
             set_provision_state(&api, &node, later).await.expect_fault(406),
-            "Request not acceptable."
+            format!("Request not acceptable. The minimal required API version should be 1.{since}")
         );
     }
     assert_eq!(set_provision_state(&api.with_version("1.3"), &node, "manage").await.status, 406);
@@ -146,6 +148,63 @@ async fn invalid_verbs_are_rejected_with_ironics_messages() {
         format!(
             "The provisioning operation can't be performed on node {node} because it's in maintenance mode."
         )
+    );
+}
+
+#[tokio::test]
+async fn rescue_is_refused_as_unsupported() {
+    let api = Api::new();
+    let node = create_bootable_node(&api).await;
+    let path = format!("/v1/nodes/{node}/states/provision");
+    for verb in ["manage", "provide"] {
+        set_provision_state(&api, &node, verb).await.expect(202);
+    }
+    let rescue = json!({"target": "rescue", "rescue_password": "hunter2"});
+    let unavailable = api.put(&path, rescue.clone()).await.expect_fault(400);
+    assert!(unavailable.contains("can not be performed"), "{unavailable}");
+    set_provision_state(&api, &node, "active").await.expect(202);
+    assert_eq!(api.with_version("1.37").put(&path, rescue.clone()).await.status, 406);
+    for password in [Value::Null, json!(""), json!(" ")] {
+        let body = json!({"target": "rescue", "rescue_password": password});
+        assert_eq!(
+            api.put(&path, body).await.expect_fault(400),
+            "A non-empty \"rescue_password\" is required when setting target provision state to rescue"
+        );
+    }
+    assert_eq!(
+        api.put(&path, rescue.clone()).await.expect_fault(400),
+        "Driver fake-hardware does not support rescue (disabled or not implemented)."
+    );
+    let unrescue = set_provision_state(&api, &node, "unrescue").await.expect_fault(400);
+    assert!(unrescue.contains("while it is in state \"active\""), "{unrescue}");
+    api.put(&format!("/v1/nodes/{node}/maintenance"), json!({})).await.expect(202);
+    assert_eq!(
+        api.put(&path, rescue).await.expect_fault(400),
+        format!("The rescuing operation can't be performed on node {node} because it's in maintenance mode.")
+    );
+    assert_eq!(get_provision_state(&api, &node).await, "active");
+    let body = api.get(&format!("/v1/nodes/{node}")).await.expect(200);
+    assert_eq!((&body["rescue_interface"], &body["instance_info"]), (&json!("no-rescue"), &json!({})));
+}
+
+#[tokio::test]
+async fn a_config_drive_is_accepted_at_deployment_and_rebuild() {
+    let api = Api::new();
+    let node = create_bootable_node(&api).await;
+    for verb in ["manage", "provide"] {
+        set_provision_state(&api, &node, verb).await.expect(202);
+    }
+    let path = format!("/v1/nodes/{node}/states/provision");
+    let with_drive = |target: &str| json!({"target": target, "configdrive": "aGVsbG8="});
+    api.put(&path, with_drive("active")).await.expect(202);
+    assert_eq!(
+        api.with_version("1.34").put(&path, with_drive("rebuild")).await.expect_fault(400),
+        "Adding a config drive is only supported when setting provision state to active"
+    );
+    api.put(&path, with_drive("rebuild")).await.expect(202);
+    assert_eq!(
+        api.put(&path, with_drive("deleted")).await.expect_fault(400),
+        "Adding a config drive is only supported when setting provision state to active, rebuild"
     );
 }
 
@@ -265,23 +324,53 @@ async fn volumes_change_only_while_the_machine_is_off() {
 #[tokio::test]
 async fn the_boot_device_is_pxe_and_vifs_are_accepted() {
     let api = Api::new();
-    let node = api.create_node(json!({})).await;
+    let node = api.create_node(json!({"driver": "manual-management"})).await;
     let device = format!("/v1/nodes/{node}/management/boot_device");
     let expected = json!({"boot_device": "pxe", "persistent": true});
     assert_eq!(api.get(&device).await.expect(200), expected);
     api.put(&device, json!({"boot_device": "pxe", "persistent": "yes"})).await.expect(204);
     assert_eq!(
-        api.put(&device, json!({"boot_device": "disk"})).await.expect_fault(400),
-        "Invalid boot device disk specified."
+        api.put(&device, json!({"boot_device": "cdrom"})).await.expect_fault(400),
+        "Invalid boot device cdrom specified, supported are pxe, disk."
     );
+    api.put(&device, json!({"boot_device": "disk"})).await.expect(204);
+    assert_eq!(api.get(&device).await.expect(200), expected, "the operator sets the boot order");
     let supported = api.get(&format!("{device}/supported")).await.expect(200);
+    assert_eq!(supported, json!({"supported_boot_devices": ["pxe", "disk"]}));
+    let fake = format!("/v1/nodes/{}/management/boot_device", api.create_node(json!({})).await);
+    assert_eq!(api.get(&fake).await.expect(200), json!({"boot_device": "pxe", "persistent": false}));
+    let supported = api.get(&format!("{fake}/supported")).await.expect(200);
     assert_eq!(supported, json!({"supported_boot_devices": ["pxe"]}));
+    api.put(&fake, json!({"boot_device": "disk"})).await.expect_fault(400);
     let vifs = format!("/v1/nodes/{node}/vifs");
     api.post(&vifs, json!({"id": "04452bed-5367-4202-8bf5-de4335ac56d2"})).await.expect(204);
     assert_eq!(api.get(&vifs).await.expect(200), json!({"vifs": []}));
     api.delete(&format!("{vifs}/04452bed-5367-4202-8bf5-de4335ac56d2")).await.expect(204);
     api.post(&vifs, json!({})).await.expect_fault(400);
     assert_eq!(api.with_version("1.27").get(&vifs).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_node_may_come_last_in_the_path() {
+    let api = Api::new();
+    let node = api.create_node(json!({"name": "web-1"})).await;
+    let disabled = json!({"console_enabled": false, "console_info": null});
+    // The OpenAPI document has only the usual paths.
+    let send = async |method: &str, path: String, body: Value| {
+        let request = Request::builder().method(method).uri(path).header("host", "boot.example:6385");
+        let request = request.header("x-openstack-ironic-api-version", api.version);
+        api.call_router(request.body(Body::from(body.to_string())).expect("a request")).await
+    };
+    for ident in [&node, "web-1"] {
+        let console = send("GET", format!("/v1/nodes/states/console/{ident}"), json!({})).await;
+        assert_eq!(console.expect(200), disabled);
+        let power = format!("/v1/nodes/states/power/{ident}");
+        send("PUT", power, json!({"target": "power off"})).await.expect(202);
+        let states = send("GET", format!("/v1/nodes/states/{ident}"), json!({})).await.expect(200);
+        assert_eq!(states["power_state"], "power off");
+    }
+    let missing = send("GET", "/v1/nodes/states/console/web-2".into(), json!({})).await.expect_fault(404);
+    assert_eq!(missing, "Node web-2 could not be found.");
 }
 
 #[tokio::test]
@@ -297,6 +386,13 @@ async fn unsupported_features_are_rejected_as_in_ironic() {
         api.put(&of_node("states/raid"), json!({"logical_disks": []})).await.expect_fault(404),
         unsupported("raid")
     );
+    // `openstack baremetal node unset --target-raid-config`
+    api.put(&of_node("states/raid"), json!({})).await.expect(204);
+    assert_eq!(
+        api.put(&of_node("states/raid"), json!([])).await.expect_fault(400),
+        "Expected types dict for target_raid_config, got list"
+    );
+    assert_eq!(api.with_version("1.11").put(&of_node("states/raid"), json!({})).await.status, 406);
     assert_eq!(
         api.put(&of_node("management/inject_nmi"), json!({})).await.expect_fault(400),
         unsupported("inject_nmi")
@@ -310,5 +406,12 @@ async fn unsupported_features_are_rejected_as_in_ironic() {
         api.get("/v1/lookup?addresses=52:54:00:ab:cd:ef").await.expect_fault(404),
         "Resource could not be found."
     );
-    assert_eq!(api.get(&of_node("traits")).await.status, 404);
+    let heartbeat = json!({"callback_url": "http://192.0.2.1:9999", "agent_version": "11.0"});
+    let path = format!("/v1/heartbeat/{node}");
+    assert_eq!(
+        api.with_version("1.35").post(&path, heartbeat.clone()).await.expect_fault(400),
+        "Field \"agent_version\" not recognised"
+    );
+    assert_eq!(api.post(&path, heartbeat).await.expect_fault(400), unsupported("heartbeat"));
+    assert_eq!(api.get(&of_node("history")).await.status, 404);
 }

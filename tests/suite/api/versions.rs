@@ -22,7 +22,7 @@ async fn the_root_lists_versions_and_links() {
         "id": "v1",
         "status": "CURRENT",
         "min_version": "1.1",
-        "version": "1.33",
+        "version": LATEST,
         "links": [{"rel": "self", "href": "http://boot.example:6385/v1/"}],
     });
     let mut body = Api::new().with_version("1.1").get("/").await.expect(200);
@@ -71,13 +71,13 @@ async fn v1_lists_the_resources_of_the_microversion() {
 async fn every_response_states_its_microversion() {
     let api = Api::new();
     let root = api.send_raw("GET", "/v1/nodes", &[], Body::empty()).await;
-    assert_eq!((root.status, versions(&root)), (200, [Some("1.1"), Some("1.1"), Some("1.33")]));
+    assert_eq!((root.status, versions(&root)), (200, [Some("1.1"), Some("1.1"), Some(LATEST)]));
     let missing = api.with_version("1.20").get("/v1/nodes/missing").await;
-    assert_eq!((missing.status, versions(&missing)), (404, [Some("1.20"), Some("1.1"), Some("1.33")]));
+    assert_eq!((missing.status, versions(&missing)), (404, [Some("1.20"), Some("1.1"), Some(LATEST)]));
     let unknown_path = api.with_version("latest").get("/v1/nowhere").await;
     assert_eq!(
         (unknown_path.status, versions(&unknown_path)),
-        (404, [Some("1.33"), Some("1.1"), Some("1.33")])
+        (404, [Some(LATEST), Some("1.1"), Some(LATEST)])
     );
     assert!(unknown_path.header("openstack-request-id").starts_with("req-"));
 }
@@ -85,8 +85,8 @@ async fn every_response_states_its_microversion() {
 #[tokio::test]
 async fn an_unsupported_microversion_is_rejected_with_the_supported_range() {
     let response = Api::new().with_version("1.115").get("/v1").await;
-    assert_eq!(versions(&response), [None, Some("1.1"), Some("1.33")]);
-    assert!(response.expect_fault(406).contains("[1.1, 1.33]"));
+    assert_eq!(versions(&response), [None, Some("1.1"), Some(LATEST)]);
+    assert!(response.expect_fault(406).contains(&format!("[1.1, {LATEST}]")));
 }
 
 #[tokio::test]
@@ -104,13 +104,13 @@ async fn features_are_absent_before_their_microversion() {
     let keys = |body: Value| body.as_object().expect("an object").len();
     let counts = [
         "1.1", "1.2", "1.3", "1.5", "1.6", "1.7", "1.12", "1.14", "1.20", "1.21", "1.24", "1.31", "1.32",
-        "1.33",
+        "1.33", "1.36", "1.37", "1.38",
     ];
     let mut grown = Vec::new();
     for version in counts {
         grown.push(keys(api.with_version(version).get(&format!("/v1/nodes/{node}")).await.expect(200)));
     }
-    assert_eq!(grown, [22, 22, 23, 24, 26, 27, 29, 30, 31, 32, 33, 41, 42, 43]);
+    assert_eq!(grown, [22, 22, 23, 24, 26, 27, 29, 30, 31, 32, 33, 41, 42, 43, 43, 44, 45]);
     assert_eq!(api.with_version("1.4").get("/v1/nodes/n").await.status, 404, "names came with 1.5");
     assert_eq!(api.with_version("1.31").get("/v1/volume/targets").await.status, 404);
     for query in
@@ -121,6 +121,19 @@ async fn features_are_absent_before_their_microversion() {
     }
     assert_eq!(api.with_version("1.7").get("/v1/nodes?fields=uuid").await.status, 406);
     assert_eq!(api.with_version("1.32").get("/v1/nodes?fields=storage_interface").await.status, 406);
+    for (version, field, value) in
+        [("1.32", "storage_interface", json!("noop")), ("1.37", "rescue_interface", json!("no-rescue"))]
+    {
+        let old = api.with_version(version);
+        assert_eq!(old.get(&format!("/v1/nodes?fields={field}")).await.status, 406, "{field}");
+        assert_eq!(old.get(&format!("/v1/nodes?sort_key={field}")).await.status, 406, "{field}");
+        let body = json!({"driver": "fake-hardware", field: value});
+        assert_eq!(old.post("/v1/nodes", body.clone()).await.status, 406, "{field}");
+        let patch = json!([{"op": "add", "path": format!("/{field}"), "value": value}]);
+        assert_eq!(old.patch("/v1/nodes/n", patch.clone()).await.status, 406, "{field}");
+        api.post("/v1/nodes", body).await.expect(201);
+        api.patch("/v1/nodes/n", patch).await.expect(200);
+    }
     let body = json!({"driver": "fake-hardware", "storage_interface": "noop"});
     assert_eq!(api.with_version("1.32").post("/v1/nodes", body).await.status, 406);
 }

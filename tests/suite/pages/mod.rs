@@ -163,6 +163,7 @@ fn boot_request(name: Option<&str>, node: Option<Uuid>, outcome: BootOutcome, re
         reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
         held: false,
         attached_card: None,
+        claimed_mac: None,
         duration_us: 100,
     }))
 }
