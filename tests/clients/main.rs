@@ -21,4 +21,3 @@ mod python;
 mod role;
 mod schemathesis;
 mod sdk;
-mod terraform;
