@@ -6,7 +6,9 @@ use crate::daemon::{Daemon, site};
 use crate::python::python_script;
 
 /// Features of Ironic that volboot lacks, with the microversion of each: openstacksdk skips their tests.
-const ABSENT: [(u16, &str); 9] = [
+const ABSENT: [(u16, &str); 11] = [
+    (49, "conductors"),
+    (52, "allocations"),
     (55, "deploy templates: volboot writes no image to a machine, so a deployment has no steps"),
     (57, "updates of allocations"),
     (61, "retired nodes"),

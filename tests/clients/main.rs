@@ -1,4 +1,5 @@
-//! volboot with third-party programs: OpenStack's client and SDK, Ansible, Ironic for comparison, and Schemathesis.
+//! volboot with third-party programs: OpenStack's client and SDK, Ansible and others, Ironic for comparison, and
+//! Schemathesis.
 //!
 //! `tests/clients/install` installs these programs; without them the tests fail with a message.
 
@@ -12,6 +13,7 @@ mod differential;
 mod documents;
 mod functional;
 mod guide;
+mod horizon;
 mod ironic;
 mod keystone;
 mod openstack;
