@@ -38,7 +38,8 @@ pub(super) trait Records {
 pub(super) const STEPS: &[Step] = &[ALLOW_BORROWED_ATTACHMENTS];
 
 /// Schema 2: an attachment may be borrowed (`ownership`). An older version would delete the attachment in Cinder, which
-/// is the Compute service's. Existing records need no change.
+/// is the Compute service's. A node may be protected: an older version would undeploy or delete the node. Existing
+/// records need no change.
 const ALLOW_BORROWED_ATTACHMENTS: Step = |_| Ok(());
 
 /// The schema after all steps.
