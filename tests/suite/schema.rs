@@ -3,7 +3,7 @@
 //! The newest file is the exact output of this version. A change of the record format fails this test. A new field
 //! goes into the newest file. Other changes need a migration step (`src/store/schema.rs` says which) and a new golden
 //! file; older files stay unchanged. `1-first.txt` has an attachment with field names of the first versions, which
-//! are still read as aliases.
+//! are still read as aliases. `2.txt` adds an allocation.
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,14 @@ use std::sync::Arc;
 use serde_json::json;
 use uuid::Uuid;
 use volboot::model::{
-    Attachment, AttachmentState, Chassis, ConnectorProperties, Node, Port, PortGroup, Properties,
-    ProvisionState, StorageInterface, VolumeConnector, VolumeTarget,
+    Allocation, Attachment, AttachmentState, Chassis, ConnectorProperties, Node, Port, PortGroup, PowerState,
+    Properties, ProvisionState, StorageInterface, VolumeConnector, VolumeTarget,
 };
 use volboot::store::{Attachments, Batch, Inventory, MemoryStore, RedbStore, Resource, Store};
 
 const NODE: Uuid = Uuid::from_u128(1);
+/// The newest golden file.
+const NEWEST: &str = "2";
 const VOLUME: &str = "6f3c4a2e-1b2d-4c3e-9f40-5a6b7c8d9e0f";
 
 fn golden(name: &str) -> PathBuf {
@@ -47,6 +49,8 @@ struct Records {
     connector: VolumeConnector,
     target: VolumeTarget,
     attachment: Attachment,
+    /// Without a node: the instance of `node` is another one.
+    allocation: Allocation,
 }
 
 impl Records {
@@ -91,6 +95,13 @@ impl Records {
             "uuid": id(5), "created_at": now, "node_uuid": NODE, "name": "bond", "mode": "802.3ad",
             "address": "52:54:00:12:34:57", "properties": {"miimon": 100}, "standalone_ports_supported": true,
         });
+        let mut allocation = Allocation::new(id(9), "large", now);
+        allocation.updated_at = Some(now);
+        allocation.name = Some("db-1".into());
+        allocation.traits = vec!["CUSTOM_SSD".parse().expect("a trait")];
+        allocation.candidate_nodes = vec![NODE];
+        allocation.extra = properties(json!({"ticket": 7}));
+        allocation.last_error = Some("no available nodes".into());
         Self {
             chassis: serde_json::from_value(chassis).expect("a chassis"),
             node,
@@ -99,6 +110,7 @@ impl Records {
             connector: VolumeConnector::new(id(6), NODE, "iqn", "iqn.2017-08.org.openstack.web-1", now),
             target,
             attachment,
+            allocation,
         }
     }
 
@@ -118,6 +130,7 @@ impl Records {
         inventory.create(&self.port).await.expect("creates");
         inventory.create(&self.connector).await.expect("creates");
         inventory.create(&self.target).await.expect("creates");
+        inventory.create(&self.allocation).await.expect("creates");
         assert!(Attachments::new(Arc::clone(store)).intend(&self.attachment).await.expect("writes"));
     }
 
@@ -154,16 +167,26 @@ async fn writes_the_newest_schema() {
     Records::new().write(&store).await;
     let output = records(store.as_ref()).await;
     if std::env::var_os("BLESS").is_some() {
-        std::fs::create_dir_all(golden("1").parent().expect("a folder")).expect("is created");
-        std::fs::write(golden("1"), &output).expect("writes");
+        std::fs::create_dir_all(golden(NEWEST).parent().expect("a folder")).expect("is created");
+        std::fs::write(golden(NEWEST), &output).expect("writes");
     }
-    assert_eq!(output, std::fs::read_to_string(golden("1")).expect("exists"));
+    assert_eq!(output, std::fs::read_to_string(golden(NEWEST)).expect("exists"));
 }
 
 #[tokio::test]
 async fn reads_files_of_every_schema_and_version() {
-    assert_is_read("1", Records::new()).await;
-    assert_is_read("1-first", Records::of_first_versions()).await;
+    for (name, records) in
+        [("1-first", Records::of_first_versions()), ("1", Records::new()), (NEWEST, Records::new())]
+    {
+        records.assert_in(&read_file(name).await).await;
+    }
+}
+
+#[tokio::test]
+async fn reads_the_allocation_of_schema_2() {
+    let (store, records) = (read_file("2").await, Records::new());
+    let found = Inventory::new(store).list::<Allocation>(None, 9).await.expect("lists");
+    assert_eq!(found.into_iter().map(|record| record.value).collect::<Vec<_>>(), [records.allocation]);
 }
 
 /// The records of a golden file, as one batch.
@@ -176,7 +199,8 @@ fn read_golden(name: &str) -> Batch {
     })
 }
 
-async fn assert_is_read(name: &str, records: Records) {
+/// Opens a redb file with the records of a golden file.
+async fn read_file(name: &str) -> Arc<dyn Store> {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("store.redb");
     let batch = read_golden(name);
@@ -184,14 +208,13 @@ async fn assert_is_read(name: &str, records: Records) {
     earlier.write(batch).await.expect("writes");
     earlier.close().await.expect("closes");
     drop(earlier);
-    let store: Arc<dyn Store> = loop {
+    loop {
         // The writer thread of the dropped store may still hold the file for a moment.
         match RedbStore::open(&path) {
             Err(volboot::store::OpenError::InUse(_)) => tokio::task::yield_now().await,
             result => break Arc::new(result.expect("opens")),
         }
-    };
-    records.assert_in(&store).await;
+    }
 }
 
 /// A field that a newer version added to each record.
@@ -199,7 +222,7 @@ const NEWER: &str = "added_by_a_newer_version";
 
 /// A store of a newer version: the newest golden file with one more field in each record.
 async fn store_of_newer_version() -> Arc<dyn Store> {
-    let mut batch = read_golden("1");
+    let mut batch = read_golden(NEWEST);
     for (_, value) in &mut batch.put {
         if let Ok(serde_json::Value::Object(mut record)) = serde_json::from_slice(value) {
             record.insert(NEWER.into(), json!({"deep": [1, null]}));
@@ -242,10 +265,11 @@ async fn reads_records_of_a_newer_version_and_keeps_their_new_fields() {
     touch::<VolumeConnector>(&inventory, records.connector.uuid).await;
     touch::<VolumeTarget>(&inventory, records.target.uuid).await;
     touch::<Node>(&inventory, NODE).await;
+    touch::<Allocation>(&inventory, records.allocation.uuid).await;
     let attachments = Attachments::new(Arc::clone(&store));
     attachments.change(&records.attachment, |it| it.pending_export = true).await.expect("changes");
     let kept = written_records(&*store, written).await;
-    assert_eq!(kept.len(), 7, "one record of each type: {kept:?}");
+    assert_eq!(kept.len(), 8, "one record of each type: {kept:?}");
     assert!(kept.iter().all(|(_, field)| *field == json!({"deep": [1, null]})), "{kept:?}");
 }
 
@@ -259,4 +283,28 @@ async fn a_released_attachment_keeps_the_fields_of_a_newer_version() {
     let kept = written_records(&*store, written).await;
     assert_eq!(kept.len(), 2, "node and attachment: {kept:?}");
     assert!(kept.iter().all(|(_, field)| *field == json!({"deep": [1, null]})), "{kept:?}");
+}
+
+#[tokio::test]
+async fn a_reserved_and_freed_node_keeps_the_fields_of_a_newer_version() {
+    let (store, now) = (store_of_newer_version().await, "2026-11-24T12:00:01Z".parse().expect("a time"));
+    let inventory = Inventory::new(Arc::clone(&store));
+    let free = |old: &Node, _: Option<&Node>| {
+        Ok::<_, Infallible>(Node {
+            instance_uuid: None,
+            maintenance: false,
+            provision_state: ProvisionState::Available,
+            power_state: Some(PowerState::Off),
+            resource_class: Some("large".into()),
+            ..old.clone()
+        })
+    };
+    inventory.update(NODE, free).await.expect("updates");
+    let new = Allocation::new(Uuid::from_u128(10), "large", now);
+    let active = inventory.allocate(&new, now).await.expect("writes");
+    assert_eq!(active.node_uuid, Some(NODE));
+    let written = store.wait_for_change(0).await.expect("reads");
+    inventory.deallocate(new.uuid, now, |_, _| Ok::<_, Infallible>(())).await.expect("deletes");
+    let kept = written_records(&*store, written).await;
+    assert_eq!(kept, [(format!("node/{NODE}"), json!({"deep": [1, null]}))]);
 }
