@@ -11,9 +11,12 @@
 //! [`routes`]. The handler reads a [`request::ApiRequest`] and returns a [`reply::Reply`] or a [`fault::Fault`]. The
 //! tables of [`field::Field`] define each attribute of each resource once.
 
+mod allocations;
 mod appliance;
+mod bios;
 mod chassis;
 mod collection;
+mod conductors;
 mod connectors;
 mod drivers;
 mod enroll;

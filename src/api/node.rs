@@ -11,8 +11,8 @@ use super::request::ApiRequest;
 use super::resource::{ApiResource, format_optional_time, format_time};
 use super::version::Microversion;
 use crate::model::{
-    INTERFACE_TYPES, Node, NodeNameError, PowerState, Properties, ProvisionState, RESERVED_NAMES,
-    StorageInterface, is_logical_name,
+    Conductor, ConductorGroup, INTERFACE_TYPES, Node, NodeNameError, PowerState, Properties, ProvisionState,
+    RESERVED_NAMES, StorageInterface, is_logical_name,
 };
 use crate::operator::Operator;
 
@@ -34,8 +34,12 @@ impl ApiResource for Node {
         Field::writable("instance_uuid", Shape::Uuid).in_summary(),
         Field::writable("chassis_uuid", Shape::Uuid).unsortable(),
         Field::writable("resource_class", Shape::Text(80)).since(21),
+        Field::writable("conductor_group", NAME).since(46),
+        Field::read_only("conductor", NAME).since(49).unsortable(),
+        Field::read_only("allocation_uuid", Shape::Uuid).since(52).unsortable(),
         Field::read_only("traits", Shape::TextList).since(37),
         Field::writable("network_interface", NAME).since(20),
+        Field::writable("bios_interface", NAME).since(40),
         Field::writable("boot_interface", NAME).since(31),
         Field::writable("console_interface", NAME).since(31),
         Field::writable("deploy_interface", NAME).since(31),
@@ -69,17 +73,13 @@ impl ApiResource for Node {
         Field::read_only("portgroups", Shape::Links).since(24),
         Field::read_only("volume", Shape::Links).since(32),
         // Newer than the last supported microversion.
-        Field::writable("bios_interface", NAME).since(40),
         Field::read_only("fault", NAME).since(42),
         Field::read_only("deploy_step", Shape::Object).since(44),
-        Field::writable("conductor_group", NAME).since(46),
         Field::writable("automated_clean", Shape::Flag).since(47),
         Field::writable("protected", Shape::Flag).since(48),
         Field::writable("protected_reason", NAME).since(48),
-        Field::read_only("conductor", NAME).since(49),
         Field::writable("owner", NAME).since(50),
         Field::writable("description", Shape::Text(4096)).since(51),
-        Field::read_only("allocation_uuid", Shape::Uuid).since(52),
         Field::writable("retired", Shape::Flag).since(61),
         Field::writable("retired_reason", NAME).since(61),
         Field::writable("lessee", NAME).since(65),
@@ -109,6 +109,12 @@ impl ApiResource for Node {
             "instance_uuid" => self.instance_uuid.map(|uuid| uuid.to_string()).into(),
             "chassis_uuid" => self.chassis_uuid.map(|uuid| uuid.to_string()).into(),
             "resource_class" => self.resource_class.clone().into(),
+            "conductor_group" => self.conductor_group.as_str().into(),
+            "conductor" => {
+                let conductor = &request.operator.conductor;
+                conductor.manages(self).then(|| conductor.hostname.clone()).into()
+            }
+            "allocation_uuid" => self.allocation().map(|uuid| uuid.to_string()).into(),
             "traits" => json!(self.traits),
             "storage_interface" => self.storage_interface.as_str().into(),
             "maintenance" => self.maintenance.into(),
@@ -166,6 +172,7 @@ pub(super) fn document(node: &Node) -> Map<String, Value> {
 pub(super) fn new_node(values: &FieldValues, request: &ApiRequest) -> Node {
     let uuid = values.uuid("uuid").unwrap_or_else(Uuid::new_v4);
     let mut node = Node::new(uuid, "", request.operator.default_storage_interface.clone(), request.now);
+    node.conductor_group = request.operator.conductor.group.clone();
     // Before 1.11, new nodes were `available`; the initial state `enroll` came with 1.11.
     if request.version < Microversion(11) {
         node.provision_state = ProvisionState::Available;
@@ -180,6 +187,8 @@ pub(super) fn apply_values(node: Node, values: &FieldValues, operator: &Operator
         .filter_map(|(kind, field)| Some(((*kind).to_owned(), values.text(field)?.into())));
     let storage = values.text("storage_interface").map(StorageInterface::from);
     let maintenance = values.flag("maintenance").unwrap_or(false);
+    let instance_uuid = values.uuid("instance_uuid");
+    let conductor_group = read_conductor_group(&node, values, &operator.conductor)?;
     let node = Node {
         name: values.text("name"),
         driver: values.text("driver").unwrap_or_default(),
@@ -187,9 +196,12 @@ pub(super) fn apply_values(node: Node, values: &FieldValues, operator: &Operator
         properties: values.object("properties").into(),
         extra: values.object("extra").into(),
         instance_info: values.object("instance_info").into(),
-        instance_uuid: values.uuid("instance_uuid"),
+        instance_uuid,
+        // The instance of an allocated node is its allocation.
+        allocation_uuid: node.allocation_uuid.filter(|allocation| instance_uuid == Some(*allocation)),
         chassis_uuid: values.uuid("chassis_uuid"),
         resource_class: values.text("resource_class").filter(|class| !class.is_empty()),
+        conductor_group,
         interfaces: set.collect::<Map<_, _>>().into(),
         storage_interface: storage.unwrap_or_else(|| operator.default_storage_interface.clone()),
         maintenance,
@@ -198,6 +210,41 @@ pub(super) fn apply_values(node: Node, values: &FieldValues, operator: &Operator
     };
     node.check_interfaces(&operator.enabled_storage_interfaces)?;
     Ok(node)
+}
+
+/// Reads the conductor group of a node: its present group, or that of the conductor. No conductor is in other groups.
+fn read_conductor_group(
+    node: &Node,
+    values: &FieldValues,
+    conductor: &Conductor,
+) -> Result<ConductorGroup, Fault> {
+    let Some(text) = values.text("conductor_group") else { return Ok(conductor.group.clone()) };
+    match text.parse::<ConductorGroup>() {
+        Ok(group) if group == node.conductor_group => Ok(group),
+        // As in Ironic, an empty name is the default at creation.
+        Ok(group) if group == conductor.group || group == ConductorGroup::default() => {
+            Ok(conductor.group.clone())
+        }
+        Ok(_) | Err(_) => Err(Fault::Invalid(format!(
+            "No valid host was found. Reason: No conductor service registered which supports driver {} for \
+             conductor group \"{}\".",
+            values.text("driver").unwrap_or_default(),
+            text.to_lowercase()
+        ))),
+    }
+}
+
+/// Whether a conductor changes the node's provision state, so that clients may not change the node. After a failure
+/// they may.
+pub(super) fn is_in_transition(node: &Node) -> bool {
+    use ProvisionState::{
+        AdoptFailed, CleanFailed, DeployFailed, Error, InspectFailed, Inspecting, Verifying,
+    };
+    let tolerated = matches!(
+        node.provision_state,
+        DeployFailed | Inspecting | InspectFailed | CleanFailed | Error | Verifying | AdoptFailed
+    );
+    node.target_provision_state.is_some() && !tolerated
 }
 
 /// Rejects a change while a conductor works on the node. volboot's verbs end at once, so that such a state comes from

@@ -6,7 +6,9 @@ use super::collection::{Collection, Parent, Scope};
 use super::fault::{Fault, map_update_error};
 use super::field::{FieldValues, Purpose};
 use super::list::RecordFilter;
-use super::node::{apply_values, check_name, document, find_node, new_node, set_updated_at};
+use super::node::{
+    apply_values, check_name, document, find_node, is_in_transition, new_node, set_updated_at,
+};
 use super::patch::Patch;
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, Arguments, JsonBody, PathParam};
@@ -31,6 +33,8 @@ impl Collection for Node {
     const FILTERS: &'static [&'static str] = &[
         "associated",
         "chassis_uuid",
+        "conductor",
+        "conductor_group",
         "driver",
         "instance_uuid",
         "maintenance",
@@ -42,10 +46,10 @@ impl Collection for Node {
         ("provision_state", 9),
         ("driver", 16),
         ("resource_class", 21),
-        // Newer than the last supported microversion.
-        ("fault", 42),
         ("conductor_group", 46),
         ("conductor", 49),
+        // Newer than the last supported microversion.
+        ("fault", 42),
         ("owner", 50),
         ("description_contains", 51),
         ("retired", 61),
@@ -73,6 +77,11 @@ impl Collection for Node {
                 None => return Err(Fault::Invalid(format!("Provision state \"{name}\" is not valid"))),
             },
         };
+        let group = query.text("conductor_group")?.map(str::to_lowercase);
+        let conductor = request.operator.conductor.clone();
+        // As in Ironic, an empty name selects all nodes.
+        let hostname = query.text("conductor")?.filter(|name| !name.is_empty());
+        let is_conductor = hostname.map(|name| conductor.hostname == name);
         let filter = RecordFilter::new(None, move |node: &Self| {
             associated.is_none_or(|associated| node.instance_uuid.is_some() == associated)
                 && maintenance.is_none_or(|maintenance| node.maintenance == maintenance)
@@ -81,6 +90,8 @@ impl Collection for Node {
                 && driver.as_ref().is_none_or(|driver| node.driver == *driver)
                 && class.as_ref().is_none_or(|class| node.resource_class.as_ref() == Some(class))
                 && state.is_none_or(|state| node.provision_state == state)
+                && group.as_ref().is_none_or(|group| node.conductor_group.as_str() == group)
+                && is_conductor.is_none_or(|is_ours| is_ours && conductor.manages(node))
         });
         Ok(filter.unique(instance.is_some()))
     }
@@ -150,14 +161,9 @@ async fn check_chassis(request: &ApiRequest, chassis: Option<Uuid>) -> Result<()
     }
 }
 
-/// Rejects updates during a state transition, except in states that follow a failed transition.
+/// Rejects updates during a state transition.
 fn check_not_in_transition(node: &Node, ident: &str) -> Result<(), Fault> {
-    use ProvisionState::{CleanFailed, DeployFailed, Enroll, Error, InspectFailed, Verifying};
-    let tolerated = matches!(
-        node.provision_state,
-        DeployFailed | CleanFailed | Enroll | Error | InspectFailed | Verifying
-    );
-    if node.target_provision_state.is_none() || tolerated {
+    if !is_in_transition(node) {
         return Ok(());
     }
     Err(Fault::Conflict(format!("Node {ident} can not be updated while a state transition is in progress.")))
@@ -174,6 +180,7 @@ fn check_update(old: &Node, new: &Node, version: Microversion) -> Result<(), Fau
     {
         return Err(Fault::Conflict(format!("Node {} is associated with instance {instance}.", old.uuid)));
     }
+    check_deallocation(old, new)?;
     if old.chassis_uuid.is_some() && new.chassis_uuid.is_none() && version < CHASSIS_REMOVAL {
         return Err(Fault::needs_version(CHASSIS_REMOVAL));
     }
@@ -190,6 +197,21 @@ fn check_update(old: &Node, new: &Node, version: Microversion) -> Result<(), Fau
         ))),
         _ => Ok(()),
     }
+}
+
+/// Rejects the removal of the instance of an allocated node that is in use: the removal ends the allocation.
+fn check_deallocation(old: &Node, new: &Node) -> Result<(), Fault> {
+    use ProvisionState::{Available, Enroll, Inspecting, Manageable};
+    let is_idle = matches!(old.provision_state, Enroll | Inspecting | Manageable | Available);
+    if old.ends_allocation(Some(new)).is_none() || is_idle || old.maintenance {
+        return Ok(());
+    }
+    Err(Fault::Conflict(format!(
+        "Node {} with an allocation can not have instance_uuid removed unless it is in one of allowed (enroll, \
+         inspecting, inspect wait, manageable, available) states or in maintenance mode. Current state is '{}'.",
+        old.uuid,
+        old.provision_state.as_str()
+    )))
 }
 
 /// `DELETE /v1/nodes/{node}`

@@ -22,7 +22,7 @@ async fn drivers_list_their_interfaces() {
     let expected = json!({
         "name": "manual-management",
         "type": "dynamic",
-        "hosts": ["volboot"],
+        "hosts": ["boot-1"],
         "links": link("manual-management"),
         "properties": link("manual-management/properties"),
         "default_boot_interface": "ipxe",
