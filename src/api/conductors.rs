@@ -3,14 +3,14 @@
 use serde_json::{Map, Value, json};
 
 use super::fault::Fault;
-use super::field::{Field, Shape};
+use super::field::{Field, FieldValues, Shape};
 use super::list::{PAGE_ARGUMENTS, parse_limit, parse_sort_direction, parse_sort_key};
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, PathParam};
 use super::resource::{FieldSelection, format_time, show_fields};
 use super::route::{RecordSchema, Route};
 use super::version::Microversion;
-use crate::model::DRIVERS;
+use crate::model::{Conductor, ConductorGroup, DRIVERS, Node};
 
 /// The path below `/v1/`, and the key of the list.
 const PATH: &str = "conductors";
@@ -95,4 +95,26 @@ fn show(request: &ApiRequest, selection: &FieldSelection) -> Value {
         "links" => request.links.pair(&format!("{PATH}/{}", conductor.hostname)),
         _ => Value::Null,
     })
+}
+
+/// Reads the conductor group of a node: its present group, or that of the conductor. No conductor is in other groups.
+pub(super) fn read_conductor_group(
+    node: &Node,
+    values: &FieldValues,
+    conductor: &Conductor,
+) -> Result<ConductorGroup, Fault> {
+    let Some(text) = values.text("conductor_group") else { return Ok(conductor.group.clone()) };
+    match text.parse::<ConductorGroup>() {
+        Ok(group) if group == node.conductor_group => Ok(group),
+        // As in Ironic, an empty name is the default at creation.
+        Ok(group) if group == conductor.group || group == ConductorGroup::default() => {
+            Ok(conductor.group.clone())
+        }
+        Ok(_) | Err(_) => Err(Fault::Invalid(format!(
+            "No valid host was found. Reason: No conductor service registered which supports driver {} for \
+             conductor group \"{}\".",
+            values.text("driver").unwrap_or_default(),
+            text.to_lowercase()
+        ))),
+    }
 }

@@ -30,7 +30,7 @@ pub(super) enum Fault {
         /// The value of `WWW-Authenticate`.
         challenge: Option<HeaderValue>,
     },
-    /// The caller lacks the required role.
+    /// The caller lacks the required role, or the node is protected.
     Denied(String),
     /// The operation is forbidden for every caller.
     Forbidden,

@@ -29,6 +29,7 @@ pub(super) struct Field {
 enum Access {
     ReadOnly,
     CreateOnly,
+    PatchOnly,
     ReadWrite,
 }
 
@@ -88,6 +89,11 @@ impl Field {
         Self { access: Access::CreateOnly, ..Self::read_only(name, shape) }
     }
 
+    /// A field that clients may only patch.
+    pub(super) const fn patch_only(name: &'static str, shape: Shape) -> Self {
+        Self { access: Access::PatchOnly, ..Self::read_only(name, shape) }
+    }
+
     /// Sets the first microversion with this field.
     pub(super) const fn since(self, minor: u16) -> Self {
         Self { since: Microversion(minor), ..self }
@@ -115,7 +121,7 @@ impl Field {
     }
 
     pub(super) fn is_patchable(&self) -> bool {
-        self.access == Access::ReadWrite
+        matches!(self.access, Access::ReadWrite | Access::PatchOnly)
     }
 
     pub(super) fn is_sortable(&self) -> bool {
@@ -125,7 +131,7 @@ impl Field {
     /// Whether a client may send the field.
     pub(super) fn is_accepted_for(&self, purpose: Purpose) -> bool {
         match purpose {
-            Purpose::Creation => self.access != Access::ReadOnly,
+            Purpose::Creation => matches!(self.access, Access::ReadWrite | Access::CreateOnly),
             Purpose::Patch => self.is_patchable(),
         }
     }
@@ -187,6 +193,12 @@ impl FieldValues {
             Some(newer) => Err(Fault::needs_version(newer.since)),
             None => Ok(self),
         }
+    }
+
+    /// The values without those of some fields.
+    pub(super) fn without(mut self, is_removed: impl Fn(&str, &Value) -> bool) -> Self {
+        self.0.retain(|name, value| !is_removed(name, value));
+        self
     }
 
     pub(super) fn text(&self, name: &str) -> Option<String> {

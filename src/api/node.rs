@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::conductors::read_conductor_group;
 use super::fault::Fault;
 use super::field::{Field, FieldValues, Shape};
 use super::patch;
@@ -11,12 +12,13 @@ use super::request::ApiRequest;
 use super::resource::{ApiResource, format_optional_time, format_time};
 use super::version::Microversion;
 use crate::model::{
-    Conductor, ConductorGroup, INTERFACE_TYPES, Node, NodeNameError, PowerState, Properties, ProvisionState,
-    RESERVED_NAMES, StorageInterface, is_logical_name,
+    INTERFACE_TYPES, Node, NodeNameError, PowerState, Properties, ProvisionState, RESERVED_NAMES,
+    StorageInterface, is_logical_name,
 };
 use crate::operator::Operator;
 
 const NAME: Shape = Shape::Text(255);
+const LONG_TEXT: Shape = Shape::Text(4096);
 
 impl ApiResource for Node {
     const PATH: &'static str = "nodes";
@@ -52,6 +54,12 @@ impl ApiResource for Node {
         Field::writable("storage_interface", NAME).since(33),
         Field::writable("maintenance", Shape::Flag).in_summary(),
         Field::read_only("maintenance_reason", NAME),
+        Field::read_only("fault", NAME).since(42),
+        Field::writable("automated_clean", Shape::Flag).since(47),
+        Field::patch_only("protected", Shape::Flag).since(48),
+        Field::patch_only("protected_reason", LONG_TEXT).since(48),
+        Field::writable("owner", NAME).since(50),
+        Field::writable("description", LONG_TEXT).since(51),
         Field::create_only("console_enabled", Shape::Flag),
         Field::read_only("power_state", NAME).in_summary(),
         Field::read_only("target_power_state", NAME),
@@ -63,6 +71,7 @@ impl ApiResource for Node {
         Field::read_only("inspection_started_at", Shape::Time).since(6),
         Field::read_only("inspection_finished_at", Shape::Time).since(6),
         Field::read_only("clean_step", Shape::Object).since(7),
+        Field::read_only("deploy_step", Shape::Object).since(44),
         Field::read_only("raid_config", Shape::Object).since(12),
         Field::read_only("target_raid_config", Shape::Object).since(12),
         Field::read_only("created_at", Shape::Time),
@@ -73,13 +82,6 @@ impl ApiResource for Node {
         Field::read_only("portgroups", Shape::Links).since(24),
         Field::read_only("volume", Shape::Links).since(32),
         // Newer than the last supported microversion.
-        Field::read_only("fault", NAME).since(42),
-        Field::read_only("deploy_step", Shape::Object).since(44),
-        Field::writable("automated_clean", Shape::Flag).since(47),
-        Field::writable("protected", Shape::Flag).since(48),
-        Field::writable("protected_reason", NAME).since(48),
-        Field::writable("owner", NAME).since(50),
-        Field::writable("description", Shape::Text(4096)).since(51),
         Field::writable("retired", Shape::Flag).since(61),
         Field::writable("retired_reason", NAME).since(61),
         Field::writable("lessee", NAME).since(65),
@@ -119,6 +121,11 @@ impl ApiResource for Node {
             "storage_interface" => self.storage_interface.as_str().into(),
             "maintenance" => self.maintenance.into(),
             "maintenance_reason" => self.maintenance_reason.clone().into(),
+            "automated_clean" => self.automated_clean.into(),
+            "protected" => self.protected.into(),
+            "protected_reason" => self.protected_reason.clone().into(),
+            "owner" => self.owner.clone().into(),
+            "description" => self.description.clone().into(),
             // No driver has a console.
             "console_enabled" => false.into(),
             "power_state" => self.power_state.map(PowerState::as_str).into(),
@@ -126,7 +133,7 @@ impl ApiResource for Node {
             "target_provision_state" => self.target_provision_state.map(ProvisionState::as_str).into(),
             "provision_updated_at" => format_optional_time(self.provision_updated_at),
             "last_error" => self.last_error.clone().into(),
-            "clean_step" | "raid_config" | "target_raid_config" => json!({}),
+            "clean_step" | "deploy_step" | "raid_config" | "target_raid_config" => json!({}),
             "created_at" => format_time(self.created_at),
             "updated_at" => format_optional_time(self.updated_at),
             "ports" | "states" | "portgroups" | "volume" => below(name),
@@ -150,12 +157,14 @@ fn mask_instance_info(info: &Properties) -> Value {
     masked.into()
 }
 
-/// The provision state at a microversion. Before 1.2, `available` was shown as `null`.
+/// The provision state at a microversion. Before 1.2, `available` was shown as `null`; `inspect wait` came with 1.39.
 fn show_provision_state(state: ProvisionState, version: Microversion) -> Value {
-    if state == ProvisionState::Available && version < Microversion(2) {
-        Value::Null
-    } else {
-        state.as_str().into()
+    match state {
+        ProvisionState::Available if version < Microversion(2) => Value::Null,
+        ProvisionState::InspectWait if version < Microversion(39) => {
+            ProvisionState::Inspecting.as_str().into()
+        }
+        state => state.as_str().into(),
     }
 }
 
@@ -178,6 +187,16 @@ pub(super) fn new_node(values: &FieldValues, request: &ApiRequest) -> Node {
         node.provision_state = ProvisionState::Available;
     }
     node
+}
+
+/// Removes the interfaces that a patch leaves unchanged, so that the new driver's defaults take their place.
+pub(super) fn reset_interfaces(values: FieldValues, old: &Node) -> FieldValues {
+    let is_unchanged = |name: &str, value: &Value| match INTERFACE_TYPES.iter().find(|(_, own)| *own == name)
+    {
+        Some((kind, _)) => old.interfaces.text(kind) == value.as_str(),
+        None => name == "storage_interface" && value == old.storage_interface.as_str(),
+    };
+    values.without(is_unchanged)
 }
 
 /// Writes a client's values into a node and checks its interfaces. Checks that need other records are the caller's.
@@ -206,43 +225,37 @@ pub(super) fn apply_values(node: Node, values: &FieldValues, operator: &Operator
         storage_interface: storage.unwrap_or_else(|| operator.default_storage_interface.clone()),
         maintenance,
         maintenance_reason: node.maintenance_reason.filter(|_| maintenance),
+        automated_clean: values.flag("automated_clean"),
+        protected: values.flag("protected").unwrap_or(false),
+        protected_reason: values.text("protected_reason"),
+        owner: values.text("owner"),
+        description: values.text("description"),
         ..node
     };
     node.check_interfaces(&operator.enabled_storage_interfaces)?;
     Ok(node)
 }
 
-/// Reads the conductor group of a node: its present group, or that of the conductor. No conductor is in other groups.
-fn read_conductor_group(
-    node: &Node,
-    values: &FieldValues,
-    conductor: &Conductor,
-) -> Result<ConductorGroup, Fault> {
-    let Some(text) = values.text("conductor_group") else { return Ok(conductor.group.clone()) };
-    match text.parse::<ConductorGroup>() {
-        Ok(group) if group == node.conductor_group => Ok(group),
-        // As in Ironic, an empty name is the default at creation.
-        Ok(group) if group == conductor.group || group == ConductorGroup::default() => {
-            Ok(conductor.group.clone())
-        }
-        Ok(_) | Err(_) => Err(Fault::Invalid(format!(
-            "No valid host was found. Reason: No conductor service registered which supports driver {} for \
-             conductor group \"{}\".",
-            values.text("driver").unwrap_or_default(),
-            text.to_lowercase()
-        ))),
-    }
-}
-
 /// Whether a conductor changes the node's provision state, so that clients may not change the node. After a failure
 /// they may.
 pub(super) fn is_in_transition(node: &Node) -> bool {
     use ProvisionState::{
-        AdoptFailed, CleanFailed, DeployFailed, Error, InspectFailed, Inspecting, Verifying,
+        AdoptFailed, CleanFailed, DeployFailed, Enroll, Error, InspectFailed, InspectWait, Inspecting,
+        RescueFailed, UnrescueFailed, Verifying,
     };
     let tolerated = matches!(
         node.provision_state,
-        DeployFailed | Inspecting | InspectFailed | CleanFailed | Error | Verifying | AdoptFailed
+        DeployFailed
+            | CleanFailed
+            | Enroll
+            | Error
+            | Inspecting
+            | InspectWait
+            | InspectFailed
+            | Verifying
+            | AdoptFailed
+            | RescueFailed
+            | UnrescueFailed
     );
     node.target_provision_state.is_some() && !tolerated
 }

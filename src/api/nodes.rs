@@ -7,14 +7,19 @@ use super::fault::{Fault, map_update_error};
 use super::field::{FieldValues, Purpose};
 use super::list::RecordFilter;
 use super::node::{
-    apply_values, check_name, document, find_node, is_in_transition, new_node, set_updated_at,
+    apply_values, check_name, document, find_node, is_in_transition, new_node, reset_interfaces,
+    set_updated_at,
 };
 use super::patch::Patch;
+use super::protection::{check_unprotected, settle_protection};
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, Arguments, JsonBody, PathParam};
 use super::resource::{ApiResource, FieldSelection, show};
 use super::version::Microversion;
 use crate::model::{Chassis, INTERFACE_TYPES, Node, ProvisionState};
+
+/// The causes for which Ironic's conductors set maintenance (`ironic/common/faults.py`).
+const FAULTS: [&str; 4] = ["power failure", "clean failure", "rescue abort failure", "service failure"];
 
 /// `POST /v1/nodes`
 pub(super) async fn create(request: ApiRequest, JsonBody(body): JsonBody) -> HandlerResult {
@@ -46,12 +51,12 @@ impl Collection for Node {
         ("provision_state", 9),
         ("driver", 16),
         ("resource_class", 21),
+        ("fault", 42),
         ("conductor_group", 46),
         ("conductor", 49),
-        // Newer than the last supported microversion.
-        ("fault", 42),
         ("owner", 50),
         ("description_contains", 51),
+        // Newer than the last supported microversion.
         ("retired", 61),
         ("lessee", 65),
         ("project", 65),
@@ -82,7 +87,13 @@ impl Collection for Node {
         // As in Ironic, an empty name selects all nodes.
         let hostname = query.text("conductor")?.filter(|name| !name.is_empty());
         let is_conductor = hostname.map(|name| conductor.hostname == name);
+        let owner = query.text("owner")?.map(str::to_owned);
+        let described = query.text("description_contains")?.map(str::to_lowercase);
+        let has_fault = query.text("fault")?.map(check_fault).transpose()?.is_some();
         let filter = RecordFilter::new(None, move |node: &Self| {
+            let contains = |part: &String| {
+                node.description.as_ref().is_some_and(|text| text.to_lowercase().contains(part))
+            };
             associated.is_none_or(|associated| node.instance_uuid.is_some() == associated)
                 && maintenance.is_none_or(|maintenance| node.maintenance == maintenance)
                 && chassis.is_none_or(|chassis| node.chassis_uuid == Some(chassis))
@@ -92,9 +103,22 @@ impl Collection for Node {
                 && state.is_none_or(|state| node.provision_state == state)
                 && group.as_ref().is_none_or(|group| node.conductor_group.as_str() == group)
                 && is_conductor.is_none_or(|is_ours| is_ours && conductor.manages(node))
+                && owner.as_ref().is_none_or(|owner| node.owner.as_ref() == Some(owner))
+                && described.as_ref().is_none_or(contains)
+                // No node has a fault: only Ironic's conductors find any.
+                && !has_fault
         });
         Ok(filter.unique(instance.is_some()))
     }
+}
+
+/// Checks that a fault to filter by is one of Ironic's.
+fn check_fault(fault: &str) -> Result<(), Fault> {
+    if FAULTS.contains(&fault) {
+        return Ok(());
+    }
+    let faults = FAULTS.join(", ");
+    Err(Fault::Invalid(format!("Unrecognized fault \"{fault}\" is specified, allowed faults are {faults}")))
 }
 
 impl Parent for Node {
@@ -121,10 +145,16 @@ pub(super) async fn update(
     PathParam(ident): PathParam<String>,
     JsonBody(body): JsonBody,
 ) -> HandlerResult {
-    if request.query.has("reset_interfaces") {
+    let resets = request.query.flag("reset_interfaces")?;
+    if resets.is_some() {
         request.require_version(45)?;
     }
     let patch = Patch::parse::<Node>(body, &request)?;
+    if resets == Some(true) && patch.values("driver").next().is_none() {
+        return Err(Fault::Invalid(
+            "The reset_interfaces parameter can only be used when changing the node's driver.".into(),
+        ));
+    }
     let node = find_node(&request, &ident).await?;
     for name in patch.values("name").filter_map(|name| name.as_str()) {
         request.require_version(5)?;
@@ -136,11 +166,15 @@ pub(super) async fn update(
     let change = |old: &Node, _: Option<&Node>| {
         let may_change = !(old.maintenance && patch.only_removes("instance_uuid"));
         if may_change {
-            check_not_in_transition(old, &ident)?;
+            check_not_in_transition(old, &ident, request.version)?;
         }
-        let values = patch.apply::<Node>(document(old))?;
+        let mut values = patch.apply::<Node>(document(old))?;
+        if resets == Some(true) && values.text("driver").as_ref() != Some(&old.driver) {
+            values = reset_interfaces(values, old);
+        }
         let new = apply_values(old.clone(), &values, &request.operator)?;
         check_update(old, &new, request.version)?;
+        let new = settle_protection(old, new)?;
         Ok(set_updated_at(new, request.now))
     };
     let node = request
@@ -162,7 +196,14 @@ async fn check_chassis(request: &ApiRequest, chassis: Option<Uuid>) -> Result<()
 }
 
 /// Rejects updates during a state transition.
-fn check_not_in_transition(node: &Node, ident: &str) -> Result<(), Fault> {
+fn check_not_in_transition(node: &Node, ident: &str, version: Microversion) -> Result<(), Fault> {
+    // Since 1.39, asynchronous inspection has its own state, so that the conductor is at work in this one.
+    if node.provision_state == ProvisionState::Inspecting && version >= Microversion(39) {
+        return Err(Fault::Conflict(format!(
+            "Cannot update node \"{}\" while it is in state \"inspecting\".",
+            node.uuid
+        )));
+    }
     if !is_in_transition(node) {
         return Ok(());
     }
@@ -174,44 +215,46 @@ const CHASSIS_REMOVAL: Microversion = Microversion(25);
 
 /// Checks the changes that depend on the node's state (Ironic's conductor, `update_node`).
 fn check_update(old: &Node, new: &Node, version: Microversion) -> Result<(), Fault> {
-    use ProvisionState::{Available, Enroll, Manageable};
+    use ProvisionState::{Available, Enroll, InspectWait, Inspecting, Manageable};
     if let (Some(instance), Some(_)) = (old.instance_uuid, new.instance_uuid)
         && old.instance_uuid != new.instance_uuid
     {
         return Err(Fault::Conflict(format!("Node {} is associated with instance {instance}.", old.uuid)));
     }
-    check_deallocation(old, new)?;
     if old.chassis_uuid.is_some() && new.chassis_uuid.is_none() && version < CHASSIS_REMOVAL {
         return Err(Fault::needs_version(CHASSIS_REMOVAL));
     }
-    let idle = matches!(old.provision_state, Enroll | Manageable | Available) || old.maintenance;
+    let has_idle_state =
+        matches!(old.provision_state, Enroll | Inspecting | InspectWait | Manageable | Available);
+    if old.resource_class.is_some() && old.resource_class != new.resource_class && !has_idle_state {
+        return Err(Fault::Conflict(format!(
+            "Node {} can not have resource_class updated unless it is in one of allowed (enroll, inspecting, inspect \
+             wait, manageable, available) states. Current state is '{}'.",
+            old.uuid,
+            old.provision_state.as_str()
+        )));
+    }
+    let idle = has_idle_state || old.maintenance;
+    if old.ends_allocation(Some(new)).is_some() && !idle {
+        return Err(Fault::Conflict(format!(
+            "Node {} with an allocation can not have instance_uuid removed unless it is in one of allowed (enroll, \
+             inspecting, inspect wait, manageable, available) states or in maintenance mode. Current state is '{}'.",
+            old.uuid,
+            old.provision_state.as_str()
+        )));
+    }
     let fields = INTERFACE_TYPES.iter().filter(|(kind, _)| old.interface(kind) != new.interface(kind));
     let changed = fields.map(|(_, field)| *field).next();
     let changed =
         changed.or_else(|| (old.storage_interface != new.storage_interface).then_some("storage_interface"));
     match changed {
         Some(field) if !idle => Err(Fault::Conflict(format!(
-            "Node {} can not have {field} updated unless it is in one of allowed (enroll, manageable, available) \
-             states or in maintenance mode.",
+            "Node {} can not have {field} updated unless it is in one of allowed (enroll, inspecting, inspect \
+             wait, manageable, available) states or in maintenance mode.",
             old.uuid
         ))),
         _ => Ok(()),
     }
-}
-
-/// Rejects the removal of the instance of an allocated node that is in use: the removal ends the allocation.
-fn check_deallocation(old: &Node, new: &Node) -> Result<(), Fault> {
-    use ProvisionState::{Available, Enroll, Inspecting, Manageable};
-    let is_idle = matches!(old.provision_state, Enroll | Inspecting | Manageable | Available);
-    if old.ends_allocation(Some(new)).is_none() || is_idle || old.maintenance {
-        return Ok(());
-    }
-    Err(Fault::Conflict(format!(
-        "Node {} with an allocation can not have instance_uuid removed unless it is in one of allowed (enroll, \
-         inspecting, inspect wait, manageable, available) states or in maintenance mode. Current state is '{}'.",
-        old.uuid,
-        old.provision_state.as_str()
-    )))
 }
 
 /// `DELETE /v1/nodes/{node}`
@@ -224,13 +267,11 @@ pub(super) async fn delete(request: ApiRequest, PathParam(ident): PathParam<Stri
 
 fn check_deletable(node: &Node) -> Result<(), Fault> {
     use ProvisionState::{AdoptFailed, Available, Enroll, Manageable};
-    if node.maintenance {
-        return Ok(());
-    }
-    if let Some(instance) = node.instance_uuid {
+    if let Some(instance) = node.instance_uuid.filter(|_| !node.maintenance) {
         return Err(Fault::Conflict(format!("Node {} is associated with instance {instance}.", node.uuid)));
     }
-    if matches!(node.provision_state, Available | AdoptFailed | Enroll | Manageable) {
+    check_unprotected(node)?;
+    if node.maintenance || matches!(node.provision_state, Available | AdoptFailed | Enroll | Manageable) {
         return Ok(());
     }
     Err(Fault::Conflict(format!(

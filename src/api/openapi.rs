@@ -105,7 +105,9 @@ fn request_schema(body: RequestBody) -> Option<Value> {
 fn argument_schema(name: &str) -> Value {
     match name {
         "limit" | "timeout" => json!({"type": "integer", "minimum": 1}),
-        "associated" | "detail" | "maintenance" | "persistent" => json!({"type": "boolean"}),
+        "associated" | "detail" | "maintenance" | "persistent" | "reset_interfaces" => {
+            json!({"type": "boolean"})
+        }
         "state" => json!({"type": "string", "enum": BootState::ALL.map(BootState::as_str)}),
         "platform" => json!({"type": "string", "enum": ["pcbios", "efi"]}),
         "sort_dir" => json!({"type": "string", "enum": ["asc", "desc"]}),

@@ -8,6 +8,7 @@ use super::fault::{Fault, map_update_error};
 use super::field::{Field, FieldValues, Purpose, Shape, parse_mac};
 use super::list::{RecordFilter, exists};
 use super::patch::{Patch, document};
+use super::relink::find_new_nodes;
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, JsonBody, PathParam};
 use super::resource::{ApiResource, FieldSelection, format_optional_time, format_time, show};
@@ -152,6 +153,7 @@ pub(super) async fn update(
 ) -> HandlerResult {
     let patch = Patch::parse::<PortGroup>(body, &request)?;
     let uuid = find_portgroup(&request, &ident).await?.uuid;
+    find_new_nodes::<PortGroup>(&request, uuid, &patch).await?;
     let change = |old: &PortGroup, _: Option<&Node>| {
         let values = patch.apply::<PortGroup>(document(old))?;
         let name = values.text("name");

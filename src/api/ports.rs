@@ -10,6 +10,7 @@ use super::list::RecordFilter;
 use super::node::find_node;
 use super::patch::{Patch, document};
 use super::portgroups::find_portgroup;
+use super::relink::find_new_nodes;
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, JsonBody, PathParam};
 use super::resource::{ApiResource, FieldSelection, format_optional_time, format_time, show};
@@ -164,6 +165,7 @@ pub(super) async fn update(
 ) -> HandlerResult {
     let uuid = parse_uuid("port_ident", &ident)?;
     let patch = Patch::parse::<Port>(body, &request)?;
+    find_new_nodes::<Port>(&request, uuid, &patch).await?;
     let inventory = &request.operator.inventory;
     if patch.writes("portgroup_uuid") || patch.writes("physical_network") {
         let port = inventory.get::<Port>(uuid).await?.ok_or_else(|| Fault::not_found::<Port>(uuid))?;
@@ -185,7 +187,7 @@ pub(super) async fn update(
 
 /// Checks the changes that depend on the node's state (Ironic's conductor, `update_port`).
 fn check_update(old: &Port, new: &Port, node: &Node) -> Result<(), Fault> {
-    use ProvisionState::{Enroll, InspectFailed, Inspecting, Manageable};
+    use ProvisionState::{Enroll, InspectFailed, InspectWait, Inspecting, Manageable};
     if node.maintenance {
         return Ok(());
     }
@@ -200,11 +202,11 @@ fn check_update(old: &Port, new: &Port, node: &Node) -> Result<(), Fault> {
         || old.portgroup_uuid != new.portgroup_uuid
         || old.physical_network != new.physical_network
         || old.local_link_connection != new.local_link_connection;
-    let free = matches!(node.provision_state, Enroll | Inspecting | InspectFailed | Manageable);
+    let free = matches!(node.provision_state, Enroll | Inspecting | InspectWait | InspectFailed | Manageable);
     if is_rewired && !free {
         return Err(Fault::Conflict(format!(
             "Port {} can not have any connectivity attributes (pxe_enabled, portgroup_uuid, physical_network, \
-             local_link_connection) updated unless node {} is in a enroll, inspecting, inspect failed, manageable state or in maintenance \
+             local_link_connection) updated unless node {} is in a enroll, inspecting, inspect wait, inspect failed, manageable state or in maintenance \
              mode.",
             old.uuid, node.uuid
         )));

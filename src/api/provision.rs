@@ -5,6 +5,7 @@
 //! target change together.
 
 use super::fault::Fault;
+use super::protection::check_unprotected;
 use super::version::Microversion;
 use crate::model::{Node, ProvisionState};
 
@@ -17,10 +18,11 @@ pub(super) enum Verb {
     Rebuild,
     Deleted,
     Adopt,
+    /// Ends an operation of another service that the node waits for.
+    Abort,
     /// These exist in Ironic at these microversions, but no driver here supports them.
     Inspect,
     Clean,
-    Abort,
     Rescue,
     Unrescue,
 }
@@ -53,8 +55,8 @@ impl Verb {
     /// The end state of the verb; `None` if the verb is invalid in the state `from`.
     pub(super) const fn end_state(self, from: ProvisionState) -> Option<ProvisionState> {
         use ProvisionState::{
-            Active, AdoptFailed, Available, CleanFailed, DeployFailed, DeployWait, Enroll, Error,
-            InspectFailed, Manageable, Rescue, RescueFailed, RescueWait, UnrescueFailed,
+            Active, AdoptFailed, Available, CleanFailed, CleanWait, DeployFailed, DeployWait, Enroll, Error,
+            InspectFailed, InspectWait, Manageable, Rescue, RescueFailed, RescueWait, UnrescueFailed,
         };
         match (self, from) {
             (Self::Manage, Enroll | Available | CleanFailed | InspectFailed | AdoptFailed)
@@ -70,6 +72,21 @@ impl Verb {
             | (Self::Adopt, Manageable | AdoptFailed)
             | (Self::Unrescue, Rescue | RescueFailed | UnrescueFailed) => Some(Active),
             (Self::Rescue, Active | Rescue | RescueFailed | UnrescueFailed) => Some(Rescue),
+            (Self::Abort, CleanWait) => Some(CleanFailed),
+            (Self::Abort, InspectWait) => Some(InspectFailed),
+            (Self::Abort, RescueWait) => Some(RescueFailed),
+            _ => None,
+        }
+    }
+
+    /// The error that the verb leaves in a node that was in the state `from`, with Ironic's texts.
+    pub(super) const fn last_error(self, from: ProvisionState) -> Option<&'static str> {
+        match (self, from) {
+            (Self::Abort, ProvisionState::CleanWait) => Some("By request, the clean operation was aborted"),
+            (Self::Abort, ProvisionState::InspectWait) => Some("Inspection was aborted by request."),
+            (Self::Abort, ProvisionState::RescueWait) => {
+                Some("By request, the rescue operation was aborted.")
+            }
             _ => None,
         }
     }
@@ -79,6 +96,9 @@ impl Verb {
         matches!(self, Self::Active | Self::Rebuild)
     }
 }
+
+/// The first microversion that can abort an inspection.
+const INSPECTION_ABORT: Microversion = Microversion(41);
 
 /// Resolves a request to its verb and end state, or returns the fault.
 pub(super) fn resolve_verb(
@@ -100,6 +120,10 @@ pub(super) fn resolve_verb(
     }
     let end = verb.end_state(node.provision_state).ok_or_else(wrong_state)?;
     match verb {
+        Verb::Rebuild | Verb::Deleted => check_unprotected(node).map(|()| (verb, end)),
+        Verb::Abort if node.provision_state == ProvisionState::InspectWait && version < INSPECTION_ABORT => {
+            Err(Fault::needs_version(INSPECTION_ABORT))
+        }
         Verb::Rescue if node.maintenance => in_maintenance("rescuing"),
         Verb::Unrescue if node.maintenance => in_maintenance("unrescuing"),
         _ => Ok((verb, end)),
@@ -125,7 +149,6 @@ mod tests {
             (Verb::Adopt, "manageable, adopt failed", "active"),
             (Verb::Inspect, "manageable", "manageable"),
             (Verb::Clean, "manageable", "manageable"),
-            (Verb::Abort, "", ""),
             (Verb::Rescue, "active, rescue, rescue failed, unrescue failed", "rescue"),
             (Verb::Unrescue, "rescue, rescue failed, unrescue failed", "active"),
         ] {
@@ -139,6 +162,21 @@ mod tests {
                     .all(|from| verb.end_state(*from).is_some_and(|end| end.as_str() == to)),
                 "{verb:?}"
             );
+        }
+    }
+
+    #[test]
+    fn an_aborted_operation_has_failed() {
+        for state in ProvisionState::ALL {
+            let end = match state {
+                ProvisionState::CleanWait => Some(ProvisionState::CleanFailed),
+                ProvisionState::InspectWait => Some(ProvisionState::InspectFailed),
+                ProvisionState::RescueWait => Some(ProvisionState::RescueFailed),
+                _ => None,
+            };
+            assert_eq!(Verb::Abort.end_state(state), end, "{state:?}");
+            assert_eq!(Verb::Abort.last_error(state).is_some(), end.is_some(), "{state:?}");
+            assert_eq!(Verb::Manage.last_error(state), None);
         }
     }
 

@@ -175,11 +175,12 @@ fn finish_verb(
     keep_targets: bool,
     request: &ApiRequest,
 ) -> Node {
+    let last_error = verb.last_error(node.provision_state).map(str::to_owned);
     let node = Node {
         provision_state: end,
         target_provision_state: None,
         provision_updated_at: Some(request.now),
-        last_error: None,
+        last_error,
         ..set_updated_at(node, request.now)
     };
     match verb {

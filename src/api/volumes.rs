@@ -5,11 +5,12 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::collection::{Collection, Scope};
-use super::fault::{Fault, map_update_error, quote};
+use super::fault::{Fault, map_update_error};
 use super::field::{self, FieldValues, Purpose};
 use super::list::RecordFilter;
 use super::node::find_node;
 use super::patch::{Patch, document};
+use super::relink::find_new_nodes;
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, JsonBody, PathParam};
 use super::resource::{ApiResource, FieldSelection, show};
@@ -91,9 +92,9 @@ pub(super) async fn update<R: VolumeRecord>(
     let uuid = parse_identity::<R>(&ident)?;
     let patch = Patch::parse::<R>(body, &request)?;
     let action = format!("volume {} update", R::NOUN);
-    for node in patch.values("node_uuid") {
+    for node in find_new_nodes::<R>(&request, uuid, &patch).await? {
         // The new node's machine must be off as well.
-        check_power_off(&action, Some(&find_new_node(&request, node).await?))?;
+        check_power_off(&action, Some(&node))?;
     }
     let change = |old: &R, node: Option<&Node>| {
         let values = patch.apply::<R>(document(old))?;
@@ -124,20 +125,6 @@ pub(super) async fn reject_malformed_uri() -> HandlerResult {
 
 fn parse_identity<R: VolumeRecord>(ident: &str) -> Result<Uuid, Fault> {
     field::parse_uuid(&format!("{}_uuid", R::NOUN), ident)
-}
-
-/// Finds the node that a patch assigns a volume to.
-async fn find_new_node(request: &ApiRequest, node: &Value) -> Result<Node, Fault> {
-    let uuid = node.as_str().and_then(|text| text.parse().ok());
-    let fault = || Fault::Invalid(format!("Expected a UUID for node_uuid, but received {}.", quote(node)));
-    let record = request.operator.inventory.get::<Node>(uuid.ok_or_else(fault)?).await?;
-    let fault = || {
-        Fault::Invalid(format!(
-            "Unable to apply the requested node_uuid {}. Requested value was invalid.",
-            quote(node)
-        ))
-    };
-    record.map(|node| node.value).ok_or_else(fault)
 }
 
 /// Rejects changes of a node's volumes unless its power state is `power off`; an unknown state is not enough.

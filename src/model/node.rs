@@ -1,4 +1,4 @@
-//! [`Node`]: a bare-metal node, with Ironic's fields up to API 1.38.
+//! [`Node`]: a bare-metal node, with Ironic's fields up to API 1.51.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -66,6 +66,16 @@ pub struct Node {
     #[serde(default)]
     pub maintenance_reason: Option<String>,
     #[serde(default)]
+    pub automated_clean: Option<bool>,
+    #[serde(default)]
+    pub protected: bool,
+    #[serde(default)]
+    pub protected_reason: Option<String>,
+    #[serde(default)]
+    pub owner: Option<String>,
+    #[serde(default)]
+    pub description: Option<String>,
+    #[serde(default)]
     pub last_error: Option<String>,
 }
 
@@ -98,6 +108,11 @@ impl Node {
             power_state: None,
             maintenance: false,
             maintenance_reason: None,
+            automated_clean: None,
+            protected: false,
+            protected_reason: None,
+            owner: None,
+            description: None,
             last_error: None,
         }
     }

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Ironic's provision states up to API 1.38 (`ironic/common/states.py`).
+/// Ironic's provision states up to API 1.39 (`ironic/common/states.py`).
 ///
-/// Serialized under Ironic's names. No driver here rescues, so no verb leads to a rescue state.
+/// Serialized under Ironic's names. No driver here rescues or inspects, so no verb leads to such a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names are Ironic's; the table of transitions explains them")]
 pub enum ProvisionState {
@@ -54,6 +54,8 @@ pub enum ProvisionState {
     Rebuild,
     #[serde(rename = "inspecting")]
     Inspecting,
+    #[serde(rename = "inspect wait")]
+    InspectWait,
     #[serde(rename = "inspect failed")]
     InspectFailed,
     #[serde(rename = "adopting")]
@@ -64,7 +66,7 @@ pub enum ProvisionState {
 
 impl ProvisionState {
     /// All states, in the order of a node's life cycle.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Enroll,
         Self::Verifying,
         Self::Manageable,
@@ -88,6 +90,7 @@ impl ProvisionState {
         Self::UnrescueFailed,
         Self::Rebuild,
         Self::Inspecting,
+        Self::InspectWait,
         Self::InspectFailed,
         Self::Adopting,
         Self::AdoptFailed,
@@ -119,6 +122,7 @@ impl ProvisionState {
             Self::UnrescueFailed => "unrescue failed",
             Self::Rebuild => "rebuild",
             Self::Inspecting => "inspecting",
+            Self::InspectWait => "inspect wait",
             Self::InspectFailed => "inspect failed",
             Self::Adopting => "adopting",
             Self::AdoptFailed => "adopt failed",

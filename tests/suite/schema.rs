@@ -66,6 +66,11 @@ impl Records {
         node.chassis_uuid = Some(id(2));
         node.instance_uuid = Some(id(3));
         node.traits = ["CUSTOM_RACK_1", "HW_CPU_X86_VMX"].map(|name| name.parse().expect("a trait")).into();
+        node.automated_clean = Some(false);
+        node.protected = true;
+        node.protected_reason = Some("a database".into());
+        node.owner = Some("d3f4c1b0a2".into());
+        node.description = Some("the first of the row".into());
         node.provision_state = ProvisionState::Active;
         node.provision_updated_at = Some(now);
         node.maintenance = true;
@@ -117,7 +122,11 @@ impl Records {
     /// The same records as the first versions wrote them: fields that came later have their defaults.
     fn of_first_versions() -> Self {
         let mut records = Self::new();
-        records.node.traits.clear();
+        let node = &mut records.node;
+        node.traits.clear();
+        node.automated_clean = None;
+        node.protected = false;
+        (node.protected_reason, node.owner, node.description) = (None, None, None);
         records.port.physical_network = None;
         records
     }

@@ -37,6 +37,11 @@ async fn every_field_of_a_complete_record_is_shown() {
         "power_state": "power on",
         "maintenance": true,
         "maintenance_reason": "a fan",
+        "automated_clean": false,
+        "protected": true,
+        "protected_reason": "a database",
+        "owner": "a project",
+        "description": "a web server",
         "last_error": "no volume",
     }));
     let group: PortGroup = record(json!({
