@@ -55,6 +55,8 @@
 //! | neighbour check | the requester's place in the network, and its MAC address in the kernel's neighbour table, compared with the node's ports | [`model::NeighbourCheck`] |
 //! | routed requester | a requester behind a router, whom the neighbour table does not show | [`model::NeighbourCheck::Routed`] |
 //! | sighting | a node's card in the neighbour table, now or at an earlier request | [`model::CardSighting`] |
+//! | recorded power state | Ironic's `power_state`, set by provision verbs and clients | [`model::Node::recorded_power_state`] |
+//! | inferred power state | on: the node's machine sent a boot request; shown, and decides nothing | [`model::NodePower`] |
 //! | connector | an initiator name or address of a node (Ironic's volume connector) | [`model::VolumeConnector`] |
 //! | target | a volume of a node (Ironic's volume target) | [`model::VolumeTarget`] |
 //! | connection | portals, target name, LUN and credentials of a volume | [`model::Connection`] |

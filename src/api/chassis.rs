@@ -48,7 +48,7 @@ impl Collection for Chassis {
 
 impl Parent for Chassis {
     async fn find(request: &ApiRequest, ident: &str) -> Result<Self, Fault> {
-        find_chassis(request, ident).await
+        find_chassis(request, parse_ident(ident)?).await
     }
 
     fn scope(&self) -> Scope {
@@ -60,9 +60,13 @@ fn apply_values(chassis: Chassis, values: &FieldValues) -> Chassis {
     Chassis { description: values.text("description"), extra: values.object("extra").into(), ..chassis }
 }
 
-/// Finds a chassis by the UUID that a client sent.
-async fn find_chassis(request: &ApiRequest, ident: &str) -> Result<Chassis, Fault> {
-    let uuid = parse_uuid("chassis_uuid", ident)?;
+/// Parses the UUID that a client sent in a path.
+fn parse_ident(ident: &str) -> Result<Uuid, Fault> {
+    parse_uuid("chassis_uuid", ident)
+}
+
+/// Finds a chassis, or returns 404.
+pub(super) async fn find_chassis(request: &ApiRequest, uuid: Uuid) -> Result<Chassis, Fault> {
     let record = request.operator.inventory.get::<Chassis>(uuid).await?;
     record.map(|chassis| chassis.value).ok_or_else(|| Fault::not_found::<Chassis>(uuid))
 }
@@ -86,7 +90,7 @@ pub(super) async fn create(request: ApiRequest, JsonBody(body): JsonBody) -> Han
 pub(super) async fn get(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
     request.query.reject_unknown(&["fields"])?;
     let selection = FieldSelection::for_record::<Chassis>(&request)?;
-    Ok(Reply::Json(show(&find_chassis(&request, &ident).await?, &request, &selection)))
+    Ok(Reply::Json(show(&find_chassis(&request, parse_ident(&ident)?).await?, &request, &selection)))
 }
 
 /// `PATCH /v1/chassis/{chassis}`
@@ -95,7 +99,7 @@ pub(super) async fn update(
     PathParam(ident): PathParam<String>,
     JsonBody(body): JsonBody,
 ) -> HandlerResult {
-    let uuid = parse_uuid("chassis_uuid", &ident)?;
+    let uuid = parse_ident(&ident)?;
     let patch = Patch::parse::<Chassis>(body, &request)?;
     let change = |old: &Chassis, _: Option<&Node>| {
         let values = patch.apply::<Chassis>(document(old))?;
@@ -108,7 +112,7 @@ pub(super) async fn update(
 
 /// `DELETE /v1/chassis/{chassis}`
 pub(super) async fn delete(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
-    let uuid = find_chassis(&request, &ident).await?.uuid;
+    let uuid = find_chassis(&request, parse_ident(&ident)?).await?.uuid;
     let members = RecordFilter::new(None, move |node: &Node| node.chassis_uuid == Some(uuid));
     if exists(&request, members).await? {
         return Err(Fault::Invalid(format!(

@@ -42,8 +42,8 @@ pub(super) enum Fault {
     NotAcceptable(String),
     /// The request conflicts with existing records or with the node's state.
     Conflict(String),
-    /// The body exceeds the size limit.
-    TooLarge,
+    /// The body, or the config drive in it, exceeds this limit in bytes.
+    TooLarge(usize),
     /// The client has sent too many wrong passwords.
     TooManyAttempts,
     /// The store or Keystone is unavailable, or too many requests wait.
@@ -112,7 +112,7 @@ impl Fault {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Self::Conflict(_) => StatusCode::CONFLICT,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyAttempts => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable | Self::ReadOnly(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -131,7 +131,9 @@ impl fmt::Display for Fault {
             | Self::Conflict(text) => f.write_str(text),
             Self::Forbidden => f.write_str("Operation not permitted."),
             Self::MethodNotAllowed => f.write_str("The method is not allowed for this resource."),
-            Self::TooLarge => f.write_str("The request body is too large."),
+            Self::TooLarge(limit) => {
+                write!(f, "Request body is too large: the limit is {} MiB.", limit >> 20)
+            }
             Self::TooManyAttempts => write!(f, "{}; please retry later.", AuthError::TooManyAttempts),
             Self::Unavailable => f.write_str("Resource temporarily unavailable, please retry."),
             Self::ReadOnly(reason) => write!(f, "The store is read-only: {reason}."),
@@ -260,6 +262,19 @@ pub(super) fn quote(value: &serde_json::Value) -> String {
     match masked.get("") {
         Some(serde_json::Value::String(text)) => format!("'{}'", truncate(text)),
         other => truncate(&other.map(ToString::to_string).unwrap_or_default()),
+    }
+}
+
+/// Python's name for the type of a value, as in Ironic's messages.
+pub(super) fn python_type(value: &serde_json::Value) -> &'static str {
+    match value {
+        serde_json::Value::Null => "NoneType",
+        serde_json::Value::Bool(_) => "bool",
+        serde_json::Value::Number(number) if number.is_f64() => "float",
+        serde_json::Value::Number(_) => "int",
+        serde_json::Value::String(_) => "str",
+        serde_json::Value::Array(_) => "list",
+        serde_json::Value::Object(_) => "dict",
     }
 }
 

@@ -9,6 +9,7 @@ use super::list::parse_limit;
 use super::node::find_node;
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, PathParam};
+use crate::model::NodePower;
 use crate::operator::Operator;
 use crate::timeline::{BootState, MachineId, TimelineEntry};
 
@@ -59,7 +60,9 @@ pub(super) async fn get(request: ApiRequest, PathParam(ident): PathParam<String>
     let operator = &request.operator;
     let mut machine = operator.timeline.machine(id).ok_or_else(|| machine_not_found(id))?;
     operator.update_names(std::slice::from_mut(&mut machine)).await?;
+    let power = operator.find_power(&machine).await?;
     let mut body = json!(machine);
+    body["power"] = json!(power);
     body["timeline"] = json!(read_timeline(operator, vec![id]).await?);
     Ok(Reply::Json(body))
 }
@@ -72,8 +75,10 @@ pub(super) async fn boot_history(request: ApiRequest, PathParam(ident): PathPara
     let mut machines = operator.list_machines_of_node(node.uuid).await?;
     operator.update_names(&mut machines).await?;
     let ids = machines.iter().map(|machine| machine.id).collect();
+    let requested_boot_at = machines.iter().filter_map(|machine| machine.inferred_on_at).max();
     Ok(Reply::Json(json!({
         "node": {"uuid": node.uuid, "name": node.name},
+        "power": NodePower::new(&node, requested_boot_at),
         "verdict": machines.first().map(|machine| &machine.verdict),
         "machines": machines,
         "timeline": read_timeline(operator, ids).await?,

@@ -1,6 +1,7 @@
 //! Boot devices and virtual network interfaces (VIFs): Ironic's management and network interfaces.
 //!
-//! Machines always boot from the network, so the boot device is always `pxe`. VIFs are accepted and not stored, as in
+//! Machines always boot from the network, so the boot device is always `pxe`, as in Ironic's management interfaces `fake`
+//! and `noop`. VIFs are accepted and not stored, as in
 //! Ironic's `noop` network interface; Nova requires the call to succeed.
 
 use serde_json::{Value, json};
@@ -9,18 +10,34 @@ use super::fault::Fault;
 use super::node::find_node;
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, Arguments, PathParam};
-use crate::model::is_logical_name;
+use crate::model::{Node, is_logical_name};
 
-/// The supported boot devices.
-const DEVICES: [&str; 1] = ["pxe"];
+/// The boot devices of a management interface.
+#[derive(Debug, Clone, Copy)]
+struct BootDevices {
+    /// The supported devices. The current one is the first.
+    supported: &'static [&'static str],
+    /// Whether the current device stays after the next boot.
+    persistent: bool,
+}
+
+impl BootDevices {
+    const FAKE: Self = Self { supported: &["pxe"], persistent: false };
+    /// The operator has set the firmware's boot order, so a change of the device is accepted and without effect.
+    const NOOP: Self = Self { supported: &["pxe", "disk"], persistent: true };
+
+    fn of(node: &Node) -> Self {
+        if node.interface("management") == Some("fake") { Self::FAKE } else { Self::NOOP }
+    }
+}
 
 /// `GET /v1/nodes/{node}/management/boot_device`
 pub(super) async fn get_boot_device(
     request: ApiRequest,
     PathParam(ident): PathParam<String>,
 ) -> HandlerResult {
-    find_node(&request, &ident).await?;
-    Ok(Reply::Json(json!({"boot_device": DEVICES[0], "persistent": true})))
+    let devices = BootDevices::of(&find_node(&request, &ident).await?);
+    Ok(Reply::Json(json!({"boot_device": devices.supported[0], "persistent": devices.persistent})))
 }
 
 /// `PUT /v1/nodes/{node}/management/boot_device`
@@ -32,11 +49,12 @@ pub(super) async fn set_boot_device(
     arguments.reject_unknown(&["boot_device", "persistent"])?;
     let device = arguments.required_text("boot_device")?;
     arguments.flag("persistent")?;
-    find_node(&request, &ident).await?;
-    if DEVICES.contains(&device) {
+    let BootDevices { supported, .. } = BootDevices::of(&find_node(&request, &ident).await?);
+    if supported.contains(&device) {
         return Ok(Reply::NoContent);
     }
-    Err(Fault::Invalid(format!("Invalid boot device {device} specified.")))
+    let supported = supported.join(", ");
+    Err(Fault::Invalid(format!("Invalid boot device {device} specified, supported are {supported}.")))
 }
 
 /// `GET /v1/nodes/{node}/management/boot_device/supported`
@@ -44,8 +62,8 @@ pub(super) async fn list_boot_devices(
     request: ApiRequest,
     PathParam(ident): PathParam<String>,
 ) -> HandlerResult {
-    find_node(&request, &ident).await?;
-    Ok(Reply::Json(json!({"supported_boot_devices": DEVICES})))
+    let devices = BootDevices::of(&find_node(&request, &ident).await?);
+    Ok(Reply::Json(json!({"supported_boot_devices": devices.supported})))
 }
 
 /// `GET /v1/nodes/{node}/vifs`

@@ -100,7 +100,25 @@ fn canonicalize(path: &str) -> (String, bool) {
         path if path == "/v1" || path.starts_with("/v1/") => path.to_owned(),
         path => format!("/v1{path}"),
     };
-    (path, json_suffix)
+    (move_node(&path).unwrap_or(path), json_suffix)
+}
+
+/// Moves a node from the end of a path to its place: `/v1/nodes/states/console/web-1` is the same resource as
+/// `/v1/nodes/web-1/states/console`. Ironic serves both, and tempest uses the first.
+fn move_node(path: &str) -> Option<String> {
+    let rest = path.strip_prefix("/v1/nodes/")?;
+    let (resource, node) = rest.rsplit_once('/')?;
+    let is_resource = [
+        "maintenance",
+        "management/boot_device",
+        "states",
+        "states/console",
+        "states/power",
+        "states/provision",
+        "states/raid",
+    ]
+    .contains(&resource);
+    is_resource.then(|| format!("/v1/nodes/{node}/{resource}"))
 }
 
 fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
@@ -131,6 +149,12 @@ mod tests {
             ("/v1/nodes.json/", "/v1/nodes", true),
             ("/v1/nodes/.json", "/v1/nodes/.json", false),
             ("/openapi.json", "/openapi.json", false),
+            ("/v1/nodes/states/console/a", "/v1/nodes/a/states/console", false),
+            ("/nodes/states/a.json", "/v1/nodes/a/states", true),
+            ("/v1/nodes/maintenance/a", "/v1/nodes/a/maintenance", false),
+            ("/v1/nodes/a/states/console", "/v1/nodes/a/states/console", false),
+            ("/v1/nodes/states", "/v1/nodes/states", false),
+            ("/v1/nodes/ports/a", "/v1/nodes/ports/a", false),
             ("/v10/nodes", "/v1/v10/nodes", false),
         ] {
             assert_eq!(canonicalize(path), (canonical_path.to_owned(), suffix), "{path}");

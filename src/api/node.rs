@@ -128,7 +128,7 @@ impl ApiResource for Node {
             "description" => self.description.clone().into(),
             // No driver has a console.
             "console_enabled" => false.into(),
-            "power_state" => self.power_state.map(PowerState::as_str).into(),
+            "power_state" => self.recorded_power_state().map(PowerState::as_str).into(),
             "provision_state" => show_provision_state(self.provision_state, request.version),
             "target_provision_state" => self.target_provision_state.map(ProvisionState::as_str).into(),
             "provision_updated_at" => format_optional_time(self.provision_updated_at),

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::chassis::find_chassis;
 use super::collection::{Collection, Parent, Scope};
 use super::fault::{Fault, map_update_error};
 use super::field::{FieldValues, Purpose};
@@ -16,7 +17,7 @@ use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, Arguments, JsonBody, PathParam};
 use super::resource::{ApiResource, FieldSelection, show};
 use super::version::Microversion;
-use crate::model::{Chassis, INTERFACE_TYPES, Node, ProvisionState};
+use crate::model::{INTERFACE_TYPES, Node, ProvisionState};
 
 /// The causes for which Ironic's conductors set maintenance (`ironic/common/faults.py`).
 const FAULTS: [&str; 4] = ["power failure", "clean failure", "rescue abort failure", "service failure"];
@@ -71,7 +72,10 @@ impl Collection for Node {
         let query = &request.query;
         let associated = query.flag("associated")?;
         let maintenance = query.flag("maintenance")?;
-        let chassis = scope.chassis.or(query.uuid("chassis_uuid")?);
+        let chassis = match query.uuid("chassis_uuid")? {
+            Some(uuid) if scope.chassis.is_none() => Some(find_chassis(request, uuid).await?.uuid),
+            _ => scope.chassis,
+        };
         let instance = query.uuid("instance_uuid")?;
         let driver = query.text("driver")?.map(str::to_owned);
         let class = query.text("resource_class")?.map(str::to_owned);
@@ -189,9 +193,9 @@ pub(super) async fn update(
 /// Checks that the chassis of a node exists.
 async fn check_chassis(request: &ApiRequest, chassis: Option<Uuid>) -> Result<(), Fault> {
     let Some(chassis) = chassis else { return Ok(()) };
-    match request.operator.inventory.get::<Chassis>(chassis).await? {
-        Some(_) => Ok(()),
-        None => Err(Fault::Invalid(Fault::not_found::<Chassis>(chassis).to_string())),
+    match find_chassis(request, chassis).await {
+        Err(Fault::NotFound(text)) => Err(Fault::Invalid(text)),
+        found => found.map(drop),
     }
 }
 

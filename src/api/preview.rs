@@ -9,7 +9,7 @@ use super::node::find_node;
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, PathParam};
 use crate::boot::VolumeResolution;
-use crate::model::{BootOutcome, ConnectionSource};
+use crate::model::{BootOutcome, ConnectionSource, InstanceServer};
 use crate::operator::BootPreview;
 
 /// `GET /v1/nodes/{node}/boot-preview`
@@ -47,7 +47,12 @@ fn show_volume(resolved: &VolumeResolution) -> Value {
         ConnectionSource::LastKnown { resolved_at, .. } | ConnectionSource::Confirmed { resolved_at, .. } => {
             Some(resolved_at)
         }
-        ConnectionSource::Records | ConnectionSource::Cinder => None,
+        ConnectionSource::Records | ConnectionSource::Cinder | ConnectionSource::Existing { .. } => None,
     };
-    json!({"id": resolved.volume, "source": resolved.source.as_str(), "resolved_at": resolved_at})
+    json!({
+        "id": resolved.volume,
+        "source": resolved.source.as_str(),
+        "resolved_at": resolved_at,
+        "attached_by": resolved.server.map(|server| InstanceServer(server).to_string()),
+    })
 }

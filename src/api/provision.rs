@@ -7,7 +7,7 @@
 use super::fault::Fault;
 use super::protection::check_unprotected;
 use super::version::Microversion;
-use crate::model::{Node, ProvisionState};
+use crate::model::{Node, PowerState, ProvisionState};
 
 /// A provision verb, the target of a client's request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +91,18 @@ impl Verb {
         }
     }
 
+    /// The power state that the verb records; `None` if it keeps the recorded one.
+    ///
+    /// Ironic's conductors switch the machine on at the end of a deployment, and off at its undeployment. Here,
+    /// operators do both. Clients wait for the state that Ironic would show.
+    pub(super) fn power_state(self, recorded: Option<PowerState>) -> Option<PowerState> {
+        match self {
+            Self::Active | Self::Rebuild | Self::Adopt => Some(PowerState::On),
+            Self::Deleted => Some(PowerState::Off),
+            _ => recorded.is_none().then_some(PowerState::Off),
+        }
+    }
+
     /// Whether the verb deploys the node's volumes.
     pub(super) const fn deploys(self) -> bool {
         matches!(self, Self::Active | Self::Rebuild)
@@ -162,6 +174,22 @@ mod tests {
                     .all(|from| verb.end_state(*from).is_some_and(|end| end.as_str() == to)),
                 "{verb:?}"
             );
+        }
+    }
+
+    #[test]
+    fn each_verb_records_a_power_state() {
+        let (on, off) = (Some(PowerState::On), Some(PowerState::Off));
+        for (verb, without_record, after_on, after_off) in [
+            (Verb::Manage, off, None, None),
+            (Verb::Provide, off, None, None),
+            (Verb::Active, on, on, on),
+            (Verb::Rebuild, on, on, on),
+            (Verb::Adopt, on, on, on),
+            (Verb::Deleted, off, off, off),
+        ] {
+            let states = [None, on, off].map(|recorded| verb.power_state(recorded));
+            assert_eq!(states, [without_record, after_on, after_off], "{verb:?}");
         }
     }
 

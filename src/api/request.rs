@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use jiff::Timestamp;
@@ -93,7 +92,7 @@ impl FromRequest<SharedState> for JsonBody {
     async fn from_request(request: Request, _: &SharedState) -> Result<Self, Fault> {
         let bytes = match axum::body::to_bytes(request.into_body(), MAX_BODY_BYTES).await {
             Ok(bytes) => bytes,
-            Err(error) if is_length_limit(&error) => return Err(Fault::TooLarge),
+            Err(error) if is_length_limit(&error) => return Err(Fault::TooLarge(MAX_BODY_BYTES)),
             Err(_) => return Err(Fault::Invalid("The request body ended too early.".into())),
         };
         Ok(Self(parse_json(&bytes)?))
@@ -108,14 +107,23 @@ impl FromRequest<SharedState> for Arguments {
     type Rejection = Fault;
 
     async fn from_request(request: Request, state: &SharedState) -> Result<Self, Fault> {
-        match JsonBody::from_request(request, state).await?.0 {
-            Value::Object(arguments) => Ok(Self(arguments)),
-            other => Err(Fault::Invalid(format!("Unexpected arguments: {}", quote(&other)))),
-        }
+        Self::from_value(JsonBody::from_request(request, state).await?.0)
     }
 }
 
 impl Arguments {
+    /// Parses the arguments from a body.
+    pub(super) fn parse(body: &[u8]) -> Result<Self, Fault> {
+        Self::from_value(parse_json(body)?)
+    }
+
+    fn from_value(body: Value) -> Result<Self, Fault> {
+        match body {
+            Value::Object(arguments) => Ok(Self(arguments)),
+            other => Err(Fault::Invalid(format!("Unexpected arguments: {}", quote(&other)))),
+        }
+    }
+
     /// Rejects arguments outside `names`.
     pub(super) fn reject_unknown(&self, names: &[&str]) -> Result<(), Fault> {
         let unknown: Vec<_> =
@@ -168,7 +176,7 @@ impl Arguments {
     }
 }
 
-fn parse_json(bytes: &Bytes) -> Result<Value, Fault> {
+fn parse_json(bytes: &[u8]) -> Result<Value, Fault> {
     if bytes.is_empty() {
         return Ok(Value::Object(Map::new()));
     }
@@ -204,7 +212,7 @@ mod tests {
 
     #[test]
     fn deeply_nested_bodies_are_rejected() {
-        let nested = |levels: usize| Bytes::from(format!("{}{}", "[".repeat(levels), "]".repeat(levels)));
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels)).into_bytes();
         assert!(parse_json(&nested(25)).is_ok());
         assert!(parse_json(&nested(26)).is_err());
         assert!(parse_json(&nested(100_000)).is_err());
@@ -212,6 +220,6 @@ mod tests {
 
     #[test]
     fn an_absent_body_is_an_empty_object() {
-        assert_eq!(parse_json(&Bytes::new()), Ok(serde_json::json!({})));
+        assert_eq!(parse_json(&[]), Ok(serde_json::json!({})));
     }
 }

@@ -5,7 +5,7 @@ use super::fault::Fault;
 use super::route::Route;
 use super::{
     allocations, appliance, bios, chassis, conductors, drivers, enroll, events, machines, management,
-    metrics, nodes, portgroups, ports, preview, root, states, traits, unsupported, validate, volumes,
+    metrics, nodes, portgroups, ports, preview, raid, root, states, traits, unsupported, validate, volumes,
 };
 use crate::auth::AccessRole::{Admin, Member};
 use crate::model::{Chassis, Node, Port, PortGroup, VolumeConnector, VolumeTarget};
@@ -245,7 +245,13 @@ fn unsupported() -> Vec<Route> {
     vec![
         Route::get(CONSOLE, "Show the console state: always disabled", unsupported::get_console).role(Member),
         Route::put(CONSOLE, "Not supported: no console", unsupported::set_console),
-        Route::put("/v1/nodes/{node}/states/raid", "Not supported: no RAID", unsupported::set_raid),
+        Route::put(
+            "/v1/nodes/{node}/states/raid",
+            "Remove the target RAID configuration; others are not supported",
+            raid::set_target_config,
+        )
+        .body(&["logical_disks"])
+        .returns_no_content(),
         Route::put(
             "/v1/nodes/{node}/management/inject_nmi",
             "Not supported: no NMI",
@@ -274,8 +280,8 @@ fn unsupported() -> Vec<Route> {
         Route::delete(DRIVER_METHOD, summary, unsupported::call_driver_method).role(Admin),
         Route::get(
             "/v1/drivers/{driver}/raid/logical_disk_properties",
-            "Not supported: no RAID",
-            unsupported::get_logical_disk_properties,
+            "List the properties of logical disks",
+            raid::get_logical_disk_properties,
         ),
         Route::get("/v1/lookup", "Not supported: no deploy agent", unsupported::lookup).since(22),
         Route::post("/v1/heartbeat/{node}", "Not supported: no deploy agent", unsupported::heartbeat)

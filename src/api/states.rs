@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::config_drive::{ProvisionArguments, check_drive};
 use super::fault::{Fault, map_update_error};
 use super::node::{find_node, set_updated_at};
 use super::provision::{self, Verb};
@@ -53,14 +54,15 @@ pub(super) async fn set_power(
             "power on" | "rebooting" | "soft rebooting" => PowerState::On,
             "power off" | "soft power off" => PowerState::Off,
             _ => {
-                let state = old.power_state.map_or("None", PowerState::as_str);
+                let state = old.recorded_power_state().map_or("None", PowerState::as_str);
                 return Err(Fault::wrong_state(target, &ident, state));
             }
         };
         if matches!(old.provision_state, ProvisionState::Cleaning | ProvisionState::CleanWait) {
             return Err(Fault::wrong_state(target, &ident, old.provision_state.as_str()));
         }
-        Ok(set_updated_at(Node { power_state: Some(power), last_error: None, ..old.clone() }, request.now))
+        let node = Node { last_error: None, ..old.clone() }.with_power_state(power, request.now);
+        Ok(set_updated_at(node, request.now))
     };
     request.operator.inventory.update(node.uuid, change).await.map_err(map_update_error::<Node>(&ident))?;
     Ok(Reply::AcceptedAt(request.links.url(&format!("nodes/{ident}/states"))))
@@ -70,7 +72,7 @@ pub(super) async fn set_power(
 pub(super) async fn set_provision(
     request: ApiRequest,
     PathParam(ident): PathParam<String>,
-    arguments: Arguments,
+    ProvisionArguments(arguments): ProvisionArguments,
 ) -> HandlerResult {
     arguments.reject_unknown(&[
         "target",
@@ -85,14 +87,16 @@ pub(super) async fn set_provision(
     let target = arguments.required_text("target")?;
     let node = find_node(&request, &ident).await?;
     let (verb, _) = provision::resolve_verb(&node, target, request.version)?;
-    check_arguments(verb, target, &node, &arguments, request.version)?;
+    let has_drive = check_drive(&arguments, target, request.version)?;
+    check_arguments(verb, target, &node, &arguments)?;
     if verb.deploys() {
         check_deployable(&request, &node).await?;
     }
     let keep_targets = request.operator.keep_targets_on_undeploy;
     let change = |old: &Node| {
         let (verb, end) = provision::resolve_verb(old, target, request.version)?;
-        Ok(finish_verb(old.clone(), verb, end, keep_targets, &request))
+        let old = if has_drive { note_drive(old.clone()) } else { old.clone() };
+        Ok(finish_verb(old, verb, end, keep_targets, &request))
     };
     let inventory = &request.operator.inventory;
     let changed = if verb == Verb::Deleted && !keep_targets {
@@ -105,21 +109,7 @@ pub(super) async fn set_provision(
 }
 
 /// Rejects arguments that the verb does not accept, and verbs that no driver here supports.
-fn check_arguments(
-    verb: Verb,
-    target: &str,
-    node: &Node,
-    arguments: &Arguments,
-    version: Microversion,
-) -> Result<(), Fault> {
-    let with_config_drive: &[&str] =
-        if version < Microversion(35) { &["active"] } else { &["active", "rebuild"] };
-    if arguments.has("configdrive") && !with_config_drive.contains(&target) {
-        return Err(Fault::Invalid(format!(
-            "Adding a config drive is only supported when setting provision state to {}",
-            with_config_drive.join(", ")
-        )));
-    }
+fn check_arguments(verb: Verb, target: &str, node: &Node, arguments: &Arguments) -> Result<(), Fault> {
     for (name, verb_name) in
         [("clean_steps", "clean"), ("rescue_password", "rescue"), ("service_steps", "service")]
     {
@@ -167,6 +157,11 @@ async fn check_deployable(request: &ApiRequest, node: &Node) -> Result<(), Fault
     )))
 }
 
+/// Notes in the node that its deployment had a config drive, whose content is discarded.
+fn note_drive(node: Node) -> Node {
+    Node { instance_info: node.instance_info.with_masked("configdrive"), ..node }
+}
+
 /// Builds the node at the end of a verb.
 fn finish_verb(
     node: Node,
@@ -182,6 +177,10 @@ fn finish_verb(
         provision_updated_at: Some(request.now),
         last_error,
         ..set_updated_at(node, request.now)
+    };
+    let node = match verb.power_state(node.recorded_power_state()) {
+        Some(power) => node.with_power_state(power, request.now),
+        None => node,
     };
     match verb {
         Verb::Deleted => Node {

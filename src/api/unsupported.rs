@@ -1,4 +1,4 @@
-//! Features of Ironic that volboot's drivers lack: consoles, RAID, NMI, vendor passthru and the deploy agent.
+//! Features of Ironic that volboot's drivers lack: consoles, NMI, vendor passthru and the deploy agent.
 //!
 //! The responses match an Ironic without driver support for these features.
 
@@ -20,13 +20,6 @@ pub(super) async fn get_console(request: ApiRequest, PathParam(ident): PathParam
 pub(super) async fn set_console(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
     let node = find_node(&request, &ident).await?;
     Err(Fault::unsupported(&node.driver, "console"))
-}
-
-/// `PUT /v1/nodes/{node}/states/raid`: 404, as in Ironic.
-pub(super) async fn set_raid(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
-    let node = find_node(&request, &ident).await?;
-    request.require_version(12)?;
-    Err(Fault::NotFound(Fault::unsupported(&node.driver, "raid").to_string()))
 }
 
 /// `PUT /v1/nodes/{node}/management/inject_nmi`
@@ -64,16 +57,6 @@ pub(super) async fn call_driver_method(
 ) -> HandlerResult {
     require_driver(&name)?;
     Err(Fault::Invalid(format!("No handler for method {method}")))
-}
-
-/// `GET /v1/drivers/{driver}/raid/logical_disk_properties`
-pub(super) async fn get_logical_disk_properties(
-    request: ApiRequest,
-    PathParam(name): PathParam<String>,
-) -> HandlerResult {
-    request.require_version(12)?;
-    let driver = require_driver(&name)?;
-    Err(Fault::NotFound(Fault::unsupported(driver.name, "raid").to_string()))
 }
 
 /// `GET /v1/lookup`: always 404, since no deploy agent runs on the machines.

@@ -46,9 +46,21 @@ async fn build_report(request: &ApiRequest, ident: &str) -> HandlerResult {
         let reason = Fault::unsupported(&node.driver, kind).to_string();
         report.insert(kind.into(), json!({"result": false, "reason": reason}));
     }
+    if node.storage_interface != StorageInterface::Noop {
+        report.insert("deploy".into(), json!({"result": true, "reason": drive_notice(&node)}));
+    }
     let NodeCheck { faults, warnings } = request.operator.boot.check(&node).await?;
     report.insert("storage".into(), storage_report(&node, &faults, &warnings));
     Ok(Reply::Json(report.into()))
+}
+
+/// What becomes of a config drive. Clients send one with the deployment of a machine that cannot get it from here.
+fn drive_notice(node: &Node) -> String {
+    let notice = "A machine that boots from its volumes gets no config drive from volboot.";
+    match node.instance_info.get("configdrive") {
+        Some(_) => format!("{notice} The config drive of the deployment was discarded."),
+        None => notice.to_owned(),
+    }
 }
 
 fn storage_report(node: &Node, missing: &[String], warnings: &[String]) -> Value {

@@ -127,11 +127,12 @@ fn parse_identity<R: VolumeRecord>(ident: &str) -> Result<Uuid, Fault> {
     field::parse_uuid(&format!("{}_uuid", R::NOUN), ident)
 }
 
-/// Rejects changes of a node's volumes unless its power state is `power off`; an unknown state is not enough.
+/// Rejects changes of a node's volumes unless its recorded power state is `power off`; an unknown state is not enough.
+/// The inferred state has no say: a machine that keeps trying to boot from a wrong target could not be mended.
 fn check_power_off(action: &str, node: Option<&Node>) -> Result<(), Fault> {
     match node {
-        Some(node) if node.power_state != Some(PowerState::Off) => {
-            let state = node.power_state.map_or("None", PowerState::as_str);
+        Some(node) if node.recorded_power_state() != Some(PowerState::Off) => {
+            let state = node.recorded_power_state().map_or("None", PowerState::as_str);
             Err(Fault::wrong_state(action, node.uuid, state))
         }
         _ => Ok(()),

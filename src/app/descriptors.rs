@@ -1,6 +1,6 @@
 //! File descriptors: the limit of the process (RLIMIT_NOFILE, getrlimit(2)), and what the configured limits need of it.
 //!
-//! Each connection and each transfer takes a descriptor. Many systems set the soft limit to 1024 for the sake of
+//! Each connection takes a descriptor, and so does each transfer with a port of its own. Many systems set the soft limit to 1024 for the sake of
 //! select(2), which volboot does not use, so the soft limit is raised to the hard one. If that does not suffice, the
 //! limits of connections and transfers are lowered: a client over a limit waits, whereas a process without descriptors
 //! cannot open any file.
@@ -8,7 +8,7 @@
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::error::StartError;
-use crate::config::{Config, Diagnostic};
+use crate::config::{Config, Diagnostic, TransferPorts};
 use crate::listen::HttpLimits;
 
 /// Descriptors beside those of connections and transfers: store, history, log, sockets, DNS, netlink, configured files.
@@ -23,7 +23,7 @@ const LISTENERS: u64 = 2;
 pub(super) struct DescriptorBudget {
     /// Connections of each HTTP listener.
     pub(super) connections: usize,
-    /// TFTP transfers.
+    /// Concurrent TFTP transfers. With `ports = "single"` they take no descriptors.
     pub(super) transfers: u32,
 }
 
@@ -46,14 +46,23 @@ impl DescriptorBudget {
         let shrink = |share: u64| (share * available / wanted).max(1);
         Self {
             connections: shrink(configured.connections as u64) as usize,
-            transfers: shrink(u64::from(configured.transfers)) as u32,
+            transfers: match config.tftp.ports {
+                TransferPorts::Single => configured.transfers,
+                TransferPorts::Ephemeral | TransferPorts::Range(_) => {
+                    shrink(u64::from(configured.transfers)) as u32
+                }
+            },
         }
     }
 
     /// The descriptors that these shares need.
     fn needed(self, config: &Config) -> u64 {
         let calls = u64::from(config.cinder.resolutions);
-        RESERVE + LISTENERS * self.connections as u64 + u64::from(self.transfers) + calls
+        let transfers = match config.tftp.ports {
+            TransferPorts::Single => 0,
+            TransferPorts::Ephemeral | TransferPorts::Range(_) => u64::from(self.transfers),
+        };
+        RESERVE + LISTENERS * self.connections as u64 + transfers + calls
     }
 }
 
@@ -78,11 +87,17 @@ fn describe_shortage(config: &Config, limit: u64) -> Option<Diagnostic> {
     let budget = DescriptorBudget::within(config, u64::MAX);
     let needed = budget.needed(config);
     let DescriptorBudget { connections, transfers } = DescriptorBudget::within(config, limit);
+    let (transfers, advice) = match config.tftp.ports {
+        TransferPorts::Single => (String::new(), ""),
+        TransferPorts::Ephemeral | TransferPorts::Range(_) => {
+            (format!(", and {transfers} transfers are concurrent"), ", or lower tftp.transfers")
+        }
+    };
     let message = || {
         format!(
             "the limit of open files is {limit}, and the configured limits need {needed}: until a restart, each listener \
-             has {connections} connections, and {transfers} transfers are concurrent; set LimitNOFILE={needed} in a \
-             drop-in of the service (or `ulimit -n {needed}`), or lower tftp.transfers"
+             has {connections} connections{transfers}; set LimitNOFILE={needed} in a drop-in of the service (or \
+             `ulimit -n {needed}`){advice}"
         )
     };
     (limit < needed).then(|| Diagnostic { key: None, message: message() })
@@ -121,5 +136,23 @@ mod tests {
                 "{warning}"
             );
         }
+    }
+
+    #[test]
+    fn transfers_through_the_listen_port_take_no_descriptors() {
+        let config = Config::parse("[tftp]\nports = \"single\"\ntransfers = 100000").expect("is valid");
+        let budget = DescriptorBudget::within(&config, 8192);
+        assert_eq!((budget.transfers, describe_shortage(&config, 8192)), (100_000, None));
+        let budget = DescriptorBudget::within(&config, 300);
+        assert!(budget.transfers == 100_000 && budget.connections >= 70, "{budget:?}");
+        let warning = describe_shortage(&config, 300).expect("a warning").to_string();
+        assert!(warning.contains("LimitNOFILE=2208") && !warning.contains("transfers"), "{warning}");
+    }
+
+    #[test]
+    fn transfers_may_take_more_than_half_of_the_descriptors() {
+        let config = Config::parse("[tftp]\ntransfers = 5000").expect("is valid");
+        let budget = DescriptorBudget::within(&config, 8192);
+        assert_eq!((budget.transfers, describe_shortage(&config, 8192)), (5000, None));
     }
 }

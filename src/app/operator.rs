@@ -72,8 +72,9 @@ impl OperatorListener {
 
 fn limits() -> HttpLimits {
     HttpLimits {
-        // Above the API's own limit, so that the API rejects longer bodies in Ironic's error format.
-        body: 2 * HttpLimits::default().body,
+        // The API limits each body by its path, and rejects longer ones in Ironic's error format. The pages have axum's
+        // limit of 2 MiB.
+        body: usize::MAX,
         // Clients that wait for a node poll every ten seconds over one connection. With a time-out of ten seconds the
         // server could close it just as the next request arrives.
         headers: IDLE_TIMEOUT,

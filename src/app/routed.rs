@@ -21,7 +21,10 @@ pub(super) async fn log_unnamed_networks(
     policy: RequesterPolicy,
     neighbours: Neighbours,
 ) {
-    let machines = timeline.machines(|machine| machine.node.is_some() && !machine.is_attached);
+    // The timeline has rejected requesters under their own addresses, without a node.
+    let is_candidate =
+        |machine: &Machine| (machine.node.is_some() || machine.is_rejected) && !machine.is_attached;
+    let machines = timeline.machines(is_candidate);
     let mut routed = BTreeSet::new();
     for address in sample_addresses(&machines, &policy) {
         if is_routed(&neighbours, address).await {

@@ -40,16 +40,7 @@ impl TftpListener {
         let server = if passed.is_empty() { Server::bind(&config) } else { Server::adopt(passed, &config) };
         let bind_error =
             |BindError { address, source }| StartError::Bind { listener: Self::NAME, address, source };
-        let server = server.map_err(bind_error)?;
-        let (limit, configured) = (server.max_transfers(), config.limits.transfers);
-        if limit < configured {
-            tracing::warn!(
-                limit,
-                configured,
-                "TFTP transfers limited by the number of file descriptors: raise LimitNOFILE, or lower [tftp] transfers"
-            );
-        }
-        Ok(Self(server))
+        Ok(Self(server.map_err(bind_error)?))
     }
 
     /// The bound addresses.

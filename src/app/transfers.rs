@@ -37,9 +37,12 @@ pub(super) async fn record_transfers(mut transfers: mpsc::Receiver<TransferEvent
             tracing::warn!(suppressed, "lines about TFTP transfers suppressed");
         }
         log_transfer(&event, decision.is_logged);
-        let (client, local_ip) = (event.client, event.local_ip);
+        let (client, local_ip, is_answered) = (event.client, event.local_ip, event.is_answered);
+        // A forged request must not be filed under the machine with that address.
         let mac = match local_ip {
-            Some(local_ip) if decision.is_recorded => neighbours.check(client, local_ip).await.mac(),
+            Some(local_ip) if decision.is_recorded && is_answered => {
+                neighbours.check(client, local_ip).await.mac()
+            }
             Some(_) | None => None,
         };
         let mut transfer = TftpTransfer::from(event);

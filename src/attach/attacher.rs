@@ -4,6 +4,9 @@
 //!   list ─► intent recorded ─► reserve ─► id recorded ─► pending export recorded ─► export ─► complete ─► recorded
 //! ```
 //!
+//! Where the node already has the volume through an attachment of another client, that one is recorded in place of the
+//! first four steps.
+//!
 //! A crash can follow any step. Each record therefore states what may have happened in Cinder, so that a later boot
 //! or the reconciler can continue. Later boots start at «pending export recorded». The first half is in `creation`,
 //! the second in `export`, and the writes are in `steps`.
@@ -14,28 +17,36 @@ use tokio::sync::RwLock;
 use uuid::Uuid;
 
 use super::backend_calls::{BackendCallError, send_delete};
+use super::borrowed;
 use super::breaker::{CircuitProbe, CircuitScope};
 use super::creation::{Creation, InterruptedCreate};
 use super::error::{AttachError, Outage, changed_during_request, classify};
-use super::export::{ExportOutcome, export};
+use super::export::{Export, ExportOutcome, export};
 use super::findings::ExportFindings;
 use super::keyed_mutex::KeyedGuard;
 use super::monitored_cinder::{MonitoredCinder, ResponseClock};
+use super::node_identity::NodeIdentity;
 use super::request::{DesiredAttachment, RecordVersions};
 use super::steps;
-use super::volume_status::check_volume;
+use super::volume_status::{CheckedVolume, check_volume};
 use crate::cinder::CinderError;
-use crate::model::{Attachment, AttachmentState, Connection};
+use crate::model::{
+    Attachment, AttachmentState, Connection, ConnectionSource, ConnectorProperties, Ownership,
+};
 use crate::store::Attachments;
 
 /// How often an attacher starts again after the record or the attachment disappeared.
 const MAX_ATTEMPTS: usize = 4;
 
-/// An attached and exported volume: the id of its record, and its connection.
+/// An attached and exported volume.
 #[derive(Debug, Clone)]
 pub(super) struct ExportedVolume {
+    /// The id of the attachment's record.
     pub(super) record: Uuid,
+    /// The server of an attachment that another client created.
+    pub(super) server: Option<Uuid>,
     pub(super) connection: Connection,
+    pub(super) source: ConnectionSource,
 }
 
 /// Attaches or detaches one volume. Every method that changes an attachment takes the volume's lock as a witness.
@@ -89,16 +100,28 @@ impl Attacher {
                     self.detach(lock, &record).await?;
                     continue;
                 }
-                // The backend has to drop the old initiator name before it admits the new name.
+                Some(record) if is_of_another_instance(&record, &desired.identity) => {
+                    steps::mark_detaching(&self.records, &record).await?;
+                    continue;
+                }
+                // The backend has to drop the old initiator name before it admits the new name. The attachment of
+                // another client stays, and is exported to the new name too.
                 Some(record)
-                    if record.initiator.as_ref().is_some_and(|old| *old != desired.connector.initiator) =>
+                    if record.ownership == Ownership::Own
+                        && record
+                            .initiator
+                            .as_ref()
+                            .is_some_and(|old| *old != desired.connector.initiator) =>
                 {
                     steps::mark_detaching(&self.records, &record).await?;
                     continue;
                 }
                 // The create was interrupted before the id was recorded.
                 Some(record) if record.cinder_id.is_none() => {
-                    self.creation().recover(&record, desired).await?
+                    match self.creation().recover(&record, desired).await? {
+                        Some(record) => record,
+                        None => continue,
+                    }
                 }
                 Some(record) => record,
             };
@@ -110,14 +133,16 @@ impl Attacher {
                 })?,
                 None => None,
             };
-            let outcome = export(&self.cinder, &self.records, &record, &desired.connector).await;
+            let connector = select_connector(&record, &desired.connector);
+            let outcome = export(&self.cinder, &self.records, &record, &connector).await;
             if let Err(AttachError::Unavailable(Outage::Export(reason))) = &outcome {
                 self.findings.remember_failed(record.node, &record.volume, versions, reason);
             }
             match outcome? {
-                ExportOutcome::Exported(connection) => {
+                ExportOutcome::Exported(Export { connection, source }) => {
                     self.findings.forget(record.node, &record.volume);
-                    return Ok(ExportedVolume { record: record.id, connection });
+                    let (record, server) = (record.id, record.server());
+                    return Ok(ExportedVolume { record, server, connection, source });
                 }
                 ExportOutcome::Unbootable(reason) => {
                     self.findings.remember_unbootable(record.node, &record.volume, versions, &reason);
@@ -129,13 +154,23 @@ impl Attacher {
         Err(changed_during_request())
     }
 
-    /// Deletes the attachment in Cinder, then its record.
+    /// Deletes the attachment in Cinder, then its record. A borrowed attachment is completed and forgotten.
     pub(super) async fn detach(&self, _lock: &KeyedGuard, record: &Attachment) -> Result<(), AttachError> {
         let not_yet = |reason: &dyn std::fmt::Display| {
             format!("volume {} cannot be detached yet: {reason}", record.volume)
         };
         let unavailable =
             |outage: Outage| AttachError::Unavailable(outage.map_reason(|reason| not_yet(&reason)));
+        if record.is_borrowed() {
+            borrowed::complete_pending(&self.cinder, &self.records, record).await.map_err(
+                |error| match error {
+                    AttachError::Unavailable(outage) => unavailable(outage),
+                    error => error,
+                },
+            )?;
+            tracing::info!(node = %record.node, volume = %record.volume, "borrowed attachment forgotten");
+            return Ok(self.records.delete(record).await?);
+        }
         let id = match &record.cinder_id {
             Some(id) => Some(id.clone()),
             None => match self.creation().find_interrupted_create(record).await? {
@@ -155,6 +190,10 @@ impl Attacher {
             let store = self.records.check_writable()?;
             match send_delete(store, &self.cinder, &self.records, record, &id).await {
                 Ok(()) | Err(BackendCallError::Cinder(CinderError::NotFound(_))) => {}
+                Err(BackendCallError::NoComputeService(reason)) => {
+                    steps::record_obstacle(&self.records, record, &reason).await;
+                    return Err(AttachError::Transient(not_yet(&reason)));
+                }
                 Err(BackendCallError::Failed(reason) | BackendCallError::Unavailable(reason)) => {
                     return Err(unavailable(Outage::Backend(reason)));
                 }
@@ -162,6 +201,9 @@ impl Attacher {
                     error @ (CinderError::Unavailable(_) | CinderError::Failed { .. }),
                 )) => return Err(unavailable(Outage::Cinder(error.to_string()))),
                 Err(BackendCallError::Cinder(error @ CinderError::Refused { .. })) => {
+                    if record.server().is_some() {
+                        steps::record_obstacle(&self.records, record, &error.to_string()).await;
+                    }
                     return Err(AttachError::Transient(not_yet(&error)));
                 }
             }
@@ -212,6 +254,9 @@ impl Attacher {
             Ok(attachment) => attachment,
             Err(error) => return self.give_up_export(record, error).await,
         };
+        if record.is_borrowed() && !borrowed::is_for_server(&attachment, record) {
+            return self.delete_stale(record).await;
+        }
         if attachment.is_attaching() {
             // The export happened: the machine may be using the volume already.
             if let Err(error) = self.cinder.complete(self.records.check_writable()?, id).await {
@@ -225,7 +270,7 @@ impl Attacher {
             None => None,
         };
         match export(&self.cinder, &self.records, record, connector).await? {
-            ExportOutcome::Exported(_) => {
+            ExportOutcome::Exported(Export { .. }) => {
                 self.findings.forget(record.node, &record.volume);
                 Ok(())
             }
@@ -234,17 +279,17 @@ impl Attacher {
         }
     }
 
-    /// Checks whether a node can get a volume and boot from it, without changing anything. Returns the volume's type.
-    /// `own_attachment` is the attachment that the node already has.
+    /// Checks whether a node can get a volume and boot from it, without changing anything. `record` is the attachment
+    /// that the node already has.
     pub(super) async fn check(
         &self,
-        node: Uuid,
+        identity: &NodeIdentity,
         volume: &str,
-        own_attachment: Option<&str>,
+        record: Option<&Attachment>,
         versions: &RecordVersions,
-    ) -> Result<Option<String>, AttachError> {
-        let finding = self.findings.recall_unbootable(node, volume, versions);
-        check_volume(&self.cinder, &self.records, volume, own_attachment, finding.as_ref()).await
+    ) -> Result<CheckedVolume, AttachError> {
+        let finding = self.findings.recall_unbootable(identity.node(), volume, versions);
+        check_volume(&self.cinder, &self.records, identity, volume, record, finding.as_ref()).await
     }
 
     /// On an error from Cinder other than an outage: drops the cached connection; on 404 also deletes a stale record.
@@ -265,6 +310,10 @@ impl Attacher {
     /// attachment would count as foreign after the configuration is corrected.
     async fn delete_stale(&self, record: &Attachment) -> Result<(), AttachError> {
         let volume = &record.volume;
+        if record.is_borrowed() {
+            // Nothing is lost: the next boot request looks for the attachment again.
+            return Ok(self.records.delete(record).await?);
+        }
         self.cinder.volume(volume).await.map_err(|error| classify(volume, error))?;
         Ok(self.records.delete(record).await?)
     }
@@ -292,5 +341,22 @@ impl Attacher {
             steps::record_volume_type(&self.records, record, volume_type).await;
         }
         Ok(volume_type)
+    }
+}
+
+/// Whether a borrowed attachment is for another instance than the node's.
+fn is_of_another_instance(record: &Attachment, identity: &NodeIdentity) -> bool {
+    record.is_borrowed() && record.server() != identity.instance()
+}
+
+/// The connector for an export: the node's, with the host and the device of an attachment that another client created.
+fn select_connector(record: &Attachment, node: &ConnectorProperties) -> ConnectorProperties {
+    match (record.ownership, &record.connector) {
+        (Ownership::Borrowed(_) | Ownership::Adopted, Some(recorded)) => ConnectorProperties {
+            host: recorded.host.clone(),
+            mountpoint: recorded.mountpoint.clone(),
+            ..node.clone()
+        },
+        (Ownership::Own | Ownership::Borrowed(_) | Ownership::Adopted, _) => node.clone(),
     }
 }

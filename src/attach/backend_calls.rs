@@ -2,6 +2,9 @@
 //!
 //! Such a call may fail because of the backend, so its failure says nothing about Cinder by itself. Cinder returns 500 for
 //! each failure in a driver, a missing connector property among them: the VNX and AS13000 drivers read `connector['ip']`.
+//!
+//! Before Cinder deletes an attachment with a server, it asks the Compute service. A failure of this call says nothing about
+//! the backend.
 
 use std::time::Duration;
 
@@ -26,6 +29,8 @@ pub(super) enum BackendCallError {
     /// The backend's call has no usable response, such as a time-out or 503, while Cinder answers other requests. The cause
     /// may pass without an operator.
     Unavailable(String),
+    /// Cinder answers other requests, but does not delete the attachment of a server. With the likely cause.
+    NoComputeService(String),
 }
 
 /// Sends the export request. If it takes longer than [`CINDER_TIMEOUT`], diagnoses the cause meanwhile; the request
@@ -71,7 +76,9 @@ async fn report<T>(
     match result {
         Err(error @ CinderError::Failed { .. }) => {
             let cinder_answers = diagnose(cinder, records, record, &error, connector).await;
-            Err(if cinder_answers {
+            Err(if cinder_answers && asks_compute_service(record, connector) {
+                BackendCallError::NoComputeService(explain_missing_answer(record))
+            } else if cinder_answers {
                 BackendCallError::Failed(explain_failure(&error, connector))
             } else {
                 BackendCallError::Cinder(error)
@@ -79,7 +86,9 @@ async fn report<T>(
         }
         Err(error @ CinderError::Unavailable(_)) => {
             let cinder_answers = diagnose(cinder, records, record, &error, connector).await;
-            Err(if cinder_answers {
+            Err(if cinder_answers && asks_compute_service(record, connector) {
+                BackendCallError::NoComputeService(explain_missing_answer(record))
+            } else if cinder_answers {
                 BackendCallError::Unavailable(error.to_string())
             } else {
                 BackendCallError::Cinder(error)
@@ -90,6 +99,20 @@ async fn report<T>(
             result.map_err(BackendCallError::Cinder)
         }
     }
+}
+
+/// Whether Cinder asks the Compute service during the call: before the deletion of a server's attachment. `connector` is
+/// the connector of an export.
+fn asks_compute_service(record: &Attachment, connector: Option<&ConnectorProperties>) -> bool {
+    connector.is_none() && record.server().is_some()
+}
+
+/// The likely cause of a failed deletion. Always the same text, as the attachment's record holds the text.
+fn explain_missing_answer(record: &Attachment) -> String {
+    let server = record.server().unwrap_or_default();
+    format!(
+        "Cinder does not delete the attachment of server {server}: before that it asks Nova, which probably does not answer"
+    )
 }
 
 /// The connector property that the driver misses, if Cinder names one that the connector lacks. A driver's `KeyError` may
@@ -141,7 +164,9 @@ async fn diagnose(
             breaker.record_success(&CircuitScope::Endpoint);
             if let Some(volume_type) = volume_type {
                 steps::record_volume_type(records, record, &volume_type).await;
-                if find_missing_property(failure, connector).is_none() {
+                if find_missing_property(failure, connector).is_none()
+                    && !asks_compute_service(record, connector)
+                {
                     breaker.record_backend_failure(&volume_type, &record.volume, &failure.to_string());
                 }
             }
@@ -175,6 +200,7 @@ mod tests {
             host: "web-1".into(),
             ip: None,
             multipath: true,
+            mountpoint: None,
         };
         let with_ip = ConnectorProperties { ip: Some("192.0.2.9".into()), ..without_ip.clone() };
         for (name, connector, cause) in [

@@ -6,6 +6,7 @@
 use futures_util::{StreamExt, stream};
 use tokio::sync::Semaphore;
 use tokio::time::{Duration, Instant, timeout};
+use uuid::Uuid;
 
 use super::error::AttachError;
 use super::last_known::check_record;
@@ -55,11 +56,12 @@ async fn confirm_volume(
     let now = jiff::Timestamp::now();
     let initiator = &desired.connector.initiator;
     let (connection, resolved_at) = check_record(record.as_ref(), volume, initiator, Duration::MAX, now)?;
+    let server = record.as_ref().and_then(Attachment::server);
     let Some(Attachment { id, cinder_id: Some(cinder_id), .. }) = record else {
         return Err(format!("volume {volume} has no attachment"));
     };
     match cinder.attachment(&cinder_id).await {
-        Ok(attachment) => check_attachment(&attachment, volume, &connection)?,
+        Ok(attachment) => check_attachment(&attachment, volume, server, &connection)?,
         Err(CinderError::NotFound(_)) => {
             return Err(format!("Cinder no longer has the attachment of volume {volume}"));
         }
@@ -71,21 +73,23 @@ async fn confirm_volume(
         }
     }
     let source = ConnectionSource::Confirmed { resolved_at, store: store.to_owned() };
-    Ok(ResolvedVolume { connection, source, duration: started_at.elapsed(), attachment: Some(id) })
+    Ok(ResolvedVolume { connection, source, duration: started_at.elapsed(), attachment: Some(id), server })
 }
 
 /// Checks that the attachment is still the one that the record describes.
 fn check_attachment(
     attachment: &CinderAttachment,
     volume: &str,
+    server: Option<Uuid>,
     recorded: &Connection,
 ) -> Result<(), String> {
     if attachment.status != "attached" {
         let status = &attachment.status;
         return Err(format!("Cinder shows the attachment of volume {volume} in state \"{status}\""));
     }
-    // volboot attaches without an instance.
-    if attachment.instance.is_some() || attachment.volume.as_ref().is_some_and(|shown| shown != volume) {
+    // volboot attaches without an instance; the attachment of another client has its server.
+    let has_server = attachment.instance.as_deref().map(str::parse) == server.map(Ok);
+    if !has_server || attachment.volume.as_ref().is_some_and(|shown| shown != volume) {
         return Err(format!("Cinder shows the attachment of volume {volume} as another server's"));
     }
     let shown = attachment.connection.as_ref().and_then(|shown| Connection::from_cinder(shown).ok());
@@ -109,7 +113,8 @@ mod tests {
     fn only_an_attached_volume_with_the_recorded_connection_is_confirmed() {
         let properties = serde_json::from_value(connection(1)).expect("an object");
         let recorded = Connection::from_cinder(&properties).expect("a connection");
-        let check = |change: Value| {
+        let server = Uuid::from_u128(7);
+        let check_for = |server: Option<Uuid>, change: Value| {
             let mut attachment = json!({
                 "id": "a", "status": "attached", "instance": null, "volume_id": "root",
                 "connection_info": connection(1),
@@ -119,14 +124,22 @@ mod tests {
                 .expect("an object")
                 .extend(change.as_object().expect("an object").clone());
             let attachment = serde_json::from_value(attachment).expect("an attachment");
-            check_attachment(&attachment, "root", &recorded)
+            check_attachment(&attachment, "root", server, &recorded)
         };
+        let check = |change| check_for(None, change);
         assert_eq!(check(json!({})), Ok(()));
         for status in ["reserved", "attaching", "detaching", "error_attaching", ""] {
             let reason = format!("Cinder shows the attachment of volume root in state \"{status}\"");
             assert_eq!(check(json!({"status": status})), Err(reason));
         }
-        for change in [json!({"instance": "server 7"}), json!({"volume_id": "data"})] {
+        assert_eq!(check_for(Some(server), json!({"instance": server})), Ok(()));
+        for instance in [Value::Null, json!(Uuid::from_u128(8)), json!("server 7")] {
+            let reason = "Cinder shows the attachment of volume root as another server's".to_owned();
+            assert_eq!(check_for(Some(server), json!({"instance": instance})), Err(reason));
+        }
+        for change in
+            [json!({"instance": "server 7"}), json!({"instance": server}), json!({"volume_id": "data"})]
+        {
             let reason = "Cinder shows the attachment of volume root as another server's".to_owned();
             assert_eq!(check(change), Err(reason));
         }

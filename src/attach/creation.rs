@@ -1,4 +1,7 @@
 //! [`Creation`]: creates an attachment in Cinder, and recovers from an interrupted create by adopting its orphan.
+//!
+//! Where the node already has the volume through an attachment of another client, this attachment is recorded, and none
+//! is created: Cinder would create a second one, and then refuse every export through either of them.
 
 use std::time::Duration;
 
@@ -6,11 +9,12 @@ use jiff::Timestamp;
 use tokio::sync::RwLock;
 
 use super::error::{AttachError, classify};
+use super::existing::find_existing;
 use super::monitored_cinder::MonitoredCinder;
 use super::request::DesiredAttachment;
 use super::steps;
 use super::volume_status::explain_refusal;
-use crate::cinder::CinderError;
+use crate::cinder::{CinderAttachment, CinderError};
 use crate::model::Attachment;
 use crate::store::Attachments;
 
@@ -37,8 +41,8 @@ pub(super) enum InterruptedCreate {
 }
 
 impl Creation<'_> {
-    /// Records the intent and the volume's present attachments, then creates an attachment. `None`: another task
-    /// changed the records meanwhile.
+    /// Records the attachment that the node already has. Otherwise records the intent and the volume's present
+    /// attachments, then creates an attachment. `None`: another task changed the records meanwhile.
     pub(super) async fn create(
         &self,
         desired: &DesiredAttachment,
@@ -46,6 +50,15 @@ impl Creation<'_> {
         let _shared = self.lock.read().await;
         let foreign = self.cinder.list_attachments(&desired.volume).await;
         let foreign = foreign.map_err(|error| classify(&desired.volume, error))?;
+        if let Some(record) = self.find_existing(desired, &foreign).await? {
+            let (id, server) = (record.cinder_id.as_deref(), record.server());
+            let is_recorded = self.records.intend(&record).await?;
+            tracing::info!(
+                node = %record.node, volume = %record.volume, attachment = id, server = server.map(tracing::field::display),
+                ownership = ?record.ownership, is_recorded, "attachment of another client found"
+            );
+            return Ok(is_recorded.then_some(record));
+        }
         let foreign_ids = foreign.into_iter().map(|attachment| attachment.id).collect();
         let now = Timestamp::now();
         let record = Attachment::new(desired.node, &desired.volume, desired.target, foreign_ids, now);
@@ -66,15 +79,42 @@ impl Creation<'_> {
         }
     }
 
-    /// Recovers from an interrupted create: adopts the orphan if there is one, otherwise creates again.
+    /// The record of the attachment through which the node already has the volume, if another client created one.
+    async fn find_existing(
+        &self,
+        desired: &DesiredAttachment,
+        listed: &[CinderAttachment],
+    ) -> Result<Option<Attachment>, AttachError> {
+        let found = find_existing(self.cinder, &desired.identity, &desired.volume, listed).await?;
+        Ok(found.map(|found| {
+            let connector = found.connector(&desired.connector);
+            let existing = (found.id, found.ownership);
+            Attachment::of_another(
+                desired.node,
+                &desired.volume,
+                desired.target,
+                existing,
+                connector,
+                Timestamp::now(),
+            )
+        }))
+    }
+
+    /// Recovers from an interrupted create: adopts the orphan if there is one, otherwise creates again. `None`: the node
+    /// has the volume through an attachment of another client by now, and the intent is deleted.
     pub(super) async fn recover(
         &self,
         record: &Attachment,
         desired: &DesiredAttachment,
-    ) -> Result<Attachment, AttachError> {
+    ) -> Result<Option<Attachment>, AttachError> {
         let _exclusive = self.lock.write().await;
-        if let Some(id) = self.find_orphan(record).await? {
-            return steps::record_cinder_id(self.records, record, id).await;
+        let attachments = self.list_attachments(&record.volume).await?;
+        if let Some(id) = self.find_orphan(record, &attachments).await? {
+            return steps::record_cinder_id(self.records, record, id).await.map(Some);
+        }
+        if self.find_existing(desired, &attachments).await?.is_some() {
+            self.records.delete(record).await?;
+            return Ok(None);
         }
         // The first create may still take effect. Cinder admits only one of the two unless the volume is
         // multi-attachable; then the second has to wait.
@@ -88,13 +128,14 @@ impl Creation<'_> {
         let record = steps::restart_create(self.records, record).await?;
         let store = self.records.check_writable()?;
         match self.cinder.reserve(store, &desired.volume, desired.read_only).await {
-            Ok(id) => steps::record_cinder_id(self.records, &record, id).await,
+            Ok(id) => steps::record_cinder_id(self.records, &record, id).await.map(Some),
             Err(error @ (CinderError::Unavailable(_) | CinderError::Failed { .. })) => {
                 Err(classify(&desired.volume, error))
             }
             Err(refusal @ (CinderError::NotFound(_) | CinderError::Refused { .. })) => {
-                if let Some(id) = self.find_orphan(&record).await? {
-                    return steps::record_cinder_id(self.records, &record, id).await;
+                let attachments = self.list_attachments(&record.volume).await?;
+                if let Some(id) = self.find_orphan(&record, &attachments).await? {
+                    return steps::record_cinder_id(self.records, &record, id).await.map(Some);
                 }
                 self.records.delete(&record).await?;
                 Err(explain_refusal(self.cinder, self.records, &desired.volume, refusal).await)
@@ -130,24 +171,33 @@ impl Creation<'_> {
 
     /// The caller holds the lock exclusively.
     async fn search(&self, record: &Attachment) -> Result<InterruptedCreate, AttachError> {
-        Ok(match self.find_orphan(record).await? {
+        let attachments = self.list_attachments(&record.volume).await?;
+        Ok(match self.find_orphan(record, &attachments).await? {
             Some(id) => InterruptedCreate::Orphan(id),
             None if is_create_pending(record) => InterruptedCreate::Pending,
             None => InterruptedCreate::Absent,
         })
     }
 
+    /// Lists the attachments of a volume, of which there are none without the volume.
+    async fn list_attachments(&self, volume: &str) -> Result<Vec<CinderAttachment>, AttachError> {
+        match self.cinder.list_attachments(volume).await {
+            Err(CinderError::NotFound(_)) => Ok(Vec::new()),
+            attachments => attachments.map_err(|error| classify(volume, error)),
+        }
+    }
+
     /// Finds the orphan of an interrupted create. The caller holds the lock exclusively.
     ///
     /// An orphan is reserved, without instance and connection, absent before the create, and no other node's. It
     /// counts only if it is the single candidate.
-    async fn find_orphan(&self, record: &Attachment) -> Result<Option<String>, AttachError> {
-        let attachments = match self.cinder.list_attachments(&record.volume).await {
-            Err(CinderError::NotFound(_)) => return Ok(None),
-            attachments => attachments.map_err(|error| classify(&record.volume, error))?,
-        };
+    async fn find_orphan(
+        &self,
+        record: &Attachment,
+        attachments: &[CinderAttachment],
+    ) -> Result<Option<String>, AttachError> {
         let records = self.records.list_by_volume(&record.volume).await?;
-        let mut candidates = attachments.into_iter().filter(|attachment| {
+        let mut candidates = attachments.iter().filter(|attachment| {
             attachment.is_reserved()
                 && attachment.instance.is_none()
                 && attachment.connection.is_none()
@@ -155,7 +205,7 @@ impl Creation<'_> {
                 && records.iter().all(|record| record.cinder_id.as_ref() != Some(&attachment.id))
         });
         match (candidates.next(), candidates.next()) {
-            (Some(orphan), None) => Ok(Some(orphan.id)),
+            (Some(orphan), None) => Ok(Some(orphan.id.clone())),
             (Some(_), Some(_)) => {
                 let volume = &record.volume;
                 tracing::warn!(%volume, "cannot adopt orphan: several attachments qualify");

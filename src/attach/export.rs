@@ -1,23 +1,30 @@
 //! The export of an attachment's volume, from the record's *pending export* to its *attached*.
 
 use super::backend_calls::{BackendCallError, send_export};
+use super::borrowed;
 use super::breaker::CircuitScope;
 use super::error::{AttachError, Outage, classify, parse_connection};
 use super::monitored_cinder::MonitoredCinder;
 use super::steps;
 use super::volume_status::explain_refusal;
 use crate::cinder::CinderError;
-use crate::model::{Attachment, Connection, ConnectorProperties};
+use crate::model::{Attachment, Connection, ConnectionSource, ConnectorProperties};
 use crate::store::Attachments;
 
 /// The result of an export to which Cinder responded.
 pub(super) enum ExportOutcome {
     /// The volume is exported and the attachment is complete.
-    Exported(Connection),
+    Exported(Export),
     /// No machine can boot from the connection, for this reason. The attachment is to be deleted.
     Unbootable(String),
     /// Cinder no longer has the attachment.
     Gone,
+}
+
+/// The connection of an exported volume.
+pub(super) struct Export {
+    pub(super) connection: Connection,
+    pub(super) source: ConnectionSource,
 }
 
 /// Exports the volume and completes the attachment.
@@ -36,8 +43,14 @@ pub(super) async fn export(
         Err(BackendCallError::Failed(reason)) => {
             return Err(AttachError::Unavailable(Outage::Export(cannot_export(&record.volume, &reason))));
         }
-        Err(BackendCallError::Unavailable(reason)) => {
+        Err(BackendCallError::Unavailable(reason) | BackendCallError::NoComputeService(reason)) => {
             return Err(AttachError::Unavailable(Outage::Backend(cannot_export(&record.volume, &reason))));
+        }
+        Err(BackendCallError::Cinder(CinderError::Refused { status: 403, message }))
+            if record.is_borrowed() =>
+        {
+            steps::clear_connection(records, &record, was_pending).await?;
+            return use_existing_export(cinder, records, &record, connector, &message).await;
         }
         Err(BackendCallError::Cinder(error)) => {
             return record_error(cinder, records, &record, was_pending, error).await;
@@ -59,7 +72,26 @@ pub(super) async fn export(
         return record_error(cinder, records, &record, was_pending, error).await;
     }
     steps::finish_export(records, &record).await?;
-    Ok(ExportOutcome::Exported(connection))
+    Ok(ExportOutcome::Exported(Export { connection, source: ConnectionSource::Cinder }))
+}
+
+/// Uses the connection that Cinder shows for a borrowed attachment, whose export Cinder has forbidden to volboot (403).
+async fn use_existing_export(
+    cinder: &MonitoredCinder,
+    records: &Attachments,
+    record: &Attachment,
+    connector: &ConnectorProperties,
+    refusal: &str,
+) -> Result<ExportOutcome, AttachError> {
+    let properties = borrowed::read_connection(cinder, record, refusal).await?;
+    let connection = match parse_connection(&record.volume, &properties) {
+        Ok(connection) => connection,
+        Err(refusal) => return Ok(ExportOutcome::Unbootable(refusal.into_reason())),
+    };
+    let record = steps::record_connection(records, record, &properties, connector).await?;
+    steps::finish_export(records, &record).await?;
+    let source = ConnectionSource::Existing { refusal: format!("{refusal} (403)") };
+    Ok(ExportOutcome::Exported(Export { connection, source }))
 }
 
 fn cannot_export(volume: &str, reason: &str) -> String {
@@ -79,6 +111,10 @@ async fn record_error(
         CinderError::NotFound(_) => {
             steps::clear_connection(records, record, was_pending).await?;
             Ok(ExportOutcome::Gone)
+        }
+        refusal @ CinderError::Refused { .. } if record.is_borrowed() => {
+            steps::clear_connection(records, record, was_pending).await?;
+            Err(borrowed::refuse_export(record, &refusal))
         }
         refusal @ CinderError::Refused { .. } => {
             steps::clear_connection(records, record, was_pending).await?;

@@ -27,10 +27,11 @@ pub(super) async fn find_last_known(
         (max_age, _) => max_age.unwrap_or(Duration::MAX),
     };
     let record = records.get(request.node.uuid, volume).await.ok().flatten();
+    let server = record.as_ref().and_then(Attachment::server);
     let (connection, resolved_at) =
         check_record(record.as_ref(), volume, request.initiator.as_str(), max_age, Timestamp::now())?;
     let source = ConnectionSource::LastKnown { resolved_at, outage: outage.map(Outage::to_string) };
-    Ok(ResolvedVolume { connection, source, duration: started_at.elapsed(), attachment: None })
+    Ok(ResolvedVolume { connection, source, duration: started_at.elapsed(), attachment: None, server })
 }
 
 /// Checks that a record shows the volume as attached with this initiator name; returns its connection and the age.

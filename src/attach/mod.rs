@@ -10,6 +10,7 @@
 //! | `confirm` | the response to a boot request while the store is read-only |
 //! | `reconciler`, `work_queue` | completes interrupted work, detaches, probes Cinder |
 //! | `attacher` | the steps for one volume; their halves are `creation` and `export` |
+//! | `existing`, `node_identity`, `borrowed` | attachments that another client created for the node |
 //! | `steps` | the writes of a record between the Cinder calls |
 //! | `monitored_cinder`, `backend_calls` | Cinder calls whose results reach the circuit breaker |
 //! | `volume_status`, `error` | why a volume cannot be attached |
@@ -27,15 +28,18 @@
 
 mod attacher;
 mod backend_calls;
+mod borrowed;
 mod breaker;
 mod confirm;
 mod creation;
 mod error;
+mod existing;
 mod export;
 mod findings;
 mod keyed_mutex;
 mod last_known;
 mod monitored_cinder;
+mod node_identity;
 mod outcome;
 mod progress;
 mod queue;
@@ -59,12 +63,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::cinder::Cinder;
-use crate::model::{Attachment, AttachmentState, Node, VolumeConnector, VolumeTarget};
+use crate::model::{Attachment, AttachmentState, InstanceServer, Node, VolumeConnector, VolumeTarget};
 use crate::store::{Attachments, StoreAccess};
 use confirm::confirm_volumes;
 use error::{AttachError, Outage};
 use last_known::find_last_known;
 use monitored_cinder::{CINDER_TIMEOUT, timeout_reason};
+use node_identity::NodeIdentity;
 use outcome::Outcome;
 use progress::{Progress, VolumeResults};
 use reconciler::Reconciler;
@@ -74,6 +79,7 @@ pub use resolution::{Resolution, ResolvedVolume, VolumeCheck};
 use resolver::Resolver;
 use single_flight::{Delivery, Entry, SingleFlight};
 use state::State;
+use volume_status::CheckedVolume;
 
 /// How long a boot request waits for its resolution before the machine is asked to retry.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -89,6 +95,14 @@ pub struct Policy {
     pub last_known_max_age: Option<Duration>,
     /// Nodes that are resolved concurrently.
     pub resolutions: usize,
+}
+
+/// The result of a check of a node's volumes.
+struct CheckedVolumes {
+    /// The volumes that cannot be attached, or whose backend is unavailable.
+    errors: VolumeResults,
+    /// The volumes that the node has through attachments of another client, and the servers of these.
+    servers: Vec<(String, Uuid)>,
 }
 
 /// Attaches Cinder volumes to nodes. Cheap to clone; clones share their state.
@@ -293,47 +307,55 @@ impl Attach {
         targets: &[VolumeTarget],
     ) -> VolumeCheck {
         let Some(cinder) = self.state.cinder() else {
-            return VolumeCheck::Faults(vec!["Cinder is not configured".into()]);
+            let faults = vec!["Cinder is not configured".into()];
+            return VolumeCheck::Checked { faults, notes: Vec::new() };
         };
         let versions = RecordVersions::of(node, connectors, targets);
-        match self.check_volumes(cinder, node.uuid, targets, &versions).await {
-            Ok(results) => VolumeCheck::Faults(
+        let identity = NodeIdentity::of(node, connectors);
+        match self.check_volumes(cinder, &identity, targets, &versions).await {
+            Ok(CheckedVolumes { errors, servers }) => VolumeCheck::Checked {
                 // The outage of a backend is no fault of the volume; the failure of its own export may be.
-                results
+                faults: errors
                     .into_iter()
                     .filter_map(|(_, result)| result.err())
                     .filter(|error| !matches!(error, AttachError::Unavailable(Outage::Backend(_))))
                     .map(AttachError::into_reason)
                     .collect(),
-            ),
+                notes: servers
+                    .iter()
+                    .map(|(volume, server)| {
+                        format!("volume {volume} is attached by {}", InstanceServer(*server))
+                    })
+                    .collect(),
+            },
             Err(outage) => VolumeCheck::Unavailable(outage.to_string()),
         }
     }
 
-    /// Checks each volume with Cinder. Returns the errors of the volumes that cannot be attached, or whose backend is
-    /// unavailable; or the outage of Cinder.
+    /// Checks each volume with Cinder, unless Cinder is unavailable.
     async fn check_volumes(
         &self,
         cinder: Cinder,
-        node: Uuid,
+        identity: &NodeIdentity,
         targets: &[VolumeTarget],
         versions: &RecordVersions,
-    ) -> Result<VolumeResults, Outage> {
+    ) -> Result<CheckedVolumes, Outage> {
+        let node = identity.node();
         if let Some(reason) = self.cinder_outage() {
             return Err(Outage::Cinder(reason));
         }
         let attacher = self.state.attacher(cinder);
         let records = self.attachments(node).await;
-        let mut errors = Vec::new();
+        let (mut errors, mut servers) = (Vec::new(), Vec::new());
         for target in targets {
             let record = records.iter().find(|record| record.volume == target.volume_id);
-            let own_attachment = record.and_then(|record| record.cinder_id.as_deref());
             let check = async {
                 let _permit = self.check_permits.acquire().await;
-                attacher.check(node, &target.volume_id, own_attachment, versions).await
+                attacher.check(identity, &target.volume_id, record, versions).await
             };
             match timeout(CINDER_TIMEOUT, check).await {
-                Ok(Ok(volume_type)) => {
+                Ok(Ok(CheckedVolume { volume_type, server })) => {
+                    servers.extend(server.map(|server| (target.volume_id.clone(), server)));
                     let failed = self.state.findings.recall_failed(node, &target.volume_id, versions);
                     let outage = failed.or_else(|| self.state.backend_outage(&volume_type?));
                     errors.extend(
@@ -348,7 +370,7 @@ impl Attach {
                 Err(_) => return Err(Outage::Cinder(timeout_reason())),
             }
         }
-        Ok(errors)
+        Ok(CheckedVolumes { errors, servers })
     }
 
     /// Predicts [`resolve`](Self::resolve) without changing anything: the last known connections, if Cinder would
@@ -360,10 +382,11 @@ impl Attach {
         if let StoreAccess::ReadOnly(store) = self.state.records.access() {
             return self.confirm(cinder, &request, &store).await;
         }
-        let (node, versions) = (request.node.uuid, request.record_versions());
-        let checked = self.check_volumes(cinder, node, request.targets, &versions).await;
+        let versions = request.record_versions();
+        let identity = NodeIdentity::of(request.node, request.connectors);
+        let checked = self.check_volumes(cinder, &identity, request.targets, &versions).await;
         let (outage, backend_outages) = match &checked {
-            Ok(errors) => match Outcome::of(errors) {
+            Ok(CheckedVolumes { errors, .. }) => match Outcome::of(errors) {
                 Outcome::Refused(reason) => return Resolution::Refused(reason),
                 Outcome::Transient(reason) => return outcome::wait_for_condition(reason),
                 Outcome::Usable { resolved: _, outages } => (None, HashMap::from_iter(outages)),
@@ -377,7 +400,11 @@ impl Attach {
             match (self.find_last_known(&request, volume, outage).await, outage) {
                 (Ok(last_known), _) => drop(volumes.insert(volume.clone(), last_known)),
                 (Err(reason), Some(outage)) => return outcome::wait_for_cinder(outage, &reason),
-                (Err(_), None) => return outcome::predict_attachment(volume),
+                (Err(_), None) => {
+                    let servers = checked.iter().flat_map(|checked| &checked.servers);
+                    let server = servers.clone().find(|(held, _)| held == volume).map(|(_, server)| *server);
+                    return outcome::predict_attachment(volume, server);
+                }
             }
         }
         Resolution::Ready(volumes)

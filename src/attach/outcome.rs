@@ -3,9 +3,12 @@
 //! The strictest result decides. If Cinder refused one volume, the machine does not boot from the others. A transient
 //! error makes the machine wait. Last known connections serve only if every missing volume is merely unavailable.
 
+use uuid::Uuid;
+
 use super::error::{AttachError, Outage, TARGETS_CHANGED};
 use super::progress::{Progress, VolumeResults};
 use super::resolution::{Resolution, ResolvedVolume};
+use crate::model::InstanceServer;
 
 /// The shortest and the longest retry delay of a waiting machine, in seconds.
 const MIN_RETRY_SECONDS: u32 = 2;
@@ -91,9 +94,15 @@ pub(super) fn wait_for_writable_store(store: &str, reason: &str) -> Resolution {
     Resolution::Wait { reason, seconds: MAX_RETRY_SECONDS }
 }
 
-/// The predicted response to the first boot request of a volume.
-pub(super) fn predict_attachment(volume: &str) -> Resolution {
-    let reason = format!("volume {volume} will be attached on the machine's boot request");
+/// The predicted response to the first boot request of a volume. `server` has the volume attached for the node.
+pub(super) fn predict_attachment(volume: &str, server: Option<Uuid>) -> Resolution {
+    let reason = match server {
+        Some(server) => format!(
+            "volume {volume} is attached by {}; the machine's boot request exports it",
+            InstanceServer(server)
+        ),
+        None => format!("volume {volume} will be attached on the machine's boot request"),
+    };
     Resolution::Wait { reason, seconds: MIN_RETRY_SECONDS }
 }
 

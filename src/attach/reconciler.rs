@@ -18,7 +18,7 @@ use super::attacher::Attacher;
 use super::breaker::CircuitScope;
 use super::single_flight::SingleFlight;
 use super::state::State;
-use super::work_queue::{RecordKey, WorkQueue, has_pending_work};
+use super::work_queue::{RecordKey, RunResult, WorkQueue, has_pending_work};
 use crate::model::AttachmentState;
 use crate::store::Revision;
 
@@ -36,8 +36,8 @@ pub(super) struct Reconciler {
     flights: Arc<SingleFlight>,
     revision: Revision,
     queue: WorkQueue,
-    /// One task per record; each returns the key of its record, and whether the work is done.
-    running: JoinSet<(RecordKey, bool)>,
+    /// One task per record; each returns the key of its record, and how its run ended.
+    running: JoinSet<(RecordKey, RunResult)>,
     /// At most one probe of Cinder.
     probes: JoinSet<()>,
     had_outage: bool,
@@ -81,8 +81,8 @@ impl Reconciler {
                     }
                 },
                 Some(result) = self.running.join_next() => {
-                    if let Ok((key, is_done)) = result {
-                        self.queue.finish(key, is_done);
+                    if let Ok((key, result)) = result {
+                        self.queue.finish(key, result);
                     }
                 },
                 () = sleep_until(next_due.unwrap_or_else(Instant::now)), if next_due.is_some() => {}
@@ -108,7 +108,7 @@ impl Reconciler {
                     let key = key.clone();
                     async move { reconcile_record(&state, &attacher, &key).await }
                 });
-                (key, task.await.unwrap_or(false))
+                (key, task.await.unwrap_or(RunResult::Failed))
             });
         }
     }
@@ -138,21 +138,21 @@ async fn probe_endpoint(state: Arc<State>) {
     }
 }
 
-/// Does the pending work of a record. Returns whether none is left.
-async fn reconcile_record(state: &State, attacher: &Attacher, key: &RecordKey) -> bool {
+/// Does the pending work of a record.
+async fn reconcile_record(state: &State, attacher: &Attacher, key: &RecordKey) -> RunResult {
     let (node, volume) = key;
     // Another task holds the lock: it finishes the work, or the next run does.
-    let Some(lock) = state.locks.try_lock(*node, volume) else { return false };
+    let Some(lock) = state.locks.try_lock(*node, volume) else { return RunResult::Failed };
     let record = match state.records.get(*node, volume).await {
         Ok(Some(record)) if has_pending_work(&record) => record,
-        Ok(_) => return true,
+        Ok(_) => return RunResult::Done,
         Err(error) => {
             tracing::error!(error = %error, "cannot read attachment record");
-            return false;
+            return RunResult::Failed;
         }
     };
     if state.outage().is_some() {
-        return false;
+        return RunResult::Failed;
     }
     let result = match record.state {
         AttachmentState::Detaching => attacher.detach(&lock, &record).await.map(|()| true),
@@ -162,11 +162,14 @@ async fn reconcile_record(state: &State, attacher: &Attacher, key: &RecordKey) -
         }
     };
     match result {
-        Ok(is_done) => is_done,
+        Ok(true) => RunResult::Done,
+        Ok(false) => RunResult::Failed,
         Err(error) => {
             let reason = error.into_reason();
             tracing::warn!(%node, volume, reason, state = ?record.state, "cannot reconcile attachment yet");
-            false
+            // Cinder asks the Compute service before it deletes the attachment of a server.
+            let is_blocked = record.state == AttachmentState::Detaching && record.server().is_some();
+            if is_blocked { RunResult::Blocked } else { RunResult::Failed }
         }
     }
 }

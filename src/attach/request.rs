@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::node_identity::NodeIdentity;
 use crate::model::{ConnectorProperties, Iqn, Node, Properties, VolumeConnector, VolumeTarget};
 
 /// The volumes that a node should have, and its identity as an initiator.
@@ -30,6 +31,7 @@ pub(super) struct DesiredAttachment {
     pub(super) target: Uuid,
     pub(super) read_only: bool,
     pub(super) connector: ConnectorProperties,
+    pub(super) identity: Arc<NodeIdentity>,
 }
 
 /// The versions of the records behind a request: the node, and its volume connectors and targets. A change of any of them
@@ -70,7 +72,9 @@ impl VolumeRequest<'_> {
             host: node.uuid.to_string(),
             ip: ip.map(|connector| connector.connector_id.clone()),
             multipath,
+            mountpoint: None,
         };
+        let identity = Arc::new(NodeIdentity::of(node, self.connectors));
         let mut attachments: Vec<DesiredAttachment> = Vec::new();
         for target in self.targets {
             if attachments.iter().all(|attachment| attachment.volume != target.volume_id) {
@@ -80,6 +84,7 @@ impl VolumeRequest<'_> {
                     target: target.uuid,
                     read_only: is_read_only(&target.properties),
                     connector: connector.clone(),
+                    identity: Arc::clone(&identity),
                 });
             }
         }

@@ -34,23 +34,30 @@ pub struct ResolvedVolume {
     pub duration: Duration,
     /// The id of the attachment record, if Cinder was called for this boot.
     pub attachment: Option<Uuid>,
+    /// The server of the attachment, if another client created it for the node's instance.
+    pub server: Option<Uuid>,
 }
 
 /// The result of a check of a node's volumes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VolumeCheck {
-    /// The faults that prevent attachments; empty if there are none.
-    Faults(Vec<String>),
+    /// Cinder answered.
+    Checked {
+        /// Prevent attachments; empty if nothing does.
+        faults: Vec<String>,
+        /// The operator should know them, but they prevent nothing.
+        notes: Vec<String>,
+    },
     /// Cinder is unavailable, as a sentence.
     Unavailable(String),
 }
 
 impl VolumeCheck {
-    /// The faults, for operators. An outage counts as a fault.
-    pub fn into_faults(self) -> Vec<String> {
+    /// Faults and notes, for operators. An outage counts as a fault.
+    pub fn into_findings(self) -> (Vec<String>, Vec<String>) {
         match self {
-            Self::Faults(faults) => faults,
-            Self::Unavailable(outage) => vec![outage],
+            Self::Checked { faults, notes } => (faults, notes),
+            Self::Unavailable(outage) => (vec![outage], Vec::new()),
         }
     }
 }

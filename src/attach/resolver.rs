@@ -19,7 +19,6 @@ use super::resolution::ResolvedVolume;
 use super::single_flight::{NewResolution, SingleFlight};
 use super::state::State;
 use crate::cinder::Cinder;
-use crate::model::ConnectionSource;
 
 /// Volumes of one node that are resolved concurrently.
 const MAX_CONCURRENT_VOLUMES: usize = 8;
@@ -152,12 +151,14 @@ impl Resolver {
             return Err(AttachError::cinder_unavailable("a newer boot request replaced this one"));
         }
         self.state.breaker.check(&CircuitScope::Endpoint).map_err(AttachError::cinder_unavailable)?;
-        let ExportedVolume { record, connection } = attacher.attach(&lock, &desired, &versions).await?;
+        let ExportedVolume { record, server, connection, source } =
+            attacher.attach(&lock, &desired, &versions).await?;
         let resolved = ResolvedVolume {
             connection,
-            source: ConnectionSource::Cinder,
+            source,
             duration: sent_at.elapsed(),
             attachment: Some(record),
+            server,
         };
         self.flights.store_result(&desired, sent_at, &resolved);
         Ok(resolved)

@@ -107,6 +107,14 @@ pub(super) async fn record_volume_type(records: &Attachments, record: &Attachmen
     }
 }
 
+/// Records why Cinder does not delete an attachment. A failure is only logged.
+pub(super) async fn record_obstacle(records: &Attachments, record: &Attachment, obstacle: &str) {
+    let change = records.change(record, |record| record.obstacle = Some(obstacle.to_owned()));
+    if let Err(error) = change.await {
+        tracing::error!(error = %error, "cannot record why an attachment stays");
+    }
+}
+
 /// Returns a changed record unless it was deleted or marked for detachment meanwhile.
 fn ensure_not_detaching(record: Option<Attachment>) -> Result<Attachment, AttachError> {
     record.filter(|record| record.state != AttachmentState::Detaching).ok_or_else(changed_during_request)

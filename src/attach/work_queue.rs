@@ -11,11 +11,24 @@ use crate::model::{Attachment, AttachmentState};
 /// The back-off after failures: the first delay, which doubles, and the longest.
 const INITIAL_BACKOFF: Duration = Duration::from_secs(2);
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
+/// The longest delay while Cinder waits for another service, which may be away for good.
+const MAX_SLOW_BACKOFF: Duration = Duration::from_secs(600);
 /// How long a boot request keeps its record to itself.
 const GRACE_PERIOD: Duration = Duration::from_secs(10);
 
 /// The node and the volume of a record.
 pub(super) type RecordKey = (Uuid, String);
+
+/// How the run of a record ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RunResult {
+    /// No work is left.
+    Done,
+    /// To be retried.
+    Failed,
+    /// To be retried with longer delays.
+    Blocked,
+}
 
 /// The records with pending work.
 #[derive(Debug, Default)]
@@ -35,8 +48,8 @@ impl WorkItem {
         Self { due_at: Instant::now() + delay, failures: 0, is_running: false, requeue_after: None }
     }
 
-    fn after_failure(self) -> Self {
-        let delay = INITIAL_BACKOFF.saturating_mul(1 << self.failures.min(10)).min(MAX_BACKOFF);
+    fn after_failure(self, max_delay: Duration) -> Self {
+        let delay = INITIAL_BACKOFF.saturating_mul(1 << self.failures.min(10)).min(max_delay);
         Self { failures: self.failures.saturating_add(1), ..Self::after(delay) }
     }
 }
@@ -76,13 +89,17 @@ impl WorkQueue {
     }
 
     /// Ends the run of a record. Unless its work is done, the record becomes due again after a back-off.
-    pub(super) fn finish(&mut self, key: RecordKey, is_done: bool) {
+    pub(super) fn finish(&mut self, key: RecordKey, result: RunResult) {
         let Some(item) = self.0.remove(&key) else { return };
-        match item.requeue_after {
-            Some(delay) if is_done || delay.is_zero() => drop(self.0.insert(key, WorkItem::after(delay))),
-            Some(_) | None if !is_done => drop(self.0.insert(key, item.after_failure())),
-            Some(_) | None => {}
-        }
+        let next = match (item.requeue_after, result) {
+            // The run itself records why it is blocked.
+            (_, RunResult::Blocked) => item.after_failure(MAX_SLOW_BACKOFF),
+            (Some(delay), RunResult::Done) => WorkItem::after(delay),
+            (Some(Duration::ZERO), RunResult::Failed) => WorkItem::after(Duration::ZERO),
+            (Some(_) | None, RunResult::Failed) => item.after_failure(MAX_BACKOFF),
+            (None, RunResult::Done) => return,
+        };
+        self.0.insert(key, next);
     }
 
     /// Ends all back-off delays.
@@ -138,15 +155,15 @@ mod tests {
         queue.update(&record(AttachmentState::Detaching));
         for seconds in [2, 4, 8, 16, 32, 60, 60] {
             let key = queue.take_due(1).pop().expect("the record is due");
-            queue.finish(key, false);
+            queue.finish(key, RunResult::Failed);
             assert_eq!(queue.next_due(), Some(Instant::now() + Duration::from_secs(seconds)));
             tokio::time::advance(Duration::from_secs(seconds)).await;
         }
         let key = queue.take_due(1).pop().expect("the record is due");
-        queue.finish(key, false);
+        queue.finish(key, RunResult::Failed);
         queue.reset_backoff();
         let key = queue.take_due(1).pop().expect("the record is due");
-        queue.finish(key, true);
+        queue.finish(key, RunResult::Done);
         assert_eq!(queue.next_due(), None);
     }
 
@@ -156,7 +173,20 @@ mod tests {
         queue.update(&record(AttachmentState::Detaching));
         let key = queue.take_due(1).pop().expect("the record is due");
         queue.update(&record(AttachmentState::Detaching));
-        queue.finish(key, false);
+        queue.finish(key, RunResult::Failed);
         assert_eq!(queue.take_due(1).len(), 1, "a change to detaching needs no back-off");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_blocked_record_backs_off_further_although_the_run_changed_it() {
+        let mut queue = WorkQueue::default();
+        queue.update(&record(AttachmentState::Detaching));
+        for seconds in [2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600] {
+            let key = queue.take_due(1).pop().expect("the record is due");
+            queue.update(&record(AttachmentState::Detaching));
+            queue.finish(key, RunResult::Blocked);
+            assert_eq!(queue.next_due(), Some(Instant::now() + Duration::from_secs(seconds)));
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+        }
     }
 }

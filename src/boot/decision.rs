@@ -30,6 +30,9 @@ pub struct Decision {
     pub attached_card: Option<Mac>,
     /// Why the requester gets no volume, if its place in the network is the reason.
     pub fault: Option<RequesterFault>,
+    /// Whether the requester's place in the network permits its claim to be the machine. Otherwise the request must
+    /// change nothing of the machine, its timeline included.
+    pub is_claim_accepted: bool,
 }
 
 /// The resolution of one volume.
@@ -41,6 +44,8 @@ pub struct VolumeResolution {
     pub source: ConnectionSource,
     /// The duration of the resolution.
     pub duration: Duration,
+    /// The server of the attachment, if another client created it for the node's instance.
+    pub server: Option<Uuid>,
 }
 
 /// Whether a decision takes effect.
@@ -117,6 +122,7 @@ impl Decision {
             held: None,
             attached_card: None,
             fault: None,
+            is_claim_accepted: false,
         }
     }
 
@@ -130,7 +136,8 @@ impl Decision {
 
 impl VolumeResolution {
     pub(super) fn new(id: &str, volume: &ResolvedVolume) -> Self {
-        Self { volume: id.to_owned(), source: volume.source.clone(), duration: volume.duration }
+        let ResolvedVolume { source, duration, server, .. } = volume;
+        Self { volume: id.to_owned(), source: source.clone(), duration: *duration, server: *server }
     }
 }
 

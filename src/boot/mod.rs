@@ -102,7 +102,17 @@ impl Boot {
     /// Answers a boot request. Attaches the node's volumes with storage interface `cinder`, and counts the boot
     /// session of a machine that could boot.
     pub async fn answer(&self, request: &BootRequest) -> Decision {
-        self.run_phases(request, Mode::Boot).await
+        let decision = self.run_phases(request, Mode::Boot).await;
+        let is_claim_accepted = decision.is_claim_accepted
+            || decision.fault.is_none() && self.accepts_claim(request, &decision.answer).await;
+        Decision { is_claim_accepted, ..decision }
+    }
+
+    /// Judges the claim of a requester whose request was decided before the phase that verifies it. Without a node for
+    /// the address, the claim harms no machine, and the operator enrolls the machine by it.
+    async fn accepts_claim(&self, request: &BootRequest, answer: &BootAnswer) -> bool {
+        matches!(answer, BootAnswer::Unknown { .. })
+            || self.verify_report(request.mac(), &request.neighbour_check).await.is_ok()
     }
 
     /// Returns the likely answer to this boot request, and changes nothing.
@@ -117,11 +127,22 @@ impl Boot {
     }
 
     async fn run_phases(&self, request: &BootRequest, mode: Mode) -> Decision {
-        match self.decide(request, mode).await {
+        let decision = match self.decide(request, mode).await {
             Ok(decision) => decision,
             Err(Stop::Decided(decision)) => *decision,
-            Err(Stop::StoreError(error)) => wait_for_store(request, &error),
+            Err(Stop::StoreError(error)) => return wait_for_store(request, &error),
+        };
+        Decision { attached_card: self.find_attached_card(request, &decision).await, ..decision }
+    }
+
+    /// The node's card that the neighbour table shows for the requester, whatever the answer.
+    async fn find_attached_card(&self, request: &BootRequest, decision: &Decision) -> Option<Mac> {
+        if decision.attached_card.is_some() {
+            return decision.attached_card;
         }
+        let (card, node) = (request.neighbour_check.mac()?, decision.node?);
+        // While the store fails, the card is unknown.
+        self.is_card_of(card, node).await.unwrap_or(false).then_some(card)
     }
 
     async fn decide(&self, request: &BootRequest, mode: Mode) -> Result<Decision, Stop> {
@@ -129,24 +150,32 @@ impl Boot {
         let AdmittedNode { locator, records } = admit(&records, &self.enabled)?;
         let verification =
             verify_requester(&self.inventory, &self.neighbours, &self.policy, records.node, request).await?;
-        let volumes = locator.locate(&self.attach, &records, request, mode).await?;
-        let decision = Decision { attached_card: verification.card(), ..plan(records, volumes) };
-        Ok(hold(&self.loop_detector, request, mode, verification, decision))
+        let decision = match locator.locate(&self.attach, &records, request, mode).await {
+            Ok(volumes) => {
+                let decision = Decision { attached_card: verification.card(), ..plan(records, volumes) };
+                hold(&self.loop_detector, request, mode, verification, decision)
+            }
+            Err(Stop::Decided(decision)) => *decision,
+            Err(stop @ Stop::StoreError(_)) => return Err(stop),
+        };
+        Ok(Decision { is_claim_accepted: true, ..decision })
     }
 
     /// Checks whether a node can boot from its volumes. With storage interface `cinder`, Cinder's faults are included
     /// if the records have none.
     pub async fn check(&self, node: &Node) -> Result<NodeCheck, StoreError> {
         let NodeRecords { node, connectors, targets } = read_records(&self.inventory, node.clone()).await?;
-        let faults = match VolumeLocator::find(&node.storage_interface) {
-            None => Vec::new(),
-            Some(Err(reason)) => vec![reason],
+        let (faults, notes) = match VolumeLocator::find(&node.storage_interface) {
+            None => (Vec::new(), Vec::new()),
+            Some(Err(reason)) => (vec![reason], Vec::new()),
             Some(Ok(locator)) => match validate(locator, &node, &connectors, &targets) {
-                Err(faults) => faults,
-                Ok(_) => locator.find_service_faults(&self.attach, &node, &connectors, &targets).await,
+                Err(faults) => (faults, Vec::new()),
+                Ok(_) => locator.check_with_service(&self.attach, &node, &connectors, &targets).await,
             },
         };
-        Ok(NodeCheck { faults, warnings: validate::find_warnings(&connectors, &targets) })
+        let mut warnings = validate::find_warnings(&connectors, &targets);
+        warnings.extend(notes);
+        Ok(NodeCheck { faults, warnings })
     }
 
     /// Finds the node of a machine, for display.

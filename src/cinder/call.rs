@@ -41,22 +41,22 @@ pub(super) struct ApiCall<'a> {
     method: Method,
     /// The path below the project.
     segments: &'a [&'a str],
-    query: Option<(&'static str, &'a str)>,
+    query: &'a [(&'static str, &'a str)],
     microversion: &'static str,
     body: Option<Value>,
 }
 
 impl<'a> ApiCall<'a> {
     pub(super) fn new(kind: &'static str, method: Method, segments: &'a [&'a str]) -> Self {
-        Self { kind, method, segments, query: None, microversion: MICROVERSION, body: None }
+        Self { kind, method, segments, query: &[], microversion: MICROVERSION, body: None }
     }
 
     pub(super) fn get(kind: &'static str, segments: &'a [&'a str]) -> Self {
         Self::new(kind, Method::GET, segments)
     }
 
-    pub(super) fn with_query(self, name: &'static str, value: &'a str) -> Self {
-        Self { query: Some((name, value)), ..self }
+    pub(super) fn with_query(self, query: &'a [(&'static str, &'a str)]) -> Self {
+        Self { query, ..self }
     }
 
     pub(super) fn with_microversion(self, microversion: &'static str) -> Self {
@@ -73,8 +73,8 @@ impl<'a> ApiCall<'a> {
         for segment in self.segments {
             url.push_str(&format!("/{}", percent_encode(segment)));
         }
-        if let Some((name, value)) = self.query {
-            url.push_str(&format!("?{name}={}", percent_encode(value)));
+        for (separator, (name, value)) in std::iter::once('?').chain(std::iter::repeat('&')).zip(self.query) {
+            url.push_str(&format!("{separator}{name}={}", percent_encode(value)));
         }
         url
     }

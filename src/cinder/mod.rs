@@ -9,6 +9,7 @@
 //! * GET returns the connection of the last PUT that was answered.
 //! * *Export* sets volume and attachment back to `attaching` until *complete*.
 //! * The responses to *reserve* and *export* show an outdated status, so this client ignores it.
+//! * The list of attachments is empty for an administrator of another project, unless it has `all_tenants`.
 //!
 //! Invariant: an error says whether Cinder *refused* or is *unavailable*, because the two have opposite consequences.
 
@@ -58,7 +59,7 @@ impl Cinder {
 
     /// Checks that Cinder answers. Reads at most one volume.
     pub async fn ping(&self) -> Result<(), CinderError> {
-        let call = ApiCall::get("ping", &["volumes"]).with_query("limit", "1");
+        let call = ApiCall::get("ping", &["volumes"]).with_query(&[("limit", "1")]);
         self.0.call::<Value>(call).await.map(drop)
     }
 
@@ -69,10 +70,18 @@ impl Cinder {
         self.0.call::<VolumeBody>(call).await.map(|body| body.volume)
     }
 
-    /// All attachments of a volume that this project can see.
+    /// All attachments of a volume that this user can see: an administrator sees those of other projects' volumes too.
     pub async fn list_attachments(&self, volume: &str) -> Result<Vec<CinderAttachment>, CinderError> {
-        let call = ApiCall::get("attachments", &["attachments", "detail"]).with_query("volume_id", volume);
-        self.0.call::<AttachmentsBody>(call).await.map(|body| body.attachments)
+        let query = [("volume_id", volume), ("all_tenants", "1")];
+        let list = async |query| {
+            let call = ApiCall::get("attachments", &["attachments", "detail"]).with_query(query);
+            self.0.call::<AttachmentsBody>(call).await.map(|body| body.attachments)
+        };
+        match list(&query).await {
+            // A Cinder before 18 refuses the filter to other users than administrators.
+            Err(CinderError::Refused { status: 400, .. }) => list(&query[..1]).await,
+            result => result,
+        }
     }
 
     /// One attachment.

@@ -29,7 +29,7 @@ pub struct CinderVolume {
     pub attachments: Vec<VolumeHolder>,
 }
 
-/// A holder of a volume. A project member sees little of it, and not the host.
+/// A holder of a volume: an attachment in state `attached`. Cinder shows the host to administrators alone.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct VolumeHolder {
     /// The id of the attachment.
@@ -40,6 +40,9 @@ pub struct VolumeHolder {
     /// The host, if Cinder shows it.
     #[serde(default)]
     pub host_name: Option<String>,
+    /// The device name, from the connector's `mountpoint`. Cinder writes `na` for a missing name.
+    #[serde(default)]
+    pub device: Option<String>,
 }
 
 /// An attachment.

@@ -79,12 +79,16 @@ pub(super) async fn answer_boot_request(
         let (neighbours, boot) = (state.neighbours.clone(), state.boot.clone());
         state.second_looks.schedule(look, neighbours, boot, state.metrics().clone());
     }
-    for VolumeResolution { volume, source, duration: took } in &resolved {
+    for VolumeResolution { volume, source, duration: took, server } in &resolved {
         let duration_ms = took.as_millis() as u64;
-        tracing::info!(mac = %request.mac(), volume, source = source.as_str(), duration_ms, "volume resolved");
+        let server = server.map(tracing::field::display);
+        tracing::info!(
+            mac = %request.mac(), volume, source = source.as_str(), duration_ms, server, "volume resolved"
+        );
     }
     tracing::info!(
         mac = %request.mac(),
+        %remote,
         node = node.map(tracing::field::display),
         attempt = request.attempt,
         tls = peer.tls,

@@ -33,7 +33,9 @@ pub(super) fn boot_report(peer: Peer, report: request::BootReport) -> Event {
     new_event(peer, Some(mac), EventKind::BootReport { step, rc, attempt })
 }
 
-/// A boot request that arrived at `started_at`, and its answer.
+/// A boot request that arrived at `started_at`, and its answer. It belongs to the machine of which the requester claims
+/// the address, if the decision accepts the claim. Else it belongs to the card in the neighbour table, or to the IP
+/// address.
 pub(super) fn boot_request(
     peer: Peer,
     request: &BootRequest,
@@ -41,7 +43,22 @@ pub(super) fn boot_request(
     tries: u32,
     started_at: Instant,
 ) -> Event {
-    let Decision { answer, node, name, resolutions: resolved, held, attached_card, fault: _ } = decision;
+    let Decision {
+        answer,
+        node,
+        name,
+        resolutions: resolved,
+        held,
+        attached_card,
+        fault: _,
+        is_claim_accepted,
+    } = decision;
+    // A claim against the requester's place changes nothing of the machine and of its node.
+    let (mac, node, name) = if *is_claim_accepted {
+        (Some(request.mac()), *node, name.clone())
+    } else {
+        (request.neighbour_check.mac(), None, None)
+    };
     let (hooks, warnings) = match answer {
         BootAnswer::Boot(plan) => {
             let SanTable { hooks, warnings } = SanTable::new(plan, request);
@@ -60,8 +77,8 @@ pub(super) fn boot_request(
         arch: request.arch.clone(),
         uuid: request.uuid,
         host_name_bytes: request.host_name_bytes,
-        node: *node,
-        name: name.clone(),
+        node,
+        name,
         journey: request.journey.clone(),
         resolutions: resolved.iter().map(resolution).collect(),
         hooks,
@@ -70,14 +87,16 @@ pub(super) fn boot_request(
         reason: answer.reason().map(str::to_owned),
         held: held.is_some(),
         attached_card: *attached_card,
+        claimed_mac: (!is_claim_accepted).then(|| request.mac()),
         duration_us: started_at.elapsed().as_micros() as u64,
     }));
-    new_event(peer, Some(request.mac()), kind)
+    new_event(peer, mac, kind)
 }
 
 fn resolution(resolution: &boot::VolumeResolution) -> ResolutionEvent {
     let error = match &resolution.source {
         ConnectionSource::LastKnown { outage, .. } => outage.clone(),
+        ConnectionSource::Existing { refusal } => Some(refusal.clone()),
         ConnectionSource::Confirmed { store, .. } => Some(store.clone()),
         ConnectionSource::Records | ConnectionSource::Cinder => None,
     };
@@ -86,6 +105,7 @@ fn resolution(resolution: &boot::VolumeResolution) -> ResolutionEvent {
         source: resolution.source.kind(),
         duration_ms: resolution.duration.as_millis() as u64,
         error,
+        server: resolution.server,
     }
 }
 

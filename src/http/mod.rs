@@ -122,11 +122,19 @@ impl HttpState {
         self.timeline.metrics().count_http_rejection(Rejection::RateLimit.as_label());
     }
 
-    /// The response to a request for a file over the rate limit; `None` for allowed requests. Nothing is recorded, so
-    /// names cannot fill the history. iPXE honours `Retry-After`.
-    fn limit_file_rate(&self, peer: Peer) -> Option<Response> {
+    /// The response to a request for a file or a missing path over the rate limit; `None` for allowed requests. Nothing
+    /// is recorded, so names cannot fill the history. iPXE honours `Retry-After` for scripts too.
+    fn limit_file_rate(&self, peer: Peer, resource: &BootResource) -> Option<Response> {
         let remote = peer.remote.ip().to_canonical();
-        if self.rate_limiter.check_file(remote) == RateDecision::Allowed {
+        let decision = match resource {
+            BootResource::File(BootFile::BootScript | BootFile::Autoexec | BootFile::Image(_)) => {
+                self.rate_limiter.check_file(remote)
+            }
+            BootResource::Unknown { .. } => self.rate_limiter.check_missing(remote),
+            // Their limits need the requester's MAC address.
+            BootResource::BootScript { .. } | BootResource::BootReport { .. } => RateDecision::Allowed,
+        };
+        if decision == RateDecision::Allowed {
             return None;
         }
         self.count_rate_limited();
@@ -191,8 +199,7 @@ async fn serve(
     let query = uri.query().unwrap_or_default();
     let resource = BootResource::from_path(uri.path());
     let reject = |rejection, reason: &dyn Display| state.reject(peer, &uri, &resource, rejection, reason);
-    let is_file = matches!(&resource, BootResource::File(BootFile::Image(_)) | BootResource::Unknown { .. });
-    if is_file && let Some(response) = state.limit_file_rate(peer) {
+    if let Some(response) = state.limit_file_rate(peer, &resource) {
         return response;
     }
     match &resource {

@@ -2,7 +2,10 @@
 //!
 //! A booting machine sends some ten requests; a waiting one sends one every other second. A requester over the limit
 //! gets a wait before any look-up in the store. Loopback addresses are exempt, for proxies on this host and tests.
-//! Files have buckets of their own: firmware that looks for a dozen names still gets its boot script.
+//!
+//! Files and missing paths have buckets of their own: firmware that looks for a dozen names still gets its boot script.
+//! The burst of files suffices for 32 machines behind one address, with four files each: UEFI firmware requests the
+//! binary twice, iPXE reads `autoexec.ipxe` and `boot.ipxe`. Firmware ends the boot at an error, unlike iPXE.
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -16,6 +19,8 @@ use crate::model::Mac;
 
 /// The burst: as many requests as the limit allows in this time.
 const BURST_SECONDS: NonZeroU32 = NonZeroU32::new(15).expect("is not 0");
+/// The same for files, of which every name is known.
+const FILE_BURST_SECONDS: NonZeroU32 = NonZeroU32::new(64).expect("is not 0");
 /// Buckets per table. Full buckets, of requesters that were quiet lately, are evicted.
 const MAX_BUCKETS: usize = 1 << 16;
 /// The shortest time between two evictions.
@@ -41,6 +46,7 @@ struct RequestBuckets {
     by_address: Buckets<IpAddr>,
     by_mac: Buckets<Mac>,
     files: Buckets<IpAddr>,
+    missing: Buckets<IpAddr>,
 }
 
 /// A table of token buckets, bounded in size.
@@ -54,11 +60,14 @@ impl RateLimiter {
     /// Allows `per_second` requests per second on average; 0 means no limit.
     pub(super) fn new(per_second: u32) -> Self {
         Self(NonZeroU32::new(per_second).map(|per_second| {
-            let quota = Quota::per_second(per_second).allow_burst(per_second.saturating_mul(BURST_SECONDS));
+            let quota = Quota::per_second(per_second);
+            let for_requests = quota.allow_burst(per_second.saturating_mul(BURST_SECONDS));
+            let for_files = quota.allow_burst(per_second.saturating_mul(FILE_BURST_SECONDS));
             RequestBuckets {
-                by_address: Buckets::new(quota),
-                by_mac: Buckets::new(quota),
-                files: Buckets::new(quota),
+                by_address: Buckets::new(for_requests),
+                by_mac: Buckets::new(for_requests),
+                files: Buckets::new(for_files),
+                missing: Buckets::new(for_requests),
             }
         }))
     }
@@ -77,9 +86,14 @@ impl RateLimiter {
         }
     }
 
-    /// Counts a request from this address for a file, or for a path that does not exist.
+    /// Counts a request from this address for a file: an iPXE binary, `boot.ipxe` or `autoexec.ipxe`.
     pub(super) fn check_file(&self, remote: IpAddr) -> RateDecision {
         self.buckets(remote).map_or(RateDecision::Allowed, |buckets| buckets.files.check(&remote))
+    }
+
+    /// Counts a request from this address for a path that does not exist. The history records the name.
+    pub(super) fn check_missing(&self, remote: IpAddr) -> RateDecision {
+        self.buckets(remote).map_or(RateDecision::Allowed, |buckets| buckets.missing.check(&remote))
     }
 
     fn buckets(&self, remote: IpAddr) -> Option<&RequestBuckets> {

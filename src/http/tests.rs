@@ -259,7 +259,7 @@ async fn rate_limit_delays_scripts_and_rejects_reports() {
         refused |= status == StatusCode::TOO_MANY_REQUESTS;
     }
     assert!(refused);
-    // `/boot.ipxe` is exempt: it needs no look-up.
+    // Files are counted apart.
     let (status, ..) = request_from(&router, "192.168.0.7:1024", Method::GET, "/boot.ipxe").await;
     assert_eq!(status, StatusCode::OK);
     let (status, ..) =
@@ -278,14 +278,63 @@ async fn files_and_missing_paths_have_a_rate_limit_of_their_own() {
     }
     let allowed = statuses.iter().take_while(|status| **status == StatusCode::NOT_FOUND).count();
     assert!((30..100).contains(&allowed), "{statuses:?}");
-    for uri in ["/images/ipxe.efi", "/v1/nodes"] {
-        let mut limited = false;
-        for _ in 0..10 {
-            let (status, ..) = request_from(&router, "192.168.0.7:1024", Method::GET, uri).await;
-            limited |= status == StatusCode::TOO_MANY_REQUESTS;
-        }
-        assert!(limited, "{uri}");
+    let mut limited = false;
+    for _ in 0..10 {
+        let (status, ..) = request_from(&router, "192.168.0.7:1024", Method::GET, "/v1/nodes").await;
+        limited |= status == StatusCode::TOO_MANY_REQUESTS;
     }
+    assert!(limited);
+    for uri in ["/boot/52-54-00-00-00-01", "/boot.ipxe"] {
+        let script = get_script(&router, uri).await;
+        assert!(script.starts_with("#!ipxe"), "{script}");
+    }
+}
+
+/// The scripts that every machine reads first have the limit of files, with a burst for a rack behind one address.
+#[tokio::test]
+async fn first_scripts_are_limited_and_a_rack_behind_one_address_is_not() {
+    let router = boot_router().await;
+    let get = async |remote: &str, uri: &str| request_from(&router, remote, Method::GET, uri).await.0;
+    // 32 machines, each of which asks twice.
+    for machine in 1024..1056 {
+        for uri in ["/autoexec.ipxe", "/boot.ipxe"] {
+            assert_eq!(get(&format!("192.168.0.7:{machine}"), uri).await, StatusCode::OK, "{uri}");
+        }
+    }
+    // Even with the binary, which UEFI firmware requests twice; this host lacks it.
+    for machine in 1024..1056 {
+        for _ in 0..2 {
+            let status = get(&format!("192.168.0.7:{machine}"), "/images/snponly.efi").await;
+            assert_eq!(status, StatusCode::NOT_FOUND);
+        }
+    }
+    let mut allowed = 0;
+    for uri in ["/boot.ipxe", "/autoexec.ipxe", "/images/autoexec.ipxe", "/tftpboot/boot.ipxe"] {
+        assert_eq!(get("192.168.0.8:1", uri).await, StatusCode::OK, "{uri}: another address");
+        for _ in 0..1000 {
+            let status = get("192.168.0.7:1", uri).await;
+            if status == StatusCode::TOO_MANY_REQUESTS {
+                break;
+            }
+            assert_eq!(status, StatusCode::OK, "{uri}");
+            allowed += 1;
+        }
+        assert!(allowed < 1000, "{uri} is not limited");
+    }
+    // iPXE repeats the request by itself, without executing the text.
+    let peer = Peer {
+        remote: "192.168.0.7:1".parse().expect("an address"),
+        local: "192.168.0.1:8080".parse().expect("an address"),
+        tls: false,
+    };
+    let mut retry_after = None;
+    for _ in 0..10 {
+        let request = Request::builder().uri("/boot.ipxe").extension(peer).body(Body::empty());
+        let response = router.clone().oneshot(request.expect("a request")).await.expect("a response");
+        retry_after = retry_after.or(response.headers().get(header::RETRY_AFTER).cloned());
+    }
+    assert_eq!(retry_after.expect("the header"), "15");
+    // Boot requests are counted apart.
     let script = get_script(&router, "/boot/52-54-00-00-00-01").await;
     assert!(script.contains("sanboot"), "{script}");
 }

@@ -26,6 +26,45 @@ pub enum AttachmentState {
     Detaching,
 }
 
+/// Who created an attachment in Cinder, which decides about its use and its end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ownership {
+    /// volboot, which also deletes it.
+    #[default]
+    Own,
+    /// The Compute service, for this server: the node's instance. volboot exports the volume through it, and never
+    /// deletes it.
+    Borrowed(Uuid),
+    /// An Ironic that the node comes from: its server is the node's UUID. volboot uses and deletes it like its own.
+    Adopted,
+}
+
+impl Ownership {
+    /// The server of such an attachment to this node; `None` if volboot created it.
+    pub fn server(self, node: Uuid) -> Option<Uuid> {
+        match self {
+            Self::Own => None,
+            Self::Borrowed(server) => Some(server),
+            Self::Adopted => Some(node),
+        }
+    }
+
+    fn is_own(&self) -> bool {
+        *self == Self::Own
+    }
+}
+
+/// The server of a node's attachment that another client created, as reasons and pages name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InstanceServer(pub Uuid);
+
+impl fmt::Display for InstanceServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "server {} (this node's instance)", self.0)
+    }
+}
+
 /// The initiator's properties for an export (os-brick's *connector properties*).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectorProperties {
@@ -38,6 +77,9 @@ pub struct ConnectorProperties {
     pub ip: Option<String>,
     /// Whether the machine can use several paths.
     pub multipath: bool,
+    /// The device name that another client gave the attachment. Cinder forgets a name that an export leaves out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mountpoint: Option<String>,
 }
 
 /// The attachment of one volume to one node.
@@ -80,6 +122,12 @@ pub struct Attachment {
     /// The volume's type, which stands for the volume's backend.
     #[serde(default)]
     pub volume_type: Option<String>,
+    /// Who created the attachment in Cinder.
+    #[serde(default, skip_serializing_if = "Ownership::is_own")]
+    pub ownership: Ownership,
+    /// Why Cinder does not delete the attachment, if the cause may last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<String>,
 }
 
 impl Attachment {
@@ -100,7 +148,37 @@ impl Attachment {
             initiator: None,
             resolved_at: None,
             volume_type: None,
+            ownership: Ownership::Own,
+            obstacle: None,
         }
+    }
+
+    /// An attachment that another client created in Cinder. `connector` is for exports through it.
+    pub fn of_another(
+        node: Uuid,
+        volume: &str,
+        target: Uuid,
+        (cinder_id, ownership): (String, Ownership),
+        connector: ConnectorProperties,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            state: AttachmentState::Reserved,
+            cinder_id: Some(cinder_id),
+            connector: Some(connector),
+            ownership,
+            ..Self::new(node, volume, target, Vec::new(), now)
+        }
+    }
+
+    /// The server of the attachment in Cinder; `None` for an attachment of volboot.
+    pub fn server(&self) -> Option<Uuid> {
+        self.ownership.server(self.node)
+    }
+
+    /// Whether the Compute service owns the attachment, so that volboot must not delete it.
+    pub fn is_borrowed(&self) -> bool {
+        matches!(self.ownership, Ownership::Borrowed(_))
     }
 }
 
@@ -112,6 +190,7 @@ impl fmt::Debug for Attachment {
             .field("volume", &self.volume)
             .field("state", &self.state)
             .field("cinder_id", &self.cinder_id)
+            .field("ownership", &self.ownership)
             .field("pending_export", &self.pending_export)
             .finish_non_exhaustive()
     }

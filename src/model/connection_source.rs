@@ -17,6 +17,11 @@ pub enum ConnectionSource {
         /// The outage of Cinder or the backend, as a sentence; `None` in a preview that did not need Cinder.
         outage: Option<String>,
     },
+    /// Cinder, from the attachment of another client as it is: Cinder refused to export the volume through it.
+    Existing {
+        /// Cinder's refusal.
+        refusal: String,
+    },
     /// The attachment's record, which Cinder confirms: the store is read-only, so nothing can be exported.
     Confirmed {
         /// When Cinder returned the connection.
@@ -33,6 +38,7 @@ impl ConnectionSource {
             Self::Records => SourceKind::Records,
             Self::Cinder => SourceKind::Cinder,
             Self::LastKnown { .. } => SourceKind::LastKnown,
+            Self::Existing { .. } => SourceKind::Existing,
             Self::Confirmed { .. } => SourceKind::Confirmed,
         }
     }
@@ -53,6 +59,8 @@ pub enum SourceKind {
     Cinder,
     /// Cinder, at an earlier boot.
     LastKnown,
+    /// Cinder, from the attachment of another client as it is.
+    Existing,
     /// The attachment's record, confirmed by Cinder.
     Confirmed,
     /// A word of another version of volboot, read from the history.
@@ -67,6 +75,7 @@ impl SourceKind {
             Self::Records => "records",
             Self::Cinder => "cinder",
             Self::LastKnown => "last_known",
+            Self::Existing => "existing",
             Self::Confirmed => "confirmed",
             Self::Other(_) => "other",
         }
@@ -79,7 +88,13 @@ mod tests {
 
     #[test]
     fn known_kinds_are_serialized_as_labelled_and_others_are_kept() {
-        for kind in [SourceKind::Records, SourceKind::Cinder, SourceKind::LastKnown, SourceKind::Confirmed] {
+        for kind in [
+            SourceKind::Records,
+            SourceKind::Cinder,
+            SourceKind::LastKnown,
+            SourceKind::Existing,
+            SourceKind::Confirmed,
+        ] {
             let value = serde_json::to_value(&kind).expect("serializes");
             assert_eq!(value, kind.as_label());
             assert_eq!(serde_json::from_value::<SourceKind>(value).expect("deserializes"), kind);

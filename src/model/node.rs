@@ -59,8 +59,12 @@ pub struct Node {
     /// The node was undeployed, but still has its volume targets: no boot from them until the next deployment.
     #[serde(default)]
     pub undeployed: bool,
+    /// As recorded; [`Node::recorded_power_state`] also reads the nodes of earlier versions.
     #[serde(default)]
     pub power_state: Option<PowerState>,
+    /// When the power state was recorded.
+    #[serde(default)]
+    pub power_recorded_at: Option<Timestamp>,
     #[serde(default)]
     pub maintenance: bool,
     #[serde(default)]
@@ -106,6 +110,7 @@ impl Node {
             provision_updated_at: None,
             undeployed: false,
             power_state: None,
+            power_recorded_at: None,
             maintenance: false,
             maintenance_reason: None,
             automated_clean: None,

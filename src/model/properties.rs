@@ -52,6 +52,13 @@ impl Properties {
         self.0.iter().map(|(key, value)| (key.clone(), mask(key, value))).collect()
     }
 
+    /// Notes that a value was given, without the value.
+    #[must_use]
+    pub fn with_masked(mut self, key: &str) -> Self {
+        self.0.insert(key.to_owned(), MASK.into());
+        self
+    }
+
     /// Replaces each `******` by the secret of `old` in the same place: a client that writes back the output of
     /// [`Properties::to_masked`] changes nothing.
     pub fn restore_secrets(mut self, old: &Self) -> Self {

@@ -1,11 +1,11 @@
 //! Release rules: which attachments a node loses when a record changes or goes, and which it still calls for.
 //!
 //! Only a node whose storage interface uses attachments has any. A node that is undeployed loses all of them; its
-//! targets stay.
+//! targets stay. A borrowed attachment also ends with the node's instance.
 
 use uuid::Uuid;
 
-use super::{Attachment, Node, VolumeTarget};
+use super::{Attachment, Node, Ownership, VolumeTarget};
 
 /// The volumes that a node loses by the change or deletion of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub enum Released {
     Nothing,
     /// This node's attachment to this volume.
     Volume(Uuid, String),
+    /// The volumes that this node has through borrowed attachments.
+    Borrowed(Uuid),
     /// All volumes of this node.
     All(Uuid),
 }
@@ -26,7 +28,13 @@ impl Node {
                 self.storage_interface.uses_attachments() && !new.storage_interface.uses_attachments();
             loses_interface || (new.undeployed && !self.undeployed)
         });
-        if is_lost { Released::All(self.uuid) } else { Released::Nothing }
+        let loses_instance =
+            self.instance_uuid.is_some() && new.is_none_or(|new| new.instance_uuid != self.instance_uuid);
+        match (is_lost, loses_instance) {
+            (true, _) => Released::All(self.uuid),
+            (false, true) => Released::Borrowed(self.uuid),
+            (false, false) => Released::Nothing,
+        }
     }
 }
 
@@ -43,8 +51,13 @@ impl VolumeTarget {
 impl Attachment {
     /// Whether node and target still call for the attachment.
     pub fn is_wanted(&self, node: &Node, target: &VolumeTarget) -> bool {
+        let has_instance = match self.ownership {
+            Ownership::Own | Ownership::Adopted => true,
+            Ownership::Borrowed(server) => node.instance_uuid == Some(server),
+        };
         node.storage_interface.uses_attachments()
             && !node.undeployed
+            && has_instance
             && (target.node_uuid, &target.volume_id) == (self.node, &self.volume)
     }
 }
@@ -89,6 +102,34 @@ mod tests {
         for storage in ["cinder", "external", "noop"] {
             assert_eq!(node(storage, false).releases(None), all);
         }
+    }
+
+    #[test]
+    fn a_node_loses_borrowed_volumes_with_its_instance() {
+        let (one, two) = (Some(Uuid::from_u128(3)), Some(Uuid::from_u128(4)));
+        let of_instance = |instance_uuid, undeployed| Node { instance_uuid, ..node("cinder", undeployed) };
+        let borrowed = Released::Borrowed(Uuid::from_u128(1));
+        for (old, new, expected) in [
+            (None, one, Released::Nothing),
+            (one, one, Released::Nothing),
+            (one, None, borrowed.clone()),
+            (one, two, borrowed),
+        ] {
+            let released = of_instance(old, false).releases(Some(&of_instance(new, false)));
+            assert_eq!(released, expected, "{old:?} to {new:?}");
+        }
+        let released = of_instance(one, false).releases(Some(&of_instance(None, true)));
+        assert_eq!(released, Released::All(Uuid::from_u128(1)), "the undeployment releases all");
+
+        let attachment = Attachment::new(Uuid::from_u128(1), "v", Uuid::from_u128(2), Vec::new(), NOW);
+        let wanted = |ownership, instance_uuid| {
+            Attachment { ownership, ..attachment.clone() }
+                .is_wanted(&of_instance(instance_uuid, false), &target(1, "v"))
+        };
+        assert!(wanted(Ownership::Borrowed(Uuid::from_u128(3)), one));
+        assert!(!wanted(Ownership::Borrowed(Uuid::from_u128(3)), two));
+        assert!(!wanted(Ownership::Borrowed(Uuid::from_u128(3)), None));
+        assert!(wanted(Ownership::Own, None) && wanted(Ownership::Adopted, None));
     }
 
     #[test]

@@ -10,13 +10,14 @@
 //!
 //! [rtnetlink(7)]: https://man7.org/linux/man-pages/man7/rtnetlink.7.html
 
+mod faults;
 mod netlink;
 mod route;
 mod sightings;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rtnetlink::packet_route::link::{LinkFlags, LinkMessage};
 use rtnetlink::packet_route::neighbour::{
@@ -26,7 +27,8 @@ use rtnetlink::packet_route::route::{RouteAttribute, RouteFlags, RouteMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::model::{CardSighting, Mac, NeighbourCheck};
-use netlink::Netlink;
+use faults::FaultPacer;
+use netlink::{Netlink, NetlinkError};
 use route::{Place, RouteFacts, classify};
 use sightings::Sightings;
 
@@ -41,6 +43,7 @@ pub struct Neighbours(Arc<Tables>);
 struct Tables {
     netlink: Netlink,
     sightings: Sightings,
+    faults: FaultPacer,
     /// The result of every check, for tests.
     fixed: Option<NeighbourCheck>,
 }
@@ -60,29 +63,33 @@ impl Neighbours {
         if address.is_loopback() {
             return NeighbourCheck::Unchecked;
         }
-        let reason = match tokio::time::timeout(TIMEOUT, self.find_entry(remote, local.to_canonical())).await
-        {
-            Ok(Ok(check)) => return check,
-            Ok(Err(error)) => error,
-            Err(_) => "time-out".to_owned(),
-        };
-        tracing::error!(remote = %address, error = reason, "cannot read the neighbour table");
-        self.0.netlink.reset();
-        NeighbourCheck::Inconclusive(format!("the neighbour table cannot be read: {reason}"))
+        match tokio::time::timeout(TIMEOUT, self.find_entry(remote, local.to_canonical())).await {
+            Ok(Ok(check)) => check,
+            Ok(Err(error)) => NeighbourCheck::Inconclusive(self.handle_fault(error)),
+            Err(_) => NeighbourCheck::Inconclusive(self.handle_fault(time_out())),
+        }
     }
 
     /// The latest sighting of one of these cards on an attached network: in the table now, or at an earlier request.
     pub async fn find_sighting(&self, cards: &[Mac]) -> Result<Option<CardSighting>, String> {
         match tokio::time::timeout(TIMEOUT, self.0.sightings.find(cards, &self.0.netlink)).await {
             Ok(Ok(sighting)) => Ok(sighting),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err("time-out".to_owned()),
+            Ok(Err(error)) => Err(self.handle_fault(error)),
+            Err(_) => Err(self.handle_fault(time_out())),
         }
-        .map_err(|error| {
-            tracing::error!(error, "cannot dump the neighbour table");
-            self.0.netlink.reset();
-            format!("the neighbour table cannot be read: {error}")
-        })
+    }
+
+    /// Logs an error of the tables, and reopens a failed socket; both at most once a second, as requests cause the
+    /// checks. Returns the reason.
+    fn handle_fault(&self, error: NetlinkError) -> String {
+        let reason = format!("the neighbour table cannot be read: {error}");
+        if let Some(suppressed) = self.0.faults.check(Instant::now()) {
+            tracing::error!(%error, suppressed, "cannot read the neighbour table");
+            if matches!(error, NetlinkError::Socket(_)) {
+                self.0.netlink.reset();
+            }
+        }
+        reason
     }
 
     /// Notes that the neighbour table showed a node's card on an attached network.
@@ -90,7 +97,7 @@ impl Neighbours {
         self.0.sightings.note(sighting);
     }
 
-    async fn find_entry(&self, remote: SocketAddr, local: IpAddr) -> Result<NeighbourCheck, String> {
+    async fn find_entry(&self, remote: SocketAddr, local: IpAddr) -> Result<NeighbourCheck, NetlinkError> {
         let address = remote.ip().to_canonical();
         let link = match remote {
             // A link-local address belongs to a link, and has no route.
@@ -99,7 +106,9 @@ impl Neighbours {
                 Place::Host => return Ok(NeighbourCheck::Unchecked),
                 Place::Routed => return Ok(NeighbourCheck::Routed { address }),
                 Place::Redirected(gateway) => return Ok(NeighbourCheck::Redirected { address, gateway }),
-                Place::Unreachable => return Err(format!("no route to {address}")),
+                Place::Unreachable => {
+                    return Ok(NeighbourCheck::Inconclusive(format!("there is no route to {address}")));
+                }
                 Place::Attached(link) => link,
             },
         };
@@ -111,24 +120,27 @@ impl Neighbours {
     }
 
     /// Finds the place of an address by its route.
-    async fn find_place(&self, address: IpAddr, local: IpAddr) -> Result<Place, String> {
+    async fn find_place(&self, address: IpAddr, local: IpAddr) -> Result<Place, NetlinkError> {
         // The local address of a proxied request is this host's, not one that reaches the client.
         let source = (!local.is_unspecified() && !local.is_loopback()).then_some(local);
-        let taken = self.find_route(address, source, RouteFlags::empty()).await?;
+        let Some(taken) = self.find_route(address, source, RouteFlags::empty()).await? else {
+            return Ok(Place::Unreachable);
+        };
         let configured = if taken.has_gateway() {
             self.find_route(address, source, RouteFlags::FibMatch).await?
         } else {
-            RouteFacts::default()
+            None
         };
-        Ok(classify(&taken, &configured))
+        Ok(classify(&taken, &configured.unwrap_or_default()))
     }
 
+    /// Finds the route to an address; `None` if no packet reaches the address, whoever claims to send from there.
     async fn find_route(
         &self,
         address: IpAddr,
         source: Option<IpAddr>,
         flags: RouteFlags,
-    ) -> Result<RouteFacts, String> {
+    ) -> Result<Option<RouteFacts>, NetlinkError> {
         let mut request = RouteMessage::default();
         request.header.address_family = family(address);
         request.header.destination_prefix_length = full_prefix_length(address);
@@ -138,14 +150,16 @@ impl Neighbours {
             request.header.source_prefix_length = full_prefix_length(address);
             request.attributes.push(RouteAttribute::Source(source.into()));
         }
-        match self.0.netlink.send(RouteNetlinkMessage::GetRoute(request)).await? {
-            Some(RouteNetlinkMessage::NewRoute(route)) => Ok(RouteFacts::from(&route)),
-            _ => Err(format!("no route to {address}")),
+        match self.0.netlink.send(RouteNetlinkMessage::GetRoute(request)).await {
+            Ok(Some(RouteNetlinkMessage::NewRoute(route))) => Ok(Some(RouteFacts::from(&route))),
+            Ok(_) => Ok(None),
+            Err(error) if error.is_no_route() => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
     /// Reads the MAC address of one neighbour entry.
-    async fn find_mac(&self, link: u32, address: IpAddr) -> Result<Option<Mac>, String> {
+    async fn find_mac(&self, link: u32, address: IpAddr) -> Result<Option<Mac>, NetlinkError> {
         let mut request = NeighbourMessage::default();
         request.header.family = family(address);
         request.header.ifindex = link;
@@ -159,7 +173,7 @@ impl Neighbours {
     }
 
     /// Whether hosts on the link have no MAC addresses, as on a tunnel.
-    async fn lacks_mac_addresses(&self, link: u32) -> Result<bool, String> {
+    async fn lacks_mac_addresses(&self, link: u32) -> Result<bool, NetlinkError> {
         let mut request = LinkMessage::default();
         request.header.index = link;
         match self.0.netlink.send(RouteNetlinkMessage::GetLink(request)).await? {
@@ -167,6 +181,10 @@ impl Neighbours {
             _ => Ok(false),
         }
     }
+}
+
+fn time_out() -> NetlinkError {
+    NetlinkError::Socket("time-out".to_owned())
 }
 
 /// The MAC address of a neighbour entry: for an InfiniBand card, the one derived from its GUID. An incomplete or failed
@@ -213,15 +231,26 @@ mod tests {
     async fn kernel_reports_local_addresses_as_unchecked() {
         let neighbours = Neighbours::default();
         let local = "127.0.0.1".parse().expect("an address");
-        assert_eq!(
-            neighbours.find_entry("127.0.0.5:1".parse().expect("an address"), local).await,
-            Ok(NeighbourCheck::Unchecked)
-        );
+        let check = neighbours.find_entry("127.0.0.5:1".parse().expect("an address"), local).await;
+        assert_eq!(check.expect("the table is readable"), NeighbourCheck::Unchecked);
         // Link 1 is loopback, which has no MAC addresses.
-        assert_eq!(neighbours.find_mac(1, local).await, Ok(None));
-        assert_eq!(neighbours.lacks_mac_addresses(1).await, Ok(false), "loopback has no flag NOARP");
+        assert_eq!(neighbours.find_mac(1, local).await.expect("the table is readable"), None);
+        let lacks_mac_addresses = neighbours.lacks_mac_addresses(1).await.expect("the table is readable");
+        assert!(!lacks_mac_addresses, "loopback has no flag NOARP");
         let unspecified = "0.0.0.0".parse().expect("an address");
-        assert_eq!(neighbours.find_place(local, unspecified).await, Ok(Place::Host));
+        let place = neighbours.find_place(local, unspecified).await;
+        assert_eq!(place.expect("the table is readable"), Place::Host);
+    }
+
+    /// The kernel has no route for packets from an address of another host.
+    #[tokio::test]
+    async fn missing_route_is_a_result_and_not_a_fault() {
+        let neighbours = Neighbours::default();
+        let (remote, foreign) = ("192.0.2.7:1", "192.0.2.1".parse().expect("an address"));
+        let check = neighbours.check(remote.parse().expect("an address"), foreign).await;
+        let reason = "there is no route to 192.0.2.7";
+        assert_eq!(check, NeighbourCheck::Inconclusive(reason.into()));
+        assert_eq!(neighbours.0.faults.check(Instant::now()), Some(0), "a fault was logged");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, N
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::mac_of_entry;
-use super::netlink::Netlink;
+use super::netlink::{Netlink, NetlinkError};
 use crate::model::{CardSighting, Mac};
 
 /// The shortest time between two dumps of the table: a busy host has ten thousand entries.
@@ -49,7 +49,7 @@ impl Sightings {
         &self,
         cards: &[Mac],
         netlink: &Netlink,
-    ) -> Result<Option<CardSighting>, String> {
+    ) -> Result<Option<CardSighting>, NetlinkError> {
         let mut dump = self.dump.lock().await;
         let is_current = dump.as_ref().is_some_and(|(at, _)| at.elapsed() < DUMP_INTERVAL);
         if !is_current {
@@ -69,7 +69,7 @@ impl Sightings {
 }
 
 /// Reads the MAC address of each entry, with the time when the entry was last valid.
-async fn dump_table(netlink: &Netlink) -> Result<HashMap<Mac, Timestamp>, String> {
+async fn dump_table(netlink: &Netlink) -> Result<HashMap<Mac, Timestamp>, NetlinkError> {
     let now = Timestamp::now();
     let mut shown = HashMap::new();
     let mut request = NeighbourMessage::default();

@@ -6,7 +6,7 @@ use tokio::task::JoinError;
 use uuid::Uuid;
 
 use super::Operator;
-use crate::model::{Node, Port};
+use crate::model::{Node, NodePower, Port};
 use crate::store::StoreError;
 use crate::timeline::{Machine, MachineId, TimelineEntry, describe};
 
@@ -16,6 +16,13 @@ impl Operator {
     pub async fn list_machines_of_node(&self, node: Uuid) -> Result<Vec<Machine>, StoreError> {
         let ports: Vec<Port> = self.inventory.list_all_of(node).await?;
         Ok(self.timeline.machines(|machine| machine.node == Some(node) || has_port_of(machine, &ports)))
+    }
+
+    /// The power state of a machine's node, recorded and inferred; `None` for a machine without a node.
+    pub async fn find_power(&self, machine: &Machine) -> Result<Option<NodePower>, StoreError> {
+        let Some(uuid) = machine.node else { return Ok(None) };
+        let node = self.inventory.get::<Node>(uuid).await?;
+        Ok(node.map(|node| NodePower::new(&node.value, machine.inferred_on_at)))
     }
 
     /// Replaces the names of machines, as of their last boot, by the current names of their nodes, in one read.

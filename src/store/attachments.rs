@@ -2,7 +2,7 @@
 //!
 //! There is one record per node and volume, with two writers: the task that works on the attachment, and the
 //! inventory. The inventory sets `detaching` in the same batch in which the node loses the volume, so no attachment
-//! is forgotten. Updates use optimistic concurrency: a change is a function, which is called again after a write
+//! is left behind. The record of a borrowed attachment is deleted instead. Updates use optimistic concurrency: a change is a function, which is called again after a write
 //! conflict.
 
 use std::fmt;
@@ -201,38 +201,60 @@ impl Attachments {
     }
 }
 
-/// Adds to a batch that a node loses one volume, or all: existing attachments go to `detaching`.
+/// The volumes that a node loses.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum LostVolumes<'a> {
+    /// The volume with this id.
+    One(&'a str),
+    /// The volumes with borrowed attachments.
+    Borrowed,
+    /// All volumes.
+    All,
+}
+
+/// Adds to a batch that a node loses volumes. Attachments go to `detaching`; borrowed ones are forgotten.
 pub(super) async fn detach(
     store: &dyn Store,
     mut batch: Batch,
     node: Uuid,
-    volume: Option<&str>,
+    lost: LostVolumes<'_>,
 ) -> Result<Batch, StoreError> {
+    if let LostVolumes::One(volume) = lost {
+        let key = key(node, volume);
+        // A later `intend` conflicts with the changed target or the changed guard of the node.
+        return match store.get(std::slice::from_ref(&key)).await?.pop().flatten() {
+            Some(record) => release(batch, &record, lost),
+            None => Ok(batch.require_absent(key)),
+        };
+    }
     let prefix = node_prefix(node);
     let mut after = None;
     loop {
-        let page = match volume {
-            Some(volume) => store.get(&[key(node, volume)]).await?.into_iter().flatten().collect(),
-            None => store.list(&prefix, after.as_deref(), PAGE).await?,
-        };
-        let is_last_page = volume.is_some() || page.len() < PAGE;
+        let page = store.list(&prefix, after.as_deref(), PAGE).await?;
+        let is_last_page = page.len() < PAGE;
         after = page.last().map(|record| record.key.clone());
         for record in page {
-            let mut attachment: Attachment = decode(&record)?.value;
-            attachment.state = AttachmentState::Detaching;
-            let value = encode_update(&record, &attachment)?;
-            batch = batch.require_unchanged(&record.key, record.revision).put(&record.key, value);
+            batch = release(batch, &record, lost)?;
         }
         if is_last_page {
-            // A later `intend` conflicts with the changed target or the changed guard of the node.
-            return Ok(match volume {
-                Some(volume) if !batch.put.iter().any(|(put, _)| *put == key(node, volume)) => {
-                    batch.require_absent(key(node, volume))
-                }
-                _ => batch,
-            });
+            return Ok(batch);
         }
     }
+}
+
+/// Adds the release of one attachment to a batch.
+fn release(batch: Batch, record: &Record, lost: LostVolumes<'_>) -> Result<Batch, StoreError> {
+    let mut attachment: Attachment = decode(record)?.value;
+    if matches!(lost, LostVolumes::Borrowed) && !attachment.is_borrowed() {
+        return Ok(batch);
+    }
+    let batch = batch.require_unchanged(&record.key, record.revision);
+    // After an export without a response, the reconciler first completes the attachment for its owner.
+    if attachment.is_borrowed() && !attachment.pending_export {
+        return Ok(batch.delete(&record.key));
+    }
+    attachment.state = AttachmentState::Detaching;
+    Ok(batch.put(&record.key, encode_update(record, &attachment)?))
 }
 
 /// The key of an attachment. The volume's id is free text, so it comes last.

@@ -94,6 +94,7 @@ mod tests {
             host: host.into(),
             ip: None,
             multipath: false,
+            mountpoint: None,
         }
     }
 

@@ -163,6 +163,10 @@ pub struct BootRequestEvent {
     /// The node's card that the neighbour table showed for the requester.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attached_card: Option<Mac>,
+    /// The MAC address that the requester claimed, against its place in the network. The event belongs to the
+    /// requester, and shows nothing of the machine with this address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed_mac: Option<Mac>,
     /// Response time in microseconds.
     #[serde(default)]
     pub duration_us: u64,
@@ -181,6 +185,9 @@ pub struct ResolutionEvent {
     /// Error of the Cinder call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Server of the attachment, if another client created it for the node's instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<Uuid>,
 }
 
 impl Event {
@@ -338,6 +345,7 @@ mod tests {
                 source: SourceKind::Cinder,
                 duration_ms: 40,
                 error: None,
+                server: None,
             }],
             hooks: vec!["root".into()],
             warnings: vec![],
@@ -345,6 +353,7 @@ mod tests {
             reason: None,
             held: false,
             attached_card: None,
+            claimed_mac: None,
             duration_us: 41_000,
         }));
         let address = "::ffff:192.0.2.7".parse().ok();

@@ -1,14 +1,15 @@
 //! A running transfer with its request, its port and its permits.
 //!
-//! Invariant: bytes for a client that has acknowledged no DATA come from the budget of its address. If the budget does
-//! not suffice for a window, the first block alone is sent, or nothing: the timer tries again.
+//! Invariant: bytes for a client that has acknowledged no DATA come from a budget, except the OACK that answers a request.
+//! The budget is that of the address, or the transfer's own once the address is known to be genuine. If it does not
+//! suffice for a window, the first block alone is sent, or nothing: the timer tries again.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::admission::Permit;
 use super::balancer::Assignment;
-use super::budget::{BudgetCharge, UnprovenBudget};
+use super::budget::{BudgetCharge, TransferBudget, UnprovenBudget};
 use super::burst::{Burst, Step};
 use super::transfer::Transfer;
 use super::transmit::Transmit;
@@ -31,22 +32,20 @@ pub(super) struct ActiveTransfer<P> {
     pub(super) port: P,
     pub(super) permit: Permit,
     pub(super) charge: BudgetCharge,
+    pub(super) own_budget: TransferBudget,
     pub(super) _assignment: Option<Assignment>,
 }
 
 impl<P> ActiveTransfer<P> {
-    /// Handles a packet of the client. An answer protects the transfer from eviction, acknowledged DATA returns its
-    /// bytes to the budget.
+    /// Handles a packet of the client. An answer protects the transfer from eviction. The answer of a genuine address
+    /// returns the bytes of the transfer to the budget of the address.
     pub(super) fn handle_packet(&mut self, packet: &[u8], budget: &UnprovenBudget, now: Instant) -> Step {
-        let was_proven = self.transfer.is_proven();
         let step = self.transfer.handle_packet(packet, now);
         if self.transfer.has_response() && !self.permit.confirm() {
             // The table ends an evicted transfer in its turn.
             return Step::Wait;
         }
-        // An abort proves the client too, unless third parties know the port.
-        let is_abort = matches!(step, Step::End(_)) && !self.transfer.is_port_shared();
-        if !was_proven && (self.transfer.is_proven() || is_abort) {
+        if self.transfer.is_proven() || self.transfer.is_address_genuine() {
             budget.refund(self.client.ip(), &mut self.charge, now);
         }
         step
@@ -62,12 +61,15 @@ impl<P> ActiveTransfer<P> {
     ) {
         transmit.set_addresses(self.client, self.source_ip);
         self.transfer.write(burst, transmit);
-        if self.transfer.is_proven() {
+        if self.transfer.is_proven() || burst == Burst::Oack {
             return;
         }
-        let (address, charge) = (self.client.ip(), &mut self.charge);
-        let mut has_budget =
-            |transmit: &Transmit| budget.charge(address, transmit.datagrams_and_bytes(), charge, now);
+        let (address, is_genuine) = (self.client.ip(), self.transfer.is_address_genuine());
+        let (charge, own_budget) = (&mut self.charge, &mut self.own_budget);
+        let mut has_budget = |transmit: &Transmit| match transmit.datagrams_and_bytes() {
+            burst if is_genuine => own_budget.charge(address, burst),
+            burst => budget.charge(address, burst, charge, now),
+        };
         if has_budget(transmit) {
             return;
         }

@@ -1,8 +1,14 @@
 //! Byte budget of addresses that may be forged.
 //!
-//! Until a client acknowledges DATA, its request may be forged, and every byte goes to a victim. An address therefore
-//! gets at most [`MAX_BYTES`] in [`PERIOD`] from such transfers, packet headers included. A client that acknowledges
-//! DATA returns the bytes of its transfer, so that many machines behind one address do not use up the budget.
+//! Until a client responds, its request may be forged, and every byte goes to a victim. An address therefore gets at most
+//! [`MAX_BYTES`] in [`PERIOD`] from such transfers, packet headers included. A client that responds on a port that cannot
+//! be guessed, or acknowledges DATA on any port, returns the bytes of its transfer: many machines behind one address do
+//! not use up the budget.
+//!
+//! Forged requests can keep an address at its limit. Two rules let its genuine clients through nevertheless. The OACK
+//! that answers a request is never charged: it is no longer than the request, so nothing is amplified. After a response
+//! on a port that cannot be guessed, the transfer has a budget of its own, until the client acknowledges DATA. Clients that
+//! request no options, and those of guessable ports, wait as long as the attack lasts.
 //!
 //! Addresses share a fixed number of buckets by a keyed hash: a flood of forged addresses takes no memory. Two addresses
 //! in one bucket share a budget.
@@ -47,6 +53,29 @@ pub(super) struct BudgetCharge {
     bytes: u32,
 }
 
+/// The budget of one transfer: bytes for a client that has responded, but has acknowledged no DATA.
+#[derive(Debug, Default)]
+pub(super) struct TransferBudget {
+    used: usize,
+}
+
+impl TransferBudget {
+    /// Takes a burst of datagrams from the budget; false if the budget does not suffice.
+    pub(super) fn charge(&mut self, address: IpAddr, burst: (usize, usize)) -> bool {
+        let total = self.used.saturating_add(wire_bytes(address, burst));
+        if total <= MAX_BYTES {
+            self.used = total;
+        }
+        total <= MAX_BYTES
+    }
+}
+
+/// The size of datagrams with the headers of IP and UDP.
+fn wire_bytes(address: IpAddr, (datagrams, bytes): (usize, usize)) -> usize {
+    let headers = if address.to_canonical().is_ipv4() { HEADERS_V4 } else { HEADERS_V6 };
+    bytes.saturating_add(datagrams * headers)
+}
+
 impl Default for UnprovenBudget {
     fn default() -> Self {
         let state = Mutex::new(BucketTable(vec![[0; 1 + SLOTS]; BUCKETS]));
@@ -59,12 +88,11 @@ impl UnprovenBudget {
     pub(super) fn charge(
         &self,
         address: IpAddr,
-        (datagrams, bytes): (usize, usize),
+        burst: (usize, usize),
         charge: &mut BudgetCharge,
         now: Instant,
     ) -> bool {
-        let headers = if address.to_canonical().is_ipv4() { HEADERS_V4 } else { HEADERS_V6 };
-        let total = bytes.saturating_add(datagrams * headers);
+        let total = wire_bytes(address, burst);
         let (slot, mut table) = (self.slot(now), self.state.lock());
         let Some(bucket) = table.bucket(self.index(address), slot) else { return true };
         let used: u32 = bucket.iter().sum();
@@ -80,11 +108,15 @@ impl UnprovenBudget {
         true
     }
 
-    /// Returns the bytes of a transfer whose client is proven. Bytes of earlier slots than its latest stay charged.
+    /// Returns the bytes of a transfer whose client is genuine. Bytes of earlier slots than its latest stay charged.
     pub(super) fn refund(&self, address: IpAddr, charge: &mut BudgetCharge, now: Instant) {
         let BudgetCharge { slot, bytes } = std::mem::take(charge);
+        // Nearly every packet: the lock is for others.
+        if bytes == 0 {
+            return;
+        }
         let (current, mut table) = (self.slot(now), self.state.lock());
-        if bytes == 0 || current >= slot + SLOTS as u32 {
+        if current >= slot + SLOTS as u32 {
             return;
         }
         let bucket = table.bucket(self.index(address), current);

@@ -18,8 +18,10 @@ pub(super) enum Step {
 /// Packets sent together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Burst {
-    /// The option acknowledgement.
+    /// The option acknowledgement, in response to a request.
     Oack,
+    /// The same, sent again by the timer.
+    UnrequestedOack,
     /// A range of blocks, both ends included.
     Blocks {
         /// First block.

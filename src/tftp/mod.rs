@@ -17,6 +17,7 @@
 //! | `segments`, `waker`, `poller`, `mtu` | kernel interfaces: segmentation offload, `poll`, `epoll`, interface MTU |
 //! | `transmit`, `blocks` | the datagrams of one send; a file split into DATA packets, shared by its transfers |
 //! | `table`, `active`, `incoming`, `transfer_id` | running transfers, by client address too, and their deadlines |
+//! | `port_kind` | what third parties know about the port of a transfer |
 //! | `admission`, `budget` | transfer limits with eviction; bytes for addresses that may be forged |
 //! | `transfer`, `burst`, `rtt` | state machine of one transfer; what it does next; retransmission time-out |
 //! | `packet`, `options`, `names` | packet format, option negotiation, file names |
@@ -47,6 +48,7 @@ mod options;
 mod packet;
 mod poller;
 mod port;
+mod port_kind;
 mod rtt;
 mod segments;
 mod server;
@@ -186,7 +188,7 @@ pub enum Ports {
     #[default]
     Ephemeral,
     /// A port of a range for each transfer, chosen at random. Transfers of different clients may share a port, so the
-    /// range does not limit their number. A small range is easy to guess.
+    /// range does not limit their number. A range of fewer than 4096 ports is easy to guess.
     Range(RangeInclusive<u16>),
     /// The listen port itself, for firewalls that pass no other port. One worker per listen address serves all
     /// clients. Everybody knows the port, so packets with forged addresses are accepted.
@@ -201,8 +203,8 @@ pub struct TransferLimits {
     pub block_size: u16,
     /// Largest window size in blocks. Default 16; at most [`TransferLimits::MAX_WINDOW_SIZE`].
     pub window_size: u16,
-    /// Concurrent transfers in total. Default 4096. A transfer with a port of its own needs a file descriptor, so the
-    /// server lowers this limit to half of the process's descriptors.
+    /// Concurrent transfers in total. Default 4096. A transfer with a port of its own needs a file descriptor, so this limit
+    /// has to fit the limit of the process (RLIMIT_NOFILE).
     pub transfers: usize,
     /// Concurrent transfers of one IP address. Default 16.
     pub transfers_per_client: usize,

@@ -4,9 +4,15 @@
 //! other senders, reports ICMP errors for this transfer, and keeps the route: a send costs less than on a shared socket.
 //! Linux picks the port for port 0 at random (`get_random_u32` in `udp_lib_get_port`).
 //!
+//! Between `bind` and `connect`, the socket takes datagrams of any sender (*strays*), such as those of a flood at the ports
+//! of a small range. It therefore looks at the sender of each datagram until the first one of the client. To empty the
+//! queue after `connect` would not suffice: the kernel may have assigned a stray to the socket before `connect`, and
+//! queue it afterwards. It would also cost a system call for each transfer, which the look at a sender does not.
+//!
 //! Invariant: the DF bit is never set, since some ROMs cannot handle it. Blocks fit the interface's MTU, so the
 //! server's own host fragments nothing.
 
+use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::ops::RangeInclusive;
@@ -16,7 +22,7 @@ use rustix::net::sockopt::{
     Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, Timeout, set_ip_mtu_discover, set_ipv6_mtu_discover,
     set_socket_recv_buffer_size, set_socket_reuseaddr, set_socket_timeout,
 };
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketFlags, SocketType};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::segments::Segmentation;
@@ -78,6 +84,9 @@ fn random_u32() -> io::Result<u32> {
 pub(super) struct TransferSocket {
     pub(super) udp: UdpSocket,
     segmentation: Segmentation,
+    client: SocketAddr,
+    /// The client's first datagram has not been received.
+    may_hold_strays: Cell<bool>,
 }
 
 impl TransferSocket {
@@ -98,19 +107,36 @@ impl TransferSocket {
         set_socket_recv_buffer_size(&udp, RECEIVE_BUFFER)?;
         set_socket_timeout(&udp, Timeout::Recv, Some(RECEIVE_TIMEOUT))?;
         address.bind(&udp, range)?;
+        Self::connect(udp, client)
+    }
+
+    /// Connects a bound socket.
+    fn connect(udp: UdpSocket, client: SocketAddr) -> io::Result<Self> {
         rustix::net::connect(&udp, &client)?;
-        Ok(Self { udp, segmentation: Segmentation::new() })
+        Ok(Self { udp, segmentation: Segmentation::new(), client, may_hold_strays: Cell::new(true) })
     }
 
     /// Receives a datagram; waits a few milliseconds for it. An error other than [`ErrorKind::WouldBlock`] reports an ICMP
     /// error.
     pub(super) fn receive(&self, packet: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::net::recv(&self.udp, packet, RecvFlags::empty())?.0)
+        self.receive_with(packet, RecvFlags::empty())
     }
 
     /// Receives a datagram if one is queued.
     pub(super) fn try_receive(&self, packet: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::net::recv(&self.udp, packet, RecvFlags::DONTWAIT)?.0)
+        self.receive_with(packet, RecvFlags::DONTWAIT)
+    }
+
+    fn receive_with(&self, packet: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
+        // Ends: after `connect`, no stray is added to those that fit into the receive buffer.
+        while self.may_hold_strays.get() {
+            let (length, _, sender) = rustix::net::recvfrom(&self.udp, &mut *packet, flags)?;
+            if sender.is_some_and(|sender| sender == SocketAddrAny::from(self.client)) {
+                self.may_hold_strays.set(false);
+                return Ok(length);
+            }
+        }
+        Ok(rustix::net::recv(&self.udp, packet, flags)?.0)
     }
 
     /// Sends the datagrams of a [`Transmit`], without waiting for room in the kernel's queue. `Err` reports an ICMP
@@ -155,6 +181,26 @@ mod tests {
             client.send_to(&[number], ("127.0.0.1", port(socket))).expect("a route");
             socket.udp.set_read_timeout(Some(Duration::from_secs(5))).expect("is set");
             assert_eq!((socket.receive(&mut packet).expect("a datagram"), packet[0]), (1, number));
+        }
+    }
+
+    #[test]
+    fn datagrams_from_before_the_connection_count_only_if_they_are_the_clients() {
+        let [client, stranger] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a socket"));
+        let bound = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let address = bound.local_addr().expect("an address");
+        for _ in 0..100 {
+            stranger.send_to(b"\0\x05\0\0end\0", address).expect("a route");
+        }
+        let socket =
+            TransferSocket::connect(bound, client.local_addr().expect("an address")).expect("a route");
+        let error = socket.try_receive(&mut [0; 16]).expect_err("no packet of the client");
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        for packet in [b"first", b"other"] {
+            client.send_to(packet, address).expect("a route");
+            let mut received = [0; 16];
+            assert_eq!(socket.receive(&mut received).expect("a datagram"), packet.len());
+            assert!(received.starts_with(packet));
         }
     }
 

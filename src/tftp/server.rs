@@ -23,7 +23,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -129,15 +128,11 @@ impl Server {
             let socket = socket.and_then(|socket| ListenSocket::new(socket, &config.ports));
             socket.map_err(|source| BindError { address, source })
         });
-        let mut limits = config.limits.clone();
-        if config.ports != Ports::Single {
-            limits.transfers = limits.transfers.min(max_transfer_sockets());
-        }
         Ok(Self {
             listen_sockets: listen_sockets.collect::<Result<_, _>>()?,
             ports: config.ports.clone(),
             workers,
-            limits,
+            limits: config.limits.clone(),
             counters: Arc::default(),
         })
     }
@@ -145,11 +140,6 @@ impl Server {
     /// The addresses that accept requests, in the order of [`ServerConfig::listen`].
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.listen_sockets.iter().map(|sockets| sockets.address).collect()
-    }
-
-    /// The limit of concurrent transfers in effect.
-    pub fn max_transfers(&self) -> usize {
-        self.limits.transfers
     }
 
     /// The counters, which may outlive `serve`.
@@ -255,13 +245,6 @@ impl ListenSocket {
         threads.spawn_blocking(move || acceptor.run());
         Ok(())
     }
-}
-
-/// Most transfers with sockets of their own: half of the descriptors of the process, which leaves the other half to
-/// connections and files.
-fn max_transfer_sockets() -> usize {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(limit / 2).unwrap_or(usize::MAX).max(1)
 }
 
 /// Receives requests on one listen address and queues them for workers.

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::incoming::{IncomingRequest, ResponsePort};
 use super::mtu::MtuCache;
 use super::packet::RequestPacket;
+use super::port_kind::PortKind;
 use super::segments::Segmentation;
 use super::socket::{MAX_DATAGRAM, RecvMeta, Socket};
 use super::table::{ServerState, Table};
@@ -51,7 +52,7 @@ impl SingleWorker {
         Ok(Self {
             socket,
             segmentation: Segmentation::new(),
-            table: Table::new(state.clone(), true, move || table_waker.wake()),
+            table: Table::new(state.clone(), PortKind::Shared, move || table_waker.wake()),
             waker,
             is_shut_down,
             mtus: MtuCache::default(),

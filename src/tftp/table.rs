@@ -24,10 +24,11 @@ use super::active::ActiveTransfer;
 use super::admission::{Admission, EvictionQueue};
 use super::balancer::Assignment;
 use super::blocks::BlockCache;
-use super::budget::{BudgetCharge, UnprovenBudget};
+use super::budget::{BudgetCharge, TransferBudget, UnprovenBudget};
 use super::burst::{Burst, Step};
 use super::incoming::{IncomingRequest, ResponsePort};
 use super::packet::{OptionList, RequestPacket, code};
+use super::port_kind::PortKind;
 use super::transfer::{MOVING_INTERVAL, Transfer};
 use super::transfer_id::{IdHasher, TransferId};
 use super::transmit::Transmit;
@@ -55,17 +56,13 @@ pub(super) struct Table<P> {
     next_id: u64,
     timers: BinaryHeap<Reverse<(Instant, TransferId)>>,
     evictions: Arc<EvictionQueue>,
-    /// All transfers share the port that receives the requests.
-    is_port_shared: bool,
+    /// The ports of the transfers.
+    ports: PortKind,
 }
 
 impl<P> Table<P> {
     /// Returns an empty table. `wake` wakes its worker when a transfer is evicted by another worker.
-    pub(super) fn new(
-        state: ServerState,
-        is_port_shared: bool,
-        wake: impl Fn() + Send + Sync + 'static,
-    ) -> Self {
+    pub(super) fn new(state: ServerState, ports: PortKind, wake: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
             state,
             transfers: HashMap::default(),
@@ -73,7 +70,7 @@ impl<P> Table<P> {
             next_id: 0,
             timers: BinaryHeap::new(),
             evictions: EvictionQueue::new(wake),
-            is_port_shared,
+            ports,
         }
     }
 
@@ -144,7 +141,7 @@ impl<P> Table<P> {
             Err(outcome) => outcome,
         };
         self.reject(request, &request_packet, outcome, transmit);
-        if is_moving && self.is_port_shared { ResponsePort::Other } else { ResponsePort::Request }
+        if is_moving && self.ports == PortKind::Shared { ResponsePort::Other } else { ResponsePort::Request }
     }
 
     /// Handles a packet of a transfer.
@@ -283,7 +280,7 @@ impl<P> Table<P> {
         let (options, oack) =
             options::negotiate(requested, file.len() as u64, max_block_size, max_window_size);
         let blocks = self.state.blocks.get(file, options.block_size);
-        let (transfer, burst) = Transfer::begin(blocks, options, oack, limits, self.is_port_shared, now);
+        let (transfer, burst) = Transfer::begin(blocks, options, oack, limits, self.ports, now);
         let active = ActiveTransfer {
             transfer,
             client,
@@ -296,6 +293,7 @@ impl<P> Table<P> {
             port,
             permit,
             charge: BudgetCharge::default(),
+            own_budget: TransferBudget::default(),
             _assignment: assignment,
         };
         self.transfers.insert(id, active);

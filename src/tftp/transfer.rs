@@ -23,7 +23,7 @@
 //!   same: clients acknowledge whole windows only, and a shorter one would stall them (atftp, EDK2);
 //! * an ACK of the same number gets at most [`MAX_WINDOWS_PER_ACK`] windows;
 //! * before any response, the back-off has no upper bound;
-//! * on a shared port, the port proves nothing: an ERROR ends a moving transfer only if the client falls silent.
+//! * a shared or guessable port proves nothing: an ERROR ends a moving transfer only if the client falls silent.
 //!
 //! Invariant: `last_acked <= last_sent <= last_acked + window_size`, and `last_acked` never decreases. Block numbers
 //! count from 1 in 64 bits. On the wire, 16 bits wrap to 0, as iPXE, EDK2 and U-Boot expect.
@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 use super::blocks::Blocks;
 use super::burst::{Burst, Step};
 use super::packet::ClientPacket;
+use super::port_kind::PortKind;
 use super::rtt::RttEstimator;
 use super::transmit::Transmit;
 use super::{NegotiatedOptions, TransferEnd, TransferLimits};
@@ -43,13 +44,6 @@ const MAX_WINDOWS_PER_ACK: u8 = 2;
 /// A transfer moves if a DATA block was acknowledged within this time. In a moving transfer, a forged packet is more
 /// likely than an abort or a new start.
 pub(super) const MOVING_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The port of a transfer: its own, or one that all transfers share and third parties know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PortKind {
-    Own,
-    Shared,
-}
 
 /// Transfer of a file to a client.
 #[derive(Debug)]
@@ -91,7 +85,7 @@ impl Transfer {
         options: NegotiatedOptions,
         oack: Option<Vec<u8>>,
         limits: &TransferLimits,
-        is_port_shared: bool,
+        port: PortKind,
         now: Instant,
     ) -> (Self, Burst) {
         let three_timeouts = options.timeout.map_or(Duration::ZERO, |timeout| timeout * 3);
@@ -104,7 +98,7 @@ impl Transfer {
             has_response: false,
             has_rewound: false,
             windows_for_ack: 0,
-            port: if is_port_shared { PortKind::Shared } else { PortKind::Own },
+            port,
             doubtful_end: None,
             burst_sent_at: now,
             burst_is_new: true,
@@ -142,9 +136,9 @@ impl Transfer {
         self.end(outcome, now)
     }
 
-    /// Ends the transfer; if it moves on a shared port, only after silence.
+    /// Ends the transfer; if it moves and its port may be guessed, only after silence.
     fn end(&mut self, outcome: TransferEnd, now: Instant) -> Step {
-        if self.is_port_shared() && self.is_moving(now) {
+        if self.port != PortKind::Unguessable && self.is_moving(now) {
             self.doubtful_end = Some((now + MOVING_INTERVAL, outcome));
             return Step::Wait;
         }
@@ -171,9 +165,9 @@ impl Transfer {
         self.last_acked > 0
     }
 
-    /// Whether third parties know the port of the transfer.
-    pub(super) fn is_port_shared(&self) -> bool {
-        self.port == PortKind::Shared
+    /// Whether the client has responded on a port that third parties cannot guess: its address is not forged.
+    pub(super) fn is_address_genuine(&self) -> bool {
+        self.has_response && self.port == PortKind::Unguessable
     }
 
     /// Whether a DATA block was acknowledged within [`MOVING_INTERVAL`].
@@ -200,7 +194,10 @@ impl Transfer {
         self.rtt.back_off();
         self.has_rewound = false;
         if self.oack.is_some() || self.is_proven() {
-            return Step::Send(self.retransmit(now));
+            return Step::Send(match self.retransmit(now) {
+                Burst::Oack => Burst::UnrequestedOack,
+                blocks => blocks,
+            });
         }
         self.burst_sent_at = now;
         self.burst_is_new = false;
@@ -217,7 +214,7 @@ impl Transfer {
     /// Writes the packets of a burst.
     pub(super) fn write(&self, burst: Burst, transmit: &mut Transmit) {
         match burst {
-            Burst::Oack => {
+            Burst::Oack | Burst::UnrequestedOack => {
                 let oack = self.oack.as_deref().unwrap_or_default();
                 transmit.put_datagrams(oack.len(), |out| out.extend_from_slice(oack));
             }

@@ -22,6 +22,7 @@ use super::incoming::{IncomingRequest, ResponsePort};
 use super::mtu::MtuCache;
 use super::poller::Poller;
 use super::port::{TransferAddress, TransferSocket};
+use super::port_kind::PortKind;
 use super::segments::Segmentation;
 use super::socket::{MAX_DATAGRAM, Socket};
 use super::table::{ServerState, Table};
@@ -94,13 +95,13 @@ impl Worker {
         range: Option<RangeInclusive<u16>>,
         state: &ServerState,
     ) -> std::io::Result<(Self, WorkerHandle)> {
-        let waker = Arc::new(Waker::new()?);
+        let (waker, ports) = (Arc::new(Waker::new()?), PortKind::of_range(range.as_ref()));
         let (sender, requests) = sync_channel(QUEUE_LENGTH);
         let table_waker = Arc::clone(&waker);
         let worker = Self {
             request_socket,
             range,
-            table: Table::new(state.clone(), false, move || table_waker.wake()),
+            table: Table::new(state.clone(), ports, move || table_waker.wake()),
             requests,
             waker: Arc::clone(&waker),
             poller: Poller::new(Arc::clone(&waker))?,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::verdict::{describe_error, describe_step, in_words};
-use crate::model::{BootOutcome, BootStep, Platform, SourceKind, TransferOutcome};
+use crate::model::{BootOutcome, BootStep, InstanceServer, Platform, SourceKind, TransferOutcome};
 use crate::telemetry::{BootRequestEvent, Event, EventKind, ResolutionEvent, TftpTransfer};
 
 /// An event with its description.
@@ -115,11 +115,20 @@ fn describe_boot_request(request: &BootRequestEvent) -> String {
         BootOutcome::Refused => format!("refused: {reason}"),
         BootOutcome::Other(outcome) => format!("{}: {reason}", in_words(outcome)),
     };
-    format!("boot request{firmware}, try {}{volumes}; {outcome}", request.attempt)
+    let claim = request.claimed_mac.map(|mac| format!(" for {mac}")).unwrap_or_default();
+    format!("boot request{claim}{firmware}, try {}{volumes}; {outcome}", request.attempt)
 }
 
 fn describe_resolution(resolution: &ResolutionEvent) -> String {
-    let ResolutionEvent { volume, source, duration_ms, error } = resolution;
+    let source = describe_source(resolution);
+    match resolution.server {
+        Some(server) => format!("{source}, attached by {}", InstanceServer(server)),
+        None => source,
+    }
+}
+
+fn describe_source(resolution: &ResolutionEvent) -> String {
+    let ResolutionEvent { volume, source, duration_ms, error, server: _ } = resolution;
     match (source, error) {
         (SourceKind::Records, _) => format!("volume {volume} from the node's records"),
         (SourceKind::Cinder, _) => format!("volume {volume} from Cinder in {duration_ms} ms"),
@@ -128,6 +137,10 @@ fn describe_resolution(resolution: &ResolutionEvent) -> String {
         }
         (SourceKind::LastKnown, None) => {
             format!("volume {volume} from its last known connection in {duration_ms} ms")
+        }
+        (SourceKind::Existing, error) => {
+            let error = error.as_deref().unwrap_or_default();
+            format!("volume {volume} from its attachment as it is, in {duration_ms} ms (Cinder: {error})")
         }
         (SourceKind::Confirmed, error) => {
             let error = error.as_deref().unwrap_or_default();

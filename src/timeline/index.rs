@@ -163,14 +163,14 @@ impl MachineIndex {
         }
     }
 
-    /// Moves recent events of an IP address to the machine that uses the address now.
+    /// Moves recent events of an IP address to the machine that uses the address now, except for claims to be another
+    /// machine.
     fn move_events(&mut self, address: IpAddr, to: MachineId, now: Timestamp) {
         let Some(&from) = self.record_ids.get(&MachineId::Address(address)) else { return };
-        let (movable, others): (Vec<_>, Vec<_>) = self
-            .recent
-            .remove(from)
-            .into_iter()
-            .partition(|(_, event)| now.duration_since(event.at).abs() < SESSION_GAP);
+        let (movable, others): (Vec<_>, Vec<_>) =
+            self.recent.remove(from).into_iter().partition(|(_, event)| {
+                now.duration_since(event.at).abs() < SESSION_GAP && is_of_machine(event, to)
+            });
         self.update_record(from, |record| record.discount_events(&movable));
         if self.records.get(&from).is_some_and(|record| record.event_count == 0) {
             self.remove_record(from);
@@ -182,7 +182,7 @@ impl MachineIndex {
         for (number, event) in movable {
             self.uncommitted.events.insert((from, number), None);
             let record_id = self.find_or_create(to, &event);
-            self.append(record_id, event);
+            self.append_moved(record_id, event);
         }
     }
 
@@ -212,12 +212,24 @@ impl MachineIndex {
         true
     }
 
+    /// Appends an event that was filed under an IP address before. If the machine has later events, the state of its
+    /// boot session is beyond this event.
+    fn append_moved(&mut self, record_id: RecordId, event: Event) {
+        let is_late =
+            self.records.get(&record_id).is_some_and(|record| event.at < record.progress.updated_at);
+        self.append_with(record_id, event, !is_late);
+    }
+
     fn append(&mut self, record_id: RecordId, event: Event) {
+        self.append_with(record_id, event, true);
+    }
+
+    fn append_with(&mut self, record_id: RecordId, event: Event, updates_progress: bool) {
         let Some(number) = self.records.get(&record_id).map(|record| record.next_event) else { return };
         // The oldest event may have been moved to another machine. Then the count is slightly too low, no more.
         let oldest = number.checked_sub(self.bounds.events_per_machine);
         self.update_record(record_id, |record| {
-            if record.next_event > 0 {
+            if record.next_event > 0 && updates_progress {
                 record.progress.apply(&event);
             }
             record.update(&event);
@@ -352,5 +364,19 @@ impl MachineIndex {
 
     pub(super) fn len(&self) -> usize {
         self.records.len()
+    }
+}
+
+/// Whether an event of an IP address is one of the machine that uses the address now: not if it claims to be another.
+fn is_of_machine(event: &Event, machine: MachineId) -> bool {
+    match &event.kind {
+        EventKind::BootRequest(request) => {
+            request.claimed_mac.is_none_or(|claimed| MachineId::Mac(claimed) == machine)
+        }
+        EventKind::TftpTransfer(_)
+        | EventKind::HttpFetch { .. }
+        | EventKind::SessionStarted
+        | EventKind::BootReport { .. }
+        | EventKind::LoopDelay { .. } => true,
     }
 }

@@ -36,6 +36,11 @@ pub struct Machine {
     /// Whether the neighbour table has shown one of the machine's cards on an attached network.
     #[serde(skip)]
     pub is_attached: bool,
+    /// Whether the last boot request claimed another machine, against the requester's place in the network.
+    #[serde(skip)]
+    pub is_rejected: bool,
+    /// Time of the last boot request for which the neighbour table showed a card of the node: the machine was on then.
+    pub inferred_on_at: Option<Timestamp>,
     /// Time of the first event.
     pub first_seen: Timestamp,
     /// Time of the last event.
@@ -62,6 +67,8 @@ impl Machine {
             uuid: record.uuid,
             macs: record.macs.clone(),
             is_attached: record.sighting.is_some(),
+            is_rejected: record.is_rejected,
+            inferred_on_at: record.sighting.map(|sighting| sighting.at),
             first_seen: record.first_seen,
             last_seen: record.last_seen,
             journey_started_at: record.progress.journey_started_at,

@@ -5,6 +5,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::model::{BootOutcome, BootStep, TransferOutcome, excerpt};
 use crate::telemetry::{BootRequestEvent, Event, EventKind, TftpTransfer};
@@ -42,6 +43,9 @@ pub struct BootProgress {
     /// Time at which the volumes were hooked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooked_at: Option<Timestamp>,
+    /// Server of the volumes in the last boot script, if another client attached them for the node's instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<Uuid>,
 }
 
 /// The stages of a boot session.
@@ -122,6 +126,7 @@ impl BootProgress {
             hooks: Vec::new(),
             failure: None,
             hooked_at: None,
+            server: None,
         };
         progress.count_load(&first.kind);
         progress.record_facts(first);
@@ -139,6 +144,7 @@ impl BootProgress {
                 if succeeded { 1 } else { self.journeys_without_hook.saturating_add(increment) };
             self.is_delayed &= !succeeded;
             (self.journey_started_at, self.failure, self.hooked_at) = (event.at, None, None);
+            self.server = None;
             self.repeated_loads = 0;
         }
         self.count_load(&event.kind);
@@ -225,6 +231,7 @@ impl BootProgress {
         match &event.kind {
             EventKind::BootRequest(request) => {
                 self.tries = request.tries;
+                self.server = request.resolutions.iter().find_map(|resolution| resolution.server);
                 if request.outcome == BootOutcome::Boot {
                     self.hooks.clone_from(&request.hooks);
                 }

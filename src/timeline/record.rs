@@ -45,6 +45,9 @@ pub(super) struct MachineRecord {
     /// The node's card that the neighbour table last showed for the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) sighting: Option<CardSighting>,
+    /// Whether the last boot request claimed a machine against the requester's place in the network.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) is_rejected: bool,
     pub(super) first_seen: Timestamp,
     pub(super) last_seen: Timestamp,
     /// Number of the next event.
@@ -93,6 +96,7 @@ impl MachineRecord {
             host_name_bytes: None,
             macs: Vec::new(),
             sighting: None,
+            is_rejected: false,
             first_seen: first.at,
             last_seen: first.at,
             next_event: 0,
@@ -128,6 +132,11 @@ impl MachineRecord {
         self.first_seen = self.first_seen.min(event.at);
         self.address = event.address.or(self.address);
         if let EventKind::BootRequest(request) = &event.kind {
+            self.is_rejected = request.claimed_mac.is_some();
+            if self.is_rejected {
+                // The claim says nothing about the requester's own hardware and node.
+                return;
+            }
             self.node = request.node;
             self.name.clone_from(&request.name);
             self.macs.clone_from(&request.macs);
@@ -173,4 +182,9 @@ impl MachineRecord {
         self.event_count = self.event_count.saturating_sub(events.len() as u64);
         self.event_bytes = self.event_bytes.saturating_sub(bytes as u64);
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "signature required by serde's skip_serializing_if")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }

@@ -8,9 +8,10 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::progress::{BootProgress, BootStage, StepFailure};
-use crate::model::{BootOutcome, BootStep, TransferOutcome};
+use crate::model::{BootOutcome, BootStep, InstanceServer, TransferOutcome};
 use crate::telemetry::errno;
 
 /// Complete loads of the same file in a row that count as a boot loop.
@@ -103,7 +104,8 @@ pub struct Verdict {
 impl Verdict {
     /// The verdict on a machine's progress at a given time.
     pub fn new(progress: &BootProgress, now: Timestamp) -> Self {
-        let verdict = judge_stage(progress, now.duration_since(progress.updated_at));
+        let verdict =
+            judge_stage(progress, now.duration_since(progress.updated_at)).with_server(progress.server);
         if progress.is_delayed { verdict.in_boot_loop(progress) } else { verdict }
     }
 
@@ -125,6 +127,17 @@ impl Verdict {
             }
         };
         Self { state: BootState::Looping, text, ..self }
+    }
+
+    /// Adds who attached the volumes of the boot script, if that was another client.
+    fn with_server(self, server: Option<Uuid>) -> Self {
+        match server {
+            Some(server) => {
+                let text = format!("{}; attached by {}", self.text, InstanceServer(server));
+                Self { text, ..self }
+            }
+            None => self,
+        }
     }
 
     fn with_text(state: BootState, text: impl Into<String>) -> Self {

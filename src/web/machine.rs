@@ -12,7 +12,7 @@ use super::page::{ErrorPage, Page, PageResult};
 use super::records::NodeDetails;
 use super::{SharedState, format};
 use crate::boot::VolumeResolution;
-use crate::model::{BootAnswer, BootOutcome, Node, TransferOutcome};
+use crate::model::{BootAnswer, BootOutcome, InstanceServer, Node, NodePower, TransferOutcome};
 use crate::operator::{BootPreview, Operator, Requester};
 use crate::telemetry::EventKind;
 use crate::timeline::{Machine, MachineId, TimelineEntry};
@@ -143,7 +143,7 @@ async fn build_live_parts(
         label: node.map_or_else(|| id.to_string(), Node::label),
         events_url: format!("/v1/events?machine={id}"),
         verdict: machine.as_ref().map(verdict_view),
-        facts: machine.as_ref().map(|machine| machine_facts(machine, now)).unwrap_or_default(),
+        facts: machine.as_ref().map(|machine| machine_facts(machine, node, now)).unwrap_or_default(),
         journey,
         earlier: earlier.into_iter().map(|entry| timeline_row(entry, None)).collect(),
         records: None,
@@ -159,7 +159,9 @@ async fn read_timeline(operator: &Operator, id: MachineId) -> Result<Vec<Timelin
 fn preview_view(preview: BootPreview) -> PreviewView {
     let BootPreview { decision, script } = preview;
     let source = |resolution: &VolumeResolution| {
-        format!("{}: {}", resolution.volume, resolution.source.as_str().replace('_', " "))
+        let source = resolution.source.as_str().replace('_', " ");
+        let server = resolution.server.map(|server| format!(", attached by {}", InstanceServer(server)));
+        format!("{}: {source}{}", resolution.volume, server.unwrap_or_default())
     };
     let outcome = match decision.answer {
         BootAnswer::Boot(_) => "The machine would boot from its volumes",
@@ -186,7 +188,9 @@ fn verdict_view(machine: &Machine) -> VerdictView {
     }
 }
 
-fn machine_facts(machine: &Machine, now: Timestamp) -> Vec<(&'static str, String)> {
+fn machine_facts(machine: &Machine, node: Option<&Node>, now: Timestamp) -> Vec<(&'static str, String)> {
+    let power = node.map(|node| NodePower::new(node, machine.inferred_on_at));
+    let inferred_at = power.and_then(|power| power.inferred_at).map(|at| format::time_ago(at, now));
     let other_macs = machine.macs.iter().filter(|mac| MachineId::Mac(**mac) != machine.id);
     let other_macs: Vec<_> = other_macs.map(ToString::to_string).collect();
     let journeys = machine.journeys_without_hook;
@@ -196,6 +200,7 @@ fn machine_facts(machine: &Machine, now: Timestamp) -> Vec<(&'static str, String
         ("Firmware", machine.platform.map(|platform| platform.firmware().to_owned())),
         ("iPXE build", machine.arch.clone()),
         ("System UUID", machine.uuid.map(|uuid| uuid.to_string())),
+        ("Power", inferred_at.map(|ago| format!("on, inferred from the boot request {ago}"))),
         ("Boot sessions", (journeys > 1).then(|| format!("{journeys} in a row without a hooked volume"))),
         ("First seen", Some(format::date_time(machine.first_seen))),
         ("Last seen", Some(format::time_ago(machine.last_seen, now))),

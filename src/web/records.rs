@@ -5,7 +5,9 @@ use serde_json::Value;
 
 use super::format;
 use crate::boot::validate;
-use crate::model::{Attachment, AttachmentState, Node, Properties, VolumeConnector, VolumeTarget};
+use crate::model::{
+    Attachment, AttachmentState, InstanceServer, Node, PowerState, Properties, VolumeConnector, VolumeTarget,
+};
 use crate::operator::Operator;
 use crate::store::StoreError;
 
@@ -15,6 +17,8 @@ pub(super) struct NodeDetails {
     pub(super) uuid: String,
     pub(super) storage: String,
     pub(super) state: String,
+    /// The recorded power state.
+    pub(super) power: Option<&'static str>,
     pub(super) maintenance: Option<String>,
     pub(super) volumes: Vec<VolumeRow>,
     pub(super) connectors: Vec<ConnectorRow>,
@@ -46,6 +50,10 @@ pub(super) struct AttachmentRow {
     pub(super) state: &'static str,
     pub(super) cinder_id: String,
     pub(super) resolved: String,
+    /// The server, if another client created the attachment.
+    pub(super) server: Option<String>,
+    /// Why Cinder does not delete the attachment.
+    pub(super) obstacle: Option<String>,
 }
 
 impl NodeDetails {
@@ -62,6 +70,7 @@ impl NodeDetails {
             uuid: node.uuid.to_string(),
             storage: node.storage_interface.as_str().to_owned(),
             state: node.provision_state.as_str().to_owned(),
+            power: node.recorded_power_state().map(PowerState::as_str),
             maintenance: node
                 .maintenance
                 .then(|| node.maintenance_reason.clone().unwrap_or_else(|| "no reason given".to_owned())),
@@ -125,5 +134,7 @@ fn attachment_row(attachment: &Attachment, now: Timestamp) -> AttachmentRow {
         },
         cinder_id: attachment.cinder_id.clone().unwrap_or_default(),
         resolved: attachment.resolved_at.map(|at| format::time_ago(at, now)).unwrap_or_default(),
+        server: attachment.server().map(|server| InstanceServer(server).to_string()),
+        obstacle: attachment.obstacle.clone(),
     }
 }

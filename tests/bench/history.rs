@@ -79,6 +79,7 @@ pub(crate) fn boot_request(n: u32, outcome: BootOutcome, reason: Option<String>)
         reason,
         held: false,
         attached_card: None,
+        claimed_mac: None,
         duration_us: 200,
     }))
 }

@@ -8,7 +8,9 @@ mod lab;
 
 mod bios;
 mod cards;
+mod connections;
 mod dhcp_configs;
+mod flood_clients;
 mod floods;
 mod ibft;
 mod ipv6;

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use serde_json::{Value, json};
 
 use crate::lab;
 use crate::lab::api::Api;
@@ -225,6 +226,56 @@ fn routed_stranger_spends_nothing_of_an_attached_machine() -> Result<()> {
         ensure!(script.contains("exceed the rate limit"), "{script}");
         let script = machine.get(server(), &format!("{}&journey=own", script_path()))?;
         ensure!(script.contains(SECRET), "the machine is locked out: {script}");
+        Ok(())
+    })
+}
+
+/// Polls a machine of the timeline until its record passes `check`.
+fn wait_for_machine(api: &Api, id: &str, check: impl Fn(&Value) -> bool) -> Result<Value> {
+    let deadline = Instant::now() + LOG_LIMIT;
+    loop {
+        let machine = api.get(&format!("machines/{id}"));
+        if let Ok(machine) = &machine
+            && check(machine)
+        {
+            return Ok(machine.clone());
+        }
+        ensure!(Instant::now() < deadline, "machine {id}: {machine:?}");
+        std::thread::sleep(POLL_INTERVAL);
+    }
+}
+
+#[test]
+fn refused_strangers_leave_the_timeline_of_a_booted_machine_alone() -> Result<()> {
+    lab::run(|lab| {
+        let mut volboot = start_with_node(lab, NAMED)?;
+        let (router, machine) = (connect_router()?, connect_machine()?);
+        let other = Host::connect("other", OTHER)?;
+        other.ip("address add 10.99.0.8/24 dev eth0")?;
+        ensure!(machine.get(server(), &script_path())?.contains(SECRET), "the machine gets no secret");
+        ensure!(machine.get(server(), &report_path())? == "noted\n", "the report is rejected");
+        let api = Api::new()?;
+        let before = wait_for_machine(&api, MAC, |machine| machine["verdict"]["state"] == "booted")?;
+        for _ in 0..10 {
+            expect_reason(&router.get(server(), &script_path())?, "the neighbour table showed card")?;
+            expect_reason(&other.get(server(), &script_path())?, "no port has the address")?;
+        }
+        // The strangers' requests are under their own names, and in the log.
+        for stranger in [&ROUTED.to_string(), OTHER] {
+            let count = |machine: &Value| {
+                let events = machine["timeline"].as_array().into_iter().flatten();
+                events.map(|event| event["count"].as_u64().unwrap_or(1)).sum::<u64>()
+            };
+            let record = wait_for_machine(&api, stranger, |machine| count(machine) == 10)?;
+            ensure!(record["node"].is_null() && record["macs"] == json!([]), "{record}");
+            let text = record["timeline"][0]["text"].as_str().unwrap_or_default();
+            ensure!(text.starts_with(&format!("boot request for {MAC}")), "{record}");
+        }
+        volboot.wait_for(&["request rejected"], LOG_LIMIT)?;
+        let after = api.get(&format!("machines/{MAC}"))?;
+        ensure!(after == before, "{after} instead of {before}");
+        let history = api.get("nodes/node-1/boot-history")?;
+        ensure!(history["verdict"]["state"] == "booted", "{history}");
         Ok(())
     })
 }

@@ -126,7 +126,10 @@ fn a_node_passes_through_its_whole_lifecycle() {
          --property target_portal=192.0.2.1:3260 --property target_iqn=iqn.2010-10.org.openstack:disk-1"
     ));
     client.run_ok("node manage web-1 --wait 30");
-    client.run_ok("node power off web-1 --power-timeout 30");
+    assert_eq!(client.show_node("web-1", "power_state"), json!({"power_state": "power off"}));
+    client.run_ok("node unset web-1 --target-raid-config");
+    let properties = client.run_json("driver raid property list fake-hardware");
+    assert_eq!(properties.as_array().expect("a list").len(), 10);
     client.run_ok("node provide web-1 --wait 30");
     let stderr = client.run_error("node deploy web-1 --wait 30");
     assert!(stderr.contains("properties/target_lun: missing"), "{stderr}");

@@ -3,6 +3,8 @@
 Each step is an assertion; the first failure ends the script with a traceback.
 """
 
+import base64
+import os
 import sys
 
 import openstack
@@ -133,7 +135,7 @@ def test_nodes(api):
     assert not api.unset_node_maintenance(node).is_maintenance
     test_ports(api, node)
     node = api.set_node_provision_state(node, "manage", wait=True, timeout=30)
-    api.set_node_power_state(node, "power off", wait=True, timeout=30)
+    assert node.power_state == "power off"
     message = expect_error(exceptions.ValidationException, api.validate_node, node, required=("storage",))
     assert "no volume target has boot index 0" in message, message
     connector, target = test_volumes(api, node)
@@ -148,15 +150,18 @@ def test_nodes(api):
     assert api.list_node_vendor_passthru(node) == {}
     expect_error(exceptions.BadRequestException, api.inject_nmi_to_node, node)
     node = api.set_node_provision_state(node, "provide", wait=True, timeout=30)
-    node = api.set_node_provision_state(node, "active", wait=True, timeout=30)
-    assert node.provision_state == "active"
+    drive = base64.b64encode(os.urandom(3 << 20)).decode()
+    node = api.set_node_provision_state(node, "active", config_drive=drive, wait=True, timeout=30)
+    assert node.provision_state == "active" and node.instance_info == {"configdrive": "******"}
+    error = expect_error(exceptions.BadRequestException, api.set_node_provision_state, node, "active")
+    assert "while it is in state" in error, error
     api.wait_for_nodes_provision_state([node], "active", timeout=30)
     api.wait_for_node_reservation(node, timeout=30)
-    api.wait_for_node_power_state(node, "power off", timeout=30)
+    api.wait_for_node_power_state(node, "power on", timeout=30)
     expect_error(exceptions.ConflictException, api.delete_node, node)
     node = api.set_node_provision_state(node, "deleted", wait=True, timeout=30)
     assert list(api.volume_targets()) == []
-    api.set_node_power_state(node, "power off", wait=True, timeout=30)
+    api.wait_for_node_power_state(node, "power off", timeout=30)
     api.delete_volume_connector(connector)
     assert api.find_volume_target(target.id) is None
     api.delete_node(node)

@@ -36,6 +36,15 @@ fn images_key(images: &Path) -> String {
     format!("images = [\"{}\"]", images.display())
 }
 
+/// The addresses of the TFTP server and the boot listener in the lab's network.
+fn lab_addresses() -> [String; 2] {
+    [format!("\"{SERVER}:69\""), format!("\"{SERVER}:8080\"")]
+}
+
+fn local_api() -> String {
+    format!("listen = \"{API}\"")
+}
+
 impl Daemon {
     /// Starts the binary with additional `sections` in its configuration, and waits until it is ready.
     pub(crate) fn start(
@@ -60,8 +69,14 @@ impl Daemon {
         http: &str,
     ) -> Result<Self> {
         let tftp = images.map(images_key).unwrap_or_default();
-        let listen = [r#"["0.0.0.0:69", "[::]:69"]"#, r#""[::]:8080""#];
-        Self::start_listening(lab, binary, "", listen, [&tftp, http], None)
+        let listen = [r#"["0.0.0.0:69", "[::]:69"]"#, r#""[::]:8080""#].map(str::to_owned);
+        Self::start_listening(lab, binary, "", listen, [&tftp, http, &local_api()], None)
+    }
+
+    /// Starts the binary with an API for all addresses, without authentication.
+    pub(crate) fn start_with_open_api(lab: &Lab, binary: &Path, images: &Path) -> Result<Self> {
+        let api = "listen = \"0.0.0.0:6385\"\nallow_unauthenticated = true";
+        Self::start_listening(lab, binary, "", lab_addresses(), [&images_key(images), "", api], None)
     }
 
     /// Starts the binary with TLS on the boot listener, and `url` as its external URL.
@@ -81,20 +96,20 @@ impl Daemon {
         lab: &Lab,
         binary: &Path,
         sections: &str,
-        keys: [&str; 2],
+        [tftp, http]: [&str; 2],
         line_handler: Option<LineHandler>,
     ) -> Result<Self> {
-        let listen = [&*format!("\"{SERVER}:69\""), &format!("\"{SERVER}:8080\"")];
-        Self::start_listening(lab, binary, sections, listen, keys, line_handler)
+        let keys = [tftp, http, &local_api()];
+        Self::start_listening(lab, binary, sections, lab_addresses(), keys, line_handler)
     }
 
-    /// `listen` and further `keys` of the TFTP server and the boot listener.
+    /// `listen` of the TFTP server and the boot listener; further keys of both, and all keys of the operator listener.
     fn start_listening(
         lab: &Lab,
         binary: &Path,
         sections: &str,
-        [tftp_listen, http_listen]: [&str; 2],
-        [tftp, http]: [&str; 2],
+        [tftp_listen, http_listen]: [String; 2],
+        [tftp, http, api]: [&str; 3],
         line_handler: Option<LineHandler>,
     ) -> Result<Self> {
         let config = lab.path().join("volboot.toml");
@@ -103,7 +118,7 @@ impl Daemon {
             "[store]\npath = \"{}\"\n\
              [tftp]\nlisten = {tftp_listen}\n{tftp}\n\
              [http]\nlisten = {http_listen}\n{http}\n\
-             [api]\nlisten = \"{API}\"\n\
+             [api]\n{api}\n\
              {sections}\n",
             store.display()
         );

@@ -1,10 +1,11 @@
 //! Commands of README and the guides, typed by the tests as they stand.
 //!
 //! In a console block, a command begins with a prompt, `$` or `#`. Its continuation follows the shell's rules. All
-//! other lines are output.
+//! other lines are output. A file is a block whose first line is a comment with the file's name.
 
-const DOCUMENTS: [&str; 8] = [
+const DOCUMENTS: [&str; 9] = [
     include_str!("../../README.md"),
+    include_str!("../../packaging/doc/clients.md"),
     include_str!("../../packaging/doc/configuration.md"),
     include_str!("../../packaging/doc/dhcp.md"),
     include_str!("../../packaging/doc/operations.md"),
@@ -31,6 +32,21 @@ pub(crate) fn command(part: &str) -> String {
         (Some(command), None) => command,
         (None, _) => panic!("no command contains {part:?}"),
         _ => panic!("several commands contain {part:?}"),
+    }
+}
+
+/// The file `name`, which begins with the comment `# NAME`; the file must be unique.
+pub(crate) fn file(name: &str) -> &'static str {
+    let start = format!("\n# {name}\n");
+    let mut matches = DOCUMENTS.iter().flat_map(|text| text.split("\n```")).filter_map(|block| {
+        let (_language, content) =
+            block.split_once(&start).filter(|(language, _)| !language.contains('\n'))?;
+        Some(content)
+    });
+    match (matches.next(), matches.next()) {
+        (Some(content), None) => content,
+        (None, _) => panic!("no document has the file {name:?}"),
+        _ => panic!("several documents have the file {name:?}"),
     }
 }
 

@@ -166,6 +166,25 @@ impl Host {
         })
     }
 
+    /// Sends TFTP requests for missing files, each from the next address of a network, which the host must have. The
+    /// answers are not read.
+    pub(crate) fn request_missing_files(
+        &self,
+        server: SocketAddr,
+        first: Ipv4Addr,
+        count: u32,
+        interval: Duration,
+    ) -> Result<()> {
+        self.run_job(move || {
+            for number in 0..count {
+                let socket = UdpSocket::bind((Ipv4Addr::from_bits(first.to_bits() + number), 0))?;
+                socket.send_to(format!("\0\u{1}missing-{number}\0octet\0").as_bytes(), server)?;
+                thread::sleep(interval);
+            }
+            Ok(())
+        })
+    }
+
     /// The interface index of the host's network card.
     pub(crate) fn interface_index(&self) -> Result<u32> {
         self.run_job(|| {

@@ -134,11 +134,21 @@ impl Daemon {
     /// The memory in use; `kind` is a key of `/proc/PID/status`: `VmRSS:`, `VmHWM:`.
     #[allow(dead_code, reason = "for benchmarks")]
     pub(crate) fn memory(&self, kind: &str) -> String {
+        format!("{:.1} MB", self.read_megabytes(kind))
+    }
+
+    /// The most memory that was in use so far, in megabytes.
+    #[allow(dead_code, reason = "for the suite")]
+    pub(crate) fn peak_megabytes(&self) -> f64 {
+        self.read_megabytes("VmHWM:")
+    }
+
+    fn read_megabytes(&self, kind: &str) -> f64 {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the file exists");
         let line = status.lines().find_map(|line| line.strip_prefix(kind)).expect("the kind is in the file");
         let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-        format!("{:.1} MB", kilobytes / 1000.0)
+        kilobytes / 1000.0
     }
 
     /// Sends SIGTERM, for a graceful shutdown.

@@ -55,6 +55,20 @@ fn idle_connections_give_way_within_a_low_limit() {
 }
 
 #[test]
+fn a_limit_that_suffices_lowers_nothing() {
+    // More than half of the descriptors are for transfers. The missing certificate ends the start after the listeners.
+    let site = site("");
+    let path = site.path().join("volboot.toml");
+    let config = std::fs::read_to_string(&path).expect("the file exists");
+    let config = config.replace("images = []", "images = []\ntransfers = 5000")
+        + "certificate = \"/missing\"\nkey = \"/missing\"\n";
+    std::fs::write(&path, config).expect("the file is written");
+    let output = serve_with_limit("-n 8192", site.path()).output().expect("runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("/missing") && !text.contains("descriptors"), "{text}");
+}
+
+#[test]
 fn a_limit_that_is_too_low_is_an_error() {
     let site = site("");
     let output = serve_with_limit("-n 100", site.path()).output().expect("runs");

@@ -138,9 +138,8 @@ fn store_of_a_newer_version_is_one_error_line_with_exit_code_3() {
     drop(database);
     let config = site.path().join("volboot.toml");
     let error = error_with_code(3, &["serve", "--config", config.to_str().expect("text")]);
-    let problem = format!("volboot: {} has schema 99, this volboot supports up to ", store.display());
-    let supported = error.strip_prefix(&problem).and_then(|rest| rest.split_once(": "));
-    assert_eq!(supported.map(|(_, advice)| advice), Some("install the newer volboot again"), "{error}");
+    let problem = "has schema 99, this volboot supports up to 2: install the newer volboot again";
+    assert_eq!(error, format!("volboot: {} {problem}", store.display()));
 }
 
 #[test]

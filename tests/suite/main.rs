@@ -16,6 +16,7 @@ mod documents;
 mod firmware;
 mod full_disk;
 mod language;
+mod large_bodies;
 mod layers;
 mod lifecycle;
 mod malformed_http;

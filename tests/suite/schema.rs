@@ -3,7 +3,7 @@
 //! The newest file is the exact output of this version. A change of the record format fails this test. A new field
 //! goes into the newest file. Other changes need a migration step (`src/store/schema.rs` says which) and a new golden
 //! file; older files stay unchanged. `1-first.txt` has an attachment with field names of the first versions, which
-//! are still read as aliases. `2.txt` adds an allocation.
+//! are still read as aliases.
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -12,15 +12,14 @@ use std::sync::Arc;
 use serde_json::json;
 use uuid::Uuid;
 use volboot::model::{
-    Allocation, Attachment, AttachmentState, Chassis, ConnectorProperties, Node, Port, PortGroup, PowerState,
-    Properties, ProvisionState, StorageInterface, VolumeConnector, VolumeTarget,
+    Allocation, Attachment, AttachmentState, Chassis, ConductorGroup, ConnectorProperties, Node, Ownership,
+    Port, PortGroup, PowerState, Properties, ProvisionState, StorageInterface, VolumeConnector, VolumeTarget,
 };
 use volboot::store::{Attachments, Batch, Inventory, MemoryStore, RedbStore, Resource, Store};
 
 const NODE: Uuid = Uuid::from_u128(1);
-/// The newest golden file.
-const NEWEST: &str = "2";
 const VOLUME: &str = "6f3c4a2e-1b2d-4c3e-9f40-5a6b7c8d9e0f";
+const SECOND_VOLUME: &str = "7a4d5b3f-2c3e-4d4f-8a51-6b7c8d9e0f1a";
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/store/{name}.txt"))
@@ -49,7 +48,9 @@ struct Records {
     connector: VolumeConnector,
     target: VolumeTarget,
     attachment: Attachment,
-    /// Without a node: the instance of `node` is another one.
+    /// A target whose attachment is borrowed, since schema 2.
+    borrowed: (VolumeTarget, Attachment),
+    /// Without a node, since schema 2: the instance of `node` is another one.
     allocation: Allocation,
 }
 
@@ -66,6 +67,7 @@ impl Records {
         node.chassis_uuid = Some(id(2));
         node.instance_uuid = Some(id(3));
         node.traits = ["CUSTOM_RACK_1", "HW_CPU_X86_VMX"].map(|name| name.parse().expect("a trait")).into();
+        node.conductor_group = "rack-1".parse().expect("a group");
         node.automated_clean = Some(false);
         node.protected = true;
         node.protected_reason = Some("a database".into());
@@ -89,18 +91,27 @@ impl Records {
             host: NODE.to_string(),
             ip: Some("192.0.2.50".into()),
             multipath: false,
+            mountpoint: None,
         });
         attachment.connection =
             Some(properties(json!({"target_portals": ["192.0.2.1:3260", "192.0.2.2:3260"]})));
         attachment.initiator = Some("iqn.2017-08.org.openstack.web-1".into());
         attachment.resolved_at = Some(now);
         attachment.volume_type = Some("fast".into());
+        let second_target = VolumeTarget::new(id(9), NODE, 1, SECOND_VOLUME, now);
+        let existing = ("1d6e8b4f-5a6b-4c7d-8e9f-0a1b2c3d4e5f".into(), Ownership::Borrowed(id(3)));
+        let connector = attachment.connector.clone().expect("a connector");
+        let connector = ConnectorProperties { mountpoint: Some("/dev/sdb".into()), ..connector };
+        let mut second =
+            Attachment::of_another(NODE, SECOND_VOLUME, second_target.uuid, existing, connector, now);
+        second.id = id(10);
+        second.obstacle = Some("Nova does not answer".into());
         let chassis = json!({"uuid": id(2), "created_at": now, "description": "row 1", "extra": {"u": 42}});
         let group = json!({
             "uuid": id(5), "created_at": now, "node_uuid": NODE, "name": "bond", "mode": "802.3ad",
             "address": "52:54:00:12:34:57", "properties": {"miimon": 100}, "standalone_ports_supported": true,
         });
-        let mut allocation = Allocation::new(id(9), "large", now);
+        let mut allocation = Allocation::new(id(11), "large", now);
         allocation.updated_at = Some(now);
         allocation.name = Some("db-1".into());
         allocation.traits = vec!["CUSTOM_SSD".parse().expect("a trait")];
@@ -115,15 +126,17 @@ impl Records {
             connector: VolumeConnector::new(id(6), NODE, "iqn", "iqn.2017-08.org.openstack.web-1", now),
             target,
             attachment,
+            borrowed: (second_target, second),
             allocation,
         }
     }
 
-    /// The same records as the first versions wrote them: fields that came later have their defaults.
-    fn of_first_versions() -> Self {
+    /// The same records as the versions with schema 1 wrote them: fields that came later have their defaults.
+    fn of_schema_1() -> Self {
         let mut records = Self::new();
         let node = &mut records.node;
         node.traits.clear();
+        node.conductor_group = ConductorGroup::default();
         node.automated_clean = None;
         node.protected = false;
         (node.protected_reason, node.owner, node.description) = (None, None, None);
@@ -140,10 +153,14 @@ impl Records {
         inventory.create(&self.connector).await.expect("creates");
         inventory.create(&self.target).await.expect("creates");
         inventory.create(&self.allocation).await.expect("creates");
-        assert!(Attachments::new(Arc::clone(store)).intend(&self.attachment).await.expect("writes"));
+        inventory.create(&self.borrowed.0).await.expect("creates");
+        let attachments = Attachments::new(Arc::clone(store));
+        assert!(attachments.intend(&self.attachment).await.expect("writes"));
+        assert!(attachments.intend(&self.borrowed.1).await.expect("writes"));
     }
 
-    async fn assert_in(&self, store: &Arc<dyn Store>) {
+    /// Compares with the records in a store of this schema.
+    async fn assert_in(&self, store: &Arc<dyn Store>, schema: u32) {
         let inventory = Inventory::new(Arc::clone(store));
         let node = inventory.get::<Node>(NODE).await.expect("reads").expect("exists");
         assert_eq!(node.value, self.node);
@@ -161,12 +178,18 @@ impl Records {
             inventory.list_all_of::<VolumeConnector>(NODE).await.expect("reads"),
             std::slice::from_ref(&self.connector)
         );
-        assert_eq!(
-            inventory.list_all_of::<VolumeTarget>(NODE).await.expect("reads"),
-            std::slice::from_ref(&self.target)
-        );
-        let attachments = Attachments::new(Arc::clone(store)).list_by_volume(VOLUME).await.expect("reads");
-        assert_eq!(attachments, std::slice::from_ref(&self.attachment));
+        let mut targets = vec![self.target.clone()];
+        let mut attachments = vec![self.attachment.clone()];
+        if schema >= 2 {
+            targets.push(self.borrowed.0.clone());
+            attachments.push(self.borrowed.1.clone());
+        }
+        assert_eq!(inventory.list_all_of::<VolumeTarget>(NODE).await.expect("reads"), targets);
+        let read = Attachments::new(Arc::clone(store)).list_by_node(NODE).await.expect("reads");
+        assert_eq!(read, attachments);
+        let allocations = inventory.list::<Allocation>(None, 9).await.expect("lists");
+        let allocations: Vec<_> = allocations.into_iter().map(|record| record.value).collect();
+        assert_eq!(allocations, if schema >= 2 { vec![self.allocation.clone()] } else { Vec::new() });
     }
 }
 
@@ -176,26 +199,17 @@ async fn writes_the_newest_schema() {
     Records::new().write(&store).await;
     let output = records(store.as_ref()).await;
     if std::env::var_os("BLESS").is_some() {
-        std::fs::create_dir_all(golden(NEWEST).parent().expect("a folder")).expect("is created");
-        std::fs::write(golden(NEWEST), &output).expect("writes");
+        std::fs::create_dir_all(golden("2").parent().expect("a folder")).expect("is created");
+        std::fs::write(golden("2"), &output).expect("writes");
     }
-    assert_eq!(output, std::fs::read_to_string(golden(NEWEST)).expect("exists"));
+    assert_eq!(output, std::fs::read_to_string(golden("2")).expect("exists"));
 }
 
 #[tokio::test]
 async fn reads_files_of_every_schema_and_version() {
-    for (name, records) in
-        [("1-first", Records::of_first_versions()), ("1", Records::new()), (NEWEST, Records::new())]
-    {
-        records.assert_in(&read_file(name).await).await;
-    }
-}
-
-#[tokio::test]
-async fn reads_the_allocation_of_schema_2() {
-    let (store, records) = (read_file("2").await, Records::new());
-    let found = Inventory::new(store).list::<Allocation>(None, 9).await.expect("lists");
-    assert_eq!(found.into_iter().map(|record| record.value).collect::<Vec<_>>(), [records.allocation]);
+    assert_is_read("2", 2, Records::new()).await;
+    assert_is_read("1", 1, Records::of_schema_1()).await;
+    assert_is_read("1-first", 1, Records::of_schema_1()).await;
 }
 
 /// The records of a golden file, as one batch.
@@ -208,8 +222,7 @@ fn read_golden(name: &str) -> Batch {
     })
 }
 
-/// Opens a redb file with the records of a golden file.
-async fn read_file(name: &str) -> Arc<dyn Store> {
+async fn assert_is_read(name: &str, schema: u32, records: Records) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("store.redb");
     let batch = read_golden(name);
@@ -217,13 +230,14 @@ async fn read_file(name: &str) -> Arc<dyn Store> {
     earlier.write(batch).await.expect("writes");
     earlier.close().await.expect("closes");
     drop(earlier);
-    loop {
+    let store: Arc<dyn Store> = loop {
         // The writer thread of the dropped store may still hold the file for a moment.
         match RedbStore::open(&path) {
             Err(volboot::store::OpenError::InUse(_)) => tokio::task::yield_now().await,
             result => break Arc::new(result.expect("opens")),
         }
-    }
+    };
+    records.assert_in(&store, schema).await;
 }
 
 /// A field that a newer version added to each record.
@@ -231,7 +245,7 @@ const NEWER: &str = "added_by_a_newer_version";
 
 /// A store of a newer version: the newest golden file with one more field in each record.
 async fn store_of_newer_version() -> Arc<dyn Store> {
-    let mut batch = read_golden(NEWEST);
+    let mut batch = read_golden("2");
     for (_, value) in &mut batch.put {
         if let Ok(serde_json::Value::Object(mut record)) = serde_json::from_slice(value) {
             record.insert(NEWER.into(), json!({"deep": [1, null]}));
@@ -264,7 +278,7 @@ async fn written_records(store: &dyn Store, after: u64) -> Vec<(String, serde_js
 async fn reads_records_of_a_newer_version_and_keeps_their_new_fields() {
     let store = store_of_newer_version().await;
     let records = Records::new();
-    records.assert_in(&store).await;
+    records.assert_in(&store, 2).await;
     let written = store.wait_for_change(0).await.expect("reads");
 
     let inventory = Inventory::new(Arc::clone(&store));
@@ -309,7 +323,7 @@ async fn a_reserved_and_freed_node_keeps_the_fields_of_a_newer_version() {
         })
     };
     inventory.update(NODE, free).await.expect("updates");
-    let new = Allocation::new(Uuid::from_u128(10), "large", now);
+    let new = Allocation::new(Uuid::from_u128(12), "large", now);
     let active = inventory.allocate(&new, now).await.expect("writes");
     assert_eq!(active.node_uuid, Some(NODE));
     let written = store.wait_for_change(0).await.expect("reads");

@@ -4,6 +4,8 @@
 use std::collections::{HashSet, VecDeque};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use volboot::tftp::{Ports, ServerConfig, TransferEnd};
@@ -116,6 +118,56 @@ async fn strangers_and_blind_errors_end_no_transfer() {
     client.send(&[0, 4, 0, 2], port);
     let (packet, from) = client.receive();
     assert_eq!((&packet[..4], from), (&[0, 3, 0, 3][..], port));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_of_a_stranger_end_no_transfer_that_begins() {
+    const PORT: u16 = 42_320;
+    const TRANSFERS: usize = 1000;
+    let server = TestServer::start(&config_without_retransmission(Ports::Range(PORT..=PORT)));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let floods: Vec<_> = [21, 22]
+        .map(|number| {
+            let (stranger, is_over) = (victim(number, server.address), Arc::clone(&is_over));
+            let target = SocketAddr::new(server.address.ip(), PORT);
+            tokio::task::spawn_blocking(move || {
+                let mut sent = 0_u64;
+                while !is_over.load(Ordering::Relaxed) {
+                    stranger.send(b"\0\x05\0\0end\0", target);
+                    sent += 1;
+                }
+                sent
+            })
+        })
+        .into();
+    let read = || {
+        let client = ManualClient::new(server.address);
+        client.socket.set_read_timeout(Some(Duration::from_secs(2))).expect("is set");
+        read_file(&client).is_some()
+    };
+    let complete = tokio::task::block_in_place(|| (0..TRANSFERS).take_while(|_| read()).count());
+    is_over.store(true, Ordering::Relaxed);
+    for flood in floods {
+        assert!(flood.await.expect("a thread") > 1000, "a flood");
+    }
+    assert_eq!(complete, TRANSFERS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_requests_do_not_lock_out_the_owner_of_the_address() {
+    // A range of 4096 ports cannot be guessed either.
+    for ports in [Ports::Ephemeral, Ports::Range(43_000..=47_095)] {
+        let server = TestServer::start(&config_without_retransmission(ports));
+        let (forger, client) = (victim(23, server.address), victim(23, server.address));
+        client.socket.set_read_timeout(Some(Duration::from_secs(2))).expect("is set");
+        for _ in 0..20 {
+            // Each of them brings the address a block of 544 bytes, up to the budget.
+            for _ in 0..600 {
+                forger.send_request("");
+            }
+            assert!(tokio::task::block_in_place(|| read_file(&client)).is_some());
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

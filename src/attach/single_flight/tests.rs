@@ -1,10 +1,12 @@
 //! Tests of the single flight: each cell of its table, the session's clocks, and the limits.
 
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::*;
 use crate::attach::error::AttachError;
-use crate::model::{Connection, ConnectionSource, ConnectorProperties, Properties};
+use crate::attach::node_identity::NodeIdentity;
+use crate::model::{Connection, ConnectionSource, ConnectorProperties, Node, Properties, StorageInterface};
 
 const NODE: Uuid = Uuid::from_u128(1);
 const SESSION: Option<(&str, u32)> = Some(("a", 1));
@@ -16,6 +18,7 @@ fn desired(volumes: &[&str]) -> Vec<DesiredAttachment> {
         host: NODE.to_string(),
         ip: None,
         multipath: false,
+        mountpoint: None,
     };
     let desire = |volume: &&str| DesiredAttachment {
         node: NODE,
@@ -23,6 +26,10 @@ fn desired(volumes: &[&str]) -> Vec<DesiredAttachment> {
         target: Uuid::nil(),
         read_only: false,
         connector: connector.clone(),
+        identity: Arc::new(NodeIdentity::of(
+            &Node::new(NODE, "fake-hardware", StorageInterface::Cinder, Timestamp::UNIX_EPOCH),
+            &[],
+        )),
     };
     volumes.iter().map(desire).collect()
 }
@@ -39,6 +46,7 @@ fn resolved() -> ResolvedVolume {
         source: ConnectionSource::Cinder,
         duration: Duration::ZERO,
         attachment: None,
+        server: None,
     }
 }
 

@@ -47,6 +47,9 @@ fn collect_notes<'a>(volumes: impl Iterator<Item = &'a ResolvedVolume>) -> Vec<S
             ConnectionSource::LastKnown { resolved_at, outage: Some(outage) } => {
                 Some(format!("booting from the last known connection of {resolved_at:.0}: {outage}"))
             }
+            ConnectionSource::Existing { refusal } => Some(format!(
+                "booting from the connection that the volume's attachment has: Cinder refused to export it again: {refusal}"
+            )),
             ConnectionSource::Confirmed { resolved_at, store } => Some(format!(
                 "booting from the recorded connection of {resolved_at:.0}, confirmed by Cinder: the store is \
                  read-only: {store}"
@@ -87,7 +90,10 @@ mod tests {
         });
         let properties: Properties = serde_json::from_value(properties).expect("an object");
         let connection = Connection::from_cinder(&properties).expect("a connection");
-        (id.to_owned(), ResolvedVolume { connection, source, duration: Duration::ZERO, attachment: None })
+        (
+            id.to_owned(),
+            ResolvedVolume { connection, source, duration: Duration::ZERO, attachment: None, server: None },
+        )
     }
 
     #[test]

@@ -41,17 +41,17 @@ impl VolumeLocator {
         }
     }
 
-    /// Finds the faults that only the service behind the volumes knows, without changing anything.
-    pub(super) async fn find_service_faults(
+    /// Finds the faults and the notes that only the service behind the volumes knows, without changing anything.
+    pub(super) async fn check_with_service(
         self,
         attach: &Attach,
         node: &Node,
         connectors: &[VolumeConnector],
         targets: &[VolumeTarget],
-    ) -> Vec<String> {
+    ) -> (Vec<String>, Vec<String>) {
         match self {
-            Self::Records => Vec::new(),
-            Self::Cinder => attach.check(node, connectors, targets).await.into_faults(),
+            Self::Records => (Vec::new(), Vec::new()),
+            Self::Cinder => attach.check(node, connectors, targets).await.into_findings(),
         }
     }
 

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
+use axum::{Json, Router};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -96,6 +96,7 @@ fn connector() -> ConnectorProperties {
         host: "boot1".into(),
         ip: Some("127.0.0.1".into()),
         multipath: true,
+        mountpoint: None,
     }
 }
 
@@ -108,6 +109,7 @@ async fn volume_response_with_its_holders() {
         attachment_id: "66195e3b-f97d-4455-b09e-d498d74616d6".into(),
         server_id: None,
         host_name: None,
+        device: Some("na".into()),
     };
     assert_eq!((volume.attachments.len(), &volume.attachments[0]), (2, &first));
     let volume = replay("vol-show-available").cinder.volume("v").await.expect("the volume exists");
@@ -165,7 +167,7 @@ async fn multipath_connections_keep_the_order_of_their_paths() {
 async fn attachments_are_listed_by_volume() {
     let replayed = replay("att-list-detail");
     let all = replayed.cinder.list_attachments("a b").await.expect("the list is valid");
-    assert_eq!(replayed.take_request().0, "GET /attachments/detail?volume_id=a%20b");
+    assert_eq!(replayed.take_request().0, "GET /attachments/detail?volume_id=a%20b&all_tenants=1");
     assert_eq!((all.len(), all[0].status.as_str()), (1, "attached"));
     assert!(all[0].connection.is_some());
     let all =
@@ -173,6 +175,22 @@ async fn attachments_are_listed_by_volume() {
     assert_eq!((all[0].status.as_str(), all[0].connection.as_ref()), ("reserved", None));
     let reserved = replay("att-show-reserved").cinder.attachment("a").await.expect("the attachment exists");
     assert_eq!((reserved.status.as_str(), reserved.connection), ("reserved", None));
+}
+
+#[tokio::test]
+async fn a_cinder_that_refuses_the_filter_all_tenants_is_asked_without() {
+    let router = Router::new().fallback(async |uri: Uri| {
+        if uri.query().unwrap_or_default().contains("all_tenants") {
+            let refusal =
+                json!({"badRequest": {"code": 400, "message": "Invalid filters all_tenants are found"}});
+            (StatusCode::BAD_REQUEST, Json(refusal))
+        } else {
+            (StatusCode::OK, Json(json!({"attachments": [{"id": uri.query()}]})))
+        }
+    });
+    let (url, _stop) = serve(router);
+    let all = cinder_at(&format!("{url}/v3/")).list_attachments("root").await.expect("the list is valid");
+    assert_eq!(all[0].id, "volume_id=root");
 }
 
 #[tokio::test]

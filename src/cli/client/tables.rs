@@ -90,6 +90,9 @@ pub(super) fn history(response: &Value) -> String {
     if verdict["advice"].is_string() {
         out.push_str(&format!("{}\n", text(&verdict["advice"])));
     }
+    if let Some(power) = power(&response["power"]) {
+        out.push_str(&format!("{power}\n"));
+    }
     let mut table = new_table();
     for entry in list(&response["timeline"]) {
         table.add_row([format_time(&entry["at"]), text(&entry["text"])]);
@@ -102,6 +105,20 @@ pub(super) fn history(response: &Value) -> String {
         out.push_str(&finish_table(&mut table));
     }
     out
+}
+
+/// A node's power state, recorded and inferred.
+fn power(power: &Value) -> Option<String> {
+    let recorded = power["recorded"].as_str().map(|_| format!("{} (recorded)", text(&power["recorded"])));
+    let inferred = power["inferred"].as_str().map(|_| {
+        let (state, at) = (text(&power["inferred"]), format_time(&power["inferred_at"]));
+        format!("{state}, inferred from the boot request at {at}")
+    });
+    match (recorded, inferred) {
+        (None, None) => None,
+        (Some(one), None) | (None, Some(one)) => Some(one),
+        (Some(recorded), Some(inferred)) => Some(format!("{recorded}; {inferred}")),
+    }
 }
 
 /// Formats the result of an enrollment.
@@ -224,6 +241,23 @@ mod tests {
             history(&response).split_whitespace().collect::<Vec<_>>().join(" "),
             "stopped at connecting Look at it. 2026-11-24 10:00:00 failed Look at it."
         );
+        let power =
+            |power| history(&json!({"verdict": null, "power": power})).lines().nth(1).map(str::to_owned);
+        let at = "2026-11-24T10:00:00.5Z";
+        for (state, line) in [
+            (json!({"recorded": null, "inferred": null}), None),
+            (json!({"recorded": "power off", "inferred": null}), Some("power off (recorded)")),
+            (
+                json!({"recorded": null, "inferred": "power on", "inferred_at": at}),
+                Some("power on, inferred from the boot request at 2026-11-24 10:00:00"),
+            ),
+            (
+                json!({"recorded": "power off", "inferred": "power on", "inferred_at": at}),
+                Some("power off (recorded); power on, inferred from the boot request at 2026-11-24 10:00:00"),
+            ),
+        ] {
+            assert_eq!(power(state).as_deref(), line);
+        }
         assert_eq!(history(&json!({"verdict": null})), "No machine has been seen for this node.\n");
     }
 
@@ -236,6 +270,7 @@ mod tests {
         });
         let show = json!({
             "verdict": {"text": hostile, "advice": hostile},
+            "power": {"recorded": hostile, "inferred": hostile, "inferred_at": hostile},
             "timeline": [{"at": hostile, "text": hostile, "advice": hostile}],
         });
         let enrolled = json!({

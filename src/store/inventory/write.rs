@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{Inventory, InventoryError, UpdateError};
 use crate::model::{Node, Port, PortGroup, Released, VolumeConnector, VolumeTarget};
-use crate::store::attachments;
+use crate::store::attachments::{self, LostVolumes};
 use crate::store::encoding::{decode, encode, encode_update};
 use crate::store::keys::{guard_key, index_keys, record_key};
 use crate::store::resource::{Resource, ResourceKind, UniqueKey};
@@ -133,7 +133,7 @@ impl Inventory {
         }
         let released = old.find_released(Some(new));
         batch = self.detach_released(batch, &released).await?;
-        if let Released::All(node) = released {
+        if let Released::All(node) | Released::Borrowed(node) = released {
             batch = batch.put(guard_key(node), "");
         }
         batch = self.end_allocation(batch, old.find_ended_allocation(Some(new))).await?;
@@ -174,7 +174,7 @@ impl Inventory {
             batch = batch.require_unchanged(record_key::<R>(child.value.uuid()), child.revision);
             batch = remove_record(batch, &child.value);
             if let Released::Volume(node, volume) = child.value.find_released(None) {
-                batch = attachments::detach(&*self.store, batch, node, Some(&volume)).await?;
+                batch = attachments::detach(&*self.store, batch, node, LostVolumes::One(&volume)).await?;
             }
         }
         Ok(batch)
@@ -193,14 +193,22 @@ impl Inventory {
             // Another target of the node has the same volume.
             Released::Volume(node, volume) if self.count_targets(*node, volume).await? > 1 => Ok(batch),
             Released::Volume(node, volume) => {
-                Ok(attachments::detach(&*self.store, batch, *node, Some(volume)).await?)
+                Ok(attachments::detach(&*self.store, batch, *node, LostVolumes::One(volume)).await?)
             }
-            Released::All(node) => {
-                // The guard is read before the list, so a later `intend` conflicts.
-                let batch = self.require_guard(batch, *node).await?;
-                Ok(attachments::detach(&*self.store, batch, *node, None).await?)
-            }
+            Released::All(node) => self.detach_listed(batch, *node, LostVolumes::All).await,
+            Released::Borrowed(node) => self.detach_listed(batch, *node, LostVolumes::Borrowed).await,
         }
+    }
+
+    async fn detach_listed(
+        &self,
+        batch: Batch,
+        node: Uuid,
+        lost: LostVolumes<'_>,
+    ) -> Result<Batch, InventoryError> {
+        // The guard is read before the list, so a later `intend` conflicts.
+        let batch = self.require_guard(batch, node).await?;
+        Ok(attachments::detach(&*self.store, batch, node, lost).await?)
     }
 
     /// Writes a batch. `false` means a write conflict: read again and retry.

@@ -31,6 +31,23 @@ impl Numbers {
 
 /// Writes the records in several commits, closes the store, and returns the file's bytes.
 async fn write_store(path: &Path) -> Vec<u8> {
+    let store = write_records(path).await;
+    store.close().await.expect("closes");
+    drop(store);
+    let bytes = wait_for_close(path).await;
+    assert!(bytes.len() > 100 * PAGE, "{} bytes", bytes.len());
+    bytes
+}
+
+/// The same without closing: the file's bytes are those that `kill -9` leaves.
+async fn write_unclosed_store(path: &Path) -> Vec<u8> {
+    let store = write_records(path).await;
+    let bytes = fs::read(path).expect("reads");
+    store.close().await.expect("closes");
+    bytes
+}
+
+async fn write_records(path: &Path) -> RedbStore {
     let store = reopen(path).await;
     for part in 0..20 {
         let batch = (part..RECORDS).step_by(20).fold(Batch::default(), |batch, n| {
@@ -38,11 +55,7 @@ async fn write_store(path: &Path) -> Vec<u8> {
         });
         store.write(batch).await.expect("writes");
     }
-    store.close().await.expect("closes");
-    drop(store);
-    let bytes = wait_for_close(path).await;
-    assert!(bytes.len() > 100 * PAGE, "{} bytes", bytes.len());
-    bytes
+    store
 }
 
 /// Reads the file once no store has it open.
@@ -104,17 +117,29 @@ fn damage(bytes: &mut Vec<u8>, kind: usize, numbers: &mut Numbers) -> String {
 
 #[tokio::test]
 async fn a_damaged_file_is_served_whole_or_not_at_all() {
+    let (_directory, path) = site();
+    let bytes = write_store(&path).await;
+    check_damaged_copies(&path, &bytes).await;
+}
+
+#[tokio::test]
+async fn a_file_that_was_damaged_after_a_kill_is_served_whole_or_not_at_all() {
+    let (_directory, path) = site();
+    let bytes = write_unclosed_store(&path).await;
+    check_damaged_copies(&path, &bytes).await;
+}
+
+/// Opens damaged copies of these bytes: each has all records of the store at `path`, or is refused and unchanged.
+async fn check_damaged_copies(path: &Path, bytes: &[u8]) {
     let copies: u64 =
         std::env::var("VOLBOOT_DAMAGED_COPIES").map_or(5, |text| text.parse().expect("a number"));
-    let (directory, path) = site();
-    let bytes = write_store(&path).await;
-    let expected = reopen(&path).await.list("", None, RECORDS + 1).await.expect("lists");
+    let expected = reopen(path).await.list("", None, RECORDS + 1).await.expect("lists");
     assert_eq!(expected.len(), RECORDS);
-    let copy = directory.path().join("copy.redb");
+    let copy = path.with_file_name("copy.redb");
     let (mut refused, mut served) = (0, 0);
     for kind in 0..7 {
         for seed in 0..copies {
-            let mut damaged = bytes.clone();
+            let mut damaged = bytes.to_vec();
             let what = damage(&mut damaged, kind, &mut Numbers(seed));
             fs::write(&copy, &damaged).expect("writes");
             match open(&copy, schema::STEPS).await {

@@ -1,6 +1,7 @@
 //! The guarantees of the redb store beyond the contract: durability after every kind of stop, and file permissions.
 
 mod failures;
+mod faulty_disk;
 
 use std::time::{Duration, Instant};
 

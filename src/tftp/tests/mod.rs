@@ -30,6 +30,7 @@ use parking_lot::Mutex;
 
 use super::admission::Admission;
 use super::incoming::{IncomingRequest, ResponsePort};
+use super::port_kind::PortKind;
 use super::table::{ServerState, Table};
 use super::transmit::Transmit;
 use super::{FileSource, ReadRequest, TransferEnd, TransferEvent, TransferLimits};
@@ -69,11 +70,11 @@ impl TestServer {
     }
 
     fn with_limits(file: impl Into<Bytes>, limits: TransferLimits) -> Self {
-        Self::with_port_mode(file, limits, false)
+        Self::with_ports(file, limits, PortKind::Unguessable)
     }
 
-    /// Returns a server whose transfers share a port, or have ports of their own.
-    fn with_port_mode(file: impl Into<Bytes>, limits: TransferLimits, is_port_shared: bool) -> Self {
+    /// Returns a server whose transfers have ports of this kind.
+    fn with_ports(file: impl Into<Bytes>, limits: TransferLimits, ports: PortKind) -> Self {
         let files = Arc::new(TestFiles(Mutex::new((file.into(), 0)), AtomicBool::new(true)));
         let events = Arc::new(Mutex::new(Vec::new()));
         let report_events = Arc::clone(&events);
@@ -86,7 +87,7 @@ impl TestServer {
             report: Arc::new(move |event| report_events.lock().push(event)),
         };
         Self {
-            table: Table::new(state, is_port_shared, || ()),
+            table: Table::new(state, ports, || ()),
             now: Instant::now(),
             transmit: Transmit::new(),
             files,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::timeline::recent::RECENT_CAPACITY;
+use crate::timeline::record::EvictionClass;
 
 #[test]
 fn events_of_an_address_move_to_the_machine_that_requests_from_it() {
@@ -32,6 +33,85 @@ fn events_older_than_the_session_gap_stay_with_the_address() {
     assert_eq!(index.len(), 2);
     let (_, record) = index.get(MachineId::Mac(CARD)).expect("a record");
     assert_eq!(record.event_count, 1);
+}
+
+/// A boot request for [`CARD`] that the requester's place contradicts; from the card or the address with this number.
+fn rejected_claim(seconds: i64, mac: Option<Mac>, number: u32) -> Event {
+    let mut kind = boot_request(1, BootOutcome::Refused, Some("node web-1: no port has the address"));
+    if let EventKind::BootRequest(request) = &mut kind {
+        request.claimed_mac = Some(CARD);
+    }
+    let address = IpAddr::from(std::net::Ipv4Addr::from_bits(0x0a00_0000 + number));
+    Event::new(at(seconds), mac, Some(address), kind)
+}
+
+#[test]
+fn rejected_claim_stays_with_the_requester_and_shows_nothing_of_the_machine() {
+    let mut index = MachineIndex::new(Bounds::default());
+    for event in events(session_start()) {
+        index.insert(&event);
+    }
+    let hooked = boot_report(BootStep::Hooked, None, 1);
+    index.insert(&Event::new(at(9), Some(CARD), address(), hooked));
+    let other = Mac::new([0x52, 0x54, 0, 0, 0, 9]);
+    for n in 0..10 {
+        index.insert(&rejected_claim(20 + n, None, 1));
+        index.insert(&rejected_claim(20 + n, Some(other), 2));
+    }
+    let (_, record) = index.get(MachineId::Mac(CARD)).expect("a record");
+    let verdict = Verdict::new(&record.progress, at(31));
+    assert_eq!(
+        (record.event_count, record.address, verdict.state, record.last_seen),
+        (5, address(), BootState::Hooked, at(9))
+    );
+    let id = MachineId::Address("10.0.0.1".parse().expect("an address"));
+    for id in [id, MachineId::Mac(other)] {
+        let (_, record) = index.get(id).expect("the requester has a record");
+        let verdict = Verdict::new(&record.progress, at(31));
+        assert_eq!(verdict.text, "refused: node web-1: no port has the address");
+        assert_eq!((record.event_count, record.node, record.macs.len()), (10, None, 0), "{id}");
+        assert!(record.is_rejected && record.class() < EvictionClass::Node);
+    }
+
+    // Behind the same address as the requester, a machine does not take over its claims to be another one.
+    let third = Mac::new([0x52, 0x54, 0, 0, 0, 3]);
+    let request = boot_request(1, BootOutcome::Boot, None);
+    index.insert(&Event::new(at(32), Some(third), "10.0.0.1".parse().ok(), request));
+    assert_eq!(index.get(MachineId::Mac(third)).expect("a record").1.event_count, 1);
+    assert_eq!(index.get(id).expect("a record").1.event_count, 10);
+}
+
+#[test]
+fn request_before_the_neighbour_table_had_an_entry_moves_to_the_machine() {
+    let mut index = MachineIndex::new(Bounds::default());
+    let mut wait = rejected_claim(0, None, 1);
+    if let EventKind::BootRequest(request) = &mut wait.kind {
+        request.outcome = BootOutcome::Wait;
+    }
+    index.insert(&wait);
+    index.insert(&Event::new(at(5), Some(CARD), wait.address, boot_request(1, BootOutcome::Boot, None)));
+    let (_, record) = index.get(MachineId::Mac(CARD)).expect("a record");
+    assert_eq!((index.len(), record.event_count, record.is_rejected), (1, 2, false));
+}
+
+#[test]
+fn moved_event_that_is_older_than_the_last_one_starts_no_session() {
+    let mut index = MachineIndex::new(Bounds::default());
+    for start in [0, 100] {
+        for (seconds, has_mac, kind) in [
+            (0, true, transfer("undionly.kpxe", TransferOutcome::Complete)),
+            // No client acknowledges an error, so the request may be forged.
+            (3, false, transfer("autoexec.ipxe", TransferOutcome::NotFound)),
+            (4, true, EventKind::SessionStarted),
+            (5, true, boot_request(1, BootOutcome::Boot, None)),
+        ] {
+            index.insert(&Event::new(at(start + seconds), has_mac.then_some(CARD), address(), kind));
+        }
+    }
+    let (_, record) = index.get(MachineId::Mac(CARD)).expect("a record");
+    let progress = &record.progress;
+    assert_eq!((index.len(), record.event_count), (1, 8));
+    assert_eq!((progress.journeys_without_hook, progress.journey_started_at), (2, at(100)));
 }
 
 #[test]

@@ -68,6 +68,7 @@ fn boot_request(attempt: u32, outcome: BootOutcome, reason: Option<&str>) -> Eve
                 source: SourceKind::Cinder,
                 duration_ms: 40,
                 error: None,
+                server: None,
             }]
         } else {
             Vec::new()
@@ -80,6 +81,7 @@ fn boot_request(attempt: u32, outcome: BootOutcome, reason: Option<&str>) -> Eve
         reason: reason.map(str::to_owned),
         held: false,
         attached_card: None,
+        claimed_mac: None,
         duration_us: 900,
     }))
 }

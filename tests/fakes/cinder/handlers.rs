@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Attachment, Fault, Inner, Operation, PROJECT};
+use super::{Attachment, Fault, Inner, MEMBER, Operation, PROJECT, connection};
 
 type Shared = State<Arc<Inner>>;
 
@@ -96,6 +96,7 @@ fn not_found(what: &str) -> Response {
 
 async fn volume(State(inner): Shared, Path(id): Path<String>) -> Response {
     let state = inner.lock();
+    let rights = state.rights.unwrap_or(MEMBER);
     let Some(volume) = state.volumes.get(&id) else { return not_found(&format!("Volume {id}")) };
     let attachments = state
         .attachments
@@ -104,7 +105,8 @@ async fn volume(State(inner): Shared, Path(id): Path<String>) -> Response {
     let attachments: Vec<_> = attachments
         .map(|(attachment_id, attachment)| {
             json!({
-                "id": id, "attachment_id": attachment_id, "server_id": attachment.instance, "host_name": null,
+                "id": id, "attachment_id": attachment_id, "server_id": attachment.instance,
+                "host_name": attachment.host.as_ref().filter(|_| rights.sees_hosts), "device": attachment.device,
             })
         })
         .collect();
@@ -118,8 +120,11 @@ async fn volume(State(inner): Shared, Path(id): Path<String>) -> Response {
 
 async fn list(State(inner): Shared, Query(query): Query<BTreeMap<String, String>>) -> Response {
     let state = inner.lock();
-    let of_volume =
-        state.attachments.iter().filter(|(_, attachment)| query.get("volume_id") == Some(&attachment.volume));
+    let is_visible = state.rights.unwrap_or(MEMBER).owns_volumes || query.contains_key("all_tenants");
+    let of_volume = state
+        .attachments
+        .iter()
+        .filter(|(_, attachment)| is_visible && query.get("volume_id") == Some(&attachment.volume));
     let list: Vec<_> = of_volume.filter_map(|(id, _)| state.attachment_json(id)).collect();
     Json(json!({"attachments": list})).into_response()
 }
@@ -155,6 +160,8 @@ async fn reserve(State(inner): Shared, Json(body): Json<Value>) -> Response {
         instance: None,
         connection: json!({}),
         connector: Value::Null,
+        host: None,
+        device: None,
     };
     state.attachments.insert(attachment_id.clone(), attachment);
     state.update_volume_status(&id);
@@ -168,20 +175,29 @@ async fn export(State(inner): Shared, Path(id): Path<String>, Json(body): Json<V
         return not_found(&format!("Volume attachment {id}"));
     };
     let volume = &state.volumes[&attachment.volume];
+    let mut of_volume = state.attachments.values().filter(|other| other.volume == attachment.volume);
+    if !volume.multiattach
+        && of_volume.clone().count() > 1
+        && of_volume.any(|other| other.connection.get("target_iqn").is_some())
+    {
+        let message = format!("duplicate connectors detected on volume {}", attachment.volume);
+        return error_response(StatusCode::CONFLICT, "conflictingRequest", &message);
+    }
     if volume.needs_ip && body["attachment"]["connector"]["ip"].is_null() {
         let message = "Unable to update attachment.(Bad or unexpected response from the storage volume backend API: \
                        Driver initialize connection failed (error: 'ip').).";
         return error_response(StatusCode::INTERNAL_SERVER_ERROR, "computeFault", message);
     }
-    let connection = volume.connection.clone().unwrap_or_else(|| {
-        json!({
-            "driver_volume_type": volume.transport, "target_portal": portal, "target_lun": 1,
-            "target_iqn": format!("iqn.2010-10.org.openstack:volume-{}", attachment.volume), "encrypted": encrypted,
-            "auth_method": "CHAP", "auth_username": "boot", "auth_password": "chapsecret000001",
-        })
-    });
+    let connection = volume
+        .connection
+        .clone()
+        .unwrap_or_else(|| connection(&attachment.volume, volume.transport, &portal, encrypted));
     let connector = body["attachment"]["connector"].clone();
-    let new_attachment = Attachment { status: "attaching", connection, connector, ..attachment.clone() };
+    let host = connector["host"].as_str().map(str::to_owned);
+    // Cinder forgets a device name that the connector leaves out.
+    let device = connector["mountpoint"].as_str().or(Some("na")).map(str::to_owned);
+    let new_attachment =
+        Attachment { status: "attaching", connection, connector, host, device, ..attachment.clone() };
     state.attachments.insert(id.clone(), new_attachment);
     state.update_volume_status(&attachment.volume);
     // A real Cinder also returns an outdated status here.
@@ -203,6 +219,13 @@ async fn complete(State(inner): Shared, Path(id): Path<String>) -> Response {
 
 async fn delete(State(inner): Shared, Path(id): Path<String>) -> Response {
     let mut state = inner.lock();
+    let is_of_server = state.attachments.get(&id).is_some_and(|attachment| {
+        attachment.instance.is_some() && attachment.connection.get("target_iqn").is_some()
+    });
+    if is_of_server && state.nova_is_away {
+        let message = "The server has either erred or is incapable of performing the requested operation.";
+        return error_response(StatusCode::INTERNAL_SERVER_ERROR, "computeFault", message);
+    }
     let Some(attachment) = state.attachments.remove(&id) else {
         return not_found(&format!("Volume attachment {id}"));
     };

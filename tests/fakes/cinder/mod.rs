@@ -69,7 +69,24 @@ pub(crate) struct Attachment {
     pub(crate) instance: Option<String>,
     pub(crate) connection: Value,
     pub(crate) connector: Value,
+    /// The host and the device of the last connector, kept while the attachment is exported anew.
+    pub(crate) host: Option<String>,
+    pub(crate) device: Option<String>,
 }
+
+/// What volboot's user may see and do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rights {
+    /// Whether volumes show the hosts of their attachments.
+    pub(crate) sees_hosts: bool,
+    /// Whether the user's project has the volumes. Otherwise the list of attachments is empty without `all_tenants`.
+    pub(crate) owns_volumes: bool,
+}
+
+/// A user of another project with the role admin.
+pub(crate) const ADMIN: Rights = Rights { sees_hosts: true, owns_volumes: false };
+/// A member of the project that has the volumes.
+pub(crate) const MEMBER: Rights = Rights { sees_hosts: false, owns_volumes: true };
 
 #[derive(Debug, Default)]
 struct CloudState {
@@ -80,6 +97,9 @@ struct CloudState {
     portal: String,
     /// The value of `encrypted` in `connection_info`.
     encrypted_connections: bool,
+    rights: Option<Rights>,
+    /// Whether Nova answers Cinder, which asks Nova before the deletion of a server's attachment.
+    nova_is_away: bool,
     /// Concurrent calls: now, and the maximum so far.
     concurrent_calls: (usize, usize),
 }
@@ -150,6 +170,42 @@ impl FakeCinder {
         change(self.lock().volumes.get_mut(id).expect("the volume exists"));
     }
 
+    /// Attaches a volume for a server as Nova does: with the connector that Nova has for it.
+    pub(crate) fn attach_for_server(
+        &self,
+        volume: &str,
+        server: &str,
+        host: Option<&str>,
+        device: Option<&str>,
+    ) -> String {
+        let id = self.reserve_for_another(volume, Some(server));
+        {
+            let mut state = self.lock();
+            let portal = state.portal.clone();
+            let attachment = state.attachments.get_mut(&id).expect("the attachment exists");
+            (attachment.host, attachment.device) = (host.map(str::to_owned), device.map(str::to_owned));
+            attachment.connector = json!({"host": host, "mountpoint": device});
+            attachment.connection = connection(volume, "iscsi", &portal, false);
+        }
+        self.attach_for_another(&id);
+        id
+    }
+
+    /// Sets what volboot's user may see and do.
+    pub(crate) fn set_rights(&self, rights: Rights) {
+        self.lock().rights = Some(rights);
+    }
+
+    /// Takes Nova away from Cinder, or brings it back.
+    pub(crate) fn set_nova_away(&self, is_away: bool) {
+        self.lock().nova_is_away = is_away;
+    }
+
+    /// The device name of an attachment, as the volume shows it.
+    pub(crate) fn device(&self, id: &str) -> Option<String> {
+        self.lock().attachments.get(id).and_then(|attachment| attachment.device.clone())
+    }
+
     /// Reserves a volume for another client; returns the attachment.
     pub(crate) fn reserve_for_another(&self, volume: &str, instance: Option<&str>) -> String {
         let id = Uuid::new_v4().to_string();
@@ -161,6 +217,8 @@ impl FakeCinder {
             instance,
             connection: Value::Null,
             connector: Value::Null,
+            host: None,
+            device: None,
         };
         state.attachments.insert(id.clone(), attachment);
         state.update_volume_status(volume);
@@ -174,6 +232,11 @@ impl FakeCinder {
         attachment.status = "attached";
         let volume = attachment.volume.clone();
         state.update_volume_status(&volume);
+    }
+
+    /// Sets the status of an attachment.
+    pub(crate) fn set_attachment_status(&self, id: &str, status: &'static str) {
+        self.lock().attachments.get_mut(id).expect("the attachment exists").status = status;
     }
 
     /// Deletes an attachment, as an operator may.
@@ -245,6 +308,15 @@ impl FakeCinder {
     pub(crate) fn connector(&self, id: &str) -> Value {
         self.lock().attachments.get(id).map(|attachment| attachment.connector.clone()).unwrap_or_default()
     }
+}
+
+/// The connection of an export.
+fn connection(volume: &str, transport: &str, portal: &str, encrypted: bool) -> Value {
+    json!({
+        "driver_volume_type": transport, "target_portal": portal, "target_lun": 1,
+        "target_iqn": format!("iqn.2010-10.org.openstack:volume-{volume}"), "encrypted": encrypted,
+        "auth_method": "CHAP", "auth_username": "boot", "auth_password": "chapsecret000001",
+    })
 }
 
 impl Inner {

@@ -36,6 +36,10 @@ async fn a_chassis_with_nodes_cannot_be_deleted() {
         [json!({"row": 1})]
     );
     api.delete(&path).await.expect(204);
+    for list in ["/v1/nodes", "/v1/nodes/detail"] {
+        let missing = api.get(&format!("{list}?chassis_uuid={chassis}")).await.expect_fault(404);
+        assert_eq!(missing, format!("Chassis {chassis} could not be found."));
+    }
     let missing_chassis = json!([{"op": "add", "path": "/chassis_uuid", "value": chassis}]);
     assert_eq!(
         api.patch(&format!("/v1/nodes/{node}"), missing_chassis).await.expect_fault(400),

@@ -67,4 +67,13 @@ async fn drivers_list_their_interfaces() {
     for path in ["/v1/drivers/fake-hardware/properties", "/v1/drivers/properties?driver_name=fake-hardware"] {
         assert_eq!(api.get(path).await.expect(200), json!({}), "{path}");
     }
+    let path = "/v1/drivers/fake-hardware/raid/logical_disk_properties";
+    let properties = api.get(path).await.expect(200);
+    let properties = properties.as_object().expect("an object");
+    assert_eq!(properties.len(), 10);
+    for required in ["raid_level", "size_gb"] {
+        assert!(properties[required].as_str().expect("a text").ends_with("Required."));
+    }
+    api.get("/v1/drivers/none/raid/logical_disk_properties").await.expect_fault(404);
+    assert_eq!(api.with_version("1.11").get(path).await.status, 406);
 }

@@ -42,6 +42,7 @@ fn boot_request(outcome: BootOutcome, reason: Option<&str>, node: Option<&str>) 
         reason: reason.map(str::to_owned),
         held: false,
         attached_card: None,
+        claimed_mac: None,
         duration_us: 10,
     }))
 }
@@ -165,6 +166,41 @@ async fn machines_and_nodes_have_a_timeline() {
     let without_port = api.get("/v1/nodes/web-2/boot-history").await.expect(200);
     assert_eq!((&without_port["verdict"], &without_port["timeline"]), (&Value::Null, &json!([])));
     api.get("/v1/nodes/web-3/boot-history").await.expect_fault(404);
+}
+
+#[tokio::test]
+async fn an_inferred_power_state_is_shown_and_prevents_no_change_of_targets() {
+    let (api, timeline) = api_with_timeline();
+    let node = create_bootable_node(&api).await;
+    let power = async |path: &str| api.get(path).await.expect(200)["power"].take();
+    let (of_node, of_machine) = ("/v1/nodes/web-1/boot-history", "/v1/machines/52:54:00:00:00:01");
+    let unknown = json!({"recorded": null, "recorded_at": null, "inferred": null, "inferred_at": null});
+    assert_eq!(power(of_node).await, unknown);
+    let set_power = json!({"target": "power off"});
+    api.put("/v1/nodes/web-1/states/power", set_power.clone()).await.expect(202);
+    let mut request = boot_request(BootOutcome::Boot, None, Some(&node));
+    record_event(&timeline, 1, request.clone()).await;
+    assert_eq!(power(of_node).await["inferred"], Value::Null, "the neighbour table showed no card");
+    if let EventKind::BootRequest(request) = &mut request {
+        request.attached_card = Some(mac(1));
+        request.attempt = 2;
+    }
+    record_event(&timeline, 1, request).await;
+    let shown = power(of_node).await;
+    assert_eq!((&shown["recorded"], &shown["inferred"]), (&json!("power off"), &json!("power on")));
+    assert!(shown["inferred_at"].is_string() && shown["recorded_at"].is_string());
+    assert_eq!(power(of_machine).await, shown);
+    let list = api.get("/v1/machines").await.expect(200);
+    assert_eq!(list["machines"][0]["inferred_on_at"], shown["inferred_at"]);
+    assert_eq!(api.get("/v1/nodes/web-1").await.expect(200)["power_state"], "power off");
+    let targets = api.get("/v1/volume/targets").await.expect(200);
+    let target = format!("/v1/volume/targets/{}", targets["targets"][0]["uuid"].as_str().expect("a UUID"));
+    let change = json!([{"op": "replace", "path": "/properties/target_lun", "value": 2}]);
+    api.patch(&target, change).await.expect(200);
+    // A later record supersedes it.
+    api.put("/v1/nodes/web-1/states/power", set_power).await.expect(202);
+    assert_eq!(power(of_node).await["inferred"], Value::Null);
+    assert_eq!(power(of_machine).await["recorded"], "power off");
 }
 
 #[tokio::test]

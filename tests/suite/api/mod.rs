@@ -3,6 +3,7 @@
 pub(crate) mod auth;
 mod chassis;
 mod concurrency;
+mod config_drives;
 mod drivers;
 mod errors;
 mod fields;

@@ -1,16 +1,24 @@
 //! Actions on nodes: provision verbs, power, validation, boot devices, and unsupported features.
 
+use axum::body::Body;
+use axum::http::Request;
 use serde_json::{Value, json};
 
 use super::Api;
 
 /// Creates a node with all records for a boot from its volume.
-async fn create_bootable_node(api: &Api) -> String {
+pub(super) async fn create_bootable_node(api: &Api) -> String {
     let capable = json!({"storage_interface": "external", "properties": {"capabilities": "iscsi_boot:True"}});
     let node = api.create_node(capable).await;
     let iqn = format!("iqn.2017-08.org.openstack.{node}");
     let connector = json!({"node_uuid": node, "type": "iqn", "connector_id": iqn});
     api.post("/v1/volume/connectors", connector).await.expect(201);
+    create_target(api, &node).await;
+    node
+}
+
+/// Creates the boot volume of a node.
+pub(super) async fn create_target(api: &Api, node: &str) {
     let target = json!({
         "node_uuid": node,
         "volume_type": "iscsi",
@@ -19,10 +27,9 @@ async fn create_bootable_node(api: &Api) -> String {
         "properties": {"target_portal": "192.0.2.1", "target_iqn": "iqn.2010-10.org.openstack:v", "target_lun": 0},
     });
     api.post("/v1/volume/targets", target).await.expect(201);
-    node
 }
 
-async fn set_provision_state(api: &Api, node: &str, target: &str) -> super::ApiResponse {
+pub(super) async fn set_provision_state(api: &Api, node: &str, target: &str) -> super::ApiResponse {
     api.put(&format!("/v1/nodes/{node}/states/provision"), json!({"target": target})).await
 }
 
@@ -54,7 +61,7 @@ async fn provision_verbs_lead_through_the_node_lifecycle() {
     let expected = json!({
         "console_enabled": false,
         "last_error": null,
-        "power_state": null,
+        "power_state": "power on",
         "provision_state": "active",
         "provision_updated_at": null,
         "target_power_state": null,
@@ -256,6 +263,36 @@ async fn the_power_state_is_recorded() {
 }
 
 #[tokio::test]
+async fn provision_verbs_record_the_power_state() {
+    let api = Api::new();
+    let node = create_bootable_node(&api).await;
+    let power = async || api.get(&format!("/v1/nodes/{node}/states")).await.expect(200)["power_state"].take();
+    assert_eq!(power().await, Value::Null, "before the first verb");
+    for (verb, state) in [
+        ("manage", "power off"),
+        ("provide", "power off"),
+        ("active", "power on"),
+        ("rebuild", "power on"),
+        ("deleted", "power off"),
+        ("manage", "power off"),
+        ("adopt", "power on"),
+    ] {
+        if verb == "rebuild" {
+            let off = json!({"target": "power off"});
+            api.put(&format!("/v1/nodes/{node}/states/power"), off).await.expect(202);
+        }
+        set_provision_state(&api, &node, verb).await.expect(202);
+        assert_eq!(power().await, state, "{verb}");
+    }
+    let on = json!({"target": "power on"});
+    let other = api.create_node(json!({})).await;
+    api.put(&format!("/v1/nodes/{other}/states/power"), on).await.expect(202);
+    set_provision_state(&api, &other, "manage").await.expect(202);
+    let shown = api.get(&format!("/v1/nodes/{other}")).await.expect(200);
+    assert_eq!(shown["power_state"], "power on", "`manage` keeps a state that a client recorded");
+}
+
+#[tokio::test]
 async fn volumes_change_only_while_the_machine_is_off() {
     let api = Api::new();
     let node = create_bootable_node(&api).await;
@@ -287,23 +324,53 @@ async fn volumes_change_only_while_the_machine_is_off() {
 #[tokio::test]
 async fn the_boot_device_is_pxe_and_vifs_are_accepted() {
     let api = Api::new();
-    let node = api.create_node(json!({})).await;
+    let node = api.create_node(json!({"driver": "manual-management"})).await;
     let device = format!("/v1/nodes/{node}/management/boot_device");
     let expected = json!({"boot_device": "pxe", "persistent": true});
     assert_eq!(api.get(&device).await.expect(200), expected);
     api.put(&device, json!({"boot_device": "pxe", "persistent": "yes"})).await.expect(204);
     assert_eq!(
-        api.put(&device, json!({"boot_device": "disk"})).await.expect_fault(400),
-        "Invalid boot device disk specified."
+        api.put(&device, json!({"boot_device": "cdrom"})).await.expect_fault(400),
+        "Invalid boot device cdrom specified, supported are pxe, disk."
     );
+    api.put(&device, json!({"boot_device": "disk"})).await.expect(204);
+    assert_eq!(api.get(&device).await.expect(200), expected, "the operator sets the boot order");
     let supported = api.get(&format!("{device}/supported")).await.expect(200);
+    assert_eq!(supported, json!({"supported_boot_devices": ["pxe", "disk"]}));
+    let fake = format!("/v1/nodes/{}/management/boot_device", api.create_node(json!({})).await);
+    assert_eq!(api.get(&fake).await.expect(200), json!({"boot_device": "pxe", "persistent": false}));
+    let supported = api.get(&format!("{fake}/supported")).await.expect(200);
     assert_eq!(supported, json!({"supported_boot_devices": ["pxe"]}));
+    api.put(&fake, json!({"boot_device": "disk"})).await.expect_fault(400);
     let vifs = format!("/v1/nodes/{node}/vifs");
     api.post(&vifs, json!({"id": "04452bed-5367-4202-8bf5-de4335ac56d2"})).await.expect(204);
     assert_eq!(api.get(&vifs).await.expect(200), json!({"vifs": []}));
     api.delete(&format!("{vifs}/04452bed-5367-4202-8bf5-de4335ac56d2")).await.expect(204);
     api.post(&vifs, json!({})).await.expect_fault(400);
     assert_eq!(api.with_version("1.27").get(&vifs).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_node_may_come_last_in_the_path() {
+    let api = Api::new();
+    let node = api.create_node(json!({"name": "web-1"})).await;
+    let disabled = json!({"console_enabled": false, "console_info": null});
+    // The OpenAPI document has only the usual paths.
+    let send = async |method: &str, path: String, body: Value| {
+        let request = Request::builder().method(method).uri(path).header("host", "boot.example:6385");
+        let request = request.header("x-openstack-ironic-api-version", api.version);
+        api.call_router(request.body(Body::from(body.to_string())).expect("a request")).await
+    };
+    for ident in [&node, "web-1"] {
+        let console = send("GET", format!("/v1/nodes/states/console/{ident}"), json!({})).await;
+        assert_eq!(console.expect(200), disabled);
+        let power = format!("/v1/nodes/states/power/{ident}");
+        send("PUT", power, json!({"target": "power off"})).await.expect(202);
+        let states = send("GET", format!("/v1/nodes/states/{ident}"), json!({})).await.expect(200);
+        assert_eq!(states["power_state"], "power off");
+    }
+    let missing = send("GET", "/v1/nodes/states/console/web-2".into(), json!({})).await.expect_fault(404);
+    assert_eq!(missing, "Node web-2 could not be found.");
 }
 
 #[tokio::test]
@@ -319,6 +386,13 @@ async fn unsupported_features_are_rejected_as_in_ironic() {
         api.put(&of_node("states/raid"), json!({"logical_disks": []})).await.expect_fault(404),
         unsupported("raid")
     );
+    // `openstack baremetal node unset --target-raid-config`
+    api.put(&of_node("states/raid"), json!({})).await.expect(204);
+    assert_eq!(
+        api.put(&of_node("states/raid"), json!([])).await.expect_fault(400),
+        "Expected types dict for target_raid_config, got list"
+    );
+    assert_eq!(api.with_version("1.11").put(&of_node("states/raid"), json!({})).await.status, 406);
     assert_eq!(
         api.put(&of_node("management/inject_nmi"), json!({})).await.expect_fault(400),
         unsupported("inject_nmi")

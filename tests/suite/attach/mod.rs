@@ -3,6 +3,7 @@
 
 mod backend_failures;
 mod boots;
+mod borrowed;
 mod connections;
 mod detachment;
 mod interruptions;
@@ -95,7 +96,12 @@ impl Site {
 
     /// The faults that a validation of the machine's volumes finds.
     async fn check(&self, machine: &TestMachine) -> Vec<String> {
-        self.attach.check(&machine.node, &machine.connectors, &machine.targets).await.into_faults()
+        self.check_with_notes(machine).await.0
+    }
+
+    /// The faults and the notes of a validation of the machine's volumes.
+    async fn check_with_notes(&self, machine: &TestMachine) -> (Vec<String>, Vec<String>) {
+        self.attach.check(&machine.node, &machine.connectors, &machine.targets).await.into_findings()
     }
 
     fn start_reconciler(&mut self) {

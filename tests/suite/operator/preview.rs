@@ -69,6 +69,7 @@ fn boot_request(node: &Node, macs: &[Mac], platform: Platform) -> EventKind {
         reason: None,
         held: false,
         attached_card: None,
+        claimed_mac: None,
         duration_us: 10,
     }))
 }

@@ -16,8 +16,8 @@ use tower::ServiceExt as _;
 use uuid::Uuid;
 use volboot::auth::{Auth, BrowserGuard};
 use volboot::model::{
-    BootOutcome, BootStep, Mac, Node, Platform, Port, StorageInterface, TransferOutcome, VolumeConnector,
-    VolumeTarget,
+    BootOutcome, BootStep, Mac, Node, Platform, Port, PowerState, StorageInterface, TransferOutcome,
+    VolumeConnector, VolumeTarget,
 };
 use volboot::store::{Inventory, UniqueKey};
 use volboot::telemetry::{BootRequestEvent, Event, EventKind, TftpTransfer};
@@ -163,12 +163,34 @@ fn boot_request(name: Option<&str>, node: Option<Uuid>, outcome: BootOutcome, re
         reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
         held: false,
         attached_card: None,
+        claimed_mac: None,
         duration_us: 100,
     }))
 }
 
 fn boot_report(step: BootStep, rc: Option<&str>) -> EventKind {
     EventKind::BootReport { step: Some(step), rc: rc.map(str::to_owned), attempt: 1 }
+}
+
+#[tokio::test]
+async fn the_power_state_is_shown_as_recorded_and_as_inferred() {
+    let site = Site::new();
+    let node = site.create_node("web-1", mac(1)).await;
+    let page = async || site.get("/ui/machines/52:54:00:00:00:01").await.page();
+    assert!(!page().await.contains("<dt>Power"));
+    let record_off = |node: &Node, _: Option<&Node>| {
+        Ok::<_, ()>(node.clone().with_power_state(PowerState::Off, Timestamp::UNIX_EPOCH))
+    };
+    site.inventory.update(node, record_off).await.expect("update succeeds");
+    assert!(page().await.contains("<dt>Power state</dt><dd>power off (recorded)</dd>"));
+    let mut request = boot_request(Some("web-1"), Some(node), BootOutcome::Boot, "");
+    if let EventKind::BootRequest(request) = &mut request {
+        request.attached_card = Some(mac(1));
+    }
+    site.record(mac(1), request).await;
+    let page = page().await;
+    assert!(page.contains("<dt>Power state</dt><dd>power off (recorded)</dd>"), "{page}");
+    assert!(page.contains("<dt>Power</dt><dd>on, inferred from the boot request just now</dd>"), "{page}");
 }
 
 #[tokio::test]

@@ -5,123 +5,13 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
 use redb::StorageBackend;
-use redb::backends::InMemoryBackend;
 
-use super::super::creation::create_tables;
 use super::super::disk::{Disk, FileDisk};
-use super::super::file::{begin_write, needs_reopening, run};
+use super::super::file::{needs_reopening, run};
+use super::faulty_disk::{FaultyDisk, FaultyPlace};
 use super::*;
 use crate::store::schema::STEPS;
-
-/// The kernel's page size.
-const PAGE: usize = 4096;
-
-/// A disk in memory whose writes fail from a chosen one on. It survives its stores.
-#[derive(Debug, Default)]
-struct FaultyDisk {
-    bytes: InMemoryBackend,
-    faults: Mutex<Faults>,
-}
-
-#[derive(Debug, Default)]
-struct Faults {
-    /// How many more writes, changes of the length and syncs succeed. `None`: all.
-    remaining: Option<usize>,
-    /// Whether reads fail.
-    unreadable: bool,
-}
-
-impl FaultyDisk {
-    fn fail_after(&self, operations: usize) {
-        self.faults.lock().remaining = Some(operations);
-    }
-
-    fn mend(&self) {
-        self.faults.lock().remaining = None;
-    }
-
-    fn change(&self) -> io::Result<()> {
-        match &mut self.faults.lock().remaining {
-            None => Ok(()),
-            Some(0) => Err(io::ErrorKind::StorageFull.into()),
-            Some(remaining) => {
-                *remaining -= 1;
-                Ok(())
-            }
-        }
-    }
-}
-
-/// The disk as a backend.
-#[derive(Debug)]
-struct FaultyBackend(Arc<FaultyDisk>);
-
-impl StorageBackend for FaultyBackend {
-    fn len(&self) -> io::Result<u64> {
-        self.0.bytes.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        if self.0.faults.lock().unreadable {
-            return Err(io::Error::other("bad sector"));
-        }
-        self.0.bytes.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.change()?;
-        self.0.bytes.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.change()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        if let Err(error) = self.0.change() {
-            // A full disk takes the first pages of a write, and never a part of a page: Linux reserves the space of
-            // a page before it copies the data (iomap_write_begin, ext4_write_begin).
-            self.0.bytes.write(offset, &data[..data.len() / 2 / PAGE * PAGE])?;
-            return Err(error);
-        }
-        self.0.bytes.write(offset, data)
-    }
-}
-
-/// The disk's place. Each start of a store has its own.
-#[derive(Debug)]
-struct FaultyPlace(Arc<FaultyDisk>);
-
-impl FaultyPlace {
-    fn open(&self) -> Arc<dyn StorageBackend> {
-        Arc::new(FaultyBackend(Arc::clone(&self.0)))
-    }
-}
-
-impl Disk for FaultyPlace {
-    fn open_existing(&self) -> Result<Option<Arc<dyn StorageBackend>>, OpenError> {
-        Ok(Some(self.open()))
-    }
-
-    fn open_writable(&self) -> Result<Arc<dyn StorageBackend>, OpenError> {
-        Ok(self.open())
-    }
-
-    fn create(&self, schema: u64) -> Result<(), OpenError> {
-        let create = || -> Result<(), redb::Error> {
-            let database = Database::builder().create_with_backend(FaultyBackend(Arc::clone(&self.0)))?;
-            let write = begin_write(&database)?;
-            create_tables(&write, schema, 0)?;
-            Ok(write.commit()?)
-        };
-        create().map_err(|error| {
-            self.0.bytes.set_len(0).expect("is emptied");
-            OpenError::Unavailable { location: "test".into(), source: error.into() }
-        })
-    }
-}
 
 fn start_on(disk: Arc<dyn Disk>, path: &Path, steps: &'static [Step]) -> Result<RedbStore, OpenError> {
     RedbStore::open_source(Source { disk, path: path.into(), steps, retry: Duration::from_millis(1) }, |_| {})
@@ -304,11 +194,11 @@ async fn a_failed_read_is_repeated_on_the_reopened_store() {
     put(&store, "a", "1").await.expect("writes");
     drop(store);
     let store = start(&disk).expect("opens");
-    disk.faults.lock().unreadable = true;
+    disk.set_unreadable(true);
     // The cache may still answer; a store whose disk cannot be read fails, and recovers.
     let _ = store.list("", None, 9).await;
     let _ = put(&store, "b", "1").await;
-    disk.faults.lock().unreadable = false;
+    disk.set_unreadable(false);
     assert_eq!(contents(&store).await[0], ("a".to_owned(), 1));
     wait_until_writable(&store).await;
     put(&store, "b", "1").await.expect("writes");
