@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use nix::unistd::gethostname;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -116,6 +117,7 @@ impl App {
             http: listeners.boot.address(),
             tftp: listeners.tftp.addresses(),
             tls,
+            hostname: read_hostname(),
             appliance,
         };
         let services = Reloadable::new(config, file, images, static_parts);
@@ -170,6 +172,14 @@ fn open_files_blocking(
         let timeline = early.and_then(|thread| thread.join().ok()).unwrap_or_else(open_timeline);
         Ok((store, timeline))
     })
+}
+
+/// The host's name. Linux limits its length, but not its characters.
+fn read_hostname() -> String {
+    match gethostname() {
+        Ok(name) if !name.is_empty() => name.to_string_lossy().into_owned(),
+        Ok(_) | Err(_) => "localhost".to_owned(),
+    }
 }
 
 fn open_auth_blocking(config: &Config, cloud: Option<&Cloud>, metrics: &Metrics) -> Result<Auth, StartError> {

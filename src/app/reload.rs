@@ -36,6 +36,7 @@ use crate::config::{Config, ConfigError};
 use crate::dhcp::{BootPolicy, NamedFile, NetbootClient};
 use crate::http::{self, HttpState};
 use crate::images::Images;
+use crate::model::Conductor;
 use crate::neighbours::Neighbours;
 use crate::operator::{Appliance, Operator};
 use crate::store::Inventory;
@@ -80,6 +81,8 @@ pub(super) struct Static {
     pub(super) tftp: Vec<SocketAddr>,
     /// The certificates of both HTTP listeners.
     pub(super) tls: ListenerTls,
+    /// The host's name, under which this process is one of Ironic's conductors.
+    pub(super) hostname: String,
     pub(super) appliance: Appliance,
 }
 
@@ -227,7 +230,7 @@ fn log_images(images: &Images) {
 
 impl Services {
     fn new(config: &Config, images: Images, static_parts: &Static) -> Self {
-        let Static { auth, inventory, attach, timeline, neighbours, http, tftp, tls: _, appliance } =
+        let Static { auth, inventory, attach, timeline, neighbours, http, tftp, tls: _, hostname, appliance } =
             static_parts;
         let enabled = config.enabled_storage_interfaces.clone();
         let boot = Boot::new(inventory.clone(), attach.clone(), timeline.loop_detector(), enabled.clone())
@@ -242,6 +245,7 @@ impl Services {
             enabled_storage_interfaces: enabled,
             default_storage_interface: config.default_storage_interface.clone(),
             keep_targets_on_undeploy: config.keep_targets_on_undeploy,
+            conductor: Conductor { hostname: hostname.clone(), group: config.conductor_group.clone() },
             appliance: appliance.clone(),
         });
         let api = api::router(Arc::clone(&operator), auth.clone());

@@ -25,7 +25,7 @@ use crate::config::BootConfig;
 use crate::dhcp::ProxyCounters;
 use crate::images::Images;
 use crate::listen::ConnectionCounters;
-use crate::model::{Node, StorageInterface};
+use crate::model::{Conductor, Node, StorageInterface};
 use crate::store::{Inventory, StoreError, UniqueKey};
 use crate::telemetry::Metrics;
 use crate::tftp::Counters;
@@ -55,6 +55,8 @@ pub struct Operator {
     pub default_storage_interface: StorageInterface,
     /// Whether a node keeps its volume targets when it is undeployed. Ironic deletes them.
     pub keep_targets_on_undeploy: bool,
+    /// This process as one of Ironic's conductors.
+    pub conductor: Conductor,
     /// This process.
     pub appliance: Appliance,
 }
