@@ -82,7 +82,11 @@ impl Collection for Allocation {
     const DETAIL_SINCE: Option<u16> = None;
 
     async fn build_filter(request: &ApiRequest, scope: Scope) -> Result<RecordFilter<Self>, Fault> {
-        let node = scope.resolve_node(request).await?;
+        // As in Ironic, an unknown node is an invalid argument.
+        let node = scope.resolve_node(request).await.map_err(|fault| match fault {
+            Fault::NotFound(text) => Fault::Invalid(text),
+            other => other,
+        })?;
         let class = request.query.text("resource_class")?.map(str::to_owned);
         let state = request.query.text("state")?.map(str::to_owned);
         Ok(RecordFilter::new(node, move |allocation: &Self| {

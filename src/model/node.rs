@@ -1,4 +1,4 @@
-//! [`Node`]: a bare-metal node, with Ironic's fields up to API 1.51.
+//! [`Node`]: a bare-metal node, with Ironic's fields up to API 1.52.
 
 use std::collections::BTreeSet;
 use std::fmt;
