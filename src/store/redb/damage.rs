@@ -213,7 +213,7 @@ async fn check_header_bytes(path: &Path, bytes: &[u8], changes: impl Iterator<It
                 wait_for_close(&copy).await;
             }
             Err(error) => {
-                assert!(matches!(error, OpenError::Damaged { .. }), "{byte:#010b} at {at}: {error}")
+                assert!(matches!(error, OpenError::Damaged { .. }), "{byte:#010b} at {at}: {error}");
             }
         }
     }

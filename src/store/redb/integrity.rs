@@ -63,7 +63,7 @@ impl Source {
             match flags.write(&*disk) {
                 Ok(()) => tracing::warn!(path, "store intact; its header named the older commit"),
                 Err(error) => {
-                    tracing::error!(path, %error, "cannot write the header: the last change may be missing")
+                    tracing::error!(path, %error, "cannot write the header: the last change may be missing");
                 }
             }
         }
