@@ -21,3 +21,4 @@ mod python;
 mod role;
 mod schemathesis;
 mod sdk;
+mod terraform;
