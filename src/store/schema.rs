@@ -35,11 +35,12 @@ pub(super) trait Records {
 }
 
 /// From schema 1 to 2, from 2 to 3, and so on.
-pub(super) const STEPS: &[Step] = &[ALLOW_BORROWED_ATTACHMENTS];
+pub(super) const STEPS: &[Step] = &[ALLOW_BORROWED_ATTACHMENTS_AND_ALLOCATIONS];
 
 /// Schema 2: an attachment may be borrowed (`ownership`). An older version would delete the attachment in Cinder, which
-/// is the Compute service's. Existing records need no change.
-const ALLOW_BORROWED_ATTACHMENTS: Step = |_| Ok(());
+/// is the Compute service's. A node may have an allocation, which an older version would not end with the node. Existing
+/// records need no change.
+const ALLOW_BORROWED_ATTACHMENTS_AND_ALLOCATIONS: Step = |_| Ok(());
 
 /// The schema after all steps.
 pub(super) const fn version(steps: &[Step]) -> u64 {

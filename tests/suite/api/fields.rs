@@ -28,6 +28,7 @@ async fn every_field_of_a_complete_record_is_shown() {
         "name": "web-1",
         "driver": "fake-hardware",
         "instance_uuid": UUID,
+        "allocation_uuid": UUID,
         "chassis_uuid": UUID,
         "resource_class": "large",
         "storage_interface": "cinder",
