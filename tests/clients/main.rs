@@ -22,3 +22,4 @@ mod python;
 mod role;
 mod schemathesis;
 mod sdk;
+mod terraform;
