@@ -16,6 +16,9 @@ use crate::model::{DhcpAnswer, DhcpStep, Mac, name_architecture};
 use crate::telemetry::{DhcpEvent, Event, EventKind};
 use crate::timeline::Timeline;
 
+/// Requests are recorded in batches of at most this size, after a pause.
+const MAX_BATCH: usize = 1024;
+const BATCH_INTERVAL: Duration = Duration::from_millis(10);
 const PERIOD: Duration = Duration::from_secs(60);
 /// Records of one machine in a period. A boot needs about eight.
 const RECORDS_PER_MACHINE: u32 = 24;
@@ -27,20 +30,30 @@ const MAX_MACHINES: usize = 40_000;
 /// Records each exchange.
 pub(super) async fn record_exchanges(mut exchanges: mpsc::Receiver<Exchange<OfferNote>>, timeline: Timeline) {
     let mut pacer = ExchangePacer::new(Instant::now());
-    while let Some(exchange) = exchanges.recv().await {
-        let mac = Mac::new(exchange.client.mac);
-        let is_node = exchange.note.as_ref().is_some_and(|note| note.node.is_some());
-        let decision = pacer.check(mac, is_node, Instant::now());
-        if let Some(suppressed) = decision.suppressed {
-            tracing::warn!(suppressed, "DHCP requests missing from log and timeline: too many arrived");
+    let mut batch = Vec::new();
+    while exchanges.recv_many(&mut batch, MAX_BATCH).await > 0 {
+        for exchange in batch.drain(..) {
+            record(exchange, &mut pacer, &timeline);
         }
-        let event = build_event(exchange, mac);
-        if decision.is_recorded {
-            log_event(&event);
-            timeline.record(event);
-        } else {
-            timeline.count_only(&event);
-        }
+        // In batches: a wake-up for each request would cost more than its answer.
+        tokio::time::sleep(BATCH_INTERVAL).await;
+    }
+}
+
+/// Records an exchange, unless its machine or all strangers sent too many.
+fn record(exchange: Exchange<OfferNote>, pacer: &mut ExchangePacer, timeline: &Timeline) {
+    let mac = Mac::new(exchange.client.mac);
+    let is_node = exchange.note.as_ref().is_some_and(|note| note.node.is_some());
+    let decision = pacer.check(mac, is_node, Instant::now());
+    if let Some(suppressed) = decision.suppressed {
+        tracing::warn!(suppressed, "DHCP requests missing from log and timeline: too many arrived");
+    }
+    let event = build_event(exchange, mac);
+    if decision.is_recorded {
+        log_event(&event);
+        timeline.record(event);
+    } else {
+        timeline.count_only(&event);
     }
 }
 

@@ -15,6 +15,7 @@ use nix::sys::socket::{
 use rustix::net::netdevice::index_to_name;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::engine::Transmission;
 
@@ -45,7 +46,7 @@ pub(super) struct Reception {
 
 #[derive(Debug)]
 pub(super) struct ProxySocket {
-    udp: tokio::net::UdpSocket,
+    udp: AsyncFd<UdpSocket>,
     port: u16,
 }
 
@@ -60,7 +61,7 @@ impl ProxySocket {
         socket.set_nonblocking(true)?;
         socket.set_recv_buffer_size(BUFFER_SIZE)?;
         setsockopt(&socket, Ipv4PacketInfo, &true)?;
-        Ok(Self { udp: tokio::net::UdpSocket::from_std(socket.into())?, port: address.port() })
+        Ok(Self { udp: watch(socket.into())?, port: address.port() })
     }
 
     pub(super) fn port(&self) -> u16 {
@@ -68,22 +69,22 @@ impl ProxySocket {
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.udp.local_addr()
+        self.udp.get_ref().local_addr()
     }
 
     /// Waits for a datagram.
     pub(super) async fn readable(&self) -> io::Result<()> {
-        self.udp.readable().await
+        self.udp.readable().await.map(|mut guard| guard.retain_ready())
     }
 
     /// Receives a datagram; `Ok(None)` for one without the necessary metadata.
     pub(super) fn try_receive(&self, buffer: &mut [u8]) -> io::Result<Option<Reception>> {
-        self.udp.try_io(Interest::READABLE, || receive(&self.udp, buffer))
+        self.udp.try_io(Interest::READABLE, |socket| receive(socket, buffer))
     }
 
     /// The name of an interface.
     pub(super) fn interface_name(&self, index: i32) -> Option<String> {
-        index_to_name(&self.udp, index.try_into().ok()?).ok()
+        index_to_name(self.udp.get_ref(), index.try_into().ok()?).ok()
     }
 
     /// Sends through this interface. A destination beyond the link is an error, unless a router may forward the datagram.
@@ -105,7 +106,16 @@ impl ProxySocket {
     }
 }
 
-fn receive(socket: &tokio::net::UdpSocket, buffer: &mut [u8]) -> io::Result<Option<Reception>> {
+/// Registers a socket with the runtime, for reading alone: otherwise each datagram that leaves would wake the runtime.
+#[allow(
+    deprecated,
+    reason = "the replacement is unsafe, for types whose descriptor changes; that of a socket does not"
+)]
+fn watch(socket: UdpSocket) -> io::Result<AsyncFd<UdpSocket>> {
+    AsyncFd::with_interest(socket, Interest::READABLE)
+}
+
+fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Option<Reception>> {
     let mut slices = [IoSliceMut::new(buffer)];
     let mut control = nix::cmsg_space!(in_pktinfo);
     let flags = MsgFlags::MSG_DONTWAIT;

@@ -117,7 +117,6 @@ fn requests_without_an_answer_have_a_verdict_at_once() {
 fn dhcp_and_tftp_are_one_session() {
     let mut index = MachineIndex::new(Bounds::default());
     let ipxe = dhcp(DhcpStep::Discover, true, Some(DhcpAnswer::Sent));
-    let boot = boot_request(1, BootOutcome::Boot, None);
     let first = sequence([
         (0, discover()),
         (4, discover()),
@@ -125,10 +124,14 @@ fn dhcp_and_tftp_are_one_session() {
         (6, transfer("snponly.efi", TransferOutcome::Complete)),
         (9, ipxe.clone()),
         (10, EventKind::SessionStarted),
-        (11, boot.clone()),
+        (11, boot_request(1, BootOutcome::Boot, None)),
     ]);
     // Between two tries, the script may run iPXE's DHCP again.
-    let retry = sequence([(20, boot_report(BootStep::Hook(0), Some("4c0a6092"), 1)), (21, ipxe), (22, boot)]);
+    let retry = sequence([
+        (20, boot_report(BootStep::Hook(0), Some("4c0a6092"), 1)),
+        (21, ipxe),
+        (22, boot_request(2, BootOutcome::Boot, None)),
+    ]);
     let insert = |index: &mut MachineIndex, sequence| {
         for event in events(sequence) {
             index.insert(&event);
