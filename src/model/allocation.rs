@@ -292,7 +292,11 @@ mod tests {
             (with_a.clone(), Node { instance_uuid: Some(id(9)), ..node(1) }, Excluded),
             (with_a.clone(), Node { power_state: None, ..node(1) }, Excluded),
             // The state follows from the provision state, as for a node of an earlier version.
-            (with_a.clone(), Node { power_state: None, provision_updated_at: Some(NOW), ..node(1) }, Suitable),
+            (
+                with_a.clone(),
+                Node { power_state: None, provision_updated_at: Some(NOW), ..node(1) },
+                Suitable,
+            ),
             (with_a.clone(), Node { power_state: Some(PowerState::On), ..node(1) }, Suitable),
         ];
         for (allocation, node, expected) in rows {
