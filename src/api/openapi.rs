@@ -22,7 +22,7 @@ pub(super) fn build_document(routes: &[Route]) -> Value {
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     let mut schemas =
         Map::from_iter([("Fault".to_owned(), fault_schema()), ("Patch".to_owned(), patch_schema())]);
-    for route in routes {
+    for route in routes.iter().filter(|route| route.since <= Microversion::MAX) {
         let method = route.method.as_str().to_ascii_lowercase();
         paths.entry(route.path).or_default().insert(method, describe_operation(route));
         if let SuccessResponse::Record(record)

@@ -5,11 +5,15 @@
 //! served. [`App::run`] serves until the stop signal, applies reloads meanwhile, and ends with a graceful shutdown.
 
 mod boot;
+mod boot_url;
 mod cloud;
 mod descriptors;
+mod dhcp;
 mod error;
+mod exchanges;
 mod files;
 mod listeners;
+mod offers;
 mod operator;
 mod reload;
 mod routed;
@@ -26,6 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use nix::unistd::gethostname;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +45,8 @@ use crate::telemetry::Metrics;
 use crate::timeline::Timeline;
 pub use descriptors::raise_descriptor_limit;
 use descriptors::{DescriptorBudget, find_shortage};
+use dhcp::DhcpListener;
+pub(crate) use dhcp::find_missing_interfaces;
 pub use error::{RunError, StartError};
 use files::ConfiguredFiles;
 pub use files::{ConfiguredFileError, load_config_blocking};
@@ -96,6 +103,7 @@ impl App {
             listeners: listeners.addresses(),
             history_path,
             tftp_counters: listeners.tftp.counters(),
+            dhcp_status: listeners.dhcp.as_ref().map(DhcpListener::status),
             connection_counters: listeners.connection_counters(),
             started_at: Timestamp::now(),
             stop: stop.clone(),
@@ -107,7 +115,9 @@ impl App {
             timeline: timeline.clone(),
             neighbours,
             http: listeners.boot.address(),
+            tftp: listeners.tftp.addresses(),
             tls,
+            hostname: read_hostname(),
             appliance,
         };
         let services = Reloadable::new(config, file, images, static_parts);
@@ -162,6 +172,14 @@ fn open_files_blocking(
         let timeline = early.and_then(|thread| thread.join().ok()).unwrap_or_else(open_timeline);
         Ok((store, timeline))
     })
+}
+
+/// The host's name. Linux limits its length, but not its characters.
+fn read_hostname() -> String {
+    match gethostname() {
+        Ok(name) if !name.is_empty() => name.to_string_lossy().into_owned(),
+        Ok(_) | Err(_) => "localhost".to_owned(),
+    }
 }
 
 fn open_auth_blocking(config: &Config, cloud: Option<&Cloud>, metrics: &Metrics) -> Result<Auth, StartError> {

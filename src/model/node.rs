@@ -1,13 +1,14 @@
-//! [`Node`]: a bare-metal node, with Ironic's fields up to API 1.51.
+//! [`Node`]: a bare-metal node, with Ironic's fields up to API 1.52.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
-use super::{PowerState, Properties, ProvisionState, TraitName};
+use super::{ConductorGroup, PowerState, Properties, ProvisionState, TraitName};
 
 /// A node: the record that an operator made for a machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,12 +36,17 @@ pub struct Node {
     pub instance_info: Properties,
     #[serde(default)]
     pub instance_uuid: Option<Uuid>,
+    /// The allocation that the node is reserved for. [`Node::allocation`] tells whether it still is.
+    #[serde(default)]
+    pub allocation_uuid: Option<Uuid>,
     #[serde(default)]
     pub chassis_uuid: Option<Uuid>,
     #[serde(default)]
     pub resource_class: Option<String>,
     #[serde(default)]
     pub traits: BTreeSet<TraitName>,
+    #[serde(default)]
+    pub conductor_group: ConductorGroup,
     pub storage_interface: StorageInterface,
     /// The names of the other interfaces by type (`boot`, `deploy`, …), where set. The API shows the driver's default
     /// for the rest.
@@ -79,6 +85,17 @@ pub struct Node {
 }
 
 impl Node {
+    /// Whether the ProxyDHCP server may name a boot file for the machine: unless the property `netboot` is false. Some
+    /// clients send each property as a text.
+    pub fn allows_netboot(&self) -> bool {
+        let is_false = |value: &Value| match value {
+            Value::Bool(flag) => !flag,
+            Value::String(text) => text.eq_ignore_ascii_case("false"),
+            _ => false,
+        };
+        !self.properties.get("netboot").is_some_and(is_false)
+    }
+
     /// A node right after its creation, in state `enroll`.
     pub fn new(uuid: Uuid, driver: impl Into<String>, storage: StorageInterface, now: Timestamp) -> Self {
         Self {
@@ -93,9 +110,11 @@ impl Node {
             extra: Properties::default(),
             instance_info: Properties::default(),
             instance_uuid: None,
+            allocation_uuid: None,
             chassis_uuid: None,
             resource_class: None,
             traits: BTreeSet::new(),
+            conductor_group: ConductorGroup::default(),
             storage_interface: storage,
             interfaces: Properties::default(),
             provision_state: ProvisionState::Enroll,

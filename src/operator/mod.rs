@@ -22,9 +22,10 @@ use tokio_util::sync::CancellationToken;
 use crate::attach::Attach;
 use crate::boot::Boot;
 use crate::config::BootConfig;
+use crate::dhcp::ProxyCounters;
 use crate::images::Images;
 use crate::listen::ConnectionCounters;
-use crate::model::{Node, StorageInterface};
+use crate::model::{Conductor, Node, StorageInterface};
 use crate::store::{Inventory, StoreError, UniqueKey};
 use crate::telemetry::Metrics;
 use crate::tftp::Counters;
@@ -54,6 +55,8 @@ pub struct Operator {
     pub default_storage_interface: StorageInterface,
     /// Whether a node keeps its volume targets when it is undeployed. Ironic deletes them.
     pub keep_targets_on_undeploy: bool,
+    /// This process as one of Ironic's conductors.
+    pub conductor: Conductor,
     /// This process.
     pub appliance: Appliance,
 }
@@ -69,6 +72,8 @@ pub struct Appliance {
     pub history_path: PathBuf,
     /// The TFTP server's counters of dropped events and requests.
     pub tftp_counters: Arc<Counters>,
+    /// Whether the ProxyDHCP server has port 67, and its counter; `None` if the server is off.
+    pub dhcp_status: Option<(bool, Arc<ProxyCounters>)>,
     /// The HTTP listeners' counts of connections, by name.
     pub connection_counters: Vec<(&'static str, Arc<ConnectionCounters>)>,
     /// The start time of this process.

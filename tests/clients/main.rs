@@ -1,7 +1,9 @@
-//! volboot with third-party programs: OpenStack's client and SDK, Ansible, Ironic for comparison, and Schemathesis.
+//! volboot with third-party programs: OpenStack's client and SDK, Ansible and others, Ironic for comparison, and
+//! Schemathesis.
 //!
 //! `tests/clients/install` installs these programs; without them the tests fail with a message.
 
+mod allocations;
 mod ansible;
 #[allow(dead_code, reason = "it is more to the suite than to these tests")]
 #[path = "../suite/daemon.rs"]
@@ -12,6 +14,7 @@ mod differential;
 mod documents;
 mod functional;
 mod guide;
+mod horizon;
 mod ironic;
 mod keystone;
 mod openstack;
@@ -19,3 +22,4 @@ mod python;
 mod role;
 mod schemathesis;
 mod sdk;
+mod terraform;

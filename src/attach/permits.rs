@@ -1,0 +1,51 @@
+//! [`PermitPool`]: bounds the calls to Cinder that run concurrently outside of resolutions.
+//!
+//! The wait for a permit says nothing about Cinder. It has a time-out and a reason of its own, and takes no time of the
+//! call.
+
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+use super::error::AttachError;
+
+/// The time-out of the wait for a permit: with that of the call, less than a machine waits for its script.
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A bounded number of permits.
+#[derive(Debug)]
+pub(super) struct PermitPool {
+    permits: Semaphore,
+    size: usize,
+}
+
+impl PermitPool {
+    pub(super) fn new(size: usize) -> Self {
+        Self { permits: Semaphore::new(size), size }
+    }
+
+    /// Waits for a permit, which is returned on drop.
+    pub(super) async fn acquire(&self) -> Result<SemaphorePermit<'_>, AttachError> {
+        let size = self.size;
+        let busy = || AttachError::Transient(format!("{size} other requests to Cinder are in progress"));
+        // The semaphore is never closed.
+        timeout(PERMIT_TIMEOUT, self.permits.acquire()).await.ok().and_then(Result::ok).ok_or_else(busy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_without_a_free_permit_ends_with_a_reason() {
+        let pool = PermitPool::new(2);
+        let first = pool.acquire().await;
+        let second = pool.acquire().await;
+        let error = pool.acquire().await.expect_err("no permit is free");
+        assert_eq!(error.into_reason(), "2 other requests to Cinder are in progress");
+        drop(first);
+        assert!(second.is_ok() && pool.acquire().await.is_ok());
+    }
+}
