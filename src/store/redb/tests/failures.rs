@@ -181,7 +181,7 @@ async fn a_read_of_a_read_only_store_never_shows_later_writes() {
     });
     match values {
         Ok(values) => {
-            assert!(values.iter().all(|value| *value == b"a".repeat(200_000)), "it shows later writes")
+            assert!(values.iter().all(|value| *value == b"a".repeat(200_000)), "it shows later writes");
         }
         Err(error) => assert!(needs_reopening(&error), "{error}"),
     }
