@@ -25,6 +25,8 @@ use super::{HTTP_CLIENT, NamedFile, NetbootClient, PXE_CLIENT};
 
 /// The length of a BOOTP message (RFC 951), which some clients insist on.
 const MIN_LENGTH: usize = 300;
+/// The flag of a message that the relay broadcasts (RFC 1542, §3.1.1).
+const BROADCAST: u16 = 0x8000;
 /// The longest name in the `file` field, which ends with a zero.
 const MAX_FILE_FIELD: usize = 127;
 /// The longest name in option 67, with a zero.
@@ -45,7 +47,9 @@ pub(super) fn build_offer(
     let ciaddr = if is_offer { zero } else { request.ciaddr };
     let mut message =
         Message::new_with_id(request.xid, ciaddr, zero, file.server, request.giaddr, &request.mac);
-    message.set_opcode(Opcode::BootReply).set_secs(0).set_flags(request.flags.into());
+    // A relay without the flag would send the answer to `yiaddr`, which is zero.
+    let broadcast = if client.relay.is_some() { BROADCAST } else { 0 };
+    message.set_opcode(Opcode::BootReply).set_secs(0).set_flags((request.flags | broadcast).into());
 
     let class = if client.is_http_boot() { HTTP_CLIENT } else { PXE_CLIENT };
     let options = message.opts_mut();

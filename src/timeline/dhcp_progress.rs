@@ -28,6 +28,9 @@ pub struct DhcpProgress {
     /// The address that the machine takes, and the server that gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<(IpAddr, Option<Ipv4Addr>)>,
+    /// The relay that forwarded a request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<Ipv4Addr>,
     /// Requests for an address.
     #[serde(default)]
     pub discovers: u32,
@@ -43,7 +46,9 @@ impl DhcpProgress {
     /// Updates the state with the next request. `is_loaded`: whether the machine has read a file in this session.
     pub(super) fn apply(&mut self, dhcp: &DhcpEvent, address: Option<IpAddr>, is_loaded: bool) {
         let was_firmware = self.discovers > 0 && !self.is_ipxe;
-        self.used_other_server |= was_firmware && dhcp.ipxe && !is_loaded;
+        self.relay = dhcp.relay.or(self.relay);
+        // Files that a machine behind a relay reads are known by its address alone.
+        self.used_other_server |= was_firmware && dhcp.ipxe && !is_loaded && self.relay.is_none();
         self.firmware.clone_from(&dhcp.firmware);
         self.is_ipxe = dhcp.ipxe;
         if dhcp.answer.is_some() {

@@ -54,6 +54,10 @@ fn judge_silence(dhcp: &DhcpProgress) -> Verdict {
              portfast loses the first requests. Some firmware does not combine the offers of two servers: then let the \
              site's server name the boot file, see /usr/share/doc/volboot/dhcp.md.",
         ),
+        Some((address, _)) if dhcp.relay.is_some() => (
+            format!("no file is known that the machine has read; it takes {address} behind a relay"),
+            "Files that a machine behind a relay reads are listed under its address. See there where it stops.",
+        ),
         Some((address, server)) => {
             let server = server.map(|server| format!(" of {server}")).unwrap_or_default();
             (

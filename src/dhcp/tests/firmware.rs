@@ -113,6 +113,8 @@ fn relay_gets_a_complete_offer_with_its_information() {
     let information = [1, 4, 1, 2, 3, 4, 2, 3, 9, 9, 9];
     for architecture in [0, 7] {
         let packet = Packet::discover("PXEClient", architecture).forwarded_by(RELAY).with(82, &information);
+        // iPXE asks for no broadcast; the relay cannot send the answer to an address of zero.
+        let packet = packet.with_head(10, &[0, 0]);
         let bytes = packet.bytes();
         let unicast =
             Datagram { source: SocketAddrV4::new(RELAY, 67), destination: SERVER, ..broadcast(&bytes) };

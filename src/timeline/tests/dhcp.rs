@@ -66,6 +66,18 @@ fn machine_that_reads_no_file_gets_the_reason() {
 }
 
 #[test]
+fn machine_behind_a_relay_is_not_mistaken() {
+    let relayed = |step, ipxe, answer| match dhcp(step, ipxe, answer) {
+        EventKind::Dhcp(dhcp) => EventKind::Dhcp(DhcpEvent { relay: Some(SITE_SERVER), ..dhcp }),
+        other => other,
+    };
+    let discover = |ipxe| relayed(DhcpStep::Discover, ipxe, Some(DhcpAnswer::Sent));
+    let request = || relayed(DhcpStep::Request, false, None);
+    let (_, text) = verdict(sequence([(0, discover(false)), (4, request()), (20, discover(true))]), 90);
+    assert!(text.contains("no file is known") && text.contains("behind a relay"), "{text}");
+}
+
+#[test]
 fn machine_with_an_ipxe_rom_is_not_mistaken() {
     let ipxe = || dhcp(DhcpStep::Discover, true, Some(DhcpAnswer::Sent));
     let (_, text) = verdict(sequence([(0, ipxe()), (4, ipxe()), (5, request())]), 90);
