@@ -101,6 +101,9 @@ impl SingleWorker {
         for count in 0..MAX_PACKETS_PER_TURN {
             let result = self.socket.try_receive(&mut self.packet);
             if !self.handle_result(result) {
+                // A send to another client takes the socket's error and leaves the entry in the error queue. `poll` would
+                // return at once for it, over and over.
+                self.take_errors();
                 return count > 0;
             }
         }
