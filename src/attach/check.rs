@@ -78,7 +78,7 @@ impl Attach {
         let (mut errors, mut servers) = (Vec::new(), Vec::new());
         for target in targets {
             let record = records.iter().find(|record| record.volume == target.volume_id);
-            let _permit = match self.check_permits.acquire().await {
+            let _permit = match self.permits.checks.acquire().await {
                 Ok(permit) => permit,
                 Err(busy) => {
                     errors.push((target.volume_id.clone(), Err(busy)));
@@ -113,7 +113,7 @@ impl Attach {
             return outcome::refuse_without_cinder();
         };
         if let StoreAccess::ReadOnly(store) = self.state.records.access() {
-            return self.confirm(cinder, &self.check_permits, &request, &store).await;
+            return self.confirm(cinder, &self.permits.checks, &request, &store).await;
         }
         let versions = request.record_versions();
         let identity = NodeIdentity::of(request.node, request.connectors);

@@ -72,7 +72,7 @@ use confirm::confirm_volumes;
 use error::Outage;
 use last_known::find_last_known;
 use outcome::Outcome;
-use permits::PermitPool;
+use permits::{PermitPool, Permits};
 use progress::{Progress, VolumeResults};
 use reconciler::Reconciler;
 pub use request::VolumeRequest;
@@ -85,10 +85,6 @@ use state::State;
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a machine waits for a transient error to pass.
 const MAX_TRANSIENT: Duration = Duration::from_secs(60);
-/// Volumes that are checked concurrently for previews and validations.
-const MAX_CONCURRENT_CHECKS: usize = 16;
-/// Volumes that are confirmed concurrently for boot requests, while the store is read-only.
-const MAX_CONCURRENT_CONFIRMATIONS: usize = 16;
 
 /// The use of Cinder and of last known connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,9 +101,7 @@ pub struct Attach {
     state: Arc<State>,
     flights: Arc<SingleFlight>,
     resolver: Arc<Resolver>,
-    check_permits: Arc<PermitPool>,
-    /// For boot requests, which previews must not delay.
-    confirm_permits: Arc<PermitPool>,
+    permits: Arc<Permits>,
     /// Replaced on reload.
     last_known_max_age: Arc<parking_lot::RwLock<Option<Duration>>>,
 }
@@ -122,8 +116,7 @@ impl Attach {
             state,
             flights,
             resolver: Arc::new(resolver),
-            check_permits: Arc::new(PermitPool::new(MAX_CONCURRENT_CHECKS)),
-            confirm_permits: Arc::new(PermitPool::new(MAX_CONCURRENT_CONFIRMATIONS)),
+            permits: Arc::default(),
             last_known_max_age: Arc::new(parking_lot::RwLock::new(policy.last_known_max_age)),
         }
     }
@@ -168,7 +161,7 @@ impl Attach {
             return outcome::refuse_without_cinder();
         };
         if let StoreAccess::ReadOnly(store) = self.state.records.access() {
-            return self.confirm(cinder, &self.confirm_permits, &request, &store).await;
+            return self.confirm(cinder, &self.permits.confirmations, &request, &store).await;
         }
         let node = request.node.uuid;
         let desired = request.desired_attachments();
@@ -185,7 +178,7 @@ impl Attach {
                 StoreAccess::ReadWrite => self.respond(&request, &progress, &results).await,
                 // Since the start of the resolution.
                 StoreAccess::ReadOnly(store) => {
-                    self.confirm(cinder, &self.confirm_permits, &request, &store).await
+                    self.confirm(cinder, &self.permits.confirmations, &request, &store).await
                 }
             },
             Ok(None) | Err(_) => match self.flights.expire_wait(node) {

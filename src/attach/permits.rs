@@ -1,4 +1,4 @@
-//! [`PermitPool`]: bounds the calls to Cinder that run concurrently outside of resolutions.
+//! [`Permits`]: bound the calls to Cinder that run concurrently outside of resolutions.
 //!
 //! The wait for a permit says nothing about Cinder. It has a time-out and a reason of its own, and takes no time of the
 //! call.
@@ -13,6 +13,25 @@ use super::error::AttachError;
 /// The time-out of the wait for a permit: with that of the call, less than a machine waits for its script.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Volumes that are checked, and those that are confirmed, concurrently.
+const MAX_CONCURRENT: usize = 16;
+
+/// The permits of checks and confirmations. Checks must not delay boot requests.
+#[derive(Debug)]
+pub(super) struct Permits {
+    /// For previews and validations.
+    pub(super) checks: PermitPool,
+    /// For boot requests while the store is read-only.
+    pub(super) confirmations: PermitPool,
+}
+
+impl Default for Permits {
+    fn default() -> Self {
+        let [checks, confirmations] = [(); 2].map(|()| PermitPool::new(MAX_CONCURRENT));
+        Self { checks, confirmations }
+    }
+}
+
 /// A bounded number of permits.
 #[derive(Debug)]
 pub(super) struct PermitPool {
@@ -21,7 +40,7 @@ pub(super) struct PermitPool {
 }
 
 impl PermitPool {
-    pub(super) fn new(size: usize) -> Self {
+    fn new(size: usize) -> Self {
         Self { permits: Semaphore::new(size), size }
     }
 

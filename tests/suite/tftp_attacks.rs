@@ -222,7 +222,8 @@ async fn an_icmp_error_for_one_client_does_not_disturb_others_on_the_listen_port
     }
     assert_eq!(blocks.len(), 20);
     for _ in 0..20 {
-        assert!(matches!(server.next_event().await.outcome, TransferEnd::Aborted { .. }));
+        let outcome = server.next_event().await.outcome;
+        assert!(matches!(outcome, TransferEnd::Aborted { .. }), "{outcome:?}");
     }
 }
 
