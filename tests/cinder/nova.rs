@@ -67,7 +67,10 @@ const REFUSED: [(&str, &str); 3] = [
 ];
 
 const SERVER: &str = "4f2b1c1e-0000-4000-8000-000000000001";
+/// The node's `ip` connector, if it has one, which Nova sends as the host.
 const ADDRESS: &str = "10.99.0.50";
+/// The server's address in the tenant's network, which Nova sends otherwise.
+const TENANT_ADDRESS: &str = "10.99.0.77";
 /// The first microversion with traits.
 const VERSION: &str = "1.37";
 /// The time limit of a boot, even on a busy host.
@@ -80,13 +83,15 @@ struct Run<'a, 'b> {
     image: Volume,
     node: String,
     volume: String,
+    /// The host name that Nova sends to Cinder.
+    host: &'static str,
     done: usize,
     failed: Vec<String>,
 }
 
 impl<'a, 'b> Run<'a, 'b> {
-    /// Enrolls a node for Nova, and starts Nova's compute service.
-    fn start(setup: &'a mut Setup<'b>, storage: &str) -> Result<Self> {
+    /// Enrolls a node for Nova, with this host name, and starts Nova's compute service.
+    fn start(setup: &'a mut Setup<'b>, storage: &str, host: &'static str) -> Result<Self> {
         let image = Volume::bootable(&setup.fixture.lab, &Recipe::new(storage, Firmware::Bios))?;
         let volume = setup.fixture.owner.create_volume("chap")?;
         setup.fixture.cloud.fill(&volume, image.image())?;
@@ -102,8 +107,10 @@ impl<'a, 'b> Run<'a, 'b> {
         )?;
         api.create_port(&node, MACS[0])?;
         api.create_connector(&node, &initiator(0))?;
-        let address = json!({"node_uuid": node, "type": "ip", "connector_id": ADDRESS});
-        api.create("volume/connectors", &address)?;
+        if host == ADDRESS {
+            let address = json!({"node_uuid": node, "type": "ip", "connector_id": ADDRESS});
+            api.create("volume/connectors", &address)?;
+        }
         let traits = json!({"traits": ["CUSTOM_BFV", "HW_CPU_X86_VMX"]});
         api.send_at(VERSION, &Method::PUT, &format!("nodes/{node}/traits"), &traits)?;
         for verb in ["manage", "provide"] {
@@ -111,7 +118,7 @@ impl<'a, 'b> Run<'a, 'b> {
             api.send(&Method::PUT, &path, &json!({"target": verb}))?;
         }
         let compute = Compute::start(&setup.fixture.lab, &node, &volume, SERVER)?;
-        Ok(Self { setup, compute, image, node, volume, done: 0, failed: Vec::new() })
+        Ok(Self { setup, compute, image, node, volume, host, done: 0, failed: Vec::new() })
     }
 
     /// Records the result of a step.
@@ -163,7 +170,7 @@ impl<'a, 'b> Run<'a, 'b> {
             let Fixture { owner, admin, .. } = &*self.setup.fixture;
             let holder = admin.holder(&self.volume)?;
             ensure!(holder["server_id"] == SERVER && holder["device"] == "/dev/sda", "{holder}");
-            ensure!(holder["host_name"] == ADDRESS, "{holder}");
+            ensure!(holder["host_name"] == self.host, "{holder}");
             let attachments = owner.attachments(&self.volume)?;
             ensure!(attachments.len() == 1 && attachments[0]["status"] == "attached", "{attachments:?}");
             anyhow::Ok(())
@@ -204,7 +211,7 @@ impl<'a, 'b> Run<'a, 'b> {
 fn with_cinder(fixture: &mut Fixture) -> Result<()> {
     let mut setup = Setup::as_administrator(fixture)?;
     let _dhcp = Dhcp::start(&setup.fixture.lab, Rom::FetchesScript)?;
-    let mut run = Run::start(&mut setup, "cinder")?;
+    let mut run = Run::start(&mut setup, "cinder", TENANT_ADDRESS)?;
     run.perform(&INVENTORY);
     run.perform(&DEPLOYMENT);
     run.boot("the machine boots");
@@ -219,7 +226,7 @@ fn with_cinder(fixture: &mut Fixture) -> Result<()> {
 fn with_external(fixture: &mut Fixture) -> Result<()> {
     let mut setup = Setup::as_administrator(fixture)?;
     let _dhcp = Dhcp::start(&setup.fixture.lab, Rom::FetchesScript)?;
-    let mut run = Run::start(&mut setup, "external")?;
+    let mut run = Run::start(&mut setup, "external", ADDRESS)?;
     run.perform(&INVENTORY);
     run.perform(&DEPLOYMENT);
     run.boot("the machine boots");

@@ -5,8 +5,10 @@ placement are missing: records are objects in memory. Each line of the input nam
 step's result as JSON.
 """
 
+import base64
 import contextlib
 import json
+import os
 import sys
 import traceback
 
@@ -31,6 +33,8 @@ from nova.volume import cinder  # noqa: E402
 CONF = nova.conf.CONF
 KEYSTONE = "http://127.0.0.1:5000/v3"
 DEVICE = "/dev/sda"
+# As large as the config drive of an instance with several megabytes of user data.
+CONFIG_DRIVE_BYTES = 4 << 20
 # The server's port in the tenant's network. Nova sends its address as the host, unless the node has an `ip` connector.
 VIF = "9d3f0d7e-6a0b-4f5e-9a51-0d2f6c1b7a10"
 SECOND_VIF = "9d3f0d7e-6a0b-4f5e-9a51-0d2f6c1b7a11"
@@ -49,6 +53,10 @@ class MissingDatabase:
         for record in (objects.Instance, objects.BlockDeviceMapping):
             record.save = lambda self, *_, **__: self.obj_reset_changes()
         objects.Instance.refresh = lambda *_, **__: None
+        # The content of the config drive is from the database too.
+        ironic_driver.IronicDriver._generate_configdrive = (
+            lambda *_, **__: base64.b64encode(os.urandom(CONFIG_DRIVE_BYTES)).decode()
+        )
 
 
 def log_in(user, project):
@@ -91,7 +99,7 @@ class Compute:
         self.instance = objects.Instance(
             self.context, uuid=server, id=1, node=node, host=CONF.host, flavor=flavor, display_name="Web 1",
             hostname="web-1", image_ref="", user_id=self.context.user_id, project_id=self.context.project_id,
-            system_metadata={}, metadata={}, vm_state="building", task_state="spawning", config_drive="",
+            system_metadata={}, metadata={}, vm_state="building", task_state="spawning", config_drive="True",
             root_device_name=DEVICE, availability_zone=None, os_type=None, launched_at=None,
             info_cache=objects.InstanceInfoCache(self.context, network_info=self.network_info),
         )
