@@ -221,9 +221,11 @@ async fn an_icmp_error_for_one_client_does_not_disturb_others_on_the_listen_port
         blocks.extend(next);
     }
     assert_eq!(blocks.len(), 20);
-    for _ in 0..20 {
-        let outcome = server.next_event().await.outcome;
-        assert!(matches!(outcome, TransferEnd::Aborted { .. }), "{outcome:?}");
+    // On a slow host, the transfer without an error may end first.
+    let mut outcomes = Vec::new();
+    while outcomes.iter().filter(|outcome| matches!(outcome, TransferEnd::Aborted { .. })).count() < 20 {
+        assert!(outcomes.len() < 21, "{outcomes:?}");
+        outcomes.push(server.next_event().await.outcome);
     }
 }
 
