@@ -64,11 +64,14 @@
 //! | conductor | a service that manages nodes, in Ironic's terms: each volboot process is one | [`model::Conductor`] |
 //! | attachment | Cinder's reservation of a volume for a node, and our record of it | [`model::Attachment`] |
 //! | export | the PUT by which the backend exports a volume to an initiator | [`cinder::Cinder::export`] |
+//! | borrowed attachment | Nova's attachment for the node's instance, which volboot exports through and never deletes | [`model::Ownership::Borrowed`] |
+//! | adopted attachment | the attachment of an Ironic that the node comes from | [`model::Ownership::Adopted`] |
 //! | pending export | an export whose response was not received | [`model::Attachment::pending_export`] |
 //! | orphan | an attachment in Cinder that an interrupted create left behind | `attach::creation` |
 //! | resolution | attaching and exporting the volumes of a node for one boot request | [`attach::Resolution`] |
 //! | single flight | one resolution, shared by repeated boot requests of a machine | `attach::single_flight` |
 //! | last known connection | the connection that Cinder returned at an earlier boot | [`model::ConnectionSource::LastKnown`] |
+//! | existing connection | the connection of Nova's attachment as it is, after Cinder forbade the export | [`model::ConnectionSource::Existing`] |
 //! | confirmed connection | a recorded connection whose attachment Cinder shows, while the store is read-only | [`model::ConnectionSource::Confirmed`] |
 //! | read-only store | a store whose disk refuses writes; reads go on | [`store::StoreAccess`] |
 //! | circuit breaker | stops requests to Cinder or to a failing backend; a successful probe closes the circuit | `attach::breaker` |

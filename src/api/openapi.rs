@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::field::{Field, Purpose, Shape};
+use super::middleware::PUBLIC_PATHS;
 use super::route::{RecordSchema, RequestBody, Route, SuccessResponse};
 use super::version::Microversion;
 use crate::model::{AllocationState, ProvisionState};
@@ -85,6 +86,9 @@ fn describe_operation(route: &Route) -> Value {
         "parameters": parameters,
         "responses": describe_responses(route.response),
     });
+    if !PUBLIC_PATHS.contains(&route.path) {
+        operation["responses"]["429"] = describe_login_limit();
+    }
     if let Some(schema) = request_schema(route.body) {
         operation["requestBody"] = json!({"content": {"application/json": {"schema": schema}}});
     }
@@ -176,6 +180,20 @@ fn describe_responses(response: SuccessResponse) -> Value {
         SuccessResponse::NoContent => ("204", json!({"description": "No content"})),
     };
     json!({status: success, "default": {"description": "Error", "content": content(reference("Fault"))}})
+}
+
+/// The response to a client that has sent too many wrong passwords, with every path that requires a log-in.
+fn describe_login_limit() -> Value {
+    json!({
+        "description": "Too many log-ins with wrong passwords from the client's address (auth http_basic)",
+        "headers": {
+            "Retry-After": {
+                "description": "Seconds until the next password is checked",
+                "schema": {"type": "integer"},
+            },
+        },
+        "content": {"application/json": {"schema": reference("Fault")}},
+    })
 }
 
 /// The schema of a record in responses. The fields depend on microversion and `?fields=`, so none is required.

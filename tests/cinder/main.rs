@@ -11,6 +11,7 @@ mod boots;
 mod changes;
 mod crashes;
 mod fixture;
+mod instances;
 mod machine;
 mod outages;
 mod proxy;
@@ -42,6 +43,7 @@ const TESTS: &[&[Test]] = &[
     boots::TESTS,
     changes::TESTS,
     volumes::TESTS,
+    instances::TESTS,
     crashes::TESTS,
     outages::TESTS,
 ];

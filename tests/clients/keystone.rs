@@ -18,6 +18,7 @@ const TOKEN: &str = "4f6b9a1c";
 pub(crate) struct FakeKeystone {
     /// Its address.
     pub(crate) address: SocketAddr,
+    /// Runs the server; dropping it ends the server.
     _runtime: Runtime,
 }
 
@@ -25,7 +26,7 @@ impl FakeKeystone {
     /// Starts it on a port of the kernel's choice.
     pub(crate) fn start() -> Self {
         let runtime = Runtime::new().expect("a runtime");
-        let _guard = runtime.enter();
+        let guard = runtime.enter();
         let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
         let address = listener.local_addr();
         let router = Router::new().fallback(async move |method: Method, headers: HeaderMap| {
@@ -40,7 +41,7 @@ impl FakeKeystone {
             }
         });
         tokio::spawn(listener.serve(router, HttpLimits::default(), CancellationToken::new(), Duration::ZERO));
-        drop(_guard);
+        drop(guard);
         Self { address, _runtime: runtime }
     }
 }

@@ -17,7 +17,8 @@ use super::target::{Export, LUN};
 const VERSION: (&str, &str) = ("X-OpenStack-Ironic-API-Version", "1.33");
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A client of volboot's API.
+/// A client of volboot's API and pages.
+#[allow(dead_code, reason = "each including test program uses a part")]
 pub(crate) struct Api {
     runtime: Runtime,
     client: Client,
@@ -116,6 +117,14 @@ impl Api {
     /// GETs a path.
     pub(crate) fn get(&self, path: &str) -> Result<Value> {
         self.send(&Method::GET, path, &json!({}))
+    }
+
+    /// Reads a page for operators, such as `ui/`.
+    pub(crate) fn get_page(&self, path: &str) -> Result<String> {
+        self.runtime.block_on(async {
+            let response = self.client.get(format!("http://{API}/{path}")).send().await?;
+            Ok(response.error_for_status()?.text().await?)
+        })
     }
 
     /// Creates a resource; returns its UUID.
