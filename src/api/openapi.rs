@@ -11,7 +11,7 @@ use super::field::{Field, Purpose, Shape};
 use super::middleware::PUBLIC_PATHS;
 use super::route::{RecordSchema, RequestBody, Route, SuccessResponse};
 use super::version::Microversion;
-use crate::model::ProvisionState;
+use crate::model::{AllocationState, ProvisionState};
 use crate::timeline::BootState;
 
 /// The pattern of a MAC address in responses.
@@ -75,7 +75,10 @@ fn describe_operation(route: &Route) -> Value {
         json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}})
     }));
     parameters.extend(
-        route.query.iter().map(|name| json!({"name": name, "in": "query", "schema": argument_schema(name)})),
+        route
+            .query
+            .iter()
+            .map(|name| json!({"name": name, "in": "query", "schema": query_schema(route, name)})),
     );
     let mut operation = json!({
         "summary": route.summary,
@@ -102,6 +105,18 @@ fn request_schema(body: RequestBody) -> Option<Value> {
                 names.iter().map(|name| ((*name).to_owned(), argument_schema(name))).collect();
             Some(json!({"type": "object", "properties": properties}))
         }
+    }
+}
+
+/// The schema of a query argument.
+fn query_schema(route: &Route, name: &str) -> Value {
+    let is_allocation =
+        matches!(route.response, SuccessResponse::Page(record) if record.list == "allocations");
+    match name {
+        "state" if is_allocation => {
+            json!({"type": "string", "enum": AllocationState::ALL.map(AllocationState::as_str)})
+        }
+        _ => argument_schema(name),
     }
 }
 
