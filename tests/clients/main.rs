@@ -1,4 +1,5 @@
-//! volboot with third-party programs: OpenStack's client and SDK, Ansible, Ironic for comparison, and Schemathesis.
+//! volboot with third-party programs: OpenStack's client, SDK and API tests, Ansible, Ironic for comparison, and
+//! Schemathesis.
 //!
 //! `tests/clients/install` installs these programs; without them the tests fail with a message.
 
@@ -19,3 +20,4 @@ mod python;
 mod role;
 mod schemathesis;
 mod sdk;
+mod tempest;
