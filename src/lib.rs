@@ -60,6 +60,8 @@
 //! | connector | an initiator name or address of a node (Ironic's volume connector) | [`model::VolumeConnector`] |
 //! | target | a volume of a node (Ironic's volume target) | [`model::VolumeTarget`] |
 //! | connection | portals, target name, LUN and credentials of a volume | [`model::Connection`] |
+//! | allocation | a client's request for an available node, and the node's reservation (Ironic's allocation) | [`model::Allocation`] |
+//! | conductor | a service that manages nodes, in Ironic's terms: each volboot process is one | [`model::Conductor`] |
 //! | attachment | Cinder's reservation of a volume for a node, and our record of it | [`model::Attachment`] |
 //! | export | the PUT by which the backend exports a volume to an initiator | [`cinder::Cinder::export`] |
 //! | pending export | an export whose response was not received | [`model::Attachment::pending_export`] |

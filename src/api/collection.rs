@@ -7,10 +7,11 @@
 use uuid::Uuid;
 
 use super::fault::Fault;
-use super::list::{Listing, PAGE_ARGUMENTS, RecordFilter, SELECTION_ARGUMENTS};
+use super::list::{Listing, PAGE_ARGUMENTS, RecordFilter};
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, PathParam};
 use super::resource::{ApiResource, FieldSelection};
+use super::version::Microversion;
 use crate::model::Node;
 
 /// A kind of record that the API lists.
@@ -20,8 +21,12 @@ pub(super) trait Collection: ApiResource {
     /// The first microversion of each filter that came after the list; below it, the filter is rejected with 406. The
     /// table includes unsupported filters of later microversions.
     const FILTER_VERSIONS: &'static [(&'static str, u16)] = &[];
-    /// The first microversion with `?detail=`.
-    const DETAIL_SINCE: u16 = 43;
+    /// The first microversion with `?detail=`; `None` for a list that always has all fields.
+    const DETAIL_SINCE: Option<u16> = Some(43);
+
+    /// The arguments that select the fields of the list.
+    const SELECTION_ARGUMENTS: &'static [&'static str] =
+        if Self::DETAIL_SINCE.is_some() { &["fields", "detail"] } else { &["fields"] };
 
     /// Builds the filter from the query. The scope of the path overrides the scope in the query.
     fn build_filter(
@@ -109,14 +114,17 @@ async fn list_page<R: Collection>(
     form: ListForm,
 ) -> HandlerResult {
     let (path, selection_arguments) = match form {
-        ListForm::Summary => (path.to_owned(), &SELECTION_ARGUMENTS[..]),
+        ListForm::Summary => (path.to_owned(), R::SELECTION_ARGUMENTS),
         ListForm::Detail => (format!("{path}/detail"), &[][..]),
     };
     let mut allowed = [&PAGE_ARGUMENTS, selection_arguments, R::FILTERS].concat();
     allowed.extend(R::FILTER_VERSIONS.iter().map(|(name, _)| *name));
     request.query.reject_unknown(&allowed)?;
     let selection = match form {
-        ListForm::Summary => FieldSelection::for_list::<R>(request, R::DETAIL_SINCE)?,
+        ListForm::Summary => {
+            let detail_since = Microversion(R::DETAIL_SINCE.unwrap_or_default());
+            FieldSelection::for_list(R::FIELDS, request, detail_since)?
+        }
         ListForm::Detail => FieldSelection::All,
     };
     for (name, since) in R::FILTER_VERSIONS {

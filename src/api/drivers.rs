@@ -70,8 +70,8 @@ fn show_driver(driver: &Driver, request: &ApiRequest, detail: bool) -> Value {
     let is_shown = |name: &str| Node::FIELDS.iter().any(|field| field.name == name && field.is_in(version));
     let mut body = Map::new();
     body.insert("name".into(), name.into());
-    // In Ironic, the conductors with this driver. Clients expect at least one host.
-    body.insert("hosts".into(), json!(["volboot"]));
+    // The conductors with this driver.
+    body.insert("hosts".into(), json!([request.operator.conductor.hostname]));
     body.insert("links".into(), request.links.pair(&format!("drivers/{name}")));
     if request.require_version(14).is_ok() {
         body.insert("properties".into(), request.links.pair(&format!("drivers/{name}/properties")));

@@ -220,6 +220,9 @@ pub(super) fn map_update_error<R: Resource>(
 /// Ironic's message for a violated uniqueness constraint; tempest matches it.
 fn duplicate_message(unique: &UniqueKey) -> String {
     match unique {
+        UniqueKey::Uuid(ResourceKind::Allocation, uuid) => {
+            format!("An allocation with UUID {uuid} already exists.")
+        }
         UniqueKey::Uuid(kind, uuid) => format!("A {} with UUID {uuid} already exists.", kind_name(*kind)),
         UniqueKey::NodeName(name) => format!("A node with name {name} already exists."),
         UniqueKey::Instance(uuid) => {
@@ -236,6 +239,7 @@ fn duplicate_message(unique: &UniqueKey) -> String {
         UniqueKey::BootIndex(_, index) => {
             format!("A volume target with boot index '{index}' for the same node already exists.")
         }
+        UniqueKey::AllocationName(name) => format!("An allocation with name {name} already exists."),
     }
 }
 
@@ -248,6 +252,7 @@ pub(super) fn kind_name(kind: ResourceKind) -> &'static str {
         ResourceKind::PortGroup => "portgroup",
         ResourceKind::VolumeConnector => "volume connector",
         ResourceKind::VolumeTarget => "volume target",
+        ResourceKind::Allocation => "allocation",
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) enum Shape {
     Mac,
     /// A free-form object.
     Object,
-    /// A list of strings; read-only.
+    /// A list of strings.
     TextList,
     /// A time as ISO 8601 text; read-only.
     Time,
@@ -221,6 +221,12 @@ impl FieldValues {
         self.0.get(name).and_then(Value::as_str).and_then(|text| text.parse().ok())
     }
 
+    /// The strings of a list; none if absent or `null`.
+    pub(super) fn texts(&self, name: &str) -> Vec<&str> {
+        let items = self.0.get(name).and_then(Value::as_array);
+        items.into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
     /// An object; empty if absent or `null`.
     pub(super) fn object(&self, name: &str) -> Map<String, Value> {
         self.0.get(name).and_then(Value::as_object).cloned().unwrap_or_default()
@@ -271,8 +277,14 @@ impl Field {
             }
             Shape::Object if !value.is_object() => return expected("'object'"),
             Shape::Object => {}
+            Shape::TextList => {
+                let Some(items) = value.as_array() else { return expected("'array'") };
+                if let Some(other) = items.iter().find(|item| !item.is_string()) {
+                    return Err(fault(format!("{} is not of type 'string'", quote(other))));
+                }
+            }
             // Read-only shapes: clients never send them.
-            Shape::TextList | Shape::Time | Shape::Links => return expected("'null'"),
+            Shape::Time | Shape::Links => return expected("'null'"),
         }
         Ok(())
     }

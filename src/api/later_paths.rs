@@ -3,11 +3,7 @@
 use super::version::Microversion;
 
 /// The paths below `/v1/`, each with its first microversion. A `*` stands for one segment; a path includes those below.
-const PATHS: [(&str, u16); 18] = [
-    ("nodes/*/bios", 40),
-    ("conductors", 49),
-    ("allocations", 52),
-    ("nodes/*/allocation", 52),
+const PATHS: [(&str, u16); 14] = [
     ("events", 54),
     ("deploy_templates", 55),
     ("nodes/*/management/indicators", 63),

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::fault::Fault;
+use super::field::Field;
 use super::query::Query;
 use super::request::ApiRequest;
 use super::resource::{ApiResource, FieldSelection, show};
@@ -22,8 +23,6 @@ const CHUNK: usize = 256;
 
 /// The query arguments of every list.
 pub(super) const PAGE_ARGUMENTS: [&str; 4] = ["limit", "marker", "sort_key", "sort_dir"];
-/// The further query arguments of lists other than `…/detail`.
-pub(super) const SELECTION_ARGUMENTS: [&str; 2] = ["fields", "detail"];
 
 /// Selects the records of a list.
 pub(super) struct RecordFilter<R> {
@@ -62,17 +61,9 @@ impl<R: ApiResource> Listing<'_, R> {
     pub(super) async fn page(self) -> Result<Value, Fault> {
         let query = &self.request.query;
         let limit = parse_limit(query)?;
-        let (sort_key, key) = parse_sort_key::<R>(self.request)?;
-        let direction = query.text("sort_dir")?.unwrap_or("asc");
-        let descending = match direction {
-            "asc" => false,
-            "desc" => true,
-            _ => {
-                return Err(Fault::Invalid(format!(
-                    "Invalid sort direction: {direction}. Acceptable values are 'asc' or 'desc'"
-                )));
-            }
-        };
+        let (sort_key, key) = parse_sort_key(R::FIELDS, self.request)?;
+        let direction = parse_sort_direction(query)?;
+        let descending = direction == "desc";
         let order = Order { key, descending };
         let marker = self.find_marker(query.uuid("marker")?).await?;
         let records = match (&order.key, descending) {
@@ -170,19 +161,30 @@ pub(super) fn parse_limit(query: &Query) -> Result<usize, Fault> {
 }
 
 /// Reads `sort_key`: the name, and the field; no field for `id`, which in Ironic is the order of creation.
-fn parse_sort_key<R: ApiResource>(
+pub(super) fn parse_sort_key(
+    fields: &[Field],
     request: &ApiRequest,
 ) -> Result<(&'static str, Option<&'static str>), Fault> {
     let requested = request.query.text("sort_key")?.unwrap_or("id");
     if requested == "id" {
         return Ok(("id", None));
     }
-    match R::FIELDS.iter().find(|field| field.name == requested) {
+    match fields.iter().find(|field| field.name == requested) {
         Some(field) if !field.is_in(request.version) => Err(Fault::needs_version(field.since)),
         Some(field) if field.is_sortable() => Ok((field.name, Some(field.name))),
         _ => {
             Err(Fault::Invalid(format!("The sort_key value \"{requested}\" is an invalid field for sorting")))
         }
+    }
+}
+
+/// Reads `sort_dir`.
+pub(super) fn parse_sort_direction(query: &Query) -> Result<&str, Fault> {
+    match query.text("sort_dir")?.unwrap_or("asc") {
+        direction @ ("asc" | "desc") => Ok(direction),
+        other => Err(Fault::Invalid(format!(
+            "Invalid sort direction: {other}. Acceptable values are 'asc' or 'desc'"
+        ))),
     }
 }
 

@@ -1,8 +1,8 @@
 //! The REST API on the operator listener: OpenStack Ironic's API plus volboot's extensions.
 //!
-//! Paths, fields, statuses and even quirks are Ironic's, at microversions 1.1 to 1.38. `openstack baremetal`, openstacksdk and the tools built on both work unchanged. Where Ironic answers 500 for a
-//! client's error, volboot answers 400 with a reason. `tests/clients/differences.toml` lists the other deliberate
-//! differences.
+//! Paths, fields, statuses and even quirks are Ironic's, at microversions 1.1 to 1.52. `openstack baremetal`,
+//! openstacksdk and the tools built on both work unchanged. Where Ironic answers 500 for a client's error, volboot
+//! answers 400 with a reason. `tests/clients/differences.toml` lists the other deliberate differences.
 //!
 //! The extensions, absent from Ironic, are in `machines`, `preview`, `events`, `appliance`, `enroll`, `metrics` and
 //! `health`. They and the web pages share the operations of [`crate::operator`].
@@ -11,9 +11,12 @@
 //! [`routes`]. The handler reads a [`request::ApiRequest`] and returns a [`reply::Reply`] or a [`fault::Fault`]. The
 //! tables of [`field::Field`] define each attribute of each resource once.
 
+mod allocations;
 mod appliance;
+mod bios;
 mod chassis;
 mod collection;
+mod conductors;
 mod config_drive;
 mod connectors;
 mod drivers;

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use super::fault::Fault;
 use super::version::{IRONIC_VERSION, Microversion};
 
-/// The header of the OpenStack API guidelines: `baremetal 1.38`, in requests only.
+/// The header of the OpenStack API guidelines: `baremetal 1.52`, in requests only.
 const OPENSTACK_VERSION: HeaderName = HeaderName::from_static("openstack-api-version");
 
 /// Reads the requested version from the headers and checks that it is supported.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::conductors::read_conductor_group;
 use super::fault::Fault;
 use super::field::{Field, FieldValues, Shape};
 use super::patch;
@@ -35,8 +36,12 @@ impl ApiResource for Node {
         Field::writable("instance_uuid", Shape::Uuid).in_summary(),
         Field::writable("chassis_uuid", Shape::Uuid).unsortable(),
         Field::writable("resource_class", Shape::Text(80)).since(21),
+        Field::writable("conductor_group", NAME).since(46),
+        Field::read_only("conductor", NAME).since(49).unsortable(),
+        Field::read_only("allocation_uuid", Shape::Uuid).since(52).unsortable(),
         Field::read_only("traits", Shape::TextList).since(37),
         Field::writable("network_interface", NAME).since(20),
+        Field::writable("bios_interface", NAME).since(40),
         Field::writable("boot_interface", NAME).since(31),
         Field::writable("console_interface", NAME).since(31),
         Field::writable("deploy_interface", NAME).since(31),
@@ -77,10 +82,6 @@ impl ApiResource for Node {
         Field::read_only("portgroups", Shape::Links).since(24),
         Field::read_only("volume", Shape::Links).since(32),
         // Newer than the last supported microversion.
-        Field::writable("bios_interface", NAME).since(40),
-        Field::writable("conductor_group", NAME).since(46),
-        Field::read_only("conductor", NAME).since(49),
-        Field::read_only("allocation_uuid", Shape::Uuid).since(52),
         Field::writable("retired", Shape::Flag).since(61),
         Field::writable("retired_reason", NAME).since(61),
         Field::writable("lessee", NAME).since(65),
@@ -110,6 +111,12 @@ impl ApiResource for Node {
             "instance_uuid" => self.instance_uuid.map(|uuid| uuid.to_string()).into(),
             "chassis_uuid" => self.chassis_uuid.map(|uuid| uuid.to_string()).into(),
             "resource_class" => self.resource_class.clone().into(),
+            "conductor_group" => self.conductor_group.as_str().into(),
+            "conductor" => {
+                let conductor = &request.operator.conductor;
+                conductor.manages(self).then(|| conductor.hostname.clone()).into()
+            }
+            "allocation_uuid" => self.allocation().map(|uuid| uuid.to_string()).into(),
             "traits" => json!(self.traits),
             "storage_interface" => self.storage_interface.as_str().into(),
             "maintenance" => self.maintenance.into(),
@@ -174,6 +181,7 @@ pub(super) fn document(node: &Node) -> Map<String, Value> {
 pub(super) fn new_node(values: &FieldValues, request: &ApiRequest) -> Node {
     let uuid = values.uuid("uuid").unwrap_or_else(Uuid::new_v4);
     let mut node = Node::new(uuid, "", request.operator.default_storage_interface.clone(), request.now);
+    node.conductor_group = request.operator.conductor.group.clone();
     // Before 1.11, new nodes were `available`; the initial state `enroll` came with 1.11.
     if request.version < Microversion(11) {
         node.provision_state = ProvisionState::Available;
@@ -198,6 +206,8 @@ pub(super) fn apply_values(node: Node, values: &FieldValues, operator: &Operator
         .filter_map(|(kind, field)| Some(((*kind).to_owned(), values.text(field)?.into())));
     let storage = values.text("storage_interface").map(StorageInterface::from);
     let maintenance = values.flag("maintenance").unwrap_or(false);
+    let instance_uuid = values.uuid("instance_uuid");
+    let conductor_group = read_conductor_group(&node, values, &operator.conductor)?;
     let node = Node {
         name: values.text("name"),
         driver: values.text("driver").unwrap_or_default(),
@@ -205,9 +215,12 @@ pub(super) fn apply_values(node: Node, values: &FieldValues, operator: &Operator
         properties: values.object("properties").into(),
         extra: values.object("extra").into(),
         instance_info: values.object("instance_info").into(),
-        instance_uuid: values.uuid("instance_uuid"),
+        instance_uuid,
+        // The instance of an allocated node is its allocation.
+        allocation_uuid: node.allocation_uuid.filter(|allocation| instance_uuid == Some(*allocation)),
         chassis_uuid: values.uuid("chassis_uuid"),
         resource_class: values.text("resource_class").filter(|class| !class.is_empty()),
+        conductor_group,
         interfaces: set.collect::<Map<_, _>>().into(),
         storage_interface: storage.unwrap_or_else(|| operator.default_storage_interface.clone()),
         maintenance,
@@ -221,6 +234,30 @@ pub(super) fn apply_values(node: Node, values: &FieldValues, operator: &Operator
     };
     node.check_interfaces(&operator.enabled_storage_interfaces)?;
     Ok(node)
+}
+
+/// Whether a conductor changes the node's provision state, so that clients may not change the node. After a failure
+/// they may.
+pub(super) fn is_in_transition(node: &Node) -> bool {
+    use ProvisionState::{
+        AdoptFailed, CleanFailed, DeployFailed, Enroll, Error, InspectFailed, InspectWait, Inspecting,
+        RescueFailed, UnrescueFailed, Verifying,
+    };
+    let tolerated = matches!(
+        node.provision_state,
+        DeployFailed
+            | CleanFailed
+            | Enroll
+            | Error
+            | Inspecting
+            | InspectWait
+            | InspectFailed
+            | Verifying
+            | AdoptFailed
+            | RescueFailed
+            | UnrescueFailed
+    );
+    node.target_provision_state.is_some() && !tolerated
 }
 
 /// Rejects a change while a conductor works on the node. volboot's verbs end at once, so that such a state comes from

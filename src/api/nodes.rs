@@ -8,7 +8,8 @@ use super::fault::{Fault, map_update_error};
 use super::field::{FieldValues, Purpose};
 use super::list::RecordFilter;
 use super::node::{
-    apply_values, check_name, document, find_node, new_node, reset_interfaces, set_updated_at,
+    apply_values, check_name, document, find_node, is_in_transition, new_node, reset_interfaces,
+    set_updated_at,
 };
 use super::patch::Patch;
 use super::protection::{check_unprotected, settle_protection};
@@ -38,6 +39,8 @@ impl Collection for Node {
     const FILTERS: &'static [&'static str] = &[
         "associated",
         "chassis_uuid",
+        "conductor",
+        "conductor_group",
         "driver",
         "instance_uuid",
         "maintenance",
@@ -83,6 +86,11 @@ impl Collection for Node {
                 None => return Err(Fault::Invalid(format!("Provision state \"{name}\" is not valid"))),
             },
         };
+        let group = query.text("conductor_group")?.map(str::to_lowercase);
+        let conductor = request.operator.conductor.clone();
+        // As in Ironic, an empty name selects all nodes.
+        let hostname = query.text("conductor")?.filter(|name| !name.is_empty());
+        let is_conductor = hostname.map(|name| conductor.hostname == name);
         let owner = query.text("owner")?.map(str::to_owned);
         let described = query.text("description_contains")?.map(str::to_lowercase);
         let has_fault = query.text("fault")?.map(check_fault).transpose()?.is_some();
@@ -97,6 +105,8 @@ impl Collection for Node {
                 && driver.as_ref().is_none_or(|driver| node.driver == *driver)
                 && class.as_ref().is_none_or(|class| node.resource_class.as_ref() == Some(class))
                 && state.is_none_or(|state| node.provision_state == state)
+                && group.as_ref().is_none_or(|group| node.conductor_group.as_str() == group)
+                && is_conductor.is_none_or(|is_ours| is_ours && conductor.manages(node))
                 && owner.as_ref().is_none_or(|owner| node.owner.as_ref() == Some(owner))
                 && described.as_ref().is_none_or(contains)
                 // No node has a fault: only Ironic's conductors find any.
@@ -189,34 +199,16 @@ async fn check_chassis(request: &ApiRequest, chassis: Option<Uuid>) -> Result<()
     }
 }
 
-/// Rejects updates during a state transition, except in states that follow a failed transition.
+/// Rejects updates during a state transition.
 fn check_not_in_transition(node: &Node, ident: &str, version: Microversion) -> Result<(), Fault> {
-    use ProvisionState::{
-        AdoptFailed, CleanFailed, DeployFailed, Enroll, Error, InspectFailed, InspectWait, Inspecting,
-        RescueFailed, UnrescueFailed, Verifying,
-    };
     // Since 1.39, asynchronous inspection has its own state, so that the conductor is at work in this one.
-    if node.provision_state == Inspecting && version >= Microversion(39) {
+    if node.provision_state == ProvisionState::Inspecting && version >= Microversion(39) {
         return Err(Fault::Conflict(format!(
             "Cannot update node \"{}\" while it is in state \"inspecting\".",
             node.uuid
         )));
     }
-    let tolerated = matches!(
-        node.provision_state,
-        DeployFailed
-            | CleanFailed
-            | Enroll
-            | Error
-            | Inspecting
-            | InspectWait
-            | InspectFailed
-            | Verifying
-            | AdoptFailed
-            | RescueFailed
-            | UnrescueFailed
-    );
-    if node.target_provision_state.is_none() || tolerated {
+    if !is_in_transition(node) {
         return Ok(());
     }
     Err(Fault::Conflict(format!("Node {ident} can not be updated while a state transition is in progress.")))
@@ -247,6 +239,14 @@ fn check_update(old: &Node, new: &Node, version: Microversion) -> Result<(), Fau
         )));
     }
     let idle = has_idle_state || old.maintenance;
+    if old.ends_allocation(Some(new)).is_some() && !idle {
+        return Err(Fault::Conflict(format!(
+            "Node {} with an allocation can not have instance_uuid removed unless it is in one of allowed (enroll, \
+             inspecting, inspect wait, manageable, available) states or in maintenance mode. Current state is '{}'.",
+            old.uuid,
+            old.provision_state.as_str()
+        )));
+    }
     let fields = INTERFACE_TYPES.iter().filter(|(kind, _)| old.interface(kind) != new.interface(kind));
     let changed = fields.map(|(_, field)| *field).next();
     let changed =

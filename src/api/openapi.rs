@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::field::{Field, Purpose, Shape};
 use super::route::{RecordSchema, RequestBody, Route, SuccessResponse};
 use super::version::Microversion;
-use crate::model::ProvisionState;
+use crate::model::{AllocationState, ProvisionState};
 use crate::timeline::BootState;
 
 /// The pattern of a MAC address in responses.
@@ -21,7 +21,7 @@ pub(super) fn build_document(routes: &[Route]) -> Value {
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     let mut schemas =
         Map::from_iter([("Fault".to_owned(), fault_schema()), ("Patch".to_owned(), patch_schema())]);
-    for route in routes {
+    for route in routes.iter().filter(|route| route.since <= Microversion::MAX) {
         let method = route.method.as_str().to_ascii_lowercase();
         paths.entry(route.path).or_default().insert(method, describe_operation(route));
         if let SuccessResponse::Record(record)
@@ -74,7 +74,10 @@ fn describe_operation(route: &Route) -> Value {
         json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}})
     }));
     parameters.extend(
-        route.query.iter().map(|name| json!({"name": name, "in": "query", "schema": argument_schema(name)})),
+        route
+            .query
+            .iter()
+            .map(|name| json!({"name": name, "in": "query", "schema": query_schema(route, name)})),
     );
     let mut operation = json!({
         "summary": route.summary,
@@ -98,6 +101,18 @@ fn request_schema(body: RequestBody) -> Option<Value> {
                 names.iter().map(|name| ((*name).to_owned(), argument_schema(name))).collect();
             Some(json!({"type": "object", "properties": properties}))
         }
+    }
+}
+
+/// The schema of a query argument.
+fn query_schema(route: &Route, name: &str) -> Value {
+    let is_allocation =
+        matches!(route.response, SuccessResponse::Page(record) if record.list == "allocations");
+    match name {
+        "state" if is_allocation => {
+            json!({"type": "string", "enum": AllocationState::ALL.map(AllocationState::as_str)})
+        }
+        _ => argument_schema(name),
     }
 }
 

@@ -1,5 +1,7 @@
 //! [`Query`]: the query arguments of a URL, each validated on access.
 
+use std::fmt;
+
 use form_urlencoded::Serializer;
 use percent_encoding::percent_decode_str;
 use uuid::Uuid;
@@ -82,7 +84,7 @@ impl Query {
     }
 
     /// Builds the query of the next page: the same arguments with the new marker.
-    pub(super) fn next_page(&self, sort: &[(&str, &str)], limit: usize, marker: Uuid) -> String {
+    pub(super) fn next_page(&self, sort: &[(&str, &str)], limit: usize, marker: impl fmt::Display) -> String {
         let replaced =
             |name: &str| name == "limit" || name == "marker" || sort.iter().any(|(key, _)| *key == name);
         let others = self.0.iter().filter(|(name, _)| !replaced(name)).map(|(n, v)| (n.as_str(), v.as_str()));

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::fault::Fault;
 use super::field::{Field, Shape};
 use super::request::ApiRequest;
+use super::version::Microversion;
 use crate::store::Resource;
 
 /// A kind of record served by the API.
@@ -40,14 +41,19 @@ pub(super) enum FieldSelection {
 impl FieldSelection {
     /// Reads the selection of a request for one record.
     pub(super) fn for_record<R: ApiResource>(request: &ApiRequest) -> Result<Self, Fault> {
+        Self::among(R::FIELDS, request)
+    }
+
+    /// Reads the selection of a request for one object with these fields.
+    pub(super) fn among(fields: &[Field], request: &ApiRequest) -> Result<Self, Fault> {
         let Some(names) = request.query.names("fields") else { return Ok(Self::All) };
         request.require_version(8)?;
         let is_named = |field: &&Field| names.iter().any(|name| name == field.name);
-        if let Some(newer) = R::FIELDS.iter().filter(is_named).find(|field| !field.is_in(request.version)) {
+        if let Some(newer) = fields.iter().filter(is_named).find(|field| !field.is_in(request.version)) {
             return Err(Fault::needs_version(newer.since));
         }
         let is_selectable_name =
-            |name: &String| R::FIELDS.iter().any(|field| field.name == name && is_selectable(field));
+            |name: &String| fields.iter().any(|field| field.name == name && is_selectable(field));
         let unknown: Vec<_> =
             names.iter().filter(|name| !is_selectable_name(name)).map(String::as_str).collect();
         if unknown.is_empty() {
@@ -56,18 +62,25 @@ impl FieldSelection {
         Err(Fault::Invalid(format!("Field(s) \"{}\" are not valid", unknown.join(", "))))
     }
 
-    /// Reads the selection of a list request. Each resource has its own microversion for `?detail=`.
-    pub(super) fn for_list<R: ApiResource>(request: &ApiRequest, detail_since: u16) -> Result<Self, Fault> {
+    /// Reads the selection of a list request. Each list has its own microversion for `?detail=`.
+    pub(super) fn for_list(
+        fields: &[Field],
+        request: &ApiRequest,
+        detail_since: Microversion,
+    ) -> Result<Self, Fault> {
         let detail = request.query.flag("detail")?;
-        let selection = Self::for_record::<R>(request)?;
+        let selection = Self::among(fields, request)?;
         if let Some(detail) = detail
-            && request.require_version(detail_since).is_err()
+            && request.version < detail_since
         {
-            return Err(Fault::Invalid(format!("Invalid query parameter ?detail={detail} received.")));
+            return Err(Fault::Invalid(format!(
+                "Invalid query parameter ?detail={detail} received. The minimal required API version should be \
+                 {detail_since}"
+            )));
         }
         match (selection, detail) {
             (Self::Named(_), Some(true)) => {
-                Err(Fault::Invalid("Can't fetch a subset of fields with 'detail' set".into()))
+                Err(Fault::Invalid("Can not specify ?detail=True and fields in the same request.".into()))
             }
             (Self::All, Some(true)) => Ok(Self::All),
             (Self::All, _) => Ok(Self::Summary),
@@ -91,15 +104,21 @@ fn is_selectable(field: &Field) -> bool {
 
 /// Builds the JSON form of a record.
 pub(super) fn show<R: ApiResource>(record: &R, request: &ApiRequest, selection: &FieldSelection) -> Value {
-    let fields = R::FIELDS.iter().filter(|field| field.is_in(request.version) && selection.has(field));
-    let values = fields.map(|field| {
-        let value = match field.name {
-            "links" => request.links.pair(&format!("{}/{}", R::PATH, record.uuid())),
-            name => record.field(name, request),
-        };
-        (field.name.to_owned(), value)
-    });
-    Value::Object(values.collect::<Map<_, _>>())
+    show_fields(R::FIELDS, request, selection, |name| match name {
+        "links" => request.links.pair(&format!("{}/{}", R::PATH, record.uuid())),
+        name => record.field(name, request),
+    })
+}
+
+/// Builds the JSON form of an object from the value of each field.
+pub(super) fn show_fields(
+    fields: &[Field],
+    request: &ApiRequest,
+    selection: &FieldSelection,
+    value: impl Fn(&str) -> Value,
+) -> Value {
+    let fields = fields.iter().filter(|field| field.is_in(request.version) && selection.has(field));
+    Value::Object(fields.map(|field| (field.name.to_owned(), value(field.name))).collect::<Map<_, _>>())
 }
 
 /// A time in Ironic's format.

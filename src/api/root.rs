@@ -7,7 +7,7 @@ use super::request::ApiRequest;
 use super::version::Microversion;
 
 /// The resources, each with its first microversion.
-const RESOURCES: [(&str, u16); 8] = [
+const RESOURCES: [(&str, u16); 10] = [
     ("nodes", 1),
     ("ports", 1),
     ("chassis", 1),
@@ -17,6 +17,8 @@ const RESOURCES: [(&str, u16); 8] = [
     ("heartbeat", 22),
     ("portgroups", 23),
     ("volume", 32),
+    ("conductors", 49),
+    ("allocations", 52),
 ];
 
 /// `GET /`

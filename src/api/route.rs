@@ -13,7 +13,7 @@ use super::collection::{self, Collection, Parent};
 use super::fault::{Fault, kind_name};
 use super::field::Field;
 use super::later_paths;
-use super::list::{PAGE_ARGUMENTS, SELECTION_ARGUMENTS};
+use super::list::PAGE_ARGUMENTS;
 use super::request::RequestContext;
 use super::resource::ApiResource;
 use super::version::Microversion;
@@ -126,7 +126,7 @@ impl Route {
     /// The list of all records of a kind.
     pub(super) fn list<R: Collection>(path: &'static str, summary: &'static str) -> Self {
         let route = Self::get(path, summary, collection::list::<R>).returns_page::<R>();
-        route.query(&SELECTION_ARGUMENTS).query(R::FILTERS)
+        route.query(R::SELECTION_ARGUMENTS).query(R::FILTERS)
     }
 
     /// The list of all records of a kind with all their fields.
@@ -137,7 +137,7 @@ impl Route {
     /// The list of a parent's records.
     pub(super) fn list_of<P: Parent, R: Collection>(path: &'static str, summary: &'static str) -> Self {
         let route = Self::get(path, summary, collection::list_of::<P, R>).returns_page::<R>();
-        route.query(&SELECTION_ARGUMENTS)
+        route.query(R::SELECTION_ARGUMENTS)
     }
 
     /// The list of a parent's records with all their fields.
@@ -167,6 +167,18 @@ impl Route {
 
     fn returns_page<R: ApiResource>(self) -> Self {
         Self { response: SuccessResponse::Page(RecordSchema::of::<R>()), ..self }.query(&PAGE_ARGUMENTS)
+    }
+
+    /// Declares that the response is an object with these fields.
+    pub(super) fn returns_schema(self, schema: RecordSchema) -> Self {
+        Self { response: SuccessResponse::Record(schema), ..self }.query(&["fields"])
+    }
+
+    /// Declares that the response is a page of objects with these fields.
+    pub(super) fn returns_schema_page(self, schema: RecordSchema) -> Self {
+        Self { response: SuccessResponse::Page(schema), ..self }
+            .query(&PAGE_ARGUMENTS)
+            .query(&["fields", "detail"])
     }
 
     /// Declares that the body is a new record and the response the created record.

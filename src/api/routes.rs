@@ -4,8 +4,8 @@ use super::collection::Collection as _;
 use super::fault::Fault;
 use super::route::Route;
 use super::{
-    appliance, chassis, drivers, enroll, events, machines, management, metrics, nodes, portgroups, ports,
-    preview, raid, root, states, traits, unsupported, validate, volumes,
+    allocations, appliance, bios, chassis, conductors, drivers, enroll, events, machines, management,
+    metrics, nodes, portgroups, ports, preview, raid, root, states, traits, unsupported, validate, volumes,
 };
 use crate::auth::AccessRole::{Admin, Member};
 use crate::model::{Chassis, Node, Port, PortGroup, VolumeConnector, VolumeTarget};
@@ -21,6 +21,9 @@ pub(super) fn routes() -> Vec<Route> {
         volumes(),
         drivers(),
         chassis(),
+        allocations::routes(),
+        conductors::routes(),
+        bios::routes(),
         unsupported(),
         extensions(),
     ];

@@ -185,6 +185,7 @@ fn finish_verb(
     match verb {
         Verb::Deleted => Node {
             instance_uuid: None,
+            allocation_uuid: None,
             instance_info: Properties::default(),
             undeployed: keep_targets,
             ..node

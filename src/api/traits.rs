@@ -41,7 +41,7 @@ pub(super) async fn add(
     PathParam((ident, name)): PathParam<(String, String)>,
     JsonBody(body): JsonBody,
 ) -> HandlerResult {
-    let name = parse_name(&name)?;
+    let name = parse_trait(&name)?;
     match &body {
         Value::Object(body) if body.is_empty() => {}
         Value::Object(body) if body.contains_key("traits") => return Err(no_single_choice()),
@@ -103,12 +103,12 @@ async fn change(
 
 fn parse_item(value: &Value) -> Result<TraitName, Fault> {
     match value {
-        Value::String(name) => parse_name(name),
+        Value::String(name) => parse_trait(name),
         other => Err(schema_error(&format!("{} is not of type 'string'", quote(other)))),
     }
 }
 
-fn parse_name(name: &str) -> Result<TraitName, Fault> {
+pub(super) fn parse_trait(name: &str) -> Result<TraitName, Fault> {
     name.parse().map_err(|error| schema_error(&format!("{} is no trait: {error}", quote(&name.into()))))
 }
 

@@ -17,7 +17,7 @@ impl Microversion {
     /// The version of a request without a version header.
     pub(super) const MIN: Self = Self(1);
     /// The last version with all its features.
-    pub(super) const MAX: Self = Self(38);
+    pub(super) const MAX: Self = Self(52);
 
     /// Writes the version headers of a response. `negotiated` is `None` if the negotiation failed.
     pub(super) fn write_headers(negotiated: Option<Self>, headers: &mut HeaderMap) {

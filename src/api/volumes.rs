@@ -27,7 +27,7 @@ pub(super) trait VolumeRecord: ApiResource {
 
 impl<R: VolumeRecord> Collection for R {
     const FILTERS: &'static [&'static str] = &["node"];
-    const DETAIL_SINCE: u16 = 32;
+    const DETAIL_SINCE: Option<u16> = Some(32);
 
     async fn build_filter(request: &ApiRequest, scope: Scope) -> Result<RecordFilter<Self>, Fault> {
         Ok(RecordFilter::new(scope.resolve_node(request).await?, |_: &Self| true))

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use nix::unistd::gethostname;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -108,6 +109,7 @@ impl App {
             neighbours,
             http: listeners.boot.address(),
             tls,
+            hostname: read_hostname(),
             appliance,
         };
         let services = Reloadable::new(config, file, images, static_parts);
@@ -162,6 +164,14 @@ fn open_files_blocking(
         let timeline = early.and_then(|thread| thread.join().ok()).unwrap_or_else(open_timeline);
         Ok((store, timeline))
     })
+}
+
+/// The host's name. Linux limits its length, but not its characters.
+fn read_hostname() -> String {
+    match gethostname() {
+        Ok(name) if !name.is_empty() => name.to_string_lossy().into_owned(),
+        Ok(_) | Err(_) => "localhost".to_owned(),
+    }
 }
 
 fn open_auth_blocking(config: &Config, cloud: Option<&Cloud>, metrics: &Metrics) -> Result<Auth, StartError> {

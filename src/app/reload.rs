@@ -32,6 +32,7 @@ use crate::boot::Boot;
 use crate::config::{Config, ConfigError};
 use crate::http::{self, HttpState};
 use crate::images::Images;
+use crate::model::Conductor;
 use crate::neighbours::Neighbours;
 use crate::operator::{Appliance, Operator};
 use crate::store::Inventory;
@@ -73,6 +74,8 @@ pub(super) struct Static {
     pub(super) http: SocketAddr,
     /// The certificates of both HTTP listeners.
     pub(super) tls: ListenerTls,
+    /// The host's name, under which this process is one of Ironic's conductors.
+    pub(super) hostname: String,
     pub(super) appliance: Appliance,
 }
 
@@ -215,7 +218,8 @@ fn log_images(images: &Images) {
 
 impl Services {
     fn new(config: &Config, images: Images, static_parts: &Static) -> Self {
-        let Static { auth, inventory, attach, timeline, neighbours, http, tls: _, appliance } = static_parts;
+        let Static { auth, inventory, attach, timeline, neighbours, http, tls: _, hostname, appliance } =
+            static_parts;
         let enabled = config.enabled_storage_interfaces.clone();
         let boot = Boot::new(inventory.clone(), attach.clone(), timeline.loop_detector(), enabled.clone())
             .with_requesters(config.requesters.clone(), neighbours.clone());
@@ -229,6 +233,7 @@ impl Services {
             enabled_storage_interfaces: enabled,
             default_storage_interface: config.default_storage_interface.clone(),
             keep_targets_on_undeploy: config.keep_targets_on_undeploy,
+            conductor: Conductor { hostname: hostname.clone(), group: config.conductor_group.clone() },
             appliance: appliance.clone(),
         });
         let api = api::router(Arc::clone(&operator), auth.clone());

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
-use crate::model::{LogFilter, LogFilterError, StorageInterface};
+use crate::model::{ConductorGroup, ConductorGroupError, LogFilter, LogFilterError, StorageInterface};
 pub use boot::{BootConfig, FailureAction, OutagePolicy};
 pub use cloud::{CLOUD_KEYS, CloudConfig};
 pub(crate) use error::format_diagnostics;
@@ -43,6 +43,8 @@ pub struct Config {
     pub enabled_storage_interfaces: Vec<StorageInterface>,
     /// `default_storage_interface`: the storage interface of a node that is created without one.
     pub default_storage_interface: StorageInterface,
+    /// `conductor_group`: the group of this conductor, and of the nodes that are created without one.
+    pub conductor_group: ConductorGroup,
     /// `keep_targets_on_undeploy`: keep the volume targets of a node that is undeployed. Ironic removes them.
     pub keep_targets_on_undeploy: bool,
     /// `log`: the log filter, unless the environment sets one.
@@ -213,6 +215,9 @@ impl Config {
                 parse_storage_interface,
             ),
             default_storage_interface: root.value("default_storage_interface", Noop, parse_storage_interface),
+            conductor_group: root.value("conductor_group", ConductorGroup::default(), |text| {
+                text.parse().map_err(|error: ConductorGroupError| error.to_string())
+            }),
             keep_targets_on_undeploy: root.flag("keep_targets_on_undeploy", false),
             log: root.value("log", LogFilter::default(), |text| {
                 text.parse().map_err(|error: LogFilterError| error.to_string())

@@ -12,6 +12,7 @@ fn errors_of(text: &str) -> Vec<String> {
 fn empty_file_has_the_defaults() {
     let config = Config::parse("").expect("is valid");
     assert_eq!(config, Config::default());
+    assert_eq!(Config::parse("conductor_group = ''"), Ok(Config::default()));
     assert_eq!(config.tftp.listen, ["0.0.0.0:69".parse().expect("an address")]);
     assert_eq!(config.http.listen.to_string(), "0.0.0.0:8080");
     assert_eq!(config.api.listen.to_string(), "127.0.0.1:6385");
@@ -25,6 +26,7 @@ fn values_are_read() {
         r#"
         enabled_storage_interfaces = ["external"]
         default_storage_interface = "external"
+        conductor_group = "Rack-1"
         log = "hyper::proto=trace, info"
         [store]
         path = "/srv/volboot.redb"
@@ -53,6 +55,7 @@ fn values_are_read() {
     )
     .expect("is valid");
     assert_eq!(config.default_storage_interface, StorageInterface::External);
+    assert_eq!(config.conductor_group.as_str(), "rack-1");
     assert_eq!(config.log.to_string(), "hyper::proto=trace,info");
     assert_eq!(config.store.path, PathBuf::from("/srv/volboot.redb"));
     assert_eq!(
@@ -86,6 +89,7 @@ fn all_errors_are_reported_with_their_keys() {
     let errors = errors_of(
         r#"
         default_storage_interface = "ceph"
+        conductor_group = "rack 1"
         log = "inof"
         colour = "blue"
         [http]
@@ -116,6 +120,7 @@ fn all_errors_are_reported_with_their_keys() {
     );
     let expected = [
         "default_storage_interface: \"ceph\" is not \"noop\", \"external\" or \"cinder\"",
+        "conductor_group: a conductor group has at most 255 letters, digits and _ - .",
         "log: \"inof\" is not a level: expected off, error, warn, info, debug or trace; per target: hyper=warn,info",
         "tftp.listen: expected an address and a port such as 0.0.0.0:69",
         "tftp.ports: \"69\" is not \"ephemeral\", \"single\" or a range such as \"40000-40100\"",

@@ -18,6 +18,7 @@ pub const DRIVERS: [Driver; 2] = [
     Driver {
         name: "fake-hardware",
         interfaces: &[
+            ("bios", &["no-bios"]),
             ("boot", &["fake"]),
             ("console", &["no-console"]),
             ("deploy", &["fake"]),
@@ -33,6 +34,7 @@ pub const DRIVERS: [Driver; 2] = [
     Driver {
         name: "manual-management",
         interfaces: &[
+            ("bios", &["no-bios"]),
             ("boot", &["ipxe"]),
             ("console", &["no-console"]),
             ("deploy", &["direct"]),
@@ -48,7 +50,8 @@ pub const DRIVERS: [Driver; 2] = [
 ];
 
 /// The interface types other than `storage`, each with the node's field.
-pub const INTERFACE_TYPES: [(&str, &str); 10] = [
+pub const INTERFACE_TYPES: [(&str, &str); 11] = [
+    ("bios", "bios_interface"),
     ("boot", "boot_interface"),
     ("console", "console_interface"),
     ("deploy", "deploy_interface"),

@@ -7,12 +7,14 @@
 //! Fields and meanings of [`Node`], [`Port`], [`VolumeConnector`] and [`VolumeTarget`] are Ironic's, because Ironic's
 //! clients read and write them.
 
+mod allocation;
 mod attachment;
 mod boot_answer;
 mod boot_request;
 mod boot_step;
 mod chap;
 mod chassis;
+mod conductor;
 mod connection;
 mod connection_source;
 mod driver;
@@ -39,12 +41,14 @@ mod trait_name;
 mod transfer_outcome;
 mod volume;
 
+pub use allocation::{Allocation, AllocationError, AllocationState, NodeSelection, Suitability};
 pub use attachment::{Attachment, AttachmentState, ConnectorProperties, InstanceServer, Ownership};
 pub use boot_answer::{BootAnswer, BootOutcome, BootPlan, BootVolume};
 pub use boot_request::{BootRequest, MAX_MACS};
 pub use boot_step::BootStep;
 pub use chap::Chap;
 pub use chassis::Chassis;
+pub use conductor::{Conductor, ConductorGroup, ConductorGroupError};
 pub use connection::Connection;
 pub use connection_source::{ConnectionSource, SourceKind};
 pub use driver::{DRIVERS, Driver, INTERFACE_TYPES, InterfaceError};

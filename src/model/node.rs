@@ -1,4 +1,4 @@
-//! [`Node`]: a bare-metal node, with Ironic's fields up to API 1.51.
+//! [`Node`]: a bare-metal node, with Ironic's fields up to API 1.52.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{PowerState, Properties, ProvisionState, TraitName};
+use super::{ConductorGroup, PowerState, Properties, ProvisionState, TraitName};
 
 /// A node: the record that an operator made for a machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,12 +35,17 @@ pub struct Node {
     pub instance_info: Properties,
     #[serde(default)]
     pub instance_uuid: Option<Uuid>,
+    /// The allocation that the node is reserved for. [`Node::allocation`] tells whether it still is.
+    #[serde(default)]
+    pub allocation_uuid: Option<Uuid>,
     #[serde(default)]
     pub chassis_uuid: Option<Uuid>,
     #[serde(default)]
     pub resource_class: Option<String>,
     #[serde(default)]
     pub traits: BTreeSet<TraitName>,
+    #[serde(default)]
+    pub conductor_group: ConductorGroup,
     pub storage_interface: StorageInterface,
     /// The names of the other interfaces by type (`boot`, `deploy`, …), where set. The API shows the driver's default
     /// for the rest.
@@ -93,9 +98,11 @@ impl Node {
             extra: Properties::default(),
             instance_info: Properties::default(),
             instance_uuid: None,
+            allocation_uuid: None,
             chassis_uuid: None,
             resource_class: None,
             traits: BTreeSet::new(),
+            conductor_group: ConductorGroup::default(),
             storage_interface: storage,
             interfaces: Properties::default(),
             provision_state: ProvisionState::Enroll,

@@ -24,7 +24,7 @@ use crate::boot::Boot;
 use crate::config::BootConfig;
 use crate::images::Images;
 use crate::listen::ConnectionCounters;
-use crate::model::{Node, StorageInterface};
+use crate::model::{Conductor, Node, StorageInterface};
 use crate::store::{Inventory, StoreError, UniqueKey};
 use crate::telemetry::Metrics;
 use crate::tftp::Counters;
@@ -54,6 +54,8 @@ pub struct Operator {
     pub default_storage_interface: StorageInterface,
     /// Whether a node keeps its volume targets when it is undeployed. Ironic deletes them.
     pub keep_targets_on_undeploy: bool,
+    /// This process as one of Ironic's conductors.
+    pub conductor: Conductor,
     /// This process.
     pub appliance: Appliance,
 }

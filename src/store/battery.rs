@@ -1,11 +1,15 @@
 //! The battery: tests of the contract, for every store, with two handles at a time.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::*;
+use crate::model::{Allocation, Node, PowerState, ProvisionState, StorageInterface};
 
 /// Two handles on one empty store.
 type Pair = (Arc<dyn Store>, Arc<dyn Store>);
@@ -23,6 +27,7 @@ macro_rules! battery {
                 feeds_every_write_in_order,
                 wakes_waiters_on_a_change,
                 loses_no_update_of_many_writers,
+                reserves_no_node_twice,
                 a_snapshot_shows_one_revision,
                 names_its_place_and_size,
                 fails_without_hanging_after_close,
@@ -158,6 +163,38 @@ async fn loses_no_update_of_many_writers(one: Arc<dyn Store>, other: Arc<dyn Sto
         writer.await.expect("runs");
     }
     assert_eq!(get_one(&*one, "count").await.map(|record| record.value), Some(b"128".to_vec()));
+}
+
+async fn reserves_no_node_twice(one: Arc<dyn Store>, other: Arc<dyn Store>) {
+    const NODES: u128 = 6;
+    const ALLOCATIONS: u128 = 10;
+    let now = Timestamp::UNIX_EPOCH;
+    let inventories = [one, other].map(Inventory::new);
+    for n in 0..NODES {
+        let node = Node {
+            provision_state: ProvisionState::Available,
+            power_state: Some(PowerState::Off),
+            resource_class: Some("large".into()),
+            ..Node::new(Uuid::from_u128(n), "fake-hardware", StorageInterface::Noop, now)
+        };
+        inventories[0].create(&node).await.expect("creates");
+    }
+    let allocations = (0..ALLOCATIONS).map(|n| {
+        let inventory = inventories[n as usize % 2].clone();
+        // All allocations try the nodes in the same order.
+        let allocation = Allocation::new(Uuid::from_u128(n << 16), "large", now);
+        tokio::spawn(async move { inventory.allocate(&allocation, now).await })
+    });
+    let mut reserved = BTreeSet::new();
+    for allocation in allocations.collect::<Vec<_>>() {
+        let allocation = allocation.await.expect("runs").expect("writes");
+        if let Some(uuid) = allocation.node_uuid {
+            let node = inventories[1].get::<Node>(uuid).await.expect("reads").expect("exists").value;
+            assert_eq!(node.allocation(), Some(allocation.uuid));
+            assert!(reserved.insert(uuid), "{uuid} is reserved twice");
+        }
+    }
+    assert_eq!(reserved.len() as u128, NODES);
 }
 
 async fn a_snapshot_shows_one_revision(one: Arc<dyn Store>, other: Arc<dyn Store>) {

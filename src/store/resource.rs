@@ -7,7 +7,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use crate::model::{Chassis, Mac, Node, Port, PortGroup, Released, VolumeConnector, VolumeTarget};
+use crate::model::{
+    Allocation, Chassis, Mac, Node, Port, PortGroup, Released, VolumeConnector, VolumeTarget,
+};
 
 /// The types of records in the inventory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,6 +26,8 @@ pub enum ResourceKind {
     VolumeConnector,
     /// [`VolumeTarget`]
     VolumeTarget,
+    /// [`Allocation`]
+    Allocation,
 }
 
 impl ResourceKind {
@@ -36,6 +40,7 @@ impl ResourceKind {
             Self::PortGroup => "portgroup",
             Self::VolumeConnector => "connector",
             Self::VolumeTarget => "target",
+            Self::Allocation => "allocation",
         }
     }
 }
@@ -59,6 +64,8 @@ pub enum UniqueKey {
     Connector(String, String),
     /// A target's boot index, per node.
     BootIndex(Uuid, i64),
+    /// An allocation's name.
+    AllocationName(String),
 }
 
 impl UniqueKey {
@@ -74,6 +81,7 @@ impl UniqueKey {
             // The length distinguishes ("a", "b/c") from ("a/b", "c").
             Self::Connector(kind, id) => format!("connector-id/{}/{kind}/{id}", kind.len()),
             Self::BootIndex(node, index) => format!("target-boot-index/{node}/{index}"),
+            Self::AllocationName(name) => format!("allocation-name/{name}"),
         }
     }
 }
@@ -82,7 +90,9 @@ impl fmt::Display for UniqueKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Uuid(_, uuid) => write!(f, "the UUID {uuid}"),
-            Self::NodeName(name) | Self::PortGroupName(name) => write!(f, "the name {name}"),
+            Self::NodeName(name) | Self::PortGroupName(name) | Self::AllocationName(name) => {
+                write!(f, "the name {name}")
+            }
             Self::Instance(uuid) => write!(f, "the instance {uuid}"),
             Self::Address(mac) | Self::PortGroupAddress(mac) => write!(f, "the address {mac}"),
             Self::Connector(kind, id) => write!(f, "the {kind} {id}"),
@@ -111,6 +121,11 @@ pub trait Resource: Clone + Serialize + DeserializeOwned + Send + Sync + 'static
     /// Finds the volumes to detach when this record is replaced by `new`, or deleted.
     fn find_released(&self, _new: Option<&Self>) -> Released {
         Released::Nothing
+    }
+
+    /// Finds the allocation that ends when this record is replaced by `new`, or deleted.
+    fn find_ended_allocation(&self, _new: Option<&Self>) -> Option<Uuid> {
+        None
     }
 
     /// The position in lists: by creation time, then by UUID.
@@ -142,6 +157,10 @@ impl Resource for Node {
 
     fn find_released(&self, new: Option<&Self>) -> Released {
         self.releases(new)
+    }
+
+    fn find_ended_allocation(&self, new: Option<&Self>) -> Option<Uuid> {
+        self.ends_allocation(new)
     }
 }
 
@@ -247,5 +266,25 @@ impl Resource for VolumeTarget {
 
     fn find_released(&self, new: Option<&Self>) -> Released {
         self.releases(new)
+    }
+}
+
+impl Resource for Allocation {
+    const KIND: ResourceKind = ResourceKind::Allocation;
+
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    fn node(&self) -> Option<Uuid> {
+        self.node_uuid
+    }
+
+    fn unique_keys(&self) -> Vec<UniqueKey> {
+        self.name.clone().map(UniqueKey::AllocationName).into_iter().collect()
     }
 }

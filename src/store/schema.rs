@@ -35,11 +35,12 @@ pub(super) trait Records {
 }
 
 /// From schema 1 to 2, from 2 to 3, and so on.
-pub(super) const STEPS: &[Step] = &[ALLOW_BORROWED_ATTACHMENTS];
+pub(super) const STEPS: &[Step] = &[ADD_RULES_OF_SCHEMA_2];
 
 /// Schema 2: an attachment may be borrowed (`ownership`). An older version would delete the attachment in Cinder, which
-/// is the Compute service's. Existing records need no change.
-const ALLOW_BORROWED_ATTACHMENTS: Step = |_| Ok(());
+/// is the Compute service's. A node may be protected, and may have an allocation: an older version would undeploy or
+/// delete the node, and leave the allocation. Existing records need no change.
+const ADD_RULES_OF_SCHEMA_2: Step = |_| Ok(());
 
 /// The schema after all steps.
 pub(super) const fn version(steps: &[Step]) -> u64 {

@@ -121,7 +121,8 @@ fn duplicate_field(key: &UniqueKey) -> &'static str {
         | UniqueKey::Instance(_)
         | UniqueKey::PortGroupName(_)
         | UniqueKey::PortGroupAddress(_)
-        | UniqueKey::BootIndex(..) => "name",
+        | UniqueKey::BootIndex(..)
+        | UniqueKey::AllocationName(_) => "name",
     }
 }
 

@@ -149,9 +149,9 @@ impl Exchange {
 
 /// Replaces names in braces, such as `{n1}`, by fixed UUIDs.
 fn expand_uuids(text: &str) -> String {
-    let names = ["none", "n1", "n2", "n3", "h1", "i1", "p1", "g1", "c1", "t1"];
+    let names = ["none", "n1", "n2", "n3", "h1", "i1", "p1", "g1", "c1", "t1", "a1"];
     names.iter().enumerate().fold(text.to_owned(), |text, (number, name)| {
-        text.replace(&format!("{{{name}}}"), &format!("0000000{number}-0000-4000-8000-000000000000"))
+        text.replace(&format!("{{{name}}}"), &format!("{number:08x}-0000-4000-8000-000000000000"))
     })
 }
 
@@ -172,6 +172,20 @@ async fn wait_for_state(client: &Client, server: SocketAddr, node: &str, state: 
     }
 }
 
+/// Waits until an allocation has a result.
+async fn wait_for_allocation(client: &Client, server: SocketAddr, name: &str, state: &str) {
+    let exchange = Exchange::parse(&format!("1.52 GET /v1/allocations/{name}"));
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let (_, body) = exchange.send(client, server).await;
+        if body["state"] == state {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{server}: {name} does not become {state}: {body}");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 #[tokio::test]
 async fn responses_match_ironics() {
     let site = site("");
@@ -188,6 +202,12 @@ async fn responses_match_ironics() {
             let (node, state) = wait.split_once(' ').expect("a node and a state");
             wait_for_state(&client, ironic.address, node, state).await;
             wait_for_state(&client, volboot.api, node, state).await;
+            continue;
+        }
+        if let Some(wait) = line.strip_prefix("allocation ") {
+            let (name, state) = wait.split_once(' ').expect("an allocation and a state");
+            wait_for_allocation(&client, ironic.address, name, state).await;
+            wait_for_allocation(&client, volboot.api, name, state).await;
             continue;
         }
         let exchange = Exchange::parse(line);

@@ -3,6 +3,7 @@
 //!
 //! `tests/clients/install` installs these programs; without them the tests fail with a message.
 
+mod allocations;
 mod ansible;
 #[allow(dead_code, reason = "it is more to the suite than to these tests")]
 #[path = "../suite/daemon.rs"]

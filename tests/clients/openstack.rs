@@ -12,7 +12,7 @@ use crate::python::python_program;
 const VOLUME: &str = "04452bed-5367-4202-8bf5-de4335ac56d2";
 
 /// The `openstack` client with a running volboot.
-struct OpenStackClient {
+pub(crate) struct OpenStackClient {
     daemon: Daemon,
     site: TempDir,
     version: Option<&'static str>,
@@ -21,7 +21,7 @@ struct OpenStackClient {
 }
 
 impl OpenStackClient {
-    fn new(version: Option<&'static str>) -> Self {
+    pub(crate) fn new(version: Option<&'static str>) -> Self {
         Self::with_site(site(""), version, &["--os-auth-type", "none"])
     }
 
@@ -46,7 +46,7 @@ impl OpenStackClient {
 
     /// Runs a command that must succeed without errors on stderr, and returns its output.
     #[track_caller]
-    fn run_ok(&self, command_line: &str) -> String {
+    pub(crate) fn run_ok(&self, command_line: &str) -> String {
         let output = self.run(command_line);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "baremetal {command_line}: {stderr}");
@@ -59,13 +59,13 @@ impl OpenStackClient {
 
     /// Runs a command that must succeed, and parses its JSON output.
     #[track_caller]
-    fn run_json(&self, command_line: &str) -> Value {
+    pub(crate) fn run_json(&self, command_line: &str) -> Value {
         serde_json::from_str(&self.run_ok(&format!("{command_line} -f json"))).expect("JSON")
     }
 
     /// Runs a command that must fail, and returns its stderr.
     #[track_caller]
-    fn run_error(&self, command_line: &str) -> String {
+    pub(crate) fn run_error(&self, command_line: &str) -> String {
         let output = self.run(command_line);
         assert!(
             !output.status.success(),
@@ -76,12 +76,12 @@ impl OpenStackClient {
     }
 
     #[track_caller]
-    fn show_node(&self, name: &str, fields: &str) -> Value {
+    pub(crate) fn show_node(&self, name: &str, fields: &str) -> Value {
         self.run_json(&format!("node show {name} --fields {fields}"))
     }
 }
 
-fn text(value: &Value) -> &str {
+pub(crate) fn text(value: &Value) -> &str {
     value.as_str().expect("a string")
 }
 
@@ -246,8 +246,8 @@ fn without_a_version_the_client_negotiates_one() {
     client.run_ok("node create --driver fake-hardware --name n1 --storage-interface external");
     assert_eq!(client.show_node("n1", "storage_interface"), json!({"storage_interface": "external"}));
     client.run_ok("node set n1 --property capabilities=iscsi_boot:True");
-    let stderr = client.run_error("node set n1 --owner me");
-    assert!(stderr.contains("supported by the client's negotiated API version 1.33"), "{stderr}");
+    let stderr = client.run_error("node set n1 --retired");
+    assert!(stderr.contains("supported by the client's negotiated API version 1.52"), "{stderr}");
     let stderr = client.run_error("node show missing");
     assert!(stderr.contains("Node missing could not be found."), "{stderr}");
     let stderr = client.run_error("node create --driver fake-hardware --name n1");

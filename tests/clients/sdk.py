@@ -168,6 +168,41 @@ def test_nodes(api):
     assert api.find_node("n1") is None
 
 
+def test_conductors(api):
+    """volboot is the only conductor."""
+    [conductor] = api.conductors()
+    assert conductor.alive and conductor.conductor_group == ""
+    assert api.get_conductor(conductor.hostname).drivers == ["fake-hardware", "manual-management"]
+    # With `details=True`, openstacksdk 4.22 sends an argument that neither Ironic nor volboot knows.
+    assert [record.drivers for record in api.conductors(detail=True)] == [["fake-hardware", "manual-management"]]
+    assert api.get_driver("fake-hardware").hosts == [conductor.hostname]
+
+
+def test_allocations(api):
+    node = api.create_node(name="n1", driver="fake-hardware", resource_class="large")
+    api.set_node_provision_state(node, "manage", wait=True, timeout=30)
+    api.set_node_provision_state(node, "provide", wait=True, timeout=30)
+    api.set_node_power_state(node, "power off", wait=True, timeout=30)
+    api.add_node_trait(node, "CUSTOM_SSD")
+    allocation = api.create_allocation(
+        name="web", resource_class="large", traits=["CUSTOM_SSD"], candidate_nodes=["n1"], extra={"a": 1}
+    )
+    assert allocation.state == "allocating" and allocation.node_id is None and allocation.candidate_nodes == [node.id]
+    allocation = api.wait_for_allocation(allocation, timeout=30)
+    assert allocation.state == "active" and allocation.node_id == node.id and allocation.extra == {"a": 1}
+    assert api.get_node(node.id).allocation_id == api.get_allocation("web").id == allocation.id
+    failed = api.create_allocation(resource_class="large")
+    message = expect_error(exceptions.SDKException, api.wait_for_allocation, failed, timeout=30)
+    assert "no available nodes match the resource class large" in message, message
+    assert [record.id for record in api.allocations(node="n1")] == [allocation.id]
+    assert [record.id for record in api.allocations(state="error", fields=["uuid"])] == [failed.id]
+    api.delete_allocation(failed)
+    api.delete_allocation("web", ignore_missing=False)
+    assert list(api.allocations()) == []
+    assert api.get_node(node.id).instance_id is None
+    api.delete_node(node)
+
+
 def test_pagination(api):
     """Lists span several pages; the SDK follows `next` to the last page."""
     nodes = [api.create_node(name=f"page-{number}", driver="fake-hardware") for number in range(5)]
@@ -180,4 +215,6 @@ api = connect()
 test_drivers(api)
 test_chassis(api)
 test_nodes(api)
+test_conductors(api)
+test_allocations(api)
 test_pagination(api)

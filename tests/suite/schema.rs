@@ -12,8 +12,8 @@ use std::sync::Arc;
 use serde_json::json;
 use uuid::Uuid;
 use volboot::model::{
-    Attachment, AttachmentState, Chassis, ConnectorProperties, Node, Ownership, Port, PortGroup, Properties,
-    ProvisionState, StorageInterface, VolumeConnector, VolumeTarget,
+    Allocation, Attachment, AttachmentState, Chassis, ConductorGroup, ConnectorProperties, Node, Ownership,
+    Port, PortGroup, PowerState, Properties, ProvisionState, StorageInterface, VolumeConnector, VolumeTarget,
 };
 use volboot::store::{Attachments, Batch, Inventory, MemoryStore, RedbStore, Resource, Store};
 
@@ -50,6 +50,8 @@ struct Records {
     attachment: Attachment,
     /// A target whose attachment is borrowed, since schema 2.
     borrowed: (VolumeTarget, Attachment),
+    /// Without a node, since schema 2: the instance of `node` is another one.
+    allocation: Allocation,
 }
 
 impl Records {
@@ -65,6 +67,7 @@ impl Records {
         node.chassis_uuid = Some(id(2));
         node.instance_uuid = Some(id(3));
         node.traits = ["CUSTOM_RACK_1", "HW_CPU_X86_VMX"].map(|name| name.parse().expect("a trait")).into();
+        node.conductor_group = "rack-1".parse().expect("a group");
         node.automated_clean = Some(false);
         node.protected = true;
         node.protected_reason = Some("a database".into());
@@ -108,6 +111,13 @@ impl Records {
             "uuid": id(5), "created_at": now, "node_uuid": NODE, "name": "bond", "mode": "802.3ad",
             "address": "52:54:00:12:34:57", "properties": {"miimon": 100}, "standalone_ports_supported": true,
         });
+        let mut allocation = Allocation::new(id(11), "large", now);
+        allocation.updated_at = Some(now);
+        allocation.name = Some("db-1".into());
+        allocation.traits = vec!["CUSTOM_SSD".parse().expect("a trait")];
+        allocation.candidate_nodes = vec![NODE];
+        allocation.extra = properties(json!({"ticket": 7}));
+        allocation.last_error = Some("no available nodes".into());
         Self {
             chassis: serde_json::from_value(chassis).expect("a chassis"),
             node,
@@ -117,6 +127,7 @@ impl Records {
             target,
             attachment,
             borrowed: (second_target, second),
+            allocation,
         }
     }
 
@@ -125,6 +136,7 @@ impl Records {
         let mut records = Self::new();
         let node = &mut records.node;
         node.traits.clear();
+        node.conductor_group = ConductorGroup::default();
         node.automated_clean = None;
         node.protected = false;
         (node.protected_reason, node.owner, node.description) = (None, None, None);
@@ -140,6 +152,7 @@ impl Records {
         inventory.create(&self.port).await.expect("creates");
         inventory.create(&self.connector).await.expect("creates");
         inventory.create(&self.target).await.expect("creates");
+        inventory.create(&self.allocation).await.expect("creates");
         inventory.create(&self.borrowed.0).await.expect("creates");
         let attachments = Attachments::new(Arc::clone(store));
         assert!(attachments.intend(&self.attachment).await.expect("writes"));
@@ -174,6 +187,9 @@ impl Records {
         assert_eq!(inventory.list_all_of::<VolumeTarget>(NODE).await.expect("reads"), targets);
         let read = Attachments::new(Arc::clone(store)).list_by_node(NODE).await.expect("reads");
         assert_eq!(read, attachments);
+        let allocations = inventory.list::<Allocation>(None, 9).await.expect("lists");
+        let allocations: Vec<_> = allocations.into_iter().map(|record| record.value).collect();
+        assert_eq!(allocations, if schema >= 2 { vec![self.allocation.clone()] } else { Vec::new() });
     }
 }
 
@@ -272,10 +288,11 @@ async fn reads_records_of_a_newer_version_and_keeps_their_new_fields() {
     touch::<VolumeConnector>(&inventory, records.connector.uuid).await;
     touch::<VolumeTarget>(&inventory, records.target.uuid).await;
     touch::<Node>(&inventory, NODE).await;
+    touch::<Allocation>(&inventory, records.allocation.uuid).await;
     let attachments = Attachments::new(Arc::clone(&store));
     attachments.change(&records.attachment, |it| it.pending_export = true).await.expect("changes");
     let kept = written_records(&*store, written).await;
-    assert_eq!(kept.len(), 7, "one record of each type: {kept:?}");
+    assert_eq!(kept.len(), 8, "one record of each type: {kept:?}");
     assert!(kept.iter().all(|(_, field)| *field == json!({"deep": [1, null]})), "{kept:?}");
 }
 
@@ -289,4 +306,28 @@ async fn a_released_attachment_keeps_the_fields_of_a_newer_version() {
     let kept = written_records(&*store, written).await;
     assert_eq!(kept.len(), 2, "node and attachment: {kept:?}");
     assert!(kept.iter().all(|(_, field)| *field == json!({"deep": [1, null]})), "{kept:?}");
+}
+
+#[tokio::test]
+async fn a_reserved_and_freed_node_keeps_the_fields_of_a_newer_version() {
+    let (store, now) = (store_of_newer_version().await, "2026-11-24T12:00:01Z".parse().expect("a time"));
+    let inventory = Inventory::new(Arc::clone(&store));
+    let free = |old: &Node, _: Option<&Node>| {
+        Ok::<_, Infallible>(Node {
+            instance_uuid: None,
+            maintenance: false,
+            provision_state: ProvisionState::Available,
+            power_state: Some(PowerState::Off),
+            resource_class: Some("large".into()),
+            ..old.clone()
+        })
+    };
+    inventory.update(NODE, free).await.expect("updates");
+    let new = Allocation::new(Uuid::from_u128(12), "large", now);
+    let active = inventory.allocate(&new, now).await.expect("writes");
+    assert_eq!(active.node_uuid, Some(NODE));
+    let written = store.wait_for_change(0).await.expect("reads");
+    inventory.deallocate(new.uuid, now, |_, _| Ok::<_, Infallible>(())).await.expect("deletes");
+    let kept = written_records(&*store, written).await;
+    assert_eq!(kept, [(format!("node/{NODE}"), json!({"deep": [1, null]}))]);
 }

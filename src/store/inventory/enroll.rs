@@ -44,7 +44,7 @@ impl Inventory {
 }
 
 /// Adds the creation of a record, and its uniqueness conditions.
-fn add_record<R: Resource>(batch: Batch, record: &R) -> Result<Batch, StoreError> {
+pub(super) fn add_record<R: Resource>(batch: Batch, record: &R) -> Result<Batch, StoreError> {
     let batch = batch.require_absent(record_key::<R>(record.uuid()));
     let batch = record.unique_keys().into_iter().fold(batch, |batch, key| batch.require_absent(key.key()));
     put_record(batch, record)

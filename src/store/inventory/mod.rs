@@ -6,6 +6,7 @@
 //! Updates use optimistic concurrency: after a write conflict, the inventory reads again and retries. So a change is
 //! a function from the present record to the next, and may be called more than once.
 
+mod allocations;
 mod enroll;
 mod write;
 

@@ -12,18 +12,18 @@ use crate::store::{Batch, Condition, Record, StoreError, WriteError};
 
 /// Attempts at a write before giving up after write conflicts. Each conflict means progress elsewhere, so this many
 /// in a row indicate a fault.
-const ATTEMPTS: usize = 100;
+pub(super) const ATTEMPTS: usize = 100;
 
 /// A record to change or delete.
-struct Original<R> {
+pub(super) struct Original<R> {
     /// The record as stored.
-    record: Record,
+    pub(super) record: Record,
     /// The decoded record.
-    old: R,
+    pub(super) old: R,
     /// The record's node; `None` for a node itself.
-    node: Option<Node>,
+    pub(super) node: Option<Node>,
     /// Requires that record and node are unchanged.
-    batch: Batch,
+    pub(super) batch: Batch,
 }
 
 impl Inventory {
@@ -33,7 +33,8 @@ impl Inventory {
             let mut batch = Batch::default().require_absent(record_key::<R>(record.uuid()));
             batch = match record.node() {
                 Some(node) => self.require_guard(batch, node).await?.put(guard_key(node), ""),
-                None => batch.put(guard_key(record.uuid()), ""),
+                None if R::KIND == ResourceKind::Node => batch.put(guard_key(record.uuid()), ""),
+                None => batch,
             };
             for key in record.unique_keys() {
                 batch = batch.require_absent(key.key());
@@ -55,23 +56,13 @@ impl Inventory {
         for _ in 0..ATTEMPTS {
             let Original { record, old, node, mut batch } = self.read_original::<R, E>(uuid).await?;
             let new = change(&old, node.as_ref()).map_err(UpdateError::Refused)?;
-            debug_assert_eq!(old.sort_key(), new.sort_key(), "UUID and creation time never change");
             if new.node() != old.node() {
                 // Both guards change, so that a concurrent deletion of either node conflicts.
                 for node in [old.node(), new.node()].into_iter().flatten() {
                     batch = self.require_guard(batch, node).await?.put(guard_key(node), "");
                 }
             }
-            let old_keys = old.unique_keys();
-            for key in new.unique_keys().into_iter().filter(|key| !old_keys.contains(key)) {
-                batch = batch.require_absent(key.key());
-            }
-            let released = old.find_released(Some(&new));
-            batch = self.detach_released(batch, &released).await?;
-            if let Released::All(node) | Released::Borrowed(node) = released {
-                batch = batch.put(guard_key(node), "");
-            }
-            let batch = put_encoded(remove_record(batch, &old), &new, encode_update(&record, &new)?);
+            let batch = self.replace_record(batch, &record, &old, &new).await?;
             if self.try_write(batch, &new).await? {
                 return Ok(new);
             }
@@ -91,8 +82,7 @@ impl Inventory {
             // The guard is read before the list, so a later new record conflicts.
             let batch = self.require_guard(batch, node).await?.put(guard_key(node), "");
             let batch = self.remove_all_of::<R>(batch, node).await?;
-            let batch = self.detach_released(batch, &old.find_released(Some(&new))).await?;
-            let batch = put_encoded(remove_record(batch, &old), &new, encode_update(&record, &new)?);
+            let batch = self.replace_record(batch, &record, &old, &new).await?;
             if self.try_write(batch, &new).await? {
                 return Ok(new);
             }
@@ -112,6 +102,7 @@ impl Inventory {
             check(&old, node.as_ref()).map_err(UpdateError::Refused)?;
             let mut batch =
                 self.detach_released(remove_record(batch, &old), &old.find_released(None)).await?;
+            batch = self.end_allocation(batch, old.find_ended_allocation(None)).await?;
             if R::KIND == ResourceKind::Node {
                 // The guard is read before the lists, so a later new record conflicts.
                 batch = self.require_guard(batch, uuid).await?.delete(guard_key(uuid));
@@ -127,8 +118,33 @@ impl Inventory {
         Err(conflict_limit_error().into())
     }
 
+    /// Adds the replacement of a record: the new record, and the end of everything that the old one alone called for.
+    pub(super) async fn replace_record<R: Resource>(
+        &self,
+        mut batch: Batch,
+        record: &Record,
+        old: &R,
+        new: &R,
+    ) -> Result<Batch, InventoryError> {
+        debug_assert_eq!(old.sort_key(), new.sort_key(), "UUID and creation time never change");
+        let old_keys = old.unique_keys();
+        for key in new.unique_keys().into_iter().filter(|key| !old_keys.contains(key)) {
+            batch = batch.require_absent(key.key());
+        }
+        let released = old.find_released(Some(new));
+        batch = self.detach_released(batch, &released).await?;
+        if let Released::All(node) | Released::Borrowed(node) = released {
+            batch = batch.put(guard_key(node), "");
+        }
+        batch = self.end_allocation(batch, old.find_ended_allocation(Some(new))).await?;
+        Ok(put_encoded(remove_record(batch, old), new, encode_update(record, new)?))
+    }
+
     /// Reads a record and its node, to change or delete the record.
-    async fn read_original<R: Resource, E>(&self, uuid: Uuid) -> Result<Original<R>, UpdateError<E>> {
+    pub(super) async fn read_original<R: Resource, E>(
+        &self,
+        uuid: Uuid,
+    ) -> Result<Original<R>, UpdateError<E>> {
         let record = self.store.get(&[record_key::<R>(uuid)]).await?.pop().flatten();
         let record = record.ok_or(UpdateError::NotFound)?;
         let old: R = decode(&record)?.value;
@@ -196,7 +212,11 @@ impl Inventory {
     }
 
     /// Writes a batch. `false` means a write conflict: read again and retry.
-    async fn try_write<R: Resource>(&self, batch: Batch, record: &R) -> Result<bool, InventoryError> {
+    pub(super) async fn try_write<R: Resource>(
+        &self,
+        batch: Batch,
+        record: &R,
+    ) -> Result<bool, InventoryError> {
         match self.store.write(batch).await {
             Ok(_) => Ok(true),
             Err(WriteError::Conflict(condition)) => match find_duplicate(record, &condition) {
@@ -227,7 +247,7 @@ fn put_encoded<R: Resource>(batch: Batch, record: &R, value: Vec<u8>) -> Batch {
 }
 
 /// Removes a record and its index entries.
-fn remove_record<R: Resource>(batch: Batch, record: &R) -> Batch {
+pub(super) fn remove_record<R: Resource>(batch: Batch, record: &R) -> Batch {
     let batch = batch.delete(record_key::<R>(record.uuid()));
     index_keys(record).fold(batch, Batch::delete)
 }

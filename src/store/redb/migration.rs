@@ -131,7 +131,7 @@ mod tests {
     use std::process::Command;
 
     use super::super::RedbStore;
-    use super::super::tests::{open, reopen, reopen_with, site};
+    use super::super::tests::{open, reopen_with, site};
     use super::*;
     use crate::store::{Batch, Store};
 
@@ -214,12 +214,12 @@ mod tests {
         let (_directory, path) = site();
         write_schema_1(&path).await;
         // An unclean close, so that the next open checks the file first.
-        drop(reopen(&path).await);
+        drop(reopen_with(&path, &[]).await);
         fs::write(copy_of(&path), "of an earlier attempt").expect("is written");
         drop(reopen_with(&path, TWO).await);
         let copy = copy_of(&path);
         assert_eq!(fs::metadata(&copy).expect("is there").permissions().mode() & 0o777, 0o600);
-        assert_eq!(records(&reopen(&copy).await).await, expected("1", "2"));
+        assert_eq!(records(&reopen_with(&copy, &[]).await).await, expected("1", "2"));
         assert_eq!(fs::read_dir(path.parent().expect("has one")).expect("lists").count(), 2);
     }
 
@@ -235,7 +235,7 @@ mod tests {
     }
 
     async fn assert_unchanged_and_migratable(path: &Path) {
-        let store = reopen(path).await;
+        let store = reopen_with(path, &[]).await;
         assert_eq!(records(&store).await, expected("1", "2"));
         store.close().await.expect("closes");
         drop(store);
@@ -283,6 +283,6 @@ mod tests {
             error.to_string(),
             format!("cannot migrate {store}: the back-up to {copy} failed; the file is unchanged")
         );
-        assert_eq!(records(&reopen(&path).await).await, expected("1", "2"));
+        assert_eq!(records(&reopen_with(&path, &[]).await).await, expected("1", "2"));
     }
 }

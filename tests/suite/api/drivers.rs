@@ -22,9 +22,11 @@ async fn drivers_list_their_interfaces() {
     let expected = json!({
         "name": "manual-management",
         "type": "dynamic",
-        "hosts": ["volboot"],
+        "hosts": ["boot-1"],
         "links": link("manual-management"),
         "properties": link("manual-management/properties"),
+        "default_bios_interface": "no-bios",
+        "enabled_bios_interfaces": ["no-bios"],
         "default_boot_interface": "ipxe",
         "enabled_boot_interfaces": ["ipxe"],
         "default_console_interface": "no-console",
@@ -52,11 +54,11 @@ async fn drivers_list_their_interfaces() {
     let body_at_1_1 = api.with_version("1.1").get("/v1/drivers/fake-hardware").await.expect(200);
     assert_eq!(body_at_1_1.as_object().expect("an object").len(), 3);
     let mut grown = Vec::new();
-    for version in ["1.29", "1.30", "1.32", "1.33", "1.37", "1.38"] {
+    for version in ["1.29", "1.30", "1.32", "1.33", "1.37", "1.38", "1.39", "1.40"] {
         let driver = api.with_version(version).get("/v1/drivers/fake-hardware").await.expect(200);
         grown.push(driver.as_object().expect("an object").len());
     }
-    assert_eq!(grown, [4, 23, 23, 25, 25, 27]);
+    assert_eq!(grown, [4, 23, 23, 25, 25, 27, 27, 29]);
     assert_eq!(
         api.get("/v1/drivers/none").await.expect_fault(404),
         "Could not find the following driver(s) or hardware type(s): none."

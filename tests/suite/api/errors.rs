@@ -73,7 +73,7 @@ async fn invalid_urls_are_client_errors() {
         "/v1/nodes?fields=uuid,unknown",
         "/v1/nodes?unknown=1",
         "/v1/nodes?limit=1&limit=2",
-        "/v1/nodes?detail=True",
+        "/v1/nodes?detail=True&fields=uuid",
         "/v1/nodes?instance_uuid=%ff",
         "/v1/volume/targets?detail=True&fields=uuid",
         "/v1/ports?address=unknown",

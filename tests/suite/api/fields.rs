@@ -1,7 +1,7 @@
 //! Fields: each one of the tables is read from the record.
 
 use serde_json::{Value, json};
-use volboot::model::{Chassis, Node, Port, PortGroup, VolumeConnector, VolumeTarget};
+use volboot::model::{Allocation, Chassis, Node, Port, PortGroup, VolumeConnector, VolumeTarget};
 use volboot::store::Resource;
 
 use super::Api;
@@ -28,6 +28,7 @@ async fn every_field_of_a_complete_record_is_shown() {
         "name": "web-1",
         "driver": "fake-hardware",
         "instance_uuid": UUID,
+        "allocation_uuid": UUID,
         "chassis_uuid": UUID,
         "resource_class": "large",
         "storage_interface": "cinder",
@@ -69,15 +70,22 @@ async fn every_field_of_a_complete_record_is_shown() {
         "volume_id": "root",
         "boot_index": 0,
     }));
+    let allocation: Allocation = record(json!({
+        "name": "web",
+        "resource_class": "large",
+        "node_uuid": UUID,
+        "last_error": "no node",
+    }));
     inventory.create(&chassis).await.expect("a chassis");
     inventory.create(&node).await.expect("a node");
     inventory.create(&group).await.expect("a port group");
     inventory.create(&port).await.expect("a port");
     inventory.create(&connector).await.expect("a connector");
     inventory.create(&target).await.expect("a target");
+    inventory.create(&allocation).await.expect("an allocation");
     // Only Ironic's conductors set these.
     let unset_in_nodes =
-        ["inspection_finished_at", "inspection_started_at", "reservation", "target_power_state"];
+        ["fault", "inspection_finished_at", "inspection_started_at", "reservation", "target_power_state"];
     for (path, expected) in [
         ("chassis", &[][..]),
         ("nodes", &unset_in_nodes),
@@ -85,6 +93,7 @@ async fn every_field_of_a_complete_record_is_shown() {
         ("ports", &[]),
         ("volume/connectors", &[]),
         ("volume/targets", &[]),
+        ("allocations", &[]),
     ] {
         let shown = api.get(&format!("/v1/{path}/{UUID}")).await.expect(200);
         let fields = shown.as_object().expect("an object").iter();

@@ -1,8 +1,10 @@
 //! The operator API: requests through the whole router, over a store in memory.
 
+mod allocations;
 pub(crate) mod auth;
 mod chassis;
 mod concurrency;
+mod conductors;
 mod config_drives;
 mod drivers;
 mod errors;
@@ -32,7 +34,7 @@ use volboot::operator::Operator;
 use crate::operator::build_operator;
 
 /// The last supported microversion, used by most tests.
-const LATEST: &str = "1.38";
+const LATEST: &str = "1.52";
 
 /// The OpenAPI document, shared by all tests.
 static DOCUMENT: OnceCell<Value> = OnceCell::const_new();

@@ -42,13 +42,15 @@ async fn v1_lists_the_resources_of_the_microversion() {
     let mut expected = BTreeSet::from(
         ["chassis", "drivers", "id", "links", "media_types", "nodes", "ports", "version"].map(str::to_owned),
     );
-    let versions: [(_, &[&str]); 7] = [
+    let versions: [(_, &[&str]); 9] = [
         ("1.1", &[]),
         ("1.21", &[]),
         ("1.22", &["lookup", "heartbeat"]),
         ("1.23", &["portgroups"]),
         ("1.31", &[]),
         ("1.32", &["volume"]),
+        ("1.49", &["conductors"]),
+        ("1.52", &["allocations"]),
         (LATEST, &[]),
     ];
     for (version, added) in versions {
@@ -104,13 +106,20 @@ async fn features_are_absent_before_their_microversion() {
     let keys = |body: Value| body.as_object().expect("an object").len();
     let counts = [
         "1.1", "1.2", "1.3", "1.5", "1.6", "1.7", "1.12", "1.14", "1.20", "1.21", "1.24", "1.31", "1.32",
-        "1.33", "1.36", "1.37", "1.38",
+        "1.33", "1.36", "1.37", "1.38", "1.39", "1.40", "1.42", "1.44", "1.46", "1.47", "1.48", "1.49",
+        "1.50", "1.51", "1.52",
     ];
     let mut grown = Vec::new();
     for version in counts {
         grown.push(keys(api.with_version(version).get(&format!("/v1/nodes/{node}")).await.expect(200)));
     }
-    assert_eq!(grown, [22, 22, 23, 24, 26, 27, 29, 30, 31, 32, 33, 41, 42, 43, 43, 44, 45]);
+    assert_eq!(
+        grown,
+        [
+            22, 22, 23, 24, 26, 27, 29, 30, 31, 32, 33, 41, 42, 43, 43, 44, 45, 45, 46, 47, 48, 49, 50, 52,
+            53, 54, 55, 56
+        ]
+    );
     assert_eq!(api.with_version("1.4").get("/v1/nodes/n").await.status, 404, "names came with 1.5");
     assert_eq!(api.with_version("1.31").get("/v1/volume/targets").await.status, 404);
     for query in

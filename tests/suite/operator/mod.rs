@@ -19,7 +19,7 @@ use volboot::auth::Auth;
 use volboot::boot::Boot;
 use volboot::config::Config;
 use volboot::images::Images;
-use volboot::model::StorageInterface;
+use volboot::model::{Conductor, ConductorGroup, StorageInterface};
 use volboot::operator::{Appliance, Operator};
 use volboot::store::{Attachments, Inventory, MemoryStore, Store};
 use volboot::telemetry::Metrics;
@@ -52,6 +52,7 @@ pub(crate) fn build_operator_with_history(history: Option<&Path>) -> Operator {
         enabled_storage_interfaces: enabled,
         default_storage_interface: StorageInterface::Noop,
         keep_targets_on_undeploy: false,
+        conductor: Conductor { hostname: "boot-1".into(), group: ConductorGroup::default() },
         appliance: Appliance {
             metrics,
             listeners: vec![("tftp", "192.0.2.1:69".parse().expect("an address"))],
