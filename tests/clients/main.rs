@@ -1,4 +1,4 @@
-//! volboot with third-party programs: OpenStack's client and SDK, Ansible and others, Ironic for comparison, and
+//! volboot with third-party programs: OpenStack's client, SDK and API tests, Ansible, Ironic for comparison, and
 //! Schemathesis.
 //!
 //! `tests/clients/install` installs these programs; without them the tests fail with a message.
@@ -22,4 +22,5 @@ mod python;
 mod role;
 mod schemathesis;
 mod sdk;
+mod tempest;
 mod terraform;
