@@ -1,5 +1,5 @@
-//! volboot with third-party programs: OpenStack's client, SDK and API tests, Ansible, Ironic for comparison, and
-//! Schemathesis.
+//! volboot with third-party programs: OpenStack's client, SDK and API tests, Ansible, Horizon's panel, the requests of the
+//! Terraform provider, Ironic for comparison, and Schemathesis.
 //!
 //! `tests/clients/install` installs these programs; without them the tests fail with a message.
 

@@ -235,8 +235,12 @@ async fn an_icmp_error_that_a_send_to_another_client_reports_ends_its_transfer()
     for _ in 0..10 {
         // Their timers fire together: the send to the second client reports the error of the first.
         let clients = [(); 2].map(|()| ManualClient::new(server.address));
-        clients.iter().for_each(|client| client.send_request("blksize 1000 "));
-        clients.iter().for_each(|client| drop(client.receive()));
+        for client in &clients {
+            client.send_request("blksize 1000 ");
+        }
+        for client in &clients {
+            client.receive();
+        }
         let [closed, open] = clients;
         let closed_address = closed.socket.local_addr().expect("an address");
         drop(closed);
