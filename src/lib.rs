@@ -2,7 +2,8 @@
 //!
 //! The boot session (*journey*) of a machine without a disk passes through the modules of this crate:
 //!
-//! 1. The firmware sends a DHCP request. The site's DHCP server names a boot file on volboot.
+//! 1. The firmware sends a DHCP request. The site's DHCP server gives the address, and names a boot file on volboot. Or
+//!    the ProxyDHCP server beside it names the file: [`dhcp`].
 //! 2. The firmware reads iPXE from the [`tftp`] server: a binary of the distribution, found by [`images`].
 //! 3. iPXE fetches `/boot.ipxe` from the boot listener, [`http`]. The script is the same for every machine. It collects
 //!    the machine's addresses and sends a *boot request*.
@@ -28,7 +29,7 @@
 //! |---|---|
 //! | 0 | [`model`]: domain types with their validation, no I/O |
 //! | 1 | [`config`], [`images`], [`listen`], [`neighbours`], [`script`], [`telemetry`], [`tls`] |
-//! | 2 | [`cinder`], [`keystone`], [`store`], [`tftp`] |
+//! | 2 | [`cinder`], [`dhcp`], [`keystone`], [`store`], [`tftp`] |
 //! | 3 | [`attach`], [`boot`], [`timeline`] |
 //! | 4 | [`auth`], [`operator`]: the operations of operators, for API and pages |
 //! | 5 | [`api`], [`http`], [`web`] |
@@ -64,16 +65,21 @@
 //! | conductor | a service that manages nodes, in Ironic's terms: each volboot process is one | [`model::Conductor`] |
 //! | attachment | Cinder's reservation of a volume for a node, and our record of it | [`model::Attachment`] |
 //! | export | the PUT by which the backend exports a volume to an initiator | [`cinder::Cinder::export`] |
+//! | borrowed attachment | Nova's attachment for the node's instance, which volboot exports through and never deletes | [`model::Ownership::Borrowed`] |
+//! | adopted attachment | the attachment of an Ironic that the node comes from | [`model::Ownership::Adopted`] |
 //! | pending export | an export whose response was not received | [`model::Attachment::pending_export`] |
 //! | orphan | an attachment in Cinder that an interrupted create left behind | `attach::creation` |
 //! | resolution | attaching and exporting the volumes of a node for one boot request | [`attach::Resolution`] |
 //! | single flight | one resolution, shared by repeated boot requests of a machine | `attach::single_flight` |
 //! | last known connection | the connection that Cinder returned at an earlier boot | [`model::ConnectionSource::LastKnown`] |
+//! | existing connection | the connection of Nova's attachment as it is, after Cinder forbade the export | [`model::ConnectionSource::Existing`] |
 //! | confirmed connection | a recorded connection whose attachment Cinder shows, while the store is read-only | [`model::ConnectionSource::Confirmed`] |
 //! | read-only store | a store whose disk refuses writes; reads go on | [`store::StoreAccess`] |
 //! | circuit breaker | stops requests to Cinder or to a failing backend; a successful probe closes the circuit | `attach::breaker` |
 //! | reconciler | background task that completes interrupted attachments and detachments | `attach::reconciler` |
-//! | listener | a socket with its protocol: TFTP server, boot listener, operator listener | [`listen::Listener`], [`tftp::Server`] |
+//! | ProxyDHCP server | names the boot file beside a DHCP server that gives the address (PXE 2.1, §2.2) | [`dhcp::ProxyDhcp`] |
+//! | boot server | in PXE, the server at port 4011, which UEFI asks for the name of the boot file | [`dhcp::RequestKind::BootServer`] |
+//! | listener | a socket with its protocol: ProxyDHCP server, TFTP server, boot listener, operator listener | [`listen::Listener`], [`tftp::Server`] |
 //! | transfer | one TFTP read from request to end | [`tftp::TransferEvent`] |
 //! | window | DATA blocks sent before an acknowledgement is required (RFC 7440) | [`tftp::NegotiatedOptions`] |
 //! | revision | the version of a record; a conditional write names the revision it read | [`store::Batch`] |
@@ -89,6 +95,7 @@ pub mod boot;
 pub mod cinder;
 pub mod cli;
 pub mod config;
+pub mod dhcp;
 pub mod http;
 pub mod images;
 pub mod keystone;

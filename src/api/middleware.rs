@@ -26,7 +26,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("openstack-request-id");
 const LEGACY_REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
 
 /// The paths served without authentication, for API discovery.
-const PUBLIC_PATHS: [&str; 3] = ["/", "/v1", "/openapi.json"];
+pub(super) const PUBLIC_PATHS: [&str; 3] = ["/", "/v1", "/openapi.json"];
 
 /// Handles one request; must run before the router.
 pub(super) async fn handle_request(State(auth): State<Auth>, request: Request, next: Next) -> Response {

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::field::{Field, Purpose, Shape};
+use super::middleware::PUBLIC_PATHS;
 use super::route::{RecordSchema, RequestBody, Route, SuccessResponse};
 use super::version::Microversion;
-use crate::model::ProvisionState;
+use crate::model::{AllocationState, ProvisionState};
 use crate::timeline::BootState;
 
 /// The pattern of a MAC address in responses.
@@ -74,7 +75,10 @@ fn describe_operation(route: &Route) -> Value {
         json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}})
     }));
     parameters.extend(
-        route.query.iter().map(|name| json!({"name": name, "in": "query", "schema": argument_schema(name)})),
+        route
+            .query
+            .iter()
+            .map(|name| json!({"name": name, "in": "query", "schema": query_schema(route, name)})),
     );
     let mut operation = json!({
         "summary": route.summary,
@@ -82,6 +86,9 @@ fn describe_operation(route: &Route) -> Value {
         "parameters": parameters,
         "responses": describe_responses(route.response),
     });
+    if !PUBLIC_PATHS.contains(&route.path) {
+        operation["responses"]["429"] = describe_login_limit();
+    }
     if let Some(schema) = request_schema(route.body) {
         operation["requestBody"] = json!({"content": {"application/json": {"schema": schema}}});
     }
@@ -98,6 +105,18 @@ fn request_schema(body: RequestBody) -> Option<Value> {
                 names.iter().map(|name| ((*name).to_owned(), argument_schema(name))).collect();
             Some(json!({"type": "object", "properties": properties}))
         }
+    }
+}
+
+/// The schema of a query argument.
+fn query_schema(route: &Route, name: &str) -> Value {
+    let is_allocation =
+        matches!(route.response, SuccessResponse::Page(record) if record.list == "allocations");
+    match name {
+        "state" if is_allocation => {
+            json!({"type": "string", "enum": AllocationState::ALL.map(AllocationState::as_str)})
+        }
+        _ => argument_schema(name),
     }
 }
 
@@ -161,6 +180,20 @@ fn describe_responses(response: SuccessResponse) -> Value {
         SuccessResponse::NoContent => ("204", json!({"description": "No content"})),
     };
     json!({status: success, "default": {"description": "Error", "content": content(reference("Fault"))}})
+}
+
+/// The response to a client that has sent too many wrong passwords, with every path that requires a log-in.
+fn describe_login_limit() -> Value {
+    json!({
+        "description": "Too many log-ins with wrong passwords from the client's address (auth http_basic)",
+        "headers": {
+            "Retry-After": {
+                "description": "Seconds until the next password is checked",
+                "schema": {"type": "integer"},
+            },
+        },
+        "content": {"application/json": {"schema": reference("Fault")}},
+    })
 }
 
 /// The schema of a record in responses. The fields depend on microversion and `?fields=`, so none is required.

@@ -7,7 +7,9 @@
 //! | `single_flight` | one resolution per boot session, shared by all retries |
 //! | `resolver`, `queue`, `progress` | resolutions in background tasks: performed, limited, followed |
 //! | `outcome`, `last_known` | the results of a resolution as the response to a boot request |
+//! | `check` | validations and previews |
 //! | `confirm` | the response to a boot request while the store is read-only |
+//! | `permits` | limits of concurrent confirmations and checks |
 //! | `reconciler`, `work_queue` | completes interrupted work, detaches, probes Cinder |
 //! | `attacher` | the steps for one volume; their halves are `creation` and `export` |
 //! | `existing`, `node_identity`, `borrowed` | attachments that another client created for the node |
@@ -30,6 +32,7 @@ mod attacher;
 mod backend_calls;
 mod borrowed;
 mod breaker;
+mod check;
 mod confirm;
 mod creation;
 mod error;
@@ -41,6 +44,7 @@ mod last_known;
 mod monitored_cinder;
 mod node_identity;
 mod outcome;
+mod permits;
 mod progress;
 mod queue;
 mod reconciler;
@@ -57,36 +61,30 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::cinder::Cinder;
-use crate::model::{Attachment, AttachmentState, InstanceServer, Node, VolumeConnector, VolumeTarget};
+use crate::model::{Attachment, AttachmentState};
 use crate::store::{Attachments, StoreAccess};
 use confirm::confirm_volumes;
-use error::{AttachError, Outage};
+use error::Outage;
 use last_known::find_last_known;
-use monitored_cinder::{CINDER_TIMEOUT, timeout_reason};
-use node_identity::NodeIdentity;
 use outcome::Outcome;
+use permits::{PermitPool, Permits};
 use progress::{Progress, VolumeResults};
 use reconciler::Reconciler;
-use request::RecordVersions;
 pub use request::VolumeRequest;
 pub use resolution::{Resolution, ResolvedVolume, VolumeCheck};
 use resolver::Resolver;
 use single_flight::{Delivery, Entry, SingleFlight};
 use state::State;
-use volume_status::CheckedVolume;
 
 /// How long a boot request waits for its resolution before the machine is asked to retry.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a machine waits for a transient error to pass.
 const MAX_TRANSIENT: Duration = Duration::from_secs(60);
-/// Volumes that are checked concurrently.
-const MAX_CONCURRENT_CHECKS: usize = 16;
 
 /// The use of Cinder and of last known connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,21 +95,13 @@ pub struct Policy {
     pub resolutions: usize,
 }
 
-/// The result of a check of a node's volumes.
-struct CheckedVolumes {
-    /// The volumes that cannot be attached, or whose backend is unavailable.
-    errors: VolumeResults,
-    /// The volumes that the node has through attachments of another client, and the servers of these.
-    servers: Vec<(String, Uuid)>,
-}
-
 /// Attaches Cinder volumes to nodes. Cheap to clone; clones share their state.
 #[derive(Debug, Clone)]
 pub struct Attach {
     state: Arc<State>,
     flights: Arc<SingleFlight>,
     resolver: Arc<Resolver>,
-    check_permits: Arc<Semaphore>,
+    permits: Arc<Permits>,
     /// Replaced on reload.
     last_known_max_age: Arc<parking_lot::RwLock<Option<Duration>>>,
 }
@@ -126,7 +116,7 @@ impl Attach {
             state,
             flights,
             resolver: Arc::new(resolver),
-            check_permits: Arc::new(Semaphore::new(MAX_CONCURRENT_CHECKS)),
+            permits: Arc::default(),
             last_known_max_age: Arc::new(parking_lot::RwLock::new(policy.last_known_max_age)),
         }
     }
@@ -171,7 +161,7 @@ impl Attach {
             return outcome::refuse_without_cinder();
         };
         if let StoreAccess::ReadOnly(store) = self.state.records.access() {
-            return self.confirm(cinder, &request, &store).await;
+            return self.confirm(cinder, &self.permits.confirmations, &request, &store).await;
         }
         let node = request.node.uuid;
         let desired = request.desired_attachments();
@@ -187,7 +177,9 @@ impl Attach {
             Ok(Some(results)) => match self.state.records.access() {
                 StoreAccess::ReadWrite => self.respond(&request, &progress, &results).await,
                 // Since the start of the resolution.
-                StoreAccess::ReadOnly(store) => self.confirm(cinder, &request, &store).await,
+                StoreAccess::ReadOnly(store) => {
+                    self.confirm(cinder, &self.permits.confirmations, &request, &store).await
+                }
             },
             Ok(None) | Err(_) => match self.flights.expire_wait(node) {
                 Some(reason) => Resolution::Refused(reason),
@@ -249,12 +241,18 @@ impl Attach {
     }
 
     /// The response while the store is read-only: nothing changes in Cinder.
-    async fn confirm(&self, cinder: Cinder, request: &VolumeRequest<'_>, store: &str) -> Resolution {
+    async fn confirm(
+        &self,
+        cinder: Cinder,
+        permits: &PermitPool,
+        request: &VolumeRequest<'_>,
+        store: &str,
+    ) -> Resolution {
         if let Some(outage) = self.cinder_outage() {
             return outcome::wait_for_writable_store(store, &format!("Cinder is unavailable: {outage}"));
         }
         let (cinder, records) = (self.state.monitor(cinder), &self.state.records);
-        let results = confirm_volumes(&cinder, records, &self.check_permits, request, store).await;
+        let results = confirm_volumes(&cinder, records, permits, request, store).await;
         if self.has_lost_volume(request.node.uuid, &results).await {
             return outcome::wait_for_new_targets();
         }
@@ -296,117 +294,5 @@ impl Attach {
     ) -> Result<ResolvedVolume, String> {
         let max_age = *self.last_known_max_age.read();
         find_last_known(&self.state.records, max_age, request, volume, outage).await
-    }
-
-    /// Checks with Cinder whether a node's volumes can be attached and booted, without changing anything. Only an export
-    /// shows a connection, so the result of the last export counts if it failed.
-    pub async fn check(
-        &self,
-        node: &Node,
-        connectors: &[VolumeConnector],
-        targets: &[VolumeTarget],
-    ) -> VolumeCheck {
-        let Some(cinder) = self.state.cinder() else {
-            let faults = vec!["Cinder is not configured".into()];
-            return VolumeCheck::Checked { faults, notes: Vec::new() };
-        };
-        let versions = RecordVersions::of(node, connectors, targets);
-        let identity = NodeIdentity::of(node, connectors);
-        match self.check_volumes(cinder, &identity, targets, &versions).await {
-            Ok(CheckedVolumes { errors, servers }) => VolumeCheck::Checked {
-                // The outage of a backend is no fault of the volume; the failure of its own export may be.
-                faults: errors
-                    .into_iter()
-                    .filter_map(|(_, result)| result.err())
-                    .filter(|error| !matches!(error, AttachError::Unavailable(Outage::Backend(_))))
-                    .map(AttachError::into_reason)
-                    .collect(),
-                notes: servers
-                    .iter()
-                    .map(|(volume, server)| {
-                        format!("volume {volume} is attached by {}", InstanceServer(*server))
-                    })
-                    .collect(),
-            },
-            Err(outage) => VolumeCheck::Unavailable(outage.to_string()),
-        }
-    }
-
-    /// Checks each volume with Cinder, unless Cinder is unavailable.
-    async fn check_volumes(
-        &self,
-        cinder: Cinder,
-        identity: &NodeIdentity,
-        targets: &[VolumeTarget],
-        versions: &RecordVersions,
-    ) -> Result<CheckedVolumes, Outage> {
-        let node = identity.node();
-        if let Some(reason) = self.cinder_outage() {
-            return Err(Outage::Cinder(reason));
-        }
-        let attacher = self.state.attacher(cinder);
-        let records = self.attachments(node).await;
-        let (mut errors, mut servers) = (Vec::new(), Vec::new());
-        for target in targets {
-            let record = records.iter().find(|record| record.volume == target.volume_id);
-            let check = async {
-                let _permit = self.check_permits.acquire().await;
-                attacher.check(identity, &target.volume_id, record, versions).await
-            };
-            match timeout(CINDER_TIMEOUT, check).await {
-                Ok(Ok(CheckedVolume { volume_type, server })) => {
-                    servers.extend(server.map(|server| (target.volume_id.clone(), server)));
-                    let failed = self.state.findings.recall_failed(node, &target.volume_id, versions);
-                    let outage = failed.or_else(|| self.state.backend_outage(&volume_type?));
-                    errors.extend(
-                        outage
-                            .map(|reason| (target.volume_id.clone(), Err(AttachError::Unavailable(reason)))),
-                    );
-                }
-                Ok(Err(AttachError::Unavailable(outage))) => return Err(outage),
-                Ok(Err(error @ (AttachError::Refused(_) | AttachError::Transient(_)))) => {
-                    errors.push((target.volume_id.clone(), Err(error)));
-                }
-                Err(_) => return Err(Outage::Cinder(timeout_reason())),
-            }
-        }
-        Ok(CheckedVolumes { errors, servers })
-    }
-
-    /// Predicts [`resolve`](Self::resolve) without changing anything: the last known connections, if Cinder would
-    /// permit the attachments.
-    pub async fn preview(&self, request: VolumeRequest<'_>) -> Resolution {
-        let Some(cinder) = self.state.cinder() else {
-            return outcome::refuse_without_cinder();
-        };
-        if let StoreAccess::ReadOnly(store) = self.state.records.access() {
-            return self.confirm(cinder, &request, &store).await;
-        }
-        let versions = request.record_versions();
-        let identity = NodeIdentity::of(request.node, request.connectors);
-        let checked = self.check_volumes(cinder, &identity, request.targets, &versions).await;
-        let (outage, backend_outages) = match &checked {
-            Ok(CheckedVolumes { errors, .. }) => match Outcome::of(errors) {
-                Outcome::Refused(reason) => return Resolution::Refused(reason),
-                Outcome::Transient(reason) => return outcome::wait_for_condition(reason),
-                Outcome::Usable { resolved: _, outages } => (None, HashMap::from_iter(outages)),
-            },
-            Err(outage) => (Some(outage), HashMap::new()),
-        };
-        let mut volumes = HashMap::new();
-        for target in request.targets {
-            let volume = &target.volume_id;
-            let outage = outage.or(backend_outages.get(volume.as_str()).copied());
-            match (self.find_last_known(&request, volume, outage).await, outage) {
-                (Ok(last_known), _) => drop(volumes.insert(volume.clone(), last_known)),
-                (Err(reason), Some(outage)) => return outcome::wait_for_cinder(outage, &reason),
-                (Err(_), None) => {
-                    let servers = checked.iter().flat_map(|checked| &checked.servers);
-                    let server = servers.clone().find(|(held, _)| held == volume).map(|(_, server)| *server);
-                    return outcome::predict_attachment(volume, server);
-                }
-            }
-        }
-        Resolution::Ready(volumes)
     }
 }

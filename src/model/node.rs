@@ -5,6 +5,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{ConductorGroup, PowerState, Properties, ProvisionState, TraitName};
@@ -87,6 +88,17 @@ pub struct Node {
 }
 
 impl Node {
+    /// Whether the ProxyDHCP server may name a boot file for the machine: unless the property `netboot` is false. Some
+    /// clients send each property as a text.
+    pub fn allows_netboot(&self) -> bool {
+        let is_false = |value: &Value| match value {
+            Value::Bool(flag) => !flag,
+            Value::String(text) => text.eq_ignore_ascii_case("false"),
+            _ => false,
+        };
+        !self.properties.get("netboot").is_some_and(is_false)
+    }
+
     /// A node right after its creation, in state `enroll`.
     pub fn new(uuid: Uuid, driver: impl Into<String>, storage: StorageInterface, now: Timestamp) -> Self {
         Self {

@@ -16,15 +16,20 @@ use crate::machine::Machine;
 /// The MAC addresses of the first and the second node.
 pub(crate) const MACS: [&str; 2] = ["52:54:00:12:34:56", "52:54:00:12:34:57"];
 
+/// The user of Cinder that owns the volumes, and the user's project.
+const OWNER: (&str, &str) = ("volboot", "boot");
+/// An administrator of another project.
+const ADMINISTRATOR: (&str, &str) = ("owner", "service");
+
 /// The configuration of volboot for this cloud; `endpoint` overrides Cinder's URL. The neighbour check is off,
 /// because the machines here have no network cards.
-fn sections(endpoint: Option<&str>) -> String {
+fn sections((user, project): (&str, &str), endpoint: Option<&str>) -> String {
     let endpoint = endpoint.map(|url| format!("endpoint_override = \"{url}\"\n")).unwrap_or_default();
     format!(
         "[boot]\nverify_mac = \"off\"\n\
          [cinder]\nauth_type = \"password\"\nauth_url = \"http://127.0.0.1:5000/v3\"\n\
-         username = \"volboot\"\npassword = \"lab-secret\"\nuser_domain_id = \"default\"\n\
-         project_name = \"boot\"\nproject_domain_id = \"default\"\nregion_name = \"RegionOne\"\n{endpoint}"
+         username = \"{user}\"\npassword = \"lab-secret\"\nuser_domain_id = \"default\"\n\
+         project_name = \"{project}\"\nproject_domain_id = \"default\"\nregion_name = \"RegionOne\"\n{endpoint}"
     )
 }
 
@@ -34,7 +39,9 @@ pub(crate) struct Setup<'a> {
     pub(crate) fixture: &'a mut Fixture,
     /// The volboot process.
     pub(crate) volboot: Daemon,
-    api: Api,
+    /// Its API.
+    pub(crate) api: Api,
+    user: (&'static str, &'static str),
     endpoint: Option<String>,
 }
 
@@ -42,28 +49,42 @@ pub(crate) struct Setup<'a> {
 pub(crate) struct Node {
     /// The machine, which sends boot requests.
     pub(crate) machine: Machine,
-    uuid: String,
+    /// The node's UUID.
+    pub(crate) uuid: String,
 }
 
 impl<'a> Setup<'a> {
     /// Starts volboot with an empty store.
     pub(crate) fn new(fixture: &'a mut Fixture) -> Result<Self> {
-        Self::with_endpoint(fixture, None)
+        Self::start(fixture, OWNER, None)
+    }
+
+    /// Like [`new`](Self::new), as an administrator of another project than the volumes'.
+    pub(crate) fn as_administrator(fixture: &'a mut Fixture) -> Result<Self> {
+        Self::start(fixture, ADMINISTRATOR, None)
     }
 
     /// Like [`new`](Self::new), with another URL of Cinder.
     pub(crate) fn with_endpoint(fixture: &'a mut Fixture, endpoint: Option<String>) -> Result<Self> {
+        Self::start(fixture, OWNER, endpoint)
+    }
+
+    fn start(
+        fixture: &'a mut Fixture,
+        user: (&'static str, &'static str),
+        endpoint: Option<String>,
+    ) -> Result<Self> {
         let store = daemon::store_path(&fixture.lab);
         if store.exists() {
             fs::remove_file(store)?;
         }
-        let volboot = start(fixture, endpoint.as_deref())?;
-        Ok(Self { fixture, volboot, api: Api::new()?, endpoint })
+        let volboot = start(fixture, user, endpoint.as_deref())?;
+        Ok(Self { fixture, volboot, api: Api::new()?, user, endpoint })
     }
 
     /// Restarts volboot on its store.
     pub(crate) fn restart(&mut self) -> Result<()> {
-        self.volboot = start(self.fixture, self.endpoint.as_deref())?;
+        self.volboot = start(self.fixture, self.user, self.endpoint.as_deref())?;
         Ok(())
     }
 
@@ -79,6 +100,13 @@ impl<'a> Setup<'a> {
         volumes: &[&str],
         connectors: &[(&str, &str)],
     ) -> Result<Node> {
+        let node = self.enroll(which, volumes, connectors)?;
+        self.activate(&node)?;
+        Ok(node)
+    }
+
+    /// Enrolls an available node with these volumes and further connectors.
+    pub(crate) fn enroll(&self, which: usize, volumes: &[&str], connectors: &[(&str, &str)]) -> Result<Node> {
         let mac = MACS[which];
         let uuid = self.api.create(
             "nodes",
@@ -105,15 +133,19 @@ impl<'a> Setup<'a> {
         for verb in ["manage", "provide"] {
             self.provision(&node, verb)?;
         }
+        Ok(node)
+    }
+
+    /// Deploys a node.
+    pub(crate) fn activate(&self, node: &Node) -> Result<()> {
         // On a busy host, Cinder's first response may exceed volboot's time-out.
         let mut last = String::new();
         await_until("the node to be deployable", || {
-            let result = self.provision(&node, "active");
+            let result = self.provision(node, "active");
             last = result.as_ref().err().map(ToString::to_string).unwrap_or_default();
             Ok(result.is_ok())
         })
-        .context(last)?;
-        Ok(node)
+        .context(last)
     }
 
     /// Undeploys a node, which detaches its volumes.
@@ -198,7 +230,7 @@ pub(crate) fn initiator(which: usize) -> String {
     format!("iqn.2026-01.lab.volboot:node-{which}")
 }
 
-fn start(fixture: &Fixture, endpoint: Option<&str>) -> Result<Daemon> {
+fn start(fixture: &Fixture, user: (&str, &str), endpoint: Option<&str>) -> Result<Daemon> {
     let binary = Path::new(env!("CARGO_BIN_EXE_volboot"));
-    Daemon::start(&fixture.lab, binary, &sections(endpoint), None)
+    Daemon::start(&fixture.lab, binary, &sections(user, endpoint), None)
 }

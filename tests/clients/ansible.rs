@@ -38,7 +38,10 @@ impl ControlNode {
 
     /// `ansible-playbook`. Its modules find the newest openstacksdk.
     pub(crate) fn ansible_playbook(&self) -> Command {
-        self.prepare(python_program("ansible-playbook"))
+        let mut command = self.prepare(python_program("ansible-playbook"));
+        // Modules run in the folder of the playbook.
+        command.env("OS_CLIENT_CONFIG_FILE", self.path().join("clouds.yaml"));
+        command
     }
 
     /// A shell that runs a script until a command fails.

@@ -1,6 +1,6 @@
-"""Runs openstacksdk's own functional tests for bare metal; prints the result of each as a line of JSON.
+"""Runs openstacksdk's own functional tests for bare metal; writes the result of each as a line of JSON to a file.
 
-The tests come with the package. `OS_CLIENT_CONFIG_FILE` names the clouds that they use.
+The tests come with the package. `OS_CLIENT_CONFIG_FILE` names the clouds that they use. They print logs.
 """
 
 import json
@@ -12,10 +12,10 @@ import openstack
 
 
 class Result(unittest.TestResult):
-    """Prints `test` and `outcome`, with the reason or the traceback as `text`."""
+    """Writes `test` and `outcome`, with the reason or the traceback as `text`."""
 
     def write(self, test, outcome, text=""):
-        print(json.dumps({"test": test.id().split(".v1.")[-1], "outcome": outcome, "text": text}), flush=True)
+        print(json.dumps({"test": test.id().split(".v1.")[-1], "outcome": outcome, "text": text}), file=results)
 
     def addSuccess(self, test):
         self.write(test, "passed")
@@ -31,6 +31,6 @@ class Result(unittest.TestResult):
 
 root = pathlib.Path(openstack.__file__).parent
 suite = unittest.TestLoader().discover(root / "tests/functional/baremetal", top_level_dir=root.parent)
-# Tests that cannot be imported are reported as failed.
-suite.run(Result())
-sys.exit(0)
+with open(sys.argv[1], "w") as results:
+    # Tests that cannot be imported are reported as failed.
+    suite.run(Result())

@@ -246,8 +246,8 @@ fn without_a_version_the_client_negotiates_one() {
     client.run_ok("node create --driver fake-hardware --name n1 --storage-interface external");
     assert_eq!(client.show_node("n1", "storage_interface"), json!({"storage_interface": "external"}));
     client.run_ok("node set n1 --property capabilities=iscsi_boot:True");
-    let stderr = client.run_error("node set n1 --owner me");
-    assert!(stderr.contains("supported by the client's negotiated API version 1.33"), "{stderr}");
+    let stderr = client.run_error("node set n1 --retired");
+    assert!(stderr.contains("supported by the client's negotiated API version 1.52"), "{stderr}");
     let stderr = client.run_error("node show missing");
     assert!(stderr.contains("Node missing could not be found."), "{stderr}");
     let stderr = client.run_error("node create --driver fake-hardware --name n1");

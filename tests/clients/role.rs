@@ -86,9 +86,9 @@ async fn role_changes_only_what_differs() {
     assert_eq!(role.play(&["-e", &password]).changes(), 0);
     assert_ne!(role.targets().await[0]["extra"], first[0]["extra"]);
     // A change of a visible value by another client is found as well.
-    let path = format!("volume/targets/{}", first[0]["uuid"].as_str().expect("a UUID"));
+    let target = format!("volume/targets/{}", first[0]["uuid"].as_str().expect("a UUID"));
     let patch = json!([{ "op": "replace", "path": "/properties/target_lun", "value": 7 }]);
-    role.send("PATCH", &path, patch).await;
+    role.send("PATCH", &target, patch).await;
     assert_eq!(role.play(&["-e", &password]).changes(), 1);
     assert_eq!(role.targets().await[0]["properties"]["target_lun"], 1);
 

@@ -14,10 +14,11 @@ use super::daemon::API;
 use super::target::{Export, LUN};
 
 /// The first microversion with all fields for boot from volume.
-const VERSION: (&str, &str) = ("X-OpenStack-Ironic-API-Version", "1.33");
+const VERSION: &str = "1.33";
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A client of volboot's API.
+/// A client of volboot's API and pages.
+#[allow(dead_code, reason = "each including test program uses a part")]
 pub(crate) struct Api {
     runtime: Runtime,
     client: Client,
@@ -118,6 +119,14 @@ impl Api {
         self.send(&Method::GET, path, &json!({}))
     }
 
+    /// Reads a page for operators, such as `ui/`.
+    pub(crate) fn get_page(&self, path: &str) -> Result<String> {
+        self.runtime.block_on(async {
+            let response = self.client.get(format!("http://{API}/{path}")).send().await?;
+            Ok(response.error_for_status()?.text().await?)
+        })
+    }
+
     /// Creates a resource; returns its UUID.
     pub(crate) fn create(&self, collection: &str, body: &Value) -> Result<String> {
         let resource = self.send(&Method::POST, collection, body)?;
@@ -127,8 +136,13 @@ impl Api {
 
     /// Sends a request; an error status is an error.
     pub(crate) fn send(&self, method: &Method, path: &str, body: &Value) -> Result<Value> {
+        self.send_at(VERSION, method, path, body)
+    }
+
+    /// Like [`send`](Self::send), with another microversion.
+    pub(crate) fn send_at(&self, version: &str, method: &Method, path: &str, body: &Value) -> Result<Value> {
         let request = self.client.request(method.clone(), format!("http://{API}/v1/{path}"));
-        let request = request.header(VERSION.0, VERSION.1).json(body);
+        let request = request.header("X-OpenStack-Ironic-API-Version", version).json(body);
         let (status, text) = self.runtime.block_on(async {
             let response = request.send().await?;
             Ok::<_, reqwest::Error>((response.status(), response.text().await?))

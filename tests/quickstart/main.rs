@@ -18,6 +18,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use lab::Lab;
+use lab::address_server::AddressServer;
 use lab::documents::{block, command, row};
 use lab::machine::{Firmware, MachineSpec};
 use lab::volume::{Recipe, Volume};
@@ -46,7 +47,7 @@ fn machine_boots_by_each_documented_setup() -> Result<()> {
             server.run(line)?;
         }
 
-        server.run(&command("apt install"))?;
+        server.run(command("apt install"))?;
         server.run(row("dnsmasq").command())?;
         server.run(row("dnsmasq").activation())?;
         for line in block("targetcli /backstores/block create") {
@@ -54,11 +55,11 @@ fn machine_boots_by_each_documented_setup() -> Result<()> {
         }
         for line in block("openstack baremetal node create") {
             if !line.contains("volume target create") {
-                server.run(&line.replace("--storage-interface cinder", "--storage-interface external"))?;
+                server.run(line.replace("--storage-interface cinder", "--storage-interface external"))?;
             }
         }
-        server.run(&command("--property target_portal=").replace("target_lun=1", "target_lun=0"))?;
-        let output = server.run(&command("node validate web-1"))?;
+        server.run(command("--property target_portal=").replace("target_lun=1", "target_lun=0"))?;
+        let output = server.run(command("node validate web-1"))?;
         ensure!(output.contains("| storage    | True"), "the node is not valid: {output}");
         check_boot(lab, &mut server, MachineSpec::new(Firmware::Bios, MAC), &bios)?;
 
@@ -72,12 +73,23 @@ fn machine_boots_by_each_documented_setup() -> Result<()> {
         server.run(row("ISC dhcpd").command())?;
         server.run("sed -i 's/^INTERFACESv4=.*/INTERFACESv4=\"eth0\"/' /etc/default/isc-dhcp-server")?;
         server.run(row("ISC dhcpd").activation())?;
-        server.run(&command("VOLBOOT_CHAP_PASSWORD="))?;
+        server.run(command("VOLBOOT_CHAP_PASSWORD="))?;
         check_boot(lab, &mut server, MachineSpec::new(Firmware::Uefi, MAC), &uefi)?;
+
+        // Variant: volboot as the ProxyDHCP server, beside a DHCP server of another host that knows nothing.
+        server.run("systemctl stop isc-dhcp-server")?;
+        let addresses = AddressServer::start_in_documented_network()?;
+        for line in block("mode = \"proxy\"") {
+            server.run(&line)?;
+        }
+        check_boot(lab, &mut server, MachineSpec::new(Firmware::Uefi, MAC), &uefi)?;
+        server.run(
+            "sed -i 's/^mode = .*/#mode = \"off\"/' /etc/volboot/volboot.toml && systemctl restart volboot",
+        )?;
+        drop(addresses);
 
         // Variant: Kea, HTTP boot, and enrollment with curl.
         server.run("openstack baremetal node delete web-1")?;
-        server.run("systemctl stop isc-dhcp-server")?;
         server.run(row("Kea").command())?;
         server.run(row("Kea").activation())?;
         for line in block("api $url/nodes") {
@@ -104,7 +116,7 @@ fn check_boot(lab: &Lab, server: &mut Server, machine: MachineSpec<'_>, volume: 
     if let Err(error) = machine.power_on(lab)?.wait_for(&[&volume.boot_line()], BOOT_LIMIT) {
         return Err(error.context(format!("journal of the server:\n{}", server.journal()?)));
     }
-    let output = server.run(&command("volboot show web-1"))?;
+    let output = server.run(command("volboot show web-1"))?;
     ensure!(output.starts_with("volume hooked after"), "unexpected verdict: {output}");
     Ok(())
 }

@@ -339,3 +339,29 @@ fn words_of_another_version_are_kept_and_shown() {
         assert_eq!(verdict(sequence[..length].to_vec(), 3).1, text);
     }
 }
+
+#[test]
+fn the_server_that_attached_the_volumes_is_named() {
+    let server = Uuid::from_u128(9);
+    let attached_by_server = |mut event: EventKind| {
+        if let EventKind::BootRequest(request) = &mut event {
+            request.resolutions[0].server = Some(server);
+        }
+        event
+    };
+    let request = attached_by_server(boot_request(1, BootOutcome::Boot, None));
+    let named = format!("attached by server {server} (this node's instance)");
+    let sent = vec![(0, true, EventKind::SessionStarted), (1, true, request)];
+    let text = format!("boot script sent; no report from the machine yet; {named}");
+    assert_eq!(verdict(sent.clone(), 2), (BootState::Booting, text));
+    let hooked = [sent.clone(), vec![(5, true, boot_report(BootStep::Hooked, None, 1))]].concat();
+    assert_eq!(verdict(hooked, 6), (BootState::Hooked, format!("volume hooked after 5 s; {named}")));
+    let texts: Vec<_> = describe(events(sent.clone())).into_iter().map(|entry| entry.text).collect();
+    assert!(texts.iter().any(|text| text.contains(&format!("from Cinder in 40 ms, {named}"))), "{texts:?}");
+
+    // A later boot session without the server does not name it.
+    let next =
+        vec![(600, true, EventKind::SessionStarted), (601, true, boot_request(1, BootOutcome::Boot, None))];
+    let (_, text) = verdict([sent, next].concat(), 602);
+    assert_eq!(text, "boot script sent; no report from the machine yet");
+}

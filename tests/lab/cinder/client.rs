@@ -27,6 +27,8 @@ pub(crate) struct Client {
     user: String,
     project: String,
     token: RefCell<Option<Token>>,
+    /// The token of a service, for the next requests.
+    service_token: RefCell<Option<String>>,
 }
 
 #[derive(Clone)]
@@ -39,7 +41,13 @@ impl Client {
     /// A user in a project. Logs in on the first request, and again after a token was revoked.
     pub(crate) fn new(user: &str, project: &str) -> Result<Self> {
         let (user, project) = (user.to_owned(), project.to_owned());
-        Ok(Self { http: Http::new()?, user, project, token: RefCell::default() })
+        Ok(Self {
+            http: Http::new()?,
+            user,
+            project,
+            token: RefCell::default(),
+            service_token: RefCell::default(),
+        })
     }
 
     /// Creates a volume and waits until it is available.
@@ -119,9 +127,46 @@ impl Client {
         Ok(response["attachment"]["connection_info"].clone())
     }
 
-    /// Deletes an attachment.
+    /// Attaches a volume for a server, with the three calls and the connector of Nova; returns the attachment.
+    pub(crate) fn attach_for_server(&self, volume: &str, server: &str, connector: &Value) -> Result<String> {
+        let body = json!({"attachment": {"volume_uuid": volume, "instance_uuid": server}});
+        let response = self.cinder(&Method::POST, "attachments", Some(&body))?;
+        let id = response["attachment"]["id"].as_str().context("an attachment without an id")?.to_owned();
+        let path = format!("attachments/{id}");
+        self.cinder(&Method::PUT, &path, Some(&json!({"attachment": {"connector": connector}})))?;
+        self.cinder(&Method::POST, &format!("{path}/action"), Some(&json!({"os-complete": {}})))?;
+        Ok(id)
+    }
+
+    /// Attaches a volume for a node with the calls of Ironic, which gives Cinder no host.
+    pub(crate) fn attach_as_ironic(&self, volume: &str, node: &str, connector: &Value) -> Result<()> {
+        for action in [
+            json!({"os-reserve": null}),
+            json!({"os-initialize_connection": {"connector": connector}}),
+            json!({"os-attach": {"mountpoint": "ironic_mountpoint", "instance_uuid": node}}),
+        ] {
+            self.cinder(&Method::POST, &format!("volumes/{volume}/action"), Some(&action))?;
+        }
+        Ok(())
+    }
+
+    /// The only holder of a volume, as Cinder shows it to this user.
+    pub(crate) fn holder(&self, volume: &str) -> Result<Value> {
+        let response = self.cinder(&Method::GET, &format!("volumes/{volume}"), None)?;
+        match response["volume"]["attachments"].as_array().map(Vec::as_slice) {
+            Some([holder]) => Ok(holder.clone()),
+            holders => bail!("expected one holder, found {holders:?}"),
+        }
+    }
+
+    /// Deletes an attachment. Like Nova, it sends a service token: otherwise Cinder asks Nova about an attachment with a
+    /// server.
     pub(crate) fn detach(&self, attachment: &str) -> Result<()> {
-        self.cinder(&Method::DELETE, &format!("attachments/{attachment}"), None).map(drop)
+        let service = Self::new("cinder", "service")?.log_in()?;
+        self.service_token.replace(Some(service.text));
+        let result = self.cinder(&Method::DELETE, &format!("attachments/{attachment}"), None).map(drop);
+        self.service_token.take();
+        result
     }
 
     /// The number of pools that the scheduler knows (needs role admin).
@@ -172,7 +217,9 @@ impl Client {
                 None => self.log_in()?,
             };
             let url = format!("{CINDER}/{}/{path}", token.project);
-            let (status, _, response) = self.http.send(method, &url, Some(&token.text), body)?;
+            let service = self.service_token.borrow().clone();
+            let tokens = Some((token.text.as_str(), service.as_deref()));
+            let (status, _, response) = self.http.send_with(method, &url, tokens, body)?;
             if status != 401 || !is_first {
                 return Ok((status, response));
             }
@@ -226,10 +273,23 @@ impl Http {
         token: Option<&str>,
         body: Option<&Value>,
     ) -> Result<(u16, Option<String>, Value)> {
+        self.send_with(method, url, token.map(|token| (token, None)), body)
+    }
+
+    /// Like [`send`](Self::send), with the token of a service beside the user's.
+    fn send_with(
+        &self,
+        method: &Method,
+        url: &str,
+        tokens: Option<(&str, Option<&str>)>,
+        body: Option<&Value>,
+    ) -> Result<(u16, Option<String>, Value)> {
         let mut request = self.client.request(method.clone(), url);
         request = request.header("OpenStack-API-Version", "volume 3.54");
-        if let Some(token) = token {
+        if let Some((token, service)) = tokens {
             request = request.header("X-Auth-Token", token);
+            request =
+                service.into_iter().fold(request, |request, token| request.header("X-Service-Token", token));
         }
         if let Some(body) = body {
             request = request.json(body);

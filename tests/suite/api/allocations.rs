@@ -239,6 +239,14 @@ async fn lists_are_filtered() {
 }
 
 #[tokio::test]
+async fn the_document_has_the_states_of_allocations() {
+    let document = Api::new().get("/openapi.json").await.expect(200);
+    let parameters = &document["paths"]["/v1/allocations"]["get"]["parameters"];
+    let state = parameters.as_array().expect("a list").iter().find(|argument| argument["name"] == "state");
+    assert_eq!(state.expect("an argument")["schema"]["enum"], json!(["allocating", "active", "error"]));
+}
+
+#[tokio::test]
 async fn invalid_requests_create_nothing() {
     let api = Api::new();
     create_available_node(&api, "n1").await;

@@ -189,7 +189,10 @@ async fn detail_selects_all_fields_of_a_list() {
         assert_eq!(all, items(api.get(&format!("{path}/detail")).await.expect(200)), "{path}");
         let summary = items(api.get(&path).await.expect(200));
         assert_eq!(summary, items(api.get(&format!("{path}?detail=False")).await.expect(200)), "{path}");
-        assert!(summary[0].as_object().map(|it| it.len()) < all[0].as_object().map(|it| it.len()), "{path}");
+        assert!(
+            summary[0].as_object().map(serde_json::Map::len) < all[0].as_object().map(serde_json::Map::len),
+            "{path}"
+        );
         for flag in ["True", "False"] {
             let fault =
                 api.with_version("1.42").get(&format!("{path}?detail={flag}")).await.expect_fault(400);

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use axum::body::Body;
 use serde_json::Value;
+use volboot::auth::Auth;
+use volboot::telemetry::Metrics;
 
 use super::{Api, ApiResponse, LATEST};
 
@@ -128,6 +130,42 @@ async fn every_documented_operation_is_served() {
         }
     }
     assert!(operations.len() > 80, "{operations:?}");
+}
+
+/// Each operation that requires a log-in answers 429 after too many wrong passwords, and the document says so.
+#[tokio::test]
+async fn login_limit_is_documented_where_it_is_answered() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let hash = bcrypt::hash("secret", 4).expect("bcrypt hashes the password");
+    std::fs::write(file.path(), format!("ann:{hash}\n")).expect("the file is writable");
+    let auth = Auth::http_basic_blocking(file.path(), Metrics::new()).expect("the htpasswd file is valid");
+    let api = Api::with_auth(auth);
+    let wrong = [("authorization", "Basic YW5uOndyb25n"), ("x-openstack-ironic-api-version", "1.33")];
+    let document = api.document().await;
+    let mut counts = [0; 2];
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in methods.as_object().expect("methods") {
+            let method = method.to_uppercase();
+            let concrete = path.replace(['{', '}'], "");
+            let mut response = api.send_raw(&method, &concrete, &wrong, Body::empty()).await;
+            // The first passwords are checked, and on a slow host a later one too.
+            for _ in 0..100 {
+                if response.status != 401 {
+                    break;
+                }
+                response = api.send_raw(&method, &concrete, &wrong, Body::empty()).await;
+            }
+            let declared = operation["responses"].get("429");
+            counts[usize::from(declared.is_some())] += 1;
+            assert_eq!(response.status == 429, declared.is_some(), "{method} {path}: {}", response.status);
+            if let Some(declared) = declared {
+                assert!(declared["headers"]["Retry-After"].is_object(), "{method} {path}");
+                assert_eq!(response.header("retry-after"), "6", "{method} {path}");
+            }
+        }
+    }
+    // The root of the API and its version need no log-in.
+    assert!(counts[0] == 2 && counts[1] > 80, "{counts:?}");
 }
 
 /// The router's error for an unknown path.

@@ -1,29 +1,28 @@
-//! Attachments that another client created: Nova's for the node's instance, and those of an Ironic.
+//! Attachments that Nova created for the node's instance: found, exported at each boot, and never deleted.
 
 use serde_json::json;
 use uuid::Uuid;
-use volboot::attach::Resolution;
 use volboot::boot::Boot;
 use volboot::model::{
     Attachment, AttachmentState, BootAnswer, BootOutcome, BootRequest, ConnectionSource, Mac, Node,
     Ownership, StorageInterface, VolumeConnector, VolumeTarget,
 };
 
-use super::{Site, TestMachine, advance_clock, wait_until};
+use super::{Site, TestMachine, wait_until};
 use crate::fake_cinder::{ADMIN, Fault, MEMBER, Operation, Rights};
 
-const SERVER: Uuid = Uuid::from_u128(0x4f2b_1c1e_0000_4000_8000_0000_0000_0001);
-const ADDRESS: &str = "192.0.2.50";
+pub(super) const SERVER: Uuid = Uuid::from_u128(0x4f2b_1c1e_0000_4000_8000_0000_0000_0001);
+pub(super) const ADDRESS: &str = "192.0.2.50";
 
 /// A site whose user is an administrator of another project, with a volume that Nova attached for a server.
-struct NovaSite {
-    site: Site,
-    machine: TestMachine,
-    attachment: String,
+pub(super) struct NovaSite {
+    pub(super) site: Site,
+    pub(super) machine: TestMachine,
+    pub(super) attachment: String,
 }
 
 impl NovaSite {
-    async fn open() -> Self {
+    pub(super) async fn open() -> Self {
         Self::with_host(Some(ADDRESS)).await
     }
 
@@ -37,7 +36,7 @@ impl NovaSite {
     }
 
     /// Whether Nova's attachment is the volume's only one, and as Nova made it.
-    fn assert_attachment_is_kept(&self) {
+    pub(super) fn assert_attachment_is_kept(&self) {
         let site = &self.site;
         assert_eq!(site.cinder.attachments("root"), [(self.attachment.clone(), "attached")]);
         assert_eq!(site.cinder.device(&self.attachment).as_deref(), Some("/dev/sda"));
@@ -77,7 +76,7 @@ impl Site {
 }
 
 /// The calls that would create or delete an attachment.
-fn count_changes(calls: &[Operation]) -> usize {
+pub(super) fn count_changes(calls: &[Operation]) -> usize {
     calls.iter().filter(|call| matches!(call, Operation::Reserve | Operation::Delete)).count()
 }
 
@@ -336,98 +335,6 @@ async fn an_export_without_a_response_is_completed_before_the_record_is_forgotte
 }
 
 #[tokio::test]
-async fn a_forbidden_export_boots_from_the_connection_that_cinder_shows() {
-    let nova = NovaSite::open().await;
-    let NovaSite { site, machine, .. } = &nova;
-    site.cinder.inject_fault(Operation::Export, Fault::Status(403), usize::MAX);
-    let volumes = machine.boot(Some(("a", 1))).await;
-    let existing = ConnectionSource::Existing { refusal: "injected fault (403)".into() };
-    let path = "iscsi:192.0.2.1::3260:1:iqn.2010-10.org.openstack:volume-root";
-    assert_eq!(volumes, [("root".into(), path.into(), existing)]);
-    let calls = site.cinder.take_calls();
-    let expected =
-        [Operation::List, Operation::Volume, Operation::Export, Operation::Show, Operation::Volume];
-    assert_eq!(calls, expected, "the volume is read after the refusal");
-    nova.assert_attachment_is_kept();
-    let record = site.record(machine).await;
-    assert_eq!((record.state, record.pending_export), (AttachmentState::Attached, false));
-
-    // Nova gives the volume to another server between two boots.
-    site.cinder.detach_by_hand(&nova.attachment);
-    let another = Uuid::from_u128(7).to_string();
-    site.cinder.attach_for_server("root", &another, Some("compute-1"), Some("/dev/vda"));
-    let reason = machine.expect_refusal().await;
-    assert!(
-        reason.starts_with("volume root was not found") || reason.contains("in use by server"),
-        "{reason}"
-    );
-    assert_eq!(count_changes(&site.cinder.take_calls()), 0);
-}
-
-#[tokio::test]
-async fn a_forbidden_export_refuses_a_volume_that_changed_meanwhile() {
-    for fault in [Fault::Status(404), Fault::Status(503), Fault::Status(403)] {
-        for operation in [Operation::Show, Operation::Volume] {
-            let nova = NovaSite::open().await;
-            nova.machine.boot(Some(("a", 1))).await;
-            nova.site.cinder.inject_fault(Operation::Export, Fault::Status(403), usize::MAX);
-            nova.site.cinder.inject_fault(operation, fault, usize::MAX);
-            let result = nova.machine.request(Some(("b", 1))).await;
-            assert!(!matches!(result, Resolution::Ready(_)), "{operation:?} {fault:?}: {result:?}");
-        }
-    }
-    // The attachment is no longer complete, as while its owner detaches the volume.
-    let nova = NovaSite::open().await;
-    nova.machine.boot(Some(("a", 1))).await;
-    nova.site.cinder.inject_fault(Operation::Export, Fault::Status(403), usize::MAX);
-    nova.site.cinder.set_attachment_status(&nova.attachment, "detaching");
-    let reason = nova.machine.expect_refusal().await;
-    let expected = format!(
-        "Cinder refused to export volume root: injected fault (403), and no longer shows it as attached by server {SERVER} \
-         (this node's instance)"
-    );
-    assert_eq!(reason, expected);
-    assert_eq!(nova.site.record(&nova.machine).await.connection, None, "no later boot uses it either");
-}
-
-#[tokio::test]
-async fn every_other_refusal_of_the_export_is_final() {
-    for status in [400, 409, 413] {
-        let nova = NovaSite::open().await;
-        nova.machine.boot(Some(("a", 1))).await;
-        nova.site.cinder.take_calls();
-        nova.site.cinder.inject_fault(Operation::Export, Fault::Status(status), usize::MAX);
-        let expected = format!(
-            "Cinder refused to export volume root through the attachment of server {SERVER} (this node's instance): \
-             injected fault ({status})"
-        );
-        assert_eq!(nova.machine.expect_refusal().await, expected);
-        assert_eq!(nova.site.cinder.take_calls(), [Operation::Export], "the old connection is not asked for");
-        assert_eq!(nova.site.record(&nova.machine).await.connection, None);
-        nova.assert_attachment_is_kept();
-    }
-    let nova = NovaSite::open().await;
-    nova.machine.boot(Some(("a", 1))).await;
-    nova.site.cinder.inject_fault(Operation::Export, Fault::Status(404), usize::MAX);
-    let result = nova.machine.request(Some(("b", 1))).await;
-    assert!(!matches!(result, Resolution::Ready(_)), "{result:?}");
-    assert_eq!(count_changes(&nova.site.cinder.take_calls()), 0);
-    nova.assert_attachment_is_kept();
-}
-
-#[tokio::test]
-async fn a_second_attachment_of_the_instance_is_a_refusal() {
-    let nova = NovaSite::open().await;
-    nova.site.cinder.attach_for_server("root", &SERVER.to_string(), Some(ADDRESS), Some("/dev/sdb"));
-    let expected = format!(
-        "Cinder refused to export volume root through the attachment of server {SERVER} (this node's instance): duplicate \
-         connectors detected on volume root (409)"
-    );
-    assert_eq!(nova.machine.expect_refusal().await, expected);
-    assert_eq!(count_changes(&nova.site.cinder.take_calls()), 0);
-}
-
-#[tokio::test]
 async fn a_new_attachment_of_the_instance_replaces_the_old_one() {
     let nova = NovaSite::open().await;
     nova.machine.boot(Some(("a", 1))).await;
@@ -474,85 +381,4 @@ async fn the_last_known_connection_serves_while_cinder_is_away() {
     nova.site.cinder.inject_faults(Fault::Status(503));
     let volumes = nova.machine.boot(Some(("b", 1))).await;
     assert!(matches!(volumes[0].2, ConnectionSource::LastKnown { .. }), "{volumes:?}");
-}
-
-/// A node whose volume was attached by an Ironic: for the node's UUID, without a host.
-async fn open_with_ironics_attachment() -> (Site, TestMachine, String) {
-    let site = Site::open();
-    site.cinder.add_volume("root", |_| {});
-    let machine = site.add_machine("web-1", &["root"]).await;
-    let node = machine.node.uuid.to_string();
-    let attachment = site.cinder.attach_for_server("root", &node, None, Some("ironic_mountpoint"));
-    (site, machine, attachment)
-}
-
-#[tokio::test]
-async fn an_attachment_of_an_ironic_is_adopted_and_deleted_at_the_undeployment() {
-    let (mut site, machine, attachment) = open_with_ironics_attachment().await;
-    site.start_reconciler();
-    let note = format!("volume root is attached by server {} (this node's instance)", machine.node.uuid);
-    assert_eq!(site.check_with_notes(&machine).await, (Vec::new(), vec![note]));
-    machine.boot(None).await;
-    assert_eq!(count_changes(&site.cinder.take_calls()), 0);
-    assert_eq!(site.record(&machine).await.ownership, Ownership::Adopted);
-    assert_eq!(site.cinder.device(&attachment).as_deref(), Some("ironic_mountpoint"));
-    let change = |node: &Node, _: Option<&Node>| Ok::<_, ()>(Node { undeployed: true, ..node.clone() });
-    site.inventory.update(machine.node.uuid, change).await.expect("the record is updated");
-    wait_until("the volume is available", || site.cinder.status("root") == "available").await;
-    assert_eq!(site.cinder.attachments("root"), []);
-}
-
-#[tokio::test]
-async fn an_adopted_attachment_stays_recorded_while_nova_is_away() {
-    let (mut site, machine, attachment) = open_with_ironics_attachment().await;
-    machine.boot(None).await;
-    site.cinder.set_nova_away(true);
-    site.start_reconciler();
-    let change = |node: &Node, _: Option<&Node>| Ok::<_, ()>(Node { undeployed: true, ..node.clone() });
-    site.inventory.update(machine.node.uuid, change).await.expect("the record is updated");
-    let obstacle = format!(
-        "Cinder does not delete the attachment of server {}: before that it asks Nova, which probably does not answer",
-        machine.node.uuid
-    );
-    let records = site.records();
-    let explained = async {
-        loop {
-            let all = records.list_all().await.expect("the store is readable");
-            if all.iter().any(|record| record.obstacle.as_deref() == Some(&obstacle)) {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(super::LIMIT, explained).await.expect("the record says why");
-    assert_eq!(site.cinder.attachments("root"), [(attachment, "attached")]);
-
-    // The backend is not to blame: other volumes of its type are attached.
-    site.cinder.add_volume("data", |_| {});
-    let another = site.add_machine("web-2", &["data"]).await;
-    another.boot(None).await;
-
-    site.cinder.set_nova_away(false);
-    let retried = async {
-        while site.cinder.status("root") != "available" {
-            advance_clock(std::time::Duration::from_secs(600)).await;
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(36_000), retried).await.expect("it is tried again");
-}
-
-#[tokio::test]
-async fn the_disk_of_a_virtual_machine_with_the_nodes_uuid_is_refused() {
-    for (host, device) in [(Some("compute-1"), None), (None, Some("/dev/vda"))] {
-        let site = Site::open();
-        site.cinder.set_rights(ADMIN);
-        site.cinder.add_volume("root", |_| {});
-        let machine = site.add_machine("web-1", &["root"]).await;
-        let node = machine.node.uuid.to_string();
-        site.cinder.attach_for_server("root", &node, host, device);
-        let reason = machine.expect_refusal().await;
-        assert!(reason.starts_with(&format!("volume root is in use by server {node}")), "{reason}");
-        assert_eq!(count_changes(&site.cinder.take_calls()), 0);
-    }
 }

@@ -1,9 +1,11 @@
 //! Attachments against an in-memory Cinder: the calls with their order and number, and the behaviour on faults. The
 //! fake is modelled on observations of a real Cinder.
 
+mod adopted;
 mod backend_failures;
 mod boots;
 mod borrowed;
+mod borrowed_refusals;
 mod connections;
 mod detachment;
 mod interruptions;
