@@ -84,8 +84,9 @@ impl Operator {
         request: EnrollmentRequest<'_>,
         now: Timestamp,
     ) -> Result<Enrollment, EnrollError> {
-        let records =
+        let mut records =
             request.build_records(&self.enabled_storage_interfaces, now).map_err(EnrollError::Refused)?;
+        records.node.conductor_group.clone_from(&self.conductor.group);
         match self.inventory.enroll(&records).await {
             Ok(()) => Ok(records),
             Err(InventoryError::Duplicate(key)) => Err(EnrollError::Refused(vec![Refusal::Duplicate(key)])),

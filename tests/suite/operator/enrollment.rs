@@ -93,7 +93,10 @@ async fn see_machine(operator: &Operator, mac: &str) {
 }
 
 fn operator_with(enabled: &[StorageInterface]) -> Arc<Operator> {
-    Arc::new(Operator { enabled_storage_interfaces: enabled.to_vec(), ..build_operator() })
+    let mut operator = build_operator();
+    operator.enabled_storage_interfaces = enabled.to_vec();
+    operator.conductor.group = "rack-1".parse().expect("a group");
+    Arc::new(operator)
 }
 
 #[tokio::test]
@@ -115,6 +118,8 @@ async fn api_and_page_create_the_same_records() {
         assert_eq!(records.len(), 4, "{records:?}");
         assert_eq!(records, read_records(&by_page).await);
         for operator in [by_api, by_page] {
+            let node = operator.find_node("web-1").await.expect("reads").expect("exists");
+            assert!(operator.conductor.manages(&node), "{node:?}");
             let patch = json!([{"op": "add", "path": "/extra/rack", "value": "a"}]);
             let (status, fault) = call_api(&operator, "PATCH", "/v1/nodes/web-1", &patch).await;
             assert_eq!(status, 200, "{fault}");
