@@ -7,6 +7,7 @@ use std::io::BufReader;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -127,7 +128,12 @@ fn forged_sources_without_a_route_fill_no_log() -> Result<()> {
 fn names_without_a_limit_fill_neither_memory_nor_history() -> Result<()> {
     run(|lab: &Lab| {
         add_clients()?;
-        let daemon = Daemon::start(lab, Path::new(BINARY), "", None)?;
+        let log_size = Arc::new(AtomicUsize::new(0));
+        let size = Arc::clone(&log_size);
+        let count_bytes = move |line: &str| {
+            size.fetch_add(line.len() + 1, Ordering::Relaxed);
+        };
+        let daemon = Daemon::start(lab, Path::new(BINARY), "", Some(Box::new(count_bytes)))?;
         let history = store_path(lab).with_file_name("history.redb");
         let before = file_size(&history)?;
         let clients = scale(200, 1000);
@@ -151,9 +157,11 @@ fn names_without_a_limit_fill_neither_memory_nor_history() -> Result<()> {
         let machines = get_api("/v1/machines?limit=1000")?;
         ensure!(!machines.contains(&"x".repeat(129)) && !machines.contains(&"y".repeat(129)));
         let (memory, grown) = (resident_memory(daemon.pid())?, file_size(&history)? - before);
+        let log_size = log_size.load(Ordering::Relaxed);
         println!(
-            "{clients} clients, {datagrams} datagrams: {memory} MB resident, history grown by {grown} bytes"
+            "{clients} clients, {datagrams} datagrams: {memory} MB resident, history grown by {grown} bytes, log {log_size} bytes"
         );
+        ensure!(log_size < 5_000_000, "{log_size} bytes of log");
         ensure!(memory <= 96, "{memory} MB");
         ensure!(grown < 64_000_000, "{grown} bytes");
         let metrics = get_api("/metrics")?;
