@@ -151,10 +151,14 @@ pub(super) async fn delete(request: ApiRequest, PathParam(ident): PathParam<Stri
     delete_allocation(&request, allocation).await
 }
 
-/// `GET /v1/nodes/{node}/allocation`
+/// `GET /v1/nodes/{node}/allocation`. For an unknown node, Ironic answers 400 here, and 404 to `DELETE`.
 pub(super) async fn get_of_node(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
     request.query.reject_unknown(&["fields"])?;
-    let uuid = find_allocation_of_node(&request, &ident).await?;
+    let node = find_node(&request, &ident).await.map_err(|fault| match fault {
+        Fault::NotFound(text) => Fault::Invalid(text),
+        other => other,
+    })?;
+    let uuid = node.allocation().ok_or_else(|| no_allocation(&ident))?;
     let selection = FieldSelection::for_record::<Allocation>(&request)?;
     let allocation = request.operator.inventory.get::<Allocation>(uuid).await?;
     let allocation = allocation.ok_or_else(|| no_allocation(&ident))?.value;
@@ -166,8 +170,8 @@ pub(super) async fn delete_of_node(
     request: ApiRequest,
     PathParam(ident): PathParam<String>,
 ) -> HandlerResult {
-    let allocation = find_allocation_of_node(&request, &ident).await?;
-    delete_allocation(&request, allocation).await
+    let node = find_node(&request, &ident).await?;
+    delete_allocation(&request, node.allocation().ok_or_else(|| no_allocation(&ident))?).await
 }
 
 /// Finds an allocation by the name or UUID that a client sent.
@@ -186,10 +190,6 @@ async fn find_allocation(request: &ApiRequest, ident: &str) -> Result<Allocation
         return Err(Fault::Invalid(format!("Expected a logical name or UUID but received {ident}.")));
     };
     allocation.map(|allocation| allocation.value).ok_or_else(|| Fault::not_found::<Allocation>(ident))
-}
-
-async fn find_allocation_of_node(request: &ApiRequest, ident: &str) -> Result<Uuid, Fault> {
-    find_node(request, ident).await?.allocation().ok_or_else(|| no_allocation(ident))
 }
 
 fn no_allocation(ident: &str) -> Fault {

@@ -127,9 +127,9 @@ async fn a_deletion_frees_the_node_unless_it_is_active() {
         api.delete("/v1/allocations/web").await.expect_fault(404),
         "Allocation web could not be found."
     );
-    for path in ["/v1/nodes/n1/allocation", "/v1/nodes/none/allocation"] {
-        assert_eq!(api.get(path).await.status, 404);
-        assert_eq!(api.delete(path).await.status, 404);
+    for (path, status) in [("/v1/nodes/n1/allocation", 404), ("/v1/nodes/none/allocation", 400)] {
+        api.get(path).await.expect_fault(status);
+        api.delete(path).await.expect_fault(404);
     }
     let uuid = allocate(&api, allocation.clone()).await["uuid"].as_str().expect("a UUID").to_owned();
     assert_eq!(set_provision_state(&api, &node, "active").await, 202);
