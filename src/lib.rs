@@ -2,7 +2,8 @@
 //!
 //! The boot session (*journey*) of a machine without a disk passes through the modules of this crate:
 //!
-//! 1. The firmware sends a DHCP request. The site's DHCP server names a boot file on volboot.
+//! 1. The firmware sends a DHCP request. The site's DHCP server gives the address, and names a boot file on volboot. Or
+//!    the ProxyDHCP server beside it names the file: [`dhcp`].
 //! 2. The firmware reads iPXE from the [`tftp`] server: a binary of the distribution, found by [`images`].
 //! 3. iPXE fetches `/boot.ipxe` from the boot listener, [`http`]. The script is the same for every machine. It collects
 //!    the machine's addresses and sends a *boot request*.
@@ -28,7 +29,7 @@
 //! |---|---|
 //! | 0 | [`model`]: domain types with their validation, no I/O |
 //! | 1 | [`config`], [`images`], [`listen`], [`neighbours`], [`script`], [`telemetry`], [`tls`] |
-//! | 2 | [`cinder`], [`keystone`], [`store`], [`tftp`] |
+//! | 2 | [`cinder`], [`dhcp`], [`keystone`], [`store`], [`tftp`] |
 //! | 3 | [`attach`], [`boot`], [`timeline`] |
 //! | 4 | [`auth`], [`operator`]: the operations of operators, for API and pages |
 //! | 5 | [`api`], [`http`], [`web`] |
@@ -76,7 +77,9 @@
 //! | read-only store | a store whose disk refuses writes; reads go on | [`store::StoreAccess`] |
 //! | circuit breaker | stops requests to Cinder or to a failing backend; a successful probe closes the circuit | `attach::breaker` |
 //! | reconciler | background task that completes interrupted attachments and detachments | `attach::reconciler` |
-//! | listener | a socket with its protocol: TFTP server, boot listener, operator listener | [`listen::Listener`], [`tftp::Server`] |
+//! | ProxyDHCP server | names the boot file beside a DHCP server that gives the address (PXE 2.1, §2.2) | [`dhcp::ProxyDhcp`] |
+//! | boot server | in PXE, the server at port 4011, which UEFI asks for the name of the boot file | [`dhcp::RequestKind::BootServer`] |
+//! | listener | a socket with its protocol: ProxyDHCP server, TFTP server, boot listener, operator listener | [`listen::Listener`], [`tftp::Server`] |
 //! | transfer | one TFTP read from request to end | [`tftp::TransferEvent`] |
 //! | window | DATA blocks sent before an acknowledgement is required (RFC 7440) | [`tftp::NegotiatedOptions`] |
 //! | revision | the version of a record; a conditional write names the revision it read | [`store::Batch`] |
@@ -92,6 +95,7 @@ pub mod boot;
 pub mod cinder;
 pub mod cli;
 pub mod config;
+pub mod dhcp;
 pub mod http;
 pub mod images;
 pub mod keystone;

@@ -34,6 +34,7 @@ mod metrics;
 mod middleware;
 mod negotiation;
 mod node;
+mod node_filter;
 mod nodes;
 mod openapi;
 mod patch;

@@ -48,7 +48,7 @@ fn nodes() -> Vec<Route> {
             .query(&["node", "node_uuid"])
             .role(Member),
         Route::get(NODE, "Show a node", nodes::get).returns_record::<Node>(),
-        Route::patch(NODE, "Change a node", nodes::update).patches::<Node>(),
+        Route::patch(NODE, "Change a node", nodes::update).patches::<Node>().query(&["reset_interfaces"]),
         Route::delete(NODE, "Delete a node", nodes::delete).returns_no_content().role(Admin),
         Route::put(MAINTENANCE, "Set a node's maintenance flag", nodes::set_maintenance)
             .body(&["reason"])

@@ -171,6 +171,8 @@ fn finish_verb(
     request: &ApiRequest,
 ) -> Node {
     let last_error = verb.last_error(node.provision_state).map(str::to_owned);
+    // Before the change: afterwards, a state that was never recorded follows from the new provision state.
+    let power = verb.power_state(node.recorded_power_state());
     let node = Node {
         provision_state: end,
         target_provision_state: None,
@@ -178,7 +180,7 @@ fn finish_verb(
         last_error,
         ..set_updated_at(node, request.now)
     };
-    let node = match verb.power_state(node.recorded_power_state()) {
+    let node = match power {
         Some(power) => node.with_power_state(power, request.now),
         None => node,
     };

@@ -39,7 +39,7 @@ pub enum StartError {
     /// A socket cannot be bound.
     #[error("cannot listen on {address} ({listener})")]
     Bind {
-        /// The listener: `tftp`, `http` or `api`.
+        /// The listener: `dhcp`, `tftp`, `http` or `api`.
         listener: &'static str,
         /// The address.
         address: SocketAddr,
@@ -52,6 +52,9 @@ pub enum StartError {
 /// volboot failed while serving.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The ProxyDHCP server failed.
+    #[error("the ProxyDHCP server failed")]
+    Dhcp(#[source] io::Error),
     /// The TFTP server failed.
     #[error("the TFTP server failed")]
     Tftp(#[source] io::Error),

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::boot::BootListener;
 use super::descriptors::DescriptorBudget;
+use super::dhcp::DhcpListener;
 use super::error::{RunError, StartError};
 use super::operator::OperatorListener;
 use super::reload::Reloadable;
@@ -27,6 +28,8 @@ use crate::timeline::Timeline;
 
 /// The listeners, which do not serve yet.
 pub(super) struct Listeners {
+    /// `None` if the ProxyDHCP server is off.
+    pub(super) dhcp: Option<DhcpListener>,
     pub(super) tftp: TftpListener,
     pub(super) boot: BootListener,
     pub(super) operator: OperatorListener,
@@ -42,6 +45,7 @@ impl Listeners {
         let DescriptorBudget { connections, transfers } = descriptors;
         let tftp = TftpConfig { transfers, ..config.tftp.clone() };
         Ok(Self {
+            dhcp: DhcpListener::open(&config.dhcp, passed.dhcp)?,
             tftp: TftpListener::open(&tftp, passed.tftp)?,
             boot: BootListener::open(&config.http, passed.http, connections)?,
             operator: OperatorListener::open(&config.api, passed.api, connections)?,
@@ -59,7 +63,9 @@ impl Listeners {
         let tftp = self.tftp.addresses().into_iter().map(|address| (TftpListener::NAME, address));
         let boot = (BootListener::NAME, self.boot.address());
         let operator = (OperatorListener::NAME, self.operator.address());
-        tftp.chain([boot, operator]).collect()
+        let dhcp = self.dhcp.iter().flat_map(DhcpListener::addresses);
+        let dhcp = dhcp.map(|address| (DhcpListener::NAME, address));
+        dhcp.chain(tftp).chain([boot, operator]).collect()
     }
 
     /// The TLS configurations, which take the certificates.
@@ -76,6 +82,9 @@ impl Listeners {
         grace: Duration,
     ) -> JoinSet<Result<(), RunError>> {
         let mut tasks = JoinSet::new();
+        if let Some(dhcp) = self.dhcp {
+            tasks.spawn(dhcp.serve(services.offers(), timeline.clone(), stop.clone()));
+        }
         tasks.spawn(self.tftp.serve(services.files(), timeline.clone(), stop.clone(), grace));
         tasks.spawn(self.boot.serve(services.boot_router(), stop.clone(), grace));
         tasks.spawn(self.operator.serve(services.operator_router(), stop.clone(), grace));

@@ -5,11 +5,15 @@
 //! served. [`App::run`] serves until the stop signal, applies reloads meanwhile, and ends with a graceful shutdown.
 
 mod boot;
+mod boot_url;
 mod cloud;
 mod descriptors;
+mod dhcp;
 mod error;
+mod exchanges;
 mod files;
 mod listeners;
+mod offers;
 mod operator;
 mod reload;
 mod routed;
@@ -41,6 +45,8 @@ use crate::telemetry::Metrics;
 use crate::timeline::Timeline;
 pub use descriptors::raise_descriptor_limit;
 use descriptors::{DescriptorBudget, find_shortage};
+use dhcp::DhcpListener;
+pub(crate) use dhcp::find_missing_interfaces;
 pub use error::{RunError, StartError};
 use files::ConfiguredFiles;
 pub use files::{ConfiguredFileError, load_config_blocking};
@@ -97,6 +103,7 @@ impl App {
             listeners: listeners.addresses(),
             history_path,
             tftp_counters: listeners.tftp.counters(),
+            dhcp_status: listeners.dhcp.as_ref().map(DhcpListener::status),
             connection_counters: listeners.connection_counters(),
             started_at: Timestamp::now(),
             stop: stop.clone(),
@@ -108,6 +115,7 @@ impl App {
             timeline: timeline.clone(),
             neighbours,
             http: listeners.boot.address(),
+            tftp: listeners.tftp.addresses(),
             tls,
             hostname: read_hostname(),
             appliance,

@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,8 +19,11 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
 use tower::{ServiceExt, service_fn};
 
+use super::boot_url::BootUrl;
 use super::cloud::{build_cinder, build_policy};
+use super::dhcp::find_missing_interfaces;
 use super::files::{ConfiguredFileError, ConfiguredFiles, load_config_blocking};
+use super::offers::{MachineOffers, OfferNote};
 use super::routed::log_unnamed_networks;
 use super::systemd;
 use super::tftp::MachineFiles;
@@ -30,6 +33,7 @@ use crate::attach::Attach;
 use crate::auth::{Auth, BrowserGuard};
 use crate::boot::Boot;
 use crate::config::{Config, ConfigError};
+use crate::dhcp::{BootPolicy, NamedFile, NetbootClient};
 use crate::http::{self, HttpState};
 use crate::images::Images;
 use crate::model::Conductor;
@@ -58,6 +62,7 @@ enum ReloadError {
 
 /// The services behind the listeners, as one configuration defines them.
 struct Services {
+    offers: Arc<MachineOffers>,
     files: MachineFiles,
     boot: Router,
     operator: Router,
@@ -72,6 +77,8 @@ pub(super) struct Static {
     pub(super) neighbours: Neighbours,
     /// The bound address of the boot listener.
     pub(super) http: SocketAddr,
+    /// The bound addresses of the TFTP server.
+    pub(super) tftp: Vec<SocketAddr>,
     /// The certificates of both HTTP listeners.
     pub(super) tls: ListenerTls,
     /// The host's name, under which this process is one of Ironic's conductors.
@@ -102,6 +109,11 @@ impl Reloadable {
     /// The TFTP server's files; each request reads the current ones.
     pub(super) fn files(&self) -> impl FileSource + use<> {
         CurrentFiles(self.services.subscribe())
+    }
+
+    /// The ProxyDHCP server's policy; each request uses the current one.
+    pub(super) fn offers(&self) -> impl BootPolicy<Note = OfferNote> + use<> {
+        CurrentOffers(self.services.subscribe())
     }
 
     /// The boot listener's routes; each request takes the current ones.
@@ -200,7 +212,7 @@ impl Static {
 }
 
 fn log_warnings(config: &Config) {
-    for warning in config.warnings() {
+    for warning in config.warnings().into_iter().chain(find_missing_interfaces(config)) {
         tracing::warn!(%warning, "configuration warning");
     }
 }
@@ -218,7 +230,7 @@ fn log_images(images: &Images) {
 
 impl Services {
     fn new(config: &Config, images: Images, static_parts: &Static) -> Self {
-        let Static { auth, inventory, attach, timeline, neighbours, http, tls: _, hostname, appliance } =
+        let Static { auth, inventory, attach, timeline, neighbours, http, tftp, tls: _, hostname, appliance } =
             static_parts;
         let enabled = config.enabled_storage_interfaces.clone();
         let boot = Boot::new(inventory.clone(), attach.clone(), timeline.loop_detector(), enabled.clone())
@@ -241,6 +253,13 @@ impl Services {
         let operator = BrowserGuard::new(&config.api.hosts).wrap(pages.fallback_service(api));
         let allow = config.tftp_allow().to_vec();
         let files = MachineFiles::new(images.clone(), config.http.url.clone(), *http, allow, timeline);
+        let offers = Arc::new(MachineOffers {
+            inventory: inventory.clone(),
+            images: images.clone(),
+            config: config.dhcp.clone(),
+            boot_url: BootUrl::new(config.http.url.clone(), *http),
+            tftp: tftp.clone(),
+        });
         let boot = http::router(HttpState::new(
             boot,
             config.boot,
@@ -249,7 +268,7 @@ impl Services {
             timeline.clone(),
             neighbours.clone(),
         ));
-        Self { files, boot, operator }
+        Self { offers, files, boot, operator }
     }
 }
 
@@ -263,5 +282,31 @@ impl FileSource for CurrentFiles {
 
     fn allows(&self, client: IpAddr) -> bool {
         self.0.borrow().files.allows(client)
+    }
+}
+
+/// Uses the current services' policy.
+struct CurrentOffers(watch::Receiver<Services>);
+
+impl CurrentOffers {
+    fn current(&self) -> Arc<MachineOffers> {
+        Arc::clone(&self.0.borrow().offers)
+    }
+}
+
+impl BootPolicy for CurrentOffers {
+    type Note = OfferNote;
+
+    fn serves_interface(&self, name: &str) -> bool {
+        self.current().serves_interface(name)
+    }
+
+    fn serves_relay(&self, relay: Ipv4Addr) -> bool {
+        self.current().serves_relay(relay)
+    }
+
+    async fn decide(&self, client: &NetbootClient) -> (Option<NamedFile>, OfferNote) {
+        let offers = self.current();
+        offers.decide(client).await
     }
 }

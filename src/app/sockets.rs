@@ -1,8 +1,8 @@
 //! Socket activation: takes the sockets that the service manager passed (sd_listen_fds(3)).
 //!
 //! With passed sockets, systemd keeps the ports open while volboot restarts, so that no connection is refused. And
-//! volboot needs no capability for ports below 1024. A socket's name selects its listener: `tftp` (datagram sockets,
-//! one or more), `http`, `api`.
+//! volboot needs no capability for ports below 1024. A socket's name selects its listener: `dhcp` and `tftp` (datagram
+//! sockets, one or more), `http`, `api`.
 
 use std::io;
 use std::net::{TcpListener, UdpSocket};
@@ -10,12 +10,14 @@ use std::net::{TcpListener, UdpSocket};
 use listenfd::ListenFd;
 
 use super::boot::BootListener;
+use super::dhcp::DhcpListener;
 use super::operator::OperatorListener;
 use super::tftp::TftpListener;
 
 /// The passed sockets, by listener.
 #[derive(Debug, Default)]
 pub struct PassedSockets {
+    pub(super) dhcp: Vec<UdpSocket>,
     pub(super) tftp: Vec<UdpSocket>,
     pub(super) http: Option<TcpListener>,
     pub(super) api: Option<TcpListener>,
@@ -25,7 +27,9 @@ pub struct PassedSockets {
 #[derive(Debug, thiserror::Error)]
 pub enum PassedSocketError {
     /// The name belongs to no listener, or is a duplicate.
-    #[error("unexpected passed socket '{0}': expected tftp, one http and one api (FileDescriptorName=)")]
+    #[error(
+        "unexpected passed socket '{0}': expected dhcp, tftp, one http and one api (FileDescriptorName=)"
+    )]
     Name(String),
     /// The socket has the wrong type for its listener.
     #[error("cannot use the passed socket '{name}'")]
@@ -50,6 +54,9 @@ impl PassedSockets {
             let name = names.next().unwrap_or_default().to_owned();
             let type_error = |source| PassedSocketError::Type { name: name.clone(), source };
             match name.as_str() {
+                DhcpListener::NAME => {
+                    sockets.dhcp.extend(descriptors.take_udp_socket(index).map_err(type_error)?);
+                }
                 TftpListener::NAME => {
                     sockets.tftp.extend(descriptors.take_udp_socket(index).map_err(type_error)?);
                 }

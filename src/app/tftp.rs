@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::boot_url::BootUrl;
 use super::error::{RunError, StartError};
 use super::transfers::{canonicalize_file, describe_refusal, record_transfers};
 use crate::config::{TftpConfig, TransferPorts};
@@ -91,10 +92,7 @@ fn server_config(config: &TftpConfig) -> ServerConfig {
 /// File source of the TFTP server.
 pub(super) struct MachineFiles {
     images: Images,
-    /// Base URL from the configuration.
-    url: Option<String>,
-    /// Bound address of the boot listener.
-    boot_listener: SocketAddr,
+    boot_url: BootUrl,
     /// The networks whose clients may read files.
     allow: Vec<IpNet>,
     /// Knows what a machine has read before.
@@ -110,7 +108,8 @@ impl MachineFiles {
         allow: Vec<IpNet>,
         timeline: &Timeline,
     ) -> Self {
-        Self { images, url, boot_listener, allow, reloads: timeline.reload_memory() }
+        let boot_url = BootUrl::new(url, boot_listener);
+        Self { images, boot_url, allow, reloads: timeline.reload_memory() }
     }
 
     /// A binary for an iPXE that lacks a feature. The machine reads it once. If its request is the same after that, the
@@ -131,22 +130,14 @@ impl MachineFiles {
         }
         Some(script::build_refusal(&describe_refusal(file, lacking)).ok()?.into_text().into())
     }
-
-    /// Base URL of the boot listener, for a machine that used the server's address `local_ip`.
-    fn base_url(&self, local_ip: Option<IpAddr>) -> Option<String> {
-        if let Some(url) = &self.url {
-            return Some(format!("{url}/"));
-        }
-        let bound_ip = Some(self.boot_listener.ip()).filter(|ip| !ip.is_unspecified());
-        Some(format!("http://{}/", SocketAddr::new(bound_ip.or(local_ip)?, self.boot_listener.port())))
-    }
 }
 
 impl FileSource for MachineFiles {
     fn read(&self, request: ReadRequest<'_>) -> Option<Bytes> {
         match BootFile::from_path(request.name)? {
             BootFile::BootScript | BootFile::Autoexec => {
-                let script = script::build_gather(&self.base_url(request.local_ip)?, Journey::new()).ok()?;
+                let script =
+                    script::build_gather(&self.boot_url.build(request.local_ip)?, Journey::new()).ok()?;
                 Some(script.into_text().into())
             }
             BootFile::Image(image) => {

@@ -78,10 +78,14 @@ impl Attach {
         let (mut errors, mut servers) = (Vec::new(), Vec::new());
         for target in targets {
             let record = records.iter().find(|record| record.volume == target.volume_id);
-            let check = async {
-                let _permit = self.check_permits.acquire().await;
-                attacher.check(identity, &target.volume_id, record, versions).await
+            let _permit = match self.permits.checks.acquire().await {
+                Ok(permit) => permit,
+                Err(busy) => {
+                    errors.push((target.volume_id.clone(), Err(busy)));
+                    continue;
+                }
             };
+            let check = attacher.check(identity, &target.volume_id, record, versions);
             match timeout(CINDER_TIMEOUT, check).await {
                 Ok(Ok(CheckedVolume { volume_type, server })) => {
                     servers.extend(server.map(|server| (target.volume_id.clone(), server)));
@@ -109,7 +113,7 @@ impl Attach {
             return outcome::refuse_without_cinder();
         };
         if let StoreAccess::ReadOnly(store) = self.state.records.access() {
-            return self.confirm(cinder, &request, &store).await;
+            return self.confirm(cinder, &self.permits.checks, &request, &store).await;
         }
         let versions = request.record_versions();
         let identity = NodeIdentity::of(request.node, request.connectors);

@@ -4,13 +4,13 @@
 //! whether an attachment is still the node's.
 
 use futures_util::{StreamExt, stream};
-use tokio::sync::Semaphore;
 use tokio::time::{Duration, Instant, timeout};
 use uuid::Uuid;
 
 use super::error::AttachError;
 use super::last_known::check_record;
 use super::monitored_cinder::{CINDER_TIMEOUT, MonitoredCinder, timeout_reason};
+use super::permits::PermitPool;
 use super::progress::VolumeResults;
 use super::request::{DesiredAttachment, VolumeRequest};
 use super::resolution::ResolvedVolume;
@@ -25,21 +25,22 @@ const MAX_CONCURRENT_VOLUMES: usize = 8;
 pub(super) async fn confirm_volumes(
     cinder: &MonitoredCinder,
     records: &Attachments,
-    permits: &Semaphore,
+    permits: &PermitPool,
     request: &VolumeRequest<'_>,
     store: &str,
 ) -> VolumeResults {
     let volumes = request.desired_attachments().into_iter().map(|desired| async move {
-        let confirmation = async {
-            let _permit = permits.acquire().await;
-            confirm_volume(cinder, records, &desired, store).await
+        let result = async {
+            let _permit = permits.acquire().await?;
+            let confirmation = confirm_volume(cinder, records, &desired, store);
+            let result = timeout(CINDER_TIMEOUT, confirmation).await;
+            let result =
+                result.unwrap_or_else(|_| Err(format!("Cinder is unavailable: {}", timeout_reason())));
+            // None of the reasons lasts longer than the store stays read-only.
+            result.map_err(AttachError::Transient)
         };
-        let result = match timeout(CINDER_TIMEOUT, confirmation).await {
-            Ok(result) => result,
-            Err(_) => Err(format!("Cinder is unavailable: {}", timeout_reason())),
-        };
-        // None of the reasons lasts longer than the store stays read-only.
-        (desired.volume, result.map_err(AttachError::Transient))
+        let result = result.await;
+        (desired.volume, result)
     });
     stream::iter(volumes).buffered(MAX_CONCURRENT_VOLUMES).collect().await
 }

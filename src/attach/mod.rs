@@ -9,6 +9,7 @@
 //! | `outcome`, `last_known` | the results of a resolution as the response to a boot request |
 //! | `check` | validations and previews |
 //! | `confirm` | the response to a boot request while the store is read-only |
+//! | `permits` | limits of concurrent confirmations and checks |
 //! | `reconciler`, `work_queue` | completes interrupted work, detaches, probes Cinder |
 //! | `attacher` | the steps for one volume; their halves are `creation` and `export` |
 //! | `existing`, `node_identity`, `borrowed` | attachments that another client created for the node |
@@ -43,6 +44,7 @@ mod last_known;
 mod monitored_cinder;
 mod node_identity;
 mod outcome;
+mod permits;
 mod progress;
 mod queue;
 mod reconciler;
@@ -59,7 +61,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -71,6 +72,7 @@ use confirm::confirm_volumes;
 use error::Outage;
 use last_known::find_last_known;
 use outcome::Outcome;
+use permits::{PermitPool, Permits};
 use progress::{Progress, VolumeResults};
 use reconciler::Reconciler;
 pub use request::VolumeRequest;
@@ -83,8 +85,6 @@ use state::State;
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a machine waits for a transient error to pass.
 const MAX_TRANSIENT: Duration = Duration::from_secs(60);
-/// Volumes that are checked concurrently.
-const MAX_CONCURRENT_CHECKS: usize = 16;
 
 /// The use of Cinder and of last known connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +101,7 @@ pub struct Attach {
     state: Arc<State>,
     flights: Arc<SingleFlight>,
     resolver: Arc<Resolver>,
-    check_permits: Arc<Semaphore>,
+    permits: Arc<Permits>,
     /// Replaced on reload.
     last_known_max_age: Arc<parking_lot::RwLock<Option<Duration>>>,
 }
@@ -116,7 +116,7 @@ impl Attach {
             state,
             flights,
             resolver: Arc::new(resolver),
-            check_permits: Arc::new(Semaphore::new(MAX_CONCURRENT_CHECKS)),
+            permits: Arc::default(),
             last_known_max_age: Arc::new(parking_lot::RwLock::new(policy.last_known_max_age)),
         }
     }
@@ -161,7 +161,7 @@ impl Attach {
             return outcome::refuse_without_cinder();
         };
         if let StoreAccess::ReadOnly(store) = self.state.records.access() {
-            return self.confirm(cinder, &request, &store).await;
+            return self.confirm(cinder, &self.permits.confirmations, &request, &store).await;
         }
         let node = request.node.uuid;
         let desired = request.desired_attachments();
@@ -177,7 +177,9 @@ impl Attach {
             Ok(Some(results)) => match self.state.records.access() {
                 StoreAccess::ReadWrite => self.respond(&request, &progress, &results).await,
                 // Since the start of the resolution.
-                StoreAccess::ReadOnly(store) => self.confirm(cinder, &request, &store).await,
+                StoreAccess::ReadOnly(store) => {
+                    self.confirm(cinder, &self.permits.confirmations, &request, &store).await
+                }
             },
             Ok(None) | Err(_) => match self.flights.expire_wait(node) {
                 Some(reason) => Resolution::Refused(reason),
@@ -239,12 +241,18 @@ impl Attach {
     }
 
     /// The response while the store is read-only: nothing changes in Cinder.
-    async fn confirm(&self, cinder: Cinder, request: &VolumeRequest<'_>, store: &str) -> Resolution {
+    async fn confirm(
+        &self,
+        cinder: Cinder,
+        permits: &PermitPool,
+        request: &VolumeRequest<'_>,
+        store: &str,
+    ) -> Resolution {
         if let Some(outage) = self.cinder_outage() {
             return outcome::wait_for_writable_store(store, &format!("Cinder is unavailable: {outage}"));
         }
         let (cinder, records) = (self.state.monitor(cinder), &self.state.records);
-        let results = confirm_volumes(&cinder, records, &self.check_permits, request, store).await;
+        let results = confirm_volumes(&cinder, records, permits, request, store).await;
         if self.has_lost_volume(request.node.uuid, &results).await {
             return outcome::wait_for_new_targets();
         }

@@ -18,7 +18,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{
-    App, PassedSockets, StartError, find_unnamed_networks, load_config_blocking, raise_descriptor_limit,
+    App, PassedSockets, StartError, find_missing_interfaces, find_unnamed_networks, load_config_blocking,
+    raise_descriptor_limit,
 };
 use crate::config::{Config, DEFAULT_PATH};
 use crate::telemetry;
@@ -99,7 +100,8 @@ fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
             let config = load_config_blocking(file.config.as_deref())?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let routed = runtime.block_on(find_unnamed_networks(&config));
-            for warning in config.warnings().into_iter().chain(routed) {
+            let missing = find_missing_interfaces(&config);
+            for warning in config.warnings().into_iter().chain(routed).chain(missing) {
                 println!("warning: {warning}");
             }
             match file.config {

@@ -5,6 +5,7 @@
 
 mod boot;
 mod cloud;
+mod dhcp;
 mod error;
 mod host;
 mod read;
@@ -22,6 +23,7 @@ use ipnet::IpNet;
 use crate::model::{ConductorGroup, ConductorGroupError, LogFilter, LogFilterError, StorageInterface};
 pub use boot::{BootConfig, FailureAction, OutagePolicy};
 pub use cloud::{CLOUD_KEYS, CloudConfig};
+pub use dhcp::{DhcpConfig, DhcpMode, UnknownMachines};
 pub(crate) use error::format_diagnostics;
 pub use error::{ConfigError, Diagnostic};
 use host::parse_host;
@@ -53,6 +55,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// `[tftp]`
     pub tftp: TftpConfig,
+    /// `[dhcp]`
+    pub dhcp: DhcpConfig,
     /// `[http]`
     pub http: HttpConfig,
     /// `[api]`
@@ -226,6 +230,7 @@ impl Config {
                 path: section.value("path", "/var/lib/volboot/volboot.redb".into(), parse_path),
             }),
             tftp: root.section("tftp", TftpConfig::from_section),
+            dhcp: root.section("dhcp", DhcpConfig::from_section),
             http: root.section("http", |section| HttpConfig {
                 listen: section.address("listen", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080))),
                 url: section.value("url", None, |text| parse_base_url(text).map(Some)),
@@ -280,6 +285,7 @@ impl Config {
     pub fn changed_restart_keys(&self, other: &Self) -> Vec<&'static str> {
         let keys = [
             ("store.path", self.store.path != other.store.path),
+            ("dhcp.mode", self.dhcp.mode != other.dhcp.mode),
             ("http.listen", self.http.listen != other.http.listen),
             ("api.listen", self.api.listen != other.api.listen),
             (
@@ -311,6 +317,9 @@ impl Config {
         if self.store.path.file_name().is_some_and(|name| name == HISTORY_FILE) {
             let message = format!("{HISTORY_FILE} is the name of the history file in the same directory");
             report("store.path", message);
+        }
+        if let Some((key, message)) = self.dhcp.check(self.http.url.as_deref()) {
+            report(key, message);
         }
         if self.api.listen == self.http.listen && self.api.listen.port() != 0 {
             report(

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
-use super::{Config, Diagnostic};
+use super::{Config, DhcpMode, Diagnostic};
 
 impl Config {
     /// The warnings about this configuration. `check-config` prints them, and `serve` logs them.
@@ -18,7 +18,23 @@ impl Config {
             key: Some("boot.routed_networks".to_owned()),
             message: format!("{named} is not in http.allow, so its machines get no response"),
         };
-        self.warn_of_listeners().into_iter().chain(routed.map(warn_of_routed)).collect()
+        self.warn_of_listeners()
+            .into_iter()
+            .chain(self.warn_of_tftp_port())
+            .chain(routed.map(warn_of_routed))
+            .collect()
+    }
+
+    /// DHCP names the TFTP server by its address alone.
+    fn warn_of_tftp_port(&self) -> Option<Diagnostic> {
+        let is_usable = |tftp: &SocketAddr| tftp.is_ipv4() && tftp.port() == 69;
+        let is_unusable = self.dhcp.mode == DhcpMode::Proxy && !self.tftp.listen.iter().any(is_usable);
+        is_unusable.then(|| Diagnostic {
+            key: Some("dhcp.mode".to_owned()),
+            message:
+                "DHCP can only name a TFTP server at port 69 of an IPv4 address, and tftp.listen has none"
+                    .to_owned(),
+        })
     }
 
     fn warn_of_listeners(&self) -> Vec<Diagnostic> {
@@ -78,6 +94,18 @@ mod tests {
               address of the boot listener: listen on \"[::]:8080\", which accepts IPv4 too, or set http.url"
             ]
         );
+    }
+
+    #[test]
+    fn tftp_server_that_dhcp_cannot_name() {
+        let warnings = |listen: &str| {
+            let text =
+                format!("[tftp]\nlisten = {listen}\n[dhcp]\nmode = \"proxy\"\ninterfaces = [\"eth0\"]");
+            let warnings = Config::parse(&text).expect("is valid").warnings();
+            warnings.iter().any(|warning| warning.key.as_deref() == Some("dhcp.mode"))
+        };
+        assert!(warnings(r#""0.0.0.0:6969""#) && warnings(r#""[::]:69""#));
+        assert!(!warnings(r#"["[::]:69", "192.0.2.1:69"]"#));
     }
 
     #[test]

@@ -81,6 +81,8 @@ struct ConnectionEntry {
     is_writing: Arc<AtomicBool>,
     /// Closes the connection.
     displaced: CancellationToken,
+    /// Canceled when its file descriptor is closed.
+    closed: CancellationToken,
 }
 
 /// The connections of one client.
@@ -99,6 +101,7 @@ pub(super) struct OpenConnection {
     pub(super) displaced: CancellationToken,
     /// Whether a write is incomplete; the connection's stream sets it.
     pub(super) is_writing: Arc<AtomicBool>,
+    closed: CancellationToken,
 }
 
 /// A request in progress: its connection is not idle until this is dropped.
@@ -165,27 +168,26 @@ impl ConnectionTable {
             id: entries.last_id + 1,
             displaced: CancellationToken::new(),
             is_writing: Arc::default(),
+            closed: CancellationToken::new(),
         };
         entries.insert(client, is_local, &connection);
         self.counters.open.store(entries.connections.len() as u64, Ordering::Relaxed);
         Some(connection)
     }
 
-    /// Closes the longest idle connection, to free its file descriptor. Returns whether there is one.
-    pub(super) fn displace_idle(&self) -> bool {
+    /// Has the longest idle connection closed, to free its file descriptor. Returns the token that is canceled once the
+    /// descriptor is free; `None` if no connection is idle.
+    pub(super) fn displace_idle(&self) -> Option<CancellationToken> {
         let mut entries = self.entries.lock();
-        let victim = entries.find_idle();
-        if let Some(victim) = victim {
-            self.displace(&mut entries, victim);
-        }
-        victim.is_some()
+        let victim = entries.find_idle()?;
+        self.displace(&mut entries, victim)
     }
 
-    fn displace(&self, entries: &mut Entries, victim: ConnectionId) {
-        if let Some(entry) = entries.remove(victim) {
-            entry.displaced.cancel();
-            self.counters.displaced.fetch_add(1, Ordering::Relaxed);
-        }
+    fn displace(&self, entries: &mut Entries, victim: ConnectionId) -> Option<CancellationToken> {
+        let entry = entries.remove(victim)?;
+        entry.displaced.cancel();
+        self.counters.displaced.fetch_add(1, Ordering::Relaxed);
+        Some(entry.closed)
     }
 
     fn warn(&self, client: IpAddr, message: &'static str) {
@@ -217,6 +219,7 @@ impl Entries {
             idle_since: None,
             is_writing: Arc::clone(&connection.is_writing),
             displaced: connection.displaced.clone(),
+            closed: connection.closed.clone(),
         };
         self.connections.insert(connection.id, entry);
         self.clients.entry(client).or_default().open += 1;
@@ -276,6 +279,7 @@ impl OpenConnection {
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
+        self.closed.cancel();
         self.table.remove(self.id);
     }
 }
@@ -353,9 +357,12 @@ mod tests {
         let connection = admit(&table, "192.0.2.7:1").expect("is admitted");
         let request = connection.begin_request();
         let waits = tokio::time::timeout(Duration::from_secs(1), table.wait_for_room()).await.is_err();
-        assert!(waits && !table.displace_idle());
+        assert!(waits && table.displace_idle().is_none());
         drop(request);
         table.wait_for_room().await;
-        assert!(table.displace_idle() && !is_open(&connection));
+        let closed = table.displace_idle().expect("an idle connection");
+        assert!(!is_open(&connection) && !closed.is_cancelled(), "its descriptor is still open");
+        drop(connection);
+        assert!(closed.is_cancelled());
     }
 }

@@ -25,6 +25,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -185,10 +186,10 @@ impl Listener {
                         if !std::mem::replace(&mut failing, true) {
                             tracing::warn!(local = %self.local, error = %error, "cannot accept connections");
                         }
-                        // Out of file descriptors: idle connections give way. Such a client can wait for the limit.
-                        if !(lacks_descriptors(&error) && table.displace_idle()) {
-                            tokio::time::sleep(ACCEPT_BACKOFF).await;
-                        }
+                        // Out of file descriptors: one idle connection gives way. Its task closes the descriptor.
+                        let closed = lacks_descriptors(&error).then(|| table.displace_idle()).flatten();
+                        let is_free = closed.unwrap_or_default();
+                        let _ = timeout(ACCEPT_BACKOFF, is_free.cancelled()).await;
                         continue;
                     }
                 },
@@ -205,7 +206,7 @@ impl Listener {
         // From here on, the kernel refuses new connections.
         drop(self.socket);
         connections.close();
-        if tokio::time::timeout(grace, connections.wait()).await.is_err() {
+        if timeout(grace, connections.wait()).await.is_err() {
             tracing::warn!(local = %self.local, "graceful shutdown timed out: running requests are aborted");
         }
     }
@@ -301,7 +302,6 @@ fn with_write_timeout(stream: TrackedStream, limits: HttpLimits) -> tls::RawStre
 mod tests {
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::time::timeout;
 
     use super::*;
 

@@ -128,7 +128,7 @@ impl Allocation {
         let is_available = node.provision_state == ProvisionState::Available
             && !node.maintenance
             && node.instance_uuid.is_none()
-            && node.power_state.is_some();
+            && node.recorded_power_state().is_some();
         let is_candidate = self.candidate_nodes.is_empty() || self.candidate_nodes.contains(&node.uuid);
         if !is_available || !is_candidate || node.resource_class.as_ref() != Some(&self.resource_class) {
             Suitability::Excluded
@@ -291,6 +291,12 @@ mod tests {
             (with_a.clone(), Node { maintenance: true, ..node(1) }, Excluded),
             (with_a.clone(), Node { instance_uuid: Some(id(9)), ..node(1) }, Excluded),
             (with_a.clone(), Node { power_state: None, ..node(1) }, Excluded),
+            // The state follows from the provision state, as for a node of an earlier version.
+            (
+                with_a.clone(),
+                Node { power_state: None, provision_updated_at: Some(NOW), ..node(1) },
+                Suitable,
+            ),
             (with_a.clone(), Node { power_state: Some(PowerState::On), ..node(1) }, Suitable),
         ];
         for (allocation, node, expected) in rows {

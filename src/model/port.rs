@@ -29,7 +29,7 @@ pub struct Port {
     #[serde(default)]
     pub portgroup_uuid: Option<Uuid>,
     /// The name of the network behind the card, for Neutron; stored for clients.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub physical_network: Option<String>,
     /// Stored for clients.
     #[serde(default)]

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::attach::Attach;
 use crate::boot::Boot;
 use crate::config::BootConfig;
+use crate::dhcp::ProxyCounters;
 use crate::images::Images;
 use crate::listen::ConnectionCounters;
 use crate::model::{Conductor, Node, StorageInterface};
@@ -71,6 +72,8 @@ pub struct Appliance {
     pub history_path: PathBuf,
     /// The TFTP server's counters of dropped events and requests.
     pub tftp_counters: Arc<Counters>,
+    /// Whether the ProxyDHCP server has port 67, and its counter; `None` if the server is off.
+    pub dhcp_status: Option<(bool, Arc<ProxyCounters>)>,
     /// The HTTP listeners' counts of connections, by name.
     pub connection_counters: Vec<(&'static str, Arc<ConnectionCounters>)>,
     /// The start time of this process.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Operator;
 use crate::model::Node;
 use crate::store::{StoreAccess, StoreError, StoreInfo};
-use crate::telemetry::{ConnectionReading, Reading};
+use crate::telemetry::{ConnectionReading, DhcpReading, Reading};
 
 /// The status of Cinder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +76,7 @@ impl Operator {
     /// Measures the values that are read on demand, such as file sizes and the store's latency.
     pub async fn measure(&self) -> Reading {
         let (timeline, tftp) = (&self.timeline, &self.appliance.tftp_counters);
+        let dhcp = self.appliance.dhcp_status.as_ref();
         let store = self.check_store().await;
         let (store_info, history_bytes) = tokio::join!(self.store_info(), self.history_bytes());
         let connections = self.appliance.connection_counters.iter().map(|(name, counters)| {
@@ -92,6 +93,10 @@ impl Operator {
             events_dropped: timeline.dropped_events(),
             tftp_events_dropped: tftp.events_dropped(),
             tftp_requests_dropped: tftp.requests_dropped(),
+            dhcp: dhcp.map(|(discovery, counters)| DhcpReading {
+                discovery: *discovery,
+                events_dropped: counters.events_dropped(),
+            }),
             machines: states.map(|(state, count)| (state.as_str(), count)).collect(),
             event_subscribers: timeline.subscriber_count(),
             connections: connections.collect(),

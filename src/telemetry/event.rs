@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Metrics;
+use super::dhcp_event::DhcpEvent;
 use crate::model::{BootOutcome, BootStep, Mac, Platform, SourceKind, TransferOutcome, excerpt};
 
 /// Characters of a sentence that volboot made, such as a reason. Parts of it may come from records or from Cinder.
@@ -42,6 +43,8 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum EventKind {
+    /// A network-boot client sent a DHCP request.
+    Dhcp(DhcpEvent),
     /// A TFTP transfer to firmware or iPXE has ended.
     TftpTransfer(TftpTransfer),
     /// Firmware requested a file over HTTP. Delivery is not observed.
@@ -207,6 +210,7 @@ impl Event {
                     cut_sentence(refusal);
                 }
             }
+            EventKind::Dhcp(dhcp) => dhcp.cut_texts(),
             EventKind::HttpFetch { file, .. } => *file = excerpt(file),
             EventKind::BootRequest(request) => request.cut_texts(),
             EventKind::BootReport { rc, .. } => *rc = rc.as_deref().map(excerpt),
@@ -222,6 +226,7 @@ impl Event {
                 let texts = [&transfer.client_message, &transfer.refusal];
                 transfer.file.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
             }
+            EventKind::Dhcp(dhcp) => dhcp.texts_size(),
             EventKind::HttpFetch { file, .. } => file.len(),
             EventKind::BootRequest(request) => request.texts_size(),
             EventKind::BootReport { .. } | EventKind::SessionStarted | EventKind::LoopDelay { .. } => 0,
@@ -244,6 +249,7 @@ impl Event {
                     metrics.count_resolution(&resolution.source, duration);
                 }
             }
+            EventKind::Dhcp(dhcp) => metrics.count_dhcp_request(&dhcp.step, dhcp.answer.as_ref()),
             EventKind::BootReport { step, .. } => metrics.count_boot_report(step.as_ref()),
             EventKind::LoopDelay { .. } => metrics.count_loop_delay(),
             EventKind::SessionStarted => metrics.count_session(),

@@ -8,6 +8,17 @@ pub(super) struct OutcomeLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct DhcpLabels {
+    pub(super) step: &'static str,
+    pub(super) answer: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct PortLabel {
+    pub(super) port: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct CauseLabel {
     pub(super) cause: &'static str,
 }

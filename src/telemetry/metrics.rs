@@ -1,6 +1,6 @@
-//! [`Metrics`]: all Prometheus metrics, with name, unit and help text.
+//! [`Metrics`]: all Prometheus metrics. [`Series`] has their names.
 //!
-//! Metric names are defined only here. Label sets are closed: label values come from the code, never from a request,
+//! Label sets are closed: label values come from the code, never from a request,
 //! so the number of series does not grow with the number of machines. Counters and histograms are updated by methods.
 //! Gauges are sampled as a [`Reading`] for every scrape.
 
@@ -12,14 +12,17 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 
 use super::labels::{
-    CallKindLabel, CallLabels, CauseLabel, FileLabel, ListenerLabel, MachineLabel, OutcomeLabel, ReasonLabel,
-    ResultLabel, SourceLabel, StateLabel, StepLabel, VersionLabel,
+    CallKindLabel, CallLabels, CauseLabel, DhcpLabels, FileLabel, ListenerLabel, MachineLabel, OutcomeLabel,
+    PortLabel, ReasonLabel, ResultLabel, SourceLabel, StateLabel, StepLabel,
 };
 use super::reading::{ConnectionReading, Reading};
-use crate::model::{BootOutcome, BootStep, RequesterFault, SourceKind, TransferOutcome};
+use super::series::Series;
+use crate::model::{
+    BootOutcome, BootStep, DhcpAnswer, DhcpStep, RequesterFault, SourceKind, TransferOutcome,
+};
 
 /// Histogram bounds in seconds: a boot request takes some microseconds, a slow Cinder call half a minute.
 const BOUNDS: [f64; 14] =
@@ -30,43 +33,6 @@ const TRANSFER_BOUNDS: [f64; 10] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 1
 /// All metrics. Cheap to clone: clones share the series.
 #[derive(Debug, Clone)]
 pub struct Metrics(Arc<Series>);
-
-#[derive(Debug)]
-struct Series {
-    registry: Registry,
-    transfers: Family<OutcomeLabel, Counter>,
-    transfer_duration: Histogram,
-    transfer_bytes: Counter,
-    retransmissions: Counter,
-    tftp_events_dropped: Gauge,
-    tftp_requests_dropped: Gauge,
-    http_fetches: Counter,
-    http_rejections: Family<ReasonLabel, Counter>,
-    sessions: Counter,
-    boot_requests: Family<OutcomeLabel, Counter>,
-    boot_request_duration: Histogram,
-    resolutions: Family<SourceLabel, Histogram>,
-    boot_reports: Family<StepLabel, Counter>,
-    loop_delays: Counter,
-    requester_faults: Family<CauseLabel, Counter>,
-    neighbour_changes: Counter,
-    cinder_calls: Family<CallLabels, Counter>,
-    cinder_call_duration: Family<CallKindLabel, Histogram>,
-    store_up: Gauge,
-    store_writable: Gauge,
-    store_read_duration: Gauge<f64, std::sync::atomic::AtomicU64>,
-    file_bytes: Family<FileLabel, Gauge>,
-    history_events_queued: Gauge,
-    history_events_dropped: Gauge,
-    history_commits: Counter,
-    history_evictions: Family<MachineLabel, Counter>,
-    machines: Family<StateLabel, Gauge>,
-    event_subscribers: Gauge,
-    logins: Family<ResultLabel, Counter>,
-    connections: Family<ListenerLabel, Gauge>,
-    connections_displaced: Family<ListenerLabel, Gauge>,
-    connections_refused: Family<ListenerLabel, Gauge>,
-}
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -86,6 +52,9 @@ impl Metrics {
             retransmissions: Counter::default(),
             tftp_events_dropped: Gauge::default(),
             tftp_requests_dropped: Gauge::default(),
+            dhcp_requests: Family::default(),
+            dhcp_ports: Family::default(),
+            dhcp_events_dropped: Gauge::default(),
             http_fetches: Counter::default(),
             http_rejections: Family::default(),
             sessions: Counter::default(),
@@ -131,6 +100,12 @@ impl Metrics {
             self.0.transfer_bytes.inc_by(bytes);
             self.0.transfer_duration.observe(duration.as_secs_f64());
         }
+    }
+
+    /// Counts a DHCP request of a network-boot client; without an answer, it was for another server.
+    pub fn count_dhcp_request(&self, step: &DhcpStep, answer: Option<&DhcpAnswer>) {
+        let answer = answer.map_or("none", DhcpAnswer::as_label);
+        self.0.dhcp_requests.get_or_create(&DhcpLabels { step: step.as_label(), answer }).inc();
     }
 
     /// Counts firmware's request for a file over HTTP.
@@ -218,6 +193,12 @@ impl Metrics {
         series.history_events_dropped.set(gauge_value(reading.events_dropped));
         series.tftp_events_dropped.set(gauge_value(reading.tftp_events_dropped));
         series.tftp_requests_dropped.set(gauge_value(reading.tftp_requests_dropped));
+        if let Some(dhcp) = reading.dhcp {
+            for (port, is_served) in [("67", dhcp.discovery), ("4011", true)] {
+                series.dhcp_ports.get_or_create(&PortLabel { port }).set(i64::from(is_served));
+            }
+            series.dhcp_events_dropped.set(gauge_value(dhcp.events_dropped));
+        }
         for (state, count) in &reading.machines {
             series.machines.get_or_create(&StateLabel { state }).set(gauge_value(*count as u64));
         }
@@ -239,122 +220,10 @@ fn gauge_value(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-impl Series {
-    /// Registers all metrics. The encoder appends the unit, and `_total` to counters.
-    fn register(&mut self) {
-        let registry = &mut self.registry;
-        let version = Family::<VersionLabel, Gauge>::default();
-        version.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
-        registry.register("build", "Version of the running volboot", version);
-
-        let tftp = registry.sub_registry_with_prefix("tftp");
-        tftp.register("transfers", "TFTP requests that have ended, by outcome", self.transfers.clone());
-        tftp.register_with_unit(
-            "transfer",
-            "Duration of complete transfers",
-            Unit::Seconds,
-            self.transfer_duration.clone(),
-        );
-        tftp.register_with_unit(
-            "sent",
-            "Bytes in files sent in full",
-            Unit::Bytes,
-            self.transfer_bytes.clone(),
-        );
-        let retransmissions = self.retransmissions.clone();
-        tftp.register("retransmissions", "Retransmitted packets", retransmissions);
-        let events_dropped = self.tftp_events_dropped.clone();
-        tftp.register(
-            "events_dropped",
-            "Transfers missing from the history because the queue was full",
-            events_dropped,
-        );
-        let requests_dropped = self.tftp_requests_dropped.clone();
-        tftp.register(
-            "requests_dropped",
-            "Requests dropped because no worker took them in time",
-            requests_dropped,
-        );
-
-        let http = registry.sub_registry_with_prefix("http");
-        http.register("fetches", "HTTP requests of firmware for a file", self.http_fetches.clone());
-
-        let rejections = self.http_rejections.clone();
-        http.register("rejections", "Rejected requests to the boot listener, by reason", rejections);
-
-        let boot = registry.sub_registry_with_prefix("boot");
-        boot.register("sessions", "Boot sessions that have started", self.sessions.clone());
-        boot.register("requests", "Answered boot requests, by outcome", self.boot_requests.clone());
-        let duration = self.boot_request_duration.clone();
-        boot.register_with_unit("request", "Response time of boot requests", Unit::Seconds, duration);
-        let resolutions = self.resolutions.clone();
-        boot.register_with_unit(
-            "resolution",
-            "Duration of volume resolutions, by source of the connection",
-            Unit::Seconds,
-            resolutions,
-        );
-        boot.register("reports", "Steps reported by machines, by step", self.boot_reports.clone());
-        boot.register(
-            "requester_faults",
-            "Boot requests and reports rejected because of the requester's place in the network, by cause",
-            self.requester_faults.clone(),
-        );
-        boot.register(
-            "neighbour_changes",
-            "Requesters whose neighbour entry another card took over after the boot script was sent",
-            self.neighbour_changes.clone(),
-        );
-        boot.register("loop_delays", "Delays imposed by the loop detector", self.loop_delays.clone());
-
-        let cinder = registry.sub_registry_with_prefix("cinder");
-        cinder.register("calls", "Calls to Cinder, by kind and result", self.cinder_calls.clone());
-        let duration = self.cinder_call_duration.clone();
-        cinder.register_with_unit("call", "Duration of calls to Cinder, by kind", Unit::Seconds, duration);
-
-        let store = registry.sub_registry_with_prefix("store");
-        store.register("up", "Whether the store can be read", self.store_up.clone());
-        store.register("writable", "Whether the store accepts changes", self.store_writable.clone());
-        let duration = self.store_read_duration.clone();
-        store.register_with_unit("read", "Duration of the last test read", Unit::Seconds, duration);
-        registry.register_with_unit("file", "File size", Unit::Bytes, self.file_bytes.clone());
-
-        let history = registry.sub_registry_with_prefix("history");
-        let events_queued = self.history_events_queued.clone();
-        history.register("events_queued", "Events in the queue to the history", events_queued);
-        let events_dropped = self.history_events_dropped.clone();
-        history.register(
-            "events_dropped",
-            "Events missing from the history because the queue was full or the file failed",
-            events_dropped,
-        );
-        history.register("commits", "Commits to the history", self.history_commits.clone());
-        let evictions = self.history_evictions.clone();
-        history.register("evictions", "Machines evicted because the history was full, by kind", evictions);
-        registry.register("machines", "Machines by the state of their last boot", self.machines.clone());
-        registry.register(
-            "logins",
-            "Log-ins with a password that was not verified before, by result",
-            self.logins.clone(),
-        );
-        registry.register("connections", "Open connections, by listener", self.connections.clone());
-        registry.register(
-            "connections_displaced",
-            "Idle connections closed for newer ones, by listener",
-            self.connections_displaced.clone(),
-        );
-        registry.register(
-            "connections_refused",
-            "Connections refused because all others of the client were busy, by listener",
-            self.connections_refused.clone(),
-        );
-        registry.register("event_subscribers", "Subscribers to events", self.event_subscribers.clone());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::DhcpReading;
 
     #[test]
     fn every_metric_is_encoded() {
@@ -363,6 +232,8 @@ mod tests {
         metrics.count_transfer(&TransferOutcome::Complete, 1000, 2, duration);
         metrics.count_transfer(&TransferOutcome::Probe, 1000, 0, duration);
         metrics.count_http_fetch();
+        metrics.count_dhcp_request(&DhcpStep::Discover, Some(&DhcpAnswer::Sent));
+        metrics.count_dhcp_request(&DhcpStep::Request, None);
         metrics.count_session();
         metrics.count_boot_request(&BootOutcome::Boot, duration);
         metrics.count_resolution(&SourceKind::Cinder, duration);
@@ -379,6 +250,7 @@ mod tests {
             store: Some(Duration::from_micros(250)),
             store_writable: true,
             events_dropped: 7,
+            dhcp: Some(DhcpReading { discovery: true, events_dropped: 3 }),
             machines: vec![("booted", 4)],
             connections: vec![ConnectionReading { listener: "http", open: 3, displaced: 2, refused: 1 }],
             ..Reading::default()
@@ -390,6 +262,11 @@ mod tests {
             "volboot_tftp_transfer_seconds_count 1",
             "volboot_tftp_events_dropped 0",
             "volboot_tftp_requests_dropped 0",
+            "volboot_dhcp_requests_total{step=\"discover\",answer=\"sent\"} 1",
+            "volboot_dhcp_requests_total{step=\"request\",answer=\"none\"} 1",
+            "volboot_dhcp_port_served{port=\"67\"} 1",
+            "volboot_dhcp_port_served{port=\"4011\"} 1",
+            "volboot_dhcp_events_dropped 3",
             "volboot_http_fetches_total 1",
             "volboot_http_rejections_total{reason=\"rate_limit\"} 1",
             "volboot_history_evictions_total{machine=\"address\"} 1",

@@ -21,12 +21,23 @@ pub struct Reading {
     pub tftp_events_dropped: u64,
     /// TFTP requests dropped before a worker took them, since the start.
     pub tftp_requests_dropped: u64,
+    /// The ProxyDHCP server; `None` if it is off.
+    pub dhcp: Option<DhcpReading>,
     /// Number of machines by the state of their verdicts.
     pub machines: Vec<(&'static str, usize)>,
     /// Subscribers to events.
     pub event_subscribers: usize,
     /// The connections of each HTTP listener.
     pub connections: Vec<ConnectionReading>,
+}
+
+/// The ProxyDHCP server.
+#[derive(Debug, Clone, Copy)]
+pub struct DhcpReading {
+    /// Whether it serves port 67. Otherwise another DHCP server of this host holds the port.
+    pub discovery: bool,
+    /// Requests whose event was dropped, since the start.
+    pub events_dropped: u64,
 }
 
 /// The connections of one HTTP listener.

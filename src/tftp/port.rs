@@ -37,7 +37,7 @@ const RECEIVE_TIMEOUT: Duration = Duration::from_millis(5);
 /// Attempts to find a free port of a range.
 const MAX_ATTEMPTS: usize = 32;
 
-/// The address that a request was sent to, and the ports for transfers.
+/// The address that a request was sent to, from which a port of its own responds.
 #[derive(Debug)]
 pub(super) struct TransferAddress {
     pub(super) ip: IpAddr,
@@ -46,7 +46,8 @@ pub(super) struct TransferAddress {
 }
 
 impl TransferAddress {
-    fn with_port(&self, port: u16) -> SocketAddr {
+    /// The address with a port. A link-local address needs the interface.
+    pub(super) fn with_port(&self, port: u16) -> SocketAddr {
         match self.ip {
             IpAddr::V6(ip) if ip.is_unicast_link_local() => {
                 SocketAddr::V6(SocketAddrV6::new(ip, port, 0, self.interface))

@@ -7,7 +7,7 @@
 //! Shutdown: the worker ends after its last transfer, or when the grace period expires.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::incoming::{IncomingRequest, ResponsePort};
 use super::mtu::MtuCache;
 use super::packet::RequestPacket;
+use super::port::TransferAddress;
 use super::port_kind::PortKind;
 use super::segments::Segmentation;
 use super::socket::{MAX_DATAGRAM, RecvMeta, Socket};
@@ -100,6 +101,9 @@ impl SingleWorker {
         for count in 0..MAX_PACKETS_PER_TURN {
             let result = self.socket.try_receive(&mut self.packet);
             if !self.handle_result(result) {
+                // A send to another client takes the socket's error and leaves the entry in the error queue. `poll` would
+                // return at once for it, over and over.
+                self.take_errors();
                 return count > 0;
             }
         }
@@ -144,15 +148,15 @@ impl SingleWorker {
             ResponsePort::Transfer(_) | ResponsePort::Request => {
                 self.socket.send(&self.transmit, &self.segmentation);
             }
-            ResponsePort::Other => self.send_from_other_port(),
+            ResponsePort::Other => self.send_from_other_port(interface.unwrap_or_default()),
         }
     }
 
     /// Sends a rejection that the client must not take for a packet of its transfer.
-    fn send_from_other_port(&self) {
+    fn send_from_other_port(&self, interface: u32) {
         let Transmit { destination, source_ip, .. } = self.transmit;
         let Some(ip) = source_ip.or_else(|| self.socket.bound_ip()) else { return };
-        if let Ok(socket) = UdpSocket::bind(SocketAddr::new(ip, 0)) {
+        if let Ok(socket) = UdpSocket::bind(TransferAddress { ip, interface }.with_port(0)) {
             let _ = socket.send_to(self.transmit.bytes(), destination);
         }
     }

@@ -1,10 +1,16 @@
 //! [`describe`]: events as lines of text for the operator, with advice.
 
+use std::net::IpAddr;
+
 use serde::Serialize;
 
-use super::verdict::{describe_error, describe_step, in_words};
-use crate::model::{BootOutcome, BootStep, InstanceServer, Platform, SourceKind, TransferOutcome};
-use crate::telemetry::{BootRequestEvent, Event, EventKind, ResolutionEvent, TftpTransfer};
+use super::boot_state::in_words;
+use super::dhcp_progress::name_client;
+use super::verdict::{describe_error, describe_step};
+use crate::model::{
+    BootOutcome, BootStep, DhcpAnswer, DhcpStep, InstanceServer, Platform, SourceKind, TransferOutcome,
+};
+use crate::telemetry::{BootRequestEvent, DhcpEvent, Event, EventKind, ResolutionEvent, TftpTransfer};
 
 /// An event with its description.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,15 +41,16 @@ pub fn describe(events: impl IntoIterator<Item = Event>) -> Vec<TimelineEntry> {
 
 /// Describes one event. `hooks`: the volume ids of the machine's last boot script.
 pub(super) fn describe_event(event: Event, hooks: &[String]) -> TimelineEntry {
-    let (mut text, advice) = describe_kind(&event.kind, hooks);
+    let (mut text, advice) = describe_kind(&event.kind, event.address, hooks);
     if event.count > 1 {
         text.push_str(&format!(" ({} times)", event.count));
     }
     TimelineEntry { text, advice, event }
 }
 
-fn describe_kind(kind: &EventKind, hooks: &[String]) -> (String, Option<String>) {
+fn describe_kind(kind: &EventKind, address: Option<IpAddr>, hooks: &[String]) -> (String, Option<String>) {
     match kind {
+        EventKind::Dhcp(dhcp) => (describe_dhcp(dhcp, address), None),
         EventKind::TftpTransfer(transfer) => (describe_transfer(transfer), None),
         EventKind::HttpFetch { file, size: Some(size) } => {
             (format!("requested {file} over HTTP: {size} bytes"), None)
@@ -60,6 +67,44 @@ fn describe_kind(kind: &EventKind, hooks: &[String]) -> (String, Option<String>)
             (format!("delayed by {seconds} s: {journeys} boot sessions without a hooked volume"), None)
         }
     }
+}
+
+fn describe_dhcp(dhcp: &DhcpEvent, address: Option<IpAddr>) -> String {
+    let client = name_client(&dhcp.firmware, dhcp.ipxe);
+    let address = address.map_or_else(|| "an address".to_owned(), |address| address.to_string());
+    let relay = dhcp.relay.map(|relay| format!(" by relay {relay}")).unwrap_or_default();
+    let request = match &dhcp.step {
+        DhcpStep::Discover => format!("asked for an address ({client}){relay}"),
+        DhcpStep::Request => match dhcp.server {
+            Some(server) => format!("asks for {address} of {server} ({client})"),
+            None => format!("asks for {address} ({client})"),
+        },
+        DhcpStep::BootServer => format!("asked for the boot file at port 4011 ({client})"),
+        DhcpStep::Other(step) => format!("DHCP request ({client}): {}", in_words(step)),
+    };
+    match (&dhcp.answer, &dhcp.file) {
+        (None, _) => request,
+        (Some(DhcpAnswer::Sent), Some(file)) => format!("{request}; answered with {file}"),
+        (Some(DhcpAnswer::Sent), None) => format!("{request}; answered"),
+        (Some(answer), _) => format!("{request}; no answer: {}", explain_silence(answer)),
+    }
+}
+
+/// The reason for no answer.
+fn explain_silence(answer: &DhcpAnswer) -> String {
+    let reason = match answer {
+        DhcpAnswer::UnknownMachine => "no node has a port with this address",
+        DhcpAnswer::NetbootOff => "the node's property netboot is false",
+        DhcpAnswer::PortDisabled => "the port has pxe_enabled false",
+        DhcpAnswer::NoFile => "no boot file for this firmware",
+        DhcpAnswer::MissingImage => "this host lacks the iPXE binary",
+        DhcpAnswer::RelayNotNamed => "the relay is not in [dhcp] relays",
+        DhcpAnswer::RateLimited => "too many requests",
+        DhcpAnswer::StoreUnavailable => "the store did not answer",
+        DhcpAnswer::Failed => "the answer could not be sent",
+        DhcpAnswer::Sent | DhcpAnswer::Other(_) => return in_words(answer.as_str()),
+    };
+    reason.to_owned()
 }
 
 fn describe_transfer(transfer: &TftpTransfer) -> String {

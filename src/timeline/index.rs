@@ -373,7 +373,8 @@ fn is_of_machine(event: &Event, machine: MachineId) -> bool {
         EventKind::BootRequest(request) => {
             request.claimed_mac.is_none_or(|claimed| MachineId::Mac(claimed) == machine)
         }
-        EventKind::TftpTransfer(_)
+        EventKind::Dhcp(_)
+        | EventKind::TftpTransfer(_)
         | EventKind::HttpFetch { .. }
         | EventKind::SessionStarted
         | EventKind::BootReport { .. }

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::boot_state::Verdict;
 use super::machine_id::MachineId;
 use super::record::MachineRecord;
-use super::verdict::Verdict;
 use crate::model::{Mac, Platform};
 
 /// A machine as lists show it.

@@ -7,8 +7,11 @@
 //!
 //! Memory holds a few hundred bytes per machine, enough for lists. Events are read from the history file.
 
+mod boot_state;
 mod compaction;
 mod describe;
+mod dhcp_progress;
+mod dhcp_verdict;
 mod history;
 mod index;
 mod loop_detector;
@@ -37,7 +40,9 @@ use tokio::sync::broadcast;
 
 use crate::model::CardSighting;
 use crate::telemetry::{Event, EventKind, Metrics};
+pub use boot_state::{BootState, Verdict};
 pub use describe::{TimelineEntry, describe};
+pub use dhcp_progress::DhcpProgress;
 use history::{History, HistoryError};
 use index::{Bounds, MachineIndex};
 pub use loop_detector::{CountedCard, LoopDelay, LoopDetector};
@@ -46,7 +51,6 @@ pub use machine_id::{MachineId, MachineIdError};
 pub use progress::{BootProgress, BootStage, StepFailure};
 use record::RecordId;
 pub use reloads::ReloadMemory;
-pub use verdict::{BootState, Verdict};
 use writer::{HistoryWriter, WriterJob};
 
 /// Capacity of the queue to the writer thread. Further events are dropped.

@@ -1,14 +1,15 @@
 //! [`BootProgress`]: the state of a machine's current boot session, updated event by event.
 //!
-//! A boot session starts when the machine reads a file over TFTP or HTTP, or reads `/boot.ipxe`. It lasts until the
-//! next one starts. This module reads no clock; [`super::verdict`] judges the state at a given time.
+//! A boot session starts when the machine asks for an address by DHCP, reads a file over TFTP or HTTP, or reads
+//! `/boot.ipxe`. It lasts until the next one starts. This module reads no clock; [`super::verdict`] judges the state at a given time.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::model::{BootOutcome, BootStep, TransferOutcome, excerpt};
-use crate::telemetry::{BootRequestEvent, Event, EventKind, TftpTransfer};
+use super::dhcp_progress::DhcpProgress;
+use crate::model::{BootOutcome, BootStep, DhcpStep, TransferOutcome, excerpt};
+use crate::telemetry::{BootRequestEvent, DhcpEvent, Event, EventKind, TftpTransfer};
 
 /// Maximum time within one boot session between two files, or between a file and the boot request.
 pub(super) const SESSION_GAP: SignedDuration = SignedDuration::from_mins(5);
@@ -31,6 +32,9 @@ pub struct BootProgress {
     /// How often in a row the machine has read the same file completely, and nothing else.
     #[serde(default)]
     pub repeated_loads: u32,
+    /// The DHCP requests of this boot session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp: Option<DhcpProgress>,
     /// Permitted tries in a boot session.
     #[serde(default)]
     pub tries: u32,
@@ -52,6 +56,8 @@ pub struct BootProgress {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "snake_case")]
 pub enum BootStage {
+    /// The machine has sent DHCP requests.
+    DhcpRequested,
     /// The machine has read a file, or queried its size.
     Loaded {
         /// File name.
@@ -122,6 +128,7 @@ impl BootProgress {
             journeys_without_hook: 1,
             is_delayed: false,
             repeated_loads: 0,
+            dhcp: None,
             tries: 0,
             hooks: Vec::new(),
             failure: None,
@@ -145,7 +152,10 @@ impl BootProgress {
             self.is_delayed &= !succeeded;
             (self.journey_started_at, self.failure, self.hooked_at) = (event.at, None, None);
             self.server = None;
-            self.repeated_loads = 0;
+            (self.repeated_loads, self.dhcp) = (0, None);
+            if matches!(event.kind, EventKind::Dhcp(_)) {
+                self.stage = BootStage::DhcpRequested;
+            }
         }
         self.count_load(&event.kind);
         self.stage = BootStage::after(Some(&self.stage), &event.kind);
@@ -164,7 +174,8 @@ impl BootProgress {
     pub(super) fn cut_texts(&mut self) {
         match &mut self.stage {
             BootStage::Loaded { file, .. } | BootStage::LoadFailed { file, .. } => *file = excerpt(file),
-            BootStage::SessionStarted
+            BootStage::DhcpRequested
+            | BootStage::SessionStarted
             | BootStage::LoadRefused { .. }
             | BootStage::NoBoot { .. }
             | BootStage::ScriptSent { .. }
@@ -179,13 +190,15 @@ impl BootProgress {
         let stage = match &self.stage {
             BootStage::Loaded { file, .. } | BootStage::LoadFailed { file, .. } => file.len(),
             BootStage::LoadRefused { reason } | BootStage::NoBoot { reason, .. } => reason.len(),
-            BootStage::SessionStarted
+            BootStage::DhcpRequested
+            | BootStage::SessionStarted
             | BootStage::ScriptSent { .. }
             | BootStage::Hooked
             | BootStage::Failed
             | BootStage::Up => 0,
         };
-        stage + self.hooks.iter().map(String::len).sum::<usize>()
+        let dhcp = self.dhcp.as_ref().map_or(0, DhcpProgress::texts_size);
+        stage + dhcp + self.hooks.iter().map(String::len).sum::<usize>()
     }
 
     /// Counts complete loads of one file in a row. iPXE that gets itself instead of a script loads itself endlessly.
@@ -194,6 +207,8 @@ impl BootProgress {
             EventKind::TftpTransfer(transfer) if transfer.refusal.is_some() => None,
             EventKind::TftpTransfer(transfer) => transfer.outcome.is_whole_file().then_some(&transfer.file),
             EventKind::HttpFetch { file, size } => size.and(Some(file)),
+            // A loop of loads has DHCP requests between them.
+            EventKind::Dhcp(_) => None,
             EventKind::SessionStarted
             | EventKind::BootRequest(_)
             | EventKind::BootReport { .. }
@@ -211,11 +226,18 @@ impl BootProgress {
     fn starts_session(&self, event: &Event) -> bool {
         let is_loading = matches!(
             self.stage,
-            BootStage::Loaded { .. } | BootStage::LoadFailed { .. } | BootStage::SessionStarted
+            BootStage::DhcpRequested
+                | BootStage::Loaded { .. }
+                | BootStage::LoadFailed { .. }
+                | BootStage::SessionStarted
         ) && event.at.duration_since(self.updated_at).abs() < SESSION_GAP;
         match &event.kind {
             EventKind::TftpTransfer(_) | EventKind::HttpFetch { .. } | EventKind::SessionStarted => {
                 !is_loading || self.stage == BootStage::SessionStarted
+            }
+            EventKind::Dhcp(dhcp) => {
+                let is_recent = event.at.duration_since(self.updated_at).abs() < SESSION_GAP;
+                dhcp_starts_session(dhcp, &self.stage, is_recent)
             }
             // A machine that waits or was refused repeats its request with the same try number.
             EventKind::BootRequest(request) => {
@@ -229,6 +251,10 @@ impl BootProgress {
     /// Records the facts of an event beyond the stage.
     fn record_facts(&mut self, event: &Event) {
         match &event.kind {
+            EventKind::Dhcp(dhcp) => {
+                let is_loaded = self.stage != BootStage::DhcpRequested;
+                self.dhcp.get_or_insert_default().apply(dhcp, event.address, is_loaded);
+            }
             EventKind::BootRequest(request) => {
                 self.tries = request.tries;
                 self.server = request.resolutions.iter().find_map(|resolution| resolution.server);
@@ -259,6 +285,7 @@ impl BootStage {
     /// The stage after an event; `before` is `None` for a machine's first event.
     fn after(before: Option<&Self>, kind: &EventKind) -> Self {
         match kind {
+            EventKind::Dhcp(_) => before.cloned().unwrap_or(Self::DhcpRequested),
             EventKind::TftpTransfer(TftpTransfer { outcome, refusal: Some(reason), .. })
                 if outcome.is_whole_file() =>
             {
@@ -328,4 +355,24 @@ impl BootStage {
     fn is_local_disk(&self) -> bool {
         matches!(self, Self::NoBoot { outcome: BootOutcome::LocalDisk, .. })
     }
+}
+
+/// Whether a DHCP request starts a boot session. `is_recent`: whether the stage was reached a short time ago.
+///
+/// Firmware asks for an address once in a session. iPXE asks again after it was loaded, and may do so between two tries.
+fn dhcp_starts_session(dhcp: &DhcpEvent, stage: &BootStage, is_recent: bool) -> bool {
+    dhcp.step == DhcpStep::Discover
+        && match stage {
+            BootStage::DhcpRequested => !is_recent,
+            BootStage::Hooked | BootStage::Up | BootStage::NoBoot { outcome: BootOutcome::LocalDisk, .. } => {
+                true
+            }
+            BootStage::Loaded { .. }
+            | BootStage::LoadRefused { .. }
+            | BootStage::LoadFailed { .. }
+            | BootStage::SessionStarted
+            | BootStage::NoBoot { .. }
+            | BootStage::ScriptSent { .. }
+            | BootStage::Failed => !dhcp.ipxe || !is_recent,
+        }
 }

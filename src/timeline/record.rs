@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::machine_id::MachineId;
 use super::progress::BootProgress;
 use crate::model::{CardSighting, Mac, Platform};
-use crate::telemetry::{Event, EventKind};
+use crate::telemetry::{DhcpEvent, Event, EventKind};
 
 /// Number of a machine record in the history file.
 pub(super) type RecordId = u64;
@@ -131,6 +131,10 @@ impl MachineRecord {
         self.last_seen = self.last_seen.max(event.at);
         self.first_seen = self.first_seen.min(event.at);
         self.address = event.address.or(self.address);
+        if let EventKind::Dhcp(DhcpEvent { node: Some(node), name, .. }) = &event.kind {
+            self.node = Some(*node);
+            self.name.clone_from(name);
+        }
         if let EventKind::BootRequest(request) = &event.kind {
             self.is_rejected = request.claimed_mac.is_some();
             if self.is_rejected {

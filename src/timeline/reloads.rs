@@ -73,7 +73,9 @@ impl ReloadMemory {
         let Some(address) = event.address.map(|address| address.to_canonical()) else { return };
         let load = match &event.kind {
             EventKind::TftpTransfer(transfer) if transfer.outcome.is_whole_file() => Some(transfer),
-            EventKind::TftpTransfer(_) | EventKind::HttpFetch { size: None, .. } => return,
+            EventKind::Dhcp(_) | EventKind::TftpTransfer(_) | EventKind::HttpFetch { size: None, .. } => {
+                return;
+            }
             EventKind::HttpFetch { size: Some(_), .. }
             | EventKind::SessionStarted
             | EventKind::BootRequest(_)

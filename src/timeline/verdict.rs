@@ -1,15 +1,14 @@
-//! [`Verdict`]: the result of a machine's last boot, in one line, with advice.
+//! The rules for a [`Verdict`]: the result of a machine's last boot, in one line, with advice.
 //!
 //! *Script sent* is never *booted*. *Hooked*: the machine reported its volumes hooked, so login and disk are proven.
 //! *Handed over*: no error for three minutes after that, so the operating system has most likely taken over.
 //! *Booted*: the operating system reported `up`.
 
-use std::fmt;
-
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
 use uuid::Uuid;
 
+use super::boot_state::{BootState, Verdict, in_words};
+use super::dhcp_verdict::judge_dhcp;
 use super::progress::{BootProgress, BootStage, StepFailure};
 use crate::model::{BootOutcome, BootStep, InstanceServer, TransferOutcome};
 use crate::telemetry::errno;
@@ -24,82 +23,6 @@ const REPORT_TIMEOUT: SignedDuration = SignedDuration::from_mins(3);
 const HANDOVER_DELAY: SignedDuration = SignedDuration::from_mins(3);
 /// Time-out from a `wait` answer to the next boot request. Includes the time that the machine sleeps.
 const WAIT_TIMEOUT: SignedDuration = SignedDuration::from_mins(5);
-
-/// State of a machine's last boot: a closed set, for lists and metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BootState {
-    /// The boot is in progress.
-    Booting,
-    /// The machine waits, as its boot request was answered with `wait`.
-    Waiting,
-    /// The volumes are hooked. Whether the machine starts from them is not known yet.
-    Hooked,
-    /// The volumes are hooked, and no error followed.
-    HandedOver,
-    /// The operating system reported `up`.
-    Booted,
-    /// The machine was sent to its local disk.
-    LocalDisk,
-    /// A step failed, and another try follows.
-    Retrying,
-    /// The boot did not complete.
-    Stopped,
-    /// The machine is in a boot loop.
-    Looping,
-    /// No node is enrolled for the machine.
-    Unknown,
-}
-
-impl BootState {
-    /// All states.
-    pub const ALL: [Self; 10] = [
-        Self::Booting,
-        Self::Waiting,
-        Self::Hooked,
-        Self::HandedOver,
-        Self::Booted,
-        Self::LocalDisk,
-        Self::Retrying,
-        Self::Stopped,
-        Self::Looping,
-        Self::Unknown,
-    ];
-
-    /// Label for JSON and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Booting => "booting",
-            Self::Waiting => "waiting",
-            Self::Hooked => "hooked",
-            Self::HandedOver => "handed_over",
-            Self::Booted => "booted",
-            Self::LocalDisk => "local_disk",
-            Self::Retrying => "retrying",
-            Self::Stopped => "stopped",
-            Self::Looping => "looping",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-impl fmt::Display for BootState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// The result of a machine's last boot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Verdict {
-    /// The state.
-    pub state: BootState,
-    /// One line of text.
-    pub text: String,
-    /// Advice for the operator.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub advice: Option<String>,
-}
 
 impl Verdict {
     /// The verdict on a machine's progress at a given time.
@@ -139,19 +62,15 @@ impl Verdict {
             None => self,
         }
     }
-
-    fn with_text(state: BootState, text: impl Into<String>) -> Self {
-        Self { state, text: text.into(), advice: None }
-    }
-
-    fn with_advice(self, advice: impl Into<String>) -> Self {
-        Self { advice: Some(advice.into()), ..self }
-    }
 }
 
 /// The verdict on a stage that the machine reached a given time ago.
 fn judge_stage(progress: &BootProgress, since: SignedDuration) -> Verdict {
     match &progress.stage {
+        BootStage::DhcpRequested => {
+            let dhcp = progress.dhcp.clone().unwrap_or_default();
+            judge_dhcp(&dhcp, since < REQUEST_TIMEOUT)
+        }
         BootStage::LoadRefused { reason } => {
             Verdict::with_text(BootState::Stopped, format!("stopped: {reason}")).with_advice(
                 "Install an iPXE with HTTP and iSCSI on volboot's host, such as the distribution's: `volboot images` lists \
@@ -311,11 +230,6 @@ pub(super) fn describe_error(rc: &str) -> (String, String) {
     }
     let page = errno::page(rc).unwrap_or_else(|| "https://ipxe.org/err".to_owned());
     (format!("iPXE error {rc}"), format!("See {page}."))
-}
-
-/// A word of an event, such as `timed_out`, as it stands in a sentence.
-pub(super) fn in_words(word: &str) -> String {
-    word.replace('_', " ")
 }
 
 /// A step in operator's words.

@@ -117,6 +117,7 @@ fn status(severity: Severity, label: &'static str, text: impl Into<String>) -> C
 fn listener_label(name: &'static str) -> &'static str {
     match name {
         "tftp" => "TFTP server",
+        "dhcp" => "ProxyDHCP server",
         "http" => "Boot listener (HTTP)",
         "api" => "Operator listener (API and web pages)",
         other => other,

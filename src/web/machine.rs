@@ -12,7 +12,7 @@ use super::page::{ErrorPage, Page, PageResult};
 use super::records::NodeDetails;
 use super::{SharedState, format};
 use crate::boot::VolumeResolution;
-use crate::model::{BootAnswer, BootOutcome, InstanceServer, Node, NodePower, TransferOutcome};
+use crate::model::{BootAnswer, BootOutcome, DhcpAnswer, InstanceServer, Node, NodePower, TransferOutcome};
 use crate::operator::{BootPreview, Operator, Requester};
 use crate::telemetry::EventKind;
 use crate::timeline::{Machine, MachineId, TimelineEntry};
@@ -232,6 +232,11 @@ fn event_severity(entry: &TimelineEntry) -> Severity {
             BootOutcome::LocalDisk => Severity::Neutral,
             BootOutcome::Refused => Severity::Error,
             BootOutcome::Wait | BootOutcome::Unknown | BootOutcome::Other(_) => Severity::Warning,
+        },
+        EventKind::Dhcp(dhcp) => match &dhcp.answer {
+            None | Some(DhcpAnswer::Sent | DhcpAnswer::NetbootOff) => Severity::Neutral,
+            Some(DhcpAnswer::UnknownMachine) => Severity::Warning,
+            Some(_) => Severity::Error,
         },
         EventKind::LoopDelay { .. } => Severity::Warning,
         EventKind::TftpTransfer(transfer) if transfer.refusal.is_some() => Severity::Error,

@@ -122,7 +122,7 @@ fn client_kinds() -> Vec<ClientKind> {
 }
 
 /// The same, and clients that dnsmasq confuses: it compares each architecture in a list, and each byte of option 175.
-fn exact_client_kinds() -> Vec<ClientKind> {
+pub(crate) fn exact_client_kinds() -> Vec<ClientKind> {
     let on_card = |code| IpxeFeature::ALL.map(|feature| ClientKind::IpxeOnCardWithout(feature, code));
     let mut kinds = client_kinds();
     kinds.extend([0, 7].into_iter().flat_map(on_card));
@@ -130,7 +130,7 @@ fn exact_client_kinds() -> Vec<ClientKind> {
     kinds
 }
 
-fn choose(kind: ClientKind) -> Option<DhcpBootFile> {
+pub(crate) fn choose(kind: ClientKind) -> Option<DhcpBootFile> {
     let (class, features) = (kind.vendor_class(), kind.features());
     choose_boot_file(&BootClient {
         architectures: &kind.architectures(),
@@ -140,7 +140,7 @@ fn choose(kind: ClientKind) -> Option<DhcpBootFile> {
 }
 
 /// The boot file as DHCP names it; empty for none.
-fn url_or_name(file: Option<DhcpBootFile>) -> String {
+pub(crate) fn url_or_name(file: Option<DhcpBootFile>) -> String {
     match file {
         None => String::new(),
         Some(file) => match file.transport() {

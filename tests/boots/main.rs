@@ -17,6 +17,8 @@ mod ipv6;
 mod login;
 mod neighbours;
 mod pages;
+mod proxy_dhcp;
+mod proxy_firmware;
 mod refusals;
 mod retries;
 mod routed;

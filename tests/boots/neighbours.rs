@@ -24,7 +24,7 @@ pub(crate) const OTHER: &str = "52:54:00:12:34:99";
 /// A line that only the script with the CHAP secret has.
 pub(crate) const SECRET: &str = "set password:hex";
 /// The link-local address of the bridge.
-const LINK_LOCAL: &str = "fe80::ff:fe00:1";
+pub(crate) const LINK_LOCAL: &str = "fe80::ff:fe00:1";
 
 /// Starts volboot, and creates a node with the card [`MAC`] and one volume.
 pub(crate) fn start_with_node(lab: &Lab, boot: &str) -> Result<Process> {

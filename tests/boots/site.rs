@@ -34,6 +34,7 @@ pub(crate) struct Site {
 enum DhcpServer {
     Lab { _dhcp: Dhcp },
     Packaged { _dhcp: dhcp_configs::PackagedDhcp },
+    None,
 }
 
 impl Site {
@@ -47,6 +48,11 @@ impl Site {
     /// A site with a packaged DHCP configuration.
     pub(crate) fn with_packaged_dhcp(volboot: Daemon, dhcp: dhcp_configs::PackagedDhcp) -> Result<Self> {
         Ok(Self { volboot, api: Api::new()?, _dhcp: DhcpServer::Packaged { _dhcp: dhcp } })
+    }
+
+    /// A site whose DHCP server is the caller's.
+    pub(crate) fn without_dhcp(volboot: Daemon) -> Result<Self> {
+        Ok(Self { volboot, api: Api::new()?, _dhcp: DhcpServer::None })
     }
 
     /// A site with the lab's DHCP server.

@@ -1,7 +1,7 @@
 //! TFTP properties that need a real network: block size by MTU, and the source address of responses.
 
 use std::fs;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::Path;
 use std::process::Command;
 
@@ -12,6 +12,7 @@ use crate::lab::host::Host;
 use crate::lab::network::{SECOND_ADDRESS, SERVER, bridge, ip};
 use crate::lab::process::Process;
 use crate::lab::{self, Lab};
+use crate::neighbours::LINK_LOCAL;
 use crate::site::{BOOT_LIMIT, MAC};
 
 /// Additional addresses of the server, of one family.
@@ -19,9 +20,13 @@ const MORE_ADDRESSES: [&str; 2] = ["fd00:99::2", "fd00:99::3"];
 
 /// Starts volboot on all addresses of the server.
 fn start_volboot(lab: &Lab) -> Result<Process> {
+    start_with_ports(lab, "ephemeral")
+}
+
+fn start_with_ports(lab: &Lab, ports: &str) -> Result<Process> {
     let config = lab.path().join("volboot.toml");
     let text = format!(
-        "[store]\npath = \"{}\"\n[tftp]\nlisten = [\"0.0.0.0:69\", \"[::]:69\"]\n\
+        "[store]\npath = \"{}\"\n[tftp]\nports = \"{ports}\"\nlisten = [\"0.0.0.0:69\", \"[::]:69\"]\n\
          [http]\nlisten = \"[::]:8080\"\n[api]\nlisten = \"{API}\"\n",
         lab.path().join("volboot.redb").display()
     );
@@ -71,6 +76,24 @@ fn response_comes_from_the_requested_address() -> Result<()> {
             let script = String::from_utf8_lossy(&script);
             let url = format!("http://{}/", SocketAddr::new(server.ip(), 8080));
             ensure!(script.contains(&url), "the script does not contain {url}: {script}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn link_local_client_gets_rejections_from_another_port_than_its_transfer() -> Result<()> {
+    lab::run(|lab| {
+        ip(&["address", "replace", &format!("{LINK_LOCAL}/64"), "dev", bridge(), "nodad"])?;
+        let machine = Host::connect("machine", MAC)?;
+        machine.ip("address add fe80::7/64 dev eth0 nodad")?;
+        for ports in ["ephemeral", "single"] {
+            let volboot = start_with_ports(lab, ports)?;
+            let address = SocketAddrV6::new(LINK_LOCAL.parse()?, 69, 0, machine.interface_index()?);
+            let (packet, peer, transfer) = machine.request_during_transfer(address.into(), "boot.ipxe")?;
+            ensure!(packet.starts_with(&[0, 5, 0, 1]), "{ports}: unexpected packet: {packet:?}");
+            ensure!(peer.ip() == transfer.ip() && peer.port() != transfer.port(), "{ports}: {peer}");
+            drop(volboot);
         }
         Ok(())
     })

@@ -81,7 +81,12 @@ fn borrowed(fixture: &mut Fixture) -> Result<()> {
     let before = node.machine.boot_from_cinder()?;
     setup.expect_attached(&volume, &attachment)?;
     ensure!(setup.fixture.admin.holder(&volume)?["host_name"] == ADDRESS);
-    setup.expect_history(&node, &[&format!("attached by server {SERVER} (this node's instance)")])?;
+    let server = format!("server {SERVER} (this node's instance)");
+    setup.expect_history(&node, &[&format!("attached by {server}")])?;
+    let preview = setup.api.get(&format!("nodes/{}/boot-preview", node.uuid))?;
+    ensure!(preview["outcome"] == "boot" && preview["volumes"][0]["attached_by"] == *server, "{preview}");
+    let page = setup.api.get_page(&format!("ui/nodes/{}", node.uuid))?.replace("&#39;", "'");
+    ensure!(page.contains(&format!("attached by {server}")), "{page}");
     setup.fixture.cloud.restart_target(&setup.fixture.lab)?;
     ensure!(before.log_in().is_err(), "the target still has the export");
     node.machine.boot_from_cinder()?;

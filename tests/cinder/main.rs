@@ -9,10 +9,12 @@ mod lab;
 
 mod boots;
 mod changes;
+mod compute;
 mod crashes;
 mod fixture;
 mod instances;
 mod machine;
+mod nova;
 mod outages;
 mod proxy;
 #[allow(dead_code, reason = "the scripts in this module are for the client tests")]
@@ -44,6 +46,7 @@ const TESTS: &[&[Test]] = &[
     changes::TESTS,
     volumes::TESTS,
     instances::TESTS,
+    nova::TESTS,
     crashes::TESTS,
     outages::TESTS,
 ];

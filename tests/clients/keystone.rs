@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Json, Router};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use volboot::listen::{HttpLimits, Listener};
@@ -23,8 +23,22 @@ pub(crate) struct FakeKeystone {
 }
 
 impl FakeKeystone {
-    /// Starts it on a port of the kernel's choice.
+    /// Starts it on a port of the kernel's choice, with an empty catalogue.
     pub(crate) fn start() -> Self {
+        Self::with_catalog(json!([]))
+    }
+
+    /// Starts it with a bare metal API in its catalogue.
+    pub(crate) fn with_baremetal_api(api: SocketAddr) -> Self {
+        let url = format!("http://{api}");
+        let endpoint =
+            json!({ "id": "e1", "interface": "public", "region": "r", "region_id": "r", "url": url });
+        Self::with_catalog(json!([
+            { "id": "s1", "type": "baremetal", "name": "ironic", "endpoints": [endpoint] },
+        ]))
+    }
+
+    fn with_catalog(catalog: Value) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let guard = runtime.enter();
         let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
@@ -33,9 +47,9 @@ impl FakeKeystone {
             let subject = headers.get("x-subject-token");
             match (method, subject.map(|token| token == TOKEN)) {
                 (Method::POST, None) => {
-                    (StatusCode::CREATED, [("x-subject-token", TOKEN)], token()).into_response()
+                    (StatusCode::CREATED, [("x-subject-token", TOKEN)], token(&catalog)).into_response()
                 }
-                (Method::GET, Some(true)) => token().into_response(),
+                (Method::GET, Some(true)) => token(&catalog).into_response(),
                 (Method::GET, None) => describe_version(address),
                 _ => StatusCode::NOT_FOUND.into_response(),
             }
@@ -51,7 +65,7 @@ fn describe_version(address: SocketAddr) -> Response {
     Json(json!({ "version": { "id": "v3.14", "status": "stable", "links": links } })).into_response()
 }
 
-fn token() -> Json<serde_json::Value> {
+fn token(catalog: &Value) -> Json<Value> {
     Json(json!({ "token": {
         "methods": ["password"],
         "user": { "id": "u1", "name": "ann", "domain": { "id": "default", "name": "Default" } },
@@ -59,6 +73,6 @@ fn token() -> Json<serde_json::Value> {
         "expires_at": "2999-01-01T00:00:00.000000Z",
         "roles": [{ "id": "r1", "name": "admin" }],
         "system": { "all": true },
-        "catalog": [],
+        "catalog": catalog,
     } }))
 }

@@ -1,4 +1,5 @@
-//! volboot with third-party programs: OpenStack's client and SDK, Ansible, Ironic for comparison, and Schemathesis.
+//! volboot with third-party programs: OpenStack's client, SDK and API tests, Ansible, Ironic for comparison, and
+//! Schemathesis.
 //!
 //! `tests/clients/install` installs these programs; without them the tests fail with a message.
 
@@ -13,6 +14,7 @@ mod differential;
 mod documents;
 mod functional;
 mod guide;
+mod horizon;
 mod ironic;
 mod keystone;
 mod openstack;
@@ -20,3 +22,5 @@ mod python;
 mod role;
 mod schemathesis;
 mod sdk;
+mod tempest;
+mod terraform;

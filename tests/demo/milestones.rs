@@ -21,7 +21,7 @@ const UEFI: [Milestone; 3] = [
     ("iPXE initialising devices", "the firmware started iPXE"),
 ];
 const IPXE: [Milestone; 4] = [
-    ("Filename:", "the DHCP server gave iPXE an address and volboot's URL"),
+    ("Filename:", "the DHCP server gave iPXE an address, and volboot the URL of the script"),
     ("boot.ipxe... ok", "iPXE fetched /boot.ipxe and sent the boot request"),
     ("Registered SAN device 0x80", "iPXE logged in to the iSCSI target: the volume is the first disk"),
     ("Booting from SAN device 0x80", "iPXE started the boot loader on that disk"),

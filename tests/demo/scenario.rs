@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use crate::lab::Lab;
+use crate::lab::address_server::{AddressServer, AddressServerKind};
 use crate::lab::api::Api;
-use crate::lab::daemon::{API, Daemon};
-use crate::lab::dhcp::{Dhcp, Rom};
+use crate::lab::daemon::{API, Daemon, proxy_section};
+use crate::lab::dhcp_configs::start_router;
 use crate::lab::machine::{Firmware, MachineSpec};
 use crate::lab::network::SERVER;
 use crate::lab::target::{Export, Target, portal};
@@ -43,12 +44,13 @@ pub(crate) fn run(directory: &Path, firmware: Firmware, screen: &Screen) -> Resu
     screen
         .row(&format!("            to {INITIATOR} only, CHAP user {}, secret ****", export.account.username));
 
-    let dhcp = Dhcp::start(&lab, Rom::FetchesScript)?;
-    screen.step("dnsmasq serves addresses and names volboot as the boot server");
+    let dhcp = (start_router()?, AddressServer::start(AddressServerKind::Dnsmasq)?);
+    screen.step("dnsmasq serves addresses, on a host of its own; it knows nothing of volboot");
 
     let log = screen.clone();
-    let mut volboot = Daemon::start(&lab, &binary()?, "", Some(Box::new(move |line| log.log(line))))?;
-    screen.step("volboot is ready");
+    let handler = Some(Box::new(move |line: &str| log.log(line)) as _);
+    let mut volboot = Daemon::start(&lab, &binary()?, &proxy_section(), handler)?;
+    screen.step("volboot is ready, and names the boot file beside dnsmasq ([dhcp] mode = \"proxy\")");
 
     let api = Api::new()?;
     let node = api.create_node("node-1")?;

@@ -14,7 +14,7 @@ use super::daemon::API;
 use super::target::{Export, LUN};
 
 /// The first microversion with all fields for boot from volume.
-const VERSION: (&str, &str) = ("X-OpenStack-Ironic-API-Version", "1.33");
+const VERSION: &str = "1.33";
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A client of volboot's API and pages.
@@ -136,8 +136,13 @@ impl Api {
 
     /// Sends a request; an error status is an error.
     pub(crate) fn send(&self, method: &Method, path: &str, body: &Value) -> Result<Value> {
+        self.send_at(VERSION, method, path, body)
+    }
+
+    /// Like [`send`](Self::send), with another microversion.
+    pub(crate) fn send_at(&self, version: &str, method: &Method, path: &str, body: &Value) -> Result<Value> {
         let request = self.client.request(method.clone(), format!("http://{API}/v1/{path}"));
-        let request = request.header(VERSION.0, VERSION.1).json(body);
+        let request = request.header("X-OpenStack-Ironic-API-Version", version).json(body);
         let (status, text) = self.runtime.block_on(async {
             let response = request.send().await?;
             Ok::<_, reqwest::Error>((response.status(), response.text().await?))

@@ -17,6 +17,7 @@ mod settings;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
@@ -181,6 +182,19 @@ impl Cloud {
         }
         Ok(())
     }
+}
+
+/// The Python of the cloud's environment, in which Nova is installed too.
+#[allow(dead_code, reason = "each including test program uses a part")]
+pub(crate) fn python() -> Command {
+    let mut command = Command::new(settings::environment().join("bin/python"));
+    // The environment may set an HTTP proxy.
+    command
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("no_proxy", "*")
+        .env("PYTHONWARNINGS", "ignore");
+    command
 }
 
 /// Polls until `condition` holds.

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 
 use super::Lab;
 use super::ca::Certificate;
-use super::network::SERVER;
+use super::network::{SERVER, bridge};
 use super::process::{LineHandler, Process};
 
 /// The API's address, reachable inside the lab only.
@@ -30,6 +30,11 @@ pub(crate) struct Daemon {
 /// The path of the store, which survives the process.
 pub(crate) fn store_path(lab: &Lab) -> PathBuf {
     lab.path().join("volboot.redb")
+}
+
+/// The section of a ProxyDHCP server on the lab's bridge.
+pub(crate) fn proxy_section() -> String {
+    format!("[dhcp]\nmode = \"proxy\"\ninterfaces = [\"{}\"]\n", bridge())
 }
 
 fn images_key(images: &Path) -> String {
@@ -90,6 +95,18 @@ impl Daemon {
         let (chain, key) = (chain.display(), key.display());
         let http = format!("url = \"{url}\"\ncertificate = \"{chain}\"\nkey = \"{key}\"");
         Self::start_with(lab, binary, "", [&images_key(images), &http], None)
+    }
+
+    /// Starts the binary as a ProxyDHCP server on the lab's bridge, with further `keys` of `[dhcp]`.
+    pub(crate) fn start_as_proxy(
+        lab: &Lab,
+        binary: &Path,
+        images: Option<&Path>,
+        keys: &str,
+    ) -> Result<Self> {
+        let dhcp = format!("{}{keys}", proxy_section());
+        let images = images.map(images_key).unwrap_or_default();
+        Self::start_with(lab, binary, &dhcp, [&images, ""], None)
     }
 
     fn start_with(
@@ -154,6 +171,11 @@ impl Daemon {
     /// The last log lines.
     pub(crate) fn tail(&self) -> String {
         self.process.tail()
+    }
+
+    /// Suspends the process, or resumes it.
+    pub(crate) fn set_suspended(&self, suspended: bool) -> Result<()> {
+        self.process.set_suspended(suspended)
     }
 
     /// Shuts down by SIGTERM, and checks the exit status.

@@ -56,6 +56,20 @@ impl Dhcp {
         Self::start_with(lab, rom, &[])
     }
 
+    /// Starts a server that names no boot file, with additional `arguments`.
+    pub(crate) fn start_plain(lab: &Lab, arguments: &[&str]) -> Result<Self> {
+        let mut dnsmasq = Command::new("dnsmasq");
+        dnsmasq
+            .args(["--no-daemon", "--log-facility=-", "--conf-file=/dev/null", "--pid-file=", "--port=0"])
+            .args(["--no-ping", "--bind-interfaces", &format!("--interface={}", bridge())])
+            .arg(format!("--dhcp-leasefile={}", lab.path().join("leases").display()))
+            .arg("--dhcp-range=10.99.0.50,10.99.0.99,255.255.255.0,1h")
+            .args(arguments);
+        let mut process = Process::start("dnsmasq", &mut dnsmasq, None)?;
+        process.wait_for(&["DHCP, sockets bound"], START_LIMIT)?;
+        Ok(Self { process })
+    }
+
     /// Starts the server with additional `arguments`.
     pub(crate) fn start_with(lab: &Lab, rom: Rom, arguments: &[&str]) -> Result<Self> {
         let efi = if rom == Rom::FetchesScriptOrIpxeEfi { "ipxe.efi" } else { "snponly.efi" };

@@ -10,7 +10,6 @@
 //! * networkd ignores links without a udev event, unless `/sys` is read-only, as in containers.
 //! * networkd removes from its link each address that is not in its file. If its own address is already present,
 //!   version 252 may set it again in a loop. So the link has no address at first.
-//! * Two DHCP servers of one host share port 67. So the server beside a proxyDHCP server is on a host of its own.
 //! * An iPXE with IPv6 waits long for a router ([`super::dhcp`]), so a router runs beside the server. networkd and
 //!   the file for IPv6 are routers themselves.
 
@@ -20,9 +19,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use nix::unistd::gettid;
 
 use super::Lab;
+use super::address_server::{AddressServer, AddressServerKind};
 use super::network::{SITE_V6, bridge};
 use super::process::Process;
 
@@ -31,8 +30,6 @@ const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/dhcp");
 /// The networks in the files, and those of the lab: for IPv4 and for IPv6.
 const NETWORKS: [(&str, &str); 2] = [("10.0.0.", "10.99.0."), ("fd00::", SITE_V6)];
 const INTERFACE: &str = "eth0";
-/// The address of the DHCP server beside a proxyDHCP server.
-const ADDRESS_SERVER: &str = "10.99.0.3";
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -117,7 +114,7 @@ pub(crate) struct PackagedDhcp {
     _server: Process,
     _router: Option<Process>,
     /// The server that gives the addresses, beside a proxyDHCP server.
-    _address_server: Option<Process>,
+    _address_server: Option<AddressServer>,
 }
 
 impl PackagedDhcp {
@@ -125,8 +122,9 @@ impl PackagedDhcp {
     pub(crate) fn start(lab: &Lab, server: DhcpServer, changes: &[(&str, &str)]) -> Result<Self> {
         let has_router = matches!(server, DhcpServer::Networkd | DhcpServer::DnsmasqIpv6);
         let router = (!has_router).then(start_router).transpose()?;
-        let address_server =
-            (server == DhcpServer::DnsmasqProxy).then(|| start_address_server(lab)).transpose()?;
+        let address_server = (server == DhcpServer::DnsmasqProxy)
+            .then(|| AddressServer::start(AddressServerKind::Dnsmasq))
+            .transpose()?;
         let Launch { file, command, ready } = server.launch();
         let mut text = fs::read_to_string(Path::new(DIRECTORY).join(file))?;
         ensure!(NETWORKS.iter().any(|(from, _)| text.contains(from)), "{file} contains no known network");
@@ -153,7 +151,7 @@ impl PackagedDhcp {
 }
 
 /// Starts a dnsmasq that sends IPv6 router advertisements, and does nothing else.
-fn start_router() -> Result<Process> {
+pub(crate) fn start_router() -> Result<Process> {
     let mut dnsmasq = Command::new("dnsmasq");
     dnsmasq
         .args(["--no-daemon", "--log-facility=-", "--conf-file=/dev/null", "--pid-file=", "--port=0"])
@@ -161,27 +159,5 @@ fn start_router() -> Result<Process> {
         .arg(format!("--interface={}", bridge()));
     let mut process = Process::start("the router", &mut dnsmasq, None)?;
     process.wait_for(&["router advertisement"], START_LIMIT)?;
-    Ok(process)
-}
-
-/// Starts a DHCP server that knows nothing of network boot, on a host with a cable to the bridge.
-fn start_address_server(lab: &Lab) -> Result<Process> {
-    let (bridge, lab_thread) = (bridge(), gettid());
-    let leases = lab.path().join("address-leases");
-    let script = format!(
-        "lab='nsenter --net=/proc/{lab_thread}/ns/net --'; \
-         $lab ip link add addresses type veth peer name eth0 netns $$; \
-         $lab ip link set addresses master {bridge} up; \
-         ip address add {ADDRESS_SERVER}/24 dev eth0; ip link set eth0 up; \
-         exec dnsmasq --no-daemon --log-facility=- --conf-file=/dev/null --pid-file= --port=0 --bind-interfaces \
-         --interface=eth0 --no-ping --dhcp-leasefile={} --dhcp-range=10.99.0.50,10.99.0.99,1h",
-        leases.display()
-    );
-    let mut process = Process::start(
-        "the DHCP server",
-        Command::new("unshare").args(["--net", "sh", "-ec", &script]),
-        None,
-    )?;
-    process.wait_for(&["sockets bound"], START_LIMIT)?;
     Ok(process)
 }

@@ -153,6 +153,31 @@ impl Host {
         })
     }
 
+    /// Requests a missing file from the port of a transfer of `file` that moves. Returns the rejection, its source
+    /// address, and that of the transfer.
+    pub(crate) fn request_during_transfer(
+        &self,
+        server: SocketAddr,
+        file: &str,
+    ) -> Result<(Vec<u8>, SocketAddr, SocketAddr)> {
+        let request = format!("\0\u{1}{file}\0octet\0blksize\0256\0");
+        self.run_job(move || {
+            let socket = UdpSocket::bind(if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+            socket.set_read_timeout(Some(LIMIT))?;
+            let mut packet = vec![0; 2000];
+            socket.send_to(request.as_bytes(), server)?;
+            let (_, transfer) = socket.recv_from(&mut packet)?;
+            for block in [0, 1] {
+                socket.send_to(&[0, 4, 0, block], transfer)?;
+                socket.recv_from(&mut packet)?;
+            }
+            socket.send_to(b"\0\x01missing\0octet\0", server)?;
+            let (length, peer) = socket.recv_from(&mut packet)?;
+            packet.truncate(length);
+            Ok((packet, peer, transfer))
+        })
+    }
+
     /// Starts a TFTP transfer, receives the first packet, and never acknowledges it. The transfer stays open with the
     /// socket.
     pub(crate) fn abandon_transfer(&self, server: SocketAddr, file: &str) -> Result<UdpSocket> {

@@ -86,6 +86,8 @@ pub(crate) struct MachineSpec<'a> {
     pub(crate) mac: &'a str,
     /// A second card before this one in the machine's order: its MAC address, and the bridge of its cable.
     pub(crate) other_card: Option<(&'a str, &'static str)>,
+    /// Another bridge than the lab's, for the network card.
+    pub(crate) bridge: Option<&'static str>,
     /// UEFI: HTTP boot instead of PXE.
     pub(crate) http_boot: bool,
     /// Whether the firmware has ACPI tables. Boards with a device tree have none.
@@ -105,6 +107,7 @@ impl<'a> MachineSpec<'a> {
             firmware,
             mac,
             other_card: None,
+            bridge: None,
             http_boot: false,
             acpi: true,
             ip_version: IpVersion::V4,
@@ -116,7 +119,7 @@ impl<'a> MachineSpec<'a> {
     /// Switches the machine on; dropping it switches it off.
     pub(crate) fn power_on(self, lab: &Lab) -> Result<Machine> {
         let cable = cable_of(self.mac);
-        network::plug(&cable)?;
+        network::plug_into(&cable, self.bridge.unwrap_or(network::bridge()))?;
 
         let mut qemu = self.firmware.qemu();
         if !self.acpi {

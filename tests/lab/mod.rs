@@ -9,6 +9,7 @@
 //! Included by `tests/boots`, `tests/cinder`, `tests/quickstart` and `tests/demo`.
 #![allow(dead_code, reason = "each including program uses some parts of the lab only")]
 
+pub(crate) mod address_server;
 pub(crate) mod api;
 pub(crate) mod browser;
 pub(crate) mod ca;
@@ -25,6 +26,7 @@ pub(crate) mod network;
 pub(crate) mod other_network;
 pub(crate) mod probe;
 pub(crate) mod process;
+pub(crate) mod relay;
 pub(crate) mod target;
 pub(crate) mod volume;
 

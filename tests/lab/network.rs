@@ -56,7 +56,7 @@ pub(super) fn enter_namespace() -> Result<()> {
 }
 
 /// Connects the network of another thread to the bridge; the cable's end there is called `name`.
-pub(super) fn plug_thread(name: &str, thread: nix::unistd::Pid) -> Result<()> {
+pub(crate) fn plug_thread(name: &str, thread: nix::unistd::Pid) -> Result<()> {
     let bridge_end = format!("{name}-br");
     ip(&["link", "add", &bridge_end, "type", "veth", "peer", "name", name, "netns", &thread.to_string()])?;
     ip(&["link", "set", &bridge_end, "master", BRIDGE, "up"])
@@ -77,6 +77,12 @@ pub(super) fn add_other_network() -> Result<()> {
     ip(&["link", "add", OTHER_BRIDGE, "type", "bridge"])?;
     ip(&["address", "add", &format!("{OTHER_SERVER}/24"), "dev", OTHER_BRIDGE])?;
     ip(&["address", "add", &format!("{OTHER_V6}1/64"), "dev", OTHER_BRIDGE, "nodad"])?;
+    ip(&["link", "set", OTHER_BRIDGE, "up"])
+}
+
+/// Creates a second bridge, without an address of the server.
+pub(super) fn add_bare_other_network() -> Result<()> {
+    ip(&["link", "add", OTHER_BRIDGE, "type", "bridge"])?;
     ip(&["link", "set", OTHER_BRIDGE, "up"])
 }
 

@@ -25,8 +25,9 @@ const COOKIE: [u8; 4] = [99, 130, 83, 99];
 /// The offset of the options.
 const OPTIONS: usize = 240;
 /// The time-out for an offer, before the next try.
-const OFFER_TIMEOUT: Duration = Duration::from_secs(5);
+const OFFER_TIMEOUT: Duration = Duration::from_secs(2);
 const TRIES: u8 = 3;
+const NO_OFFER: &str = "no offer after";
 /// The features of Debian's iPXE of 2019 on BIOS: PXE extensions, iSCSI, AoE, HTTP, TFTP, DNS, bzImage, multiboot, PXE,
 /// ELF, menus.
 const IPXE_FEATURES: [u8; 11] = [23, 19, 17, 18, 21, 25, 24, 33, 34, 39, 16];
@@ -129,6 +130,8 @@ enum Decider {
     AddressServer,
     /// A proxyDHCP server beside it (PXE 2.1, §2.2).
     Proxy,
+    /// The boot server with this address, without an offer of its own (PXE 2.1, §2.2.4).
+    BootServer(Ipv4Addr),
 }
 
 /// A DHCP client on the lab's network.
@@ -149,8 +152,11 @@ impl Probe {
             let socket = cable.recv().map_err(|_| anyhow!("no cable")).and_then(|()| open_socket());
             for (number, (kind, from)) in (0..).zip(kinds) {
                 let offer = match &socket {
-                    Ok(socket) if from == Decider::AddressServer => request_offer(socket, number, kind),
-                    Ok(socket) => request_proxy_offer(socket, number, kind),
+                    Ok(socket) => match from {
+                        Decider::AddressServer => request_offer(socket, number, kind),
+                        Decider::Proxy => request_proxy_offer(socket, number, kind),
+                        Decider::BootServer(server) => request_boot_file(socket, number, kind, server),
+                    },
                     Err(error) => Err(anyhow!("no socket: {error:#}")),
                 };
                 offer_sender.send(offer).ok();
@@ -169,6 +175,25 @@ impl Probe {
     /// Requests the offer of a proxyDHCP server, at port 67 and, if that offer has no boot file, at port 4011.
     pub(crate) fn proxy_offer(&self, kind: ClientKind) -> Result<Offer> {
         self.request(kind, Decider::Proxy)
+    }
+
+    /// Requests the boot file at port 4011 of a server.
+    pub(crate) fn ask_boot_server(&self, kind: ClientKind, server: Ipv4Addr) -> Result<Offer> {
+        self.request(kind, Decider::BootServer(server))
+    }
+
+    /// Checks that no proxyDHCP server answers this kind of client.
+    pub(crate) fn expect_no_proxy_offer(&self, kind: ClientKind) -> Result<()> {
+        match self.request(kind, Decider::Proxy) {
+            Ok(offer) => Err(anyhow!("an offer for {kind:?}: {offer:?}")),
+            Err(error) if format!("{error:#}").contains(NO_OFFER) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The MAC address of the request with this number, from 0.
+    pub(crate) fn mac(number: u8) -> String {
+        format!("02:00:00:00:01:{number:02x}")
     }
 
     fn request(&self, kind: ClientKind, from: Decider) -> Result<Offer> {
@@ -199,8 +224,13 @@ fn request_proxy_offer(socket: &UdpSocket, number: u8, kind: ClientKind) -> Resu
     if !offer.file.is_empty() {
         return Ok(offer);
     }
+    request_boot_file(socket, number, kind, offer.server)
+}
+
+fn request_boot_file(socket: &UdpSocket, number: u8, kind: ClientKind, server: Ipv4Addr) -> Result<Offer> {
+    ip(&["address", "replace", &format!("{PROBE_ADDRESS}/24"), "dev", CABLE])?;
     let request = build_request(number, kind, Some(PROBE_ADDRESS));
-    exchange(socket, &request, &format!("{}:4011", offer.server), |_| true)
+    exchange(socket, &request, &format!("{server}:4011"), |_| true)
 }
 
 /// Sends a request until an answer is accepted.
@@ -218,7 +248,7 @@ fn exchange(socket: &UdpSocket, request: &[u8], to: &str, accept: impl Fn(&Offer
             }
         }
     }
-    Err(anyhow!("no offer after {TRIES} tries"))
+    Err(anyhow!("{NO_OFFER} {TRIES} tries"))
 }
 
 /// Builds a DHCPDISCOVER, or a DHCPREQUEST of a client that has an address; each `number` is another machine.

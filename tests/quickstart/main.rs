@@ -18,6 +18,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use lab::Lab;
+use lab::address_server::AddressServer;
 use lab::documents::{block, command, row};
 use lab::machine::{Firmware, MachineSpec};
 use lab::volume::{Recipe, Volume};
@@ -75,9 +76,20 @@ fn machine_boots_by_each_documented_setup() -> Result<()> {
         server.run(command("VOLBOOT_CHAP_PASSWORD="))?;
         check_boot(lab, &mut server, MachineSpec::new(Firmware::Uefi, MAC), &uefi)?;
 
+        // Variant: volboot as the ProxyDHCP server, beside a DHCP server of another host that knows nothing.
+        server.run("systemctl stop isc-dhcp-server")?;
+        let addresses = AddressServer::start_in_documented_network()?;
+        for line in block("mode = \"proxy\"") {
+            server.run(&line)?;
+        }
+        check_boot(lab, &mut server, MachineSpec::new(Firmware::Uefi, MAC), &uefi)?;
+        server.run(
+            "sed -i 's/^mode = .*/#mode = \"off\"/' /etc/volboot/volboot.toml && systemctl restart volboot",
+        )?;
+        drop(addresses);
+
         // Variant: Kea, HTTP boot, and enrollment with curl.
         server.run("openstack baremetal node delete web-1")?;
-        server.run("systemctl stop isc-dhcp-server")?;
         server.run(row("Kea").command())?;
         server.run(row("Kea").activation())?;
         for line in block("api $url/nodes") {

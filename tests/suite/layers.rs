@@ -19,6 +19,7 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
     ("keystone", 2, &[]),
     ("cinder", 2, &["keystone"]),
     ("store", 2, &[]),
+    ("dhcp", 2, &[]),
     ("tftp", 2, &[]),
     ("attach", 3, &[]),
     ("timeline", 3, &[]),
@@ -34,7 +35,7 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
 ];
 
 /// Modules that use no other module: `tests/fuzz` compiles them alone.
-const STANDALONE: [&str; 1] = ["tftp"];
+const STANDALONE: [&str; 2] = ["dhcp", "tftp"];
 
 /// Maximum lines of a file of `src`, without its inline tests.
 const MAX_CODE_LINES: usize = 400;

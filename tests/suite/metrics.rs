@@ -5,13 +5,16 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use volboot::model::{BootOutcome, BootStep, RequesterFault, SourceKind, TransferOutcome};
-use volboot::telemetry::{ConnectionReading, Metrics, Reading};
+use volboot::model::{
+    BootOutcome, BootStep, DhcpAnswer, DhcpStep, RequesterFault, SourceKind, TransferOutcome,
+};
+use volboot::telemetry::{ConnectionReading, DhcpReading, Metrics, Reading};
 
 /// Names of all metrics in a scrape, each counted at least once.
 fn exported_names() -> BTreeSet<String> {
     let (metrics, duration) = (Metrics::new(), Duration::from_millis(1));
     metrics.count_transfer(&TransferOutcome::Complete, 1, 1, duration);
+    metrics.count_dhcp_request(&DhcpStep::Discover, Some(&DhcpAnswer::Sent));
     metrics.count_boot_request(&BootOutcome::Boot, duration);
     metrics.count_resolution(&SourceKind::Cinder, duration);
     metrics.count_requester_fault(&RequesterFault::Inconclusive(String::new()));
@@ -23,7 +26,8 @@ fn exported_names() -> BTreeSet<String> {
     metrics.count_http_rejection("rate_limit");
     metrics.count_login("limited");
     let connections = vec![ConnectionReading { listener: "http", open: 1, displaced: 1, refused: 1 }];
-    let reading = Reading { machines: vec![("booted", 1)], connections, ..Reading::default() };
+    let dhcp = Some(DhcpReading { discovery: false, events_dropped: 1 });
+    let reading = Reading { machines: vec![("booted", 1)], connections, dhcp, ..Reading::default() };
     let text = metrics.encode(&reading);
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     samples.map(|line| line.split(['{', ' ']).next().expect("a name").to_owned()).collect()

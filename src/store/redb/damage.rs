@@ -164,28 +164,60 @@ async fn check_damaged_copies(path: &Path, bytes: &[u8]) {
     assert!(refused > 0 && served > 0);
 }
 
-/// The flags of the header have no checksum. A wrong one may select the older commit, which has the same records after
-/// a clean close.
+/// The flags of the header have no checksum. A wrong one may select the older commit.
 #[tokio::test]
 async fn no_bit_of_the_flags_hides_a_record() {
-    let (directory, path) = site();
+    let (_directory, path) = site();
     let bytes = write_store(&path).await;
-    let copy = directory.path().join("copy.redb");
-    for flags in 0..16 {
-        let mut damaged = bytes.clone();
-        damaged[9] = flags;
+    check_flags(&path, &bytes).await;
+}
+
+/// After a kill, the older commit lacks an acknowledged write.
+#[tokio::test]
+async fn no_bit_of_the_flags_hides_a_record_after_a_kill() {
+    let (_directory, path) = site();
+    let bytes = write_unclosed_store(&path).await;
+    check_flags(&path, &bytes).await;
+}
+
+/// A damaged transaction id makes a commit look older than the one before.
+#[tokio::test]
+async fn no_byte_of_a_transaction_id_hides_a_record_after_a_kill() {
+    let (_directory, path) = site();
+    let bytes = write_unclosed_store(&path).await;
+    for start in [168, 296] {
+        let ids = (start..start + 8).flat_map(|at| [(at, bytes[at] ^ 1), (at, bytes[at] ^ 0x82)]);
+        check_header_bytes(&path, &bytes, ids).await;
+    }
+}
+
+async fn check_flags(path: &Path, bytes: &[u8]) {
+    assert!(check_header_bytes(path, bytes, (0..16).map(|flags| (9, flags))).await > 0);
+}
+
+/// Opens copies with one changed byte; returns how many are served, with all records.
+async fn check_header_bytes(path: &Path, bytes: &[u8], changes: impl Iterator<Item = (usize, u8)>) -> usize {
+    let copy = path.with_file_name("copy.redb");
+    let mut served = 0;
+    for (at, byte) in changes {
+        let mut damaged = bytes.to_vec();
+        damaged[at] = byte;
         fs::write(&copy, damaged).expect("writes");
         match open(&copy, schema::STEPS).await {
             Ok(store) => {
                 let records = store.list("", None, RECORDS + 1).await.expect("lists");
-                assert_eq!(records.len(), RECORDS, "flags {flags:#06b}");
+                assert_eq!(records.len(), RECORDS, "{byte:#010b} at {at}");
+                served += 1;
                 store.close().await.expect("closes");
                 drop(store);
                 wait_for_close(&copy).await;
             }
-            Err(error) => assert!(matches!(error, OpenError::Damaged { .. }), "flags {flags:#06b}: {error}"),
+            Err(error) => {
+                assert!(matches!(error, OpenError::Damaged { .. }), "{byte:#010b} at {at}: {error}");
+            }
         }
     }
+    served
 }
 
 #[tokio::test]

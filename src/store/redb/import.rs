@@ -51,7 +51,7 @@ pub fn import<R: BufRead>(path: &Path, mut export: ExportReader<R>) -> Result<Im
     let source = Source::new(path, schema::STEPS);
     match source.verify(|_| {})? {
         FileState::New => {}
-        FileState::Intact => check_empty(&source)?,
+        FileState::Intact | FileState::IntactWith(_) => check_empty(&source)?,
     }
     let failed = |error: redb::Error| open_error(&location, error);
     let fill = |write: &WriteTransaction| {

@@ -88,6 +88,7 @@ impl RedbStore {
     fn open_source(source: Source, hook: ProgressHook) -> Result<Self, OpenError> {
         match source.verify(hook)? {
             FileState::Intact => {}
+            FileState::IntactWith(flags) => source.select_commit(flags)?,
             FileState::New => source.disk.create(schema::version(source.steps))?,
         }
         let failure = match source.open_writable(|| {}) {

@@ -169,6 +169,16 @@ async fn machines_and_nodes_have_a_timeline() {
 }
 
 #[tokio::test]
+async fn manage_records_the_power_state_with_its_time() {
+    let (api, _timeline) = api_with_timeline();
+    create_bootable_node(&api).await;
+    api.put("/v1/nodes/web-1/states/provision", json!({"target": "manage"})).await.expect(202);
+    let power = api.get("/v1/nodes/web-1/boot-history").await.expect(200)["power"].take();
+    assert_eq!(power["recorded"], "power off");
+    assert!(power["recorded_at"].is_string(), "{power}");
+}
+
+#[tokio::test]
 async fn an_inferred_power_state_is_shown_and_prevents_no_change_of_targets() {
     let (api, timeline) = api_with_timeline();
     let node = create_bootable_node(&api).await;

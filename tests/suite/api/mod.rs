@@ -10,6 +10,7 @@ mod drivers;
 mod errors;
 mod fields;
 mod machines;
+mod node_fields;
 mod nodes;
 mod openapi;
 mod portgroups;

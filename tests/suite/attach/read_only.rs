@@ -181,6 +181,72 @@ async fn a_node_waits_with_the_reason_unless_cinder_shows_its_attachment() {
     assert!(!site.cinder.take_calls().into_iter().any(is_change));
 }
 
+/// The machine, and further ones with a volume each, all attached; the store is read-only.
+async fn many_attached(count: usize) -> (Site, Vec<TestMachine>) {
+    let (site, machine, store) = attached().await;
+    let mut machines = vec![machine];
+    for number in 1..count {
+        let volume = format!("root-{number}");
+        site.cinder.add_volume(&volume, |_| {});
+        let machine = site.add_machine(&format!("web-{number}-1"), &[&volume]).await;
+        machine.boot(Some(("a", 1))).await;
+        machines.push(machine);
+    }
+    store.fill();
+    site.cinder.take_calls();
+    (site, machines)
+}
+
+#[tokio::test]
+async fn many_boots_at_once_do_not_count_as_silence_of_cinder() {
+    let (site, machines) = many_attached(96).await;
+    // Sixteen at a time: the last ones would have to wait for more than five seconds.
+    site.cinder.inject_fault(Operation::Show, Fault::Slow(Duration::from_millis(1200)), usize::MAX);
+    let requests = machines.iter().map(|machine| machine.request(None));
+    let (mut ready, mut busy) = (0, 0);
+    for resolution in futures_util::future::join_all(requests).await {
+        match resolution {
+            Resolution::Ready(_) => ready += 1,
+            Resolution::Wait { reason, .. } => {
+                assert_eq!(reason, format!("{WAIT}16 other requests to Cinder are in progress"));
+                busy += 1;
+            }
+            Resolution::Refused(reason) => panic!("refused: {reason}"),
+        }
+    }
+    assert!(ready >= 16 && busy >= 16, "{ready} ready, {busy} busy");
+}
+
+#[tokio::test]
+async fn previews_do_not_delay_a_boot() {
+    let (site, machines) = many_attached(17).await;
+    site.cinder.inject_fault(Operation::Show, Fault::Hang, 16);
+    let previews = machines[1..].iter().map(|machine| {
+        let initiator = machine.connectors[0].connector_id.parse().expect("a valid initiator name");
+        async move {
+            let (node, connectors, targets) = (&machine.node, &machine.connectors[..], &machine.targets[..]);
+            let request = VolumeRequest { node, initiator: &initiator, connectors, targets, journey: None };
+            machine.attach.preview(request).await
+        }
+    });
+    let boot = async {
+        let mut calls = 0;
+        let mut have_arrived = || {
+            calls += site.cinder.take_calls().len();
+            calls >= 16
+        };
+        wait_until("all previews wait for Cinder", &mut have_arrived).await;
+        machines[0].request(None).await
+    };
+    tokio::select! {
+        biased;
+        resolution = futures_util::future::select_all(previews.map(Box::pin)) => {
+            panic!("a preview has ended first: {:?}", resolution.0)
+        }
+        resolution = boot => assert!(matches!(resolution, Resolution::Ready(_)), "{resolution:?}"),
+    }
+}
+
 #[tokio::test]
 async fn an_export_without_a_record_is_not_booted_from() {
     let (site, machine, store) = attached().await;

@@ -57,6 +57,7 @@ pub(crate) fn build_operator_with_history(history: Option<&Path>) -> Operator {
             metrics,
             listeners: vec![("tftp", "192.0.2.1:69".parse().expect("an address"))],
             history_path: "/nowhere/history.redb".into(),
+            dhcp_status: None,
             tftp_counters: Arc::default(),
             connection_counters: Vec::new(),
             started_at: Timestamp::now(),

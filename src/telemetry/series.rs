@@ -1,0 +1,182 @@
+//! [`Series`]: the series of all metrics, and their registration with name, unit and help text.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::labels::{
+    CallKindLabel, CallLabels, CauseLabel, DhcpLabels, FileLabel, ListenerLabel, MachineLabel, OutcomeLabel,
+    PortLabel, ReasonLabel, ResultLabel, SourceLabel, StateLabel, StepLabel, VersionLabel,
+};
+
+#[derive(Debug)]
+pub(super) struct Series {
+    pub(super) registry: Registry,
+    pub(super) transfers: Family<OutcomeLabel, Counter>,
+    pub(super) transfer_duration: Histogram,
+    pub(super) transfer_bytes: Counter,
+    pub(super) retransmissions: Counter,
+    pub(super) tftp_events_dropped: Gauge,
+    pub(super) tftp_requests_dropped: Gauge,
+    pub(super) dhcp_requests: Family<DhcpLabels, Counter>,
+    pub(super) dhcp_ports: Family<PortLabel, Gauge>,
+    pub(super) dhcp_events_dropped: Gauge,
+    pub(super) http_fetches: Counter,
+    pub(super) http_rejections: Family<ReasonLabel, Counter>,
+    pub(super) sessions: Counter,
+    pub(super) boot_requests: Family<OutcomeLabel, Counter>,
+    pub(super) boot_request_duration: Histogram,
+    pub(super) resolutions: Family<SourceLabel, Histogram>,
+    pub(super) boot_reports: Family<StepLabel, Counter>,
+    pub(super) loop_delays: Counter,
+    pub(super) requester_faults: Family<CauseLabel, Counter>,
+    pub(super) neighbour_changes: Counter,
+    pub(super) cinder_calls: Family<CallLabels, Counter>,
+    pub(super) cinder_call_duration: Family<CallKindLabel, Histogram>,
+    pub(super) store_up: Gauge,
+    pub(super) store_writable: Gauge,
+    pub(super) store_read_duration: Gauge<f64, std::sync::atomic::AtomicU64>,
+    pub(super) file_bytes: Family<FileLabel, Gauge>,
+    pub(super) history_events_queued: Gauge,
+    pub(super) history_events_dropped: Gauge,
+    pub(super) history_commits: Counter,
+    pub(super) history_evictions: Family<MachineLabel, Counter>,
+    pub(super) machines: Family<StateLabel, Gauge>,
+    pub(super) event_subscribers: Gauge,
+    pub(super) logins: Family<ResultLabel, Counter>,
+    pub(super) connections: Family<ListenerLabel, Gauge>,
+    pub(super) connections_displaced: Family<ListenerLabel, Gauge>,
+    pub(super) connections_refused: Family<ListenerLabel, Gauge>,
+}
+
+impl Series {
+    /// Registers all metrics. The encoder appends the unit, and `_total` to counters.
+    pub(super) fn register(&mut self) {
+        self.register_listeners();
+        let registry = &mut self.registry;
+        let version = Family::<VersionLabel, Gauge>::default();
+        version.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
+        registry.register("build", "Version of the running volboot", version);
+
+        let boot = registry.sub_registry_with_prefix("boot");
+        boot.register("sessions", "Boot sessions that have started", self.sessions.clone());
+        boot.register("requests", "Answered boot requests, by outcome", self.boot_requests.clone());
+        let duration = self.boot_request_duration.clone();
+        boot.register_with_unit("request", "Response time of boot requests", Unit::Seconds, duration);
+        let resolutions = self.resolutions.clone();
+        boot.register_with_unit(
+            "resolution",
+            "Duration of volume resolutions, by source of the connection",
+            Unit::Seconds,
+            resolutions,
+        );
+        boot.register("reports", "Steps reported by machines, by step", self.boot_reports.clone());
+        boot.register(
+            "requester_faults",
+            "Boot requests and reports rejected because of the requester's place in the network, by cause",
+            self.requester_faults.clone(),
+        );
+        boot.register(
+            "neighbour_changes",
+            "Requesters whose neighbour entry another card took over after the boot script was sent",
+            self.neighbour_changes.clone(),
+        );
+        boot.register("loop_delays", "Delays imposed by the loop detector", self.loop_delays.clone());
+
+        let cinder = registry.sub_registry_with_prefix("cinder");
+        cinder.register("calls", "Calls to Cinder, by kind and result", self.cinder_calls.clone());
+        let duration = self.cinder_call_duration.clone();
+        cinder.register_with_unit("call", "Duration of calls to Cinder, by kind", Unit::Seconds, duration);
+
+        let store = registry.sub_registry_with_prefix("store");
+        store.register("up", "Whether the store can be read", self.store_up.clone());
+        store.register("writable", "Whether the store accepts changes", self.store_writable.clone());
+        let duration = self.store_read_duration.clone();
+        store.register_with_unit("read", "Duration of the last test read", Unit::Seconds, duration);
+        registry.register_with_unit("file", "File size", Unit::Bytes, self.file_bytes.clone());
+
+        let history = registry.sub_registry_with_prefix("history");
+        let events_queued = self.history_events_queued.clone();
+        history.register("events_queued", "Events in the queue to the history", events_queued);
+        let events_dropped = self.history_events_dropped.clone();
+        history.register(
+            "events_dropped",
+            "Events missing from the history because the queue was full or the file failed",
+            events_dropped,
+        );
+        history.register("commits", "Commits to the history", self.history_commits.clone());
+        let evictions = self.history_evictions.clone();
+        history.register("evictions", "Machines evicted because the history was full, by kind", evictions);
+        registry.register("machines", "Machines by the state of their last boot", self.machines.clone());
+        registry.register(
+            "logins",
+            "Log-ins with a password that was not verified before, by result",
+            self.logins.clone(),
+        );
+        registry.register("connections", "Open connections, by listener", self.connections.clone());
+        registry.register(
+            "connections_displaced",
+            "Idle connections closed for newer ones, by listener",
+            self.connections_displaced.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Connections refused because all others of the client were busy, by listener",
+            self.connections_refused.clone(),
+        );
+        registry.register("event_subscribers", "Subscribers to events", self.event_subscribers.clone());
+    }
+
+    /// Registers the metrics of the listeners for firmware.
+    fn register_listeners(&mut self) {
+        let registry = &mut self.registry;
+        let tftp = registry.sub_registry_with_prefix("tftp");
+        tftp.register("transfers", "TFTP requests that have ended, by outcome", self.transfers.clone());
+        tftp.register_with_unit(
+            "transfer",
+            "Duration of complete transfers",
+            Unit::Seconds,
+            self.transfer_duration.clone(),
+        );
+        tftp.register_with_unit(
+            "sent",
+            "Bytes in files sent in full",
+            Unit::Bytes,
+            self.transfer_bytes.clone(),
+        );
+        let retransmissions = self.retransmissions.clone();
+        tftp.register("retransmissions", "Retransmitted packets", retransmissions);
+        let events_dropped = self.tftp_events_dropped.clone();
+        tftp.register(
+            "events_dropped",
+            "Transfers missing from the history because the queue was full",
+            events_dropped,
+        );
+        let requests_dropped = self.tftp_requests_dropped.clone();
+        tftp.register(
+            "requests_dropped",
+            "Requests dropped because no worker took them in time",
+            requests_dropped,
+        );
+
+        let dhcp = registry.sub_registry_with_prefix("dhcp");
+        let requests = self.dhcp_requests.clone();
+        dhcp.register("requests", "DHCP requests of network-boot clients, by kind and answer", requests);
+        let ports = self.dhcp_ports.clone();
+        dhcp.register("port_served", "Whether the ProxyDHCP server serves its port", ports);
+        let events_dropped = self.dhcp_events_dropped.clone();
+        dhcp.register(
+            "events_dropped",
+            "DHCP requests missing from the history because the queue was full",
+            events_dropped,
+        );
+
+        let http = registry.sub_registry_with_prefix("http");
+        http.register("fetches", "HTTP requests of firmware for a file", self.http_fetches.clone());
+
+        let rejections = self.http_rejections.clone();
+        http.register("rejections", "Rejected requests to the boot listener, by reason", rejections);
+    }
+}
