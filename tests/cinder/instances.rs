@@ -40,10 +40,6 @@ impl Setup<'_> {
         Ok(node)
     }
 
-    fn storage_report(&self, node: &Node) -> Result<Value> {
-        Ok(self.api.get(&format!("nodes/{}/validate", node.uuid))?["storage"].clone())
-    }
-
     /// Deletes an attachment for its client, and the volume.
     fn release(&self, volume: &str, attachment: &str) -> Result<()> {
         self.fixture.owner.detach(attachment)?;

@@ -160,9 +160,18 @@ impl<'a> Setup<'a> {
 
     /// Reads the storage fault of a node from its validation.
     pub(crate) fn read_storage_fault(&self, node: &Node) -> Result<String> {
-        let validation =
-            self.api.send(&Method::GET, &format!("nodes/{}/validate", node.uuid), &Value::Null)?;
-        Ok(validation["storage"]["reason"].as_str().unwrap_or_default().to_owned())
+        Ok(self.storage_report(node)?["reason"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Reads what the validation of a node says about its storage, once Cinder has answered.
+    pub(crate) fn storage_report(&self, node: &Node) -> Result<Value> {
+        // On a busy host, Cinder's first response may exceed volboot's time-out.
+        let mut storage = Value::Null;
+        await_until("Cinder to answer a validation", || {
+            storage = self.api.get(&format!("nodes/{}/validate", node.uuid))?["storage"].take();
+            Ok(!storage["reason"].as_str().is_some_and(|reason| reason.contains("no answer within")))
+        })?;
+        Ok(storage)
     }
 
     /// Expects all of these texts in a node's boot history, which has the verdict and the timeline.
