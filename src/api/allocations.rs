@@ -1,5 +1,7 @@
 //! `/v1/allocations`: reserves available nodes for clients, by resource class, traits and candidates.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -109,12 +111,12 @@ pub(super) async fn create(request: ApiRequest, JsonBody(body): JsonBody) -> Han
     let Some(class) = values.text("resource_class").filter(|class| !class.is_empty()) else {
         return Err(Fault::Invalid("The resource_class field is mandatory when not backfilling".into()));
     };
-    let traits = values.texts("traits").into_iter().map(parse_trait).collect::<Result<_, _>>()?;
+    let traits = distinct(values.texts("traits")).map(parse_trait).collect::<Result<_, _>>()?;
     let uuid = values.uuid("uuid").unwrap_or_else(Uuid::new_v4);
     let new = Allocation {
         name,
         traits,
-        candidate_nodes: find_candidates(&request, &values.texts("candidate_nodes")).await?,
+        candidate_nodes: find_candidates(&request, distinct(values.texts("candidate_nodes"))).await?,
         extra: values.object("extra").into(),
         ..Allocation::new(uuid, class, request.now)
     };
@@ -122,13 +124,22 @@ pub(super) async fn create(request: ApiRequest, JsonBody(body): JsonBody) -> Han
     Ok(Reply::for_new_record(&request, &new))
 }
 
+/// The names without repetitions. Each node is compared with each name, so that a long list would take long.
+fn distinct(names: Vec<&str>) -> impl Iterator<Item = &str> {
+    let mut known = BTreeSet::new();
+    names.into_iter().filter(move |name| known.insert(*name))
+}
+
 /// Finds the nodes with these names or UUIDs.
-async fn find_candidates(request: &ApiRequest, idents: &[&str]) -> Result<Vec<Uuid>, Fault> {
+async fn find_candidates(
+    request: &ApiRequest,
+    idents: impl Iterator<Item = &str>,
+) -> Result<Vec<Uuid>, Fault> {
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for ident in idents {
         match request.operator.find_node(ident).await? {
             Some(node) => found.push(node.uuid),
-            None => missing.push(quote(&(*ident).into())),
+            None => missing.push(quote(&ident.into())),
         }
     }
     if missing.is_empty() {

@@ -1,8 +1,8 @@
 //! Boot devices and virtual network interfaces (VIFs): Ironic's management and network interfaces.
 //!
-//! Machines always boot from the network, so the boot device is always `pxe`, as in Ironic's management interfaces `fake`
-//! and `noop`. VIFs are accepted and not stored, as in
-//! Ironic's `noop` network interface; Nova requires the call to succeed.
+//! Machines always boot from the network, so the boot device is always `pxe`, as in Ironic's management interfaces
+//! `fake` and `noop`. VIFs are accepted and not stored, as in Ironic's `noop` network interface; Nova requires the call
+//! to succeed.
 
 use serde_json::{Value, json};
 

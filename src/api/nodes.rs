@@ -16,7 +16,7 @@ use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, Arguments, JsonBody, PathParam};
 use super::resource::{ApiResource, FieldSelection, show};
 use super::version::Microversion;
-use crate::model::{INTERFACE_TYPES, Node, ProvisionState};
+use crate::model::{INTERFACE_TYPES, Node, ProvisionState, Released};
 
 /// `POST /v1/nodes`
 pub(super) async fn create(request: ApiRequest, JsonBody(body): JsonBody) -> HandlerResult {
@@ -85,6 +85,10 @@ pub(super) async fn update(
         let new = apply_values(old.clone(), &values, &request.operator)?;
         check_update(old, &new, request.version)?;
         let new = settle_protection(old, new)?;
+        if matches!(old.releases(Some(&new)), Released::All(_)) {
+            // The loss of all volumes is an undeployment by another name.
+            check_unprotected(&new)?;
+        }
         Ok(set_updated_at(new, request.now))
     };
     let node = request
@@ -160,8 +164,9 @@ fn check_update(old: &Node, new: &Node, version: Microversion) -> Result<(), Fau
     match changed {
         Some(field) if !idle => Err(Fault::Conflict(format!(
             "Node {} can not have {field} updated unless it is in one of allowed (enroll, inspecting, inspect \
-             wait, manageable, available) states or in maintenance mode.",
-            old.uuid
+             wait, manageable, available) states or in maintenance mode. Current state is '{}'.",
+            old.uuid,
+            old.provision_state.as_str()
         ))),
         _ => Ok(()),
     }

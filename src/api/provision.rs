@@ -164,12 +164,12 @@ mod tests {
             (Verb::Rescue, "active, rescue, rescue failed, unrescue failed", "rescue"),
             (Verb::Unrescue, "rescue, rescue failed, unrescue failed", "active"),
         ] {
-            let duplicate_message: Vec<_> =
+            let start_states: Vec<_> =
                 ProvisionState::ALL.into_iter().filter(|from| verb.end_state(*from).is_some()).collect();
-            let names: Vec<_> = duplicate_message.iter().map(|state| state.as_str()).collect();
+            let names: Vec<_> = start_states.iter().map(|state| state.as_str()).collect();
             assert_eq!(names.join(", "), from, "{verb:?}");
             assert!(
-                duplicate_message
+                start_states
                     .iter()
                     .all(|from| verb.end_state(*from).is_some_and(|end| end.as_str() == to)),
                 "{verb:?}"

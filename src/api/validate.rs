@@ -37,21 +37,22 @@ async fn build_report(request: &ApiRequest, ident: &str) -> HandlerResult {
     for kind in SUPPORTED {
         report.insert(kind.into(), json!({"result": true}));
     }
-    let deploy = match node.check_instance_traits() {
-        Ok(()) => json!({"result": true}),
-        Err(error) => json!({"result": false, "reason": error.to_string()}),
-    };
-    report.insert("deploy".into(), deploy);
+    report.insert("deploy".into(), deploy_report(&node));
     for kind in UNSUPPORTED {
         let reason = Fault::unsupported(&node.driver, kind).to_string();
         report.insert(kind.into(), json!({"result": false, "reason": reason}));
     }
-    if node.storage_interface != StorageInterface::Noop {
-        report.insert("deploy".into(), json!({"result": true, "reason": drive_notice(&node)}));
-    }
     let NodeCheck { faults, warnings } = request.operator.boot.check(&node).await?;
     report.insert("storage".into(), storage_report(&node, &faults, &warnings));
     Ok(Reply::Json(report.into()))
+}
+
+fn deploy_report(node: &Node) -> Value {
+    match node.check_instance_traits() {
+        Err(error) => json!({"result": false, "reason": error.to_string()}),
+        Ok(()) if node.storage_interface == StorageInterface::Noop => json!({"result": true}),
+        Ok(()) => json!({"result": true, "reason": drive_notice(node)}),
+    }
 }
 
 /// What becomes of a config drive. Clients send one with the deployment of a machine that cannot get it from here.

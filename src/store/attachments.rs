@@ -2,8 +2,8 @@
 //!
 //! There is one record per node and volume, with two writers: the task that works on the attachment, and the
 //! inventory. The inventory sets `detaching` in the same batch in which the node loses the volume, so no attachment
-//! is left behind. The record of a borrowed attachment is deleted instead. Updates use optimistic concurrency: a change is a function, which is called again after a write
-//! conflict.
+//! is left behind. The record of a borrowed attachment is deleted instead. Updates use optimistic concurrency: a
+//! change is a function, which is called again after a write conflict.
 
 use std::fmt;
 use std::sync::Arc;

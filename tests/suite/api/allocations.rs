@@ -107,6 +107,14 @@ async fn traits_and_power_state_decide() {
     assert_eq!((&active["node_uuid"], &active["traits"]), (&json!(fast), &json!(["CUSTOM_FAST"])));
     let info = api.get("/v1/nodes/fast?fields=instance_info").await.expect(200)["instance_info"].clone();
     assert_eq!(info, json!({"traits": ["CUSTOM_FAST"]}));
+    let repeated = json!({
+        "resource_class": "small", "traits": ["CUSTOM_B", "CUSTOM_A", "CUSTOM_B"], "candidate_nodes": [fast, fast],
+    });
+    let once = api.post("/v1/allocations", repeated).await.expect(201);
+    assert_eq!(
+        (&once["traits"], &once["candidate_nodes"]),
+        (&json!(["CUSTOM_B", "CUSTOM_A"]), &json!([fast]))
+    );
     let elsewhere = allocate(&api, json!({"resource_class": "small", "candidate_nodes": ["plain"]})).await;
     let text = elsewhere["last_error"].as_str().expect("a reason");
     assert!(text.contains("none of the requested nodes are available"), "{text}");

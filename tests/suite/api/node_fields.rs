@@ -194,6 +194,9 @@ async fn a_protected_node_keeps_its_instance() {
     assert!(api.delete(path).await.expect_fault(409).contains("is associated with instance"));
     api.put("/v1/nodes/n/maintenance", json!({})).await.expect(202);
     assert_eq!(api.delete(path).await.expect_fault(403), refusal);
+    // The loss of the storage interface detaches all volumes.
+    api.patch(path, set("storage_interface", "cinder")).await.expect(200);
+    assert_eq!(api.patch(path, set("storage_interface", "noop")).await.expect_fault(403), refusal);
     let free = json!([{"op": "remove", "path": "/protected"}]);
     let freed = api.patch(path, free).await.expect(200);
     assert_eq!((&freed["protected"], &freed["protected_reason"]), (&json!(false), &Value::Null));
