@@ -169,9 +169,7 @@ mod tests {
             let names: Vec<_> = start_states.iter().map(|state| state.as_str()).collect();
             assert_eq!(names.join(", "), from, "{verb:?}");
             assert!(
-                start_states
-                    .iter()
-                    .all(|from| verb.end_state(*from).is_some_and(|end| end.as_str() == to)),
+                start_states.iter().all(|from| verb.end_state(*from).is_some_and(|end| end.as_str() == to)),
                 "{verb:?}"
             );
         }

@@ -151,6 +151,16 @@ impl Daemon {
         kilobytes / 1000.0
     }
 
+    /// The processor time since the start, in user mode and in the kernel; its resolution is 10 ms.
+    #[allow(dead_code, reason = "for benchmarks")]
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the file exists");
+        let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
+        let ticks =
+            fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number"));
+        Duration::from_millis(10 * ticks.sum::<u64>())
+    }
+
     /// Sends SIGTERM, for a graceful shutdown.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::SIGTERM);
