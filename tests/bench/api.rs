@@ -164,7 +164,7 @@ async fn measure_volboot() {
         server.samples = samples;
         let before = volboot.cpu_time();
         let times = server.measure(|server| server.get(path));
-        print(name, times, volboot.cpu_time() - before);
+        print(name, times, volboot.cpu_time().saturating_sub(before));
     }
     let before = resident_memory(volboot.pid());
     let (mut count, mut next) = (0, Some("nodes/detail?limit=100".to_owned()));
@@ -216,7 +216,7 @@ fn resident_memory(pid: u32) -> u64 {
 fn print(name: &str, mut times: Vec<Duration>, cpu_time: Duration) {
     times.sort();
     let percentile = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1e3;
-    let cpu = cpu_time.as_secs_f64() * 1e3 / times.len() as f64;
+    let cpu = (cpu_time / times.len() as u32).as_secs_f64() * 1e3;
     println!("{name:>28} p50 {:.2} ms, p99 {:.2} ms, CPU {cpu:.3} ms", percentile(50), percentile(99));
 }
 
