@@ -11,9 +11,11 @@
 //! | `answer_limit` | answers in a period: of one machine, and in total |
 //! | `server` | the driver: receives, looks up, sends |
 //! | `socket` | a socket that knows the interface of each datagram |
+//! | `interface_names` | the names of interfaces, remembered for a second |
+//! | `stop_signal` | ends the driver's wait |
 //! | `port_owner` | the process that holds a port |
 //!
-//! All files but the last three own no socket and read no clock.
+//! All files but the last five own no socket and read no clock.
 //!
 //! The packets are `dhcproto`'s. Requests are read with its borrowed parser, since the owned one stops at the first
 //! malformed option, keeps one architecture of a list, and panics on odd lengths in debug builds. The borrowed parser takes
@@ -25,11 +27,13 @@
 
 mod answer_limit;
 mod engine;
+mod interface_names;
 mod offer;
 mod port_owner;
 mod request;
 mod server;
 mod socket;
+mod stop_signal;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod tests;
 
