@@ -43,11 +43,7 @@ pub(super) async fn record_exchanges(mut exchanges: mpsc::Receiver<Exchange<Offe
 }
 
 /// The event of an exchange. If its machine or all strangers sent too many, the event is counted only.
-fn to_event(
-    exchange: Exchange<OfferNote>,
-    pacer: &mut ExchangePacer,
-    timeline: &Timeline,
-) -> Option<Event> {
+fn to_event(exchange: Exchange<OfferNote>, pacer: &mut ExchangePacer, timeline: &Timeline) -> Option<Event> {
     let mac = Mac::new(exchange.client.mac);
     let is_node = exchange.note.as_ref().is_some_and(|note| note.node.is_some());
     let decision = pacer.check(mac, is_node, Instant::now());

@@ -56,3 +56,53 @@ impl NodeCache {
         entries.by_machine.insert(mac, (now, found));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::model::{Node, StorageInterface};
+    use crate::store::MemoryStore;
+
+    const CARD: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
+
+    fn found(name: &str) -> FoundNode {
+        (Some((Uuid::nil(), Some(name.to_owned()))), None)
+    }
+
+    async fn write(inventory: &Inventory) {
+        let now = Timestamp::UNIX_EPOCH;
+        let node = Node::new(Uuid::new_v4(), "fake-hardware", StorageInterface::External, now);
+        inventory.create(&node).await.expect("writes");
+    }
+
+    #[tokio::test]
+    async fn entry_holds_for_a_second_and_until_the_next_write() {
+        let inventory = Inventory::new(Arc::new(MemoryStore::default()));
+        write(&inventory).await;
+        let (cache, now) = (NodeCache::default(), Instant::now());
+        let revision = cache.find(&inventory, CARD, now).expect_err("the cache is empty");
+        cache.insert(CARD, found("web-1"), revision, now);
+        let fresh = now + MAX_AGE - Duration::from_millis(1);
+        assert_eq!(cache.find(&inventory, CARD, fresh), Ok(found("web-1")));
+        assert_eq!(cache.find(&inventory, CARD, now + MAX_AGE), Err(revision));
+
+        // A write between the read of a node and its entry: the entry may be old.
+        write(&inventory).await;
+        let next = cache.find(&inventory, CARD, now).expect_err("the entry is old");
+        assert!(next > revision);
+        cache.insert(CARD, found("web-1"), revision, now);
+        assert_eq!(cache.find(&inventory, CARD, now), Err(next));
+    }
+
+    #[test]
+    fn entries_are_bounded() {
+        let (cache, now) = (NodeCache::default(), Instant::now());
+        for number in 0..3 * MAX_MACHINES as u32 {
+            let [a, b, c, d] = number.to_be_bytes();
+            cache.insert(Mac::new([2, 0, a, b, c, d]), (None, None), 0, now);
+        }
+        assert!(cache.0.lock().by_machine.len() <= MAX_MACHINES);
+    }
+}

@@ -122,7 +122,7 @@ impl ProxyDhcp {
     ) -> io::Result<()> {
         let thread_stop = Arc::new(StopSignal::new()?);
         let now = Instant::now();
-        let driver = Driver {
+        let proxy = ProxyThread {
             answers: Answers { server: Arc::new(self), policy, events },
             engine: Engine::new(now),
             interfaces: InterfaceNames::new(now),
@@ -130,7 +130,7 @@ impl ProxyDhcp {
             runtime: Handle::current(),
         };
         let stop_guard = StopGuard(Arc::clone(&thread_stop));
-        let mut thread = spawn_blocking(move || driver.run(&thread_stop));
+        let mut thread = spawn_blocking(move || proxy.run(&thread_stop));
         let ended = tokio::select! {
             () = stop.cancelled() => {
                 drop(stop_guard);
@@ -152,7 +152,7 @@ impl Drop for StopGuard {
 }
 
 /// The state of the server's thread.
-struct Driver<P: BootPolicy> {
+struct ProxyThread<P: BootPolicy> {
     answers: Answers<P>,
     engine: Engine,
     interfaces: InterfaceNames,
@@ -162,32 +162,40 @@ struct Driver<P: BootPolicy> {
     runtime: Handle,
 }
 
-impl<P: BootPolicy> Driver<P> {
+impl<P: BootPolicy> ProxyThread<P> {
     fn run(mut self, stop: &StopSignal) -> io::Result<()> {
         let server = Arc::clone(&self.answers.server);
-        let sockets: Vec<_> = server.discovery.iter().chain([&server.boot_server]).collect();
+        // Without port 67, port 4011 stands twice in the list.
+        let sockets = [server.discovery.as_ref().unwrap_or(&server.boot_server), &server.boot_server];
         let mut buffers = ReceiveBuffers::new();
         loop {
-            let mut fds: Vec<_> = sockets.iter().map(|socket| PollFd::new(*socket, PollFlags::IN)).collect();
-            fds.push(PollFd::new(stop, PollFlags::IN));
+            let mut fds = [
+                PollFd::new(stop, PollFlags::IN),
+                PollFd::new(sockets[0], PollFlags::IN),
+                PollFd::new(sockets[1], PollFlags::IN),
+            ];
             match poll(&mut fds, None) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            let is_ready: Vec<_> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-            if is_ready.last() == Some(&true) {
+            let [is_stopped, ready @ ..] = fds.map(|fd| !fd.revents().is_empty());
+            if is_stopped {
                 return Ok(());
             }
-            for (socket, _) in sockets.iter().zip(is_ready).filter(|(_, is_ready)| *is_ready) {
-                for _ in 0..MAX_BATCHES_PER_TURN {
-                    let has_more = buffers.receive(socket);
-                    for (bytes, reception) in buffers.datagrams() {
-                        self.receive(socket, bytes, reception);
-                    }
-                    if !has_more {
-                        break;
-                    }
-                }
+            for (socket, _) in sockets.into_iter().zip(ready).filter(|(_, is_ready)| *is_ready) {
+                self.receive_batches(socket, &mut buffers);
+            }
+        }
+    }
+
+    fn receive_batches(&mut self, socket: &ProxySocket, buffers: &mut ReceiveBuffers) {
+        for _ in 0..MAX_BATCHES_PER_TURN {
+            let has_more = buffers.receive(socket);
+            for (bytes, reception) in buffers.datagrams() {
+                self.receive(socket, bytes, reception);
+            }
+            if !has_more {
+                return;
             }
         }
     }

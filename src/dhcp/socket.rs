@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use nix::libc::{MSG_DONTROUTE, in_addr, in_pktinfo};
 use nix::sys::socket::sockopt::Ipv4PacketInfo;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrIn, recvmmsg, sendmsg, setsockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrIn, recvmmsg, sendmsg,
+    setsockopt,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -32,7 +33,7 @@ pub(super) fn bind(port: u16) -> io::Result<UdpSocket> {
 }
 
 /// The metadata of a received datagram.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reception {
     pub(super) length: usize,
     pub(super) source: SocketAddrV4,
@@ -109,9 +110,8 @@ pub(super) struct ReceiveBuffers {
 
 impl ReceiveBuffers {
     pub(super) fn new() -> Self {
-        let headers = MultiHeaders::preallocate(MAX_DATAGRAMS, Some(nix::cmsg_space!(in_pktinfo)));
         let bytes = vec![0; MAX_DATAGRAMS * MAX_DATAGRAM].into_boxed_slice();
-        Self { headers, bytes, receptions: Vec::with_capacity(MAX_DATAGRAMS) }
+        Self { headers: new_headers(), bytes, receptions: Vec::with_capacity(MAX_DATAGRAMS) }
     }
 
     /// Receives the queued datagrams, at most [`MAX_DATAGRAMS`]. Returns whether there may be more.
@@ -125,6 +125,10 @@ impl ReceiveBuffers {
             return false;
         };
         self.receptions.extend(messages.map(|message| Reception::new(&message)));
+        if self.receptions.contains(&None) {
+            // The kernel has shortened the room for metadata to what it wrote.
+            self.headers = new_headers();
+        }
         self.receptions.len() == MAX_DATAGRAMS
     }
 
@@ -136,6 +140,10 @@ impl ReceiveBuffers {
             Some((bytes.get(..reception.length)?, reception))
         })
     }
+}
+
+fn new_headers() -> MultiHeaders<SockaddrIn> {
+    MultiHeaders::preallocate(MAX_DATAGRAMS, Some(nix::cmsg_space!(in_pktinfo)))
 }
 
 impl Reception {
@@ -156,4 +164,35 @@ impl Reception {
 
 fn to_address(address: in_addr) -> Ipv4Addr {
     Ipv4Addr::from(address.s_addr.to_ne_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_have_the_metadata_of_each_datagram() {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        let socket = ProxySocket::new(udp).expect("a socket");
+        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        let mut buffers = ReceiveBuffers::new();
+        assert!(!buffers.receive(&socket) && buffers.datagrams().next().is_none());
+        let to = socket.local_addr().expect("an address");
+        for number in 0..=MAX_DATAGRAMS {
+            client.send_to(&vec![number as u8; number], to).expect("sends");
+        }
+        assert!(buffers.receive(&socket), "one more than a batch");
+        let mut lengths = Vec::new();
+        for round in 0..2 {
+            for (bytes, reception) in buffers.datagrams() {
+                assert!(bytes.iter().all(|byte| usize::from(*byte) == bytes.len()));
+                assert_eq!(SocketAddr::V4(reception.source), client.local_addr().expect("an address"));
+                assert_eq!(reception.local_ip, Ipv4Addr::LOCALHOST);
+                assert!(reception.interface > 0);
+                lengths.push(bytes.len());
+            }
+            assert!(round == 1 || !buffers.receive(&socket));
+        }
+        assert_eq!(lengths, (0..=MAX_DATAGRAMS).collect::<Vec<_>>());
+    }
 }

@@ -19,6 +19,7 @@ use super::machine_id::MachineId;
 use super::progress::SESSION_GAP;
 use super::recent::RecentEvents;
 use super::record::{EvictionClass, MachineRecord, RecordId};
+use super::record_usage::RecordUsage;
 use crate::telemetry::{Event, EventKind};
 
 /// How far the clock goes back before the times of records are corrected. Events of several tasks arrive out of order
@@ -73,32 +74,6 @@ pub(super) struct PendingWrites {
     pub(super) records: BTreeSet<RecordId>,
 }
 
-/// How much all records hold together.
-#[derive(Debug, Default)]
-struct Usage {
-    events: u64,
-    bytes: u64,
-    stranger_bytes: u64,
-}
-
-impl Usage {
-    fn add(&mut self, record: &MachineRecord) {
-        self.events += record.event_count;
-        self.bytes += record.byte_size();
-        if record.class() < EvictionClass::Node {
-            self.stranger_bytes += record.byte_size();
-        }
-    }
-
-    fn subtract(&mut self, record: &MachineRecord) {
-        self.events -= record.event_count;
-        self.bytes -= record.byte_size();
-        if record.class() < EvictionClass::Node {
-            self.stranger_bytes -= record.byte_size();
-        }
-    }
-}
-
 /// All machine records, and the changes not yet committed.
 #[derive(Debug, Default)]
 pub(super) struct MachineIndex {
@@ -107,7 +82,7 @@ pub(super) struct MachineIndex {
     record_ids: HashMap<MachineId, RecordId>,
     /// Records in the order of their eviction.
     eviction_order: BTreeSet<(EvictionClass, Timestamp, RecordId)>,
-    usage: Usage,
+    usage: RecordUsage,
     recent: RecentEvents,
     last_record_id: RecordId,
     /// Time of the last inserted event.

@@ -21,6 +21,7 @@ mod machine_id;
 mod progress;
 mod recent;
 mod record;
+mod record_usage;
 mod reloads;
 #[cfg(test)]
 mod tests;

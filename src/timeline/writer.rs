@@ -75,8 +75,8 @@ impl HistoryWriter {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.commit(),
             }
-            let is_due = self.last_commit.elapsed() >= self.commit_interval()
-                || self.uncommitted_bytes > COMMIT_BYTES;
+            let is_due =
+                self.last_commit.elapsed() >= self.commit_interval() || self.uncommitted_bytes > COMMIT_BYTES;
             if self.uncommitted_events > 0 && is_due {
                 self.commit();
             }

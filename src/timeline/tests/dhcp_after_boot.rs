@@ -32,7 +32,11 @@ fn forged_request_does_not_replace_the_verdict_of_a_machine_that_is_up() {
             let (state, text) = verdict(booted_then([(1000, kind.clone())]), now);
             assert_eq!(state, BootState::Booted, "{text}");
             assert!(text.starts_with("booted after 30 s"), "{text}");
-            assert_eq!(text.contains("asked for an address again at 2023-11-14T22:30:00Z"), shown_beside, "{text}");
+            assert_eq!(
+                text.contains("asked for an address again at 2023-11-14T22:30:00Z"),
+                shown_beside,
+                "{text}"
+            );
             assert_eq!(text.contains("nothing followed"), shown_beside && now == 2000, "{text}");
         }
         let record = record_of(booted_then([(1000, kind)]));
