@@ -22,10 +22,10 @@ pub(super) type FoundNode = (Option<(Uuid, Option<String>)>, Option<DhcpAnswer>)
 
 /// The cache of one configuration. Clones share their entries.
 #[derive(Debug, Clone, Default)]
-pub(super) struct NodeCache(Arc<Mutex<Entries>>);
+pub(super) struct NodeCache(Arc<Mutex<CachedNodes>>);
 
 #[derive(Debug, Default)]
-struct Entries {
+struct CachedNodes {
     /// The store's last known revision.
     revision: Revision,
     by_machine: HashMap<Mac, (Instant, FoundNode)>,

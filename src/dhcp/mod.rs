@@ -19,7 +19,8 @@
 //!
 //! The packets are `dhcproto`'s. Requests are read with its borrowed parser, since the owned one stops at the first
 //! malformed option, keeps one architecture of a list, and panics on odd lengths in debug builds. The borrowed parser takes
-//! any option, joins long ones (RFC 3396) and checks the magic cookie. Its tree brings `hickory-proto`, for options with
+//! any option, joins long ones (RFC 3396) and checks the magic cookie. It encodes the options of answers; the fixed header is
+//! written here, which takes a third of the time. Its tree brings `hickory-proto`, for options with
 //! domain names: five crates, of which none runs here.
 //!
 //! Invariants: `yiaddr` is zero. An answer has at most twice the bytes of its request. An answer goes to the link from which
