@@ -18,7 +18,7 @@ use crate::timeline::Timeline;
 
 /// Requests are recorded in batches of at most this size, after a pause.
 const MAX_BATCH: usize = 1024;
-const BATCH_INTERVAL: Duration = Duration::from_millis(10);
+const BATCH_INTERVAL: Duration = Duration::from_millis(50);
 const PERIOD: Duration = Duration::from_secs(60);
 /// Records of one machine in a period. A boot needs about eight.
 const RECORDS_PER_MACHINE: u32 = 24;
@@ -32,16 +32,18 @@ pub(super) async fn record_exchanges(mut exchanges: mpsc::Receiver<Exchange<Offe
     let mut pacer = ExchangePacer::new(Instant::now());
     let mut batch = Vec::new();
     while exchanges.recv_many(&mut batch, MAX_BATCH).await > 0 {
-        for exchange in batch.drain(..) {
-            record(exchange, &mut pacer, &timeline);
-        }
+        let is_full = batch.len() == MAX_BATCH;
+        let events = batch.drain(..).filter_map(|exchange| to_event(exchange, &mut pacer, &timeline));
         // In batches: a wake-up for each request would cost more than its answer.
-        tokio::time::sleep(BATCH_INTERVAL).await;
+        timeline.record_all(events.collect());
+        if !is_full {
+            tokio::time::sleep(BATCH_INTERVAL).await;
+        }
     }
 }
 
-/// Records an exchange, unless its machine or all strangers sent too many.
-fn record(exchange: Exchange<OfferNote>, pacer: &mut ExchangePacer, timeline: &Timeline) {
+/// The event of an exchange. If its machine or all strangers sent too many, the event is counted only.
+fn to_event(exchange: Exchange<OfferNote>, pacer: &mut ExchangePacer, timeline: &Timeline) -> Option<Event> {
     let mac = Mac::new(exchange.client.mac);
     let is_node = exchange.note.as_ref().is_some_and(|note| note.node.is_some());
     let decision = pacer.check(mac, is_node, Instant::now());
@@ -49,12 +51,12 @@ fn record(exchange: Exchange<OfferNote>, pacer: &mut ExchangePacer, timeline: &T
         tracing::warn!(suppressed, "DHCP requests missing from log and timeline: too many arrived");
     }
     let event = build_event(exchange, mac);
-    if decision.is_recorded {
-        log_event(&event);
-        timeline.record(event);
-    } else {
+    if !decision.is_recorded {
         timeline.count_only(&event);
+        return None;
     }
+    log_event(&event);
+    Some(event)
 }
 
 fn build_event(exchange: Exchange<OfferNote>, mac: Mac) -> Event {

@@ -13,6 +13,7 @@ mod error;
 mod exchanges;
 mod files;
 mod listeners;
+mod node_cache;
 mod offers;
 mod operator;
 mod reload;

@@ -1,10 +1,12 @@
 //! [`MachineOffers`]: the policy of the ProxyDHCP server. It finds the machine's node, and the boot file for its firmware.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Instant;
 
 use uuid::Uuid;
 
 use super::boot_url::BootUrl;
+use super::node_cache::NodeCache;
 use crate::config::{DhcpConfig, UnknownMachines};
 use crate::dhcp::{BootPolicy, NamedFile, NetbootClient};
 use crate::images::{BootClient, BootFile, DhcpBootFile, Images, Transport, choose_boot_file};
@@ -24,6 +26,7 @@ pub(super) struct OfferNote {
 #[derive(Debug, Clone)]
 pub(super) struct MachineOffers {
     pub(super) inventory: Inventory,
+    pub(super) nodes: NodeCache,
     pub(super) images: Images,
     pub(super) config: DhcpConfig,
     pub(super) boot_url: BootUrl,
@@ -43,14 +46,21 @@ impl BootPolicy for MachineOffers {
     }
 
     async fn decide(&self, client: &NetbootClient) -> (Option<NamedFile>, OfferNote) {
-        let (node, refusal) = match self.find_node(Mac::new(client.mac)).await {
+        let (mac, now) = (Mac::new(client.mac), Instant::now());
+        let (node, refusal) = match self.nodes.find(&self.inventory, mac, now) {
             Ok(found) => found,
-            Err(error) => {
-                tracing::debug!(error = %error, "cannot look up the node of a DHCP request");
-                (None, Some(DhcpAnswer::StoreUnavailable))
-            }
+            Err(revision) => match self.find_node(mac).await {
+                Ok((node, refusal)) => {
+                    let found = (node.map(|node| (node.uuid, node.name)), refusal);
+                    self.nodes.insert(mac, found.clone(), revision, now);
+                    found
+                }
+                Err(error) => {
+                    tracing::debug!(error = %error, "cannot look up the node of a DHCP request");
+                    (None, Some(DhcpAnswer::StoreUnavailable))
+                }
+            },
         };
-        let node = node.map(|node| (node.uuid, node.name));
         let file = match refusal {
             Some(refusal) => Err(refusal),
             None => self.choose_file(client),
@@ -163,6 +173,7 @@ mod tests {
         std::fs::write(directory.path().join("snponly.efi"), "iPXE").expect("writes");
         MachineOffers {
             inventory,
+            nodes: NodeCache::default(),
             images: Images::find_blocking(&[directory.path().into()]),
             config,
             boot_url: BootUrl::new(None, "0.0.0.0:8080".parse().expect("an address")),

@@ -23,6 +23,7 @@ use super::boot_url::BootUrl;
 use super::cloud::{build_cinder, build_policy};
 use super::dhcp::find_missing_interfaces;
 use super::files::{ConfiguredFileError, ConfiguredFiles, load_config_blocking};
+use super::node_cache::NodeCache;
 use super::offers::{MachineOffers, OfferNote};
 use super::routed::log_unnamed_networks;
 use super::systemd;
@@ -255,6 +256,7 @@ impl Services {
         let files = MachineFiles::new(images.clone(), config.http.url.clone(), *http, allow, timeline);
         let offers = Arc::new(MachineOffers {
             inventory: inventory.clone(),
+            nodes: NodeCache::default(),
             images: images.clone(),
             config: config.dhcp.clone(),
             boot_url: BootUrl::new(config.http.url.clone(), *http),

@@ -3,6 +3,7 @@
 //! [`Engine::receive`] drops the datagram, observes it, or returns a [`PendingAnswer`]: a client for the policy to decide on.
 //! [`PendingAnswer::complete`] takes the decision, and returns the [`Transmission`].
 
+use std::mem::take;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Instant;
 
@@ -59,6 +60,7 @@ pub(super) enum Disposition {
 pub(super) struct PendingAnswer {
     pub(super) client: NetbootClient,
     pub(super) kind: RequestKind,
+    /// Without the fields that moved to `client`.
     request: DhcpRequest,
     request_length: usize,
     destination: SocketAddrV4,
@@ -82,7 +84,7 @@ impl Engine {
         serves_relay: impl Fn(Ipv4Addr) -> bool,
         now: Instant,
     ) -> Disposition {
-        let Some(request) = DhcpRequest::parse(datagram.bytes) else { return Disposition::Drop };
+        let Some(mut request) = DhcpRequest::parse(datagram.bytes) else { return Disposition::Drop };
         let Some(kind) = find_kind(&request, datagram) else { return Disposition::Drop };
         // The interface has no address yet.
         if datagram.local_ip.is_unspecified() {
@@ -91,9 +93,9 @@ impl Engine {
         let relay = request.relay();
         let client = NetbootClient {
             mac: request.mac,
-            architectures: request.architectures.clone(),
-            vendor_class: request.vendor_class.clone(),
-            ipxe: request.ipxe.clone(),
+            architectures: take(&mut request.architectures),
+            vendor_class: take(&mut request.vendor_class),
+            ipxe: request.ipxe.take(),
             relay,
             local_ip: datagram.local_ip,
         };

@@ -17,7 +17,7 @@
 
 use std::net::Ipv4Addr;
 
-use dhcproto::v4::{DhcpOption, Message, MessageType, Opcode, OptionCode, UnknownOption};
+use dhcproto::v4::{DhcpOption, HType, MAGIC, MessageType, Opcode, OptionCode, UnknownOption};
 use dhcproto::{Encodable, Encoder};
 
 use super::request::DhcpRequest;
@@ -25,6 +25,10 @@ use super::{HTTP_CLIENT, NamedFile, NetbootClient, PXE_CLIENT};
 
 /// The length of a BOOTP message (RFC 951), which some clients insist on.
 const MIN_LENGTH: usize = 300;
+/// The length of all fields, with the magic cookie.
+const HEADER_LENGTH: usize = 240;
+/// The offset of the `file` field.
+const FILE_FIELD: usize = 108;
 /// The flag of a message that the relay broadcasts (RFC 1542, §3.1.1).
 const BROADCAST: u16 = 0x8000;
 /// The longest name in the `file` field, which ends with a zero.
@@ -43,41 +47,70 @@ pub(super) fn build_offer(
     file: &NamedFile,
 ) -> Option<Vec<u8>> {
     let is_offer = request.message_type == MessageType::Discover;
-    let zero = Ipv4Addr::UNSPECIFIED;
-    let ciaddr = if is_offer { zero } else { request.ciaddr };
-    let mut message =
-        Message::new_with_id(request.xid, ciaddr, zero, file.server, request.giaddr, &request.mac);
-    // A relay without the flag would send the answer to `yiaddr`, which is zero.
-    let broadcast = if client.relay.is_some() { BROADCAST } else { 0 };
-    message.set_opcode(Opcode::BootReply).set_secs(0).set_flags((request.flags | broadcast).into());
-
     let class = if client.is_http_boot() { HTTP_CLIENT } else { PXE_CLIENT };
-    let options = message.opts_mut();
-    options.insert(DhcpOption::MessageType(if is_offer { MessageType::Offer } else { MessageType::Ack }));
-    options.insert(DhcpOption::ServerIdentifier(client.local_ip));
-    options.insert(DhcpOption::ClassIdentifier(class.into()));
-    if has_complete_offer(client) {
-        options.insert(DhcpOption::VendorExtensions(USE_THIS_FILE.into()));
-    }
-    if let Some(machine_id) = &request.machine_id {
-        options.insert(DhcpOption::ClientMachineIdentifier(machine_id.clone()));
-    }
-    if let Some(information) = &request.relay_information {
+    let (in_field, in_option) = place_name(&file.name)?;
+    let information = request.relay_information.as_ref().map(|information| {
         let code = OptionCode::RelayAgentInformation;
-        options.insert(DhcpOption::Unknown(UnknownOption::new(code, information.clone())));
-    }
-    if file.name.len() <= MAX_FILE_FIELD {
-        message.set_fname(file.name.as_bytes());
-    } else if file.name.len() <= MAX_FILE_OPTION {
-        let name = [file.name.as_bytes(), &[0]].concat();
-        message.opts_mut().insert(DhcpOption::BootfileName(name));
-    } else {
-        return None;
-    }
-    let mut bytes = Vec::with_capacity(MIN_LENGTH);
-    message.encode(&mut Encoder::new(&mut bytes)).ok()?;
+        DhcpOption::Unknown(UnknownOption::new(code, information.clone()))
+    });
+    // By code, and that of the relay at the end (RFC 3046, §2.1).
+    let options = [
+        has_complete_offer(client).then(|| DhcpOption::VendorExtensions(USE_THIS_FILE.into())),
+        Some(DhcpOption::MessageType(if is_offer { MessageType::Offer } else { MessageType::Ack })),
+        Some(DhcpOption::ServerIdentifier(client.local_ip)),
+        Some(DhcpOption::ClassIdentifier(class.into())),
+        in_option.map(DhcpOption::BootfileName),
+        request.machine_id.clone().map(DhcpOption::ClientMachineIdentifier),
+        information,
+        Some(DhcpOption::End),
+    ];
+    let mut encoded = Vec::with_capacity(MIN_LENGTH - HEADER_LENGTH);
+    let mut encoder = Encoder::new(&mut encoded);
+    options.iter().flatten().try_for_each(|option| option.encode(&mut encoder)).ok()?;
+    let mut bytes = build_header(request, client, file.server, in_field);
+    bytes.extend(encoded);
     bytes.resize(bytes.len().max(MIN_LENGTH), 0);
     Some(bytes)
+}
+
+/// The name for the `file` field, and that for option 67; `None` if the name is too long for both.
+fn place_name(name: &str) -> Option<(&[u8], Option<Vec<u8>>)> {
+    match name.len() {
+        ..=MAX_FILE_FIELD => Some((name.as_bytes(), None)),
+        ..=MAX_FILE_OPTION => Some((&[], Some([name.as_bytes(), &[0]].concat()))),
+        _ => None,
+    }
+}
+
+/// The fields before the options (RFC 2131, §2). dhcproto's encoder takes longer for them than all else together.
+fn build_header(
+    request: &DhcpRequest,
+    client: &NetbootClient,
+    next_server: Ipv4Addr,
+    name: &[u8],
+) -> Vec<u8> {
+    let is_offer = request.message_type == MessageType::Discover;
+    let ciaddr = if is_offer { Ipv4Addr::UNSPECIFIED } else { request.ciaddr };
+    // A relay without the flag would send the answer to `yiaddr`, which is zero.
+    let broadcast = if client.relay.is_some() { BROADCAST } else { 0 };
+    let mut bytes = Vec::with_capacity(MIN_LENGTH);
+    bytes.extend([u8::from(Opcode::BootReply), u8::from(HType::Eth), 6, 0]);
+    bytes.extend(request.xid.to_be_bytes());
+    // `secs`
+    bytes.extend([0; 2]);
+    bytes.extend((request.flags | broadcast).to_be_bytes());
+    bytes.extend(ciaddr.octets());
+    // `yiaddr`
+    bytes.extend([0; 4]);
+    bytes.extend(next_server.octets());
+    bytes.extend(request.giaddr.octets());
+    bytes.extend(request.mac);
+    // `sname` is empty.
+    bytes.resize(FILE_FIELD, 0);
+    bytes.extend(name);
+    bytes.resize(HEADER_LENGTH - MAGIC.len(), 0);
+    bytes.extend(MAGIC);
+    bytes
 }
 
 /// Whether the client boots by the offer alone.

@@ -1,34 +1,40 @@
-//! [`ProxyDhcp`]: the driver of the engine. One task receives on both ports, waits for the policy's decisions, and sends.
+//! [`ProxyDhcp`]: the driver of the engine. One thread receives on both ports, takes the policy's decisions, and sends.
 //!
-//! Look-ups run concurrently, since a store may be slow; a bounded number is pending. All are short as a rule, so the
-//! driver tries each at once.
+//! The thread calls `poll` itself instead of using the runtime: an answer then needs three system calls, and no wake-up of
+//! another thread. It receives several queued datagrams with one call.
+//!
+//! A look-up that waits for a slow store moves to the runtime, which sends the answer. A bounded number is pending. All are
+//! short as a rule, so the thread tries each at once.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
-use futures_util::future::poll_immediate;
-use futures_util::stream::FuturesUnordered;
-use tokio::sync::mpsc;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::engine::{
     BOOT_SERVER_PORT, Datagram, Disposition, Engine, PendingAnswer, SERVER_PORT, Transmission,
 };
-use super::socket::{self, MAX_DATAGRAM, ProxySocket};
+use super::interface_names::InterfaceNames;
+use super::socket::{self, ProxySocket, ReceiveBuffers, Reception};
+use super::stop_signal::StopSignal;
 use super::{BootPolicy, Exchange, ExchangeResult, NamedFile};
 
 /// Look-ups that wait for the store.
 const MAX_PENDING: usize = 1024;
 /// The time-out of a look-up: a client repeats its request after four seconds.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(3);
-/// Most datagrams received in a row before other work gets its turn.
-const MAX_DATAGRAMS_PER_TURN: usize = 64;
+/// Most batches of datagrams of one port before the other gets its turn.
+const MAX_BATCHES_PER_TURN: usize = 4;
 
 /// Counters since the start.
 #[derive(Debug, Default)]
@@ -53,20 +59,8 @@ pub struct ProxyDhcp {
     counters: Arc<ProxyCounters>,
 }
 
-/// A pending look-up with the datagram's place.
-type LookUp<N> = Pin<Box<dyn Future<Output = Finished<N>> + Send>>;
-
-/// A look-up that has ended; `None` after the time-out.
-struct Finished<N> {
-    pending: Box<PendingAnswer>,
-    /// The receiving socket's port and interface.
-    port: u16,
-    interface: i32,
-    decision: Option<(Option<NamedFile>, N)>,
-}
-
 impl ProxyDhcp {
-    /// Binds both ports. Port 67 may be in use ([`ProxyDhcp::has_discovery`]). Must be called within a runtime.
+    /// Binds both ports. Port 67 may be in use ([`ProxyDhcp::has_discovery`]).
     pub fn bind() -> Result<Self, (u16, io::Error)> {
         let discovery = match socket::bind(SERVER_PORT) {
             Ok(udp) => Some(udp),
@@ -126,91 +120,154 @@ impl ProxyDhcp {
         events: mpsc::Sender<Exchange<P::Note>>,
         stop: CancellationToken,
     ) -> io::Result<()> {
-        let engine = Engine::new(Instant::now());
-        let driver = RunningProxy { server: &self, policy, events, engine, pending: FuturesUnordered::new() };
-        match stop.run_until_cancelled(driver.run()).await {
-            Some(Err(error)) => Err(error),
-            None | Some(Ok(())) => Ok(()),
-        }
+        let thread_stop = Arc::new(StopSignal::new()?);
+        let now = Instant::now();
+        let proxy = ProxyThread {
+            answers: Answers { server: Arc::new(self), policy, events },
+            engine: Engine::new(now),
+            interfaces: InterfaceNames::new(now),
+            pending: Arc::new(Semaphore::new(MAX_PENDING)),
+            runtime: Handle::current(),
+        };
+        let stop_guard = StopGuard(Arc::clone(&thread_stop));
+        let mut thread = spawn_blocking(move || proxy.run(&thread_stop));
+        let ended = tokio::select! {
+            () = stop.cancelled() => {
+                drop(stop_guard);
+                thread.await
+            }
+            ended = &mut thread => ended,
+        };
+        ended.map_err(io::Error::other)?
     }
 }
 
-/// The running server.
-struct RunningProxy<'a, P: BootPolicy> {
-    server: &'a ProxyDhcp,
-    policy: Arc<P>,
-    events: mpsc::Sender<Exchange<P::Note>>,
-    engine: Engine,
-    pending: FuturesUnordered<LookUp<P::Note>>,
+/// Ends the thread when it is dropped.
+struct StopGuard(Arc<StopSignal>);
+
+impl Drop for StopGuard {
+    fn drop(&mut self) {
+        self.0.send();
+    }
 }
 
-impl<P: BootPolicy> RunningProxy<'_, P> {
-    async fn run(mut self) -> io::Result<()> {
-        let server = self.server;
-        let mut buffer = vec![0; MAX_DATAGRAM];
+/// The state of the server's thread.
+struct ProxyThread<P: BootPolicy> {
+    answers: Answers<P>,
+    engine: Engine,
+    interfaces: InterfaceNames,
+    /// A permit for each look-up that waits for the store.
+    pending: Arc<Semaphore>,
+    /// Runs the look-ups that wait.
+    runtime: Handle,
+}
+
+impl<P: BootPolicy> ProxyThread<P> {
+    fn run(mut self, stop: &StopSignal) -> io::Result<()> {
+        let server = Arc::clone(&self.answers.server);
+        // Without port 67, port 4011 stands twice in the list.
+        let sockets = [server.discovery.as_ref().unwrap_or(&server.boot_server), &server.boot_server];
+        let mut buffers = ReceiveBuffers::new();
         loop {
-            let discovery = async {
-                match &server.discovery {
-                    Some(socket) => socket.readable().await.map(|()| socket),
-                    None => std::future::pending().await,
-                }
-            };
-            let boot_server = async { server.boot_server.readable().await.map(|()| &server.boot_server) };
-            let socket = tokio::select! {
-                Some(finished) = self.pending.next() => {
-                    self.finish(finished);
-                    continue;
-                }
-                ready = discovery => ready?,
-                ready = boot_server => ready?,
-            };
-            for _ in 0..MAX_DATAGRAMS_PER_TURN {
-                match socket.try_receive(&mut buffer) {
-                    Ok(Some(reception)) => self.receive(socket, &buffer, reception).await,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    // No metadata, or an ICMP error for an earlier datagram.
-                    Ok(None) | Err(_) => {}
-                }
+            let mut fds = [
+                PollFd::new(stop, PollFlags::IN),
+                PollFd::new(sockets[0], PollFlags::IN),
+                PollFd::new(sockets[1], PollFlags::IN),
+            ];
+            match poll(&mut fds, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let [is_stopped, ready @ ..] = fds.map(|fd| !fd.revents().is_empty());
+            if is_stopped {
+                return Ok(());
+            }
+            for (socket, _) in sockets.into_iter().zip(ready).filter(|(_, is_ready)| *is_ready) {
+                self.receive_batches(socket, &mut buffers);
             }
         }
     }
 
-    async fn receive(&mut self, socket: &ProxySocket, buffer: &[u8], reception: socket::Reception) {
-        let socket::Reception { length, source, destination, local_ip, interface } = reception;
-        let bytes = buffer.get(..length).unwrap_or_default();
+    fn receive_batches(&mut self, socket: &ProxySocket, buffers: &mut ReceiveBuffers) {
+        for _ in 0..MAX_BATCHES_PER_TURN {
+            let has_more = buffers.receive(socket);
+            for (bytes, reception) in buffers.datagrams() {
+                self.receive(socket, bytes, reception);
+            }
+            if !has_more {
+                return;
+            }
+        }
+    }
+
+    fn receive(&mut self, socket: &ProxySocket, bytes: &[u8], reception: Reception) {
+        let Reception { source, destination, local_ip, interface, .. } = reception;
         let datagram = Datagram { bytes, port: socket.port(), source, destination, local_ip };
-        let policy = Arc::clone(&self.policy);
+        let (policy, now) = (&self.answers.policy, Instant::now());
         // First, so that a network without machines takes nothing from the limits.
-        if !socket.interface_name(interface).is_some_and(|name| policy.serves_interface(&name)) {
+        let name = self.interfaces.find(socket.udp(), interface, now);
+        if !name.is_some_and(|name| policy.serves_interface(name)) {
             return;
         }
-        let now = Instant::now();
-        let disposition = self.engine.receive(&datagram, |relay| policy.serves_relay(relay), now);
-        match disposition {
+        match self.engine.receive(&datagram, |relay| policy.serves_relay(relay), now) {
             Disposition::Drop => {}
             Disposition::Observe(client, kind, result) => {
-                self.report(Exchange { client, kind, result, note: None });
+                self.answers.report(Exchange { client, kind, result, note: None });
             }
-            Disposition::LookUp(pending) => {
-                let port = socket.port();
-                if self.pending.len() >= MAX_PENDING {
-                    let PendingAnswer { client, kind, .. } = *pending;
-                    return self.report(Exchange { client, kind, result: ExchangeResult::Busy, note: None });
-                }
-                let mut look_up: LookUp<P::Note> = Box::pin(async move {
-                    let decision = timeout(LOOK_UP_TIMEOUT, policy.decide(&pending.client)).await.ok();
-                    Finished { pending, port, interface, decision }
-                });
-                match poll_immediate(&mut look_up).await {
-                    Some(finished) => self.finish(finished),
-                    None => self.pending.push(look_up),
-                }
-            }
+            Disposition::LookUp(pending) => self.look_up(pending, socket.port(), interface),
         }
     }
 
-    /// Sends the answer of a look-up, and reports the exchange.
-    fn finish(&self, Finished { pending, port, interface, decision }: Finished<P::Note>) {
+    /// Tries the look-up at once; one that waits moves to the runtime.
+    fn look_up(&self, pending: Box<PendingAnswer>, port: u16, interface: i32) {
+        let Ok(permit) = Arc::clone(&self.pending).try_acquire_owned() else {
+            let PendingAnswer { client, kind, .. } = *pending;
+            return self.answers.report(Exchange { client, kind, result: ExchangeResult::Busy, note: None });
+        };
+        let policy = Arc::clone(&self.answers.policy);
+        let mut look_up = Box::pin(async move {
+            let decision = timeout(LOOK_UP_TIMEOUT, policy.decide(&pending.client)).await.ok();
+            (pending, decision)
+        });
+        let mut context = Context::from_waker(Waker::noop());
+        if let Poll::Ready((pending, decision)) = look_up.as_mut().poll(&mut context) {
+            return self.answers.finish(*pending, port, interface, decision);
+        }
+        let answers = self.answers.clone();
+        self.runtime.spawn(async move {
+            let (pending, decision) = look_up.await;
+            answers.finish(*pending, port, interface, decision);
+            drop(permit);
+        });
+    }
+}
+
+/// Sends answers, and reports exchanges.
+struct Answers<P: BootPolicy> {
+    server: Arc<ProxyDhcp>,
+    policy: Arc<P>,
+    events: mpsc::Sender<Exchange<P::Note>>,
+}
+
+impl<P: BootPolicy> Clone for Answers<P> {
+    fn clone(&self) -> Self {
+        Self {
+            server: Arc::clone(&self.server),
+            policy: Arc::clone(&self.policy),
+            events: self.events.clone(),
+        }
+    }
+}
+
+impl<P: BootPolicy> Answers<P> {
+    /// Sends the answer of a look-up, and reports the exchange; without a decision, the look-up took too long.
+    fn finish(
+        &self,
+        pending: PendingAnswer,
+        port: u16,
+        interface: i32,
+        decision: Option<(Option<NamedFile>, P::Note)>,
+    ) {
         let (result, note) = match decision {
             None => (ExchangeResult::Busy, None),
             Some((file, note)) => {
@@ -219,7 +276,7 @@ impl<P: BootPolicy> RunningProxy<'_, P> {
                 (sent.map_or_else(|error| ExchangeResult::NotSent(error.kind()), |()| result), Some(note))
             }
         };
-        let PendingAnswer { client, kind, .. } = *pending;
+        let PendingAnswer { client, kind, .. } = pending;
         self.report(Exchange { client, kind, result, note });
     }
 

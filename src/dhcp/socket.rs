@@ -5,22 +5,22 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::libc::{MSG_DONTROUTE, in_addr, in_pktinfo};
 use nix::sys::socket::sockopt::Ipv4PacketInfo;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, sendmsg, setsockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrIn, recvmmsg, sendmsg,
+    setsockopt,
 };
-use rustix::net::netdevice::index_to_name;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use super::engine::Transmission;
 
 /// Receive buffer for one datagram. Requests have about 550 bytes.
-pub(super) const MAX_DATAGRAM: usize = 2048;
+const MAX_DATAGRAM: usize = 2048;
+/// Most datagrams of one system call.
+const MAX_DATAGRAMS: usize = 16;
 /// Requested size of the socket's receive buffer, which the kernel may lower: ten thousand machines may be switched on at
 /// once.
 const BUFFER_SIZE: usize = 16 << 20;
@@ -33,7 +33,7 @@ pub(super) fn bind(port: u16) -> io::Result<UdpSocket> {
 }
 
 /// The metadata of a received datagram.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reception {
     pub(super) length: usize,
     pub(super) source: SocketAddrV4,
@@ -44,24 +44,28 @@ pub(super) struct Reception {
     pub(super) interface: i32,
 }
 
+/// A socket of one of the two ports.
 #[derive(Debug)]
 pub(super) struct ProxySocket {
-    udp: AsyncFd<UdpSocket>,
+    udp: UdpSocket,
     port: u16,
 }
 
 impl ProxySocket {
-    /// Uses a bound socket. Must be called within a runtime.
+    /// Uses a bound socket.
     pub(super) fn new(udp: UdpSocket) -> io::Result<Self> {
         let SocketAddr::V4(address) = udp.local_addr()? else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "ProxyDHCP needs an IPv4 socket"));
         };
         let socket = Socket::from(udp);
         socket.set_broadcast(true)?;
-        socket.set_nonblocking(true)?;
         socket.set_recv_buffer_size(BUFFER_SIZE)?;
         setsockopt(&socket, Ipv4PacketInfo, &true)?;
-        Ok(Self { udp: watch(socket.into())?, port: address.port() })
+        Ok(Self { udp: socket.into(), port: address.port() })
+    }
+
+    pub(super) fn udp(&self) -> &UdpSocket {
+        &self.udp
     }
 
     pub(super) fn port(&self) -> u16 {
@@ -69,22 +73,7 @@ impl ProxySocket {
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.udp.get_ref().local_addr()
-    }
-
-    /// Waits for a datagram.
-    pub(super) async fn readable(&self) -> io::Result<()> {
-        self.udp.readable().await.map(|mut guard| guard.retain_ready())
-    }
-
-    /// Receives a datagram; `Ok(None)` for one without the necessary metadata.
-    pub(super) fn try_receive(&self, buffer: &mut [u8]) -> io::Result<Option<Reception>> {
-        self.udp.try_io(Interest::READABLE, |socket| receive(socket, buffer))
-    }
-
-    /// The name of an interface.
-    pub(super) fn interface_name(&self, index: i32) -> Option<String> {
-        index_to_name(self.udp.get_ref(), index.try_into().ok()?).ok()
+        self.udp.local_addr()
     }
 
     /// Sends through this interface. A destination beyond the link is an error, unless a router may forward the datagram.
@@ -106,34 +95,104 @@ impl ProxySocket {
     }
 }
 
-/// Registers a socket with the runtime, for reading alone: otherwise each datagram that leaves would wake the runtime.
-#[allow(
-    deprecated,
-    reason = "the replacement is unsafe, for types whose descriptor changes; that of a socket does not"
-)]
-fn watch(socket: UdpSocket) -> io::Result<AsyncFd<UdpSocket>> {
-    AsyncFd::with_interest(socket, Interest::READABLE)
+impl AsFd for ProxySocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.udp.as_fd()
+    }
 }
 
-fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Option<Reception>> {
-    let mut slices = [IoSliceMut::new(buffer)];
-    let mut control = nix::cmsg_space!(in_pktinfo);
-    let flags = MsgFlags::MSG_DONTWAIT;
-    let message = recvmsg::<SockaddrIn>(socket.as_raw_fd(), &mut slices, Some(&mut control), flags)?;
-    let info = message.cmsgs()?.find_map(|message| match message {
-        ControlMessageOwned::Ipv4PacketInfo(info) => Some(info),
-        _ => None,
-    });
-    let (Some(info), Some(source)) = (info, message.address) else { return Ok(None) };
-    Ok(Some(Reception {
-        length: message.bytes,
-        source: SocketAddrV4::from(source),
-        destination: to_address(info.ipi_addr),
-        local_ip: to_address(info.ipi_spec_dst),
-        interface: info.ipi_ifindex,
-    }))
+/// Buffers for the datagrams of one system call.
+pub(super) struct ReceiveBuffers {
+    headers: MultiHeaders<SockaddrIn>,
+    bytes: Box<[u8]>,
+    receptions: Vec<Option<Reception>>,
+}
+
+impl ReceiveBuffers {
+    pub(super) fn new() -> Self {
+        let bytes = vec![0; MAX_DATAGRAMS * MAX_DATAGRAM].into_boxed_slice();
+        Self { headers: new_headers(), bytes, receptions: Vec::with_capacity(MAX_DATAGRAMS) }
+    }
+
+    /// Receives the queued datagrams, at most [`MAX_DATAGRAMS`]. Returns whether there may be more.
+    pub(super) fn receive(&mut self, socket: &ProxySocket) -> bool {
+        self.receptions.clear();
+        let mut slices: Vec<_> =
+            self.bytes.chunks_mut(MAX_DATAGRAM).map(|bytes| [IoSliceMut::new(bytes)]).collect();
+        let (fd, flags) = (socket.udp.as_raw_fd(), MsgFlags::MSG_DONTWAIT);
+        // An error is an empty queue, or an ICMP error for an earlier datagram.
+        let Ok(messages) = recvmmsg(fd, &mut self.headers, slices.iter_mut(), flags, None) else {
+            return false;
+        };
+        self.receptions.extend(messages.map(|message| Reception::new(&message)));
+        if self.receptions.contains(&None) {
+            // The kernel has shortened the room for metadata to what it wrote.
+            self.headers = new_headers();
+        }
+        self.receptions.len() == MAX_DATAGRAMS
+    }
+
+    /// The received datagrams with the necessary metadata.
+    pub(super) fn datagrams(&self) -> impl Iterator<Item = (&[u8], Reception)> {
+        let datagrams = self.bytes.chunks(MAX_DATAGRAM).zip(&self.receptions);
+        datagrams.filter_map(|(bytes, reception)| {
+            let reception = (*reception)?;
+            Some((bytes.get(..reception.length)?, reception))
+        })
+    }
+}
+
+fn new_headers() -> MultiHeaders<SockaddrIn> {
+    MultiHeaders::preallocate(MAX_DATAGRAMS, Some(nix::cmsg_space!(in_pktinfo)))
+}
+
+impl Reception {
+    fn new(message: &RecvMsg<'_, '_, SockaddrIn>) -> Option<Self> {
+        let info = message.cmsgs().ok()?.find_map(|message| match message {
+            ControlMessageOwned::Ipv4PacketInfo(info) => Some(info),
+            _ => None,
+        })?;
+        Some(Self {
+            length: message.bytes,
+            source: SocketAddrV4::from(message.address?),
+            destination: to_address(info.ipi_addr),
+            local_ip: to_address(info.ipi_spec_dst),
+            interface: info.ipi_ifindex,
+        })
+    }
 }
 
 fn to_address(address: in_addr) -> Ipv4Addr {
     Ipv4Addr::from(address.s_addr.to_ne_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_have_the_metadata_of_each_datagram() {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        let socket = ProxySocket::new(udp).expect("a socket");
+        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        let mut buffers = ReceiveBuffers::new();
+        assert!(!buffers.receive(&socket) && buffers.datagrams().next().is_none());
+        let to = socket.local_addr().expect("an address");
+        for number in 0..=MAX_DATAGRAMS {
+            client.send_to(&vec![number as u8; number], to).expect("sends");
+        }
+        assert!(buffers.receive(&socket), "one more than a batch");
+        let mut lengths = Vec::new();
+        for round in 0..2 {
+            for (bytes, reception) in buffers.datagrams() {
+                assert!(bytes.iter().all(|byte| usize::from(*byte) == bytes.len()));
+                assert_eq!(SocketAddr::V4(reception.source), client.local_addr().expect("an address"));
+                assert_eq!(reception.local_ip, Ipv4Addr::LOCALHOST);
+                assert!(reception.interface > 0);
+                lengths.push(bytes.len());
+            }
+            assert!(round == 1 || !buffers.receive(&socket));
+        }
+        assert_eq!(lengths, (0..=MAX_DATAGRAMS).collect::<Vec<_>>());
+    }
 }

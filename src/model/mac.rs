@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct Mac([u8; 6]);
 
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
 /// The text is not a MAC address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected a MAC address such as 52:54:00:12:34:56")]
@@ -60,11 +62,17 @@ impl Mac {
     /// The spelling used in URLs (`52-54-00-12-34-56`): unlike a colon, a hyphen can never make the first segment
     /// of a relative URI look like a scheme (RFC 3986 §4.2).
     pub fn to_hyphenated(self) -> String {
-        self.join("-")
+        self.spell(b'-').into_iter().map(char::from).collect()
     }
 
-    fn join(self, separator: &str) -> String {
-        self.0.map(|byte| format!("{byte:02x}")).join(separator)
+    /// The spelling with a separator, in ASCII.
+    fn spell(self, separator: u8) -> [u8; 17] {
+        let mut text = [separator; 17];
+        for (place, byte) in text.chunks_mut(3).zip(self.0) {
+            place[0] = DIGITS[usize::from(byte >> 4)];
+            place[1] = DIGITS[usize::from(byte & 15)];
+        }
+        text
     }
 }
 
@@ -121,7 +129,7 @@ fn parse_hex(text: &str) -> Option<Vec<u8>> {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.join(":"))
+        f.write_str(str::from_utf8(&self.spell(b':')).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -23,9 +23,9 @@ const BASE_SIZE: usize = 256;
 /// An observation about one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Time of the first occurrence.
+    /// Time of the first occurrence; of the last one, if a DHCP request stands for many in a row.
     pub at: Timestamp,
-    /// Occurrences within a second.
+    /// Occurrences within a second, or DHCP requests in a row.
     #[serde(default = "default_count", skip_serializing_if = "is_single")]
     pub count: u32,
     /// MAC address of the sending network card, if known.

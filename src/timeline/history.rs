@@ -15,7 +15,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::index::{EventKey, MachineIndex, PendingWrites};
+use super::index::{EventKey, MachineIndex};
 use super::record::{MachineRecord, RecordId};
 use crate::store::{CatchDrop, OverlayBackend, catch_panic};
 use crate::telemetry::Event;
@@ -215,22 +215,24 @@ impl History {
         })
     }
 
-    /// Writes all changes in one commit.
-    pub(super) fn write(&self, changes: &PendingWrites) -> Result<(), redb::Error> {
-        self.run(|database| write_changes(database, changes))
+    /// Writes the changes of [`MachineIndex::in_commit`] in one commit.
+    pub(super) fn write(&self, index: &MachineIndex) -> Result<(), redb::Error> {
+        self.run(|database| write_changes(database, index))
     }
 }
 
-fn write_changes(database: &Database, changes: &PendingWrites) -> Result<(), redb::Error> {
+fn write_changes(database: &Database, index: &MachineIndex) -> Result<(), redb::Error> {
+    let changes = &index.in_commit;
     let mut write = database.begin_write()?;
     // After a crash, redb opens the file at once instead of scanning all of it.
     write.set_quick_repair(true);
     {
         let mut records = write.open_table(MACHINES)?;
         let mut events = write.open_table(EVENTS)?;
-        for (id, record) in &changes.records {
-            if let Some(record) = record {
-                records.insert(id, encode(record).as_slice())?;
+        let mut buffer = Vec::new();
+        for id in &changes.records {
+            if let Some(record) = index.record(*id) {
+                records.insert(id, encode_into(&mut buffer, record))?;
             } else {
                 records.remove(id)?;
                 events.retain_in((*id, 0)..=(*id, u64::MAX), |_, _| false)?;
@@ -238,7 +240,7 @@ fn write_changes(database: &Database, changes: &PendingWrites) -> Result<(), red
         }
         for (key, event) in &changes.events {
             match event {
-                Some(event) => events.insert(key, encode(event).as_slice())?,
+                Some(event) => events.insert(key, encode_into(&mut buffer, event))?,
                 None => events.remove(key)?,
             };
         }
@@ -282,6 +284,15 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 }
 
 pub(super) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
+    let mut buffer = Vec::new();
+    encode_into(&mut buffer, record);
+    buffer
+}
+
+/// Replaces the buffer's content by the encoding.
+fn encode_into<'a, T: Serialize>(buffer: &'a mut Vec<u8>, record: &T) -> &'a [u8] {
+    buffer.clear();
     // Cannot fail: all map keys are strings.
-    serde_json::to_vec(record).unwrap_or_default()
+    let _ = serde_json::to_writer(&mut *buffer, record);
+    buffer
 }

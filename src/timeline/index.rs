@@ -19,11 +19,16 @@ use super::machine_id::MachineId;
 use super::progress::SESSION_GAP;
 use super::recent::RecentEvents;
 use super::record::{EvictionClass, MachineRecord, RecordId};
+use super::record_usage::RecordUsage;
 use crate::telemetry::{Event, EventKind};
 
 /// How far the clock goes back before the times of records are corrected. Events of several tasks arrive out of order
 /// by less than that.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
+
+/// Most DHCP requests in a row that are stored; the last one then stands for all further ones. They may be forged, and must
+/// not push the other events of a machine out of its timeline.
+const MAX_DHCP_RUN: u32 = 16;
 
 /// Limits of the history.
 #[derive(Debug, Clone, Copy)]
@@ -65,34 +70,8 @@ pub(super) type EventKey = (RecordId, u64);
 pub(super) struct PendingWrites {
     /// Events to write; `None` deletes.
     pub(super) events: BTreeMap<EventKey, Option<Event>>,
-    /// Machine records to write; `None` deletes the record and all its events.
-    pub(super) records: BTreeMap<RecordId, Option<MachineRecord>>,
-}
-
-/// How much all records hold together.
-#[derive(Debug, Default)]
-struct Usage {
-    events: u64,
-    bytes: u64,
-    stranger_bytes: u64,
-}
-
-impl Usage {
-    fn add(&mut self, record: &MachineRecord) {
-        self.events += record.event_count;
-        self.bytes += record.byte_size();
-        if record.class() < EvictionClass::Node {
-            self.stranger_bytes += record.byte_size();
-        }
-    }
-
-    fn subtract(&mut self, record: &MachineRecord) {
-        self.events -= record.event_count;
-        self.bytes -= record.byte_size();
-        if record.class() < EvictionClass::Node {
-            self.stranger_bytes -= record.byte_size();
-        }
-    }
+    /// Machine records to write. A record that is gone by then is deleted with all its events.
+    pub(super) records: BTreeSet<RecordId>,
 }
 
 /// All machine records, and the changes not yet committed.
@@ -103,7 +82,7 @@ pub(super) struct MachineIndex {
     record_ids: HashMap<MachineId, RecordId>,
     /// Records in the order of their eviction.
     eviction_order: BTreeSet<(EvictionClass, Timestamp, RecordId)>,
-    usage: Usage,
+    usage: RecordUsage,
     recent: RecentEvents,
     last_record_id: RecordId,
     /// Time of the last inserted event.
@@ -140,7 +119,7 @@ impl MachineIndex {
             self.move_events(address, id, event.at);
         }
         let record_id = self.find_or_create(id, event);
-        if self.merge(record_id, event) {
+        if self.merge(record_id, event) || self.replace_last_dhcp(record_id, event) {
             return Some(id);
         }
         self.append(record_id, event.clone());
@@ -212,6 +191,25 @@ impl MachineIndex {
         true
     }
 
+    /// Replaces the last DHCP request after [`MAX_DHCP_RUN`] in a row. Returns whether the event is such a request.
+    fn replace_last_dhcp(&mut self, record_id: RecordId, event: &Event) -> bool {
+        let run = self.records.get(&record_id).map_or(0, |record| record.dhcp_run);
+        if run < MAX_DHCP_RUN || !matches!(event.kind, EventKind::Dhcp(_)) {
+            return false;
+        }
+        let event = Event { count: run - MAX_DHCP_RUN + 2, ..event.clone() };
+        let mut number = 0;
+        self.update_record(record_id, |record| {
+            record.progress.apply(&event);
+            record.update(&event);
+            record.dhcp_run = run.saturating_add(1);
+            number = record.next_event - 1;
+        });
+        self.uncommitted.events.insert((record_id, number), Some(event.clone()));
+        self.recent.replace(record_id, number, event);
+        true
+    }
+
     /// Appends an event that was filed under an IP address before. If the machine has later events, the state of its
     /// boot session is beyond this event.
     fn append_moved(&mut self, record_id: RecordId, event: Event) {
@@ -261,7 +259,7 @@ impl MachineIndex {
         update(record);
         self.usage.add(record);
         self.eviction_order.insert(record.eviction_rank(record_id));
-        self.uncommitted.records.insert(record_id, Some(record.clone()));
+        self.uncommitted.records.insert(record_id);
     }
 
     /// Evicts records until the bounds hold, but never the record that was just updated.
@@ -292,7 +290,7 @@ impl MachineIndex {
         for key in keys.map(|(key, _)| *key).collect::<Vec<_>>() {
             self.uncommitted.events.remove(&key);
         }
-        self.uncommitted.records.insert(record_id, None);
+        self.uncommitted.records.insert(record_id);
     }
 
     /// Drops recent events above their bound, those of the first candidates for eviction first. Halving the bytes makes

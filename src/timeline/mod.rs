@@ -10,6 +10,7 @@
 mod boot_state;
 mod compaction;
 mod describe;
+mod dhcp_after_boot;
 mod dhcp_progress;
 mod dhcp_verdict;
 mod history;
@@ -20,6 +21,7 @@ mod machine_id;
 mod progress;
 mod recent;
 mod record;
+mod record_usage;
 mod reloads;
 #[cfg(test)]
 mod tests;
@@ -30,7 +32,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -42,6 +44,7 @@ use crate::model::CardSighting;
 use crate::telemetry::{Event, EventKind, Metrics};
 pub use boot_state::{BootState, Verdict};
 pub use describe::{TimelineEntry, describe};
+pub use dhcp_after_boot::DhcpAfterBoot;
 pub use dhcp_progress::DhcpProgress;
 use history::{History, HistoryError};
 use index::{Bounds, MachineIndex};
@@ -53,7 +56,7 @@ use record::RecordId;
 pub use reloads::ReloadMemory;
 use writer::{HistoryWriter, WriterJob};
 
-/// Capacity of the queue to the writer thread. Further events are dropped.
+/// Capacity of the queue to the writer thread, in batches of events. Further events are dropped.
 const QUEUE_CAPACITY: usize = 8192;
 /// Bytes of events in the queue.
 const QUEUE_BYTES: usize = 8 << 20;
@@ -92,6 +95,15 @@ pub struct Update {
     pub machine: Machine,
     /// The event with its description.
     pub event: TimelineEntry,
+}
+
+impl TimelineShared {
+    /// Counts an event that leaves the queue without being recorded.
+    fn drop_event(&self, bytes: usize) {
+        self.queued_events.fetch_sub(1, Ordering::Relaxed);
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.dropped_events.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Timeline {
@@ -133,6 +145,7 @@ impl Timeline {
             last_commit: Instant::now(),
             uncommitted_events: 0,
             uncommitted_bytes: 0,
+            has_only_dhcp: false,
         };
         let result = std::thread::Builder::new().name("history".into()).spawn(move || writer.run(receiver));
         if let Err(error) = result {
@@ -143,22 +156,42 @@ impl Timeline {
 
     /// Records an event and counts it in the metrics. Never blocks.
     pub fn record(&self, event: Event) {
+        self.record_all(vec![event]);
+    }
+
+    /// Records events like [`Timeline::record`], with one wake-up of the writer thread for all.
+    pub fn record_all(&self, mut events: Vec<Event>) {
+        let shared = &self.shared;
+        events.retain(|event| {
+            self.observe(event);
+            let bytes = event.byte_size();
+            shared.queued_events.fetch_add(1, Ordering::Relaxed);
+            let is_full = shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > QUEUE_BYTES;
+            if is_full {
+                shared.drop_event(bytes);
+            }
+            !is_full
+        });
+        if events.is_empty() {
+            return;
+        }
+        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) =
+            self.jobs.try_send(WriterJob::Events(events))
+            && let WriterJob::Events(events) = job
+        {
+            events.iter().for_each(|event| shared.drop_event(event.byte_size()));
+        }
+    }
+
+    /// Updates the metrics and the detectors.
+    fn observe(&self, event: &Event) {
         event.update_metrics(&self.shared.metrics);
         if let (Some(mac), EventKind::BootReport { step: Some(step), rc, .. }) = (event.mac, &event.kind)
             && step.is_success(rc.as_deref())
         {
             self.shared.loop_detector.reset(mac);
         }
-        let shared = &self.shared;
-        shared.reload_memory.observe(&event);
-        let bytes = event.byte_size();
-        shared.queued_events.fetch_add(1, Ordering::Relaxed);
-        let is_full = shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > QUEUE_BYTES;
-        if is_full || self.jobs.try_send(WriterJob::Event(Box::new(event))).is_err() {
-            shared.queued_events.fetch_sub(1, Ordering::Relaxed);
-            shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            shared.dropped_events.fetch_add(1, Ordering::Relaxed);
-        }
+        self.shared.reload_memory.observe(event);
     }
 
     /// Counts an event in the metrics without recording it.

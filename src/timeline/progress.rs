@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::dhcp_after_boot::DhcpAfterBoot;
 use super::dhcp_progress::DhcpProgress;
 use crate::model::{BootOutcome, BootStep, DhcpStep, TransferOutcome, excerpt};
 use crate::telemetry::{BootRequestEvent, DhcpEvent, Event, EventKind, TftpTransfer};
@@ -35,6 +36,9 @@ pub struct BootProgress {
     /// The DHCP requests of this boot session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dhcp: Option<DhcpProgress>,
+    /// The DHCP requests since the boot was complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp_after_boot: Option<DhcpAfterBoot>,
     /// Permitted tries in a boot session.
     #[serde(default)]
     pub tries: u32,
@@ -129,6 +133,7 @@ impl BootProgress {
             is_delayed: false,
             repeated_loads: 0,
             dhcp: None,
+            dhcp_after_boot: None,
             tries: 0,
             hooks: Vec::new(),
             failure: None,
@@ -142,6 +147,13 @@ impl BootProgress {
 
     /// Updates the state with the next event.
     pub fn apply(&mut self, event: &Event) {
+        if let EventKind::Dhcp(dhcp) = &event.kind
+            && self.stage.is_complete()
+        {
+            self.dhcp_after_boot = DhcpAfterBoot::after(self.dhcp_after_boot.take(), dhcp, event);
+            return;
+        }
+        let requests = self.dhcp_after_boot.take().filter(|requests| requests.precedes(event.at));
         if self.starts_session(event) {
             // A machine that boots from its local disk hooks no volume; its sessions are no loop.
             let succeeded = self.hooked_at.is_some() || self.stage.is_local_disk();
@@ -150,9 +162,10 @@ impl BootProgress {
             self.journeys_without_hook =
                 if succeeded { 1 } else { self.journeys_without_hook.saturating_add(increment) };
             self.is_delayed &= !succeeded;
-            (self.journey_started_at, self.failure, self.hooked_at) = (event.at, None, None);
-            self.server = None;
-            (self.repeated_loads, self.dhcp) = (0, None);
+            let started_at = requests.as_ref().map(|requests| requests.started_at.min(event.at));
+            self.journey_started_at = started_at.unwrap_or(event.at);
+            (self.failure, self.hooked_at, self.server) = (None, None, None);
+            (self.repeated_loads, self.dhcp) = (0, requests.map(|requests| requests.requests));
             if matches!(event.kind, EventKind::Dhcp(_)) {
                 self.stage = BootStage::DhcpRequested;
             }
@@ -168,6 +181,9 @@ impl BootProgress {
         self.updated_at = self.updated_at.min(now);
         self.journey_started_at = self.journey_started_at.min(now);
         self.hooked_at = self.hooked_at.map(|at| at.min(now));
+        if let Some(requests) = &mut self.dhcp_after_boot {
+            requests.correct_times(now);
+        }
     }
 
     /// Cuts the texts that a version without this rule has stored.
@@ -197,7 +213,8 @@ impl BootProgress {
             | BootStage::Failed
             | BootStage::Up => 0,
         };
-        let dhcp = self.dhcp.as_ref().map_or(0, DhcpProgress::texts_size);
+        let after_boot = self.dhcp_after_boot.as_ref().map(|after_boot| &after_boot.requests);
+        let dhcp = self.dhcp.iter().chain(after_boot).map(DhcpProgress::texts_size).sum::<usize>();
         stage + dhcp + self.hooks.iter().map(String::len).sum::<usize>()
     }
 
@@ -352,6 +369,11 @@ impl BootStage {
         matches!(self, Self::NoBoot { held: true, .. })
     }
 
+    /// Whether the machine is up, as far as is known: in its operating system, or about to start it.
+    pub(super) fn is_complete(&self) -> bool {
+        matches!(self, Self::Hooked | Self::Up) || self.is_local_disk()
+    }
+
     fn is_local_disk(&self) -> bool {
         matches!(self, Self::NoBoot { outcome: BootOutcome::LocalDisk, .. })
     }
@@ -364,9 +386,8 @@ fn dhcp_starts_session(dhcp: &DhcpEvent, stage: &BootStage, is_recent: bool) -> 
     dhcp.step == DhcpStep::Discover
         && match stage {
             BootStage::DhcpRequested => !is_recent,
-            BootStage::Hooked | BootStage::Up | BootStage::NoBoot { outcome: BootOutcome::LocalDisk, .. } => {
-                true
-            }
+            // Complete boots: see `DhcpAfterBoot`.
+            BootStage::Hooked | BootStage::Up => false,
             BootStage::Loaded { .. }
             | BootStage::LoadRefused { .. }
             | BootStage::LoadFailed { .. }

@@ -35,6 +35,16 @@ impl RecentEvents {
         }
     }
 
+    /// Adds an event, in place of the earlier one with its number.
+    pub(super) fn replace(&mut self, record_id: RecordId, number: u64, event: Event) {
+        if let Some(recent) = self.events.get_mut(&record_id)
+            && let Some((_, replaced)) = recent.pop_if(|(last, _)| *last == number)
+        {
+            self.bytes -= replaced.byte_size();
+        }
+        self.push(record_id, number, event);
+    }
+
     /// Removes and returns a machine's events.
     pub(super) fn remove(&mut self, record_id: RecordId) -> Vec<(u64, Event)> {
         let events = self.events.remove(&record_id).unwrap_or_default();

@@ -57,6 +57,9 @@ pub(super) struct MachineRecord {
     /// About how many bytes they take; 0 in the file of a version that did not count them.
     #[serde(default)]
     pub(super) event_bytes: u64,
+    /// Stored DHCP requests since the last event of another kind.
+    #[serde(default)]
+    pub(super) dhcp_run: u32,
     pub(super) progress: BootProgress,
 }
 
@@ -102,6 +105,7 @@ impl MachineRecord {
             next_event: 0,
             event_count: 0,
             event_bytes: 0,
+            dhcp_run: 0,
             progress: BootProgress::new(first),
         }
     }
@@ -130,7 +134,9 @@ impl MachineRecord {
     pub(super) fn update(&mut self, event: &Event) {
         self.last_seen = self.last_seen.max(event.at);
         self.first_seen = self.first_seen.min(event.at);
-        self.address = event.address.or(self.address);
+        // A DHCP request may be forged: it moves no machine that is up to another address.
+        let is_doubtful = matches!(event.kind, EventKind::Dhcp(_)) && self.progress.stage.is_complete();
+        self.address = event.address.filter(|_| !is_doubtful).or(self.address);
         if let EventKind::Dhcp(DhcpEvent { node: Some(node), name, .. }) = &event.kind {
             self.node = Some(*node);
             self.name.clone_from(name);
@@ -170,6 +176,8 @@ impl MachineRecord {
 
     /// Adds a stored event to the counts.
     pub(super) fn count_event(&mut self, event: &Event) {
+        let is_dhcp = matches!(event.kind, EventKind::Dhcp(_));
+        self.dhcp_run = if is_dhcp { self.dhcp_run + 1 } else { 0 };
         self.event_count += 1;
         self.event_bytes += event.byte_size() as u64;
     }

@@ -29,6 +29,12 @@ impl Verdict {
     pub fn new(progress: &BootProgress, now: Timestamp) -> Self {
         let verdict =
             judge_stage(progress, now.duration_since(progress.updated_at)).with_server(progress.server);
+        let verdict = match &progress.dhcp_after_boot {
+            Some(requests) => {
+                requests.judge(verdict, now.duration_since(requests.updated_at) < REQUEST_TIMEOUT)
+            }
+            None => verdict,
+        };
         if progress.is_delayed { verdict.in_boot_loop(progress) } else { verdict }
     }
 

@@ -1,7 +1,8 @@
 //! The history thread: assigns events to machines, sends updates to subscribers, and commits to the history file.
 //!
-//! Group commit: at most ten commits a second, for any number of events. If the file fails, events still reach the
-//! index and subscribers. They are missing from the file, which is reopened after a while.
+//! Group commit: at most ten commits a second, for any number of events, and one a second for DHCP requests alone. If the
+//! file fails, events still reach the index and subscribers. They are missing from the file, which is reopened after a
+//! while.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,10 +17,12 @@ use super::describe::describe_event;
 use super::history::{History, HistoryError};
 use super::index::PendingWrites;
 use super::{Machine, TimelineShared, Update};
-use crate::telemetry::Event;
+use crate::telemetry::{Event, EventKind};
 
 /// Minimum time between two commits.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
+/// The same, while all uncommitted events are DHCP requests: a boot has many, and others tell how it went on.
+const DHCP_COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes of uncommitted events that cause a commit before the interval has passed.
 const COMMIT_BYTES: usize = 4 << 20;
 /// Delay before a failed file is reopened.
@@ -27,7 +30,7 @@ const REOPEN_DELAY: Duration = Duration::from_secs(30);
 
 /// A job for the thread.
 pub(super) enum WriterJob {
-    Event(Box<Event>),
+    Events(Vec<Event>),
     /// Commit the remaining events, confirm, and exit.
     Close(SyncSender<()>),
 }
@@ -40,6 +43,8 @@ pub(super) struct HistoryWriter {
     pub(super) last_commit: Instant,
     pub(super) uncommitted_events: u64,
     pub(super) uncommitted_bytes: usize,
+    /// Whether all uncommitted events are DHCP requests.
+    pub(super) has_only_dhcp: bool,
 }
 
 impl HistoryWriter {
@@ -49,14 +54,16 @@ impl HistoryWriter {
             let job = if self.uncommitted_events == 0 {
                 jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
-                jobs.recv_timeout(COMMIT_INTERVAL.saturating_sub(self.last_commit.elapsed()))
+                jobs.recv_timeout(self.commit_interval().saturating_sub(self.last_commit.elapsed()))
             };
             match job {
-                Ok(WriterJob::Event(event)) => {
-                    let bytes = event.byte_size();
-                    self.process(*event);
-                    self.shared.queued_events.fetch_sub(1, Ordering::Relaxed);
-                    self.shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                Ok(WriterJob::Events(events)) => {
+                    for event in events {
+                        let bytes = event.byte_size();
+                        self.process(event);
+                        self.shared.queued_events.fetch_sub(1, Ordering::Relaxed);
+                        self.shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                    }
                 }
                 Ok(WriterJob::Close(done)) => {
                     self.commit();
@@ -69,11 +76,15 @@ impl HistoryWriter {
                 Err(RecvTimeoutError::Disconnected) => return self.commit(),
             }
             let is_due =
-                self.last_commit.elapsed() >= COMMIT_INTERVAL || self.uncommitted_bytes > COMMIT_BYTES;
+                self.last_commit.elapsed() >= self.commit_interval() || self.uncommitted_bytes > COMMIT_BYTES;
             if self.uncommitted_events > 0 && is_due {
                 self.commit();
             }
         }
+    }
+
+    fn commit_interval(&self) -> Duration {
+        if self.has_only_dhcp { DHCP_COMMIT_INTERVAL } else { COMMIT_INTERVAL }
     }
 
     /// Compacts the file if it is too large for its contents.
@@ -102,6 +113,8 @@ impl HistoryWriter {
         for class in index.evicted.drain(..) {
             self.shared.metrics.count_history_eviction(class.as_label());
         }
+        let is_dhcp = matches!(event.kind, EventKind::Dhcp(_));
+        self.has_only_dhcp = is_dhcp && (self.uncommitted_events == 0 || self.has_only_dhcp);
         self.uncommitted_events += 1;
         self.uncommitted_bytes += event.byte_size();
         if self.shared.updates.receiver_count() == 0 {
@@ -139,7 +152,7 @@ impl HistoryWriter {
             let index = self.shared.index.read();
             // Readers of the index continue during the commit. This thread is the only writer.
             let history = history.as_ref().filter(|history| !history.is_read_only());
-            history.map(|history| history.write(&index.in_commit))
+            history.map(|history| history.write(&index))
         };
         match result {
             Some(Ok(())) => self.shared.metrics.count_history_commit(),

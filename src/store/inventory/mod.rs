@@ -16,6 +16,8 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
+use tokio::task::coop::unconstrained;
 use uuid::Uuid;
 
 pub use enroll::Enrollment;
@@ -23,7 +25,7 @@ pub use enroll::Enrollment;
 use super::encoding::{Versioned, decode};
 use super::keys::{list_prefix, node_prefix, record_key};
 use super::resource::{Resource, UniqueKey};
-use super::{Record, Store, StoreAccess, StoreError, StoreInfo};
+use super::{Record, Revision, Store, StoreAccess, StoreError, StoreInfo};
 use crate::model::{Mac, Port};
 
 /// Records per read when listing all of a node's records, which rarely exceed one page.
@@ -89,6 +91,12 @@ impl Inventory {
     /// Whether the store accepts writes at present.
     pub fn store_access(&self) -> StoreAccess {
         self.store.access()
+    }
+
+    /// The latest revision if there was a write after `after`. Does not wait.
+    pub fn revision_after(&self, after: Revision) -> Option<Revision> {
+        // Otherwise a task that has used up its budget would see no change.
+        unconstrained(self.store.wait_for_change(after)).now_or_never()?.ok()
     }
 
     /// The record with a UUID.

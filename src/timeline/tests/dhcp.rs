@@ -6,7 +6,7 @@ use crate::telemetry::DhcpEvent;
 
 const SITE_SERVER: std::net::Ipv4Addr = std::net::Ipv4Addr::new(192, 0, 2, 254);
 
-fn dhcp(step: DhcpStep, ipxe: bool, answer: Option<DhcpAnswer>) -> EventKind {
+pub(super) fn dhcp(step: DhcpStep, ipxe: bool, answer: Option<DhcpAnswer>) -> EventKind {
     let is_sent = answer == Some(DhcpAnswer::Sent);
     EventKind::Dhcp(DhcpEvent {
         firmware: "UEFI x86_64".into(),
@@ -21,20 +21,20 @@ fn dhcp(step: DhcpStep, ipxe: bool, answer: Option<DhcpAnswer>) -> EventKind {
     })
 }
 
-fn discover() -> EventKind {
+pub(super) fn discover() -> EventKind {
     dhcp(DhcpStep::Discover, false, Some(DhcpAnswer::Sent))
 }
 
-fn request() -> EventKind {
+pub(super) fn request() -> EventKind {
     dhcp(DhcpStep::Request, false, None)
 }
 
-fn boot_server() -> EventKind {
+pub(super) fn boot_server() -> EventKind {
     dhcp(DhcpStep::BootServer, false, Some(DhcpAnswer::Sent))
 }
 
 /// Each event at its second, with the MAC address.
-fn sequence(kinds: impl IntoIterator<Item = (i64, EventKind)>) -> Sequence {
+pub(super) fn sequence(kinds: impl IntoIterator<Item = (i64, EventKind)>) -> Sequence {
     kinds.into_iter().map(|(seconds, kind)| (seconds, true, kind)).collect()
 }
 

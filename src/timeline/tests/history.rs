@@ -1,5 +1,6 @@
 //! Tests of the history file: restarts, damaged and older files, and operation without a file.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use redb::TableDefinition;
@@ -121,10 +122,9 @@ fn write_unlimited(path: &Path, events: impl Iterator<Item = Event>) {
     for event in events {
         index.insert(&event);
     }
-    for record in index.uncommitted.records.values_mut().flatten() {
-        record.event_bytes = 0;
-    }
-    history.write(&index.uncommitted).expect("writes");
+    index.set_event_sizes(&HashMap::new());
+    index.in_commit = std::mem::take(&mut index.uncommitted);
+    history.write(&index).expect("writes");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Tests of the timeline: sequences of events, and the resulting records, verdicts and descriptions.
 
 mod dhcp;
+mod dhcp_after_boot;
 mod history;
 mod index;
 mod verdicts;
