@@ -12,11 +12,15 @@ mod attachments;
 mod backup;
 mod contract;
 mod encoding;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod inventory;
 mod keys;
 mod local;
 mod local_session;
 mod memory;
+#[cfg(feature = "etcd")]
+mod mirror;
 mod panics;
 mod redb;
 mod resource;
@@ -35,6 +39,8 @@ pub use contract::{
     StoreAccess, StoreError, StoreFuture, StoreInfo, WriteError,
 };
 pub use encoding::Versioned;
+#[cfg(feature = "etcd")]
+pub use etcd::EtcdStore;
 pub use inventory::{Enrollment, Inventory, InventoryError, UpdateError};
 pub use memory::MemoryStore;
 pub(crate) use panics::{CatchDrop, catch_panic};

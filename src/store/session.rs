@@ -164,7 +164,7 @@ pub trait Cluster: Send + Sync {
     /// Reads the holder of a claim. The answer may be old once it arrives; only a condition decides.
     fn holder<'a>(&'a self, work: &'a str) -> StoreFuture<'a, Option<ClaimHolder>>;
 
-    /// Replaces the note of a claim. Returns whether the claim is still held.
+    /// Replaces the note of a claim of this process. Returns whether the claim is still held.
     ///
     /// The note ends with the claim. State that a successor needs belongs in a record, or the successor reads the note
     /// while the claim is held. A time in a note is an age by the holder's monotonic clock.

@@ -42,10 +42,10 @@ pub(super) async fn a_claim_excludes_others_until_its_release(one: Arc<dyn Store
     let beside = claim(&*other, "volume/10").await.expect("other work is free");
     let holder = other.cluster().holder("volume/1").await.expect("responds").expect("is held");
     assert_eq!((&holder.id, holder.note.as_slice()), (first.id(), b"waits 3 s".as_slice()));
-    assert!(other.cluster().annotate(first.id(), b"waits 5 s").await.expect("responds"));
-    let holder = one.cluster().holder("volume/1").await.expect("responds").expect("is held");
+    assert!(one.cluster().annotate(first.id(), b"waits 5 s").await.expect("responds"));
+    let holder = other.cluster().holder("volume/1").await.expect("responds").expect("is held");
     assert_eq!((&holder.id, holder.note.as_slice()), (first.id(), b"waits 5 s".as_slice()));
-    assert!(holder.is_self);
+    assert!(one.cluster().holder("volume/1").await.expect("responds").expect("is held").is_self);
     let id = first.id().clone();
     one.cluster().release(first).await.expect("responds");
     assert_eq!(other.cluster().holder("volume/1").await.expect("responds"), None);

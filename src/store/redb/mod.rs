@@ -25,6 +25,7 @@ mod migration;
 mod open;
 mod overlay;
 mod progress;
+mod read;
 mod recovery;
 mod snapshot;
 #[cfg(test)]
@@ -33,7 +34,6 @@ mod writer;
 
 use std::fs;
 use std::future::Future;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -45,20 +45,28 @@ use super::contract::{
     Batch, Change, ChangeSet, Freshness, OpenError, Record, Revision, Snapshot, Store, StoreAccess,
     StoreError, StoreFuture, StoreInfo, WriteError,
 };
-use super::local::{list_start, take_whole_writes, wait_for_revision};
+use super::local::{take_whole_writes, wait_for_revision};
 use super::local_session::LocalSession;
 use super::schema;
 use super::session::Cluster;
 use current::CurrentDatabase;
-use file::{CHANGES, META, RECORDS, REVISION};
+#[cfg(feature = "etcd")]
+pub(super) use file::{
+    CHANGES as CHANGES_TABLE, META as META_TABLE, RECORDS as RECORDS_TABLE, REVISION as REVISION_KEY,
+    append_to_name, begin_write, open_database, open_error, run, unavailable,
+};
+use file::{CHANGES, META, REVISION};
 pub use import::{ImportError, ImportedRecords, import};
 use integrity::FileState;
 use job::StoreJob;
 use open::{OpenStore, Source};
 pub(crate) use overlay::OverlayBackend;
 pub use progress::ProgressHook;
+use read::{get, list};
+#[cfg(feature = "etcd")]
+pub(super) use read::{get as get_records, list as list_records};
 use recovery::{Recovery, describe_failure};
-use snapshot::RedbSnapshot;
+pub(super) use snapshot::RedbSnapshot;
 use writer::Writer;
 
 /// The length of the write queue. With a full queue, callers wait.
@@ -149,33 +157,6 @@ impl RedbStore {
         }
         result
     }
-}
-
-fn list(
-    database: &Database,
-    prefix: &str,
-    after: Option<&str>,
-    limit: usize,
-) -> Result<Vec<Record>, redb::Error> {
-    let records = database.begin_read()?.open_table(RECORDS)?;
-    let mut page = Vec::new();
-    for entry in records.range::<&str>((list_start(prefix, after), Bound::Unbounded))?.take(limit) {
-        let (key, value) = entry?;
-        if !key.value().starts_with(prefix) {
-            break;
-        }
-        page.push(record(key.value(), value.value()));
-    }
-    Ok(page)
-}
-
-fn get(database: &Database, keys: &[String]) -> Result<Vec<Option<Record>>, redb::Error> {
-    let records = database.begin_read()?.open_table(RECORDS)?;
-    let mut result = Vec::with_capacity(keys.len());
-    for key in keys {
-        result.push(records.get(key.as_str())?.map(|value| record(key, value.value())));
-    }
-    Ok(result)
 }
 
 fn changes(database: &Database, after: Revision, limit: usize) -> Result<ChangeSet, redb::Error> {
@@ -277,8 +258,4 @@ impl Store for RedbStore {
             }
         })
     }
-}
-
-fn record(key: &str, (revision, value): (Revision, &[u8])) -> Record {
-    Record { key: key.to_owned(), revision, value: value.to_vec() }
 }
