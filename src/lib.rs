@@ -89,6 +89,8 @@
 //! | claim | mutual exclusion of instances for one piece of work, such as a volume | [`store::Claim`] |
 //! | fencing | a write under a claim is refused after the claim's end | [`store::Condition::Held`] |
 //! | fresh, stale | whether reads show the present of a shared store, or its last known records | [`store::Freshness`] |
+//! | mirror | the last known records of a shared store, in a local file | `store::mirror` |
+//! | barrier | a quorum read after which the mirror shows all acknowledged writes | `store::etcd` |
 //! | battery | the tests that every store must pass | `store::battery` |
 //! | microversion | the minor version of Ironic's API that a client requests | `api::version` |
 

@@ -6,6 +6,15 @@ use std::path::PathBuf;
 use super::parse_path;
 use super::read::Section;
 
+/// Why `kind = "etcd"` is refused, if it is: the one switch for stores of several instances.
+///
+/// The store itself is complete. Two instances would still attach one volume twice: work on a volume takes no claim yet.
+const ETCD_REFUSAL: Option<&str> = if cfg!(feature = "etcd") {
+    Some("etcd is not supported by this version: several instances would attach a volume twice")
+} else {
+    Some("this volboot was built without etcd")
+};
+
 /// `[store]`: the record store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreConfig {
@@ -59,7 +68,13 @@ impl StoreConfig {
 
     /// The faults that span several keys, each with its key.
     pub(super) fn check(&self) -> Vec<(&'static str, String)> {
-        if self.kind == StoreKind::Redb { Vec::new() } else { self.etcd.check() }
+        match self.kind {
+            StoreKind::Redb => Vec::new(),
+            StoreKind::Etcd => {
+                let refusal = ETCD_REFUSAL.map(|reason| ("store.kind", reason.to_owned()));
+                refusal.into_iter().chain(self.etcd.check()).collect()
+            }
+        }
     }
 }
 

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::battery::{Pair, TESTS};
+use super::battery::TESTS;
 use super::*;
+
+/// Two handles on one empty store.
+type Pair = (Arc<dyn Store>, Arc<dyn Store>);
 
 /// Runs the battery; each test has a new store.
 async fn run(pair: impl Fn() -> (Option<tempfile::TempDir>, Pair)) {

@@ -36,15 +36,15 @@ fn a_batch_may_exceed_etcd_s_limits() {
         let first = one.write(batch).await.expect("writes");
         assert_eq!(other.list("n/", None, 2000).await.expect("lists").len(), 1001);
         assert_eq!(read(&*other, "n/7").await.expect("reads").as_deref(), Some("twice"));
-        // A hundred conditions at most; one condition may cover a prefix.
+        // At most 122 conditions; one condition may cover a prefix.
         let all: Vec<_> = (100..1100).map(|n| format!("n/{n}")).collect();
         let each = |count: usize| {
             all[..count]
                 .iter()
                 .fold(Batch::default(), |batch, key| batch.require_unchanged(key, first).delete(key))
         };
-        assert!(matches!(one.write(each(101)).await, Err(WriteError::Store(_))));
-        one.write(each(100)).await.expect("writes");
+        assert!(matches!(one.write(each(123)).await, Err(WriteError::Store(_))));
+        one.write(each(122)).await.expect("writes");
         put(&*other, "n/1099", "changed").await.expect("writes");
         let rest = all[100..]
             .iter()
@@ -53,7 +53,7 @@ fn a_batch_may_exceed_etcd_s_limits() {
         let expected = Condition::Untouched("n/".into(), first);
         assert!(matches!(conflict, Err(WriteError::Conflict(condition)) if condition == expected));
         // Of many conditions, the failed one is named.
-        let mut named = all[100..190].iter().fold(Batch::default(), |b, key| b.require_unchanged(key, first));
+        let mut named = all[122..240].iter().fold(Batch::default(), |b, key| b.require_unchanged(key, first));
         named = named.require_unchanged("n/1099", first);
         let conflict = one.write(named).await;
         let expected = Condition::Unchanged("n/1099".into(), first);

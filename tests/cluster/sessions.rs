@@ -85,6 +85,7 @@ fn a_neighbour_cannot_break_the_fence() {
         let other = open(etcd.config("/other/"), &foreign).await;
         put(&*other, "a", "other").await.expect("writes");
         other.close().await.expect("closes");
+        drop(other);
         let path = foreign.join("volboot.redb");
         let refused = volboot::store::EtcdStore::open(etcd.config("/volboot/"), &path, crate::SESSION).await;
         let refused = refused.err().map(|error| format!("{error}: {:?}", std::error::Error::source(&error)));

@@ -11,8 +11,6 @@ use std::sync::Arc;
 
 use volboot::store::Store;
 
-/// Two handles on one empty store.
-pub(crate) type Pair = (Arc<dyn Store>, Arc<dyn Store>);
 /// A test of the battery.
 pub(crate) type BatteryTest = fn(Arc<dyn Store>, Arc<dyn Store>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 

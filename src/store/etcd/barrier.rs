@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::error::RpcError;
 use super::keys::one;
@@ -38,9 +39,9 @@ pub(super) struct Barrier(mpsc::Sender<BarrierSender>);
 
 impl Barrier {
     /// Starts the task.
-    pub(super) fn start(follower: Arc<Follower>, stop: CancellationToken) -> Self {
+    pub(super) fn start(follower: Arc<Follower>, tasks: &TaskTracker, stop: CancellationToken) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        tokio::spawn(run(follower, receiver, stop));
+        tasks.spawn(run(follower, receiver, stop));
         Self(sender)
     }
 

@@ -49,6 +49,11 @@ impl Health {
     pub(super) fn fail(&self, cause: &str) {
         let mut state = self.0.lock();
         cause.clone_into(&mut state.cause);
+        // The failure of one member is no outage.
+        if state.last_barrier.is_some_and(|last| last.elapsed() <= FRESH) {
+            tracing::debug!(cause, "call of etcd failed");
+            return;
+        }
         if !std::mem::replace(&mut state.is_reported, true) {
             tracing::warn!(
                 cause,

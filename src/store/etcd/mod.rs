@@ -29,9 +29,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch as channel;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::contract::{
     Batch, ChangeSet, Freshness, OpenError, Record, Revision, Snapshot, Store, StoreAccess, StoreError,
@@ -57,7 +57,7 @@ use write::Writer;
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time-out of etcd's status.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a close waits for the mirror.
+/// How long a close waits for the tasks, which write the mirror.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A store in etcd, with a local mirror.
@@ -69,7 +69,7 @@ pub struct EtcdStore {
     writer: Arc<Writer>,
     barrier: Barrier,
     cluster: EtcdCluster,
-    follower: parking_lot::Mutex<Option<JoinHandle<()>>>,
+    tasks: TaskTracker,
     failure: channel::Sender<Option<StoreError>>,
     stop: CancellationToken,
 }
@@ -86,18 +86,18 @@ impl EtcdStore {
         let layout = Layout::new(&config.prefix);
         let location = format!("{} in etcd at {}", layout.prefix(), config.endpoints.join(", "));
         let client = Arc::new(Client::new(config));
-        let stop = CancellationToken::new();
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let writer = Arc::new(Writer::new(Arc::clone(&client), layout.clone(), mirror.id()));
         let (mirror_of, health_of) = (Arc::clone(&mirror), Arc::clone(&health));
         let follower = Follower::new(Arc::clone(&client), layout.clone(), mirror_of, health_of);
         let follower = Arc::new(follower);
         let (refused, mut refusal) = channel::channel::<Option<String>>(None);
         let on_refused = move |error: &GuardError| drop(refused.send_replace(Some(error.to_string())));
-        let task = tokio::spawn(Arc::clone(&follower).run(stop.clone(), on_refused));
-        let barrier = Barrier::start(follower, stop.clone());
+        tasks.spawn(Arc::clone(&follower).run(stop.clone(), on_refused));
+        let barrier = Barrier::start(follower, &tasks, stop.clone());
         let (client_of, writer_of) = (Arc::clone(&client), Arc::clone(&writer));
         let health_of = Arc::clone(&health);
-        let sessions = Sessions::start(client_of, layout, writer_of, health_of, session, &stop);
+        let sessions = Sessions::start(client_of, layout, writer_of, health_of, session, &tasks, &stop);
         let store = Self {
             location,
             client,
@@ -106,7 +106,7 @@ impl EtcdStore {
             writer,
             barrier,
             cluster: EtcdCluster(sessions),
-            follower: parking_lot::Mutex::new(Some(task)),
+            tasks,
             failure: channel::Sender::new(None),
             stop,
         };
@@ -250,10 +250,8 @@ impl Store for EtcdStore {
             self.check_open()?;
             self.stop.cancel();
             self.cluster.0.close().await;
-            let follower = self.follower.lock().take();
-            if let Some(follower) = follower
-                && timeout(CLOSE_TIMEOUT, follower).await.is_err()
-            {
+            self.tasks.close();
+            if timeout(CLOSE_TIMEOUT, self.tasks.wait()).await.is_err() {
                 tracing::warn!("mirror closed without its last changes");
             }
             Ok(())

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::client::Client;
 use super::error::RpcError;
@@ -84,6 +85,7 @@ impl Sessions {
         writer: Arc<Writer>,
         health: Arc<Health>,
         ttl: Duration,
+        tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Arc<Self> {
         // Bounded by the number of claims.
@@ -101,18 +103,10 @@ impl Sessions {
         });
         let (keeper, releaser) = (Arc::clone(&sessions), Arc::clone(&sessions));
         let (keeper_stop, releaser_stop) = (stop.clone(), stop.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                () = keeper_stop.cancelled() => {}
-                () = keeper.keep() => {}
-            }
-        });
-        tokio::spawn(async move {
-            tokio::select! {
-                () = releaser_stop.cancelled() => {}
-                () = releaser.release_dropped(released) => {}
-            }
-        });
+        tasks.spawn(async move { keeper_stop.run_until_cancelled(keeper.keep()).await });
+        tasks.spawn(
+            async move { releaser_stop.run_until_cancelled(releaser.release_dropped(released)).await },
+        );
         sessions
     }
 
@@ -223,6 +217,17 @@ impl Sessions {
         self.writer.commit(vec![check], vec![delete(key)], false).await.map(|_| ())
     }
 
+    async fn try_claim(self: Arc<Self>, work: String, note: &[u8]) -> Result<Option<Claim>, StoreError> {
+        let session = self.session()?;
+        let key = self.layout.claim(&work);
+        let check = Check { key: key.clone(), test: Test::Created(0) };
+        let value = join(&ClaimHeader { session: session.id() }, note);
+        let outcome = self.put_leased(vec![check], key, value, session.lease).await?;
+        let Outcome::Applied(revision) = outcome else { return Ok(None) };
+        let id = ClaimId { work, revision };
+        Ok(Some(Claim::new(id, session.state.subscribe(), self)))
+    }
+
     fn session(&self) -> Result<LeasedSession, StoreError> {
         let current = self.current.lock().clone();
         current.ok_or_else(|| StoreError::Unavailable("no session in etcd yet".into()))
@@ -309,19 +314,11 @@ impl Cluster for EtcdCluster {
     }
 
     fn claim<'a>(&'a self, work: &'a str, note: &'a [u8]) -> StoreFuture<'a, Option<Claim>> {
+        let (sessions, work, note) = (Arc::clone(&self.0), work.to_owned(), note.to_vec());
         Box::pin(async move {
-            let session = self.0.session()?;
-            let key = self.0.layout.claim(work);
-            let check = Check { key: key.clone(), test: Test::Created(0) };
-            let value = join(&ClaimHeader { session: session.id() }, note);
-            Ok(match self.0.put_leased(vec![check], key, value, session.lease).await? {
-                Outcome::Failed(_) => None,
-                Outcome::Applied(revision) => {
-                    let id = ClaimId { work: work.to_owned(), revision };
-                    let owner = Arc::clone(&self.0) as Arc<dyn ReleaseClaim>;
-                    Some(Claim::new(id, session.state.subscribe(), owner))
-                }
-            })
+            // A task of its own: if the caller stops to wait, a granted claim is dropped, and so given back.
+            let claim = tokio::spawn(async move { sessions.try_claim(work, &note).await }).await;
+            claim.map_err(|error| StoreError::Unavailable(error.to_string()))?
         })
     }
 

@@ -28,8 +28,10 @@ use crate::store::mirror::{Mirror, MirroredWrite};
 
 /// The pause after a failure.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How often the mirror is made durable.
+/// How often a changed mirror is made durable.
 const FLUSH: Duration = Duration::from_secs(5);
+/// How often the mirror notes that etcd responds.
+const NOTE: Duration = Duration::from_secs(60);
 /// Records for each read of a load. etcd 3.4 counts the rest of the range for every page.
 const PAGE: i64 = 10_000;
 /// The deadline of a page.
@@ -128,6 +130,7 @@ impl Follower {
         let (mut stream, member) = self.open(*resume + 1).await?;
         let mut flush = interval(FLUSH);
         flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut is_changed, mut flushed_at) = (true, Instant::now());
         loop {
             let message = tokio::select! {
                 message = stream.message() => message,
@@ -136,7 +139,10 @@ impl Follower {
                     return Err(WatchEnd::Hanging);
                 }
                 _ = flush.tick() => {
-                    self.flush().await;
+                    if std::mem::take(&mut is_changed) || flushed_at.elapsed() >= NOTE {
+                        self.flush().await;
+                        flushed_at = Instant::now();
+                    }
                     continue;
                 }
             };
@@ -151,7 +157,7 @@ impl Follower {
                 }
             })?;
             check(&message)?;
-            self.apply(message, resume).await?;
+            is_changed |= self.apply(message, resume).await?;
         }
     }
 
@@ -180,8 +186,8 @@ impl Follower {
         Ok((stream, member))
     }
 
-    /// Applies the events of a response: whole revisions, in order.
-    async fn apply(&self, message: WatchResponse, resume: &mut Revision) -> Result<(), WatchEnd> {
+    /// Applies the events of a response: whole revisions, in order. Returns whether records have changed.
+    async fn apply(&self, message: WatchResponse, resume: &mut Revision) -> Result<bool, WatchEnd> {
         let mut writes: Vec<MirroredWrite> = Vec::new();
         let (mut last, mut is_other) = (*resume, false);
         for event in message.events {
@@ -205,12 +211,13 @@ impl Follower {
         if is_other {
             return Err(WatchEnd::NewIdentity);
         }
-        if !writes.is_empty() {
+        let is_changed = !writes.is_empty();
+        if is_changed {
             let mirror = Arc::clone(&self.mirror);
             run_blocking(move || mirror.apply_blocking(&writes)).await?;
         }
         *resume = last;
-        Ok(())
+        Ok(is_changed)
     }
 
     /// Loads all records of one revision. Returns that revision.

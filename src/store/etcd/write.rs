@@ -36,7 +36,7 @@ const DEADLINE: Duration = Duration::from_secs(6);
 /// etcd's default limit of conditions, and of operations (`--max-txn-ops`).
 const MAX_OPERATIONS: usize = 128;
 /// The most conditions of a transaction. The rest of etcd's limit is for nested operations.
-const MAX_CHECKS: usize = 100;
+const MAX_CHECKS: usize = 122;
 /// Operations beside those of the batch: the slot and the tick.
 const OWN_OPERATIONS: usize = 2;
 
