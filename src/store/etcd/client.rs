@@ -110,14 +110,17 @@ impl Client {
         Q: Message + Clone + 'static,
         R: Message + Default + 'static,
     {
-        let mut attempts = 0;
+        let (mut attempts, mut cause) = (0, None);
         loop {
             match self.call_once(path, request, by).await {
                 Err(error) if error.is_unreachable() => {
                     attempts += 1;
+                    // The deadline cuts the last attempt short. An earlier one may have failed for a better reason.
+                    let error = cause.take().filter(|_| error.is_timeout()).unwrap_or(error);
                     if !self.pause(attempts, by).await {
                         return Err(error);
                     }
+                    cause = Some(error);
                 }
                 result => return result,
             }

@@ -4,6 +4,9 @@ use tonic::{Code, Status};
 
 use crate::store::contract::StoreError;
 
+/// The cause of a call without an answer.
+const TIME_OUT: &str = "time-out";
+
 /// A failed call.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum RpcError {
@@ -33,7 +36,12 @@ pub(super) enum RpcError {
 impl RpcError {
     /// The time-out of one attempt, or of all.
     pub(super) fn timeout(endpoint: &str) -> Self {
-        Self::Unreachable(format!("{endpoint}: time-out"))
+        Self::Unreachable(format!("{endpoint}: {TIME_OUT}"))
+    }
+
+    /// Whether the error says no more than that.
+    pub(super) fn is_timeout(&self) -> bool {
+        matches!(self, Self::Unreachable(cause) if cause.ends_with(TIME_OUT))
     }
 
     /// An error of a member.
