@@ -65,6 +65,7 @@ test: setup clients cloud browser
 	$(CARGO) test --locked --test clients -- --test-threads=2
 	$(ROOT_CARGO) test --locked --test boots -- --test-threads=4
 	$(ROOT_CARGO) test --locked --test cinder
+	$(ROOT_CARGO) test --locked --test cluster -- --test-threads=3
 
 # The quick starts of README and the guides, on a virtual host, with the packages in target/packages.
 .PHONY: quickstart

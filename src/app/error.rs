@@ -13,6 +13,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// This volboot was built without etcd.
+    #[error("this volboot was built without etcd")]
+    NoEtcd,
     /// The password file cannot be read.
     #[error(transparent)]
     Passwords(#[from] HtpasswdError),

@@ -20,6 +20,7 @@ mod reload;
 mod routed;
 mod serving;
 mod sockets;
+mod store;
 mod store_socket;
 mod systemd;
 mod tftp;
@@ -32,16 +33,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nix::unistd::gethostname;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::attach::Attach;
 use crate::auth::Auth;
-use crate::config::{AuthStrategy, Config, HISTORY_FILE};
+use crate::config::{AuthStrategy, Config, HISTORY_FILE, StoreConfig};
 use crate::keystone::{Cloud, Validator};
 use crate::neighbours::Neighbours;
 use crate::operator::Appliance;
-use crate::store::{Attachments, Inventory, RedbStore, Store};
+use crate::store::{Attachments, Inventory, Store};
 use crate::telemetry::Metrics;
 use crate::timeline::Timeline;
 pub use descriptors::raise_descriptor_limit;
@@ -56,6 +58,7 @@ use reload::{Reloadable, Static};
 pub(crate) use routed::find_unnamed_networks;
 use serving::Serving;
 pub use sockets::{PassedSocketError, PassedSockets};
+use store::open_store_blocking;
 use store_socket::StoreSocket;
 pub use store_socket::{EXPORT_REQUEST, STORE_SOCKET};
 
@@ -92,7 +95,7 @@ impl App {
         let metrics = Metrics::new();
         let auth = open_auth_blocking(&config, cloud.as_ref(), &metrics)?;
         let history_path = config.store.path.with_file_name(HISTORY_FILE);
-        let (store, timeline) = open_files_blocking(&config.store.path, &history_path, &metrics)?;
+        let (store, timeline) = open_files_blocking(&config.store, &history_path, &metrics)?;
         let neighbours = Neighbours::default();
         timeline.card_sightings().into_iter().for_each(|sighting| neighbours.note_sighting(sighting));
         let cinder = cloud.map(|cloud| cloud::build_cinder(cloud, metrics.clone()));
@@ -160,16 +163,19 @@ impl App {
 
 /// Opens the store and the history, concurrently: the store's integrity check and the list of machines take time.
 fn open_files_blocking(
-    store: &Path,
+    store: &StoreConfig,
     history: &Path,
     metrics: &Metrics,
 ) -> Result<(Arc<dyn Store>, Timeline), StartError> {
     let open_timeline = || Timeline::open_blocking(Some(history), metrics.clone());
     // A history is created only after the store: it is the trace by which an empty store counts as damaged.
     let history_exists = history.exists();
+    let runtime = Handle::current();
     std::thread::scope(|scope| {
         let early = history_exists.then(|| scope.spawn(open_timeline));
-        let store: Arc<dyn Store> = Arc::new(RedbStore::open_with_progress(store, systemd::notify_checking)?);
+        // On a thread of its own, which may wait for the runtime.
+        let store = scope.spawn(|| open_store_blocking(store, &runtime)).join();
+        let store = store.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let timeline = early.and_then(|thread| thread.join().ok()).unwrap_or_else(open_timeline);
         Ok((store, timeline))
     })

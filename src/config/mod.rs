@@ -10,6 +10,7 @@ mod error;
 mod host;
 mod read;
 mod requesters;
+mod store;
 #[cfg(test)]
 mod tests;
 mod tftp;
@@ -30,6 +31,7 @@ use host::parse_host;
 use read::Section;
 pub use requesters::RequesterPolicy;
 use requesters::parse_network;
+pub use store::{EtcdConfig, StoreConfig, StoreKind};
 pub use tftp::{TftpConfig, TransferPorts};
 
 /// The default path of the file.
@@ -69,13 +71,6 @@ pub struct Config {
     pub cinder: CinderConfig,
     /// `[keystone]`
     pub keystone: KeystoneConfig,
-}
-
-/// `[store]`: the record store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreConfig {
-    /// `path`: its file.
-    pub path: PathBuf,
 }
 
 /// `[http]`: the boot listener.
@@ -226,9 +221,7 @@ impl Config {
             log: root.value("log", LogFilter::default(), |text| {
                 text.parse().map_err(|error: LogFilterError| error.to_string())
             }),
-            store: root.section("store", |section| StoreConfig {
-                path: section.value("path", "/var/lib/volboot/volboot.redb".into(), parse_path),
-            }),
+            store: root.section("store", StoreConfig::from_section),
             tftp: root.section("tftp", TftpConfig::from_section),
             dhcp: root.section("dhcp", DhcpConfig::from_section),
             http: root.section("http", |section| HttpConfig {
@@ -284,7 +277,9 @@ impl Config {
     /// The keys that differ in `other` and take effect only at a restart: those of open sockets and files.
     pub fn changed_restart_keys(&self, other: &Self) -> Vec<&'static str> {
         let keys = [
+            ("store.kind", self.store.kind != other.store.kind),
             ("store.path", self.store.path != other.store.path),
+            ("store.etcd", self.store.etcd != other.store.etcd),
             ("dhcp.mode", self.dhcp.mode != other.dhcp.mode),
             ("http.listen", self.http.listen != other.http.listen),
             ("api.listen", self.api.listen != other.api.listen),
@@ -317,6 +312,9 @@ impl Config {
         if self.store.path.file_name().is_some_and(|name| name == HISTORY_FILE) {
             let message = format!("{HISTORY_FILE} is the name of the history file in the same directory");
             report("store.path", message);
+        }
+        for (key, message) in self.store.check() {
+            report(key, message);
         }
         if let Some((key, message)) = self.dhcp.check(self.http.url.as_deref()) {
             report(key, message);

@@ -21,6 +21,35 @@ fn empty_file_has_the_defaults() {
 }
 
 #[test]
+fn etcd_needs_members_and_protected_connections() {
+    let errors = |keys: &str| errors_of(&format!("[store]\nkind = 'etcd'\n[store.etcd]\n{keys}"));
+    let refused = |keys: &str| {
+        errors(keys).into_iter().filter(|error| !error.contains("store.kind")).collect::<Vec<_>>()
+    };
+    // The switch is off: the kind itself is refused.
+    assert!(errors("endpoints = ['https://10.0.0.11:2379']")[0].starts_with("store.kind"));
+    assert!(
+        refused("endpoints = ['https://10.0.0.11:2379', 'http://127.0.0.1:2379', 'http://[::1]:2379']")
+            .is_empty()
+    );
+    assert!(refused("endpoints = ['http://10.0.0.11:2379']\nallow_insecure = true").is_empty());
+    for (keys, expected) in [
+        ("", "store.etcd.endpoints: names no member"),
+        ("endpoints = ['http://10.0.0.11:2379']", "sends secrets in clear text"),
+        ("endpoints = ['10.0.0.11:2379']", "is not a URL"),
+        ("endpoints = ['https://10.0.0.11']", "is not a URL"),
+        ("endpoints = ['https://a:1']\nprefix = '/'", "an empty prefix"),
+        ("endpoints = ['https://a:1']\nusername = 'volboot'", "store.etcd.username: needs password_file"),
+        ("endpoints = ['https://a:1']\nkey = '/k.pem'", "store.etcd.certificate: needs key"),
+    ] {
+        let found = refused(keys);
+        assert!(found.iter().any(|error| error.contains(expected)), "{keys}: {found:?}");
+    }
+    let prefix = Config::parse("[store.etcd]\nprefix = '/site'").expect("is valid").store.etcd.prefix;
+    assert_eq!(prefix, "/site/");
+}
+
+#[test]
 fn values_are_read() {
     let config = Config::parse(
         r#"

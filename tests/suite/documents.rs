@@ -20,15 +20,18 @@ fn keys() -> BTreeSet<String> {
 
 /// The keys of a TOML text, as `http.listen`.
 fn keys_of(text: &str) -> BTreeSet<String> {
-    let table: toml::Table = text.parse().expect("is TOML");
     let mut keys = BTreeSet::new();
+    collect_keys("", text.parse().expect("is TOML"), &mut keys);
+    keys
+}
+
+fn collect_keys(prefix: &str, table: toml::Table, keys: &mut BTreeSet<String>) {
     for (name, value) in table {
         match value {
-            toml::Value::Table(section) => keys.extend(section.keys().map(|key| format!("{name}.{key}"))),
-            _ => assert!(keys.insert(name)),
+            toml::Value::Table(section) => collect_keys(&format!("{prefix}{name}."), section, keys),
+            _ => assert!(keys.insert(format!("{prefix}{name}"))),
         }
     }
-    keys
 }
 
 /// Whether the line shows an example, because the key has no default.

@@ -13,15 +13,16 @@ use crate::store::contract::{OpenError, Revision, StoreError};
 use crate::store::panics::{CatchDrop, catch_panic};
 
 /// Key → (revision, value).
-pub(super) const RECORDS: TableDefinition<&str, (Revision, &[u8])> = TableDefinition::new("records");
+pub(in crate::store) const RECORDS: TableDefinition<&str, (Revision, &[u8])> =
+    TableDefinition::new("records");
 /// Revision → the keys that the write put or deleted.
-pub(super) const CHANGES: TableDefinition<Revision, Vec<&str>> = TableDefinition::new("changes");
+pub(in crate::store) const CHANGES: TableDefinition<Revision, Vec<&str>> = TableDefinition::new("changes");
 /// Metadata of the file, under the keys below.
-pub(super) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+pub(in crate::store) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 /// The schema of keys and values. A file with an older schema is migrated, with a newer schema refused.
 pub(super) const SCHEMA: &str = "schema";
 /// The revision of the last write.
-pub(super) const REVISION: &str = "revision";
+pub(in crate::store) const REVISION: &str = "revision";
 /// 1 after a clean close, 0 while the file is open.
 pub(super) const CLOSED_CLEANLY: &str = "closed cleanly";
 
@@ -29,7 +30,7 @@ pub(super) const CLOSED_CLEANLY: &str = "closed cleanly";
 pub(super) const CACHE: usize = 16 << 20;
 
 /// Opens the database on a backend; an empty one becomes an empty database.
-pub(super) fn open_database(
+pub(in crate::store) fn open_database(
     backend: impl StorageBackend,
     location: &str,
 ) -> Result<CatchDrop<Database>, OpenError> {
@@ -38,7 +39,7 @@ pub(super) fn open_database(
 }
 
 /// The reason why a file cannot be opened.
-pub(super) fn open_error(location: &str, error: redb::Error) -> OpenError {
+pub(in crate::store) fn open_error(location: &str, error: redb::Error) -> OpenError {
     let location = location.to_owned();
     match error {
         redb::Error::DatabaseAlreadyOpen => OpenError::InUse(location),
@@ -55,7 +56,7 @@ pub(super) fn open_error(location: &str, error: redb::Error) -> OpenError {
 }
 
 /// The path with a suffix appended to the file's name.
-pub(super) fn append_to_name(path: &Path, suffix: &str) -> PathBuf {
+pub(in crate::store) fn append_to_name(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -104,7 +105,7 @@ pub(super) fn write_clean_flag(database: &Database, clean: bool) -> Result<(), r
 }
 
 /// Begins a durable transaction with two-phase commit.
-pub(super) fn begin_write(database: &Database) -> Result<WriteTransaction, redb::Error> {
+pub(in crate::store) fn begin_write(database: &Database) -> Result<WriteTransaction, redb::Error> {
     let mut write = database.begin_write()?;
     write.set_durability(Durability::Immediate)?;
     write.set_two_phase_commit(true);
@@ -113,7 +114,7 @@ pub(super) fn begin_write(database: &Database) -> Result<WriteTransaction, redb:
 }
 
 /// Runs an operation on the database. A panic of redb is damage: the pages do not have the content that redb wrote.
-pub(super) fn run<T>(operation: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+pub(in crate::store) fn run<T>(operation: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
     catch_panic(operation).unwrap_or_else(|panic| Err(redb::Error::Corrupted(panic)))
 }
 
@@ -122,7 +123,7 @@ pub(super) fn needs_reopening(error: &redb::Error) -> bool {
     matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed)
 }
 
-pub(super) fn unavailable(error: impl Into<redb::Error>) -> StoreError {
+pub(in crate::store) fn unavailable(error: impl Into<redb::Error>) -> StoreError {
     match error.into() {
         redb::Error::Corrupted(cause) => StoreError::Damaged(cause),
         error => StoreError::Unavailable(error.to_string()),

@@ -25,6 +25,7 @@ mod migration;
 mod open;
 mod overlay;
 mod progress;
+mod read;
 mod recovery;
 mod snapshot;
 #[cfg(test)]
@@ -33,29 +34,39 @@ mod writer;
 
 use std::fs;
 use std::future::Future;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::contract::{
-    Batch, Change, ChangeSet, OpenError, Record, Revision, Snapshot, Store, StoreAccess, StoreError,
-    StoreFuture, StoreInfo, WriteError,
+    Batch, Change, ChangeSet, Freshness, OpenError, Record, Revision, Snapshot, Store, StoreAccess,
+    StoreError, StoreFuture, StoreInfo, WriteError,
 };
-use super::local::{list_start, take_whole_writes, wait_for_revision};
+use super::local::{take_whole_writes, wait_for_revision};
+use super::local_session::LocalSession;
 use super::schema;
+use super::session::Cluster;
 use current::CurrentDatabase;
-use file::{CHANGES, META, RECORDS, REVISION};
+#[cfg(feature = "etcd")]
+pub(super) use file::{
+    CHANGES as CHANGES_TABLE, META as META_TABLE, RECORDS as RECORDS_TABLE, REVISION as REVISION_KEY,
+    append_to_name, begin_write, open_database, open_error, run, unavailable,
+};
+use file::{CHANGES, META, REVISION};
 pub use import::{ImportError, ImportedRecords, import};
 use integrity::FileState;
 use job::StoreJob;
 use open::{OpenStore, Source};
 pub(crate) use overlay::OverlayBackend;
 pub use progress::ProgressHook;
+use read::{get, list};
+#[cfg(feature = "etcd")]
+pub(super) use read::{get as get_records, list as list_records};
 use recovery::{Recovery, describe_failure};
-use snapshot::RedbSnapshot;
+pub(super) use snapshot::RedbSnapshot;
 use writer::Writer;
 
 /// The length of the write queue. With a full queue, callers wait.
@@ -68,6 +79,7 @@ pub struct RedbStore {
     writer: mpsc::Sender<StoreJob>,
     latest: watch::Receiver<Revision>,
     failure: watch::Sender<Option<StoreError>>,
+    session: LocalSession,
 }
 
 impl RedbStore {
@@ -113,10 +125,12 @@ impl RedbStore {
         let failure = watch::Sender::new(None);
         let recovery = Recovery::new(source, open, access);
         let current = CurrentDatabase(recovery.subscribe());
-        Writer::spawn(open.revision, latest_sender, recovery, failure.clone(), jobs).map_err(|source| {
-            OpenError::Unavailable { location: path.display().to_string(), source: source.into() }
-        })?;
-        Ok(Self { path, current, writer, latest, failure })
+        let session = LocalSession::default();
+        let claims = Arc::clone(session.claims());
+        Writer::spawn(open.revision, latest_sender, recovery, failure.clone(), claims, jobs).map_err(
+            |source| OpenError::Unavailable { location: path.display().to_string(), source: source.into() },
+        )?;
+        Ok(Self { path, current, writer, latest, failure, session })
     }
 
     /// Sends a job to the writer thread and waits for the result.
@@ -143,33 +157,6 @@ impl RedbStore {
         }
         result
     }
-}
-
-fn list(
-    database: &Database,
-    prefix: &str,
-    after: Option<&str>,
-    limit: usize,
-) -> Result<Vec<Record>, redb::Error> {
-    let records = database.begin_read()?.open_table(RECORDS)?;
-    let mut page = Vec::new();
-    for entry in records.range::<&str>((list_start(prefix, after), Bound::Unbounded))?.take(limit) {
-        let (key, value) = entry?;
-        if !key.value().starts_with(prefix) {
-            break;
-        }
-        page.push(record(key.value(), value.value()));
-    }
-    Ok(page)
-}
-
-fn get(database: &Database, keys: &[String]) -> Result<Vec<Option<Record>>, redb::Error> {
-    let records = database.begin_read()?.open_table(RECORDS)?;
-    let mut result = Vec::with_capacity(keys.len());
-    for key in keys {
-        result.push(records.get(key.as_str())?.map(|value| record(key, value.value())));
-    }
-    Ok(result)
 }
 
 fn changes(database: &Database, after: Revision, limit: usize) -> Result<ChangeSet, redb::Error> {
@@ -225,6 +212,18 @@ impl Store for RedbStore {
         self.current.access()
     }
 
+    fn freshness(&self) -> Freshness {
+        Freshness::Fresh
+    }
+
+    fn last_known(self: Arc<Self>) -> Arc<dyn Store> {
+        self
+    }
+
+    fn cluster(&self) -> &dyn Cluster {
+        &self.session
+    }
+
     fn snapshot(&self) -> StoreFuture<'_, Box<dyn Snapshot>> {
         Box::pin(async move {
             let snapshot = self.read(1, RedbSnapshot::new).await?;
@@ -243,7 +242,10 @@ impl Store for RedbStore {
     }
 
     fn close(&self) -> StoreFuture<'_, ()> {
-        Box::pin(self.submit(StoreJob::Close))
+        Box::pin(async move {
+            self.session.close();
+            self.submit(StoreJob::Close).await
+        })
     }
 
     fn wait_for_failure(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>> {
@@ -256,8 +258,4 @@ impl Store for RedbStore {
             }
         })
     }
-}
-
-fn record(key: &str, (revision, value): (Revision, &[u8])) -> Record {
-    Record { key: key.to_owned(), revision, value: value.to_vec() }
 }

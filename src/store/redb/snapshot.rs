@@ -6,18 +6,18 @@ use std::sync::Arc;
 use redb::{Database, ReadTransaction, ReadableDatabase};
 
 use super::file::{META, RECORDS, REVISION, run, unavailable};
-use super::record;
+use super::read::record;
 use crate::store::contract::{Record, Revision, Snapshot, StoreError, StoreFuture};
 use crate::store::local::list_start;
 
 /// A snapshot of a redb store.
-pub(super) struct RedbSnapshot {
+pub(in crate::store) struct RedbSnapshot {
     transaction: Arc<ReadTransaction>,
     revision: Revision,
 }
 
 impl RedbSnapshot {
-    pub(super) fn new(database: &Database) -> Result<Self, redb::Error> {
+    pub(in crate::store) fn new(database: &Database) -> Result<Self, redb::Error> {
         let transaction = database.begin_read()?;
         let revision = transaction.open_table(META)?.get(REVISION)?.map_or(0, |value| value.value());
         Ok(Self { transaction: Arc::new(transaction), revision })

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use redb::StorageBackend;
 
 use super::super::disk::{Disk, FileDisk};
+use super::super::file::RECORDS;
 use super::super::file::{needs_reopening, run};
 use super::faulty_disk::{FaultyDisk, FaultyPlace};
 use super::*;

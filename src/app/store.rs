@@ -1,0 +1,36 @@
+//! Opens the configured store.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::error::StartError;
+use super::systemd;
+use crate::config::{StoreConfig, StoreKind};
+use crate::store::{RedbStore, Store};
+
+/// The time to live of this instance's session.
+#[cfg(feature = "etcd")]
+const SESSION: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Opens the store. `runtime` runs the tasks of a store in etcd; the calling thread is none of its own.
+pub(super) fn open_store_blocking(
+    config: &StoreConfig,
+    runtime: &Handle,
+) -> Result<Arc<dyn Store>, StartError> {
+    match config.kind {
+        StoreKind::Redb => {
+            Ok(Arc::new(RedbStore::open_with_progress(&config.path, systemd::notify_checking)?))
+        }
+        #[cfg(feature = "etcd")]
+        StoreKind::Etcd => {
+            let open = crate::store::EtcdStore::open(config.etcd.clone(), &config.path, SESSION);
+            Ok(Arc::new(runtime.block_on(open)?))
+        }
+        #[cfg(not(feature = "etcd"))]
+        StoreKind::Etcd => {
+            let _ = runtime;
+            Err(StartError::NoEtcd)
+        }
+    }
+}
