@@ -5,6 +5,7 @@
 
 mod boot;
 mod cloud;
+mod cluster;
 mod dhcp;
 mod error;
 mod host;
@@ -23,6 +24,7 @@ use ipnet::IpNet;
 use crate::model::{ConductorGroup, ConductorGroupError, LogFilter, LogFilterError, StorageInterface};
 pub use boot::{BootConfig, FailureAction, OutagePolicy};
 pub use cloud::{CLOUD_KEYS, CloudConfig};
+pub use cluster::ClusterConfig;
 pub use dhcp::{DhcpConfig, DhcpMode, UnknownMachines};
 pub(crate) use error::format_diagnostics;
 pub use error::{ConfigError, Diagnostic};
@@ -53,6 +55,8 @@ pub struct Config {
     pub log: LogFilter,
     /// `[store]`
     pub store: StoreConfig,
+    /// `[cluster]`
+    pub cluster: ClusterConfig,
     /// `[tftp]`
     pub tftp: TftpConfig,
     /// `[dhcp]`
@@ -229,6 +233,7 @@ impl Config {
             store: root.section("store", |section| StoreConfig {
                 path: section.value("path", "/var/lib/volboot/volboot.redb".into(), parse_path),
             }),
+            cluster: root.section("cluster", ClusterConfig::from_section),
             tftp: root.section("tftp", TftpConfig::from_section),
             dhcp: root.section("dhcp", DhcpConfig::from_section),
             http: root.section("http", |section| HttpConfig {
@@ -302,7 +307,8 @@ impl Config {
             ("keystone", self.keystone != other.keystone),
         ];
         let keys = keys.into_iter().filter_map(|(key, differs)| differs.then_some(key));
-        keys.chain(self.tftp.changed_restart_keys(&other.tftp)).collect()
+        let cluster = self.cluster.changed_restart_keys(&other.cluster);
+        keys.chain(self.tftp.changed_restart_keys(&other.tftp)).chain(cluster).collect()
     }
 
     /// Checks the rules that span several keys.
@@ -326,6 +332,9 @@ impl Config {
                 "api.listen",
                 "equals http.listen; the operator listener needs an address or a port of its own".into(),
             );
+        }
+        for (key, message) in self.cluster.check([self.http.listen, self.api.listen]) {
+            report(key, message.to_owned());
         }
         for (section, tls) in [("http", &self.http.tls), ("api", &self.api.tls)] {
             if tls.certificate.is_some() != tls.key.is_some() {
