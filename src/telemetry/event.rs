@@ -234,7 +234,7 @@ impl Event {
             EventKind::BootRequest(request) => request.texts_size(),
             EventKind::BootReport { .. } | EventKind::SessionStarted | EventKind::LoopDelay { .. } => 0,
         };
-        BASE_SIZE + texts
+        BASE_SIZE + texts + self.instance.as_ref().map_or(0, |name| name.as_str().len())
     }
 
     /// Updates the metrics.

@@ -16,9 +16,13 @@ use std::net::IpAddr;
 use jiff::{SignedDuration, Timestamp};
 
 use super::machine_id::MachineId;
+use super::outbox::OutboxWrites;
+use super::peers::PeerProgress;
 use super::progress::SESSION_GAP;
 use super::recent::RecentEvents;
+use super::requesters::Requesters;
 use super::record::{EvictionClass, MachineRecord, RecordId};
+use crate::model::InstanceName;
 use crate::telemetry::{Event, EventKind};
 
 /// How far the clock goes back before the times of records are corrected. Events of several tasks arrive out of order
@@ -67,6 +71,10 @@ pub(super) struct PendingWrites {
     pub(super) events: BTreeMap<EventKey, Option<Event>>,
     /// Machine records to write; `None` deletes the record and all its events.
     pub(super) records: BTreeMap<RecordId, Option<MachineRecord>>,
+    /// The progress of other instances, by name; `None` deletes.
+    pub(super) peers: BTreeMap<String, Option<PeerProgress>>,
+    /// The changes of the outbox.
+    pub(super) outbox: Option<OutboxWrites>,
 }
 
 /// How much all records hold together.
@@ -106,6 +114,10 @@ pub(super) struct MachineIndex {
     usage: Usage,
     recent: RecentEvents,
     last_record_id: RecordId,
+    /// This instance of a cluster; `None` without a cluster.
+    own: Option<InstanceName>,
+    /// The last requester of each address, for events of other instances that arrive late.
+    requesters: Requesters,
     /// Time of the last inserted event.
     clock: Timestamp,
     /// Changes for the next commit.
@@ -116,9 +128,22 @@ pub(super) struct MachineIndex {
     pub(super) evicted: Vec<EvictionClass>,
 }
 
+/// The result of an insertion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Inserted {
+    pub(super) id: MachineId,
+    /// Whether the machine has later events: its state must be replayed.
+    pub(super) is_late: bool,
+}
+
 impl MachineIndex {
     pub(super) fn new(bounds: Bounds) -> Self {
         Self { bounds, ..Self::default() }
+    }
+
+    /// Events of other instances will be joined with those of this one.
+    pub(super) fn join_cluster(&mut self, own: InstanceName) {
+        self.own = Some(own);
     }
 
     /// Adds a record from the history file. Its times are not after `now`: the clock may have been wrong.
@@ -130,23 +155,66 @@ impl MachineIndex {
         self.add_record(record_id, record);
     }
 
-    /// Adds an event. Returns its machine; `None` for an event with neither MAC nor IP address.
-    pub(super) fn insert(&mut self, event: &Event) -> Option<MachineId> {
-        let id = event.mac.map(MachineId::Mac).or(event.address.map(MachineId::Address))?;
+    /// Adds an event of this instance. Returns its machine; `None` for an event with neither MAC nor IP address.
+    pub(super) fn insert(&mut self, event: &Event) -> Option<Inserted> {
         self.follow_clock(event.at);
+        self.add(event)
+    }
+
+    /// Adds an event of another instance, which may be older than the last event.
+    pub(super) fn join(&mut self, event: &Event) -> Option<Inserted> {
+        self.add(event)
+    }
+
+    fn add(&mut self, event: &Event) -> Option<Inserted> {
+        let id = event.mac.map(MachineId::Mac).or(event.address.map(MachineId::Address))?;
+        let id = self.find_later_requester(event).unwrap_or(id);
         if let (MachineId::Mac(_), Some(address), EventKind::BootRequest(_)) =
             (id, event.address, &event.kind)
         {
             self.move_events(address, id, event.at);
+            if self.own.is_some() {
+                self.requesters.note(address, id, event.at);
+            }
         }
         let record_id = self.find_or_create(id, event);
-        if self.merge(record_id, event) {
-            return Some(id);
+        let is_late = self.is_late(record_id, event);
+        if self.merge(record_id, event, is_late) {
+            return Some(Inserted { id, is_late: false });
         }
-        self.append(record_id, event.clone());
+        self.append_with(record_id, event.clone(), !is_late);
         self.evict(Some(record_id));
         self.trim_recent(record_id);
-        Some(id)
+        Some(Inserted { id, is_late })
+    }
+
+    /// Whether an event is older than the state of the machine. Without a cluster, events arrive in order, and the clock
+    /// was set back if they do not.
+    fn is_late(&self, record_id: RecordId, event: &Event) -> bool {
+        let Some(own) = &self.own else { return false };
+        let Some(record) = self.records.get(&record_id) else { return false };
+        let is_joined = event.instance.as_ref().is_some_and(|instance| instance != own);
+        let lateness = record.progress.updated_at.duration_since(event.at);
+        record.next_event > 0 && lateness.is_positive() && (is_joined || lateness < CLOCK_TOLERANCE)
+    }
+
+    /// The machine that requested its script from the address of an event after the event: an event of another instance
+    /// that would have been moved to the machine, had it arrived in time.
+    fn find_later_requester(&self, event: &Event) -> Option<MachineId> {
+        if self.own.is_none() || event.mac.is_some() {
+            return None;
+        }
+        let (machine, requested_at) = self.requesters.find(event.address?)?;
+        let lead = requested_at.duration_since(event.at);
+        let is_of_session = !lead.is_negative() && lead < SESSION_GAP;
+        (is_of_session && is_of_machine(event, machine)).then_some(machine)
+    }
+
+    /// Rebuilds the state of a machine from its events in the order of time, after a late one was added.
+    pub(super) fn replay(&mut self, id: MachineId, events: &[Event]) {
+        let Some(&record_id) = self.record_ids.get(&id) else { return };
+        let own = self.own.clone();
+        self.update_record(record_id, |record| record.replay(events, own.as_ref()));
     }
 
     /// Corrects the times of all records after the clock was set back. Otherwise a machine seen by a clock that was
@@ -198,12 +266,13 @@ impl MachineIndex {
     }
 
     /// Merges a repeated event, or a repeated wait, into a recent event. Returns whether the event was merged.
-    fn merge(&mut self, record_id: RecordId, event: &Event) -> bool {
-        if let Some((number, merged)) = self.recent.merge_wait(record_id, event) {
+    fn merge(&mut self, record_id: RecordId, event: &Event, is_late: bool) -> bool {
+        if !is_late && let Some((number, merged)) = self.recent.merge_wait(record_id, event) {
             self.uncommitted.events.insert((record_id, number), Some(merged.clone()));
+            let own = self.own.clone();
             self.update_record(record_id, |record| {
                 record.progress.apply(event);
-                record.update(event);
+                record.update(event, own.as_ref());
             });
             return true;
         }
@@ -220,19 +289,16 @@ impl MachineIndex {
         self.append_with(record_id, event, !is_late);
     }
 
-    fn append(&mut self, record_id: RecordId, event: Event) {
-        self.append_with(record_id, event, true);
-    }
-
     fn append_with(&mut self, record_id: RecordId, event: Event, updates_progress: bool) {
         let Some(number) = self.records.get(&record_id).map(|record| record.next_event) else { return };
         // The oldest event may have been moved to another machine. Then the count is slightly too low, no more.
         let oldest = number.checked_sub(self.bounds.events_per_machine);
+        let own = self.own.clone();
         self.update_record(record_id, |record| {
             if record.next_event > 0 && updates_progress {
                 record.progress.apply(&event);
             }
-            record.update(&event);
+            record.update(&event, own.as_ref());
             record.next_event += 1;
             if oldest.is_some() {
                 record.discount_oldest_event();

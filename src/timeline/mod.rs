@@ -17,10 +17,13 @@ mod index;
 mod loop_detector;
 mod machine;
 mod machine_id;
+mod outbox;
+mod peers;
 mod progress;
 mod recent;
 mod record;
 mod reloads;
+mod requesters;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -30,15 +33,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, oneshot, watch};
 
-use crate::model::CardSighting;
+use crate::model::{BootOutcome, CardSighting, InstanceName};
 use crate::telemetry::{Event, EventKind, Metrics};
 pub use boot_state::{BootState, Verdict};
 pub use describe::{TimelineEntry, describe};
@@ -48,8 +51,10 @@ use index::{Bounds, MachineIndex};
 pub use loop_detector::{CountedCard, LoopDelay, LoopDetector};
 pub use machine::Machine;
 pub use machine_id::{MachineId, MachineIdError};
+use outbox::Outbox;
+pub use outbox::{EventPosition, OutboxPage};
+pub use peers::{PeerBatch, PeerProgress};
 pub use progress::{BootProgress, BootStage, StepFailure};
-use record::RecordId;
 pub use reloads::ReloadMemory;
 use writer::{HistoryWriter, WriterJob};
 
@@ -59,6 +64,8 @@ const QUEUE_CAPACITY: usize = 8192;
 const QUEUE_BYTES: usize = 8 << 20;
 /// Updates that a subscriber may lag behind. Older ones are skipped, and the subscriber learns how many.
 const SUBSCRIBER_CAPACITY: usize = 1024;
+/// Delay before a batch of another instance is put into a full queue again.
+const QUEUE_RETRY_DELAY: Duration = Duration::from_millis(50);
 /// Time limit for the final commit at shutdown.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -83,6 +90,14 @@ struct TimelineShared {
     metrics: Metrics,
     loop_detector: Arc<LoopDetector>,
     reload_memory: Arc<ReloadMemory>,
+    /// This instance of a cluster; `None` without a cluster.
+    own: Option<InstanceName>,
+    /// The events for the other instances; `None` without a cluster.
+    outbox: Option<Mutex<Outbox>>,
+    /// Changes when the outbox has more to serve.
+    outbox_changes: watch::Sender<()>,
+    /// How far the events of the other instances have been joined, by name.
+    peers: Mutex<BTreeMap<String, PeerProgress>>,
 }
 
 /// A message to subscribers: an event, and the machine's resulting state.
@@ -100,11 +115,20 @@ impl Timeline {
     ///
     /// Blocks while machines are loaded: about 50 ms for ten thousand.
     pub fn open_blocking(path: Option<&Path>, metrics: Metrics) -> Self {
-        Self::with_bounds(path, metrics, Bounds::default())
+        Self::with_bounds(path, metrics, Bounds::default(), None)
     }
 
-    fn with_bounds(path: Option<&Path>, metrics: Metrics, bounds: Bounds) -> Self {
+    /// Opens the timeline of an instance of a cluster: its events bear its name, are numbered for the other instances,
+    /// and are joined with theirs.
+    pub fn open_instance_blocking(path: Option<&Path>, metrics: Metrics, own: InstanceName) -> Self {
+        Self::with_bounds(path, metrics, Bounds::default(), Some(own))
+    }
+
+    fn with_bounds(path: Option<&Path>, metrics: Metrics, bounds: Bounds, own: Option<InstanceName>) -> Self {
         let mut index = MachineIndex::new(bounds);
+        if let Some(own) = &own {
+            index.join_cluster(own.clone());
+        }
         let history = path.and_then(|path| {
             let result = open_history(path, &mut index);
             result.inspect_err(writer::log_unavailable).ok().or_else(|| {
@@ -112,6 +136,11 @@ impl Timeline {
                 open_read_only_history(path, &mut index).ok()
             })
         });
+        let outbox = own.as_ref().map(|_| {
+            let outbox = history.as_ref().and_then(|history| history.load_outbox().ok().flatten());
+            Mutex::new(outbox.unwrap_or_else(Outbox::new))
+        });
+        let peers = history.as_ref().filter(|_| own.is_some()).and_then(|history| history.load_peers().ok());
         let retry_at = history.as_ref().is_none_or(History::is_read_only).then(Instant::now);
         let shared = Arc::new(TimelineShared {
             index: RwLock::new(index),
@@ -124,6 +153,10 @@ impl Timeline {
             metrics,
             loop_detector: Arc::default(),
             reload_memory: Arc::default(),
+            own,
+            outbox,
+            outbox_changes: watch::Sender::new(()),
+            peers: Mutex::new(peers.unwrap_or_default()),
         });
         let (jobs, receiver) = sync_channel(QUEUE_CAPACITY);
         let writer = HistoryWriter {
@@ -143,11 +176,12 @@ impl Timeline {
 
     /// Records an event and counts it in the metrics. Never blocks.
     pub fn record(&self, event: Event) {
+        let event = Event { instance: self.shared.own.clone(), ..event };
         event.update_metrics(&self.shared.metrics);
         if let (Some(mac), EventKind::BootReport { step: Some(step), rc, .. }) = (event.mac, &event.kind)
             && step.is_success(rc.as_deref())
         {
-            self.shared.loop_detector.reset(mac);
+            self.shared.loop_detector.reset(mac, Instant::now());
         }
         let shared = &self.shared;
         shared.reload_memory.observe(&event);
@@ -239,34 +273,45 @@ impl Timeline {
     ///
     /// Blocks while the history file is read.
     pub fn events_blocking(&self, id: MachineId) -> Vec<Event> {
-        let Some((record_id, uncommitted)) = self.uncommitted_events(id) else { return Vec::new() };
-        let history = self.shared.history.read();
-        let committed = history.as_ref().map(|history| history.events(record_id)).transpose();
-        drop(history);
-        let committed = committed.inspect_err(|error| tracing::error!(%error, "cannot read the history"));
-        let mut events: BTreeMap<_, _> = committed
-            .ok()
-            .flatten()
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(number, event)| (number, Some(event)))
-            .collect();
-        events.extend(uncommitted);
-        let mut events: Vec<Event> = events.into_values().flatten().collect();
-        // Events moved here from an IP address have higher numbers than older events of the machine.
-        events.sort_by_key(|event| event.at);
-        events
+        let events = self.shared.read_events(id);
+        events.unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot read the history");
+            self.shared.merge_events(id, Vec::new())
+        })
     }
 
-    /// A machine's events that are not in the file yet, by number. `None` marks a deleted event.
-    #[allow(clippy::type_complexity, reason = "record id, and events by number")]
-    fn uncommitted_events(&self, id: MachineId) -> Option<(RecordId, Vec<(u64, Option<Event>)>)> {
-        let index = self.shared.index.read();
-        let (record_id, _) = index.get(id)?;
-        let range = (record_id, 0)..=(record_id, u64::MAX);
-        let in_commit = index.in_commit.events.range(range.clone());
-        let events = in_commit.chain(index.uncommitted.events.range(range));
-        Some((record_id, events.map(|((_, number), event)| (*number, event.clone())).collect()))
+    /// The events of this instance after a place, for another instance. Without a place, all that are left.
+    pub fn outbox_page(&self, after: Option<EventPosition>) -> OutboxPage {
+        let empty = OutboxPage { end: after, has_gap: false, events: Vec::new() };
+        self.shared.outbox.as_ref().map_or(empty, |outbox| outbox.lock().page(after))
+    }
+
+    /// Changes when there is more for the other instances.
+    pub fn outbox_changes(&self) -> watch::Receiver<()> {
+        self.shared.outbox_changes.subscribe()
+    }
+
+    /// Joins events of another instance, each once. They count in no metric of events, and are not for third instances.
+    /// Returns after they are in the timeline; at the next commit, they and the place after them are in the file.
+    pub async fn join(&self, batch: PeerBatch) {
+        let (done, joined) = oneshot::channel();
+        let mut job = WriterJob::Join(Box::new(batch), done);
+        // The queue is shared with the events of this instance, which never wait.
+        while let Err(TrySendError::Full(rejected)) = self.jobs.try_send(job) {
+            job = rejected;
+            tokio::time::sleep(QUEUE_RETRY_DELAY).await;
+        }
+        let _ = joined.await;
+    }
+
+    /// How far the events of the other instances have been joined, by name.
+    pub fn peer_progress(&self) -> BTreeMap<String, PeerProgress> {
+        self.shared.peers.lock().clone()
+    }
+
+    /// This instance of a cluster; `None` without a cluster.
+    pub fn own_instance(&self) -> Option<&InstanceName> {
+        self.shared.own.as_ref()
     }
 
     /// Events in the queue.
@@ -290,6 +335,66 @@ impl Timeline {
         let (done, closed) = sync_channel(1);
         if self.jobs.send(WriterJob::Close(done)).is_ok() {
             let _ = closed.recv_timeout(CLOSE_TIMEOUT);
+        }
+    }
+}
+
+impl TimelineShared {
+    /// A machine's events, oldest first. Fails if the file cannot be read.
+    fn read_events(&self, id: MachineId) -> Result<Vec<Event>, redb::Error> {
+        let Some(record_id) = self.index.read().get(id).map(|(record_id, _)| record_id) else {
+            return Ok(Vec::new());
+        };
+        let history = self.history.read();
+        let committed = history.as_ref().map(|history| history.events(record_id)).transpose()?;
+        drop(history);
+        Ok(self.merge_events(id, committed.unwrap_or_default()))
+    }
+
+    /// The committed events of a machine, and those that are not in the file yet, oldest first.
+    fn merge_events(&self, id: MachineId, committed: Vec<(u64, Event)>) -> Vec<Event> {
+        let mut events: BTreeMap<_, _> =
+            committed.into_iter().map(|(number, event)| (number, Some(event))).collect();
+        let index = self.index.read();
+        let Some((record_id, _)) = index.get(id) else { return Vec::new() };
+        let range = (record_id, 0)..=(record_id, u64::MAX);
+        let in_commit = index.in_commit.events.range(range.clone());
+        // `None` marks a deleted event.
+        let uncommitted = in_commit.chain(index.uncommitted.events.range(range));
+        events.extend(uncommitted.map(|((_, number), event)| (*number, event.clone())));
+        drop(index);
+        let mut events: Vec<Event> = events.into_values().flatten().collect();
+        // Events that were moved here from an IP address, or arrived late, have higher numbers than older events.
+        events.sort_by_key(|event| event.at);
+        events
+    }
+
+    /// Serves the events up to now to the other instances.
+    fn serve_outbox(&self, change: fn(&mut Outbox) -> bool) {
+        if let Some(outbox) = &self.outbox
+            && change(&mut outbox.lock())
+        {
+            self.outbox_changes.send_replace(());
+        }
+    }
+
+    /// Updates the memory of loops and loads with an event of another instance.
+    fn learn_joined(&self, event: &Event, now: Timestamp, instant: Instant) {
+        self.reload_memory.observe_joined(event);
+        let age = now.duration_since(event.at).try_into().unwrap_or_default();
+        let (Some(mac), Some(at)) = (event.mac, instant.checked_sub(age)) else { return };
+        match &event.kind {
+            EventKind::BootReport { step: Some(step), rc, .. } if step.is_success(rc.as_deref()) => {
+                self.loop_detector.reset(mac, at);
+            }
+            EventKind::BootRequest(request)
+                if request.attempt == 1 && (request.outcome == BootOutcome::Boot || request.held) =>
+            {
+                let Some(journey) = &request.journey else { return };
+                let card = CountedCard { mac, is_confirmed: request.attached_card.is_some() };
+                self.loop_detector.observe_session(card, journey, at, instant);
+            }
+            _ => {}
         }
     }
 }
