@@ -84,8 +84,17 @@
 //! | window | DATA blocks sent before an acknowledgement is required (RFC 7440) | [`tftp::NegotiatedOptions`] |
 //! | revision | the version of a record; a conditional write names the revision it read | [`store::Batch`] |
 //! | change feed | the writes after a revision, in order | [`store::ChangeSet`] |
+//! | instance | one volboot process of several on a shared store | [`store::Instance`] |
+//! | session | the lease of a process in a shared store; announcements and claims end with it | [`store::Cluster`] |
+//! | claim | mutual exclusion of instances for one piece of work, such as a volume | [`store::Claim`] |
+//! | fencing | a write under a claim is refused after the claim's end | [`store::Condition::Held`] |
+//! | fresh, stale | whether reads show the present of a shared store, or its last known records | [`store::Freshness`] |
 //! | battery | the tests that every store must pass | `store::battery` |
 //! | microversion | the minor version of Ironic's API that a client requests | `api::version` |
+
+// The battery of stores names the crate as `tests/cluster` does.
+#[cfg(test)]
+extern crate self as volboot;
 
 pub mod api;
 pub mod app;

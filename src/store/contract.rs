@@ -4,6 +4,10 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::session::{ClaimId, Cluster};
 
 /// The number of a write. It grows with every write to the store, whatever the keys.
 pub type Revision = u64;
@@ -36,21 +40,33 @@ pub enum Condition {
     Unchanged(String, Revision),
     /// No record exists under the key.
     Absent(String),
+    /// No record under the key prefix is newer than this revision. A deletion under the prefix does not count.
+    Untouched(String, Revision),
+    /// The claim has not ended.
+    Held(ClaimId),
 }
 
 impl Condition {
-    /// The condition's key.
+    /// The condition's key, key prefix, or claimed work.
     pub fn key(&self) -> &str {
         match self {
-            Self::Unchanged(key, _) | Self::Absent(key) => key,
+            Self::Unchanged(key, _) | Self::Absent(key) | Self::Untouched(key, _) => key,
+            Self::Held(claim) => &claim.work,
         }
     }
+}
 
-    /// Whether the condition holds, given the revision of the record under its key (`None`: no record exists).
-    pub fn holds(&self, present: Option<Revision>) -> bool {
+impl fmt::Display for Condition {
+    /// Describes the failure of the condition.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unchanged(_, expected) => present == Some(*expected),
-            Self::Absent(_) => present.is_none(),
+            Self::Unchanged(key, _) | Self::Absent(key) => {
+                write!(f, "the record {key} has changed since it was read")
+            }
+            Self::Untouched(prefix, _) => {
+                write!(f, "a record under {prefix} has changed since the records were read")
+            }
+            Self::Held(claim) => write!(f, "the claim on {} has ended", claim.work),
         }
     }
 }
@@ -64,6 +80,8 @@ pub struct Batch {
     pub delete: Vec<String>,
     /// Records to create or replace.
     pub put: Vec<(String, Vec<u8>)>,
+    /// Claims to give back with the batch. Each is also a condition: [`Condition::Held`].
+    pub release: Vec<ClaimId>,
 }
 
 impl Batch {
@@ -77,6 +95,24 @@ impl Batch {
     pub fn require_absent(mut self, key: impl Into<String>) -> Self {
         self.conditions.push(Condition::Absent(key.into()));
         self
+    }
+
+    /// Requires that no record under the key prefix is newer than this revision.
+    pub fn require_untouched(mut self, prefix: impl Into<String>, revision: Revision) -> Self {
+        self.conditions.push(Condition::Untouched(prefix.into(), revision));
+        self
+    }
+
+    /// Requires that the claim has not ended.
+    pub fn require_held(mut self, claim: &ClaimId) -> Self {
+        self.conditions.push(Condition::Held(claim.clone()));
+        self
+    }
+
+    /// Gives the claim back; requires that it has not ended.
+    pub fn release(mut self, claim: &ClaimId) -> Self {
+        self.release.push(claim.clone());
+        self.require_held(claim)
     }
 
     /// Puts a record.
@@ -117,6 +153,20 @@ pub struct StoreInfo {
     pub location: String,
     /// The occupied space, if known.
     pub bytes: Option<u64>,
+}
+
+/// Whether the reads of a store show the present.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Freshness {
+    /// They do. A local store is always fresh.
+    Fresh,
+    /// The shared store behind this one does not respond: reads and writes fail, [`Store::last_known`] still reads.
+    Stale {
+        /// The time since its last response; over a restart, by this host's wall clock.
+        age: Duration,
+        /// The cause.
+        reason: String,
+    },
 }
 
 /// Whether a store accepts writes.
@@ -221,7 +271,7 @@ pub enum StoreError {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum WriteError {
     /// This condition failed (a write conflict); nothing was written.
-    #[error("write conflict: the record {} has changed since it was read", .0.key())]
+    #[error("write conflict: {0}")]
     Conflict(Condition),
     /// The store failed. If it failed during the write, the batch may or may not have been applied.
     #[error(transparent)]
@@ -240,7 +290,7 @@ pub trait Snapshot: Send + Sync {
 /// A store of records.
 ///
 /// There may be many handles, in one process or (to a shared store) in several. The conditions of batches are the
-/// only lock.
+/// only lock; a claim of [`Cluster`] counts as a condition too.
 pub trait Store: Send + Sync {
     /// Reads the records under these keys, in the same order, from one snapshot.
     fn get<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, Vec<Option<Record>>>;
@@ -266,14 +316,24 @@ pub trait Store: Send + Sync {
     /// writes again.
     fn access(&self) -> StoreAccess;
 
+    /// Whether reads show the present.
+    fn freshness(&self) -> Freshness;
+
+    /// This store, whose reads show the last known records without asking a shared store: they may be old. Its writes
+    /// fail. A local store returns itself.
+    fn last_known(self: Arc<Self>) -> Arc<dyn Store>;
+
+    /// The instances on this store, and their claims.
+    fn cluster(&self) -> &dyn Cluster;
+
     /// Takes a snapshot, for a backup. It takes space until it is dropped: the store keeps all records that it shows.
     fn snapshot(&self) -> StoreFuture<'_, Box<dyn Snapshot>>;
 
     /// Reads the store's place and size.
     fn info(&self) -> StoreFuture<'_, StoreInfo>;
 
-    /// Closes the store for this process: later writes fail, and so does every [`Store::wait_for_change`]. Reads may
-    /// still succeed.
+    /// Closes this handle and ends its session: later writes fail, and so does every [`Store::wait_for_change`]. Reads
+    /// may still succeed.
     fn close(&self) -> StoreFuture<'_, ()>;
 
     /// Waits for a failure from which the store does not recover by itself: damage, for example. A full disk is none.

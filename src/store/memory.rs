@@ -4,39 +4,93 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::ops::Bound;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::contract::{
-    Batch, Change, ChangeSet, Condition, Record, Revision, Snapshot, Store, StoreAccess, StoreError,
-    StoreFuture, StoreInfo, WriteError,
+    Batch, Change, ChangeSet, Condition, Freshness, Record, Revision, Snapshot, Store, StoreAccess,
+    StoreError, StoreFuture, StoreInfo, WriteError,
 };
 use super::local::{RETAINED_WRITES, list_start, take_whole_writes, wait_for_revision};
+use super::local_session::{LocalClaims, LocalSession};
+use super::session::Cluster;
 
-/// Records in memory, lost when the store is dropped.
+/// Records in memory, lost when the last handle is dropped.
+///
+/// Each handle is one instance of a cluster, with a session of its own.
 #[derive(Debug)]
 pub struct MemoryStore {
-    // Held for one map operation, never across an await.
-    state: Mutex<State>,
-    latest: watch::Receiver<Revision>,
+    shared: Arc<Shared>,
+    session: LocalSession,
+    closed: CancellationToken,
+    outage: Mutex<Option<(Instant, String)>>,
 }
 
 #[derive(Debug)]
+struct Shared {
+    // Held for one map operation, never across an await.
+    state: Mutex<State>,
+    latest: watch::Sender<Revision>,
+    claims: Arc<LocalClaims>,
+}
+
+#[derive(Debug, Default)]
 struct State {
     records: BTreeMap<String, (Revision, Vec<u8>)>,
     changes: VecDeque<Change>,
     revision: Revision,
-    /// `None` once the store is closed, so that `wait_for_change` fails.
-    latest: Option<watch::Sender<Revision>>,
 }
 
 impl Default for MemoryStore {
     fn default() -> Self {
-        let (sender, latest) = watch::channel(0);
-        let state =
-            State { records: BTreeMap::new(), changes: VecDeque::new(), revision: 0, latest: Some(sender) };
-        Self { state: Mutex::new(state), latest }
+        let claims = Arc::<LocalClaims>::default();
+        Self::on(Arc::new(Shared { state: Mutex::default(), latest: watch::Sender::new(0), claims }))
+    }
+}
+
+impl MemoryStore {
+    fn on(shared: Arc<Shared>) -> Self {
+        let session = LocalSession::join(Arc::clone(&shared.claims));
+        Self { shared, session, closed: CancellationToken::new(), outage: Mutex::default() }
+    }
+
+    /// Another instance on the same records.
+    #[must_use]
+    pub fn join(&self) -> Self {
+        Self::on(Arc::clone(&self.shared))
+    }
+
+    /// Ends this instance's session as a shared store does: its claims are lost, and a new session begins.
+    pub fn end_session(&self) {
+        self.session.end();
+    }
+
+    /// Sets the deadline of this instance's claims, as a missed keep-alive does.
+    pub fn set_session_deadline(&self, deadline: Option<Instant>) {
+        self.session.set_deadline(deadline);
+    }
+
+    /// Begins an outage of the shared store for this instance, or ends it.
+    pub fn set_outage(&self, reason: Option<&str>) {
+        *self.outage.lock() = reason.map(|reason| (Instant::now(), reason.to_owned()));
+    }
+
+    fn check_fresh(&self) -> Result<(), StoreError> {
+        match self.freshness() {
+            Freshness::Fresh => Ok(()),
+            Freshness::Stale { reason, .. } => Err(StoreError::Unavailable(reason)),
+        }
+    }
+
+    fn check_open(&self) -> Result<(), StoreError> {
+        if self.closed.is_cancelled() {
+            return Err(StoreError::Unavailable("the store is closed".into()));
+        }
+        self.check_fresh()
     }
 }
 
@@ -46,16 +100,25 @@ impl State {
         Some(Record { key: key.to_owned(), revision: *revision, value: value.clone() })
     }
 
-    fn holds(&self, condition: &Condition) -> bool {
-        condition.holds(self.records.get(condition.key()).map(|(revision, _)| *revision))
+    fn holds(&self, condition: &Condition, claims: &LocalClaims) -> bool {
+        let revision = |key: &String| self.records.get(key).map(|(revision, _)| *revision);
+        match condition {
+            Condition::Unchanged(key, expected) => revision(key) == Some(*expected),
+            Condition::Absent(key) => revision(key).is_none(),
+            Condition::Untouched(prefix, since) => self
+                .records
+                .range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded))
+                .take_while(|(key, _)| key.starts_with(prefix))
+                .all(|(_, (revision, _))| revision <= since),
+            Condition::Held(claim) => claims.is_held(claim),
+        }
     }
 
-    fn apply(&mut self, batch: Batch) -> Result<Revision, WriteError> {
-        let Some(latest) = &self.latest else {
-            return Err(StoreError::Unavailable("the store is closed".into()).into());
-        };
-        if let Some(condition) = batch.conditions.iter().find(|condition| !self.holds(condition)) {
-            return Err(WriteError::Conflict(condition.clone()));
+    fn apply(&mut self, batch: Batch, claims: &LocalClaims) -> Result<Revision, WriteError> {
+        let released = batch.release.iter().cloned().map(Condition::Held);
+        let mut conditions = batch.conditions.into_iter().chain(released);
+        if let Some(condition) = conditions.find(|condition| !self.holds(condition, claims)) {
+            return Err(WriteError::Conflict(condition));
         }
         self.revision += 1;
         let revision = self.revision;
@@ -72,7 +135,9 @@ impl State {
         while self.changes.front().is_some_and(|change| change.revision <= oldest) {
             self.changes.pop_front();
         }
-        latest.send_replace(revision);
+        for claim in &batch.release {
+            claims.remove(claim);
+        }
         Ok(revision)
     }
 }
@@ -103,7 +168,8 @@ impl Snapshot for MemorySnapshot {
 impl Store for MemoryStore {
     fn get<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, Vec<Option<Record>>> {
         Box::pin(async move {
-            let state = self.state.lock();
+            self.check_fresh()?;
+            let state = self.shared.state.lock();
             Ok(keys.iter().map(|key| state.record(key)).collect())
         })
     }
@@ -115,7 +181,8 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> StoreFuture<'a, Vec<Record>> {
         Box::pin(async move {
-            let state = self.state.lock();
+            self.check_fresh()?;
+            let state = self.shared.state.lock();
             Ok(state
                 .records
                 .range::<str, _>((list_start(prefix, after), Bound::Unbounded))
@@ -127,12 +194,18 @@ impl Store for MemoryStore {
     }
 
     fn write(&self, batch: Batch) -> StoreFuture<'_, Revision, WriteError> {
-        Box::pin(async move { self.state.lock().apply(batch) })
+        Box::pin(async move {
+            self.check_open()?;
+            let mut state = self.shared.state.lock();
+            let revision = state.apply(batch, &self.shared.claims)?;
+            self.shared.latest.send_replace(revision);
+            Ok(revision)
+        })
     }
 
     fn changes(&self, after: Revision, limit: usize) -> StoreFuture<'_, ChangeSet> {
         Box::pin(async move {
-            let state = self.state.lock();
+            let state = self.shared.state.lock();
             if after < state.revision.saturating_sub(RETAINED_WRITES) {
                 return Ok(ChangeSet::Compacted(state.revision));
             }
@@ -144,16 +217,47 @@ impl Store for MemoryStore {
     }
 
     fn wait_for_change(&self, after: Revision) -> StoreFuture<'_, Revision> {
-        Box::pin(wait_for_revision(self.latest.clone(), after))
+        let latest = self.shared.latest.subscribe();
+        Box::pin(async move {
+            let closed = self.closed.cancelled();
+            tokio::select! {
+                biased;
+                () = closed => Err(StoreError::Unavailable("the store is closed".into())),
+                revision = wait_for_revision(latest, after) => revision,
+            }
+        })
     }
 
     fn access(&self) -> StoreAccess {
-        StoreAccess::ReadWrite
+        match self.freshness() {
+            Freshness::Fresh if self.closed.is_cancelled() => {
+                StoreAccess::ReadOnly("the store is closed".into())
+            }
+            Freshness::Fresh => StoreAccess::ReadWrite,
+            Freshness::Stale { reason, .. } => StoreAccess::ReadOnly(reason),
+        }
+    }
+
+    fn freshness(&self) -> Freshness {
+        match &*self.outage.lock() {
+            None => Freshness::Fresh,
+            Some((since, reason)) => Freshness::Stale { age: since.elapsed(), reason: reason.clone() },
+        }
+    }
+
+    fn last_known(self: Arc<Self>) -> Arc<dyn Store> {
+        let reader = self.join();
+        reader.closed.cancel();
+        Arc::new(reader)
+    }
+
+    fn cluster(&self) -> &dyn Cluster {
+        &self.session
     }
 
     fn snapshot(&self) -> StoreFuture<'_, Box<dyn Snapshot>> {
         Box::pin(async move {
-            let state = self.state.lock();
+            let state = self.shared.state.lock();
             let (records, revision) = (state.records.clone(), state.revision);
             Ok(Box::new(MemorySnapshot { records, revision }) as Box<dyn Snapshot>)
         })
@@ -165,8 +269,12 @@ impl Store for MemoryStore {
 
     fn close(&self) -> StoreFuture<'_, ()> {
         Box::pin(async move {
-            let latest = self.state.lock().latest.take();
-            latest.map(drop).ok_or_else(|| StoreError::Unavailable("the store is closed".into()))
+            if self.closed.is_cancelled() {
+                return Err(StoreError::Unavailable("the store is closed".into()));
+            }
+            self.closed.cancel();
+            self.session.close();
+            Ok(())
         })
     }
 

@@ -15,20 +15,24 @@ mod encoding;
 mod inventory;
 mod keys;
 mod local;
+mod local_session;
 mod memory;
 mod panics;
 mod redb;
 mod resource;
 mod schema;
+mod session;
 
 #[cfg(test)]
 mod battery;
+#[cfg(test)]
+mod local_battery;
 
 pub use attachments::{Attachments, WritableStore};
 pub use backup::{ExportError, ExportFormatError, ExportHeader, ExportReader, export};
 pub use contract::{
-    Batch, Change, ChangeSet, Condition, OpenError, Record, Revision, Snapshot, Store, StoreAccess,
-    StoreError, StoreFuture, StoreInfo, WriteError,
+    Batch, Change, ChangeSet, Condition, Freshness, OpenError, Record, Revision, Snapshot, Store,
+    StoreAccess, StoreError, StoreFuture, StoreInfo, WriteError,
 };
 pub use encoding::Versioned;
 pub use inventory::{Enrollment, Inventory, InventoryError, UpdateError};
@@ -37,3 +41,4 @@ pub(crate) use panics::{CatchDrop, catch_panic};
 pub(crate) use redb::OverlayBackend;
 pub use redb::{ImportError, ImportedRecords, ProgressHook, RedbStore, import};
 pub use resource::{Resource, ResourceKind, UniqueKey};
+pub use session::{Claim, ClaimHolder, ClaimId, Cluster, Instance};

@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::*;
 use crate::model::{Node, StorageInterface, VolumeConnector, VolumeTarget};
 use crate::store::{
-    Batch, ChangeSet, MemoryStore, ResourceKind, Revision, Snapshot, StoreAccess, StoreFuture, StoreInfo,
-    WriteError,
+    Batch, ChangeSet, Cluster, Freshness, MemoryStore, ResourceKind, Revision, Snapshot, StoreAccess,
+    StoreFuture, StoreInfo, WriteError,
 };
 
 fn inventory() -> (Arc<MemoryStore>, Inventory) {
@@ -283,6 +283,18 @@ impl Store for InterruptedStore {
 
     fn access(&self) -> StoreAccess {
         self.inner.access()
+    }
+
+    fn freshness(&self) -> Freshness {
+        self.inner.freshness()
+    }
+
+    fn last_known(self: Arc<Self>) -> Arc<dyn Store> {
+        self
+    }
+
+    fn cluster(&self) -> &dyn Cluster {
+        self.inner.cluster()
     }
 
     fn snapshot(&self) -> StoreFuture<'_, Box<dyn Snapshot>> {

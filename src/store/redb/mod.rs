@@ -36,16 +36,19 @@ use std::future::Future;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::contract::{
-    Batch, Change, ChangeSet, OpenError, Record, Revision, Snapshot, Store, StoreAccess, StoreError,
-    StoreFuture, StoreInfo, WriteError,
+    Batch, Change, ChangeSet, Freshness, OpenError, Record, Revision, Snapshot, Store, StoreAccess,
+    StoreError, StoreFuture, StoreInfo, WriteError,
 };
 use super::local::{list_start, take_whole_writes, wait_for_revision};
+use super::local_session::LocalSession;
 use super::schema;
+use super::session::Cluster;
 use current::CurrentDatabase;
 use file::{CHANGES, META, RECORDS, REVISION};
 pub use import::{ImportError, ImportedRecords, import};
@@ -68,6 +71,7 @@ pub struct RedbStore {
     writer: mpsc::Sender<StoreJob>,
     latest: watch::Receiver<Revision>,
     failure: watch::Sender<Option<StoreError>>,
+    session: LocalSession,
 }
 
 impl RedbStore {
@@ -113,10 +117,12 @@ impl RedbStore {
         let failure = watch::Sender::new(None);
         let recovery = Recovery::new(source, open, access);
         let current = CurrentDatabase(recovery.subscribe());
-        Writer::spawn(open.revision, latest_sender, recovery, failure.clone(), jobs).map_err(|source| {
-            OpenError::Unavailable { location: path.display().to_string(), source: source.into() }
-        })?;
-        Ok(Self { path, current, writer, latest, failure })
+        let session = LocalSession::default();
+        let claims = Arc::clone(session.claims());
+        Writer::spawn(open.revision, latest_sender, recovery, failure.clone(), claims, jobs).map_err(
+            |source| OpenError::Unavailable { location: path.display().to_string(), source: source.into() },
+        )?;
+        Ok(Self { path, current, writer, latest, failure, session })
     }
 
     /// Sends a job to the writer thread and waits for the result.
@@ -225,6 +231,18 @@ impl Store for RedbStore {
         self.current.access()
     }
 
+    fn freshness(&self) -> Freshness {
+        Freshness::Fresh
+    }
+
+    fn last_known(self: Arc<Self>) -> Arc<dyn Store> {
+        self
+    }
+
+    fn cluster(&self) -> &dyn Cluster {
+        &self.session
+    }
+
     fn snapshot(&self) -> StoreFuture<'_, Box<dyn Snapshot>> {
         Box::pin(async move {
             let snapshot = self.read(1, RedbSnapshot::new).await?;
@@ -243,7 +261,10 @@ impl Store for RedbStore {
     }
 
     fn close(&self) -> StoreFuture<'_, ()> {
-        Box::pin(self.submit(StoreJob::Close))
+        Box::pin(async move {
+            self.session.close();
+            self.submit(StoreJob::Close).await
+        })
     }
 
     fn wait_for_failure(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>> {

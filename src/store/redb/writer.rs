@@ -4,6 +4,7 @@
 //! for only the reopened file shows whether the commit took effect.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redb::{ReadableTable, Table};
@@ -18,6 +19,7 @@ use super::job::StoreJob;
 use super::recovery::Recovery;
 use crate::store::contract::StoreAccess;
 use crate::store::local::RETAINED_WRITES;
+use crate::store::local_session::LocalClaims;
 use crate::store::{Batch, Condition, Revision, StoreError, WriteError};
 
 /// The most batches per commit, so that the first does not wait long.
@@ -33,6 +35,7 @@ pub(super) struct Writer {
     recovery: Recovery,
     /// An error that reopening does not mend: damage.
     failure: watch::Sender<Option<StoreError>>,
+    claims: Arc<LocalClaims>,
     /// Its own runtime, for a wait with a time-out outside of tokio.
     clock: Runtime,
 }
@@ -43,10 +46,11 @@ impl Writer {
         latest: watch::Sender<Revision>,
         recovery: Recovery,
         failure: watch::Sender<Option<StoreError>>,
+        claims: Arc<LocalClaims>,
         jobs: mpsc::Receiver<StoreJob>,
     ) -> io::Result<()> {
         let clock = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let writer = Self { revision, latest, recovery, failure, clock };
+        let writer = Self { revision, latest, recovery, failure, claims, clock };
         std::thread::Builder::new().name("store-writer".into()).spawn(move || writer.run(jobs))?;
         Ok(())
     }
@@ -140,6 +144,7 @@ impl Writer {
             return;
         }
         let (batches, senders): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+        let released: Vec<_> = batches.iter().map(|batch: &Batch| batch.release.clone()).collect();
         let results = match self.recovery.access() {
             StoreAccess::ReadOnly(reason) => Err(StoreError::ReadOnly(reason)),
             StoreAccess::ReadWrite => match run(|| self.try_commit(batches)) {
@@ -156,6 +161,9 @@ impl Writer {
                 Ok(results) => results[at].clone().map_err(WriteError::Conflict),
                 Err(error) => Err(WriteError::Store(error.clone())),
             };
+            if result.is_ok() {
+                released[at].iter().for_each(|claim| self.claims.remove(claim));
+            }
             let _ = sender.send(result);
         }
     }
@@ -194,13 +202,15 @@ impl Writer {
             let mut records = write.open_table(RECORDS)?;
             let mut changes = write.open_table(CHANGES)?;
             for batch in batches {
-                results.push(if let Some(condition) = find_failed_condition(&records, &batch)? {
-                    Err(condition)
-                } else {
-                    revision += 1;
-                    apply(&mut records, &mut changes, &batch, revision)?;
-                    Ok(revision)
-                });
+                results.push(
+                    if let Some(condition) = find_failed_condition(&records, &batch, &self.claims)? {
+                        Err(condition)
+                    } else {
+                        revision += 1;
+                        apply(&mut records, &mut changes, &batch, revision)?;
+                        Ok(revision)
+                    },
+                );
             }
             changes.retain_in(..=revision.saturating_sub(RETAINED_WRITES), |_, _| false)?;
             write.open_table(META)?.insert(REVISION, revision)?;
@@ -217,14 +227,40 @@ impl Writer {
 fn find_failed_condition(
     records: &Table<'_, &str, (Revision, &[u8])>,
     batch: &Batch,
+    claims: &LocalClaims,
 ) -> Result<Option<Condition>, redb::Error> {
-    for condition in &batch.conditions {
-        let revision = records.get(condition.key())?.map(|value| value.value().0);
-        if !condition.holds(revision) {
-            return Ok(Some(condition.clone()));
+    let released = batch.release.iter().cloned().map(Condition::Held);
+    for condition in batch.conditions.iter().cloned().chain(released) {
+        let revision = |key: &String| records.get(key.as_str()).map(|found| found.map(|v| v.value().0));
+        let holds = match &condition {
+            Condition::Unchanged(key, expected) => revision(key)? == Some(*expected),
+            Condition::Absent(key) => revision(key)?.is_none(),
+            Condition::Untouched(prefix, since) => is_untouched(records, prefix, *since)?,
+            Condition::Held(claim) => claims.is_held(claim),
+        };
+        if !holds {
+            return Ok(Some(condition));
         }
     }
     Ok(None)
+}
+
+/// Whether no record under the prefix is newer than `since`.
+fn is_untouched(
+    records: &Table<'_, &str, (Revision, &[u8])>,
+    prefix: &str,
+    since: Revision,
+) -> Result<bool, redb::Error> {
+    for entry in records.range(prefix..)? {
+        let (key, value) = entry?;
+        if !key.value().starts_with(prefix) {
+            break;
+        }
+        if value.value().0 > since {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn apply(

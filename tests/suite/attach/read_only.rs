@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use volboot::attach::{Resolution, VolumeRequest};
 use volboot::model::{AttachmentState, ConnectionSource, Node};
 use volboot::store::{
-    Batch, ChangeSet, MemoryStore, Record, Revision, Snapshot, Store, StoreAccess, StoreError, StoreFuture,
-    StoreInfo, WriteError,
+    Batch, ChangeSet, Cluster, Freshness, MemoryStore, Record, Revision, Snapshot, Store, StoreAccess,
+    StoreError, StoreFuture, StoreInfo, WriteError,
 };
 
 use super::{Site, TestMachine, wait_until};
@@ -91,6 +91,18 @@ impl Store for FillingStore {
         } else {
             StoreAccess::ReadWrite
         }
+    }
+
+    fn freshness(&self) -> Freshness {
+        self.inner.freshness()
+    }
+
+    fn last_known(self: Arc<Self>) -> Arc<dyn Store> {
+        self
+    }
+
+    fn cluster(&self) -> &dyn Cluster {
+        self.inner.cluster()
     }
 
     fn snapshot(&self) -> StoreFuture<'_, Box<dyn Snapshot>> {

@@ -1,61 +1,14 @@
-//! The battery: tests of the contract, for every store, with two handles at a time.
+//! The battery's tests of records, batches, the change feed and snapshots.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::timeout;
 use uuid::Uuid;
+use volboot::model::{Allocation, Node, PowerState, ProvisionState, StorageInterface};
+use volboot::store::{Batch, Change, ChangeSet, Condition, Inventory, Record, Store, WriteError};
 
-use super::*;
-use crate::model::{Allocation, Node, PowerState, ProvisionState, StorageInterface};
-
-/// Two handles on one empty store.
-type Pair = (Arc<dyn Store>, Arc<dyn Store>);
-
-macro_rules! battery {
-    ($name:ident, $pair:expr) => {
-        mod $name {
-            use super::*;
-
-            battery!(@each $pair;
-                reads_records_as_written,
-                lists_in_key_order_and_pages_without_gaps,
-                applies_a_batch_atomically,
-                reports_a_conflict_to_the_slower_of_two_writers,
-                feeds_every_write_in_order,
-                wakes_waiters_on_a_change,
-                loses_no_update_of_many_writers,
-                reserves_no_node_twice,
-                a_snapshot_shows_one_revision,
-                names_its_place_and_size,
-                fails_without_hanging_after_close,
-            );
-        }
-    };
-    (@each $pair:expr; $($test:ident),* $(,)?) => {
-        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $test() {
-            let (_directory, (one, other)): (Option<tempfile::TempDir>, Pair) = $pair;
-            timeout(Duration::from_secs(120), super::$test(one, other)).await.expect("finishes in time");
-        })*
-    };
-}
-
-battery!(memory, {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-    (None, (Arc::clone(&store), store))
-});
-
-battery!(redb, {
-    let directory = tempfile::tempdir().expect("a directory");
-    let store = RedbStore::open(&directory.path().join("new/store.redb")).expect("opens");
-    let store: Arc<dyn Store> = Arc::new(store);
-    (Some(directory), (Arc::clone(&store), store))
-});
-
-async fn get_one(store: &dyn Store, key: &str) -> Option<Record> {
+pub(super) async fn get_one(store: &dyn Store, key: &str) -> Option<Record> {
     store.get(&[key.to_owned()]).await.expect("reads").pop().expect("one result per key")
 }
 
@@ -63,7 +16,7 @@ async fn list_keys(store: &dyn Store, prefix: &str, after: Option<&str>, limit: 
     store.list(prefix, after, limit).await.expect("lists").into_iter().map(|record| record.key).collect()
 }
 
-async fn reads_records_as_written(one: Arc<dyn Store>, other: Arc<dyn Store>) {
+pub(super) async fn reads_records_as_written(one: Arc<dyn Store>, other: Arc<dyn Store>) {
     assert_eq!(get_one(&*one, "a").await, None);
     let first = one.write(Batch::default().put("a", "1").put("b", "")).await.expect("writes");
     let second = one.write(Batch::default().put("a", "2")).await.expect("writes");
@@ -76,7 +29,7 @@ async fn reads_records_as_written(one: Arc<dyn Store>, other: Arc<dyn Store>) {
     assert_eq!(get_one(&*other, "a").await, None);
 }
 
-async fn lists_in_key_order_and_pages_without_gaps(one: Arc<dyn Store>, other: Arc<dyn Store>) {
+pub(super) async fn lists_in_key_order_and_pages_without_gaps(one: Arc<dyn Store>, other: Arc<dyn Store>) {
     let batch =
         ["n/2", "n/1", "m/9", "n/3", "o/1", "n"].iter().fold(Batch::default(), |b, key| b.put(*key, *key));
     one.write(batch).await.expect("writes");
@@ -89,7 +42,7 @@ async fn lists_in_key_order_and_pages_without_gaps(one: Arc<dyn Store>, other: A
     assert_eq!(list_keys(&*other, "", None, 9).await.len(), 6);
 }
 
-async fn applies_a_batch_atomically(one: Arc<dyn Store>, other: Arc<dyn Store>) {
+pub(super) async fn applies_a_batch_atomically(one: Arc<dyn Store>, other: Arc<dyn Store>) {
     let first = one.write(Batch::default().put("a", "1")).await.expect("writes");
     for (batch, expected) in [
         (Batch::default().require_absent("a"), Condition::Absent("a".into())),
@@ -111,7 +64,10 @@ async fn applies_a_batch_atomically(one: Arc<dyn Store>, other: Arc<dyn Store>) 
     assert_eq!(get_one(&*other, "c").await.map(|record| record.value), Some(b"2".to_vec()));
 }
 
-async fn reports_a_conflict_to_the_slower_of_two_writers(one: Arc<dyn Store>, other: Arc<dyn Store>) {
+pub(super) async fn reports_a_conflict_to_the_slower_of_two_writers(
+    one: Arc<dyn Store>,
+    other: Arc<dyn Store>,
+) {
     let first = one.write(Batch::default().put("a", "1")).await.expect("writes");
     let change = |value: &str| Batch::default().require_unchanged("a", first).put("a", value);
     let (left, right) = tokio::join!(one.write(change("left")), other.write(change("right")));
@@ -120,26 +76,42 @@ async fn reports_a_conflict_to_the_slower_of_two_writers(one: Arc<dyn Store>, ot
     assert_eq!(get_one(&*one, "a").await.map(|record| record.value), Some(expected.into()));
 }
 
-async fn feeds_every_write_in_order(one: Arc<dyn Store>, other: Arc<dyn Store>) {
+pub(super) async fn a_condition_covers_a_prefix(one: Arc<dyn Store>, other: Arc<dyn Store>) {
+    let first = one.write(Batch::default().put("p/1", "1").put("q/1", "1")).await.expect("writes");
+    let batch = |value: &str| Batch::default().require_untouched("p/", first).put("p/2", value);
+    // The records beside the prefix do not count; neither does a prefix without records.
+    one.write(Batch::default().put("q/1", "2").put("p", "2")).await.expect("writes");
+    let empty = Batch::default().require_untouched("none/", 0).put("q/2", "");
+    one.write(empty).await.expect("writes");
+    let second = other.write(batch("1")).await.expect("writes");
+    let conflict = one.write(batch("2")).await;
+    let expected = Condition::Untouched("p/".into(), first);
+    assert!(matches!(conflict, Err(WriteError::Conflict(condition)) if condition == expected));
+    one.write(Batch::default().require_untouched("p/", second).delete("p/2")).await.expect("writes");
+}
+
+pub(super) async fn feeds_every_write_in_order(one: Arc<dyn Store>, other: Arc<dyn Store>) {
+    // A shared store may have had other writes before: the revisions begin anywhere.
+    let start = one.write(Batch::default().put("begin", "")).await.expect("writes");
     let first = one.write(Batch::default().put("a", "1").put("b", "1")).await.expect("writes");
     let second = one.write(Batch::default().delete("a").delete("x").put("c", "1")).await.expect("writes");
     let change = |revision, key: &str| Change { revision, key: key.into() };
     let all = vec![change(first, "a"), change(first, "b"), change(second, "a"), change(second, "c")];
-    assert_eq!(other.changes(0, 100).await.expect("reads"), ChangeSet::Since(all.clone()));
-    assert_eq!(other.changes(0, 1).await.expect("reads"), ChangeSet::Since(all[..2].to_vec()));
+    assert_eq!(other.changes(start, 100).await.expect("reads"), ChangeSet::Since(all.clone()));
+    assert_eq!(other.changes(start, 1).await.expect("reads"), ChangeSet::Since(all[..2].to_vec()));
     assert_eq!(other.changes(first, 100).await.expect("reads"), ChangeSet::Since(all[2..].to_vec()));
     assert_eq!(other.changes(second, 100).await.expect("reads"), ChangeSet::Since(vec![]));
 }
 
-async fn wakes_waiters_on_a_change(one: Arc<dyn Store>, other: Arc<dyn Store>) {
+pub(super) async fn wakes_waiters_on_a_change(one: Arc<dyn Store>, other: Arc<dyn Store>) {
     let first = one.write(Batch::default().put("a", "1")).await.expect("writes");
-    assert_eq!(other.wait_for_change(0).await.expect("waits"), first);
+    assert_eq!(other.wait_for_change(first - 1).await.expect("waits"), first);
     let waiting = tokio::spawn(async move { other.wait_for_change(first).await });
     let second = one.write(Batch::default().put("a", "2")).await.expect("writes");
     assert_eq!(waiting.await.expect("runs").expect("waits"), second);
 }
 
-async fn loses_no_update_of_many_writers(one: Arc<dyn Store>, other: Arc<dyn Store>) {
+pub(super) async fn loses_no_update_of_many_writers(one: Arc<dyn Store>, other: Arc<dyn Store>) {
     one.write(Batch::default().put("count", "0")).await.expect("writes");
     let writers = (0..16).map(|n| {
         let store = if n % 2 == 0 { Arc::clone(&one) } else { Arc::clone(&other) };
@@ -165,7 +137,7 @@ async fn loses_no_update_of_many_writers(one: Arc<dyn Store>, other: Arc<dyn Sto
     assert_eq!(get_one(&*one, "count").await.map(|record| record.value), Some(b"128".to_vec()));
 }
 
-async fn reserves_no_node_twice(one: Arc<dyn Store>, other: Arc<dyn Store>) {
+pub(super) async fn reserves_no_node_twice(one: Arc<dyn Store>, other: Arc<dyn Store>) {
     const NODES: u128 = 6;
     const ALLOCATIONS: u128 = 10;
     let now = Timestamp::UNIX_EPOCH;
@@ -197,7 +169,7 @@ async fn reserves_no_node_twice(one: Arc<dyn Store>, other: Arc<dyn Store>) {
     assert_eq!(reserved.len() as u128, NODES);
 }
 
-async fn a_snapshot_shows_one_revision(one: Arc<dyn Store>, other: Arc<dyn Store>) {
+pub(super) async fn a_snapshot_shows_one_revision(one: Arc<dyn Store>, other: Arc<dyn Store>) {
     let first = one.write(Batch::default().put("a", "1").put("b", "1").put("c", "1")).await.expect("writes");
     let snapshot = other.snapshot().await.expect("reads");
     one.write(Batch::default().put("a", "2").delete("c").put("d", "2")).await.expect("writes");
@@ -208,7 +180,7 @@ async fn a_snapshot_shows_one_revision(one: Arc<dyn Store>, other: Arc<dyn Store
     assert_eq!(snapshot.list(Some("c"), 2).await.expect("lists"), []);
 }
 
-async fn names_its_place_and_size(one: Arc<dyn Store>, other: Arc<dyn Store>) {
+pub(super) async fn names_its_place_and_size(one: Arc<dyn Store>, other: Arc<dyn Store>) {
     one.write(Batch::default().put("a", "1")).await.expect("writes");
     let info = one.info().await.expect("reads");
     assert!(!info.location.is_empty());
@@ -216,14 +188,14 @@ async fn names_its_place_and_size(one: Arc<dyn Store>, other: Arc<dyn Store>) {
     assert_eq!(other.info().await.expect("reads").location, info.location);
 }
 
-async fn fails_without_hanging_after_close(one: Arc<dyn Store>, other: Arc<dyn Store>) {
-    one.write(Batch::default().put("a", "1")).await.expect("writes");
+pub(super) async fn fails_without_hanging_after_close(one: Arc<dyn Store>, _other: Arc<dyn Store>) {
+    let first = one.write(Batch::default().put("a", "1")).await.expect("writes");
     let waiting = tokio::spawn({
-        let store = Arc::clone(&other);
-        async move { store.wait_for_change(1).await }
+        let store = Arc::clone(&one);
+        async move { store.wait_for_change(first).await }
     });
     one.close().await.expect("closes");
     assert!(waiting.await.expect("runs").is_err());
-    assert!(matches!(other.write(Batch::default().put("a", "2")).await, Err(WriteError::Store(_))));
-    assert!(other.close().await.is_err());
+    assert!(matches!(one.write(Batch::default().put("a", "2")).await, Err(WriteError::Store(_))));
+    assert!(one.close().await.is_err());
 }
