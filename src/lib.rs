@@ -103,6 +103,7 @@ pub mod auth;
 pub mod boot;
 pub mod cinder;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod dhcp;
 pub mod http;

@@ -72,16 +72,23 @@ impl ClusterConfig {
         }
         let Some(listen) = self.listen else {
             if self.url.is_some() || has_certificate {
-                faults.push(("cluster.listen", "must be set too: it is the listener for the other instances"));
+                faults
+                    .push(("cluster.listen", "must be set too: it is the listener for the other instances"));
             }
             return faults;
         };
         if others.contains(&listen) && listen.port() != 0 {
-            faults.push(("cluster.listen", "equals http.listen or api.listen; the instances need a port of their own"));
+            faults.push((
+                "cluster.listen",
+                "equals http.listen or api.listen; the instances need a port of their own",
+            ));
         }
         match &self.url {
             None if listen.ip().is_unspecified() => {
-                faults.push(("cluster.url", "must be set, because cluster.listen names no address to connect to"));
+                faults.push((
+                    "cluster.url",
+                    "must be set, because cluster.listen names no address to connect to",
+                ));
             }
             Some(url) if has_certificate && url.starts_with("http://") => {
                 faults.push(("cluster.url", "must begin with https://, because cluster.certificate is set"));
@@ -127,7 +134,10 @@ impl Config {
             ("cinder.resolutions", cinder.resolutions.to_string()),
             ("cinder.auth_url", cinder.cloud.get("auth_url").unwrap_or_default().to_owned()),
             ("cinder.region_name", cinder.cloud.get("region_name").unwrap_or_default().to_owned()),
-            ("cinder.endpoint_override", cinder.cloud.get("endpoint_override").unwrap_or_default().to_owned()),
+            (
+                "cinder.endpoint_override",
+                cinder.cloud.get("endpoint_override").unwrap_or_default().to_owned(),
+            ),
         ]
     }
 }
@@ -182,7 +192,8 @@ mod tests {
 
     #[test]
     fn no_secret_is_among_the_shared_values() {
-        let config = Config::parse("[cinder]\nauth_url = \"http://k\"\npassword = \"hunter2\"").expect("is valid");
+        let config =
+            Config::parse("[cinder]\nauth_url = \"http://k\"\npassword = \"hunter2\"").expect("is valid");
         let text = format!("{:?}", config.shared_values());
         assert!(text.contains("http://k") && !text.contains("hunter2"), "{text}");
     }

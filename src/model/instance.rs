@@ -102,9 +102,10 @@ impl Announcement {
     /// What differs between two instances and must not, as phrases.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         // A key of one side only belongs to another version.
-        let keys = self.config.iter().filter(|(key, value)| {
-            other.config.get(key.as_str()).is_some_and(|theirs| theirs != *value)
-        });
+        let keys = self
+            .config
+            .iter()
+            .filter(|(key, value)| other.config.get(key.as_str()).is_some_and(|theirs| theirs != *value));
         let mut differences: Vec<String> = keys.map(|(key, _)| format!("configuration key {key}")).collect();
         let names: std::collections::BTreeSet<_> = self.images.keys().chain(other.images.keys()).collect();
         let binaries = names.into_iter().filter(|name| self.images.get(*name) != other.images.get(*name));
@@ -127,7 +128,8 @@ mod tests {
         for invalid in ["", "a b", "a/b", "a\n", "böot", &"x".repeat(65)] {
             assert_eq!(invalid.parse::<InstanceName>(), Err(InstanceNameError), "{invalid}");
         }
-        for (host, expected) in [("böot 1", "b-ot-1"), ("", "localhost"), (&"x".repeat(70), &"x".repeat(64))] {
+        for (host, expected) in [("böot 1", "b-ot-1"), ("", "localhost"), (&"x".repeat(70), &"x".repeat(64))]
+        {
             assert_eq!(InstanceName::of_host(host).as_str(), expected);
         }
     }
@@ -142,8 +144,10 @@ mod tests {
             images: map(images),
             ..serde_json::from_str("{}").expect("every field has a default")
         };
-        let one = announcement(&[("boot.tries", "a"), ("http.url", "b"), ("new.key", "c")], &[("x.efi", "1")]);
-        let other = announcement(&[("boot.tries", "z"), ("http.url", "b")], &[("x.efi", "2"), ("y.kpxe", "3")]);
+        let one =
+            announcement(&[("boot.tries", "a"), ("http.url", "b"), ("new.key", "c")], &[("x.efi", "1")]);
+        let other =
+            announcement(&[("boot.tries", "z"), ("http.url", "b")], &[("x.efi", "2"), ("y.kpxe", "3")]);
         let expected = ["configuration key boot.tries", "iPXE binary x.efi", "iPXE binary y.kpxe"];
         assert_eq!(one.differences(&other), expected);
         assert_eq!(one.differences(&one), Vec::<String>::new());

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attach::Attach;
 use crate::boot::Boot;
+use crate::cluster::Membership;
 use crate::config::BootConfig;
 use crate::dhcp::ProxyCounters;
 use crate::images::Images;
@@ -55,6 +56,8 @@ pub struct Operator {
     pub default_storage_interface: StorageInterface,
     /// Whether a node keeps its volume targets when it is undeployed. Ironic deletes them.
     pub keep_targets_on_undeploy: bool,
+    /// This process among the instances on the store.
+    pub membership: Membership,
     /// This process as one of Ironic's conductors.
     pub conductor: Conductor,
     /// This process.

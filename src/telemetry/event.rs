@@ -13,7 +13,9 @@ use uuid::Uuid;
 
 use super::Metrics;
 use super::dhcp_event::DhcpEvent;
-use crate::model::{BootOutcome, BootStep, InstanceName, Mac, Platform, SourceKind, TransferOutcome, excerpt};
+use crate::model::{
+    BootOutcome, BootStep, InstanceName, Mac, Platform, SourceKind, TransferOutcome, excerpt,
+};
 
 /// Characters of a sentence that volboot made, such as a reason. Parts of it may come from records or from Cinder.
 const MAX_SENTENCE: usize = 1024;

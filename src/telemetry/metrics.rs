@@ -268,7 +268,10 @@ mod tests {
             dhcp: Some(DhcpReading { discovery: true, events_dropped: 3 }),
             machines: vec![("booted", 4)],
             cluster: ClusterReading {
-                instances: 3, unreachable: 1, differing: 2, lag: Duration::from_millis(1500),
+                instances: 3,
+                unreachable: 1,
+                differing: 2,
+                lag: Duration::from_millis(1500),
             },
             connections: vec![ConnectionReading { listener: "http", open: 3, displaced: 2, refused: 1 }],
             ..Reading::default()

@@ -20,8 +20,8 @@ use super::outbox::OutboxWrites;
 use super::peers::PeerProgress;
 use super::progress::SESSION_GAP;
 use super::recent::RecentEvents;
-use super::requesters::Requesters;
 use super::record::{EvictionClass, MachineRecord, RecordId};
+use super::requesters::Requesters;
 use crate::model::InstanceName;
 use crate::telemetry::{Event, EventKind};
 

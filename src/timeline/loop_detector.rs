@@ -74,7 +74,13 @@ impl LoopDetector {
     }
 
     /// Counts a session that started at another instance.
-    pub(super) fn observe_session(&self, card: CountedCard, journey: &str, started_at: Instant, now: Instant) {
+    pub(super) fn observe_session(
+        &self,
+        card: CountedCard,
+        journey: &str,
+        started_at: Instant,
+        now: Instant,
+    ) {
         if now.saturating_duration_since(started_at) >= WINDOW {
             return;
         }
@@ -184,7 +190,11 @@ impl SessionCount {
 
     /// The number of a further session that starts now.
     fn next_session(&self, now: Instant) -> u32 {
-        if now.saturating_duration_since(self.last_start()) < WINDOW { self.sessions.saturating_add(1) } else { 1 }
+        if now.saturating_duration_since(self.last_start()) < WINDOW {
+            self.sessions.saturating_add(1)
+        } else {
+            1
+        }
     }
 }
 
@@ -254,7 +264,8 @@ mod tests {
     fn a_hooked_volume_or_the_window_resets_the_count() {
         type Check<'a> = &'a mut dyn FnMut(&LoopDetector, &str, u64) -> Option<u32>;
 
-        let (detector, mut now) = (LoopDetector::default(), Instant::now());
+        let (detector, start) = (LoopDetector::default(), Instant::now());
+        let mut now = start;
         let mut check = |detector: &LoopDetector, journey: &str, seconds: u64| {
             now += Duration::from_secs(seconds);
             detector.check(CARD, journey, now).map(|delay| delay.journeys)
@@ -263,7 +274,7 @@ mod tests {
             (0..6).map(|n| check(detector, &format!("{round}{n}"), 1)).last().flatten()
         };
         assert_eq!(check_six(&mut check, &detector, "a"), Some(6));
-        detector.reset(CARD.mac, now);
+        detector.reset(CARD.mac, start + Duration::from_secs(6));
         assert_eq!(check_six(&mut check, &detector, "b"), Some(6));
         assert_eq!(check(&detector, "c", 1800), None, "the window has passed");
     }
@@ -283,7 +294,11 @@ mod tests {
         let rest = LoopDelay { seconds: 50, is_first: false, ..delay };
         assert_eq!(detector.check(CARD, "f", at(310)), Some(rest));
         detector.observe_session(CARD, "old", start, at(1800));
-        assert_eq!(detector.peek(CARD, Some("f"), at(310)), Some(rest), "the window of that session has passed");
+        assert_eq!(
+            detector.peek(CARD, Some("f"), at(310)),
+            Some(rest),
+            "the window of that session has passed"
+        );
     }
 
     #[test]

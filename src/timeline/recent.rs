@@ -52,9 +52,8 @@ impl RecentEvents {
     pub(super) fn merge_wait(&mut self, record_id: RecordId, event: &Event) -> Option<(u64, &Event)> {
         let wait = as_wait(event)?;
         let is_same_wait = |(_, earlier): &&mut (u64, Event)| {
-            as_wait(earlier).is_some_and(|earlier| {
-                (&earlier.journey, earlier.attempt) == (&wait.journey, wait.attempt)
-            })
+            as_wait(earlier)
+                .is_some_and(|earlier| (&earlier.journey, earlier.attempt) == (&wait.journey, wait.attempt))
         };
         let mut waits = self.events.get_mut(&record_id)?.iter_mut().rev().take_while(is_same_wait);
         let (number, last) = waits.find(|(_, earlier)| earlier.instance == event.instance)?;

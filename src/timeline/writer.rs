@@ -161,7 +161,8 @@ impl HistoryWriter {
             if progress.has_joined(EventPosition { stream, number: *number }) {
                 continue;
             }
-            let event = Event { instance: Some(batch.instance.clone()), at: event.at.min(now), ..event.clone() };
+            let event =
+                Event { instance: Some(batch.instance.clone()), at: event.at.min(now), ..event.clone() };
             self.shared.learn_joined(&event, now, started_at);
             let Some(Inserted { id, is_late }) = self.insert(&event, MachineIndex::join) else { continue };
             if is_late {
@@ -194,7 +195,9 @@ impl HistoryWriter {
     fn replay(&self, id: MachineId) {
         match self.shared.read_events(id) {
             Ok(events) => self.shared.index.write().replay(id, &events),
-            Err(error) => tracing::error!(%error, "cannot read the history: a machine's state lacks an event"),
+            Err(error) => {
+                tracing::error!(%error, "cannot read the history: a machine's state lacks an event")
+            }
         }
     }
 
@@ -217,7 +220,8 @@ impl HistoryWriter {
                 self.shared.serve_outbox(Outbox::serve_from_memory);
                 return;
             }
-            index.uncommitted.outbox = self.shared.outbox.as_ref().map(|outbox| outbox.lock().pending_writes());
+            index.uncommitted.outbox =
+                self.shared.outbox.as_ref().map(|outbox| outbox.lock().pending_writes());
             index.in_commit = std::mem::take(&mut index.uncommitted);
         }
         self.reopen();
