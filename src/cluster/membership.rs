@@ -30,6 +30,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
 const FORGET_AFTER: SignedDuration = SignedDuration::from_hours(24);
 /// Time for the other instances to read the last events before the process ends.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time for which a session of this instance from before a restart may be listed.
+const NAMESAKE_DELAY: Duration = Duration::from_secs(60);
 /// Maximum number of other instances. Further ones are not followed.
 const MAX_PEERS: usize = 32;
 
@@ -45,6 +47,8 @@ struct MembershipState {
     secret: Mutex<Option<Arc<ClusterSecret>>>,
     announcement: Mutex<Announcement>,
     peers: Mutex<BTreeMap<InstanceName, PeerState>>,
+    /// Since when another instance with the name of this one is listed, and whether the log has told.
+    namesake: Mutex<Option<(Instant, bool)>>,
     /// Cancelled once no further event will be recorded.
     closed: CancellationToken,
     #[cfg(test)]
@@ -132,6 +136,7 @@ impl Membership {
             secret: Mutex::default(),
             announcement: Mutex::new(announcement),
             peers: Mutex::default(),
+            namesake: Mutex::default(),
             closed: CancellationToken::new(),
             #[cfg(test)]
             clock_skew: Mutex::new(SignedDuration::ZERO),
@@ -186,20 +191,7 @@ impl Membership {
         let progress = self.0.timeline.peer_progress();
         let mut peers = self.0.peers.lock();
         peers.values_mut().for_each(|peer| peer.is_registered = false);
-        for Instance { name, record, is_self, .. } in instances {
-            if is_self {
-                continue;
-            }
-            let (Ok(name), Ok(announcement)) =
-                (name.parse(), serde_json::from_slice::<Announcement>(&record))
-            else {
-                tracing::debug!(name, "skipped an unreadable announcement");
-                continue;
-            };
-            if name == self.0.name {
-                tracing::warn!(instance = %name, "another instance has the name of this one; set [cluster] name");
-                continue;
-            }
+        for (name, announcement) in self.read_announcements(instances) {
             if peers.len() >= MAX_PEERS && !peers.contains_key(&name) {
                 continue;
             }
@@ -219,6 +211,40 @@ impl Membership {
             }
             let following = follow(self.clone(), client.clone(), name.clone(), url.clone());
             peer.follower = Some((url, tokio::spawn(following).abort_handle()));
+        }
+    }
+
+    /// The announcements of the other instances. An instance that has restarted may be listed twice: the newer one counts.
+    fn read_announcements(&self, mut instances: Vec<Instance>) -> BTreeMap<InstanceName, Announcement> {
+        instances.sort_by_key(|instance| instance.since);
+        let mut announcements = BTreeMap::new();
+        let mut has_namesake = false;
+        for Instance { name, record, is_self, .. } in instances {
+            has_namesake |= !is_self && name == self.0.name.as_str();
+            if is_self || name == self.0.name.as_str() {
+                continue;
+            }
+            match (name.parse(), serde_json::from_slice::<Announcement>(&record)) {
+                (Ok(name), Ok(announcement)) => drop(announcements.insert(name, announcement)),
+                _ => tracing::debug!(name, "skipped an unreadable announcement"),
+            }
+        }
+        self.log_namesake(has_namesake);
+        announcements
+    }
+
+    /// Logs once that another instance has the name of this one. A session of this instance from before a restart ends
+    /// within a minute.
+    fn log_namesake(&self, is_listed: bool) {
+        let mut namesake = self.0.namesake.lock();
+        match &mut *namesake {
+            _ if !is_listed => *namesake = None,
+            None => *namesake = Some((Instant::now(), false)),
+            Some((since, is_logged)) if !*is_logged && since.elapsed() >= NAMESAKE_DELAY => {
+                *is_logged = true;
+                tracing::error!(instance = %self.0.name, "another instance has this name; set [cluster] name");
+            }
+            Some(_) => {}
         }
     }
 

@@ -2,11 +2,13 @@
 //!
 //! | operation | file |
 //! |---|---|
+//! | list the conductors | [`mod@conductors`] |
 //! | enroll a machine as a new node | [`mod@enroll`] |
 //! | list a node's machines, read their timelines | [`mod@machines`] |
 //! | predict a machine's next boot request, preview the answer | [`mod@preview`] |
 //! | measure the store, the history and Cinder | [`mod@status`] |
 
+mod conductors;
 mod enroll;
 mod machines;
 mod preview;
@@ -31,6 +33,7 @@ use crate::store::{Inventory, StoreError, UniqueKey};
 use crate::telemetry::Metrics;
 use crate::tftp::Counters;
 use crate::timeline::Timeline;
+pub use conductors::ConductorStatus;
 pub use enroll::{EnrollError, EnrollmentRequest, Refusal, VolumeText};
 pub use preview::{BootPreview, Requester};
 pub use status::CinderStatus;

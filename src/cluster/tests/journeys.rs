@@ -3,6 +3,7 @@
 use jiff::SignedDuration;
 
 use super::*;
+use crate::listen::{Certificate, PlainHttp, Tls};
 use crate::timeline::{BootState, CountedCard, LoopDelay};
 
 fn seconds(seconds: i64) -> SignedDuration {
@@ -39,6 +40,32 @@ async fn a_journey_over_three_instances_is_one_story() {
     for line in ["volboot_boot_sessions_total 0", "volboot_cluster_joined_events_total 3"] {
         assert!(metrics.lines().any(|other| other == line), "{line}:\n{metrics}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_speak_tls() {
+    let issued = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("generates");
+    let files = tempfile::tempdir().expect("a directory");
+    let (certificate, key) = (files.path().join("certificate"), files.path().join("key"));
+    std::fs::write(&certificate, issued.cert.pem()).expect("writes");
+    std::fs::write(&key, issued.signing_key.serialize_pem()).expect("writes");
+    let store = MemoryStore::default();
+    let start = |name, cacert: Option<&Path>| {
+        let pair = Certificate::read_blocking(&certificate, &key).expect("is valid");
+        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("binds");
+        let listener = listener.with_tls(Tls::new(Some(pair), PlainHttp::Refused));
+        let url = format!("https://localhost:{}", listener.local_addr().port());
+        let client = build_client(cacert).expect("a client");
+        TestInstance::start_with(client, listener, &store, name, None, Some(url))
+    };
+    let (a, b) = (start("boot-1", Some(&certificate)), start("boot-2", Some(&certificate)));
+    wait_for_all(&[&a, &b]).await;
+    a.record(Timestamp::now(), mac(), report(BootStep::Hooked));
+    wait_for("the event is joined", || b.story().len() == 1).await;
+    // An instance that does not know the authority trusts nobody.
+    let c = start("boot-3", None);
+    wait_for("both are missing", || c.membership.missing_events().len() == 2).await;
+    assert!(c.timeline.is_empty());
 }
 
 /// Without joined events, the instance at which the sessions begin would hold the machine back.

@@ -48,10 +48,12 @@ impl TestInstance {
     /// Starts an instance on the store. The others reach it at `url`, else at its own address.
     fn start(store: &MemoryStore, name: &str, history: Option<&Path>, url: Option<String>) -> Self {
         let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("binds");
-        Self::start_at(listener, store, name, history, url)
+        let client = build_client(None).expect("a client");
+        Self::start_with(client, listener, store, name, history, url)
     }
 
-    fn start_at(
+    fn start_with(
+        client: reqwest::Client,
         listener: Listener,
         store: &MemoryStore,
         name: &str,
@@ -69,7 +71,6 @@ impl TestInstance {
             Membership::new(name, store, timeline.clone(), announcement).expect("random numbers");
         let stop = CancellationToken::new();
         let serving = listener.serve(router(membership.clone()), HttpLimits::default(), stop.clone(), GRACE);
-        let client = build_client(None).expect("a client");
         let exchange = tokio::spawn(membership.clone().run(Some(client)));
         Self { membership, timeline, metrics, address, stop, serving: tokio::spawn(serving), exchange }
     }

@@ -1,5 +1,6 @@
 //! Tests of the timeline: sequences of events, and the resulting records, verdicts and descriptions.
 
+mod cluster;
 mod dhcp;
 mod history;
 mod index;
