@@ -97,7 +97,7 @@ impl RunningCluster {
             let router = cluster::router(membership.clone());
             tokio::spawn(listener.serve(router, stop.clone(), CLUSTER_GRACE))
         });
-        let exchange = tokio::spawn(membership.clone().run(client));
+        let exchange = tokio::spawn(cluster::run(membership.clone(), client));
         Self { membership, exchange, listener, stop }
     }
 

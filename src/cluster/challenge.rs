@@ -64,13 +64,10 @@ impl Challenges {
             return false;
         }
         let issued = message.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
-        let lifetime = LIFETIME.as_millis() as u64;
-        if elapsed.saturating_sub(issued) >= lifetime {
-            return false;
-        }
+        let is_expired = |issued: u64| elapsed.saturating_sub(issued) >= LIFETIME.as_millis() as u64;
         let mut used = self.used.lock();
-        used.retain(|(issued, _)| elapsed.saturating_sub(*issued) < lifetime);
-        if used.len() >= CAPACITY || used.iter().any(|(_, known)| *known == challenge) {
+        used.retain(|(issued, _)| !is_expired(*issued));
+        if is_expired(issued) || used.len() >= CAPACITY || used.iter().any(|(_, known)| *known == challenge) {
             return false;
         }
         used.push_back((issued, challenge));

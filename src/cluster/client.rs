@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use reqwest::{Certificate, Client, Response, StatusCode, Url, redirect};
 use serde::Deserialize;
 
-use super::clock_offset::Exchange;
+use super::clock_offset::ClockExchange;
 use super::membership::Membership;
 use super::proof::{CHALLENGE, INSTANCE, NONCE, PROOF, ProvedRequest, ProvedResponse, encode_hex};
 use super::secret::random;
@@ -123,7 +123,7 @@ impl PeerClient {
     pub(super) async fn request_events(
         &mut self,
         after: Option<EventPosition>,
-    ) -> Result<(EventsResponse, Exchange), PeerError> {
+    ) -> Result<(EventsResponse, ClockExchange), PeerError> {
         let mut query = format!("wait={}", WAIT.as_millis());
         if let Some(EventPosition { stream, number }) = after {
             query.push_str(&format!("&stream={stream}&after={number}"));
@@ -141,7 +141,7 @@ impl PeerClient {
     }
 
     /// Sends the request. `None`: the other instance wants an answer to its new challenge.
-    async fn try_request(&mut self, url: &Url) -> Result<Option<(EventsResponse, Exchange)>, PeerError> {
+    async fn try_request(&mut self, url: &Url) -> Result<Option<(EventsResponse, ClockExchange)>, PeerError> {
         let secret = self.membership.secret().ok_or(PeerError::NoSecret)?;
         let nonce = random::<16>().map_err(|error| PeerError::Unreachable(error.to_string()))?;
         let (nonce, challenge) = (encode_hex(&nonce), std::mem::take(&mut self.challenge));
@@ -188,7 +188,7 @@ impl PeerClient {
         let events: EventsResponse =
             serde_json::from_slice(&body).map_err(|error| PeerError::Malformed(error.to_string()))?;
         let EventsResponse { received_at, answered_at, .. } = events;
-        Ok(Some((events, Exchange { requested_at, received_at, answered_at, arrived_at })))
+        Ok(Some((events, ClockExchange { requested_at, received_at, answered_at, arrived_at })))
     }
 }
 

@@ -21,7 +21,7 @@ struct Sample {
 
 /// The four times of one exchange: two by this instance's clock, two by the other's.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Exchange {
+pub(super) struct ClockExchange {
     pub(super) requested_at: Timestamp,
     pub(super) received_at: Timestamp,
     pub(super) answered_at: Timestamp,
@@ -30,8 +30,8 @@ pub(super) struct Exchange {
 
 impl ClockOffset {
     /// Adds the times of an exchange.
-    pub(super) fn add(&mut self, exchange: Exchange) {
-        let Exchange { requested_at, received_at, answered_at, arrived_at } = exchange;
+    pub(super) fn add(&mut self, exchange: ClockExchange) {
+        let ClockExchange { requested_at, received_at, answered_at, arrived_at } = exchange;
         let (out, back) = (received_at.duration_since(requested_at), answered_at.duration_since(arrived_at));
         let round_trip = out - back;
         if round_trip.is_negative() {
@@ -60,9 +60,9 @@ mod tests {
     use super::*;
 
     /// An exchange with a clock that is `ahead` ms ahead; the ways take `out` and `back` ms, the answer 2 s.
-    fn exchange(ahead: i64, out: i64, back: i64) -> Exchange {
+    fn exchange(ahead: i64, out: i64, back: i64) -> ClockExchange {
         let at = |ms: i64| Timestamp::from_millisecond(1_800_000_000_000 + ms).expect("a time");
-        Exchange {
+        ClockExchange {
             requested_at: at(0),
             received_at: at(out + ahead),
             answered_at: at(out + 2000 + ahead),

@@ -1,7 +1,7 @@
 //! [`Membership`]: this process among the instances on its store.
 //!
-//! A task announces this instance, lists the others, and runs a follower for each. An instance that leaves the list is
-//! followed on: it may have lost the store, and still answer machines. While the store is away, the last list counts.
+//! An instance that leaves the list of the store is followed on: it may have lost the store, and still answer machines.
+//! While the store is away, the last list counts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,12 +9,10 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
-use reqwest::Client;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::challenge::Challenges;
-use super::follower::follow;
 use super::secret::ClusterSecret;
 use super::status::{InstanceStatus, MissingEvents};
 use crate::model::{Announcement, InstanceName};
@@ -22,8 +20,6 @@ use crate::store::{Instance, Store, StoreError};
 use crate::telemetry::ClusterReading;
 use crate::timeline::{PeerProgress, Timeline};
 
-/// Interval of announcements and lists.
-const INTERVAL: Duration = Duration::from_secs(2);
 /// Time without an answer after which an instance counts as away.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
 /// Time after which an instance that is gone is no longer said to be missing.
@@ -153,27 +149,10 @@ impl Membership {
         change(&mut self.0.announcement.lock());
     }
 
-    /// Announces this instance, and follows the others with this client. Runs until the task is aborted. Without a
-    /// client, the others are listed only.
-    pub async fn run(self, client: Option<Client>) {
-        let mut interval = tokio::time::interval(INTERVAL);
-        let mut is_failing = false;
-        loop {
-            interval.tick().await;
-            let result = self.exchange_announcements(client.as_ref()).await;
-            if let Err(error) = &result
-                && !is_failing
-            {
-                tracing::warn!(%error, "cannot exchange announcements with the other instances");
-            }
-            is_failing = result.is_err();
-            self.log_changes();
-        }
-    }
-
-    async fn exchange_announcements(&self, client: Option<&Client>) -> Result<(), StoreError> {
+    /// Announces this instance, and lists the others. `needs_secret`: the secret of the cluster is read first.
+    pub(super) async fn exchange_announcements(&self, needs_secret: bool) -> Result<(), StoreError> {
         let store = &self.0.store;
-        if client.is_some() && self.secret().is_none() {
+        if needs_secret && self.secret().is_none() {
             let secret = ClusterSecret::load(&**store).await?;
             *self.0.secret.lock() = Some(Arc::new(secret));
         }
@@ -182,12 +161,12 @@ impl Membership {
             serde_json::to_vec(&announcement).map_err(|error| StoreError::Damaged(error.to_string()))?;
         store.cluster().announce(self.0.name.as_str(), record).await?;
         let instances = store.cluster().instances().await?;
-        self.take_list(instances, client);
+        self.take_list(instances);
         Ok(())
     }
 
     /// Takes the list of live instances.
-    fn take_list(&self, instances: Vec<Instance>, client: Option<&Client>) {
+    fn take_list(&self, instances: Vec<Instance>) {
         let progress = self.0.timeline.peer_progress();
         let mut peers = self.0.peers.lock();
         peers.values_mut().for_each(|peer| peer.is_registered = false);
@@ -200,8 +179,11 @@ impl Membership {
             peer.is_registered = true;
         }
         peers.retain(|name, peer| peer.is_registered || !is_over(peer, progress.get(name.as_str())));
-        let Some(client) = client else { return };
-        for (name, peer) in &mut *peers {
+    }
+
+    /// Starts a follower for each instance that has none at its present URL.
+    pub(super) fn update_followers(&self, start: impl Fn(&InstanceName, &str) -> AbortHandle) {
+        for (name, peer) in &mut *self.0.peers.lock() {
             let Some(url) = peer.announcement.url.clone() else { continue };
             if peer.follower.as_ref().is_some_and(|(known, _)| *known == url) {
                 continue;
@@ -209,8 +191,8 @@ impl Membership {
             if let Some((_, follower)) = peer.follower.take() {
                 follower.abort();
             }
-            let following = follow(self.clone(), client.clone(), name.clone(), url.clone());
-            peer.follower = Some((url, tokio::spawn(following).abort_handle()));
+            let follower = start(name, &url);
+            peer.follower = Some((url, follower));
         }
     }
 
@@ -249,7 +231,7 @@ impl Membership {
     }
 
     /// Logs instances that went away or came back, and new differences.
-    fn log_changes(&self) {
+    pub(super) fn log_changes(&self) {
         let own = self.0.announcement.lock().clone();
         for (instance, peer) in &mut *self.0.peers.lock() {
             let is_away = !peer.is_answering();

@@ -1,6 +1,6 @@
 //! The instances on one store: who they are, how they differ, and the exchange of their events.
 //!
-//! Each instance announces itself in the store ([`mod@membership`]). It serves its events to the others at a listener of
+//! Each instance announces itself in the store ([`mod@exchange`]). It serves its events to the others at a listener of
 //! their own ([`mod@server`]), and follows each other instance ([`mod@follower`]); the timeline joins the events. Events do
 //! not go through the store: a boot causes a dozen, and no decision waits for them.
 //!
@@ -12,6 +12,7 @@
 mod challenge;
 mod client;
 mod clock_offset;
+mod exchange;
 mod follower;
 mod membership;
 mod proof;
@@ -22,6 +23,7 @@ mod status;
 mod tests;
 
 pub use client::{PeerClientError, build_client};
+pub use exchange::run;
 pub use membership::Membership;
 pub use server::router;
 pub use status::{InstanceStatus, MissingEvents};

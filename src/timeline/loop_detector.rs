@@ -23,7 +23,7 @@ const WINDOW: Duration = Duration::from_secs(30 * 60);
 const INITIAL_DELAY: Duration = Duration::from_secs(60);
 const MAX_DELAY: Duration = Duration::from_secs(600);
 /// The last sessions of a machine that are remembered, so that none counts twice.
-const REMEMBERED_SESSIONS: usize = 4;
+const REMEMBERED_SESSIONS: usize = 8;
 /// Maximum number of machines in the table. Further machines are not delayed.
 const CAPACITY: usize = 16_384;
 

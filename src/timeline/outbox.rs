@@ -12,7 +12,6 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::history::encode;
 use crate::telemetry::Event;
 
 /// Bytes of encoded events in the outbox.
@@ -115,7 +114,8 @@ impl Outbox {
 
     /// Numbers an event. It is served after the next commit.
     pub(super) fn push(&mut self, event: &Event) {
-        let Ok(text) = String::from_utf8(encode(event)) else { return };
+        // Cannot fail: all map keys are strings.
+        let Ok(text) = serde_json::to_string(event) else { return };
         let position = EventPosition { stream: self.stream, number: self.next_number };
         self.next_number += 1;
         self.bytes += text.len();

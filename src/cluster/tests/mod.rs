@@ -71,7 +71,7 @@ impl TestInstance {
             Membership::new(name, store, timeline.clone(), announcement).expect("random numbers");
         let stop = CancellationToken::new();
         let serving = listener.serve(router(membership.clone()), HttpLimits::default(), stop.clone(), GRACE);
-        let exchange = tokio::spawn(membership.clone().run(Some(client)));
+        let exchange = tokio::spawn(run(membership.clone(), Some(client)));
         Self { membership, timeline, metrics, address, stop, serving: tokio::spawn(serving), exchange }
     }
 
@@ -99,7 +99,7 @@ impl TestInstance {
     /// Ends the process without a farewell.
     async fn crash(self) {
         self.exchange.abort();
-        self.serving.abort();
+        self.stop.cancel();
         let _ = self.serving.await;
         let timeline = self.timeline;
         tokio::task::spawn_blocking(move || timeline.close_blocking()).await.expect("closes");

@@ -40,8 +40,8 @@ async fn the_part_of_an_instance_that_does_not_answer_is_missing() {
     wait_for_all(&[&a, &b]).await;
     let before = Timestamp::now();
     assert_eq!(b.membership.missing_events(), []);
-    a.serving.abort();
     a.exchange.abort();
+    a.stop.cancel();
     wait_for("the instance is missed", || !b.membership.missing_events().is_empty()).await;
     let missing = b.membership.missing_events().remove(0);
     assert_eq!(missing.instance.as_str(), "boot-1");
@@ -76,7 +76,7 @@ async fn instances_without_a_listener_are_listed_and_missing() {
     let name = "boot-2".parse().expect("a name");
     let other = Membership::new(name, Arc::new(store.join()), timeline, other).expect("random numbers");
     a.membership.update(|own| drop(own.config.insert("boot.tries".into(), "b".into())));
-    tokio::spawn(other.clone().run(None));
+    tokio::spawn(run(other.clone(), None));
     wait_for("the instance is missed", || !a.membership.missing_events().is_empty()).await;
     let instance = a.membership.instances().remove(1);
     assert_eq!(instance.differences, ["configuration key boot.tries"]);

@@ -15,12 +15,10 @@ fn open(history: Option<&Path>) -> Timeline {
     Timeline::open_instance_blocking(history, Metrics::new(), name(1))
 }
 
-fn recent(seconds_ago: i64) -> Timestamp {
-    Timestamp::now() - jiff::SignedDuration::from_secs(seconds_ago)
-}
-
+/// An event this long before the first one of the process.
 fn event(seconds_ago: i64, mac: Option<Mac>, kind: EventKind) -> Event {
-    Event::new(recent(seconds_ago), mac, address(), kind)
+    static START: std::sync::LazyLock<Timestamp> = std::sync::LazyLock::new(Timestamp::now);
+    Event::new(*START - jiff::SignedDuration::from_secs(seconds_ago), mac, address(), kind)
 }
 
 /// A batch of boot-2 whose last event has this number.
@@ -86,14 +84,14 @@ async fn late_events_take_their_place_in_time() {
         .join(batch(
             4,
             vec![
-                event(20, card, EventKind::SessionStarted),
-                event(19, card, boot_request(1, BootOutcome::Boot, None)),
+                event(19, card, EventKind::SessionStarted),
+                event(18, card, boot_request(1, BootOutcome::Boot, None)),
                 event(10, card, failed),
                 event(8, card, boot_request(2, BootOutcome::Boot, None)),
             ],
         ))
         .await;
-    assert_eq!(verdict_text(&timeline), "volume hooked after 18 s");
+    assert_eq!(verdict_text(&timeline), "volume hooked after 17 s");
     assert_eq!(texts(&timeline).len(), 5);
     assert!(texts(&timeline)[4].starts_with("volumes hooked"));
     let machine = timeline.machine(MachineId::Mac(CARD)).expect("a machine");
@@ -125,10 +123,8 @@ async fn sessions_before_the_stored_events_are_not_forgotten() {
         let request = boot_request(1, BootOutcome::Boot, None);
         index.insert(&Event::new(at(start + 1), Some(CARD), address(), request));
     }
-    let late = Event {
-        instance: Some(name(2)),
-        ..Event::new(at(200), Some(CARD), None, http_fetch("x.efi", Some(1)))
-    };
+    let failed = boot_report(BootStep::Hook(0), Some("0x410d6139"), 1);
+    let late = Event { instance: Some(name(2)), ..Event::new(at(190), Some(CARD), None, failed) };
     let inserted = index.join(&late).expect("is of a machine");
     assert!(inserted.is_late);
     let (record_id, _) = index.get(inserted.id).expect("a record");

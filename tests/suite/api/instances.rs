@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::body::{Body, to_bytes};
+use axum::http::Request;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use volboot::auth::Auth;
-use volboot::cluster::Membership;
+use volboot::cluster::{Membership, run};
 use volboot::model::{Announcement, Mac};
 use volboot::store::MemoryStore;
 use volboot::telemetry::{Event, EventKind, Metrics};
@@ -38,10 +40,10 @@ async fn instances_are_listed_and_the_part_of_a_silent_one_is_missing() {
     let silent = Timeline::open_blocking(None, Metrics::new());
     let name = "boot-2".parse().expect("a name");
     let other = Membership::new(name, Arc::new(store.join()), silent, announcement).expect("random numbers");
-    tokio::spawn(other.run(None));
+    tokio::spawn(run(other, None));
     let operator = build_operator_on(store, None);
     let (membership, timeline) = (operator.membership.clone(), operator.timeline.clone());
-    tokio::spawn(membership.clone().run(None));
+    tokio::spawn(run(membership.clone(), None));
     timeline.record(Event::new(Timestamp::now(), Some(CARD), None, EventKind::SessionStarted));
     wait_for("the machine is seen", || timeline.machine(MachineId::Mac(CARD)).is_some()).await;
     wait_for("the other instance is missed", || !membership.missing_events().is_empty()).await;
@@ -75,10 +77,9 @@ async fn instances_are_listed_and_the_part_of_a_silent_one_is_missing() {
         ("/ui/appliance", ["Instances on the store", "differs in version of volboot", "0.9"]),
         (&format!("/ui/machines/{CARD}"), ["The events of boot-2", "may be missing", "read /boot.ipxe"]),
     ] {
-        let request =
-            axum::http::Request::get(path).header("host", "boot.example").body(axum::body::Body::empty());
+        let request = Request::get(path).header("host", "boot.example").body(Body::empty());
         let response = page.clone().oneshot(request.expect("a request")).await.expect("a response");
-        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body");
+        let body = to_bytes(response.into_body(), usize::MAX).await.expect("a body");
         let body = String::from_utf8_lossy(&body);
         for text in texts {
             assert!(body.contains(text), "{path} lacks {text}:\n{body}");
