@@ -83,7 +83,7 @@ pub(super) struct Static {
     pub(super) tftp: Vec<SocketAddr>,
     /// The certificates of both HTTP listeners.
     pub(super) tls: ListenerTls,
-    /// This process among the instances on the store. Its name is that of one of Ironic's conductors.
+    /// This process among the instances on the store. Ironic's clients see a conductor with its name.
     pub(super) membership: Membership,
     pub(super) appliance: Appliance,
 }

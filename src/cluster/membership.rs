@@ -13,17 +13,14 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::challenge::Challenges;
+use super::peer_state::{FORGET_AFTER, PeerState};
 use super::secret::ClusterSecret;
 use super::status::{InstanceStatus, MissingEvents};
 use crate::model::{Announcement, InstanceName};
 use crate::store::{Instance, Store, StoreError};
 use crate::telemetry::ClusterReading;
-use crate::timeline::{PeerProgress, Timeline};
+use crate::timeline::Timeline;
 
-/// Time without an answer after which an instance counts as away.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
-/// Time after which an instance that is gone is no longer said to be missing.
-const FORGET_AFTER: SignedDuration = SignedDuration::from_hours(24);
 /// Time for the other instances to read the last events before the process ends.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time for which a session of this instance from before a restart may be listed.
@@ -54,65 +51,6 @@ struct MembershipState {
 impl std::fmt::Debug for MembershipState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("MembershipState").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-/// What is known of another instance.
-#[derive(Debug)]
-struct PeerState {
-    announcement: Announcement,
-    is_registered: bool,
-    first_seen: (Instant, Timestamp),
-    last_answer: Option<(Instant, Timestamp)>,
-    problem: Option<String>,
-    clock_offset: Option<SignedDuration>,
-    /// Whether it has read the last events of this instance, which is shutting down.
-    has_all_events: bool,
-    /// What the log has told.
-    logged_differences: Vec<String>,
-    is_logged_away: bool,
-    follower: Option<(String, AbortHandle)>,
-}
-
-impl PeerState {
-    fn new(announcement: Announcement) -> Self {
-        Self {
-            announcement,
-            is_registered: true,
-            first_seen: (Instant::now(), Timestamp::now()),
-            last_answer: None,
-            problem: None,
-            clock_offset: None,
-            has_all_events: false,
-            logged_differences: Vec::new(),
-            is_logged_away: false,
-            follower: None,
-        }
-    }
-
-    /// The time since the last answer, or since the instance was first seen.
-    fn silence(&self) -> Duration {
-        self.last_answer.map_or(self.first_seen.0, |(at, _)| at).elapsed()
-    }
-
-    fn is_answering(&self) -> bool {
-        self.silence() < ANSWER_TIMEOUT
-    }
-
-    fn describe_problem(&self) -> String {
-        match (&self.problem, &self.announcement.url) {
-            (_, None) => "it has no listener for the other instances ([cluster] listen)".to_owned(),
-            (Some(problem), Some(_)) => problem.clone(),
-            (None, Some(_)) => "it does not answer".to_owned(),
-        }
-    }
-}
-
-impl Drop for PeerState {
-    fn drop(&mut self) {
-        if let Some((_, follower)) = &self.follower {
-            follower.abort();
-        }
     }
 }
 
@@ -178,7 +116,7 @@ impl Membership {
             peer.announcement = announcement;
             peer.is_registered = true;
         }
-        peers.retain(|name, peer| peer.is_registered || !is_over(peer, progress.get(name.as_str())));
+        peers.retain(|name, peer| peer.is_registered || !peer.is_over(progress.get(name.as_str())));
     }
 
     /// Starts a follower for each instance that has none at its present URL.
@@ -413,11 +351,4 @@ impl Membership {
             peer.has_all_events = true;
         }
     }
-}
-
-/// Whether there is nothing more to read from an instance without a session.
-fn is_over(peer: &PeerState, progress: Option<&PeerProgress>) -> bool {
-    let is_complete = progress.is_some_and(|progress| progress.is_complete);
-    let last_sign = peer.last_answer.map_or(peer.first_seen.1, |(_, at)| at);
-    is_complete || Timestamp::now().duration_since(last_sign) >= FORGET_AFTER
 }

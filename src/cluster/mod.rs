@@ -15,6 +15,7 @@ mod clock_offset;
 mod exchange;
 mod follower;
 mod membership;
+mod peer_state;
 mod proof;
 mod secret;
 mod server;

@@ -12,7 +12,7 @@ use crate::model::InstanceName;
 
 /// The header with the sender's name.
 pub(super) const INSTANCE: &str = "volboot-instance";
-/// The header with the challenge: in a request the one that it answers, in a response the next one.
+/// The header with a challenge. A request answers it; a response brings the challenge for the next request.
 pub(super) const CHALLENGE: &str = "volboot-challenge";
 /// The header with the nonce of a request.
 pub(super) const NONCE: &str = "volboot-nonce";
@@ -32,7 +32,7 @@ pub(super) struct ProvedRequest<'a> {
     pub(super) body: &'a [u8],
 }
 
-/// The parts of a response that its proof covers, beside those of its request.
+/// The parts of a response under the proof, beside the parts of the request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ProvedResponse<'a> {
     pub(super) status: u16,

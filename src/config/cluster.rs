@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::read::Section;
-use super::{Config, Diagnostic, TlsConfig, parse_base_url, parse_path, read_tls};
+use super::tls::{TlsConfig, read_tls};
+use super::{Config, Diagnostic, parse_base_url, parse_path};
 use crate::model::InstanceName;
 
 /// `[cluster]`: this instance among those that share a store.

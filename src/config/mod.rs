@@ -14,6 +14,7 @@ mod requesters;
 #[cfg(test)]
 mod tests;
 mod tftp;
+mod tls;
 mod warnings;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -33,6 +34,8 @@ use read::Section;
 pub use requesters::RequesterPolicy;
 use requesters::parse_network;
 pub use tftp::{TftpConfig, TransferPorts};
+pub use tls::TlsConfig;
+use tls::read_tls;
 
 /// The default path of the file.
 pub const DEFAULT_PATH: &str = "/etc/volboot/volboot.toml";
@@ -121,15 +124,6 @@ pub struct ApiConfig {
     pub projects: Vec<String>,
     /// `allow_unauthenticated`: permit `auth = "none"` on an address other than loopback.
     pub allow_unauthenticated: bool,
-}
-
-/// `certificate` and `key` within a section: both or neither. The files are watched for changes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TlsConfig {
-    /// `certificate`: a PEM file with the certificate chain, the listener's own certificate first.
-    pub certificate: Option<PathBuf>,
-    /// `key`: a PEM file with the private key.
-    pub key: Option<PathBuf>,
 }
 
 /// The authentication of API clients.
@@ -373,13 +367,6 @@ fn parse_storage_interface(text: &str) -> Result<StorageInterface, String> {
     match StorageInterface::from(text.to_owned()) {
         StorageInterface::Other(_) => Err(format!("\"{text}\" is not \"noop\", \"external\" or \"cinder\"")),
         known @ (StorageInterface::Noop | StorageInterface::External | StorageInterface::Cinder) => Ok(known),
-    }
-}
-
-fn read_tls(section: &mut Section) -> TlsConfig {
-    TlsConfig {
-        certificate: section.value("certificate", None, |text| parse_path(text).map(Some)),
-        key: section.value("key", None, |text| parse_path(text).map(Some)),
     }
 }
 

@@ -16,9 +16,10 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::index::{EventKey, MachineIndex, PendingWrites};
+use super::index::MachineIndex;
 use super::outbox::{EventPosition, Outbox, OutboxWrites};
 use super::peers::PeerProgress;
+use super::pending_writes::{EventKey, PendingWrites};
 use super::record::{MachineRecord, RecordId};
 use crate::store::{CatchDrop, OverlayBackend, catch_panic};
 use crate::telemetry::Event;

@@ -10,14 +10,14 @@
 //! recently seen goes first. So a client with forged addresses evicts only its own records. The first two groups have a
 //! share of the bytes: what a stranger sends does not fill the history, even if there is room.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::bounds::Bounds;
 use super::machine_id::MachineId;
-use super::outbox::OutboxWrites;
-use super::peers::PeerProgress;
+use super::pending_writes::PendingWrites;
 use super::progress::SESSION_GAP;
 use super::recent::RecentEvents;
 use super::record::{EvictionClass, MachineRecord, RecordId};
@@ -28,54 +28,6 @@ use crate::telemetry::{Event, EventKind};
 /// How far the clock goes back before the times of records are corrected. Events of several tasks arrive out of order
 /// by less than that.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
-
-/// Limits of the history.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
-    pub(super) events_per_machine: u64,
-    pub(super) events: u64,
-    pub(super) machines: usize,
-    /// Bytes of all records and events.
-    pub(super) bytes: u64,
-    /// Bytes of the records without a node, and their events.
-    pub(super) stranger_bytes: u64,
-    /// Bytes of recent events, which are in memory.
-    pub(super) recent_bytes: usize,
-    /// Bytes of a history file that is never compacted.
-    pub(super) small_file: u64,
-}
-
-impl Default for Bounds {
-    /// A hundred events are about twenty boot sessions. The file takes up to three times the bytes: redb doubles a file
-    /// that is full, and pages are half empty after deletions.
-    fn default() -> Self {
-        Self {
-            events_per_machine: 100,
-            events: 400_000,
-            machines: 16_384,
-            bytes: 160 << 20,
-            stranger_bytes: 16 << 20,
-            recent_bytes: 8 << 20,
-            small_file: 64 << 20,
-        }
-    }
-}
-
-/// Key of an event in the history file: machine record, and number within it.
-pub(super) type EventKey = (RecordId, u64);
-
-/// Changes for one commit.
-#[derive(Debug, Default)]
-pub(super) struct PendingWrites {
-    /// Events to write; `None` deletes.
-    pub(super) events: BTreeMap<EventKey, Option<Event>>,
-    /// Machine records to write; `None` deletes the record and all its events.
-    pub(super) records: BTreeMap<RecordId, Option<MachineRecord>>,
-    /// The progress of other instances, by name; `None` deletes.
-    pub(super) peers: BTreeMap<String, Option<PeerProgress>>,
-    /// The changes of the outbox.
-    pub(super) outbox: Option<OutboxWrites>,
-}
 
 /// How much all records hold together.
 #[derive(Debug, Default)]
@@ -158,15 +110,11 @@ impl MachineIndex {
     /// Adds an event of this instance. Returns its machine; `None` for an event with neither MAC nor IP address.
     pub(super) fn insert(&mut self, event: &Event) -> Option<Inserted> {
         self.follow_clock(event.at);
-        self.add(event)
+        self.join(event)
     }
 
     /// Adds an event of another instance, which may be older than the last event.
     pub(super) fn join(&mut self, event: &Event) -> Option<Inserted> {
-        self.add(event)
-    }
-
-    fn add(&mut self, event: &Event) -> Option<Inserted> {
         let id = event.mac.map(MachineId::Mac).or(event.address.map(MachineId::Address))?;
         let id = self.find_later_requester(event).unwrap_or(id);
         if let (MachineId::Mac(_), Some(address), EventKind::BootRequest(_)) =

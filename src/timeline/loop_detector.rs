@@ -5,8 +5,8 @@
 //! longer every time, and the machine shows the reason on its console. Only sessions that start with `/boot.ipxe`
 //! count, so a client that just requests a machine's script is never delayed. A hooked volume resets the count.
 //!
-//! Other instances of the cluster count as well: a session that begins at one may hook its volume at another. Their
-//! events arrive late, and out of order.
+//! Sessions at other instances of the cluster count as well. A machine may begin a session at one instance, and report
+//! to another. Events of other instances arrive late, and out of order.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ const WINDOW: Duration = Duration::from_secs(30 * 60);
 /// Initial delay; doubles with each session up to [`MAX_DELAY`].
 const INITIAL_DELAY: Duration = Duration::from_secs(60);
 const MAX_DELAY: Duration = Duration::from_secs(600);
-/// The last sessions of a machine that are remembered, so that none counts twice.
+/// Remembered sessions of each machine: a session counts once, however often its events arrive.
 const REMEMBERED_SESSIONS: usize = 8;
 /// Maximum number of machines in the table. Further machines are not delayed.
 const CAPACITY: usize = 16_384;
@@ -96,7 +96,7 @@ impl LoopDetector {
             add_session(&mut counts, card, journey, started_at);
             return;
         }
-        // The session is older than the newest: it counts, unless it may be one that was counted and forgotten.
+        // An older session than the newest counts too. If sessions were forgotten, it may have counted before.
         if count.last_sessions.len() < REMEMBERED_SESSIONS {
             count.sessions = count.sessions.saturating_add(1);
             let at = count.last_sessions.partition_point(|(_, at)| *at < started_at);

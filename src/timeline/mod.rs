@@ -8,6 +8,7 @@
 //! Memory holds a few hundred bytes per machine, enough for lists. Events are read from the history file.
 
 mod boot_state;
+mod bounds;
 mod compaction;
 mod describe;
 mod dhcp_progress;
@@ -19,11 +20,14 @@ mod machine;
 mod machine_id;
 mod outbox;
 mod peers;
+mod pending_writes;
 mod progress;
 mod recent;
 mod record;
 mod reloads;
+mod replay;
 mod requesters;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -41,13 +45,14 @@ use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use tokio::sync::{broadcast, oneshot, watch};
 
-use crate::model::{BootOutcome, CardSighting, InstanceName};
+use crate::model::{CardSighting, InstanceName};
 use crate::telemetry::{Event, EventKind, Metrics};
 pub use boot_state::{BootState, Verdict};
+use bounds::Bounds;
 pub use describe::{TimelineEntry, describe};
 pub use dhcp_progress::DhcpProgress;
 use history::{History, HistoryError};
-use index::{Bounds, MachineIndex};
+use index::MachineIndex;
 pub use loop_detector::{CountedCard, LoopDelay, LoopDetector};
 pub use machine::Machine;
 pub use machine_id::{MachineId, MachineIdError};
@@ -56,6 +61,7 @@ pub use outbox::{EventPosition, OutboxPage};
 pub use peers::{PeerBatch, PeerProgress};
 pub use progress::{BootProgress, BootStage, StepFailure};
 pub use reloads::ReloadMemory;
+use shared::TimelineShared;
 use writer::{HistoryWriter, WriterJob};
 
 /// Capacity of the queue to the writer thread. Further events are dropped.
@@ -74,30 +80,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Timeline {
     shared: Arc<TimelineShared>,
     jobs: SyncSender<WriterJob>,
-}
-
-#[derive(Debug)]
-struct TimelineShared {
-    index: RwLock<MachineIndex>,
-    /// `None` without a history file, or while the file is failing. Open for reading only while the disk refuses writes.
-    history: RwLock<Option<History>>,
-    /// Whether a history file is configured.
-    has_file: bool,
-    updates: broadcast::Sender<Arc<Update>>,
-    queued_events: AtomicUsize,
-    queued_bytes: AtomicUsize,
-    dropped_events: AtomicU64,
-    metrics: Metrics,
-    loop_detector: Arc<LoopDetector>,
-    reload_memory: Arc<ReloadMemory>,
-    /// This instance of a cluster; `None` without a cluster.
-    own: Option<InstanceName>,
-    /// The events for the other instances; `None` without a cluster.
-    outbox: Option<Mutex<Outbox>>,
-    /// Changes when the outbox has more to serve.
-    outbox_changes: watch::Sender<()>,
-    /// How far the events of the other instances have been joined, by name.
-    peers: Mutex<BTreeMap<String, PeerProgress>>,
 }
 
 /// A message to subscribers: an event, and the machine's resulting state.
@@ -335,66 +317,6 @@ impl Timeline {
         let (done, closed) = sync_channel(1);
         if self.jobs.send(WriterJob::Close(done)).is_ok() {
             let _ = closed.recv_timeout(CLOSE_TIMEOUT);
-        }
-    }
-}
-
-impl TimelineShared {
-    /// A machine's events, oldest first. Fails if the file cannot be read.
-    fn read_events(&self, id: MachineId) -> Result<Vec<Event>, redb::Error> {
-        let Some(record_id) = self.index.read().get(id).map(|(record_id, _)| record_id) else {
-            return Ok(Vec::new());
-        };
-        let history = self.history.read();
-        let committed = history.as_ref().map(|history| history.events(record_id)).transpose()?;
-        drop(history);
-        Ok(self.merge_events(id, committed.unwrap_or_default()))
-    }
-
-    /// The committed events of a machine, and those that are not in the file yet, oldest first.
-    fn merge_events(&self, id: MachineId, committed: Vec<(u64, Event)>) -> Vec<Event> {
-        let mut events: BTreeMap<_, _> =
-            committed.into_iter().map(|(number, event)| (number, Some(event))).collect();
-        let index = self.index.read();
-        let Some((record_id, _)) = index.get(id) else { return Vec::new() };
-        let range = (record_id, 0)..=(record_id, u64::MAX);
-        let in_commit = index.in_commit.events.range(range.clone());
-        // `None` marks a deleted event.
-        let uncommitted = in_commit.chain(index.uncommitted.events.range(range));
-        events.extend(uncommitted.map(|((_, number), event)| (*number, event.clone())));
-        drop(index);
-        let mut events: Vec<Event> = events.into_values().flatten().collect();
-        // Events that were moved here from an IP address, or arrived late, have higher numbers than older events.
-        events.sort_by_key(|event| event.at);
-        events
-    }
-
-    /// Serves the events up to now to the other instances.
-    fn serve_outbox(&self, change: fn(&mut Outbox) -> bool) {
-        if let Some(outbox) = &self.outbox
-            && change(&mut outbox.lock())
-        {
-            self.outbox_changes.send_replace(());
-        }
-    }
-
-    /// Updates the memory of loops and loads with an event of another instance.
-    fn learn_joined(&self, event: &Event, now: Timestamp, instant: Instant) {
-        self.reload_memory.observe_joined(event);
-        let age = now.duration_since(event.at).try_into().unwrap_or_default();
-        let (Some(mac), Some(at)) = (event.mac, instant.checked_sub(age)) else { return };
-        match &event.kind {
-            EventKind::BootReport { step: Some(step), rc, .. } if step.is_success(rc.as_deref()) => {
-                self.loop_detector.reset(mac, at);
-            }
-            EventKind::BootRequest(request)
-                if request.attempt == 1 && (request.outcome == BootOutcome::Boot || request.held) =>
-            {
-                let Some(journey) = &request.journey else { return };
-                let card = CountedCard { mac, is_confirmed: request.attached_card.is_some() };
-                self.loop_detector.observe_session(card, journey, at, instant);
-            }
-            _ => {}
         }
     }
 }

@@ -16,10 +16,12 @@ use tokio::sync::oneshot;
 use super::compaction;
 use super::describe::describe_event;
 use super::history::{History, HistoryError};
-use super::index::{Inserted, MachineIndex, PendingWrites};
+use super::index::{Inserted, MachineIndex};
 use super::outbox::{EventPosition, Outbox};
 use super::peers::{MAX_PEERS, PeerBatch, PeerProgress};
-use super::{Machine, MachineId, TimelineShared, Update};
+use super::pending_writes::PendingWrites;
+use super::shared::TimelineShared;
+use super::{Machine, MachineId, Update};
 use crate::telemetry::Event;
 
 /// Minimum time between two commits.

@@ -20,7 +20,7 @@ async fn a_journey_over_three_instances_is_one_story() {
     // The later steps are recorded first: events of several instances arrive in any order.
     c.record(now - seconds(1), mac(), report(BootStep::Hooked));
     b.record(now - seconds(4), mac(), boot_request("j1", BootOutcome::Boot));
-    a.record(now - seconds(8), None, transfer("snponly.efi"));
+    a.record(now - SignedDuration::from_millis(8400), None, transfer("snponly.efi"));
     a.record(now - seconds(5), None, EventKind::SessionStarted);
     for instance in [&a, &b, &c] {
         wait_for("the story is whole", || instance.story().len() == 4).await;
