@@ -31,7 +31,7 @@
 //! | 1 | [`config`], [`images`], [`listen`], [`neighbours`], [`script`], [`telemetry`], [`tls`] |
 //! | 2 | [`cinder`], [`dhcp`], [`keystone`], [`store`], [`tftp`] |
 //! | 3 | [`attach`], [`boot`], [`timeline`] |
-//! | 4 | [`auth`], [`operator`]: the operations of operators, for API and pages |
+//! | 4 | [`auth`], [`cluster`]: the exchange with other instances, [`operator`]: the operations of operators |
 //! | 5 | [`api`], [`http`], [`web`] |
 //! | 6 | [`app`]: assembly |
 //! | 7 | [`cli`] |
@@ -63,6 +63,10 @@
 //! | connection | portals, target name, LUN and credentials of a volume | [`model::Connection`] |
 //! | allocation | a client's request for an available node, and the node's reservation (Ironic's allocation) | [`model::Allocation`] |
 //! | conductor | a service that manages nodes, in Ironic's terms: each volboot process is one | [`model::Conductor`] |
+//! | instance, cluster | one of several volboot processes on a shared store, and all of them | [`model::InstanceName`], [`cluster::Membership`] |
+//! | announcement | the facts that an instance tells the others through the store | [`model::Announcement`] |
+//! | outbox | the numbered events of an instance, for the others | [`timeline::OutboxPage`] |
+//! | joined event | an event of another instance in the timeline of this one | [`timeline::PeerBatch`] |
 //! | attachment | Cinder's reservation of a volume for a node, and our record of it | [`model::Attachment`] |
 //! | export | the PUT by which the backend exports a volume to an initiator | [`cinder::Cinder::export`] |
 //! | borrowed attachment | Nova's attachment for the node's instance, which volboot exports through and never deletes | [`model::Ownership::Borrowed`] |
@@ -105,6 +109,7 @@ pub mod auth;
 pub mod boot;
 pub mod cinder;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod dhcp;
 pub mod http;

@@ -1,4 +1,5 @@
-//! `/v1/appliance`: volboot's own status: listeners, iPXE binaries, store, history, log filter and Cinder.
+//! `/v1/appliance`: volboot's own status: instances, listeners, iPXE binaries, store, history, log
+//! filter and Cinder.
 //!
 //! A volboot extension; Ironic has no such path.
 
@@ -44,8 +45,11 @@ pub(super) async fn get(request: ApiRequest) -> HandlerResult {
         StoreAccess::ReadOnly(reason) => Some(reason),
     };
     Ok(Reply::Json(json!({
+        "name": operator.membership.name(),
         "version": env!("CARGO_PKG_VERSION"),
         "started_at": appliance.started_at,
+        "instances": operator.membership.instances(),
+        "missing_events": operator.membership.missing_events(),
         "listeners": listeners,
         "images": images.collect::<Vec<_>>(),
         "missing_images": missing_images.collect::<Vec<_>>(),

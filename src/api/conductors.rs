@@ -1,4 +1,4 @@
-//! `/v1/conductors`: the services that manage nodes. Each volboot process is one; it knows only itself.
+//! `/v1/conductors`: the services that manage nodes. Each instance on the store is one.
 
 use serde_json::{Map, Value, json};
 
@@ -11,6 +11,7 @@ use super::resource::{FieldSelection, format_time, show_fields};
 use super::route::{RecordSchema, Route};
 use super::version::Microversion;
 use crate::model::{Conductor, ConductorGroup, DRIVERS, Node};
+use crate::operator::ConductorStatus;
 
 /// The path below `/v1/`, and the key of the list.
 const PATH: &str = "conductors";
@@ -34,7 +35,8 @@ const SCHEMA: RecordSchema = RecordSchema { name: "conductor", list: PATH, field
 /// The operations on conductors.
 pub(super) fn routes() -> Vec<Route> {
     let routes = vec![
-        Route::get("/v1/conductors", "List conductors: this process", list).returns_schema_page(SCHEMA),
+        Route::get("/v1/conductors", "List conductors: the instances on the store", list)
+            .returns_schema_page(SCHEMA),
         Route::get("/v1/conductors/{conductor}", "Show a conductor", get).returns_schema(SCHEMA),
     ];
     routes.into_iter().map(|route| route.since(SINCE.0)).collect()
@@ -49,17 +51,28 @@ pub(super) async fn list(request: ApiRequest) -> HandlerResult {
     let (sort_key, _) = parse_sort_key(FIELDS, &request)?;
     let direction = parse_sort_direction(query)?;
     let marker = query.text("marker")?;
-    if let Some(marker) = marker {
-        require_conductor(&request, marker)?;
+    let mut listed = request.operator.conductors();
+    match sort_key {
+        "conductor_group" => listed.sort_by(|a, b| a.group.cmp(&b.group)),
+        "created_at" => listed.sort_by_key(|conductor| conductor.started_at),
+        // By name.
+        _ => {}
     }
-    // A marker is the only conductor, behind which there is none.
-    let conductors: Vec<_> = marker.is_none().then(|| show(&request, &selection)).into_iter().collect();
+    if direction == "desc" {
+        listed.reverse();
+    }
+    if let Some(marker) = marker {
+        let at = listed.iter().position(|conductor| conductor.hostname == marker);
+        listed.drain(..=at.ok_or_else(|| conductor_not_found(marker))?);
+    }
+    listed.truncate(limit);
     let mut page = Map::new();
-    if conductors.len() == limit {
+    if let Some(last) = listed.last().filter(|_| listed.len() == limit) {
         let sort = [("sort_key", sort_key), ("sort_dir", direction)];
-        let rest = query.next_page(&sort, limit, &request.operator.conductor.hostname);
+        let rest = query.next_page(&sort, limit, &last.hostname);
         page.insert("next".into(), format!("{}?{rest}", request.links.url(PATH)).into());
     }
+    let conductors: Vec<_> = listed.iter().map(|conductor| show(&request, &selection, conductor)).collect();
     page.insert(PATH.into(), conductors.into());
     Ok(Reply::Json(page.into()))
 }
@@ -70,28 +83,25 @@ pub(super) async fn get(request: ApiRequest, PathParam(hostname): PathParam<Stri
     let selection = FieldSelection::among(FIELDS, &request)?;
     // The host's name itself may end with `.json`.
     let suffix = if request.json_suffix { ".json" } else { "" };
-    require_conductor(&request, &hostname)
-        .or_else(|fault| require_conductor(&request, &format!("{hostname}{suffix}")).map_err(|_| fault))?;
-    Ok(Reply::Json(show(&request, &selection)))
+    let conductors = request.operator.conductors();
+    let find = |name: &str| conductors.iter().find(|conductor| conductor.hostname == name);
+    let conductor = find(&hostname).or_else(|| find(&format!("{hostname}{suffix}")));
+    Ok(Reply::Json(show(&request, &selection, conductor.ok_or_else(|| conductor_not_found(&hostname))?)))
 }
 
-fn require_conductor(request: &ApiRequest, hostname: &str) -> Result<(), Fault> {
-    if request.operator.conductor.hostname == hostname {
-        return Ok(());
-    }
-    Err(Fault::NotFound(format!("Conductor {hostname} could not be found.")))
+fn conductor_not_found(hostname: &str) -> Fault {
+    Fault::NotFound(format!("Conductor {hostname} could not be found."))
 }
 
-/// Builds the JSON form of this conductor. The last heartbeat is the response itself.
-fn show(request: &ApiRequest, selection: &FieldSelection) -> Value {
-    let (conductor, appliance) = (&request.operator.conductor, &request.operator.appliance);
+/// Builds the JSON form of a conductor. The last heartbeat of this instance is the response itself.
+fn show(request: &ApiRequest, selection: &FieldSelection, conductor: &ConductorStatus) -> Value {
     show_fields(FIELDS, request, selection, |name| match name {
-        "hostname" => conductor.hostname.clone().into(),
+        "hostname" => conductor.hostname.as_str().into(),
         "conductor_group" => conductor.group.as_str().into(),
-        "alive" => true.into(),
+        "alive" => conductor.is_alive.into(),
         "drivers" => json!(DRIVERS.each_ref().map(|driver| driver.name)),
-        "created_at" => format_time(appliance.started_at),
-        "updated_at" => format_time(request.now),
+        "created_at" => format_time(conductor.started_at),
+        "updated_at" => format_time(conductor.updated_at.unwrap_or(request.now)),
         "links" => request.links.pair(&format!("{PATH}/{}", conductor.hostname)),
         _ => Value::Null,
     })

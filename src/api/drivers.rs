@@ -71,7 +71,9 @@ fn show_driver(driver: &Driver, request: &ApiRequest, detail: bool) -> Value {
     let mut body = Map::new();
     body.insert("name".into(), name.into());
     // The conductors with this driver.
-    body.insert("hosts".into(), json!([request.operator.conductor.hostname]));
+    let conductors = request.operator.conductors();
+    let hosts: Vec<_> = conductors.iter().filter(|host| host.is_alive).map(|host| &host.hostname).collect();
+    body.insert("hosts".into(), json!(hosts));
     body.insert("links".into(), request.links.pair(&format!("drivers/{name}")));
     if request.require_version(14).is_ok() {
         body.insert("properties".into(), request.links.pair(&format!("drivers/{name}/properties")));

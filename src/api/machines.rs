@@ -63,6 +63,7 @@ pub(super) async fn get(request: ApiRequest, PathParam(ident): PathParam<String>
     let power = operator.find_power(&machine).await?;
     let mut body = json!(machine);
     body["power"] = json!(power);
+    body["missing_events"] = json!(operator.membership.missing_events());
     body["timeline"] = json!(read_timeline(operator, vec![id]).await?);
     Ok(Reply::Json(body))
 }
@@ -81,6 +82,7 @@ pub(super) async fn boot_history(request: ApiRequest, PathParam(ident): PathPara
         "power": NodePower::new(&node, requested_boot_at),
         "verdict": machines.first().map(|machine| &machine.verdict),
         "machines": machines,
+        "missing_events": operator.membership.missing_events(),
         "timeline": read_timeline(operator, ids).await?,
     })))
 }

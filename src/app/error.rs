@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::files::ConfiguredFileError;
 use crate::auth::HtpasswdError;
+use crate::cluster::PeerClientError;
 use crate::store::{OpenError, StoreError};
 
 /// volboot cannot start.
@@ -19,9 +20,15 @@ pub enum StartError {
     /// The password file cannot be read.
     #[error(transparent)]
     Passwords(#[from] HtpasswdError),
+    /// The CA bundle for the other instances cannot be used.
+    #[error(transparent)]
+    Cluster(#[from] PeerClientError),
     /// Another configured file cannot be used.
     #[error(transparent)]
     File(#[from] ConfiguredFileError),
+    /// The system has no random numbers.
+    #[error("cannot create a secret")]
+    Random(#[source] StoreError),
     /// The service manager passed a non-loopback API socket, but authentication is off.
     #[error(
         "the API without authentication may listen on loopback only, but the socket passed as 'api' is {0}; \
@@ -42,7 +49,7 @@ pub enum StartError {
     /// A socket cannot be bound.
     #[error("cannot listen on {address} ({listener})")]
     Bind {
-        /// The listener: `dhcp`, `tftp`, `http` or `api`.
+        /// The listener: `dhcp`, `tftp`, `http`, `api` or `cluster`.
         listener: &'static str,
         /// The address.
         address: SocketAddr,

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::boot::BootListener;
+use super::cluster::ClusterListener;
 use super::descriptors::DescriptorBudget;
 use super::dhcp::DhcpListener;
 use super::error::{RunError, StartError};
@@ -33,6 +34,8 @@ pub(super) struct Listeners {
     pub(super) tftp: TftpListener,
     pub(super) boot: BootListener,
     pub(super) operator: OperatorListener,
+    /// `None` without a listener for other instances.
+    pub(super) cluster: Option<ClusterListener>,
 }
 
 impl Listeners {
@@ -49,13 +52,15 @@ impl Listeners {
             tftp: TftpListener::open(&tftp, passed.tftp)?,
             boot: BootListener::open(&config.http, passed.http, connections)?,
             operator: OperatorListener::open(&config.api, passed.api, connections)?,
+            cluster: ClusterListener::open(&config.cluster)?,
         })
     }
 
     /// The counts of connections, by the name of the listener.
     pub(super) fn connection_counters(&self) -> Vec<(&'static str, Arc<ConnectionCounters>)> {
         let boot = (BootListener::NAME, self.boot.counters());
-        vec![boot, (OperatorListener::NAME, self.operator.counters())]
+        let cluster = self.cluster.iter().map(|cluster| (ClusterListener::NAME, cluster.counters()));
+        [boot, (OperatorListener::NAME, self.operator.counters())].into_iter().chain(cluster).collect()
     }
 
     /// Each bound address with the name of its listener.
@@ -65,15 +70,18 @@ impl Listeners {
         let operator = (OperatorListener::NAME, self.operator.address());
         let dhcp = self.dhcp.iter().flat_map(DhcpListener::addresses);
         let dhcp = dhcp.map(|address| (DhcpListener::NAME, address));
-        dhcp.chain(tftp).chain([boot, operator]).collect()
+        let cluster = self.cluster.iter().map(|cluster| (ClusterListener::NAME, cluster.address()));
+        dhcp.chain(tftp).chain([boot, operator]).chain(cluster).collect()
     }
 
     /// The TLS configurations, which take the certificates.
     pub(super) fn tls(&self) -> ListenerTls {
-        ListenerTls { http: self.boot.tls(), api: self.operator.tls() }
+        let cluster = self.cluster.as_ref().map(ClusterListener::tls);
+        ListenerTls { http: self.boot.tls(), api: self.operator.tls(), cluster }
     }
 
-    /// Serves until `stop`, one task per listener. Each drains for at most `grace`.
+    /// Serves until `stop`, one task per listener. Each drains for at most `grace`. The cluster listener is not among
+    /// them: it serves the last events of the others.
     pub(super) fn spawn(
         self,
         services: &Reloadable,

@@ -7,6 +7,7 @@
 mod boot;
 mod boot_url;
 mod cloud;
+mod cluster;
 mod descriptors;
 mod dhcp;
 mod error;
@@ -39,8 +40,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attach::Attach;
 use crate::auth::Auth;
+use crate::cluster::{self as instances, Membership};
 use crate::config::{AuthStrategy, Config, HISTORY_FILE, StoreConfig};
 use crate::keystone::{Cloud, Validator};
+use crate::model::InstanceName;
 use crate::neighbours::Neighbours;
 use crate::operator::Appliance;
 use crate::store::{Attachments, Inventory, Store};
@@ -56,7 +59,7 @@ pub use files::{ConfiguredFileError, load_config_blocking};
 use listeners::Listeners;
 use reload::{Reloadable, Static};
 pub(crate) use routed::find_unnamed_networks;
-use serving::Serving;
+use serving::{RunningCluster, Serving};
 pub use sockets::{PassedSocketError, PassedSockets};
 use store::open_store_blocking;
 use store_socket::StoreSocket;
@@ -73,6 +76,9 @@ pub struct App {
     timeline: Timeline,
     store: Arc<dyn Store>,
     store_socket: Option<StoreSocket>,
+    membership: Membership,
+    /// The client for the other instances; `None` without a listener for them.
+    peer_client: Option<reqwest::Client>,
     stop: CancellationToken,
 }
 
@@ -95,13 +101,23 @@ impl App {
         let metrics = Metrics::new();
         let auth = open_auth_blocking(&config, cloud.as_ref(), &metrics)?;
         let history_path = config.store.path.with_file_name(HISTORY_FILE);
-        let (store, timeline) = open_files_blocking(&config.store, &history_path, &metrics)?;
+        let hostname = read_hostname();
+        let name = cluster::choose_name(&config.cluster, &hostname);
+        let cluster_url = listeners.cluster.as_ref().map(|cluster| cluster.url().to_owned());
+        let own = cluster_url.is_some().then(|| name.clone());
+        let cacert = config.cluster.cacert.as_deref();
+        let peer_client = own.is_some().then(|| instances::build_client(cacert)).transpose()?;
+        let (store, timeline) = open_files_blocking(&config.store, &history_path, &metrics, own)?;
         let neighbours = Neighbours::default();
         timeline.card_sightings().into_iter().for_each(|sighting| neighbours.note_sighting(sighting));
         let cinder = cloud.map(|cloud| cloud::build_cinder(cloud, metrics.clone()));
         let attach = Attach::new(Attachments::new(Arc::clone(&store)), cinder, cloud::build_policy(&config));
         let tls = listeners.tls();
         tls.set_certificates(certificates);
+        let started_at = Timestamp::now();
+        let announcement = cluster::build_announcement(&config, &images, cluster_url.as_deref(), started_at);
+        let membership = Membership::new(name, Arc::clone(&store), timeline.clone(), announcement)
+            .map_err(StartError::Random)?;
         let appliance = Appliance {
             metrics,
             listeners: listeners.addresses(),
@@ -109,7 +125,7 @@ impl App {
             tftp_counters: listeners.tftp.counters(),
             dhcp_status: listeners.dhcp.as_ref().map(DhcpListener::status),
             connection_counters: listeners.connection_counters(),
-            started_at: Timestamp::now(),
+            started_at,
             stop: stop.clone(),
         };
         let static_parts = Static {
@@ -121,12 +137,12 @@ impl App {
             http: listeners.boot.address(),
             tftp: listeners.tftp.addresses(),
             tls,
-            hostname: read_hostname(),
+            membership: membership.clone(),
             appliance,
         };
         let services = Reloadable::new(config, file, images, static_parts);
         let store_socket = StoreSocket::open_blocking();
-        Ok(Self { listeners, services, attach, timeline, store, store_socket, stop })
+        Ok(Self { listeners, services, attach, timeline, store, store_socket, membership, peer_client, stop })
     }
 
     /// Serves until the stop signal, then drains running transfers and requests and closes the store. Each
@@ -150,14 +166,25 @@ impl App {
 
     /// Starts all tasks.
     fn spawn(self) -> (Serving, Reloadable) {
-        let Self { listeners, services, attach, timeline, store, store_socket, stop } = self;
+        let Self {
+            mut listeners,
+            services,
+            attach,
+            timeline,
+            store,
+            store_socket,
+            membership,
+            peer_client,
+            stop,
+        } = self;
         if let Some(socket) = store_socket {
             tokio::spawn(socket.serve(Arc::clone(&store), stop.clone()));
         }
+        let cluster = RunningCluster::spawn(membership, listeners.cluster.take(), peer_client);
         let listeners = listeners.spawn(&services, &timeline, &stop, SHUTDOWN_GRACE);
         let reconciler = tokio::spawn(attach.clone().reconcile(stop.clone()));
         tokio::spawn(systemd::run_watchdog(stop.clone()));
-        (Serving { listeners, reconciler, attach, timeline, store, stop }, services)
+        (Serving { listeners, reconciler, attach, timeline, cluster, store, stop }, services)
     }
 }
 
@@ -166,8 +193,12 @@ fn open_files_blocking(
     store: &StoreConfig,
     history: &Path,
     metrics: &Metrics,
+    own: Option<InstanceName>,
 ) -> Result<(Arc<dyn Store>, Timeline), StartError> {
-    let open_timeline = || Timeline::open_blocking(Some(history), metrics.clone());
+    let open_timeline = || match &own {
+        Some(own) => Timeline::open_instance_blocking(Some(history), metrics.clone(), own.clone()),
+        None => Timeline::open_blocking(Some(history), metrics.clone()),
+    };
     // A history is created only after the store: it is the trace by which an empty store counts as damaged.
     let history_exists = history.exists();
     let runtime = Handle::current();

@@ -21,6 +21,7 @@ use tower::{ServiceExt, service_fn};
 
 use super::boot_url::BootUrl;
 use super::cloud::{build_cinder, build_policy};
+use super::cluster::announce_configuration;
 use super::dhcp::find_missing_interfaces;
 use super::files::{ConfiguredFileError, ConfiguredFiles, load_config_blocking};
 use super::node_cache::NodeCache;
@@ -33,6 +34,7 @@ use crate::api;
 use crate::attach::Attach;
 use crate::auth::{Auth, BrowserGuard};
 use crate::boot::Boot;
+use crate::cluster::Membership;
 use crate::config::{Config, ConfigError};
 use crate::dhcp::{BootPolicy, NamedFile, NetbootClient};
 use crate::http::{self, HttpState};
@@ -82,8 +84,8 @@ pub(super) struct Static {
     pub(super) tftp: Vec<SocketAddr>,
     /// The certificates of both HTTP listeners.
     pub(super) tls: ListenerTls,
-    /// The host's name, under which this process is one of Ironic's conductors.
-    pub(super) hostname: String,
+    /// This process among the instances on the store. Ironic's clients see a conductor with its name.
+    pub(super) membership: Membership,
     pub(super) appliance: Appliance,
 }
 
@@ -192,11 +194,12 @@ impl Reloadable {
     /// Replaces all that depends on the configuration.
     fn apply(&self, config: &Config, files: ConfiguredFiles) {
         let ConfiguredFiles { cloud, certificates, images } = files;
-        let Static { attach, tls, appliance, .. } = &self.static_parts;
+        let Static { attach, tls, appliance, membership, .. } = &self.static_parts;
         let cinder = cloud.map(|cloud| build_cinder(cloud, appliance.metrics.clone()));
         attach.configure(cinder, build_policy(config));
         log_warnings(config);
         log_images(&images);
+        membership.update(|announcement| announce_configuration(announcement, config, &images));
         self.services.send_replace(Services::new(config, images, &self.static_parts));
         self.static_parts.spawn_network_check(config);
         tls.set_certificates(certificates);
@@ -231,8 +234,19 @@ fn log_images(images: &Images) {
 
 impl Services {
     fn new(config: &Config, images: Images, static_parts: &Static) -> Self {
-        let Static { auth, inventory, attach, timeline, neighbours, http, tftp, tls: _, hostname, appliance } =
-            static_parts;
+        let Static {
+            auth,
+            inventory,
+            attach,
+            timeline,
+            neighbours,
+            http,
+            tftp,
+            tls: _,
+            membership,
+            appliance,
+        } = static_parts;
+        let hostname = membership.name().to_string();
         let enabled = config.enabled_storage_interfaces.clone();
         let boot = Boot::new(inventory.clone(), attach.clone(), timeline.loop_detector(), enabled.clone())
             .with_requesters(config.requesters.clone(), neighbours.clone());
@@ -246,7 +260,8 @@ impl Services {
             enabled_storage_interfaces: enabled,
             default_storage_interface: config.default_storage_interface.clone(),
             keep_targets_on_undeploy: config.keep_targets_on_undeploy,
-            conductor: Conductor { hostname: hostname.clone(), group: config.conductor_group.clone() },
+            membership: membership.clone(),
+            conductor: Conductor { hostname, group: config.conductor_group.clone() },
             appliance: appliance.clone(),
         });
         let api = api::router(Arc::clone(&operator), auth.clone());

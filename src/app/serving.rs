@@ -7,10 +7,15 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::cluster::ClusterListener;
 use super::error::RunError;
 use crate::attach::Attach;
+use crate::cluster::{self, Membership};
 use crate::store::{Store, StoreError};
 use crate::timeline::Timeline;
+
+/// Time limit for running requests of other instances at the shutdown.
+const CLUSTER_GRACE: Duration = Duration::from_secs(1);
 
 /// The running tasks, and the parts that the shutdown closes.
 pub(super) struct Serving {
@@ -18,6 +23,7 @@ pub(super) struct Serving {
     pub(super) reconciler: JoinHandle<()>,
     pub(super) attach: Attach,
     pub(super) timeline: Timeline,
+    pub(super) cluster: RunningCluster,
     pub(super) store: Arc<dyn Store>,
     pub(super) stop: CancellationToken,
 }
@@ -64,6 +70,43 @@ impl Serving {
         // The close has its own time-out, and an unwritten history is not a failure.
         let timeline = self.timeline;
         let _ = tokio::task::spawn_blocking(move || timeline.close_blocking()).await;
+        // The other instances read the last events.
+        self.cluster.stop().await;
         self.store.close().await
+    }
+}
+
+/// The exchange with the other instances. It ends after everything else.
+pub(super) struct RunningCluster {
+    membership: Membership,
+    /// Announces this instance, and follows the others.
+    exchange: JoinHandle<()>,
+    listener: Option<JoinHandle<()>>,
+    stop: CancellationToken,
+}
+
+impl RunningCluster {
+    /// Starts the tasks. Without a listener, the instances are listed only.
+    pub(super) fn spawn(
+        membership: Membership,
+        listener: Option<ClusterListener>,
+        client: Option<reqwest::Client>,
+    ) -> Self {
+        let stop = CancellationToken::new();
+        let listener = listener.map(|listener| {
+            let router = cluster::router(membership.clone());
+            tokio::spawn(listener.serve(router, stop.clone(), CLUSTER_GRACE))
+        });
+        let exchange = tokio::spawn(cluster::run(membership.clone(), client));
+        Self { membership, exchange, listener, stop }
+    }
+
+    async fn stop(self) {
+        self.membership.bid_farewell().await;
+        self.exchange.abort();
+        self.stop.cancel();
+        if let Some(listener) = self.listener {
+            let _ = listener.await;
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Certificates of both HTTP listeners: loaded at start and at each reload.
+//! Certificates of the HTTP listeners: loaded at start and at each reload.
 
 use crate::config::{Config, TlsConfig};
 use crate::listen::{Certificate, CertificateError, Tls};
@@ -7,6 +7,7 @@ use crate::listen::{Certificate, CertificateError, Tls};
 pub(super) struct Certificates {
     http: Option<Certificate>,
     api: Option<Certificate>,
+    cluster: Option<Certificate>,
 }
 
 impl Certificates {
@@ -16,20 +17,28 @@ impl Certificates {
             (Some(certificate), Some(key)) => Certificate::read_blocking(certificate, key).map(Some),
             _ => Ok(None),
         };
-        Ok(Self { http: load(&config.http.tls)?, api: load(&config.api.tls)? })
+        Ok(Self {
+            http: load(&config.http.tls)?,
+            api: load(&config.api.tls)?,
+            cluster: load(&config.cluster.tls)?,
+        })
     }
 }
 
-/// The TLS configurations of both listeners, which take their certificates.
+/// The TLS configurations of the listeners, which take their certificates.
 pub(super) struct ListenerTls {
     pub(super) http: Tls,
     pub(super) api: Tls,
+    pub(super) cluster: Option<Tls>,
 }
 
 impl ListenerTls {
     /// Replaces the certificates; new connections use them.
-    pub(super) fn set_certificates(&self, Certificates { http, api }: Certificates) {
+    pub(super) fn set_certificates(&self, Certificates { http, api, cluster }: Certificates) {
         self.http.set_certificate(http);
         self.api.set_certificate(api);
+        if let Some(tls) = &self.cluster {
+            tls.set_certificate(cluster);
+        }
     }
 }

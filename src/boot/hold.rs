@@ -40,7 +40,8 @@ fn find_delay(
     }
     let (journey, now) = (request.journey.as_deref(), Instant::now());
     let card = |is_confirmed| CountedCard { mac: request.mac(), is_confirmed };
-    let requester = card(verification.is_confirmed());
+    // Other instances of a cluster know the card from the timeline, and nothing else.
+    let requester = card(verification.card().is_some());
     match mode {
         Mode::Boot => detector.check(requester, journey?, now),
         Mode::Preview => detector.peek(requester, Some(journey?), now),

@@ -23,10 +23,6 @@ pub(super) enum Verification {
 }
 
 impl Verification {
-    pub(super) fn is_confirmed(self) -> bool {
-        matches!(self, Self::Confirmed(_))
-    }
-
     /// The card in the neighbour table.
     pub(super) fn card(self) -> Option<Mac> {
         match self {

@@ -5,6 +5,7 @@
 
 mod boot;
 mod cloud;
+mod cluster;
 mod dhcp;
 mod error;
 mod host;
@@ -14,6 +15,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod tftp;
+mod tls;
 mod warnings;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,6 +26,7 @@ use ipnet::IpNet;
 use crate::model::{ConductorGroup, ConductorGroupError, LogFilter, LogFilterError, StorageInterface};
 pub use boot::{BootConfig, FailureAction, OutagePolicy};
 pub use cloud::{CLOUD_KEYS, CloudConfig};
+pub use cluster::ClusterConfig;
 pub use dhcp::{DhcpConfig, DhcpMode, UnknownMachines};
 pub(crate) use error::format_diagnostics;
 pub use error::{ConfigError, Diagnostic};
@@ -33,6 +36,8 @@ pub use requesters::RequesterPolicy;
 use requesters::parse_network;
 pub use store::{EtcdConfig, StoreConfig, StoreKind};
 pub use tftp::{TftpConfig, TransferPorts};
+pub use tls::TlsConfig;
+use tls::read_tls;
 
 /// The default path of the file.
 pub const DEFAULT_PATH: &str = "/etc/volboot/volboot.toml";
@@ -55,6 +60,8 @@ pub struct Config {
     pub log: LogFilter,
     /// `[store]`
     pub store: StoreConfig,
+    /// `[cluster]`
+    pub cluster: ClusterConfig,
     /// `[tftp]`
     pub tftp: TftpConfig,
     /// `[dhcp]`
@@ -112,15 +119,6 @@ pub struct ApiConfig {
     pub projects: Vec<String>,
     /// `allow_unauthenticated`: permit `auth = "none"` on an address other than loopback.
     pub allow_unauthenticated: bool,
-}
-
-/// `certificate` and `key` within a section: both or neither. The files are watched for changes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TlsConfig {
-    /// `certificate`: a PEM file with the certificate chain, the listener's own certificate first.
-    pub certificate: Option<PathBuf>,
-    /// `key`: a PEM file with the private key.
-    pub key: Option<PathBuf>,
 }
 
 /// The authentication of API clients.
@@ -222,6 +220,7 @@ impl Config {
                 text.parse().map_err(|error: LogFilterError| error.to_string())
             }),
             store: root.section("store", StoreConfig::from_section),
+            cluster: root.section("cluster", ClusterConfig::from_section),
             tftp: root.section("tftp", TftpConfig::from_section),
             dhcp: root.section("dhcp", DhcpConfig::from_section),
             http: root.section("http", |section| HttpConfig {
@@ -297,7 +296,8 @@ impl Config {
             ("keystone", self.keystone != other.keystone),
         ];
         let keys = keys.into_iter().filter_map(|(key, differs)| differs.then_some(key));
-        keys.chain(self.tftp.changed_restart_keys(&other.tftp)).collect()
+        let cluster = self.cluster.changed_restart_keys(&other.cluster);
+        keys.chain(self.tftp.changed_restart_keys(&other.tftp)).chain(cluster).collect()
     }
 
     /// Checks the rules that span several keys.
@@ -324,6 +324,9 @@ impl Config {
                 "api.listen",
                 "equals http.listen; the operator listener needs an address or a port of its own".into(),
             );
+        }
+        for (key, message) in self.cluster.check([self.http.listen, self.api.listen]) {
+            report(key, message.to_owned());
         }
         for (section, tls) in [("http", &self.http.tls), ("api", &self.api.tls)] {
             if tls.certificate.is_some() != tls.key.is_some() {
@@ -362,13 +365,6 @@ fn parse_storage_interface(text: &str) -> Result<StorageInterface, String> {
     match StorageInterface::from(text.to_owned()) {
         StorageInterface::Other(_) => Err(format!("\"{text}\" is not \"noop\", \"external\" or \"cinder\"")),
         known @ (StorageInterface::Noop | StorageInterface::External | StorageInterface::Cinder) => Ok(known),
-    }
-}
-
-fn read_tls(section: &mut Section) -> TlsConfig {
-    TlsConfig {
-        certificate: section.value("certificate", None, |text| parse_path(text).map(Some)),
-        key: section.value("key", None, |text| parse_path(text).map(Some)),
     }
 }
 

@@ -21,6 +21,7 @@ impl Config {
         self.warn_of_listeners()
             .into_iter()
             .chain(self.warn_of_tftp_port())
+            .chain(self.cluster.warn_of_plain_http())
             .chain(routed.map(warn_of_routed))
             .collect()
     }

@@ -2,11 +2,13 @@
 //!
 //! | operation | file |
 //! |---|---|
+//! | list the conductors | [`mod@conductors`] |
 //! | enroll a machine as a new node | [`mod@enroll`] |
 //! | list a node's machines, read their timelines | [`mod@machines`] |
 //! | predict a machine's next boot request, preview the answer | [`mod@preview`] |
 //! | measure the store, the history and Cinder | [`mod@status`] |
 
+mod conductors;
 mod enroll;
 mod machines;
 mod preview;
@@ -21,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attach::Attach;
 use crate::boot::Boot;
+use crate::cluster::Membership;
 use crate::config::BootConfig;
 use crate::dhcp::ProxyCounters;
 use crate::images::Images;
@@ -30,6 +33,7 @@ use crate::store::{Inventory, StoreError, UniqueKey};
 use crate::telemetry::Metrics;
 use crate::tftp::Counters;
 use crate::timeline::Timeline;
+pub use conductors::ConductorStatus;
 pub use enroll::{EnrollError, EnrollmentRequest, Refusal, VolumeText};
 pub use preview::{BootPreview, Requester};
 pub use status::CinderStatus;
@@ -55,6 +59,8 @@ pub struct Operator {
     pub default_storage_interface: StorageInterface,
     /// Whether a node keeps its volume targets when it is undeployed. Ironic deletes them.
     pub keep_targets_on_undeploy: bool,
+    /// This process among the instances on the store.
+    pub membership: Membership,
     /// This process as one of Ironic's conductors.
     pub conductor: Conductor,
     /// This process.

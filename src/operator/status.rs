@@ -98,6 +98,7 @@ impl Operator {
                 events_dropped: counters.events_dropped(),
             }),
             machines: states.map(|(state, count)| (state.as_str(), count)).collect(),
+            cluster: self.membership.reading(),
             event_subscribers: timeline.subscriber_count(),
             connections: connections.collect(),
         }

@@ -13,7 +13,9 @@ use uuid::Uuid;
 
 use super::Metrics;
 use super::dhcp_event::DhcpEvent;
-use crate::model::{BootOutcome, BootStep, Mac, Platform, SourceKind, TransferOutcome, excerpt};
+use crate::model::{
+    BootOutcome, BootStep, InstanceName, Mac, Platform, SourceKind, TransferOutcome, excerpt,
+};
 
 /// Characters of a sentence that volboot made, such as a reason. Parts of it may come from records or from Cinder.
 const MAX_SENTENCE: usize = 1024;
@@ -34,6 +36,9 @@ pub struct Event {
     /// Source IP address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
+    /// The instance that observed it, if several share a store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceName>,
     /// Kind and details.
     #[serde(flatten)]
     pub kind: EventKind,
@@ -197,7 +202,7 @@ impl Event {
     /// An event that occurred once. Its texts are cut: the sender of a request chooses their length.
     pub fn new(at: Timestamp, mac: Option<Mac>, address: Option<IpAddr>, kind: EventKind) -> Self {
         let address = address.map(|address| address.to_canonical());
-        Self { at, count: 1, mac, address, kind }.with_cut_texts()
+        Self { at, count: 1, mac, address, instance: None, kind }.with_cut_texts()
     }
 
     /// Cuts all texts. Needed for an event of an older version, which did not.
@@ -231,7 +236,7 @@ impl Event {
             EventKind::BootRequest(request) => request.texts_size(),
             EventKind::BootReport { .. } | EventKind::SessionStarted | EventKind::LoopDelay { .. } => 0,
         };
-        BASE_SIZE + texts
+        BASE_SIZE + texts + self.instance.as_ref().map_or(0, |name| name.as_str().len())
     }
 
     /// Updates the metrics.
@@ -269,7 +274,7 @@ impl Event {
             }
             (a, b) => a == b,
         };
-        is_same_kind && self.address == other.address
+        is_same_kind && (self.address, &self.instance) == (other.address, &other.instance)
     }
 }
 

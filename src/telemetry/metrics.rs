@@ -75,6 +75,11 @@ impl Metrics {
             history_events_dropped: Gauge::default(),
             history_commits: Counter::default(),
             history_evictions: Family::default(),
+            cluster_instances: Gauge::default(),
+            cluster_unreachable: Gauge::default(),
+            cluster_differing: Gauge::default(),
+            cluster_lag: Gauge::default(),
+            cluster_joined_events: Counter::default(),
             machines: Family::default(),
             event_subscribers: Gauge::default(),
             logins: Family::default(),
@@ -178,6 +183,11 @@ impl Metrics {
         self.0.history_evictions.get_or_create(&MachineLabel { machine }).inc();
     }
 
+    /// Counts events of other instances that were joined with those of this one.
+    pub fn count_joined_events(&self, count: u64) {
+        self.0.cluster_joined_events.inc_by(count);
+    }
+
     /// Encodes all metrics as OpenMetrics 1.0 text, with the gauges set from `reading`.
     pub fn encode(&self, reading: &Reading) -> String {
         let series = &self.0;
@@ -202,6 +212,10 @@ impl Metrics {
         for (state, count) in &reading.machines {
             series.machines.get_or_create(&StateLabel { state }).set(gauge_value(*count as u64));
         }
+        series.cluster_instances.set(gauge_value(reading.cluster.instances as u64));
+        series.cluster_unreachable.set(gauge_value(reading.cluster.unreachable as u64));
+        series.cluster_differing.set(gauge_value(reading.cluster.differing as u64));
+        series.cluster_lag.set(reading.cluster.lag.as_secs_f64());
         series.event_subscribers.set(gauge_value(reading.event_subscribers as u64));
         for ConnectionReading { listener, open, displaced, refused } in &reading.connections {
             let label = ListenerLabel { listener };
@@ -223,7 +237,7 @@ fn gauge_value(value: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::DhcpReading;
+    use crate::telemetry::{ClusterReading, DhcpReading};
 
     #[test]
     fn every_metric_is_encoded() {
@@ -246,12 +260,19 @@ mod tests {
         metrics.count_login("limited");
         metrics.count_history_commit();
         metrics.count_history_eviction("address");
+        metrics.count_joined_events(4);
         let text = metrics.encode(&Reading {
             store: Some(Duration::from_micros(250)),
             store_writable: true,
             events_dropped: 7,
             dhcp: Some(DhcpReading { discovery: true, events_dropped: 3 }),
             machines: vec![("booted", 4)],
+            cluster: ClusterReading {
+                instances: 3,
+                unreachable: 1,
+                differing: 2,
+                lag: Duration::from_millis(1500),
+            },
             connections: vec![ConnectionReading { listener: "http", open: 3, displaced: 2, refused: 1 }],
             ..Reading::default()
         });
@@ -287,6 +308,11 @@ mod tests {
             "volboot_history_events_queued 0",
             "volboot_history_events_dropped 7",
             "volboot_machines{state=\"booted\"} 4",
+            "volboot_cluster_instances 3",
+            "volboot_cluster_instances_unreachable 1",
+            "volboot_cluster_instances_differing 2",
+            "volboot_cluster_lag_seconds 1.5",
+            "volboot_cluster_joined_events_total 4",
             "volboot_event_subscribers 0",
             "volboot_logins_total{result=\"limited\"} 1",
             "volboot_connections{listener=\"http\"} 3",

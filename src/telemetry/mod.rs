@@ -12,4 +12,4 @@ mod series;
 pub use dhcp_event::DhcpEvent;
 pub use event::{BootRequestEvent, Event, EventKind, ResolutionEvent, TftpTransfer};
 pub use metrics::Metrics;
-pub use reading::{ConnectionReading, DhcpReading, Reading};
+pub use reading::{ClusterReading, ConnectionReading, DhcpReading, Reading};

@@ -25,10 +25,25 @@ pub struct Reading {
     pub dhcp: Option<DhcpReading>,
     /// Number of machines by the state of their verdicts.
     pub machines: Vec<(&'static str, usize)>,
+    /// The instances on the store.
+    pub cluster: ClusterReading,
     /// Subscribers to events.
     pub event_subscribers: usize,
     /// The connections of each HTTP listener.
     pub connections: Vec<ConnectionReading>,
+}
+
+/// The instances on the store, as this one sees them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ClusterReading {
+    /// Live instances, including this one.
+    pub instances: usize,
+    /// Other instances that do not answer.
+    pub unreachable: usize,
+    /// Other instances whose configuration or iPXE binaries differ.
+    pub differing: usize,
+    /// The longest time since the last answer of an instance that is expected to answer.
+    pub lag: Duration,
 }
 
 /// The ProxyDHCP server.

@@ -43,6 +43,11 @@ pub(super) struct Series {
     pub(super) history_events_dropped: Gauge,
     pub(super) history_commits: Counter,
     pub(super) history_evictions: Family<MachineLabel, Counter>,
+    pub(super) cluster_instances: Gauge,
+    pub(super) cluster_unreachable: Gauge,
+    pub(super) cluster_differing: Gauge,
+    pub(super) cluster_lag: Gauge<f64, std::sync::atomic::AtomicU64>,
+    pub(super) cluster_joined_events: Counter,
     pub(super) machines: Family<StateLabel, Gauge>,
     pub(super) event_subscribers: Gauge,
     pub(super) logins: Family<ResultLabel, Counter>,
@@ -127,6 +132,32 @@ impl Series {
             self.connections_refused.clone(),
         );
         registry.register("event_subscribers", "Subscribers to events", self.event_subscribers.clone());
+        self.register_cluster();
+    }
+
+    /// Registers the metrics of the instances on one store.
+    fn register_cluster(&mut self) {
+        let cluster = self.registry.sub_registry_with_prefix("cluster");
+        let instances = self.cluster_instances.clone();
+        cluster.register("instances", "Live instances on the store, including this one", instances);
+        cluster.register(
+            "instances_unreachable",
+            "Other instances whose events are missing because they do not answer",
+            self.cluster_unreachable.clone(),
+        );
+        cluster.register(
+            "instances_differing",
+            "Other instances with another version, configuration or iPXE binary",
+            self.cluster_differing.clone(),
+        );
+        cluster.register_with_unit(
+            "lag",
+            "Longest time since the last answer of another instance",
+            Unit::Seconds,
+            self.cluster_lag.clone(),
+        );
+        let joined = self.cluster_joined_events.clone();
+        cluster.register("joined_events", "Events of other instances joined with those of this one", joined);
     }
 
     /// Registers the metrics of the listeners for firmware.

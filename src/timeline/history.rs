@@ -5,6 +5,7 @@
 //! An event's key is the number of its machine record and a number within that record.
 
 use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,10 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::index::{EventKey, MachineIndex};
+use super::index::MachineIndex;
+use super::outbox::{EventPosition, Outbox, OutboxWrites};
+use super::peers::PeerProgress;
+use super::pending_writes::EventKey;
 use super::record::{MachineRecord, RecordId};
 use crate::store::{CatchDrop, OverlayBackend, catch_panic};
 use crate::telemetry::Event;
@@ -23,10 +27,16 @@ use crate::telemetry::Event;
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const MACHINES: TableDefinition<'_, RecordId, &[u8]> = TableDefinition::new("machines");
 const EVENTS: TableDefinition<'_, EventKey, &[u8]> = TableDefinition::new("events");
+/// The outbox: events of this instance as JSON, by number. The first eight bytes of a value are the stream.
+const OUTBOX: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("outbox");
+/// The events that were joined from each other instance, by its name.
+const PEERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("peers");
 
 /// Schema of the records. There is no migration: an older file is set aside, a newer one is rejected.
 const SCHEMA: u64 = 2;
 const SCHEMA_KEY: &str = "schema";
+/// The stream of the outbox's numbers.
+const STREAM_KEY: &str = "stream";
 /// Size of the page cache in bytes. Timelines are rarely read, and a commit touches few pages.
 const CACHE_SIZE: usize = 1 << 20;
 
@@ -128,6 +138,8 @@ impl History {
             let mut meta = write.open_table(META).map_err(redb::Error::from)?;
             write.open_table(MACHINES).map_err(redb::Error::from)?;
             write.open_table(EVENTS).map_err(redb::Error::from)?;
+            write.open_table(OUTBOX).map_err(redb::Error::from)?;
+            write.open_table(PEERS).map_err(redb::Error::from)?;
             let schema = meta.get(SCHEMA_KEY).map_err(redb::Error::from)?.map(|schema| schema.value());
             if schema.is_none() {
                 meta.insert(SCHEMA_KEY, SCHEMA).map_err(redb::Error::from)?;
@@ -137,8 +149,8 @@ impl History {
         match schema {
             Some(newer) if newer > SCHEMA => return Err(HistoryError::NewerSchema(newer)),
             Some(older) if older < SCHEMA => return Err(HistoryError::OlderSchema(older)),
-            Some(_) => write.abort().map_err(redb::Error::from)?,
-            None => write.commit().map_err(redb::Error::from)?,
+            // An older version has not created all tables.
+            Some(_) | None => write.commit().map_err(redb::Error::from)?,
         }
         Ok(Self { database, is_read_only })
     }
@@ -155,6 +167,38 @@ impl History {
                 }
             }
             Ok(())
+        })
+    }
+
+    /// Loads the outbox; `None` if it has never had an event.
+    pub(super) fn load_outbox(&self) -> Result<Option<Outbox>, redb::Error> {
+        self.run(|database| {
+            let read = database.begin_read()?;
+            let Some(stream) = read.open_table(META)?.get(STREAM_KEY)?.map(|stream| stream.value()) else {
+                return Ok(None);
+            };
+            let mut entries = VecDeque::new();
+            for entry in read.open_table(OUTBOX)?.iter()? {
+                let (number, value) = entry?;
+                let Some((stream, event)) = value.value().split_first_chunk::<8>() else { continue };
+                let Ok(event) = std::str::from_utf8(event) else { continue };
+                let position = EventPosition { stream: u64::from_be_bytes(*stream), number: number.value() };
+                entries.push_back((position, event.into()));
+            }
+            Ok(Some(Outbox::restore(stream, entries, self.is_read_only)))
+        })
+    }
+
+    /// Loads the progress of all other instances, by name.
+    pub(super) fn load_peers(&self) -> Result<BTreeMap<String, PeerProgress>, redb::Error> {
+        self.run(|database| {
+            let table = database.begin_read()?.open_table(PEERS)?;
+            let mut peers = BTreeMap::new();
+            for entry in table.iter()? {
+                let (name, progress) = entry?;
+                peers.extend(decode(progress.value()).map(|progress| (name.value().to_owned(), progress)));
+            }
+            Ok(peers)
         })
     }
 
@@ -209,8 +253,30 @@ impl History {
                     }
                     Ok(())
                 })?;
+                source.copy_cluster_tables(&write)?;
             }
             write.commit()?;
+            Ok(())
+        })
+    }
+
+    /// Copies the outbox and the progress of other instances.
+    fn copy_cluster_tables(&self, write: &redb::WriteTransaction) -> Result<(), redb::Error> {
+        self.run(|database| {
+            let read = database.begin_read()?;
+            if let Some(stream) = read.open_table(META)?.get(STREAM_KEY)? {
+                write.open_table(META)?.insert(STREAM_KEY, stream.value())?;
+            }
+            let mut outbox = write.open_table(OUTBOX)?;
+            for entry in read.open_table(OUTBOX)?.iter()? {
+                let (number, event) = entry?;
+                outbox.insert(number.value(), event.value())?;
+            }
+            let mut peers = write.open_table(PEERS)?;
+            for entry in read.open_table(PEERS)?.iter()? {
+                let (name, progress) = entry?;
+                peers.insert(name.value(), progress.value())?;
+            }
             Ok(())
         })
     }
@@ -244,8 +310,33 @@ fn write_changes(database: &Database, index: &MachineIndex) -> Result<(), redb::
                 None => events.remove(key)?,
             };
         }
+        if !changes.peers.is_empty() {
+            let mut peers = write.open_table(PEERS)?;
+            for (name, progress) in &changes.peers {
+                match progress {
+                    Some(progress) => peers.insert(name.as_str(), encode(progress).as_slice())?,
+                    None => peers.remove(name.as_str())?,
+                };
+            }
+        }
+        if let Some(outbox) = &changes.outbox {
+            write_outbox(&write, outbox)?;
+        }
     }
     write.commit()?;
+    Ok(())
+}
+
+fn write_outbox(write: &redb::WriteTransaction, changes: &OutboxWrites) -> Result<(), redb::Error> {
+    if let Some(stream) = changes.stream {
+        write.open_table(META)?.insert(STREAM_KEY, stream)?;
+    }
+    let mut outbox = write.open_table(OUTBOX)?;
+    for (position, event) in &changes.put {
+        let value = [&position.stream.to_be_bytes()[..], event.as_bytes()].concat();
+        outbox.insert(position.number, value.as_slice())?;
+    }
+    outbox.retain_in(..changes.delete_below, |_, _| false)?;
     Ok(())
 }
 

@@ -10,16 +10,20 @@
 //! recently seen goes first. So a client with forged addresses evicts only its own records. The first two groups have a
 //! share of the bytes: what a stranger sends does not fill the history, even if there is room.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::bounds::Bounds;
 use super::machine_id::MachineId;
+use super::pending_writes::PendingWrites;
 use super::progress::SESSION_GAP;
 use super::recent::RecentEvents;
 use super::record::{EvictionClass, MachineRecord, RecordId};
 use super::record_usage::RecordUsage;
+use super::requesters::Requesters;
+use crate::model::InstanceName;
 use crate::telemetry::{Event, EventKind};
 
 /// How far the clock goes back before the times of records are corrected. Events of several tasks arrive out of order
@@ -29,50 +33,6 @@ const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
 /// Most DHCP requests in a row that are stored; the last one then stands for all further ones. They may be forged, and must
 /// not push the other events of a machine out of its timeline.
 const MAX_DHCP_RUN: u32 = 16;
-
-/// Limits of the history.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
-    pub(super) events_per_machine: u64,
-    pub(super) events: u64,
-    pub(super) machines: usize,
-    /// Bytes of all records and events.
-    pub(super) bytes: u64,
-    /// Bytes of the records without a node, and their events.
-    pub(super) stranger_bytes: u64,
-    /// Bytes of recent events, which are in memory.
-    pub(super) recent_bytes: usize,
-    /// Bytes of a history file that is never compacted.
-    pub(super) small_file: u64,
-}
-
-impl Default for Bounds {
-    /// A hundred events are about twenty boot sessions. The file takes up to three times the bytes: redb doubles a file
-    /// that is full, and pages are half empty after deletions.
-    fn default() -> Self {
-        Self {
-            events_per_machine: 100,
-            events: 400_000,
-            machines: 16_384,
-            bytes: 160 << 20,
-            stranger_bytes: 16 << 20,
-            recent_bytes: 8 << 20,
-            small_file: 64 << 20,
-        }
-    }
-}
-
-/// Key of an event in the history file: machine record, and number within it.
-pub(super) type EventKey = (RecordId, u64);
-
-/// Changes for one commit.
-#[derive(Debug, Default)]
-pub(super) struct PendingWrites {
-    /// Events to write; `None` deletes.
-    pub(super) events: BTreeMap<EventKey, Option<Event>>,
-    /// Machine records to write. A record that is gone by then is deleted with all its events.
-    pub(super) records: BTreeSet<RecordId>,
-}
 
 /// All machine records, and the changes not yet committed.
 #[derive(Debug, Default)]
@@ -85,6 +45,10 @@ pub(super) struct MachineIndex {
     usage: RecordUsage,
     recent: RecentEvents,
     last_record_id: RecordId,
+    /// This instance of a cluster; `None` without a cluster.
+    own: Option<InstanceName>,
+    /// The last requester of each address, for events of other instances that arrive late.
+    requesters: Requesters,
     /// Time of the last inserted event.
     clock: Timestamp,
     /// Changes for the next commit.
@@ -95,9 +59,22 @@ pub(super) struct MachineIndex {
     pub(super) evicted: Vec<EvictionClass>,
 }
 
+/// The result of an insertion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Inserted {
+    pub(super) id: MachineId,
+    /// Whether the machine has later events: its state must be replayed.
+    pub(super) is_late: bool,
+}
+
 impl MachineIndex {
     pub(super) fn new(bounds: Bounds) -> Self {
         Self { bounds, ..Self::default() }
+    }
+
+    /// Events of other instances will be joined with those of this one.
+    pub(super) fn join_cluster(&mut self, own: InstanceName) {
+        self.own = Some(own);
     }
 
     /// Adds a record from the history file. Its times are not after `now`: the clock may have been wrong.
@@ -109,23 +86,62 @@ impl MachineIndex {
         self.add_record(record_id, record);
     }
 
-    /// Adds an event. Returns its machine; `None` for an event with neither MAC nor IP address.
-    pub(super) fn insert(&mut self, event: &Event) -> Option<MachineId> {
-        let id = event.mac.map(MachineId::Mac).or(event.address.map(MachineId::Address))?;
+    /// Adds an event of this instance. Returns its machine; `None` for an event with neither MAC nor IP address.
+    pub(super) fn insert(&mut self, event: &Event) -> Option<Inserted> {
         self.follow_clock(event.at);
+        self.join(event)
+    }
+
+    /// Adds an event of another instance, which may be older than the last event.
+    pub(super) fn join(&mut self, event: &Event) -> Option<Inserted> {
+        let id = event.mac.map(MachineId::Mac).or(event.address.map(MachineId::Address))?;
+        let id = self.find_later_requester(event).unwrap_or(id);
         if let (MachineId::Mac(_), Some(address), EventKind::BootRequest(_)) =
             (id, event.address, &event.kind)
         {
             self.move_events(address, id, event.at);
+            if self.own.is_some() {
+                self.requesters.note(address, id, event.at);
+            }
         }
         let record_id = self.find_or_create(id, event);
-        if self.merge(record_id, event) || self.replace_last_dhcp(record_id, event) {
-            return Some(id);
+        let is_late = self.is_late(record_id, event);
+        if self.merge(record_id, event, is_late) || !is_late && self.replace_last_dhcp(record_id, event) {
+            return Some(Inserted { id, is_late: false });
         }
-        self.append(record_id, event.clone());
+        self.append_with(record_id, event.clone(), !is_late);
         self.evict(Some(record_id));
         self.trim_recent(record_id);
-        Some(id)
+        Some(Inserted { id, is_late })
+    }
+
+    /// Whether an event is older than the state of the machine. Without a cluster, events arrive in order, and the clock
+    /// was set back if they do not.
+    fn is_late(&self, record_id: RecordId, event: &Event) -> bool {
+        let Some(own) = &self.own else { return false };
+        let Some(record) = self.records.get(&record_id) else { return false };
+        let is_joined = event.instance.as_ref().is_some_and(|instance| instance != own);
+        let lateness = record.progress.updated_at.duration_since(event.at);
+        record.next_event > 0 && lateness.is_positive() && (is_joined || lateness < CLOCK_TOLERANCE)
+    }
+
+    /// The machine that requested its script from the address of an event after the event: an event of another instance
+    /// that would have been moved to the machine, had it arrived in time.
+    fn find_later_requester(&self, event: &Event) -> Option<MachineId> {
+        if self.own.is_none() || event.mac.is_some() {
+            return None;
+        }
+        let (machine, requested_at) = self.requesters.find(event.address?)?;
+        let lead = requested_at.duration_since(event.at);
+        let is_of_session = !lead.is_negative() && lead < SESSION_GAP;
+        (is_of_session && is_of_machine(event, machine)).then_some(machine)
+    }
+
+    /// Rebuilds the state of a machine from its events in the order of time, after a late one was added.
+    pub(super) fn replay(&mut self, id: MachineId, events: &[Event]) {
+        let Some(&record_id) = self.record_ids.get(&id) else { return };
+        let own = self.own.clone();
+        self.update_record(record_id, |record| record.replay(events, own.as_ref()));
     }
 
     /// Corrects the times of all records after the clock was set back. Otherwise a machine seen by a clock that was
@@ -177,12 +193,13 @@ impl MachineIndex {
     }
 
     /// Merges a repeated event, or a repeated wait, into a recent event. Returns whether the event was merged.
-    fn merge(&mut self, record_id: RecordId, event: &Event) -> bool {
-        if let Some((number, merged)) = self.recent.merge_wait(record_id, event) {
+    fn merge(&mut self, record_id: RecordId, event: &Event, is_late: bool) -> bool {
+        if !is_late && let Some((number, merged)) = self.recent.merge_wait(record_id, event) {
             self.uncommitted.events.insert((record_id, number), Some(merged.clone()));
+            let own = self.own.clone();
             self.update_record(record_id, |record| {
                 record.progress.apply(event);
-                record.update(event);
+                record.update(event, own.as_ref());
             });
             return true;
         }
@@ -199,9 +216,10 @@ impl MachineIndex {
         }
         let event = Event { count: run - MAX_DHCP_RUN + 2, ..event.clone() };
         let mut number = 0;
+        let own = self.own.clone();
         self.update_record(record_id, |record| {
             record.progress.apply(&event);
-            record.update(&event);
+            record.update(&event, own.as_ref());
             record.dhcp_run = run.saturating_add(1);
             number = record.next_event - 1;
         });
@@ -218,19 +236,16 @@ impl MachineIndex {
         self.append_with(record_id, event, !is_late);
     }
 
-    fn append(&mut self, record_id: RecordId, event: Event) {
-        self.append_with(record_id, event, true);
-    }
-
     fn append_with(&mut self, record_id: RecordId, event: Event, updates_progress: bool) {
         let Some(number) = self.records.get(&record_id).map(|record| record.next_event) else { return };
         // The oldest event may have been moved to another machine. Then the count is slightly too low, no more.
         let oldest = number.checked_sub(self.bounds.events_per_machine);
+        let own = self.own.clone();
         self.update_record(record_id, |record| {
             if record.next_event > 0 && updates_progress {
                 record.progress.apply(&event);
             }
-            record.update(&event);
+            record.update(&event, own.as_ref());
             record.next_event += 1;
             if oldest.is_some() {
                 record.discount_oldest_event();

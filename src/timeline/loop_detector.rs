@@ -4,8 +4,11 @@
 //! new session hides the error of the last one. After [`FREE_SESSIONS`] sessions, each further session is delayed,
 //! longer every time, and the machine shows the reason on its console. Only sessions that start with `/boot.ipxe`
 //! count, so a client that just requests a machine's script is never delayed. A hooked volume resets the count.
+//!
+//! Sessions at other instances of the cluster count as well. A machine may begin a session at one instance, and report
+//! to another. Events of other instances arrive late, and out of order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -19,6 +22,8 @@ const WINDOW: Duration = Duration::from_secs(30 * 60);
 /// Initial delay; doubles with each session up to [`MAX_DELAY`].
 const INITIAL_DELAY: Duration = Duration::from_secs(60);
 const MAX_DELAY: Duration = Duration::from_secs(600);
+/// Remembered sessions of each machine: a session counts once, however often its events arrive.
+const REMEMBERED_SESSIONS: usize = 8;
 /// Maximum number of machines in the table. Further machines are not delayed.
 const CAPACITY: usize = 16_384;
 
@@ -38,8 +43,8 @@ pub struct CountedCard {
 
 #[derive(Debug)]
 struct SessionCount {
-    journey: String,
-    last_start: Instant,
+    /// The last sessions, the newest at the end. Never empty.
+    last_sessions: VecDeque<(String, Instant)>,
     sessions: u32,
     /// End of the current session's delay.
     delayed_until: Option<Instant>,
@@ -60,24 +65,44 @@ impl LoopDetector {
     /// Counts a session when its machine is about to get its boot script. Returns the remaining delay, if any.
     pub fn check(&self, card: CountedCard, journey: &str, now: Instant) -> Option<LoopDelay> {
         let mut counts = self.0.lock();
-        let known = counts.get(&card);
-        if let Some(count) = known.filter(|count| count.journey == journey) {
+        if let Some(count) = counts.get(&card).filter(|count| count.has_counted(journey)) {
             return count.remaining_delay(now);
         }
-        let sessions = known.map_or(1, |count| count.next_session(now));
-        if known.is_none() && counts.len() >= CAPACITY {
-            counts.retain(|_, count| now.duration_since(count.last_start) < WINDOW);
-            if counts.len() >= CAPACITY {
-                return None;
-            }
+        let count = add_session(&mut counts, card, journey, now)?;
+        let seconds = whole_seconds(session_delay(count.sessions)?);
+        Some(LoopDelay { journeys: count.sessions, seconds, is_first: true })
+    }
+
+    /// Counts a session that started at another instance.
+    pub(super) fn observe_session(
+        &self,
+        card: CountedCard,
+        journey: &str,
+        started_at: Instant,
+        now: Instant,
+    ) {
+        if now.saturating_duration_since(started_at) >= WINDOW {
+            return;
         }
-        let delay = session_delay(sessions);
-        let delayed_until = delay.map(|delay| now + delay);
-        counts.insert(
-            card,
-            SessionCount { journey: journey.to_owned(), last_start: now, sessions, delayed_until },
-        );
-        Some(LoopDelay { journeys: sessions, seconds: whole_seconds(delay?), is_first: true })
+        let mut counts = self.0.lock();
+        let Some(count) = counts.get_mut(&card) else {
+            add_session(&mut counts, card, journey, started_at);
+            return;
+        };
+        if count.has_counted(journey) {
+            return;
+        }
+        if started_at >= count.last_start() {
+            add_session(&mut counts, card, journey, started_at);
+            return;
+        }
+        // An older session than the newest counts too. If sessions were forgotten, it may have counted before.
+        if count.last_sessions.len() < REMEMBERED_SESSIONS {
+            count.sessions = count.sessions.saturating_add(1);
+            let at = count.last_sessions.partition_point(|(_, at)| *at < started_at);
+            count.last_sessions.insert(at, (journey.to_owned(), started_at));
+            count.delayed_until = session_delay(count.sessions).map(|delay| count.last_start() + delay);
+        }
     }
 
     /// Predicts [`check`](Self::check), and counts nothing. Without a journey, the prediction is for the session that is
@@ -87,7 +112,7 @@ impl LoopDetector {
         let count = counts.get(&card)?;
         let remaining = count.remaining_delay(now);
         match journey {
-            Some(journey) if journey == count.journey => remaining,
+            Some(journey) if count.has_counted(journey) => remaining,
             None if remaining.is_some() => remaining,
             Some(_) | None => {
                 let journeys = count.next_session(now);
@@ -97,16 +122,65 @@ impl LoopDetector {
         }
     }
 
-    /// Forgets a machine that has hooked its volume, or whose operating system is up.
-    pub(super) fn reset(&self, mac: Mac) {
+    /// Forgets the sessions of a machine that hooked its volume, or whose operating system was up, at this time. Later
+    /// sessions still count.
+    pub(super) fn reset(&self, mac: Mac, hooked_at: Instant) {
         let mut counts = self.0.lock();
         for is_confirmed in [true, false] {
-            counts.remove(&CountedCard { mac, is_confirmed });
+            let card = CountedCard { mac, is_confirmed };
+            let Some(count) = counts.get_mut(&card) else { continue };
+            count.last_sessions.retain(|(_, started_at)| *started_at > hooked_at);
+            if count.last_sessions.is_empty() {
+                counts.remove(&card);
+                continue;
+            }
+            count.sessions = count.last_sessions.len() as u32;
+            count.delayed_until = session_delay(count.sessions).map(|delay| count.last_start() + delay);
         }
     }
 }
 
+/// Adds a machine's newest session. `None`: the table is full.
+fn add_session<'a>(
+    counts: &'a mut HashMap<CountedCard, SessionCount>,
+    card: CountedCard,
+    journey: &str,
+    started_at: Instant,
+) -> Option<&'a SessionCount> {
+    if !counts.contains_key(&card) && counts.len() >= CAPACITY {
+        counts.retain(|_, count| started_at.saturating_duration_since(count.last_start()) < WINDOW);
+        if counts.len() >= CAPACITY {
+            return None;
+        }
+    }
+    let count = counts.entry(card).or_insert_with(|| SessionCount {
+        last_sessions: VecDeque::with_capacity(1),
+        sessions: 0,
+        delayed_until: None,
+    });
+    count.sessions = if count.sessions == 0 { 1 } else { count.next_session(started_at) };
+    if count.sessions == 1 {
+        count.last_sessions.clear();
+    } else if count.last_sessions.len() >= REMEMBERED_SESSIONS {
+        count.last_sessions.pop_front();
+    }
+    count.last_sessions.push_back((journey.to_owned(), started_at));
+    count.delayed_until = session_delay(count.sessions).map(|delay| started_at + delay);
+    Some(count)
+}
+
 impl SessionCount {
+    /// Whether a session counts already.
+    fn has_counted(&self, journey: &str) -> bool {
+        self.last_sessions.iter().any(|(known, _)| known == journey)
+    }
+
+    /// Start of the newest session.
+    fn last_start(&self) -> Instant {
+        // Never empty but while the first session is being added.
+        self.last_sessions.back().map_or_else(Instant::now, |(_, started_at)| *started_at)
+    }
+
     /// The rest of the current session's delay.
     fn remaining_delay(&self, now: Instant) -> Option<LoopDelay> {
         let remaining = self.delayed_until?.saturating_duration_since(now);
@@ -116,7 +190,11 @@ impl SessionCount {
 
     /// The number of a further session that starts now.
     fn next_session(&self, now: Instant) -> u32 {
-        if now.duration_since(self.last_start) < WINDOW { self.sessions.saturating_add(1) } else { 1 }
+        if now.saturating_duration_since(self.last_start()) < WINDOW {
+            self.sessions.saturating_add(1)
+        } else {
+            1
+        }
     }
 }
 
@@ -178,7 +256,7 @@ mod tests {
         let next = LoopDelay { journeys: 8, seconds: 240, is_first: true };
         assert_eq!(detector.peek(CARD, None, now), Some(next));
         assert_eq!(detector.peek(CARD, None, now + WINDOW), None, "the window has passed");
-        detector.reset(CARD.mac);
+        detector.reset(CARD.mac, now);
         assert_eq!(detector.peek(CARD, None, now), None);
     }
 
@@ -186,7 +264,8 @@ mod tests {
     fn a_hooked_volume_or_the_window_resets_the_count() {
         type Check<'a> = &'a mut dyn FnMut(&LoopDetector, &str, u64) -> Option<u32>;
 
-        let (detector, mut now) = (LoopDetector::default(), Instant::now());
+        let (detector, start) = (LoopDetector::default(), Instant::now());
+        let mut now = start;
         let mut check = |detector: &LoopDetector, journey: &str, seconds: u64| {
             now += Duration::from_secs(seconds);
             detector.check(CARD, journey, now).map(|delay| delay.journeys)
@@ -195,9 +274,44 @@ mod tests {
             (0..6).map(|n| check(detector, &format!("{round}{n}"), 1)).last().flatten()
         };
         assert_eq!(check_six(&mut check, &detector, "a"), Some(6));
-        detector.reset(CARD.mac);
+        detector.reset(CARD.mac, start + Duration::from_secs(6));
         assert_eq!(check_six(&mut check, &detector, "b"), Some(6));
         assert_eq!(check(&detector, "c", 1800), None, "the window has passed");
+    }
+
+    #[test]
+    fn sessions_of_other_instances_count_once_and_in_any_order() {
+        let (detector, start) = (LoopDetector::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for (journey, seconds) in [("b", 60), ("d", 180), ("a", 0), ("b", 60), ("c", 120)] {
+            detector.observe_session(CARD, journey, at(seconds), at(200));
+        }
+        assert_eq!(detector.check(CARD, "e", at(240)), None);
+        let delay = LoopDelay { journeys: 6, seconds: 60, is_first: true };
+        assert_eq!(detector.check(CARD, "f", at(300)), Some(delay));
+        // The other instance answered the same session, and its event arrives late.
+        detector.observe_session(CARD, "f", at(300), at(302));
+        let rest = LoopDelay { seconds: 50, is_first: false, ..delay };
+        assert_eq!(detector.check(CARD, "f", at(310)), Some(rest));
+        detector.observe_session(CARD, "old", start, at(1800));
+        assert_eq!(
+            detector.peek(CARD, Some("f"), at(310)),
+            Some(rest),
+            "the window of that session has passed"
+        );
+    }
+
+    #[test]
+    fn late_report_resets_the_sessions_before_it() {
+        let (detector, start) = (LoopDetector::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for (journey, seconds) in [("a", 0), ("b", 60), ("c", 120), ("d", 180), ("e", 240), ("f", 300)] {
+            detector.check(CARD, journey, at(seconds));
+        }
+        detector.reset(CARD.mac, at(250));
+        assert_eq!(detector.check(CARD, "f", at(301)), None, "one session since the hook");
+        detector.reset(CARD.mac, at(302));
+        assert!(detector.0.lock().is_empty());
     }
 
     #[test]
@@ -209,7 +323,7 @@ mod tests {
         }
         assert_eq!(detector.check(stranger, "stranger", now).map(|delay| delay.seconds), Some(600));
         assert_eq!(detector.check(CARD, "own", now), None);
-        detector.reset(CARD.mac);
+        detector.reset(CARD.mac, now);
         assert_eq!(detector.check(stranger, "stranger", now), None);
     }
 

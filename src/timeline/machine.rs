@@ -68,7 +68,7 @@ impl Machine {
             macs: record.macs.clone(),
             is_attached: record.sighting.is_some(),
             is_rejected: record.is_rejected,
-            inferred_on_at: record.sighting.map(|sighting| sighting.at),
+            inferred_on_at: record.attached_at.max(record.sighting.map(|sighting| sighting.at)),
             first_seen: record.first_seen,
             last_seen: record.last_seen,
             journey_started_at: record.progress.journey_started_at,

@@ -8,6 +8,7 @@
 //! Memory holds a few hundred bytes per machine, enough for lists. Events are read from the history file.
 
 mod boot_state;
+mod bounds;
 mod compaction;
 mod describe;
 mod dhcp_after_boot;
@@ -18,11 +19,17 @@ mod index;
 mod loop_detector;
 mod machine;
 mod machine_id;
+mod outbox;
+mod peers;
+mod pending_writes;
 mod progress;
 mod recent;
 mod record;
 mod record_usage;
 mod reloads;
+mod replay;
+mod requesters;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -36,24 +43,28 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, oneshot, watch};
 
-use crate::model::CardSighting;
+use crate::model::{CardSighting, InstanceName};
 use crate::telemetry::{Event, EventKind, Metrics};
 pub use boot_state::{BootState, Verdict};
+use bounds::Bounds;
 pub use describe::{TimelineEntry, describe};
 pub use dhcp_after_boot::DhcpAfterBoot;
 pub use dhcp_progress::DhcpProgress;
 use history::{History, HistoryError};
-use index::{Bounds, MachineIndex};
+use index::MachineIndex;
 pub use loop_detector::{CountedCard, LoopDelay, LoopDetector};
 pub use machine::Machine;
 pub use machine_id::{MachineId, MachineIdError};
+use outbox::Outbox;
+pub use outbox::{EventPosition, OutboxPage};
+pub use peers::{PeerBatch, PeerProgress};
 pub use progress::{BootProgress, BootStage, StepFailure};
-use record::RecordId;
 pub use reloads::ReloadMemory;
+use shared::TimelineShared;
 use writer::{HistoryWriter, WriterJob};
 
 /// Capacity of the queue to the writer thread, in batches of events. Further events are dropped.
@@ -62,6 +73,8 @@ const QUEUE_CAPACITY: usize = 8192;
 const QUEUE_BYTES: usize = 8 << 20;
 /// Updates that a subscriber may lag behind. Older ones are skipped, and the subscriber learns how many.
 const SUBSCRIBER_CAPACITY: usize = 1024;
+/// Delay before a batch of another instance is put into a full queue again.
+const QUEUE_RETRY_DELAY: Duration = Duration::from_millis(50);
 /// Time limit for the final commit at shutdown.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -70,22 +83,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Timeline {
     shared: Arc<TimelineShared>,
     jobs: SyncSender<WriterJob>,
-}
-
-#[derive(Debug)]
-struct TimelineShared {
-    index: RwLock<MachineIndex>,
-    /// `None` without a history file, or while the file is failing. Open for reading only while the disk refuses writes.
-    history: RwLock<Option<History>>,
-    /// Whether a history file is configured.
-    has_file: bool,
-    updates: broadcast::Sender<Arc<Update>>,
-    queued_events: AtomicUsize,
-    queued_bytes: AtomicUsize,
-    dropped_events: AtomicU64,
-    metrics: Metrics,
-    loop_detector: Arc<LoopDetector>,
-    reload_memory: Arc<ReloadMemory>,
 }
 
 /// A message to subscribers: an event, and the machine's resulting state.
@@ -97,26 +94,26 @@ pub struct Update {
     pub event: TimelineEntry,
 }
 
-impl TimelineShared {
-    /// Counts an event that leaves the queue without being recorded.
-    fn drop_event(&self, bytes: usize) {
-        self.queued_events.fetch_sub(1, Ordering::Relaxed);
-        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.dropped_events.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 impl Timeline {
     /// Opens the timeline with the history file at `path`, and loads its machines. On an error, the error is logged
     /// and opening is retried later. `None`: events are kept in memory only.
     ///
     /// Blocks while machines are loaded: about 50 ms for ten thousand.
     pub fn open_blocking(path: Option<&Path>, metrics: Metrics) -> Self {
-        Self::with_bounds(path, metrics, Bounds::default())
+        Self::with_bounds(path, metrics, Bounds::default(), None)
     }
 
-    fn with_bounds(path: Option<&Path>, metrics: Metrics, bounds: Bounds) -> Self {
+    /// Opens the timeline of an instance of a cluster: its events bear its name, are numbered for the other instances,
+    /// and are joined with theirs.
+    pub fn open_instance_blocking(path: Option<&Path>, metrics: Metrics, own: InstanceName) -> Self {
+        Self::with_bounds(path, metrics, Bounds::default(), Some(own))
+    }
+
+    fn with_bounds(path: Option<&Path>, metrics: Metrics, bounds: Bounds, own: Option<InstanceName>) -> Self {
         let mut index = MachineIndex::new(bounds);
+        if let Some(own) = &own {
+            index.join_cluster(own.clone());
+        }
         let history = path.and_then(|path| {
             let result = open_history(path, &mut index);
             result.inspect_err(writer::log_unavailable).ok().or_else(|| {
@@ -124,6 +121,11 @@ impl Timeline {
                 open_read_only_history(path, &mut index).ok()
             })
         });
+        let outbox = own.as_ref().map(|_| {
+            let outbox = history.as_ref().and_then(|history| history.load_outbox().ok().flatten());
+            Mutex::new(outbox.unwrap_or_else(Outbox::new))
+        });
+        let peers = history.as_ref().filter(|_| own.is_some()).and_then(|history| history.load_peers().ok());
         let retry_at = history.as_ref().is_none_or(History::is_read_only).then(Instant::now);
         let shared = Arc::new(TimelineShared {
             index: RwLock::new(index),
@@ -136,6 +138,10 @@ impl Timeline {
             metrics,
             loop_detector: Arc::default(),
             reload_memory: Arc::default(),
+            own,
+            outbox,
+            outbox_changes: watch::Sender::new(()),
+            peers: Mutex::new(peers.unwrap_or_default()),
         });
         let (jobs, receiver) = sync_channel(QUEUE_CAPACITY);
         let writer = HistoryWriter {
@@ -162,7 +168,8 @@ impl Timeline {
     /// Records events like [`Timeline::record`], with one wake-up of the writer thread for all.
     pub fn record_all(&self, mut events: Vec<Event>) {
         let shared = &self.shared;
-        events.retain(|event| {
+        events.retain_mut(|event| {
+            event.instance.clone_from(&shared.own);
             self.observe(event);
             let bytes = event.byte_size();
             shared.queued_events.fetch_add(1, Ordering::Relaxed);
@@ -189,7 +196,7 @@ impl Timeline {
         if let (Some(mac), EventKind::BootReport { step: Some(step), rc, .. }) = (event.mac, &event.kind)
             && step.is_success(rc.as_deref())
         {
-            self.shared.loop_detector.reset(mac);
+            self.shared.loop_detector.reset(mac, Instant::now());
         }
         self.shared.reload_memory.observe(event);
     }
@@ -272,34 +279,45 @@ impl Timeline {
     ///
     /// Blocks while the history file is read.
     pub fn events_blocking(&self, id: MachineId) -> Vec<Event> {
-        let Some((record_id, uncommitted)) = self.uncommitted_events(id) else { return Vec::new() };
-        let history = self.shared.history.read();
-        let committed = history.as_ref().map(|history| history.events(record_id)).transpose();
-        drop(history);
-        let committed = committed.inspect_err(|error| tracing::error!(%error, "cannot read the history"));
-        let mut events: BTreeMap<_, _> = committed
-            .ok()
-            .flatten()
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(number, event)| (number, Some(event)))
-            .collect();
-        events.extend(uncommitted);
-        let mut events: Vec<Event> = events.into_values().flatten().collect();
-        // Events moved here from an IP address have higher numbers than older events of the machine.
-        events.sort_by_key(|event| event.at);
-        events
+        let events = self.shared.read_events(id);
+        events.unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot read the history");
+            self.shared.merge_events(id, Vec::new())
+        })
     }
 
-    /// A machine's events that are not in the file yet, by number. `None` marks a deleted event.
-    #[allow(clippy::type_complexity, reason = "record id, and events by number")]
-    fn uncommitted_events(&self, id: MachineId) -> Option<(RecordId, Vec<(u64, Option<Event>)>)> {
-        let index = self.shared.index.read();
-        let (record_id, _) = index.get(id)?;
-        let range = (record_id, 0)..=(record_id, u64::MAX);
-        let in_commit = index.in_commit.events.range(range.clone());
-        let events = in_commit.chain(index.uncommitted.events.range(range));
-        Some((record_id, events.map(|((_, number), event)| (*number, event.clone())).collect()))
+    /// The events of this instance after a place, for another instance. Without a place, all that are left.
+    pub fn outbox_page(&self, after: Option<EventPosition>) -> OutboxPage {
+        let empty = OutboxPage { end: after, has_gap: false, events: Vec::new() };
+        self.shared.outbox.as_ref().map_or(empty, |outbox| outbox.lock().page(after))
+    }
+
+    /// Changes when there is more for the other instances.
+    pub fn outbox_changes(&self) -> watch::Receiver<()> {
+        self.shared.outbox_changes.subscribe()
+    }
+
+    /// Joins events of another instance, each once. They count in no metric of events, and are not for third instances.
+    /// Returns after they are in the timeline; at the next commit, they and the place after them are in the file.
+    pub async fn join(&self, batch: PeerBatch) {
+        let (done, joined) = oneshot::channel();
+        let mut job = WriterJob::Join(Box::new(batch), done);
+        // The queue is shared with the events of this instance, which never wait.
+        while let Err(TrySendError::Full(rejected)) = self.jobs.try_send(job) {
+            job = rejected;
+            tokio::time::sleep(QUEUE_RETRY_DELAY).await;
+        }
+        let _ = joined.await;
+    }
+
+    /// How far the events of the other instances have been joined, by name.
+    pub fn peer_progress(&self) -> BTreeMap<String, PeerProgress> {
+        self.shared.peers.lock().clone()
+    }
+
+    /// This instance of a cluster; `None` without a cluster.
+    pub fn own_instance(&self) -> Option<&InstanceName> {
+        self.shared.own.as_ref()
     }
 
     /// Events in the queue.

@@ -57,13 +57,16 @@ impl RecentEvents {
         self.bytes
     }
 
-    /// Merges a repeated wait into the machine's last event. Returns the result and its number.
+    /// Merges a repeated wait into the machine's last event. In a cluster, a machine may wait at several instances in
+    /// turn, and each has an event. Returns the result and its number.
     pub(super) fn merge_wait(&mut self, record_id: RecordId, event: &Event) -> Option<(u64, &Event)> {
-        let (number, last) = self.events.get_mut(&record_id)?.last_mut()?;
-        let (last_wait, wait) = (as_wait(last)?, as_wait(event)?);
-        if (&last_wait.journey, last_wait.attempt) != (&wait.journey, wait.attempt) {
-            return None;
-        }
+        let wait = as_wait(event)?;
+        let is_same_wait = |(_, earlier): &&mut (u64, Event)| {
+            as_wait(earlier)
+                .is_some_and(|earlier| (&earlier.journey, earlier.attempt) == (&wait.journey, wait.attempt))
+        };
+        let mut waits = self.events.get_mut(&record_id)?.iter_mut().rev().take_while(is_same_wait);
+        let (number, last) = waits.find(|(_, earlier)| earlier.instance == event.instance)?;
         self.bytes -= last.byte_size();
         last.count = last.count.saturating_add(event.count);
         last.kind = event.kind.clone();

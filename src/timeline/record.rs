@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::machine_id::MachineId;
 use super::progress::BootProgress;
-use crate::model::{CardSighting, Mac, Platform};
+use crate::model::{CardSighting, InstanceName, Mac, Platform};
 use crate::telemetry::{DhcpEvent, Event, EventKind};
 
 /// Number of a machine record in the history file.
@@ -45,6 +45,9 @@ pub(super) struct MachineRecord {
     /// The node's card that the neighbour table last showed for the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) sighting: Option<CardSighting>,
+    /// Time of the last boot request for which the neighbour table of any instance showed a card of the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) attached_at: Option<Timestamp>,
     /// Whether the last boot request claimed a machine against the requester's place in the network.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) is_rejected: bool,
@@ -99,6 +102,7 @@ impl MachineRecord {
             host_name_bytes: None,
             macs: Vec::new(),
             sighting: None,
+            attached_at: None,
             is_rejected: false,
             first_seen: first.at,
             last_seen: first.at,
@@ -130,8 +134,18 @@ impl MachineRecord {
         own as u64 + self.event_bytes
     }
 
+    /// Rebuilds the state from the stored events, in the order of time.
+    pub(super) fn replay(&mut self, events: &[Event], own: Option<&InstanceName>) {
+        let Some(progress) = BootProgress::replay(events, &self.progress) else { return };
+        self.progress = progress;
+        for event in events {
+            self.update(event, own);
+        }
+    }
+
     /// Updates the facts with the next event. An event of the past, moved here from an IP address, is not the last one.
-    pub(super) fn update(&mut self, event: &Event) {
+    /// `own`: this instance of a cluster.
+    pub(super) fn update(&mut self, event: &Event, own: Option<&InstanceName>) {
         self.last_seen = self.last_seen.max(event.at);
         self.first_seen = self.first_seen.min(event.at);
         // A DHCP request may be forged: it moves no machine that is up to another address.
@@ -153,7 +167,13 @@ impl MachineRecord {
             self.uuid = request.uuid.or(self.uuid);
             self.platform = request.platform.or(self.platform);
             self.arch = request.arch.clone().or(self.arch.take());
-            let sighting = request.attached_card.map(|mac| CardSighting { mac, at: event.at });
+            if request.attached_card.is_some() {
+                self.attached_at = self.attached_at.max(Some(event.at));
+            }
+            let is_joined = event.instance.as_ref().is_some_and(|instance| Some(instance) != own);
+            // The neighbour table of another instance shows its networks, not those of this host.
+            let own_card = request.attached_card.filter(|_| !is_joined);
+            let sighting = own_card.map(|mac| CardSighting { mac, at: event.at });
             self.sighting = sighting.or(self.sighting);
             self.host_name_bytes = request.host_name_bytes.or(self.host_name_bytes);
         }
@@ -171,6 +191,7 @@ impl MachineRecord {
         if let Some(sighting) = &mut self.sighting {
             sighting.at = sighting.at.min(now);
         }
+        self.attached_at = self.attached_at.map(|at| at.min(now));
         self.progress.correct_times(now);
     }
 

@@ -68,6 +68,17 @@ impl ReloadMemory {
         load.is_some_and(|load| load.refused == Some(client) && load.file.eq_ignore_ascii_case(file))
     }
 
+    /// Learns from an event of another instance, unless the address has done something else since.
+    pub(super) fn observe_joined(&self, event: &Event) {
+        let address = event.address.map(|address| address.to_canonical());
+        let is_late = address.is_some_and(|address| {
+            self.0.lock().get(&address).is_some_and(|address_use| event.at < address_use.updated_at)
+        });
+        if !is_late {
+            self.observe(event);
+        }
+    }
+
     /// Learns from an event.
     pub(super) fn observe(&self, event: &Event) {
         let Some(address) = event.address.map(|address| address.to_canonical()) else { return };
@@ -197,6 +208,16 @@ mod tests {
             assert_eq!(memory.refuse(client(), FILE, at(now)), is_refused, "{events:?}");
             assert_eq!(memory.is_refused(client(), FILE), is_refused, "{events:?}");
         }
+    }
+
+    #[test]
+    fn late_event_of_another_instance_changes_nothing() {
+        let memory = memory([(0, None, load())]);
+        let event = |seconds| Event::new(at(seconds), None, Some(client().ip()), EventKind::SessionStarted);
+        memory.observe_joined(&event(-5));
+        assert!(memory.refuse(client(), FILE, at(20)));
+        memory.observe_joined(&event(5));
+        assert!(!memory.refuse(client(), FILE, at(20)), "the loaded iPXE went on at another instance");
     }
 
     #[test]

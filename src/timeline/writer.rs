@@ -4,6 +4,7 @@
 //! file fails, events still reach the index and subscribers. They are missing from the file, which is reopened after a
 //! while.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,12 +12,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 
 use super::compaction;
 use super::describe::describe_event;
 use super::history::{History, HistoryError};
-use super::index::PendingWrites;
-use super::{Machine, TimelineShared, Update};
+use super::index::{Inserted, MachineIndex};
+use super::outbox::{EventPosition, Outbox};
+use super::peers::{MAX_PEERS, PeerBatch, PeerProgress};
+use super::pending_writes::PendingWrites;
+use super::shared::TimelineShared;
+use super::{Machine, MachineId, Update};
 use crate::telemetry::{Event, EventKind};
 
 /// Minimum time between two commits.
@@ -31,6 +37,8 @@ const REOPEN_DELAY: Duration = Duration::from_secs(30);
 /// A job for the thread.
 pub(super) enum WriterJob {
     Events(Vec<Event>),
+    /// Join the events of another instance, and confirm.
+    Join(Box<PeerBatch>, oneshot::Sender<()>),
     /// Commit the remaining events, confirm, and exit.
     Close(SyncSender<()>),
 }
@@ -64,6 +72,11 @@ impl HistoryWriter {
                         self.shared.queued_events.fetch_sub(1, Ordering::Relaxed);
                         self.shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
                     }
+                }
+                Ok(WriterJob::Join(batch, done)) => {
+                    self.join(*batch);
+                    // The task may have been cancelled.
+                    let _ = done.send(());
                 }
                 Ok(WriterJob::Close(done)) => {
                     self.commit();
@@ -106,10 +119,26 @@ impl HistoryWriter {
         }
     }
 
-    /// Adds an event to the index and sends the update to subscribers.
+    /// Adds an event of this instance to the index, numbers it for the others, and sends the update to subscribers.
     fn process(&mut self, event: Event) {
+        let Some(Inserted { id, is_late }) = self.insert(&event, MachineIndex::insert) else { return };
+        if let Some(outbox) = &self.shared.outbox {
+            outbox.lock().push(&event);
+        }
+        if is_late {
+            self.replay(id);
+        }
+        self.send_update(id, event);
+    }
+
+    /// Adds an event to the index.
+    fn insert(
+        &mut self,
+        event: &Event,
+        insert: fn(&mut MachineIndex, &Event) -> Option<Inserted>,
+    ) -> Option<Inserted> {
         let mut index = self.shared.index.write();
-        let Some(id) = index.insert(&event) else { return };
+        let inserted = insert(&mut index, event)?;
         for class in index.evicted.drain(..) {
             self.shared.metrics.count_history_eviction(class.as_label());
         }
@@ -117,15 +146,74 @@ impl HistoryWriter {
         self.has_only_dhcp = is_dhcp && (self.uncommitted_events == 0 || self.has_only_dhcp);
         self.uncommitted_events += 1;
         self.uncommitted_bytes += event.byte_size();
+        Some(inserted)
+    }
+
+    fn send_update(&self, id: MachineId, event: Event) {
         if self.shared.updates.receiver_count() == 0 {
             return;
         }
+        let index = self.shared.index.read();
         let Some((_, record)) = index.get(id) else { return };
         let event = describe_event(event, &record.progress.hooks);
         let update = Update { machine: Machine::new(record, Timestamp::now()), event };
         drop(index);
         // The last subscriber may have gone in the meantime.
         let _ = self.shared.updates.send(Arc::new(update));
+    }
+
+    /// Joins the events of another instance that have not been joined before.
+    fn join(&mut self, batch: PeerBatch) {
+        let (now, started_at) = (Timestamp::now(), Instant::now());
+        let name = batch.instance.as_str().to_owned();
+        let mut progress = {
+            let peers = self.shared.peers.lock();
+            peers.get(&name).cloned().unwrap_or_else(|| PeerProgress::new(now))
+        };
+        let stream = batch.end.map_or(0, |end| end.stream);
+        let (mut late, mut joined) = (BTreeSet::new(), Vec::new());
+        for (number, event) in &batch.events {
+            if progress.has_joined(EventPosition { stream, number: *number }) {
+                continue;
+            }
+            let event =
+                Event { instance: Some(batch.instance.clone()), at: event.at.min(now), ..event.clone() };
+            self.shared.learn_joined(&event, now, started_at);
+            let Some(Inserted { id, is_late }) = self.insert(&event, MachineIndex::join) else { continue };
+            if is_late {
+                late.insert(id);
+            }
+            joined.push((id, event));
+        }
+        late.into_iter().for_each(|id| self.replay(id));
+        self.shared.metrics.count_joined_events(joined.len() as u64);
+        for (id, event) in joined {
+            self.send_update(id, event);
+        }
+        if progress.note(&batch, now) {
+            self.shared.index.write().uncommitted.peers.insert(name.clone(), Some(progress.clone()));
+            // The place is committed, even if the batch had no event.
+            self.uncommitted_events = self.uncommitted_events.max(1);
+        }
+        let mut peers = self.shared.peers.lock();
+        peers.insert(name, progress);
+        if peers.len() > MAX_PEERS {
+            let oldest = peers.iter().min_by_key(|(_, progress)| progress.heard_at);
+            if let Some(name) = oldest.map(|(name, _)| name.clone()) {
+                peers.remove(&name);
+                self.shared.index.write().uncommitted.peers.insert(name, None);
+            }
+        }
+    }
+
+    /// Rebuilds the state of a machine in the order of time, after a late event.
+    fn replay(&self, id: MachineId) {
+        match self.shared.read_events(id) {
+            Ok(events) => self.shared.index.write().replay(id, &events),
+            Err(error) => {
+                tracing::error!(%error, "cannot read the history: a machine's state lacks an event")
+            }
+        }
     }
 
     fn commit(&mut self) {
@@ -142,8 +230,13 @@ impl HistoryWriter {
                 // Without a file, events stay in memory.
                 index.uncommitted.events.retain(|_, event| event.is_some());
                 index.uncommitted.records.clear();
+                index.uncommitted.peers.clear();
+                drop(index);
+                self.shared.serve_outbox(Outbox::serve_from_memory);
                 return;
             }
+            index.uncommitted.outbox =
+                self.shared.outbox.as_ref().map(|outbox| outbox.lock().pending_writes());
             index.in_commit = std::mem::take(&mut index.uncommitted);
         }
         self.reopen();
@@ -155,7 +248,10 @@ impl HistoryWriter {
             history.map(|history| history.write(&index))
         };
         match result {
-            Some(Ok(())) => self.shared.metrics.count_history_commit(),
+            Some(Ok(())) => {
+                self.shared.metrics.count_history_commit();
+                self.shared.serve_outbox(Outbox::confirm_writes);
+            }
             Some(Err(error)) => {
                 tracing::error!(%error, "cannot write the history: events are not recorded");
                 *self.shared.history.write() = None;
@@ -168,9 +264,11 @@ impl HistoryWriter {
                     self.retry_at = Some(Instant::now() + REOPEN_DELAY);
                 }
                 self.shared.dropped_events.fetch_add(events, Ordering::Relaxed);
+                self.shared.serve_outbox(Outbox::serve_from_memory);
             }
             None => {
                 self.shared.dropped_events.fetch_add(events, Ordering::Relaxed);
+                self.shared.serve_outbox(Outbox::serve_from_memory);
             }
         }
         let mut index = self.shared.index.write();

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 
-use super::format::Severity;
+use super::format::{InstanceRow, Severity};
 use super::page::{Page, PageResult};
 use super::{SharedState, format};
 use crate::images::{Image, MissingImage};
@@ -19,6 +19,8 @@ pub(super) struct AppliancePage {
     version: &'static str,
     started: String,
     listeners: Vec<(&'static str, String)>,
+    /// The instances on the store; empty if there is one.
+    instances: Vec<InstanceRow>,
     cinder: ComponentStatus,
     store: ComponentStatus,
     history: ComponentStatus,
@@ -100,6 +102,7 @@ pub(super) async fn show(State(operator): State<SharedState>) -> PageResult<Appl
         version: env!("CARGO_PKG_VERSION"),
         started,
         listeners: listeners.collect(),
+        instances: format::instance_rows(&operator.membership.instances()),
         cinder,
         store,
         history,
@@ -119,6 +122,7 @@ fn listener_label(name: &'static str) -> &'static str {
         "tftp" => "TFTP server",
         "dhcp" => "ProxyDHCP server",
         "http" => "Boot listener (HTTP)",
+        "cluster" => "Cluster listener (other instances)",
         "api" => "Operator listener (API and web pages)",
         other => other,
     }

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::cluster::{InstanceStatus, MissingEvents};
 use crate::timeline::BootState;
 
 /// The label of a boot state.
@@ -114,6 +115,50 @@ pub(super) fn grouped_number(number: usize) -> String {
         text.push(digit);
     }
     text
+}
+
+/// What all timelines lack of an instance.
+pub(super) fn missing_events(missing: &MissingEvents) -> String {
+    let MissingEvents { instance, since, reason } = missing;
+    format!("The events of {instance} since {} may be missing: {reason}.", date_time(*since))
+}
+
+/// An instance on the store, formatted for a page.
+pub(super) struct InstanceRow {
+    pub(super) name: String,
+    pub(super) severity: Severity,
+    pub(super) state: &'static str,
+    pub(super) version: String,
+    pub(super) since: String,
+    pub(super) queue_length: u64,
+    /// What is wrong with it, in sentences.
+    pub(super) notes: Vec<String>,
+}
+
+/// The instances on the store; empty if there is one.
+pub(super) fn instance_rows(instances: &[InstanceStatus]) -> Vec<InstanceRow> {
+    let row = |instance: &InstanceStatus| {
+        let differences = instance.differences.join(", ");
+        let (severity, state) = match (instance.is_self, instance.answering) {
+            (true, _) => (Severity::Success, "this one"),
+            (false, false) => (Severity::Error, "does not answer"),
+            (false, true) if differences.is_empty() => (Severity::Success, "answers"),
+            (false, true) => (Severity::Warning, "differs"),
+        };
+        let problem = instance.problem.clone();
+        let lost = instance.events_lost_at.map(|at| format!("events were lost before {}", date_time(at)));
+        let differs = (!differences.is_empty()).then(|| format!("differs in {differences}"));
+        InstanceRow {
+            name: instance.name.to_string(),
+            severity,
+            state,
+            version: instance.version.clone(),
+            since: date_time(instance.started_at),
+            queue_length: instance.queue_length,
+            notes: [problem, differs, lost].into_iter().flatten().collect(),
+        }
+    };
+    if instances.len() > 1 { instances.iter().map(row).collect() } else { Vec::new() }
 }
 
 #[cfg(test)]

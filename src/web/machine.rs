@@ -1,5 +1,7 @@
 //! `/ui/machines/{machine}`: a machine's verdict, timeline, records and boot preview.
 
+use std::collections::BTreeSet;
+
 use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -34,6 +36,8 @@ pub(super) struct MachinePage {
     /// The event stream of this machine.
     events_url: String,
     verdict: Option<VerdictView>,
+    /// What the timeline lacks.
+    missing: Vec<String>,
     facts: Vec<(&'static str, String)>,
     journey: Vec<TimelineRow>,
     earlier: Vec<TimelineRow>,
@@ -56,6 +60,8 @@ struct TimelineRow {
     time: String,
     offset: String,
     severity: Severity,
+    /// The instance of the step, if there are several.
+    instance: Option<String>,
     text: String,
     advice: Option<String>,
 }
@@ -129,9 +135,15 @@ async fn build_live_parts(
         Some(machine) => (machine.journey_started_at, read_timeline(operator, id).await?),
         None => (Timestamp::now(), Vec::new()),
     };
+    let names: BTreeSet<_> = entries.iter().map(|entry| &entry.event.instance).collect();
+    let has_several_instances = names.len() > 1;
     let (earlier, journey): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.event.at < start);
     let now = Timestamp::now();
-    let mut journey: Vec<_> = journey.into_iter().map(|entry| timeline_row(entry, Some(start))).collect();
+    let row = |entry, start| {
+        let row = timeline_row(entry, start);
+        TimelineRow { instance: row.instance.filter(|_| has_several_instances), ..row }
+    };
+    let mut journey: Vec<_> = journey.into_iter().map(|entry| row(entry, Some(start))).collect();
     // The verdict above already contains its advice, so the timeline does not repeat it.
     let advice = machine.as_ref().and_then(|machine| machine.verdict.advice.as_ref());
     for row in &mut journey {
@@ -143,9 +155,10 @@ async fn build_live_parts(
         label: node.map_or_else(|| id.to_string(), Node::label),
         events_url: format!("/v1/events?machine={id}"),
         verdict: machine.as_ref().map(verdict_view),
+        missing: operator.membership.missing_events().iter().map(format::missing_events).collect(),
         facts: machine.as_ref().map(|machine| machine_facts(machine, node, now)).unwrap_or_default(),
         journey,
-        earlier: earlier.into_iter().map(|entry| timeline_row(entry, None)).collect(),
+        earlier: earlier.into_iter().map(|entry| row(entry, None)).collect(),
         records: None,
         preview: None,
         form: None,
@@ -216,6 +229,7 @@ fn timeline_row(entry: TimelineEntry, start: Option<Timestamp>) -> TimelineRow {
         time: if start.is_some() { format::time_of_day(at) } else { format::date_time(at) },
         offset: start.map(|start| format::time_offset(start, at)).unwrap_or_default(),
         severity: event_severity(&entry),
+        instance: entry.event.instance.as_ref().map(ToString::to_string),
         text: entry.text,
         advice: entry.advice,
     }

@@ -7,7 +7,7 @@ use form_urlencoded::Serializer;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::format::Severity;
+use super::format::{InstanceRow, Severity};
 use super::page::{ErrorPage, Page, PageResult};
 use super::{SharedState, format};
 use crate::operator::Operator;
@@ -39,6 +39,10 @@ pub(super) struct MachinesPage {
     filters: Vec<FilterLink>,
     looping: usize,
     looping_link: String,
+    /// The instances on the store; empty if there is one.
+    instances: Vec<InstanceRow>,
+    /// What all timelines lack.
+    missing: Vec<String>,
     rows: Vec<MachineRow>,
     /// The number of matches, as a phrase.
     total: String,
@@ -128,6 +132,8 @@ pub(super) async fn list(
         filters,
         looping: if selected == Some(BootState::Looping) { 0 } else { looping },
         looping_link: Filter { search: "", state: Some(BootState::Looping) }.link(1),
+        instances: format::instance_rows(&operator.membership.instances()),
+        missing: operator.membership.missing_events().iter().map(format::missing_events).collect(),
         rows,
         total,
         pages,

@@ -27,6 +27,9 @@ pub(crate) struct Daemon {
     pub(crate) http: SocketAddr,
     /// The operator listener's address.
     pub(crate) api: SocketAddr,
+    /// The cluster listener's address, if it is configured.
+    #[allow(dead_code, reason = "most tests have none")]
+    pub(crate) cluster: Option<SocketAddr>,
     /// The time from start to ready.
     pub(crate) startup_time: Duration,
 }
@@ -84,6 +87,7 @@ impl Daemon {
             tftp_addresses: Vec::new(),
             http: unset,
             api: unset,
+            cluster: None,
             startup_time: Duration::ZERO,
         };
         loop {
@@ -98,6 +102,7 @@ impl Daemon {
                         }
                         Some("http") => daemon.http = address,
                         Some("api") => daemon.api = address,
+                        Some("cluster") => daemon.cluster = Some(address),
                         other => panic!("unknown listener: {other:?}"),
                     }
                 }

@@ -94,6 +94,32 @@ fn boot_listener_serves_both_protocols_and_operator_listener_only_tls() {
 }
 
 #[test]
+fn cluster_listener_requires_a_proof_and_with_a_certificate_tls() {
+    let site = site("[cluster]\nname = \"boot-1\"\nlisten = \"127.0.0.1:0\"\n");
+    let mut daemon = Daemon::start(site.path());
+    let address = daemon.cluster.expect("a cluster listener");
+    let refusal = get_http(address, "/internal/events");
+    assert!(refusal.contains("no proof of the cluster's secret") || refusal.contains(" 503 "), "{refusal}");
+    let status =
+        volboot(&["status", "--json", "--api", &format!("http://{}", daemon.api)]).output().expect("runs");
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).expect("JSON");
+    assert_eq!(
+        (&status["name"], &status["instances"][0]["self"]),
+        (&"boot-1".into(), &true.into()),
+        "{status}"
+    );
+    assert_eq!(status["instances"][0]["url"], format!("http://{address}"));
+    let certificate = issue(site.path());
+    configure_tls(site.path(), "cluster");
+    daemon.hang_up();
+    daemon.wait_for_log("configuration reloaded");
+    assert!(get_https(address, &certificate, "/internal/events").expect("responds").contains(" 401 "));
+    let refusal = get_http(address, "/internal/events");
+    assert!(refusal.starts_with("HTTP/1.1 400 ") && refusal.contains("https://"), "{refusal}");
+    daemon.stop();
+}
+
+#[test]
 fn failed_handshake_is_logged_with_a_rate_limit() {
     let site = site("");
     issue(site.path());

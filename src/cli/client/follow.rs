@@ -68,7 +68,8 @@ fn print_message(message: &str, json: bool) -> Result<bool, Box<dyn Error>> {
 fn format_update(update: &Value) -> String {
     let (machine, event) = (&update["machine"], &update["event"]);
     let (time, label) = (format_time(&event["at"]), format_label(machine));
-    let mut line = format!("{time}  {label}  {}\n", text(&event["text"]));
+    let instance = event["instance"].as_str().map(|name| format!("{}: ", clean(name))).unwrap_or_default();
+    let mut line = format!("{time}  {label}  {instance}{}\n", text(&event["text"]));
     if event["advice"].is_string() {
         line.push_str(&format!("{:21}{}\n", "", text(&event["advice"])));
     }

@@ -14,6 +14,17 @@ pub(super) fn status(response: &Value) -> String {
         ("version".to_owned(), text(&response["version"])),
         ("running since".to_owned(), format_time(&response["started_at"])),
     ];
+    if list(&response["instances"]).count() > 1 {
+        let instances = list(&response["instances"]);
+        rows.extend(
+            instances.map(|instance| {
+                (format!("instance {}", text(&instance["name"])), describe_instance(instance))
+            }),
+        );
+    }
+    for missing in list(&response["missing_events"]) {
+        rows.push(("events".to_owned(), describe_missing(missing)));
+    }
     for listener in list(&response["listeners"]) {
         rows.push((format!("listener {}", text(&listener["name"])), text(&listener["address"])));
     }
@@ -93,11 +104,19 @@ pub(super) fn history(response: &Value) -> String {
     if let Some(power) = power(&response["power"]) {
         out.push_str(&format!("{power}\n"));
     }
+    for missing in list(&response["missing_events"]) {
+        out.push_str(&format!("{}\n", describe_missing(missing)));
+    }
     let mut table = new_table();
+    let instances: HashSet<_> = list(&response["timeline"]).map(|entry| entry["instance"].as_str()).collect();
+    let row = |time: String, instance: &Value, entry: String| match instances.len() {
+        0 | 1 => vec![time, entry],
+        _ => vec![time, instance.as_str().map(clean).unwrap_or_default(), entry],
+    };
     for entry in list(&response["timeline"]) {
-        table.add_row([format_time(&entry["at"]), text(&entry["text"])]);
+        table.add_row(row(format_time(&entry["at"]), &entry["instance"], text(&entry["text"])));
         if entry["advice"].is_string() {
-            table.add_row([String::new(), format!("  {}", text(&entry["advice"]))]);
+            table.add_row(row(String::new(), &Value::Null, format!("  {}", text(&entry["advice"]))));
         }
     }
     if !table.is_empty() {
@@ -105,6 +124,32 @@ pub(super) fn history(response: &Value) -> String {
         out.push_str(&finish_table(&mut table));
     }
     out
+}
+
+/// An instance on the store, in one line.
+fn describe_instance(instance: &Value) -> String {
+    let (version, since) = (text(&instance["version"]), format_time(&instance["started_at"]));
+    let mut line = format!("version {version}, running since {since}");
+    if instance["queue_length"].as_u64().is_some_and(|length| length > 0) {
+        line.push_str(&format!(", {} boot requests wait for Cinder", instance["queue_length"]));
+    }
+    if instance["self"] == true {
+        line.push_str(", this one");
+    }
+    if instance["problem"].is_string() {
+        line.push_str(&format!("; does not answer: {}", text(&instance["problem"])));
+    }
+    let differences: Vec<_> = list(&instance["differences"]).map(text).collect();
+    if !differences.is_empty() {
+        line.push_str(&format!("; differs in {}", differences.join(", ")));
+    }
+    line
+}
+
+/// The part of an instance that timelines lack.
+fn describe_missing(missing: &Value) -> String {
+    let (instance, since) = (text(&missing["instance"]), format_time(&missing["since"]));
+    format!("The events of {instance} since {since} may be missing: {}.", text(&missing["reason"]))
 }
 
 /// A node's power state, recorded and inferred.
@@ -262,6 +307,44 @@ mod tests {
     }
 
     #[test]
+    fn each_step_names_its_instance_if_there_are_several() {
+        let steps = |instances: [&str; 2]| {
+            let at = "2026-11-24T10:00:00Z";
+            let entries = instances.map(|name| json!({"at": at, "text": "step", "instance": name}));
+            let missing = json!([{"instance": "boot-3", "since": at, "reason": "time-out"}]);
+            history(&json!({"verdict": {"text": "booted"}, "timeline": entries, "missing_events": missing}))
+        };
+        let several = steps(["boot-1", "boot-2"]);
+        assert!(several.contains("boot-1  step") && several.contains("boot-2  step"), "{several}");
+        assert!(!steps(["boot-1", "boot-1"]).contains("boot-1"));
+        let line = "The events of boot-3 since 2026-11-24 10:00:00 may be missing: time-out.";
+        assert_eq!(several.lines().nth(1), Some(line));
+    }
+
+    #[test]
+    fn instances_are_listed_if_there_are_several() {
+        let instance = |name: &str, problem: Option<&str>| {
+            json!({
+                "name": name, "version": "1.0", "started_at": "2026-11-24T10:00:00Z", "self": problem.is_none(),
+                "queue_length": 2, "problem": problem, "differences": ["iPXE binary ipxe.efi"],
+            })
+        };
+        let one = json!({"store": {}, "history": {}, "instances": [instance("boot-1", None)]});
+        assert!(!status(&one).contains("instance"));
+        let two = json!({
+            "store": {}, "history": {},
+            "instances": [instance("boot-1", None), instance("boot-2", Some("time-out"))],
+        });
+        let text = status(&two);
+        let line = "version 1.0, running since 2026-11-24 10:00:00, 2 boot requests wait for Cinder; does not answer: \
+                    time-out; differs in iPXE binary ipxe.efi";
+        assert!(
+            text.contains("instance boot-1") && text.contains("this one") && text.contains(line),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn no_text_of_a_stranger_changes_the_display() {
         let hostile = "a\u{202e}b\u{2066}c\u{1b}]0;x\u{7}\u{9b}2J";
         let machine = json!({
@@ -271,7 +354,11 @@ mod tests {
         let show = json!({
             "verdict": {"text": hostile, "advice": hostile},
             "power": {"recorded": hostile, "inferred": hostile, "inferred_at": hostile},
-            "timeline": [{"at": hostile, "text": hostile, "advice": hostile}],
+            "timeline": [
+                {"at": hostile, "text": hostile, "advice": hostile},
+                {"at": hostile, "text": hostile, "instance": hostile},
+            ],
+            "missing_events": [{"instance": hostile, "since": hostile, "reason": hostile}],
         });
         let enrolled = json!({
             "node": {"name": hostile, "uuid": hostile}, "connector": {"connector_id": hostile}, "target": {"volume_id": hostile},
@@ -280,6 +367,11 @@ mod tests {
         let appliance = json!({
             "version": hostile, "started_at": hostile, "cinder": hostile, "store": {}, "history": {},
             "listeners": [{"name": hostile, "address": hostile}],
+            "instances": [
+                {"name": hostile, "version": hostile, "started_at": hostile, "problem": hostile,
+                 "differences": [hostile]},
+                {"name": "boot-2"},
+            ],
         });
         for text in [
             nodes(&list),

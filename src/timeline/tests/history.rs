@@ -139,7 +139,7 @@ fn a_file_that_is_too_large_is_compacted_at_the_start() {
     assert!(size() > 12 << 20, "{}", size());
     std::fs::write(directory.path().join("history.redb.new"), "of an interrupted copy").expect("writes");
 
-    let timeline = Timeline::with_bounds(Some(&path), Metrics::new(), bounds);
+    let timeline = Timeline::with_bounds(Some(&path), Metrics::new(), bounds, None);
     timeline.record(Event::new(at(2000), Some(CARD), address(), boot_report(BootStep::Hooked, None, 1)));
     timeline.close_blocking();
     assert!(size() < 4 << 20, "{}", size());

@@ -1,5 +1,6 @@
 //! Tests of the timeline: sequences of events, and the resulting records, verdicts and descriptions.
 
+mod cluster;
 mod dhcp;
 mod dhcp_after_boot;
 mod history;

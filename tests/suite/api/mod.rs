@@ -9,6 +9,7 @@ mod config_drives;
 mod drivers;
 mod errors;
 mod fields;
+mod instances;
 mod machines;
 mod node_fields;
 mod nodes;

@@ -17,9 +17,10 @@ use volboot::api;
 use volboot::attach::{Attach, Policy};
 use volboot::auth::Auth;
 use volboot::boot::Boot;
+use volboot::cluster::Membership;
 use volboot::config::Config;
 use volboot::images::Images;
-use volboot::model::{Conductor, ConductorGroup, StorageInterface};
+use volboot::model::{Announcement, Conductor, ConductorGroup, StorageInterface};
 use volboot::operator::{Appliance, Operator};
 use volboot::store::{Attachments, Inventory, MemoryStore, Store};
 use volboot::telemetry::Metrics;
@@ -33,13 +34,21 @@ pub(crate) fn build_operator() -> Operator {
 
 /// An operator whose timeline has this history file, if any.
 pub(crate) fn build_operator_with_history(history: Option<&Path>) -> Operator {
+    build_operator_on(MemoryStore::default(), history)
+}
+
+/// An operator on this store.
+pub(crate) fn build_operator_on(store: MemoryStore, history: Option<&Path>) -> Operator {
     let metrics = Metrics::new();
     let timeline = Timeline::open_blocking(history, metrics.clone());
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let store: Arc<dyn Store> = Arc::new(store);
     let inventory = Inventory::new(Arc::clone(&store));
     let enabled = vec![StorageInterface::Noop, StorageInterface::External, StorageInterface::Cinder];
     let policy = Policy { last_known_max_age: None, resolutions: 1 };
-    let attach = Attach::new(Attachments::new(store), None, policy);
+    let attach = Attach::new(Attachments::new(Arc::clone(&store)), None, policy);
+    let announcement: Announcement = serde_json::from_str("{}").expect("every field has a default");
+    let name = "boot-1".parse().expect("a name");
+    let membership = Membership::new(name, store, timeline.clone(), announcement).expect("random numbers");
     let stop = CancellationToken::new();
     stop.cancel();
     Operator {
@@ -52,6 +61,7 @@ pub(crate) fn build_operator_with_history(history: Option<&Path>) -> Operator {
         enabled_storage_interfaces: enabled,
         default_storage_interface: StorageInterface::Noop,
         keep_targets_on_undeploy: false,
+        membership,
         conductor: Conductor { hostname: "boot-1".into(), group: ConductorGroup::default() },
         appliance: Appliance {
             metrics,

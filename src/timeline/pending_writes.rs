@@ -1,0 +1,24 @@
+//! [`PendingWrites`]: the changes for one commit to the history file.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::outbox::OutboxWrites;
+use super::peers::PeerProgress;
+use super::record::RecordId;
+use crate::telemetry::Event;
+
+/// Key of an event in the history file: machine record, and number within it.
+pub(super) type EventKey = (RecordId, u64);
+
+/// Changes for one commit.
+#[derive(Debug, Default)]
+pub(super) struct PendingWrites {
+    /// Events to write; `None` deletes.
+    pub(super) events: BTreeMap<EventKey, Option<Event>>,
+    /// Machine records to write. A record that is gone by then is deleted with all its events.
+    pub(super) records: BTreeSet<RecordId>,
+    /// The progress of other instances, by name; `None` deletes.
+    pub(super) peers: BTreeMap<String, Option<PeerProgress>>,
+    /// The changes of the outbox.
+    pub(super) outbox: Option<OutboxWrites>,
+}

@@ -1,0 +1,40 @@
+//! [`Requesters`]: which machine last requested its boot script from an IP address.
+//!
+//! Only for a cluster. A machine may read a file at one instance and request its script at another. The event of the file
+//! shows an address only, and may arrive after the boot request that would have named the machine.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+
+use super::machine_id::MachineId;
+use super::progress::SESSION_GAP;
+
+/// Maximum number of addresses. Above it, those that are too old to matter leave; if there are none, all do.
+const CAPACITY: usize = 16_384;
+
+/// The last requester of each address.
+#[derive(Debug, Default)]
+pub(super) struct Requesters(HashMap<IpAddr, (MachineId, Timestamp)>);
+
+impl Requesters {
+    /// Notes a boot request. An older one than the last changes nothing.
+    pub(super) fn note(&mut self, address: IpAddr, machine: MachineId, at: Timestamp) {
+        if self.0.len() >= CAPACITY && !self.0.contains_key(&address) {
+            self.0.retain(|_, (_, last)| at.duration_since(*last).abs() < SESSION_GAP);
+            if self.0.len() >= CAPACITY {
+                self.0.clear();
+            }
+        }
+        let last = self.0.entry(address).or_insert((machine, at));
+        if at >= last.1 {
+            *last = (machine, at);
+        }
+    }
+
+    /// The last requester of an address, and the time of its request.
+    pub(super) fn find(&self, address: IpAddr) -> Option<(MachineId, Timestamp)> {
+        self.0.get(&address).copied()
+    }
+}
