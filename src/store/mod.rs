@@ -12,6 +12,7 @@ mod attachments;
 mod backup;
 mod contract;
 mod encoding;
+mod error;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod inventory;

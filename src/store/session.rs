@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::contract::{Revision, StoreFuture};
+use super::error::{Revision, StoreFuture};
 
 /// A live process of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]

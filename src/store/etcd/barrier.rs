@@ -81,7 +81,7 @@ async fn run(follower: Arc<Follower>, mut receiver: mpsc::Receiver<BarrierSender
             // A reader may have given up.
             let _ = sender.send(result.clone());
         }
-        if result.is_ok() && (barriers % ALARM_INTERVAL == 0 || follower.health.has_no_space()) {
+        if result.is_ok() && (barriers.is_multiple_of(ALARM_INTERVAL) || follower.health.has_no_space()) {
             read_alarms(&follower).await;
         }
         barriers += 1;

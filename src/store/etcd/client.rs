@@ -1,4 +1,4 @@
-//! [`Client`]: calls to etcd's members, one connection for each member, turning to the next on a failure.
+//! [`EtcdClient`]: calls to etcd's members, one connection for each member, turning to the next on a failure.
 //!
 //! A channel over several members would balance over dead ones, and over those without a leader. So there is one
 //! channel for each member, and one member is current. A failure turns to the next member, for all calls.
@@ -38,7 +38,7 @@ const MAX_RESPONSE: usize = 256 << 20;
 const STREAM_WINDOW: u32 = 2 << 20;
 
 /// The members, and the credentials.
-pub(super) struct Client {
+pub(super) struct EtcdClient {
     config: EtcdConfig,
     members: Vec<Member>,
     current: AtomicUsize,
@@ -54,7 +54,7 @@ struct Member {
 /// A call's path, such as `/etcdserverpb.KV/Range`.
 pub(super) type CallPath = &'static str;
 
-impl Client {
+impl EtcdClient {
     pub(super) fn new(config: EtcdConfig) -> Self {
         let member = |endpoint: &String| Member { endpoint: endpoint.clone(), channel: Mutex::new(None) };
         let members = config.endpoints.iter().map(member).collect();
@@ -129,7 +129,7 @@ impl Client {
 
     /// Waits before the next attempt; returns whether time is left for it.
     pub(super) async fn pause(&self, attempts: usize, by: Instant) -> bool {
-        if attempts % self.members.len() == 0 {
+        if attempts.is_multiple_of(self.members.len()) {
             sleep_until(by.min(Instant::now() + PAUSE)).await;
         }
         Instant::now() < by
@@ -224,12 +224,10 @@ impl Client {
 
     fn grpc(&self, member: usize) -> Result<Grpc<Channel>, RpcError> {
         let mut channel = self.members[member].channel.lock();
-        let channel = match &*channel {
-            Some(channel) => channel.clone(),
-            None => {
-                let new = connect_lazy(&self.members[member].endpoint, &self.config)?;
-                channel.insert(new).clone()
-            }
+        let channel = if let Some(channel) = &*channel {
+            channel.clone()
+        } else {
+            channel.insert(connect_lazy(&self.members[member].endpoint, &self.config)?).clone()
         };
         Ok(Grpc::new(channel).max_decoding_message_size(MAX_RESPONSE))
     }

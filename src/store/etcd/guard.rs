@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::client::Client;
+use super::client::EtcdClient;
 use super::error::RpcError;
 use super::keys::{Layout, all_under, one};
 use super::messages::{
@@ -47,7 +47,7 @@ pub(super) enum GuardError {
 
 /// Reads the identity below the prefix, or creates one below an empty prefix. `known` is the mirror's.
 pub(super) async fn verify(
-    client: &Client,
+    client: &EtcdClient,
     layout: &Layout,
     known: Option<&str>,
 ) -> Result<String, GuardError> {
@@ -75,13 +75,13 @@ pub(super) async fn verify(
     Ok(text)
 }
 
-async fn read(client: &Client, layout: &Layout) -> Result<Option<String>, RpcError> {
+async fn read(client: &EtcdClient, layout: &Layout) -> Result<Option<String>, RpcError> {
     let response = range(client, &one(layout.cluster())).await?;
     Ok(response.kvs.into_iter().next().map(|kv| String::from_utf8_lossy(&kv.value).into_owned()))
 }
 
 /// Writes a new identity, if the prefix is empty. Another instance may do the same at the same time.
-async fn create(client: &Client, layout: &Layout) -> Result<(), GuardError> {
+async fn create(client: &EtcdClient, layout: &Layout) -> Result<(), GuardError> {
     let request =
         RangeRequest { limit: 1, keys_only: true, ..all_under(layout.prefix().as_bytes().to_vec()) };
     let found = range(client, &request).await?.kvs;
@@ -116,6 +116,6 @@ async fn create(client: &Client, layout: &Layout) -> Result<(), GuardError> {
     Ok(())
 }
 
-async fn range(client: &Client, request: &RangeRequest) -> Result<RangeResponse, RpcError> {
+async fn range(client: &EtcdClient, request: &RangeRequest) -> Result<RangeResponse, RpcError> {
     client.call("/etcdserverpb.KV/Range", request, Instant::now() + DEADLINE).await
 }

@@ -1,4 +1,4 @@
-//! [`Health`]: when etcd last responded, and why it does not.
+//! [`EtcdHealth`]: when etcd last responded, and why it does not.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +12,7 @@ const FRESH: Duration = Duration::from_secs(3);
 
 /// What is known of etcd.
 #[derive(Debug)]
-pub(super) struct Health(Mutex<HealthState>);
+pub(super) struct EtcdHealth(Mutex<HealthState>);
 
 #[derive(Debug)]
 struct HealthState {
@@ -24,7 +24,7 @@ struct HealthState {
     is_reported: bool,
 }
 
-impl Health {
+impl EtcdHealth {
     pub(super) fn new(heard: Option<SystemTime>) -> Self {
         Self(Mutex::new(HealthState {
             last_barrier: None,

@@ -42,16 +42,16 @@ use super::mirror::Mirror;
 use super::session::Cluster;
 use crate::config::EtcdConfig;
 use barrier::Barrier;
-use client::Client;
+use client::EtcdClient;
 use error::RpcError;
 use guard::GuardError;
-use health::Health;
+use health::EtcdHealth;
 use keys::Layout;
 use last_known::LastKnownStore;
 use messages::{Empty, StatusResponse};
 use session::{EtcdCluster, Sessions};
 use watch::Follower;
-use write::Writer;
+use write::TransactionWriter;
 
 /// How long a start waits for etcd, before it goes on with the mirror.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,10 +63,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A store in etcd, with a local mirror.
 pub struct EtcdStore {
     location: String,
-    client: Arc<Client>,
+    client: Arc<EtcdClient>,
     mirror: Arc<Mirror>,
-    health: Arc<Health>,
-    writer: Arc<Writer>,
+    health: Arc<EtcdHealth>,
+    writer: Arc<TransactionWriter>,
     barrier: Barrier,
     cluster: EtcdCluster,
     tasks: TaskTracker,
@@ -82,12 +82,12 @@ impl EtcdStore {
         let mirror = tokio::task::spawn_blocking(move || Mirror::open_blocking(&store_path)).await;
         let mirror = mirror.map_err(|error| unavailable(path, error.to_string()))??;
         let heard = mirror.source().map_err(|error| unavailable(path, error.to_string()))?.1;
-        let (mirror, health) = (Arc::new(mirror), Arc::new(Health::new(heard)));
+        let (mirror, health) = (Arc::new(mirror), Arc::new(EtcdHealth::new(heard)));
         let layout = Layout::new(&config.prefix);
         let location = format!("{} in etcd at {}", layout.prefix(), config.endpoints.join(", "));
-        let client = Arc::new(Client::new(config));
+        let client = Arc::new(EtcdClient::new(config));
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let writer = Arc::new(Writer::new(Arc::clone(&client), layout.clone(), mirror.id()));
+        let writer = Arc::new(TransactionWriter::new(Arc::clone(&client), layout.clone(), mirror.id()));
         let (mirror_of, health_of) = (Arc::clone(&mirror), Arc::clone(&health));
         let follower = Follower::new(Arc::clone(&client), layout.clone(), mirror_of, health_of);
         let follower = Arc::new(follower);

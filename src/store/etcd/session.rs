@@ -15,15 +15,15 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::client::Client;
+use super::client::EtcdClient;
 use super::error::RpcError;
-use super::health::Health;
+use super::health::EtcdHealth;
 use super::keys::{Layout, all_under, one};
 use super::messages::{
     Empty, KeyValue, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseRequest, Operation,
     RangeRequest, RangeResponse, key_text, revision,
 };
-use super::write::{Check, Outcome, Test, Writer, delete, put};
+use super::write::{Check, Test, TransactionOutcome, TransactionWriter, delete, put};
 use crate::store::contract::{StoreError, StoreFuture};
 use crate::store::session::{Claim, ClaimHolder, ClaimId, Cluster, Instance, ReleaseClaim, SessionState};
 
@@ -36,10 +36,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
 /// The session of this process.
 pub(super) struct Sessions {
-    client: Arc<Client>,
+    client: Arc<EtcdClient>,
     layout: Layout,
-    writer: Arc<Writer>,
-    health: Arc<Health>,
+    writer: Arc<TransactionWriter>,
+    health: Arc<EtcdHealth>,
     ttl: Duration,
     current: Mutex<Option<LeasedSession>>,
     announcement: Mutex<Option<(AnnouncementHeader, Vec<u8>)>>,
@@ -80,16 +80,16 @@ struct ClaimHeader {
 impl Sessions {
     /// Starts the tasks that keep the session and give claims back.
     pub(super) fn start(
-        client: Arc<Client>,
+        client: Arc<EtcdClient>,
         layout: Layout,
-        writer: Arc<Writer>,
-        health: Arc<Health>,
+        writer: Arc<TransactionWriter>,
+        health: Arc<EtcdHealth>,
         ttl: Duration,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Arc<Self> {
         // Bounded by the number of claims.
-        let (releases, released) = mpsc::unbounded_channel();
+        let (releases, dropped_claims) = mpsc::unbounded_channel();
         let sessions = Arc::new(Self {
             client,
             layout,
@@ -101,12 +101,10 @@ impl Sessions {
             check: Notify::new(),
             releases,
         });
-        let (keeper, releaser) = (Arc::clone(&sessions), Arc::clone(&sessions));
-        let (keeper_stop, releaser_stop) = (stop.clone(), stop.clone());
-        tasks.spawn(async move { keeper_stop.run_until_cancelled(keeper.keep()).await });
-        tasks.spawn(
-            async move { releaser_stop.run_until_cancelled(releaser.release_dropped(released)).await },
-        );
+        let (alive, until) = (Arc::clone(&sessions), stop.clone());
+        tasks.spawn(async move { until.run_until_cancelled(alive.keep()).await });
+        let (dropped, until) = (Arc::clone(&sessions), stop.clone());
+        tasks.spawn(async move { until.run_until_cancelled(dropped.release_dropped(dropped_claims)).await });
         sessions
     }
 
@@ -223,7 +221,7 @@ impl Sessions {
         let check = Check { key: key.clone(), test: Test::Created(0) };
         let value = join(&ClaimHeader { session: session.id() }, note);
         let outcome = self.put_leased(vec![check], key, value, session.lease).await?;
-        let Outcome::Applied(revision) = outcome else { return Ok(None) };
+        let TransactionOutcome::Applied(revision) = outcome else { return Ok(None) };
         let id = ClaimId { work, revision };
         Ok(Some(Claim::new(id, session.state.subscribe(), self)))
     }
@@ -259,7 +257,7 @@ impl Sessions {
         key: Vec<u8>,
         value: Vec<u8>,
         lease: i64,
-    ) -> Result<Outcome, StoreError> {
+    ) -> Result<TransactionOutcome, StoreError> {
         let operations: Vec<Operation> = vec![put(key, value, lease)];
         let result = self.writer.commit(checks, operations, false).await;
         if let Err(RpcError::LeaseNotFound) = &result {
@@ -345,7 +343,7 @@ impl Cluster for EtcdCluster {
             let check = Check { key: key.clone(), test: Test::Created(claim.revision) };
             let value = join(&ClaimHeader { session: session.id() }, note);
             let outcome = self.0.put_leased(vec![check], key, value, session.lease).await?;
-            Ok(matches!(outcome, Outcome::Applied(_)))
+            Ok(matches!(outcome, TransactionOutcome::Applied(_)))
         })
     }
 

@@ -14,10 +14,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
-use super::client::Client;
+use super::client::EtcdClient;
 use super::error::RpcError;
 use super::guard::{self, GuardError};
-use super::health::Health;
+use super::health::EtcdHealth;
 use super::keys::{Layout, all_under};
 use super::messages::{
     DELETE, RangeRequest, RangeResponse, WatchCreateRequest, WatchRequest, WatchResponse, etcd_revision,
@@ -41,10 +41,10 @@ const CREATED: Duration = Duration::from_secs(1);
 
 /// The task that feeds the mirror.
 pub(super) struct Follower {
-    pub(super) client: Arc<Client>,
+    pub(super) client: Arc<EtcdClient>,
     pub(super) layout: Layout,
     pub(super) mirror: Arc<Mirror>,
-    pub(super) health: Arc<Health>,
+    pub(super) health: Arc<EtcdHealth>,
     renew: Notify,
     reload: AtomicBool,
 }
@@ -69,7 +69,12 @@ impl From<RpcError> for WatchEnd {
 }
 
 impl Follower {
-    pub(super) fn new(client: Arc<Client>, layout: Layout, mirror: Arc<Mirror>, health: Arc<Health>) -> Self {
+    pub(super) fn new(
+        client: Arc<EtcdClient>,
+        layout: Layout,
+        mirror: Arc<Mirror>,
+        health: Arc<EtcdHealth>,
+    ) -> Self {
         Self { client, layout, mirror, health, renew: Notify::new(), reload: AtomicBool::new(false) }
     }
 

@@ -1,4 +1,4 @@
-//! [`Writer`]: transactions whose outcome is always found out, even if the answer is lost.
+//! [`TransactionWriter`]: transactions whose outcome is always found out, even if the answer is lost.
 //!
 //! A request without an answer may have been applied, and may still be applied later: a suspended member can wake up and
 //! forward it. So each transaction uses a *slot*, a key of this writer whose revision it requires and changes. After a
@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::client::Client;
+use super::client::EtcdClient;
 use super::error::RpcError;
 use super::keys::{Layout, one};
 use super::messages::{
@@ -62,7 +62,7 @@ pub(super) enum Test {
 
 /// The outcome of a transaction.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum TransactionOutcome {
     /// It was applied, at this revision.
     Applied(Revision),
     /// It was not applied: the check with this index failed.
@@ -70,8 +70,8 @@ pub(super) enum Outcome {
 }
 
 /// Writes transactions.
-pub(super) struct Writer {
-    client: Arc<Client>,
+pub(super) struct TransactionWriter {
+    client: Arc<EtcdClient>,
     layout: Layout,
     /// The mirror's identity, which names the slots.
     mirror: String,
@@ -91,13 +91,13 @@ struct Slot {
 
 /// What a transaction, or the loss of its answer, has brought.
 enum Attempt {
-    Done(Outcome),
+    Done(TransactionOutcome),
     /// It was not applied, for no reason of its checks.
     Repeat,
 }
 
-impl Writer {
-    pub(super) fn new(client: Arc<Client>, layout: Layout, mirror: &str) -> Self {
+impl TransactionWriter {
+    pub(super) fn new(client: Arc<EtcdClient>, layout: Layout, mirror: &str) -> Self {
         let free = (0..SLOTS).map(|number| Slot { number, revision: None }).collect();
         Self {
             client,
@@ -133,17 +133,16 @@ impl Writer {
             (key.clone(), put(key, value, 0))
         });
         for (key, operation) in deletions.chain(puts) {
-            match operations.get(&key) {
-                Some(at) => merged[*at] = operation,
-                None => {
-                    operations.insert(key, merged.len());
-                    merged.push(operation);
-                }
+            if let Some(at) = operations.get(&key) {
+                merged[*at] = operation;
+            } else {
+                operations.insert(key, merged.len());
+                merged.push(operation);
             }
         }
         Ok(match self.commit(checks, merged, true).await? {
-            Outcome::Applied(revision) => Ok(revision),
-            Outcome::Failed(at) => Err(conditions.swap_remove(at)),
+            TransactionOutcome::Applied(revision) => Ok(revision),
+            TransactionOutcome::Failed(at) => Err(conditions.swap_remove(at)),
         })
     }
 
@@ -153,7 +152,7 @@ impl Writer {
         checks: Vec<Check>,
         operations: Vec<Operation>,
         ticks: bool,
-    ) -> Result<Outcome, RpcError> {
+    ) -> Result<TransactionOutcome, RpcError> {
         let by = Instant::now() + DEADLINE;
         let busy = || RpcError::Unreachable("too many writes wait for an answer".into());
         let permit = tokio::time::timeout_at(by, self.permits.acquire()).await.map_err(|_| busy())?;
@@ -177,7 +176,7 @@ impl Writer {
         operations: &[Operation],
         ticks: bool,
         by: Instant,
-    ) -> Result<Outcome, RpcError> {
+    ) -> Result<TransactionOutcome, RpcError> {
         let key = self.layout.writer(&self.mirror, slot.number);
         let mut attempts = 0;
         loop {
@@ -198,7 +197,7 @@ impl Writer {
                 Ok(answer) if answer.succeeded => {
                     let revision = header_revision(&answer);
                     slot.revision = Some(revision);
-                    Attempt::Done(Outcome::Applied(revision))
+                    Attempt::Done(TransactionOutcome::Applied(revision))
                 }
                 Ok(answer) => read_failure(slot, checks, &answer),
                 Err(error) if error.is_unreachable() => self.settle(slot, &key, known, &name, by).await?,
@@ -255,7 +254,7 @@ impl Writer {
         slot.revision = Some(revision(found.mod_revision));
         if found.value == name.as_bytes() {
             tracing::debug!(name, "write without an answer was applied");
-            return Ok(Attempt::Done(Outcome::Applied(revision(found.mod_revision))));
+            return Ok(Attempt::Done(TransactionOutcome::Applied(revision(found.mod_revision))));
         }
         Ok(Attempt::Repeat)
     }
@@ -301,15 +300,13 @@ fn read_failure(slot: &mut Slot, checks: &[Check], answer: &TxnResponse) -> Atte
             Test::Untouched(_) => first.is_some(),
         }
     });
-    failed.map_or(Attempt::Repeat, |at| Attempt::Done(Outcome::Failed(at)))
+    failed.map_or(Attempt::Repeat, |at| Attempt::Done(TransactionOutcome::Failed(at)))
 }
 
 /// The results of the ranges of a transaction's branch.
 fn ranges(answer: &TxnResponse) -> impl Iterator<Item = &[KeyValue]> {
-    answer.responses.iter().filter_map(|response| match &response.response {
-        Some(OperationResult::Range(range)) => Some(range.kvs.as_slice()),
-        None => None,
-    })
+    let results = answer.responses.iter().filter_map(|response| response.response.as_ref());
+    results.map(|OperationResult::Range(range)| range.kvs.as_slice())
 }
 
 fn header_revision(answer: &TxnResponse) -> Revision {
