@@ -29,8 +29,8 @@
 //! |---|---|
 //! | 0 | [`model`]: domain types with their validation, no I/O |
 //! | 1 | [`config`], [`images`], [`listen`], [`neighbours`], [`script`], [`telemetry`], [`tls`] |
-//! | 2 | [`cinder`], [`dhcp`], [`keystone`], [`store`], [`tftp`] |
-//! | 3 | [`attach`], [`boot`], [`timeline`] |
+//! | 2 | [`cinder`], [`dhcp`], [`keystone`], [`redfish`], [`store`], [`tftp`] |
+//! | 3 | [`attach`], [`boot`], [`power`], [`timeline`] |
 //! | 4 | [`auth`], [`operator`]: the operations of operators, for API and pages |
 //! | 5 | [`api`], [`http`], [`web`] |
 //! | 6 | [`app`]: assembly |
@@ -103,6 +103,8 @@ pub mod listen;
 pub mod model;
 pub mod neighbours;
 pub mod operator;
+pub mod power;
+pub mod redfish;
 pub mod script;
 pub mod store;
 pub mod telemetry;
