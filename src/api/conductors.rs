@@ -10,7 +10,7 @@ use super::request::{ApiRequest, PathParam};
 use super::resource::{FieldSelection, format_time, show_fields};
 use super::route::{RecordSchema, Route};
 use super::version::Microversion;
-use crate::model::{Conductor, ConductorGroup, DRIVERS, Node};
+use crate::model::{Conductor, ConductorGroup, Node};
 
 /// The path below `/v1/`, and the key of the list.
 const PATH: &str = "conductors";
@@ -89,7 +89,7 @@ fn show(request: &ApiRequest, selection: &FieldSelection) -> Value {
         "hostname" => conductor.hostname.clone().into(),
         "conductor_group" => conductor.group.as_str().into(),
         "alive" => true.into(),
-        "drivers" => json!(DRIVERS.each_ref().map(|driver| driver.name)),
+        "drivers" => json!(conductor.hardware.drivers().map(|driver| driver.name).collect::<Vec<_>>()),
         "created_at" => format_time(appliance.started_at),
         "updated_at" => format_time(request.now),
         "links" => request.links.pair(&format!("{PATH}/{}", conductor.hostname)),

@@ -39,6 +39,7 @@ use crate::images::Images;
 use crate::model::Conductor;
 use crate::neighbours::Neighbours;
 use crate::operator::{Appliance, Operator};
+use crate::power::Power;
 use crate::store::Inventory;
 use crate::telemetry::log;
 use crate::tftp::{FileSource, ReadRequest};
@@ -73,6 +74,7 @@ pub(super) struct Static {
     pub(super) auth: Auth,
     pub(super) inventory: Inventory,
     pub(super) attach: Attach,
+    pub(super) power: Power,
     pub(super) timeline: Timeline,
     pub(super) neighbours: Neighbours,
     /// The bound address of the boot listener.
@@ -230,8 +232,19 @@ fn log_images(images: &Images) {
 
 impl Services {
     fn new(config: &Config, images: Images, static_parts: &Static) -> Self {
-        let Static { auth, inventory, attach, timeline, neighbours, http, tftp, tls: _, hostname, appliance } =
-            static_parts;
+        let Static {
+            auth,
+            inventory,
+            attach,
+            power,
+            timeline,
+            neighbours,
+            http,
+            tftp,
+            tls: _,
+            hostname,
+            appliance,
+        } = static_parts;
         let enabled = config.enabled_storage_interfaces.clone();
         let boot = Boot::new(inventory.clone(), attach.clone(), timeline.loop_detector(), enabled.clone())
             .with_requesters(config.requesters.clone(), neighbours.clone());
@@ -239,13 +252,18 @@ impl Services {
             inventory: inventory.clone(),
             boot: boot.clone(),
             attach: attach.clone(),
+            power: power.clone(),
             timeline: timeline.clone(),
             images: images.clone(),
             scripts: config.boot,
             enabled_storage_interfaces: enabled,
             default_storage_interface: config.default_storage_interface.clone(),
             keep_targets_on_undeploy: config.keep_targets_on_undeploy,
-            conductor: Conductor { hostname: hostname.clone(), group: config.conductor_group.clone() },
+            conductor: Conductor {
+                hostname: hostname.clone(),
+                group: config.conductor_group.clone(),
+                hardware: config.hardware.clone(),
+            },
             appliance: appliance.clone(),
         });
         let api = api::router(Arc::clone(&operator), auth.clone());

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::RunError;
 use crate::attach::Attach;
+use crate::power::Power;
 use crate::store::{Store, StoreError};
 use crate::timeline::Timeline;
 
@@ -17,6 +18,7 @@ pub(super) struct Serving {
     pub(super) listeners: JoinSet<Result<(), RunError>>,
     pub(super) reconciler: JoinHandle<()>,
     pub(super) attach: Attach,
+    pub(super) power: Power,
     pub(super) timeline: Timeline,
     pub(super) store: Arc<dyn Store>,
     pub(super) stop: CancellationToken,
@@ -56,6 +58,7 @@ impl Serving {
         while self.listeners.join_next().await.is_some() {}
         // No more boot requests arrive. Calls to Cinder in flight may still complete.
         self.attach.drain(grace).await;
+        self.power.close().await;
         if !self.reconciler.is_finished()
             && let Err(error) = self.reconciler.await
         {

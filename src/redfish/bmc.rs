@@ -1,10 +1,14 @@
 //! [`Bmc`]: authorized requests to one BMC, with the repetitions that the quirks allow.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, HeaderValue, IF_MATCH};
 use secrecy::ExposeSecret;
 use serde_json::Value;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::timeout;
 
 use super::error::{BmcFault, RedfishError};
 use super::http_client::{self, BmcResponse, CallLimits};
@@ -13,6 +17,8 @@ use super::quirks::{self, Quirk, RequestKind};
 use super::session::Login;
 use super::{BmcAccess, ComputerSystem};
 
+/// How long a request queues for a permit.
+const MAX_QUEUE_TIME: Duration = Duration::from_secs(300);
 /// The longest path that is taken from a BMC.
 const MAX_PATH: usize = 512;
 
@@ -22,18 +28,25 @@ pub struct Bmc {
     pub(super) access: BmcAccess,
     pub(super) limits: CallLimits,
     http: reqwest::Client,
+    /// One permit per concurrent request, shared by the clients of all BMCs.
+    permits: Arc<Semaphore>,
     login: Mutex<Option<Login>>,
     /// The path of the system, once known.
     system: Mutex<Option<String>>,
 }
 
 impl Bmc {
-    /// Builds a client; connects to nothing yet. Needs a TLS provider for the process.
-    pub async fn new(access: BmcAccess, limits: CallLimits) -> Result<Self, RedfishError> {
+    /// Builds a client; connects to nothing yet. Each request takes one of the `permits`. Needs a TLS provider for the
+    /// process.
+    pub async fn new(
+        access: BmcAccess,
+        limits: CallLimits,
+        permits: Arc<Semaphore>,
+    ) -> Result<Self, RedfishError> {
         let http = http_client::build(&access.trust, limits).await;
         let http = http.map_err(|fault| RedfishError { bmc: access.address.clone(), fault })?;
         let system = Mutex::new(access.system.clone());
-        Ok(Self { access, limits, http, login: Mutex::default(), system })
+        Ok(Self { access, limits, http, permits, login: Mutex::default(), system })
     }
 
     /// Address and credentials.
@@ -191,6 +204,12 @@ impl Bmc {
         if let Some(body) = body {
             request = request.json(body);
         }
+        // Each holder of a permit releases it at its own time limit.
+        let permit = timeout(MAX_QUEUE_TIME, self.permits.acquire()).await;
+        let Ok(Ok(_permit)) = permit else {
+            let seconds = MAX_QUEUE_TIME.as_secs();
+            return Err(BmcFault::Unusable(format!("no request to a BMC could start for {seconds} s")));
+        };
         let response = request.send().await;
         let response =
             response.map_err(|error| BmcFault::from_transport(error, &name, self.limits.exchange))?;

@@ -23,6 +23,7 @@ mod malformed_http;
 mod metrics;
 mod operator;
 mod pages;
+mod power;
 mod reload;
 mod schema;
 mod service;
@@ -32,5 +33,7 @@ mod tftp_attacks;
 mod tls;
 mod up;
 
+#[path = "../fakes/bmc/mod.rs"]
+mod fake_bmc;
 #[path = "../fakes/cinder/mod.rs"]
 mod fake_cinder;
