@@ -5,6 +5,7 @@
 mod api;
 mod attach;
 mod backup;
+mod boot_command;
 mod boot_listener;
 mod circles;
 mod cli;

@@ -37,7 +37,7 @@ pub(crate) const POWER_LIMITS: PowerLimits = PowerLimits {
     round: Duration::from_millis(100),
     calls: CallLimits {
         connect: Duration::from_millis(500),
-        exchange: Duration::from_millis(500),
+        exchange: Duration::from_secs(3),
         pause: Duration::from_millis(5),
     },
 };

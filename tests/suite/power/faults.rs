@@ -84,7 +84,7 @@ async fn untrusted_certificate() {
 async fn no_answer() {
     let bmc = FakeBmc::start();
     bmc.fail(BmcCall::Systems, 1, BmcTrouble::Hang);
-    assert_eq!(read_error(access(&bmc)).await, "BMC ADDRESS did not answer within 1 s");
+    assert_eq!(read_error(access(&bmc)).await, "BMC ADDRESS did not answer within 3 s");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let address = format!("http://{}", listener.local_addr().expect("is bound"));
     drop(listener);

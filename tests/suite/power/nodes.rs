@@ -122,7 +122,7 @@ async fn a_node_is_reserved_during_a_change() {
     }
     let body = wait_until_idle(&api, &node).await;
     let error = body["last_error"].as_str().expect("an error");
-    assert!(error.ends_with("did not answer within 1 s"), "{error}");
+    assert!(error.ends_with("did not answer within 3 s"), "{error}");
 }
 
 #[tokio::test]
