@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -83,17 +83,18 @@ impl Switched {
     }
 
     /// Boots the node beside its machine, which does `act` once it is on.
-    fn boot(&self, arguments: &[&str], act: impl FnOnce() + Send) -> (Option<i32>, String) {
-        std::thread::scope(|scope| {
-            let command = scope.spawn(|| self.run(arguments));
-            let deadline = Instant::now() + LIMIT;
-            while !self.bmc.is_on() {
-                assert!(Instant::now() < deadline, "the machine stays off");
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            act();
-            command.join().expect("the command ends")
-        })
+    fn boot(&self, arguments: &[&str], act: impl FnOnce()) -> (Option<i32>, String) {
+        let mut command = command(&format!("http://{}", self.daemon.api), arguments);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+        let deadline = Instant::now() + LIMIT;
+        while !self.bmc.is_on() {
+            assert!(Instant::now() < deadline, "the machine stays off");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        act();
+        let output = child.wait_with_output().expect("it ends");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).expect("text"))
     }
 
     fn request(&self, path: &str) -> String {
