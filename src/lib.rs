@@ -13,7 +13,8 @@
 //! 5. [`script`] renders the [`model::BootAnswer`] as a *boot script*. iPXE logs in to the iSCSI targets and boots.
 //! 6. After a failure, the machine reports the step and the error, and sends the next boot request. Each request is
 //!    resolved again.
-//! 7. The [`timeline`] groups the events of all listeners by machine, and derives a *verdict* on each boot.
+//! 7. [`power`] switches the machines of nodes with a BMC, which speaks [`redfish`].
+//! 8. The [`timeline`] groups the events of all listeners by machine, and derives a *verdict* on each boot.
 //!
 //! Operators use a listener of their own: the [`api`] implements OpenStack Ironic's API, and the [`web`] page shows
 //! every boot.
@@ -29,8 +30,8 @@
 //! |---|---|
 //! | 0 | [`model`]: domain types with their validation, no I/O |
 //! | 1 | [`config`], [`images`], [`listen`], [`neighbours`], [`script`], [`telemetry`], [`tls`] |
-//! | 2 | [`cinder`], [`dhcp`], [`keystone`], [`store`], [`tftp`] |
-//! | 3 | [`attach`], [`boot`], [`timeline`] |
+//! | 2 | [`cinder`], [`dhcp`], [`keystone`], [`redfish`], [`store`], [`tftp`] |
+//! | 3 | [`attach`], [`boot`], [`power`], [`timeline`] |
 //! | 4 | [`auth`], [`cluster`]: the exchange with other instances, [`operator`]: the operations of operators |
 //! | 5 | [`api`], [`http`], [`web`] |
 //! | 6 | [`app`]: assembly |
@@ -56,8 +57,14 @@
 //! | neighbour check | the requester's place in the network, and its MAC address in the kernel's neighbour table, compared with the node's ports | [`model::NeighbourCheck`] |
 //! | routed requester | a requester behind a router, whom the neighbour table does not show | [`model::NeighbourCheck::Routed`] |
 //! | sighting | a node's card in the neighbour table, now or at an earlier request | [`model::CardSighting`] |
-//! | recorded power state | Ironic's `power_state`, set by provision verbs and clients | [`model::Node::recorded_power_state`] |
+//! | recorded power state | Ironic's `power_state`: what the BMC said last, or what provision verbs and clients set | [`model::Node::recorded_power_state`] |
 //! | inferred power state | on: the node's machine sent a boot request; shown, and decides nothing | [`model::NodePower`] |
+//! | BMC | the controller of a machine's power and boot device, with Redfish | [`redfish::Bmc`] |
+//! | boot override | the boot source that a BMC imposes on the next boot, or on all | [`redfish::BootOverride`] |
+//! | quirk | a deviation of BMCs in the field, with its source | [`redfish::Quirk`] |
+//! | claim | the exclusive right to work on a node's machine | [`power::NodeClaim`] |
+//! | reservation | the host of the conductor that works on a node (Ironic's lock) | [`model::Node::reservation`] |
+//! | round | the slow reading of all power states | `power::round` |
 //! | connector | an initiator name or address of a node (Ironic's volume connector) | [`model::VolumeConnector`] |
 //! | target | a volume of a node (Ironic's volume target) | [`model::VolumeTarget`] |
 //! | connection | portals, target name, LUN and credentials of a volume | [`model::Connection`] |
@@ -119,6 +126,8 @@ pub mod listen;
 pub mod model;
 pub mod neighbours;
 pub mod operator;
+pub mod power;
+pub mod redfish;
 pub mod script;
 pub mod store;
 pub mod telemetry;

@@ -10,7 +10,7 @@ use super::request::{ApiRequest, PathParam};
 use super::resource::{FieldSelection, format_time, show_fields};
 use super::route::{RecordSchema, Route};
 use super::version::Microversion;
-use crate::model::{Conductor, ConductorGroup, DRIVERS, Node};
+use crate::model::{Conductor, ConductorGroup, Node};
 use crate::operator::ConductorStatus;
 
 /// The path below `/v1/`, and the key of the list.
@@ -99,7 +99,10 @@ fn show(request: &ApiRequest, selection: &FieldSelection, conductor: &ConductorS
         "hostname" => conductor.hostname.as_str().into(),
         "conductor_group" => conductor.group.as_str().into(),
         "alive" => conductor.is_alive.into(),
-        "drivers" => json!(DRIVERS.each_ref().map(|driver| driver.name)),
+        // All instances have the same configuration; a difference is a warning.
+        "drivers" => {
+            json!(request.operator.conductor.hardware.drivers().map(|driver| driver.name).collect::<Vec<_>>())
+        }
         "created_at" => format_time(conductor.started_at),
         "updated_at" => format_time(conductor.updated_at.unwrap_or(request.now)),
         "links" => request.links.pair(&format!("{PATH}/{}", conductor.hostname)),

@@ -7,7 +7,8 @@ use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, PathParam};
 use super::resource::ApiResource as _;
 use super::version::Microversion;
-use crate::model::{DRIVERS, Driver, INTERFACE_TYPES, Node, StorageInterface};
+use crate::model::{Driver, INTERFACE_TYPES, Node, StorageInterface};
+use crate::power::DRIVER_INFO_PROPERTIES;
 
 /// `GET /v1/drivers`
 pub(super) async fn list(request: ApiRequest) -> HandlerResult {
@@ -21,16 +22,17 @@ pub(super) async fn list(request: ApiRequest) -> HandlerResult {
         request.require_version(30)?;
     }
     let drivers = match kind {
-        None | Some("dynamic") => DRIVERS.iter(),
+        None | Some("dynamic") => request.operator.conductor.hardware.drivers().collect(),
         // Ironic's drivers before 2017; Ironic itself has removed them.
-        Some("classic") => [].iter(),
+        Some("classic") => Vec::new(),
         Some(_) => {
             return Err(Fault::Invalid(
                 "\"type\" filter must be one of \"classic\" or \"dynamic\", if specified.".into(),
             ));
         }
     };
-    let drivers: Vec<_> = drivers.map(|driver| show_driver(driver, &request, detail == Some(true))).collect();
+    let drivers: Vec<_> =
+        drivers.into_iter().map(|driver| show_driver(driver, &request, detail == Some(true))).collect();
     Ok(Reply::Json(json!({"drivers": drivers})))
 }
 
@@ -39,26 +41,32 @@ pub(super) async fn get(request: ApiRequest, PathParam(name): PathParam<String>)
     if request.query.has("fields") {
         request.require_version(77)?;
     }
-    Ok(Reply::Json(show_driver(require_driver(&name)?, &request, true)))
+    Ok(Reply::Json(show_driver(require_driver(&request, &name)?, &request, true)))
 }
 
-/// `GET /v1/drivers/{driver}/properties`: the required `driver_info`; both drivers require none.
-pub(super) async fn properties(PathParam(name): PathParam<String>) -> HandlerResult {
-    require_driver(&name).map(|_| Reply::Json(json!({})))
+/// `GET /v1/drivers/{driver}/properties`: the keys of `driver_info`; only `redfish` has any.
+pub(super) async fn properties(request: ApiRequest, PathParam(name): PathParam<String>) -> HandlerResult {
+    require_driver(&request, &name).map(show_properties)
 }
 
 /// `GET /v1/drivers/properties?driver_name=`
 pub(super) async fn properties_by_query(request: ApiRequest) -> HandlerResult {
     request.query.reject_unknown(&["driver_name"])?;
     match request.query.text("driver_name")? {
-        Some(name) => require_driver(name).map(|_| Reply::Json(json!({}))),
+        Some(name) => require_driver(&request, name).map(show_properties),
         None => Err(Fault::Invalid("Missing mandatory parameter: driver_name".into())),
     }
 }
 
-/// Finds the driver that a client named, or returns 404.
-pub(super) fn require_driver(name: &str) -> Result<&'static Driver, Fault> {
-    Driver::find(name).ok_or_else(|| {
+fn show_properties(driver: &Driver) -> Reply {
+    let has_bmc = driver.supported_interfaces("power").contains(&"redfish");
+    let properties = DRIVER_INFO_PROPERTIES.into_iter().filter(|_| has_bmc);
+    Reply::Json(properties.map(|(key, text)| (key.to_owned(), text.into())).collect::<Map<_, Value>>().into())
+}
+
+/// Finds the enabled driver that a client named, or returns 404.
+pub(super) fn require_driver(request: &ApiRequest, name: &str) -> Result<&'static Driver, Fault> {
+    request.operator.conductor.hardware.find(name).ok_or_else(|| {
         Fault::NotFound(format!("Could not find the following driver(s) or hardware type(s): {name}."))
     })
 }
@@ -82,7 +90,8 @@ fn show_driver(driver: &Driver, request: &ApiRequest, detail: bool) -> Value {
         body.insert("type".into(), "dynamic".into());
         if detail {
             for (kind, _) in INTERFACE_TYPES.iter().filter(|(_, field)| is_shown(field)) {
-                insert_interfaces(&mut body, kind, driver.enabled_interfaces(kind).iter().copied());
+                let enabled = request.operator.conductor.hardware.interfaces(driver, kind);
+                insert_interfaces(&mut body, kind, enabled.into_iter());
             }
         }
     }

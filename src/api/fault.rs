@@ -16,6 +16,7 @@ use serde_json::json;
 use super::version::Microversion;
 use crate::auth::{Auth, AuthError};
 use crate::model::{InterfaceError, Properties};
+use crate::operator::OperationRefusal;
 use crate::store::{InventoryError, Resource, ResourceKind, StoreError, UniqueKey, UpdateError};
 
 /// An error response. The text is for the operator at the client.
@@ -50,6 +51,8 @@ pub(super) enum Fault {
     Unavailable,
     /// The store accepts no changes, for this reason.
     ReadOnly(String),
+    /// The BMC of a node failed, in Ironic's words.
+    Redfish(String),
     /// An error inside volboot.
     Internal,
 }
@@ -115,7 +118,7 @@ impl Fault {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyAttempts => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable | Self::ReadOnly(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Redfish(_) | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }
@@ -137,6 +140,7 @@ impl fmt::Display for Fault {
             Self::TooManyAttempts => write!(f, "{}; please retry later.", AuthError::TooManyAttempts),
             Self::Unavailable => f.write_str("Resource temporarily unavailable, please retry."),
             Self::ReadOnly(reason) => write!(f, "The store is read-only: {reason}."),
+            Self::Redfish(error) => write!(f, "Redfish exception occurred. Error: {error}"),
             Self::Internal => f.write_str("Internal server error; see volboot's log."),
         }
     }
@@ -184,6 +188,18 @@ impl From<InventoryError> for Fault {
                 "Invalid input for field/attribute node_uuid. Value: '{node}'. There is no such node."
             )),
             InventoryError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<OperationRefusal> for Fault {
+    fn from(refusal: OperationRefusal) -> Self {
+        match refusal {
+            OperationRefusal::Reserved { .. } => Self::Conflict(refusal.to_string()),
+            OperationRefusal::DriverInfo(error) => Self::Invalid(error.to_string()),
+            OperationRefusal::Failed(error) => Self::Redfish(error.to_string()),
+            OperationRefusal::NotFound => Self::NotFound(refusal.to_string()),
+            OperationRefusal::Inventory(error) => error.into(),
         }
     }
 }

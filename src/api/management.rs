@@ -1,8 +1,8 @@
 //! Boot devices and virtual network interfaces (VIFs): Ironic's management and network interfaces.
 //!
-//! Machines always boot from the network, so the boot device is always `pxe`, as in Ironic's management interfaces
-//! `fake` and `noop`. VIFs are accepted and not stored, as in Ironic's `noop` network interface; Nova requires the call
-//! to succeed.
+//! Management interface `redfish` reads and sets the boot device at the BMC. Other machines always boot from the network,
+//! so their boot device is always `pxe`, as in Ironic's management interfaces `fake` and `noop`. VIFs are accepted and not
+//! stored, as in Ironic's `noop` network interface; Nova requires the call to succeed.
 
 use serde_json::{Value, json};
 
@@ -11,6 +11,8 @@ use super::node::find_node;
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, Arguments, PathParam};
 use crate::model::{Node, is_logical_name};
+use crate::operator::check_unreserved;
+use crate::power::{BOOT_DEVICES, BootDevice};
 
 /// The boot devices of a management interface.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +38,13 @@ pub(super) async fn get_boot_device(
     request: ApiRequest,
     PathParam(ident): PathParam<String>,
 ) -> HandlerResult {
-    let devices = BootDevices::of(&find_node(&request, &ident).await?);
+    let node = find_node(&request, &ident).await?;
+    if node.has_managed_boot_device() {
+        let state = request.operator.read_boot_device(&node).await?;
+        let device = state.device.map(BootDevice::as_str);
+        return Ok(Reply::Json(json!({"boot_device": device, "persistent": state.persistent})));
+    }
+    let devices = BootDevices::of(&node);
     Ok(Reply::Json(json!({"boot_device": devices.supported[0], "persistent": devices.persistent})))
 }
 
@@ -48,9 +56,14 @@ pub(super) async fn set_boot_device(
 ) -> HandlerResult {
     arguments.reject_unknown(&["boot_device", "persistent"])?;
     let device = arguments.required_text("boot_device")?;
-    arguments.flag("persistent")?;
-    let BootDevices { supported, .. } = BootDevices::of(&find_node(&request, &ident).await?);
+    let persistent = arguments.flag("persistent")?.unwrap_or(false);
+    let node = find_node(&request, &ident).await?;
+    let supported = list_supported(&node);
     if supported.contains(&device) {
+        check_unreserved(&node)?;
+        if let Some(device) = BootDevice::parse(device).filter(|_| node.has_managed_boot_device()) {
+            request.operator.set_boot_device(&node, device, persistent).await?;
+        }
         return Ok(Reply::NoContent);
     }
     let supported = supported.join(", ");
@@ -62,8 +75,16 @@ pub(super) async fn list_boot_devices(
     request: ApiRequest,
     PathParam(ident): PathParam<String>,
 ) -> HandlerResult {
-    let devices = BootDevices::of(&find_node(&request, &ident).await?);
-    Ok(Reply::Json(json!({"supported_boot_devices": devices.supported})))
+    let node = find_node(&request, &ident).await?;
+    Ok(Reply::Json(json!({"supported_boot_devices": list_supported(&node)})))
+}
+
+/// The boot devices of a node's management interface.
+fn list_supported(node: &Node) -> Vec<&'static str> {
+    if node.has_managed_boot_device() {
+        return BOOT_DEVICES.map(BootDevice::as_str).to_vec();
+    }
+    BootDevices::of(node).supported.to_vec()
 }
 
 /// `GET /v1/nodes/{node}/vifs`

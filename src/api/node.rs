@@ -15,7 +15,7 @@ use crate::model::{
     INTERFACE_TYPES, Node, NodeNameError, PowerState, Properties, ProvisionState, RESERVED_NAMES,
     StorageInterface, is_logical_name,
 };
-use crate::operator::Operator;
+use crate::operator::{Operator, check_unreserved};
 
 const NAME: Shape = Shape::Text(255);
 const LONG_TEXT: Shape = Shape::Text(4096);
@@ -128,6 +128,8 @@ impl ApiResource for Node {
             "description" => self.description.clone().into(),
             // No driver has a console.
             "console_enabled" => false.into(),
+            "target_power_state" => self.target_power_state.map(PowerState::as_str).into(),
+            "reservation" => self.reservation.clone().into(),
             "power_state" => self.recorded_power_state().map(PowerState::as_str).into(),
             "provision_state" => show_provision_state(self.provision_state, request.version),
             "target_provision_state" => self.target_provision_state.map(ProvisionState::as_str).into(),
@@ -232,7 +234,9 @@ pub(super) fn apply_values(node: Node, values: &FieldValues, operator: &Operator
         description: values.text("description"),
         ..node
     };
-    node.check_interfaces(&operator.enabled_storage_interfaces)?;
+    let hardware = &operator.conductor.hardware;
+    let node = node.with_enabled_defaults(hardware);
+    node.check_interfaces(hardware, &operator.enabled_storage_interfaces)?;
     Ok(node)
 }
 
@@ -260,9 +264,9 @@ pub(super) fn is_in_transition(node: &Node) -> bool {
     node.target_provision_state.is_some() && !tolerated
 }
 
-/// Rejects a change while a conductor works on the node. volboot's verbs end at once, so that such a state comes from
-/// another service.
+/// Rejects a change while a conductor works on the node: this one, if the node has a BMC, or another service.
 pub(super) fn check_not_locked(node: &Node) -> Result<(), Fault> {
+    check_unreserved(node)?;
     if !node.provision_state.is_locked() {
         return Ok(());
     }

@@ -17,6 +17,7 @@ use super::request::{ApiRequest, Arguments, JsonBody, PathParam};
 use super::resource::{ApiResource, FieldSelection, show};
 use super::version::Microversion;
 use crate::model::{INTERFACE_TYPES, Node, ProvisionState, Released};
+use crate::operator::check_unreserved;
 
 /// `POST /v1/nodes`
 pub(super) async fn create(request: ApiRequest, JsonBody(body): JsonBody) -> HandlerResult {
@@ -74,6 +75,7 @@ pub(super) async fn update(
         check_chassis(&request, Some(chassis)).await?;
     }
     let change = |old: &Node, _: Option<&Node>| {
+        check_unreserved(old)?;
         let may_change = !(old.maintenance && patch.only_removes("instance_uuid"));
         if may_change {
             check_not_in_transition(old, &ident, request.version)?;
@@ -185,6 +187,7 @@ fn check_deletable(node: &Node) -> Result<(), Fault> {
     if let Some(instance) = node.instance_uuid.filter(|_| !node.maintenance) {
         return Err(Fault::Conflict(format!("Node {} is associated with instance {instance}.", node.uuid)));
     }
+    check_unreserved(node)?;
     check_unprotected(node)?;
     if node.maintenance || matches!(node.provision_state, Available | AdoptFailed | Enroll | Manageable) {
         return Ok(());
@@ -224,8 +227,9 @@ async fn write_maintenance(
 ) -> HandlerResult {
     let node = find_node(request, ident).await?;
     let change = |old: &Node, _: Option<&Node>| {
+        check_unreserved(old)?;
         let new = Node { maintenance, maintenance_reason: reason.clone(), ..old.clone() };
-        Ok(set_updated_at(new, request.now))
+        Ok::<_, Fault>(set_updated_at(new, request.now))
     };
     request.operator.inventory.update(node.uuid, change).await.map_err(map_update_error::<Node>(ident))?;
     Ok(Reply::Accepted)

@@ -1,8 +1,8 @@
 //! The provision state machine: the transitions of each verb. Pure, so that every row of the table is a test.
 //!
 //! Ironic has transient states (`verifying`, `deploying`, `cleaning` …) while its conductors work on the machine.
-//! volboot does nothing to the machine, so a verb leads to its end state at once. A polling client sees state and
-//! target change together.
+//! Without a BMC, volboot does nothing to the machine, so a verb leads to its end state at once. A polling client sees state
+//! and target change together. With a BMC, the verbs of [`ProvisionTask`](crate::operator::ProvisionTask) take time.
 
 use super::fault::Fault;
 use super::protection::check_unprotected;
@@ -93,7 +93,7 @@ impl Verb {
 
     /// The power state that the verb records; `None` if it keeps the recorded one.
     ///
-    /// Ironic's conductors switch the machine on at the end of a deployment, and off at its undeployment. Here,
+    /// Ironic's conductors switch the machine on at the end of a deployment, and off at its undeployment. Without a BMC,
     /// operators do both. Clients wait for the state that Ironic would show.
     pub(super) fn power_state(self, recorded: Option<PowerState>) -> Option<PowerState> {
         match self {

@@ -29,7 +29,7 @@ pub(super) async fn get_logical_disk_properties(
 ) -> HandlerResult {
     request.require_version(12)?;
     request.query.reject_unknown(&[])?;
-    require_driver(&name)?;
+    require_driver(&request, &name)?;
     let properties = DISK_PROPERTIES.map(|(name, text)| (name.to_owned(), Value::from(text)));
     Ok(Reply::Json(Value::Object(Map::from_iter(properties))))
 }

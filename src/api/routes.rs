@@ -78,7 +78,7 @@ fn node_subresources() -> Vec<Route> {
         Route::delete(TRAIT, "Remove a trait from a node", traits::remove).returns_no_content().since(37),
         Route::get("/v1/nodes/{node}/validate", "Validate a node's interfaces", validate::get).role(Member),
         Route::get("/v1/nodes/{node}/states", "Show a node's states", states::get),
-        Route::put("/v1/nodes/{node}/states/power", "Record a node's power state", states::set_power)
+        Route::put("/v1/nodes/{node}/states/power", "Set a node's power state", states::set_power)
             .body(&["target", "timeout"])
             .returns_accepted(),
         Route::put(

@@ -1,5 +1,7 @@
 //! `/v1/nodes/{node}/states`: shows and changes a node's power and provision state.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use super::config_drive::{ProvisionArguments, check_drive};
@@ -10,7 +12,12 @@ use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, Arguments, PathParam};
 use super::resource::ApiResource;
 use super::version::Microversion;
-use crate::model::{Node, PowerState, Properties, ProvisionState, VolumeTarget};
+use crate::model::{Node, PowerState, ProvisionState, VolumeTarget};
+use crate::operator::{ProvisionTask, check_unreserved, undeploy};
+use crate::power::{PowerAction, parse_driver_info};
+
+/// The longest time-out of a power change that a client may set.
+const MAX_POWER_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// The node's fields in the states resource, each with its first microversion.
 const STATES: [(&str, u16); 9] = [
@@ -33,7 +40,8 @@ pub(super) async fn get(request: ApiRequest, PathParam(ident): PathParam<String>
     Ok(Reply::Json(Value::Object(states.collect::<Map<_, _>>())))
 }
 
-/// `PUT /v1/nodes/{node}/states/power`: records the state; operators switch these machines by hand.
+/// `PUT /v1/nodes/{node}/states/power`: switches a machine with a BMC; for others, records the state that an operator has
+/// switched to by hand.
 pub(super) async fn set_power(
     request: ApiRequest,
     PathParam(ident): PathParam<String>,
@@ -49,22 +57,32 @@ pub(super) async fn set_power(
     if timeout.is_some_and(|timeout| timeout < 1) {
         return Err(Fault::Invalid("timeout has to be positive integer".into()));
     }
-    let change = |old: &Node, _: Option<&Node>| {
-        let power = match target {
-            "power on" | "rebooting" | "soft rebooting" => PowerState::On,
-            "power off" | "soft power off" => PowerState::Off,
-            _ => {
-                let state = old.recorded_power_state().map_or("None", PowerState::as_str);
-                return Err(Fault::wrong_state(target, &ident, state));
+    let check = |node: &Node| {
+        let action = PowerAction::parse(target).ok_or_else(|| {
+            let state = node.recorded_power_state().map_or("None", PowerState::as_str);
+            Fault::wrong_state(target, &ident, state)
+        })?;
+        match node.provision_state {
+            state @ (ProvisionState::Cleaning | ProvisionState::CleanWait) => {
+                Err(Fault::wrong_state(target, &ident, state.as_str()))
             }
-        };
-        if matches!(old.provision_state, ProvisionState::Cleaning | ProvisionState::CleanWait) {
-            return Err(Fault::wrong_state(target, &ident, old.provision_state.as_str()));
+            _ => Ok(action),
         }
-        let node = Node { last_error: None, ..old.clone() }.with_power_state(power, request.now);
-        Ok(set_updated_at(node, request.now))
     };
-    request.operator.inventory.update(node.uuid, change).await.map_err(map_update_error::<Node>(&ident))?;
+    if node.has_bmc() {
+        let action = check(&node)?;
+        let timeout = timeout.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+        let timeout = timeout.map(|timeout| timeout.min(MAX_POWER_TIMEOUT));
+        request.operator.start_power_change(node.uuid, action, timeout, request.now).await?;
+    } else {
+        let change = |old: &Node, _: Option<&Node>| {
+            let power = check(old)?.end_state();
+            let node = Node { last_error: None, ..old.clone() }.with_power_state(power, request.now);
+            Ok(set_updated_at(node, request.now))
+        };
+        let changed = request.operator.inventory.update(node.uuid, change).await;
+        changed.map_err(map_update_error::<Node>(&ident))?;
+    }
     Ok(Reply::AcceptedAt(request.links.url(&format!("nodes/{ident}/states"))))
 }
 
@@ -93,12 +111,24 @@ pub(super) async fn set_provision(
         check_deployable(&request, &node).await?;
     }
     let keep_targets = request.operator.keep_targets_on_undeploy;
+    let inventory = &request.operator.inventory;
+    if let Some(task) = find_task(&node, verb) {
+        let begin = |old: &Node, _: Option<&Node>| {
+            check_unreserved(old)?;
+            let (_, end) = provision::resolve_verb(old, target, request.version)?;
+            let old = if has_drive { note_drive(old.clone()) } else { old.clone() };
+            Ok(task.begin(old, end, &request.operator.conductor.hostname, request.now))
+        };
+        let begun = inventory.update(node.uuid, begin).await.map_err(map_update_error::<Node>(&ident))?;
+        request.operator.spawn_provision(task, begun);
+        return Ok(Reply::AcceptedAt(request.links.url(&format!("nodes/{ident}/states"))));
+    }
     let change = |old: &Node| {
+        check_unreserved(old)?;
         let (verb, end) = provision::resolve_verb(old, target, request.version)?;
         let old = if has_drive { note_drive(old.clone()) } else { old.clone() };
         Ok(finish_verb(old, verb, end, keep_targets, &request))
     };
-    let inventory = &request.operator.inventory;
     let changed = if verb == Verb::Deleted && !keep_targets {
         inventory.update_without::<VolumeTarget, _>(node.uuid, change).await
     } else {
@@ -106,6 +136,17 @@ pub(super) async fn set_provision(
     };
     changed.map_err(map_update_error::<Node>(&ident))?;
     Ok(Reply::AcceptedAt(request.links.url(&format!("nodes/{ident}/states"))))
+}
+
+/// The task of a verb that works on the machine: of a node with a BMC.
+fn find_task(node: &Node, verb: Verb) -> Option<ProvisionTask> {
+    match verb {
+        _ if !node.has_bmc() => None,
+        Verb::Manage if node.provision_state == ProvisionState::Enroll => Some(ProvisionTask::Verify),
+        Verb::Active | Verb::Rebuild => Some(ProvisionTask::Deploy),
+        Verb::Deleted => Some(ProvisionTask::Undeploy),
+        _ => None,
+    }
 }
 
 /// Rejects arguments that the verb does not accept, and verbs that no driver here supports.
@@ -147,6 +188,9 @@ fn check_arguments(verb: Verb, target: &str, node: &Node, arguments: &Arguments)
 async fn check_deployable(request: &ApiRequest, node: &Node) -> Result<(), Fault> {
     let mut missing = request.operator.boot.check(node).await?.faults;
     missing.extend(node.check_instance_traits().err().map(|error| error.to_string()));
+    if node.has_bmc() {
+        missing.extend(parse_driver_info(node).err().map(|error| error.to_string()));
+    }
     if missing.is_empty() {
         return Ok(());
     }
@@ -171,8 +215,9 @@ fn finish_verb(
     request: &ApiRequest,
 ) -> Node {
     let last_error = verb.last_error(node.provision_state).map(str::to_owned);
-    // Before the change: afterwards, a state that was never recorded follows from the new provision state.
-    let power = verb.power_state(node.recorded_power_state());
+    // Before the change: afterwards, a state that was never recorded follows from the new provision state. A BMC tells the
+    // state of its machine itself.
+    let power = verb.power_state(node.recorded_power_state()).filter(|_| !node.has_bmc());
     let node = Node {
         provision_state: end,
         target_provision_state: None,
@@ -185,13 +230,7 @@ fn finish_verb(
         None => node,
     };
     match verb {
-        Verb::Deleted => Node {
-            instance_uuid: None,
-            allocation_uuid: None,
-            instance_info: Properties::default(),
-            undeployed: keep_targets,
-            ..node
-        },
+        Verb::Deleted => undeploy(node, keep_targets),
         Verb::Active | Verb::Rebuild | Verb::Adopt => Node { undeployed: false, ..node },
         _ => node,
     }

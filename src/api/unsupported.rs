@@ -47,15 +47,19 @@ pub(super) async fn call_node_method(
 }
 
 /// `GET /v1/drivers/{driver}/vendor_passthru/methods`
-pub(super) async fn list_driver_methods(PathParam(name): PathParam<String>) -> HandlerResult {
-    require_driver(&name).map(|_| Reply::Json(json!({})))
+pub(super) async fn list_driver_methods(
+    request: ApiRequest,
+    PathParam(name): PathParam<String>,
+) -> HandlerResult {
+    require_driver(&request, &name).map(|_| Reply::Json(json!({})))
 }
 
 /// Any method on `/v1/drivers/{driver}/vendor_passthru/{method}`
 pub(super) async fn call_driver_method(
+    request: ApiRequest,
     PathParam((name, method)): PathParam<(String, String)>,
 ) -> HandlerResult {
-    require_driver(&name)?;
+    require_driver(&request, &name)?;
     Err(Fault::Invalid(format!("No handler for method {method}")))
 }
 

@@ -11,8 +11,9 @@ use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, PathParam};
 use crate::boot::NodeCheck;
 use crate::model::{Node, StorageInterface};
+use crate::power::parse_driver_info;
 
-/// The interfaces of both drivers that always validate.
+/// The supported interfaces. Without a BMC, all of them always validate.
 const SUPPORTED: [&str; 4] = ["boot", "management", "network", "power"];
 /// The interfaces that no driver here supports.
 const UNSUPPORTED: [&str; 6] = ["bios", "console", "firmware", "inspect", "raid", "rescue"];
@@ -36,6 +37,11 @@ async fn build_report(request: &ApiRequest, ident: &str) -> HandlerResult {
     let mut report = Map::new();
     for kind in SUPPORTED {
         report.insert(kind.into(), json!({"result": true}));
+    }
+    for (kind, uses_bmc) in [("power", node.has_bmc()), ("management", node.has_managed_boot_device())] {
+        if let Some(error) = parse_driver_info(&node).err().filter(|_| uses_bmc) {
+            report.insert(kind.into(), json!({"result": false, "reason": error.to_string()}));
+        }
     }
     report.insert("deploy".into(), deploy_report(&node));
     for kind in UNSUPPORTED {

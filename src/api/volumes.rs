@@ -15,6 +15,7 @@ use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, JsonBody, PathParam};
 use super::resource::{ApiResource, FieldSelection, show};
 use crate::model::{Node, PowerState, ProvisionState};
+use crate::operator::check_unreserved;
 
 /// A volume connector or a volume target.
 pub(super) trait VolumeRecord: ApiResource {
@@ -130,6 +131,7 @@ fn parse_identity<R: VolumeRecord>(ident: &str) -> Result<Uuid, Fault> {
 /// Rejects changes of a node's volumes unless its recorded power state is `power off`; an unknown state is not enough.
 /// The inferred state has no say: a machine that keeps trying to boot from a wrong target could not be mended.
 fn check_power_off(action: &str, node: Option<&Node>) -> Result<(), Fault> {
+    node.map_or(Ok(()), check_unreserved)?;
     match node {
         Some(node) if node.recorded_power_state() != Some(PowerState::Off) => {
             let state = node.recorded_power_state().map_or("None", PowerState::as_str);
@@ -142,6 +144,7 @@ fn check_power_off(action: &str, node: Option<&Node>) -> Result<(), Fault> {
 /// Rejects deletions unless the machine is off or its provision state rules out that the volume is in use.
 fn check_deletable(action: &str, node: Option<&Node>) -> Result<(), Fault> {
     use ProvisionState::{AdoptFailed, Enroll, Manageable};
+    node.map_or(Ok(()), check_unreserved)?;
     match node {
         Some(node) if matches!(node.provision_state, Enroll | Manageable | AdoptFailed) => Ok(()),
         node => check_power_off(action, node),

@@ -45,7 +45,8 @@ use crate::config::{AuthStrategy, Config, HISTORY_FILE, StoreConfig};
 use crate::keystone::{Cloud, Validator};
 use crate::model::InstanceName;
 use crate::neighbours::Neighbours;
-use crate::operator::Appliance;
+use crate::operator::{Appliance, recover_interrupted};
+use crate::power::{LocalClaims, Power, PowerLimits};
 use crate::store::{Attachments, Inventory, Store};
 use crate::telemetry::Metrics;
 use crate::timeline::Timeline;
@@ -73,6 +74,8 @@ pub struct App {
     listeners: Listeners,
     services: Reloadable,
     attach: Attach,
+    power: Power,
+    interrupted: Interrupted,
     timeline: Timeline,
     store: Arc<dyn Store>,
     store_socket: Option<StoreSocket>,
@@ -112,6 +115,10 @@ impl App {
         timeline.card_sightings().into_iter().for_each(|sighting| neighbours.note_sighting(sighting));
         let cinder = cloud.map(|cloud| cloud::build_cinder(cloud, metrics.clone()));
         let attach = Attach::new(Attachments::new(Arc::clone(&store)), cinder, cloud::build_policy(&config));
+        let inventory = Inventory::new(Arc::clone(&store));
+        let at_once = config.power.at_once as usize;
+        let claims = Arc::new(LocalClaims::default());
+        let power = Power::new(inventory.clone(), claims, at_once, PowerLimits::default());
         let tls = listeners.tls();
         tls.set_certificates(certificates);
         let started_at = Timestamp::now();
@@ -130,8 +137,9 @@ impl App {
         };
         let static_parts = Static {
             auth,
-            inventory: Inventory::new(Arc::clone(&store)),
+            inventory: inventory.clone(),
             attach: attach.clone(),
+            power: power.clone(),
             timeline: timeline.clone(),
             neighbours,
             http: listeners.boot.address(),
@@ -142,7 +150,20 @@ impl App {
         };
         let services = Reloadable::new(config, file, images, static_parts);
         let store_socket = StoreSocket::open_blocking();
-        Ok(Self { listeners, services, attach, timeline, store, store_socket, membership, peer_client, stop })
+        let interrupted = Interrupted { inventory, hostname: membership.name().to_string() };
+        Ok(Self {
+            listeners,
+            services,
+            attach,
+            power,
+            interrupted,
+            timeline,
+            store,
+            store_socket,
+            membership,
+            peer_client,
+            stop,
+        })
     }
 
     /// Serves until the stop signal, then drains running transfers and requests and closes the store. Each
@@ -151,6 +172,7 @@ impl App {
         for (listener, address) in self.listeners.addresses() {
             tracing::info!(listener, %address, "listening");
         }
+        self.interrupted.end().await;
         let (mut serving, services) = self.spawn();
         systemd::notify_ready();
         tracing::info!("ready");
@@ -170,6 +192,8 @@ impl App {
             mut listeners,
             services,
             attach,
+            power,
+            interrupted: _,
             timeline,
             store,
             store_socket,
@@ -183,8 +207,24 @@ impl App {
         let cluster = RunningCluster::spawn(membership, listeners.cluster.take(), peer_client);
         let listeners = listeners.spawn(&services, &timeline, &stop, SHUTDOWN_GRACE);
         let reconciler = tokio::spawn(attach.clone().reconcile(stop.clone()));
+        tokio::spawn(power.clone().run_rounds(stop.clone()));
         tokio::spawn(systemd::run_watchdog(stop.clone()));
-        (Serving { listeners, reconciler, attach, timeline, cluster, store, stop }, services)
+        (Serving { listeners, reconciler, attach, power, timeline, cluster, store, stop }, services)
+    }
+}
+
+/// The operations on nodes that the last run of this host left behind.
+struct Interrupted {
+    inventory: Inventory,
+    hostname: String,
+}
+
+impl Interrupted {
+    /// Ends them, before the API is served.
+    async fn end(&self) {
+        if let Err(error) = recover_interrupted(&self.inventory, &self.hostname).await {
+            tracing::error!(%error, "cannot look for interrupted operations");
+        }
     }
 }
 

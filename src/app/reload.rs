@@ -42,6 +42,7 @@ use crate::images::Images;
 use crate::model::Conductor;
 use crate::neighbours::Neighbours;
 use crate::operator::{Appliance, Operator};
+use crate::power::Power;
 use crate::store::Inventory;
 use crate::telemetry::log;
 use crate::tftp::{FileSource, ReadRequest};
@@ -76,6 +77,7 @@ pub(super) struct Static {
     pub(super) auth: Auth,
     pub(super) inventory: Inventory,
     pub(super) attach: Attach,
+    pub(super) power: Power,
     pub(super) timeline: Timeline,
     pub(super) neighbours: Neighbours,
     /// The bound address of the boot listener.
@@ -238,6 +240,7 @@ impl Services {
             auth,
             inventory,
             attach,
+            power,
             timeline,
             neighbours,
             http,
@@ -254,6 +257,7 @@ impl Services {
             inventory: inventory.clone(),
             boot: boot.clone(),
             attach: attach.clone(),
+            power: power.clone(),
             timeline: timeline.clone(),
             images: images.clone(),
             scripts: config.boot,
@@ -261,7 +265,11 @@ impl Services {
             default_storage_interface: config.default_storage_interface.clone(),
             keep_targets_on_undeploy: config.keep_targets_on_undeploy,
             membership: membership.clone(),
-            conductor: Conductor { hostname, group: config.conductor_group.clone() },
+            conductor: Conductor {
+                hostname,
+                group: config.conductor_group.clone(),
+                hardware: config.hardware.clone(),
+            },
             appliance: appliance.clone(),
         });
         let api = api::router(Arc::clone(&operator), auth.clone());

@@ -11,6 +11,7 @@ use super::cluster::ClusterListener;
 use super::error::RunError;
 use crate::attach::Attach;
 use crate::cluster::{self, Membership};
+use crate::power::Power;
 use crate::store::{Store, StoreError};
 use crate::timeline::Timeline;
 
@@ -22,6 +23,7 @@ pub(super) struct Serving {
     pub(super) listeners: JoinSet<Result<(), RunError>>,
     pub(super) reconciler: JoinHandle<()>,
     pub(super) attach: Attach,
+    pub(super) power: Power,
     pub(super) timeline: Timeline,
     pub(super) cluster: RunningCluster,
     pub(super) store: Arc<dyn Store>,
@@ -62,6 +64,7 @@ impl Serving {
         while self.listeners.join_next().await.is_some() {}
         // No more boot requests arrive. Calls to Cinder in flight may still complete.
         self.attach.drain(grace).await;
+        self.power.close().await;
         if !self.reconciler.is_finished()
             && let Err(error) = self.reconciler.await
         {

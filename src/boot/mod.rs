@@ -32,10 +32,12 @@ pub mod validate;
 mod verify;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::attach::Attach;
+use crate::attach::{Attach, Resolution};
 use crate::config::RequesterPolicy;
 use crate::model::{BootAnswer, BootRequest, Mac, NeighbourCheck, Node, RequesterFault, StorageInterface};
 use crate::neighbours::Neighbours;
@@ -176,6 +178,31 @@ impl Boot {
         let mut warnings = validate::find_warnings(&connectors, &targets);
         warnings.extend(notes);
         Ok(NodeCheck { faults, warnings })
+    }
+
+    /// Attaches the volumes of a node ahead of its boot request, within a time limit. Returns the reason why it cannot.
+    pub async fn attach_volumes(&self, node: &Node, limit: Duration) -> Result<(), String> {
+        let records = read_records(&self.inventory, node.clone()).await.map_err(|error| error.to_string())?;
+        let NodeRecords { node, connectors, targets } = &records;
+        let locator = match VolumeLocator::find(&node.storage_interface) {
+            None => return Ok(()),
+            Some(locator) => locator?,
+        };
+        let records = validate(locator, node, connectors, targets).map_err(|faults| faults.join("; "))?;
+        let deadline = Instant::now() + limit;
+        loop {
+            match locator.attach(&self.attach, &records).await {
+                Resolution::Ready(_) => return Ok(()),
+                Resolution::Refused(reason) => return Err(reason),
+                Resolution::Wait { reason, seconds } => {
+                    let pause = Duration::from_secs(seconds.into());
+                    if Instant::now() + pause > deadline {
+                        return Err(format!("{reason}; gave up after {} s", limit.as_secs()));
+                    }
+                    sleep(pause).await;
+                }
+            }
+        }
     }
 
     /// Finds the node of a machine, for display.

@@ -31,6 +31,21 @@ Invalid command line.
 \fB3\fR
 \fBserve\fR: the store is damaged, belongs to a newer version or cannot be migrated to this one. A restart would not
 help.
+.TP
+\fB4\fR
+\fBboot\fR, \fBpower\fR: time\-out, with the verdict so far. The boot goes on.
+.TP
+\fB5\fR
+\fBboot\fR, \fBpower\fR, \fBroll\fR: volboot cannot be reached, or refuses the credentials.
+.TP
+\fB6\fR
+\fBboot\fR, \fBpower\fR: volboot cannot switch the node, as it has no BMC on record.
+.TP
+\fB7\fR
+\fBboot\fR, \fBpower\fR: the BMC failed; the line names the fault.
+.PP
+\fBboot\fR exits with 0 when the machine is up, and with 1 when its boot has stopped. A node that never reported that it is up
+counts as up when its operating system starts without an error. \fBroll\fR exits with 1 if a node failed.
 .SH ENVIRONMENT
 .TP
 \fBVOLBOOT_CONFIG\fR

@@ -50,6 +50,13 @@ enum Command {
     Follow(client::FollowOptions),
     /// Create a node with port, connector and boot volume, in one transaction
     Enroll(client::EnrollOptions),
+    /// Boot a node from the network: set its boot device, switch it on or restart it, and follow the boot to its end
+    Boot(client::BootOptions),
+    /// Switch a node with a BMC
+    #[command(subcommand)]
+    Power(client::PowerCommandLine),
+    /// Boot many nodes like `boot`, some at a time, and stop after failures
+    Roll(client::RollOptions),
     /// Back up and restore the records
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -74,12 +81,16 @@ const STORE_UNUSABLE: u8 = 3;
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs the subcommand. Exit codes: 0 success; 1 failure; 2 invalid command line; 3 the store is damaged or
-/// cannot be used by this version, so a restart would not help.
+/// cannot be used by this version, so a restart would not help. The commands that switch machines have further
+/// ones: [`client::CommandFailure`].
 pub fn run() -> ExitCode {
     match dispatch(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("volboot: {}", format_error(&*error));
+            if let Some(failure) = error.downcast_ref::<client::CommandFailure>() {
+                return failure.code().into();
+            }
             match error.downcast_ref() {
                 Some(StartError::Store(error)) if error.is_permanent() => STORE_UNUSABLE.into(),
                 _ => ExitCode::FAILURE,
@@ -121,6 +132,9 @@ fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Show(options) => client::show(&options),
         Command::Follow(options) => client::follow(&options),
         Command::Enroll(options) => client::enroll(&options),
+        Command::Boot(options) => client::boot(&options),
+        Command::Power(command) => client::power(&command),
+        Command::Roll(options) => client::roll(&options),
         Command::Store(command) => store::run(&command),
         Command::Generate { directory } => Ok(generate::write(Cli::command(), &directory)?),
     }

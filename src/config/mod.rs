@@ -8,7 +8,9 @@ mod cloud;
 mod cluster;
 mod dhcp;
 mod error;
+mod hardware;
 mod host;
+mod power;
 mod read;
 mod requesters;
 mod store;
@@ -23,7 +25,9 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
-use crate::model::{ConductorGroup, ConductorGroupError, LogFilter, LogFilterError, StorageInterface};
+use crate::model::{
+    ConductorGroup, ConductorGroupError, EnabledHardware, LogFilter, LogFilterError, StorageInterface,
+};
 pub use boot::{BootConfig, FailureAction, OutagePolicy};
 pub use cloud::{CLOUD_KEYS, CloudConfig};
 pub use cluster::ClusterConfig;
@@ -31,9 +35,10 @@ pub use dhcp::{DhcpConfig, DhcpMode, UnknownMachines};
 pub(crate) use error::format_diagnostics;
 pub use error::{ConfigError, Diagnostic};
 use host::parse_host;
+pub use power::PowerConfig;
 use read::Section;
 pub use requesters::RequesterPolicy;
-use requesters::parse_network;
+use requesters::{default_networks, parse_network};
 pub use store::{EtcdConfig, StoreConfig, StoreKind};
 pub use tftp::{TftpConfig, TransferPorts};
 pub use tls::TlsConfig;
@@ -48,6 +53,8 @@ pub const HISTORY_FILE: &str = "history.redb";
 /// The configuration. [`Config::default`] has the default of every key.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
+    /// `enabled_hardware_types` and `enabled_*_interfaces`: the drivers and interfaces that a node may have.
+    pub hardware: EnabledHardware,
     /// `enabled_storage_interfaces`: the storage interfaces that a node may have.
     pub enabled_storage_interfaces: Vec<StorageInterface>,
     /// `default_storage_interface`: the storage interface of a node that is created without one.
@@ -70,6 +77,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// `[api]`
     pub api: ApiConfig,
+    /// `[power]`
+    pub power: PowerConfig,
     /// `[boot]`: the answers to boot requests.
     pub boot: BootConfig,
     /// `[boot]`: the requesters that get volumes.
@@ -206,6 +215,7 @@ impl Config {
         use StorageInterface::{Cinder, External, Noop};
         let mut requesters = RequesterPolicy::default();
         Self {
+            hardware: hardware::from_section(root),
             enabled_storage_interfaces: root.list(
                 "enabled_storage_interfaces",
                 vec![Noop, External, Cinder],
@@ -250,6 +260,7 @@ impl Config {
                 htpasswd_file: section.value("htpasswd_file", "/etc/volboot/htpasswd".into(), parse_path),
                 allow_unauthenticated: section.flag("allow_unauthenticated", false),
             }),
+            power: root.section("power", PowerConfig::from_section),
             boot: root.section("boot", |section| {
                 let boot = BootConfig::from_section(section);
                 requesters = RequesterPolicy::from_section(section);
@@ -290,6 +301,7 @@ impl Config {
                 "api.connections_per_client",
                 self.api.connections_per_client != other.api.connections_per_client,
             ),
+            ("power", self.power != other.power),
             ("api.auth", self.api.auth != other.api.auth),
             ("api.htpasswd_file", self.api.htpasswd_file != other.api.htpasswd_file),
             ("api.projects", self.api.projects != other.api.projects),
@@ -308,6 +320,9 @@ impl Config {
             let message =
                 format!("\"{}\" is not among enabled_storage_interfaces", self.default_storage_interface);
             report("default_storage_interface", message);
+        }
+        if let Some((key, message)) = hardware::check(&self.hardware) {
+            report(key, message);
         }
         if self.store.path.file_name().is_some_and(|name| name == HISTORY_FILE) {
             let message = format!("{HISTORY_FILE} is the name of the history file in the same directory");
@@ -343,22 +358,6 @@ impl Config {
             report("api.auth", message.into());
         }
     }
-}
-
-/// The default of `[http] allow`: private, link-local and loopback networks (RFC 1918, 3927, 4193, 4291). A script
-/// may hold a secret, so other networks need the operator's permission.
-fn default_networks() -> Vec<IpNet> {
-    let networks = [
-        "10.0.0.0/8",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "169.254.0.0/16",
-        "127.0.0.0/8",
-        "fc00::/7",
-        "fe80::/10",
-        "::1/128",
-    ];
-    networks.into_iter().filter_map(|network| network.parse().ok()).collect()
 }
 
 fn parse_storage_interface(text: &str) -> Result<StorageInterface, String> {

@@ -47,3 +47,19 @@ pub(super) fn parse_network(text: &str) -> Result<IpNet, String> {
     let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     network.map_err(|_| "expected a network such as 10.0.0.0/8".to_owned())
 }
+
+/// The default of `[http] allow`: private, link-local and loopback networks (RFC 1918, 3927, 4193, 4291). A script
+/// may hold a secret, so other networks need the operator's permission.
+pub(super) fn default_networks() -> Vec<IpNet> {
+    let networks = [
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",
+        "127.0.0.0/8",
+        "fc00::/7",
+        "fe80::/10",
+        "::1/128",
+    ];
+    networks.into_iter().filter_map(|network| network.parse().ok()).collect()
+}

@@ -50,6 +50,28 @@ fn etcd_needs_members_and_protected_connections() {
 }
 
 #[test]
+fn drivers_and_interfaces_are_restricted_as_in_ironic() {
+    let text = "enabled_hardware_types = ['redfish']\nenabled_management_interfaces = ['noop']";
+    let config = Config::parse(text).expect("is valid");
+    let drivers: Vec<_> = config.hardware.drivers().collect();
+    assert_eq!((drivers.len(), drivers[0].name), (1, "redfish"));
+    assert_eq!(config.hardware.interfaces(drivers[0], "management"), ["noop"]);
+    assert_eq!(config.hardware.interfaces(drivers[0], "power"), ["redfish"]);
+    assert_eq!(
+        errors_of("enabled_hardware_types = ['ipmi']"),
+        [
+            "enabled_hardware_types: \"ipmi\" is not one of fake-hardware, manual-management, redfish",
+            "enabled_hardware_types: expected at least one driver",
+        ]
+    );
+    assert_eq!(
+        errors_of("enabled_power_interfaces = ['fake']"),
+        ["enabled_power_interfaces: driver redfish needs one of redfish; enabled_hardware_types has it"]
+    );
+    assert_eq!(errors_of("[power]\nat_once = 0"), ["power.at_once: expected an integer from 1 to 256"]);
+}
+
+#[test]
 fn values_are_read() {
     let config = Config::parse(
         r#"

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Driver, Node};
+use super::{EnabledHardware, Node};
 
 /// The maximum length of a group's name, as in Ironic.
 const MAX_LENGTH: usize = 255;
@@ -17,12 +17,14 @@ pub struct Conductor {
     pub hostname: String,
     /// The group that the conductor belongs to.
     pub group: ConductorGroup,
+    /// The drivers and interfaces that the configuration enables.
+    pub hardware: EnabledHardware,
 }
 
 impl Conductor {
     /// Whether the conductor manages a node: it has the node's group and driver.
     pub fn manages(&self, node: &Node) -> bool {
-        node.conductor_group == self.group && Driver::find(&node.driver).is_some()
+        node.conductor_group == self.group && self.hardware.find(&node.driver).is_some()
     }
 }
 
@@ -87,7 +89,11 @@ mod tests {
             conductor_group: group(name),
             ..Node::new(Uuid::nil(), driver, StorageInterface::Noop, Timestamp::UNIX_EPOCH)
         };
-        let conductor = Conductor { hostname: "boot-1".into(), group: group("rack1") };
+        let conductor = Conductor {
+            hostname: "boot-1".into(),
+            group: group("rack1"),
+            hardware: EnabledHardware::default(),
+        };
         assert!(conductor.manages(&node("RACK1", "manual-management")));
         assert!(!conductor.manages(&node("", "manual-management")));
         assert!(!conductor.manages(&node("rack1", "ipmi")));

@@ -1,11 +1,12 @@
 //! [`Driver`]: Ironic's hardware types and their interfaces.
 //!
-//! volboot has two drivers with the same behaviour. `manual-management` is Ironic's name for machines that operators
-//! switch by hand. `fake-hardware`, with Ironic's names for its interfaces, is for client libraries' test suites.
+//! `redfish` switches machines through their BMCs. `manual-management` is Ironic's name for machines that operators switch
+//! by hand. `fake-hardware`, with Ironic's names for its interfaces and the same behaviour, is for client libraries' test
+//! suites.
 
-use super::{Node, StorageInterface};
+use super::{EnabledHardware, Node, StorageInterface};
 
-/// A driver: its name, and for each interface type the enabled interfaces, the default first.
+/// A driver: its name, and for each interface type the supported interfaces, the default first.
 #[derive(Debug)]
 pub struct Driver {
     /// Ironic's name for the driver.
@@ -14,7 +15,7 @@ pub struct Driver {
 }
 
 /// All drivers.
-pub const DRIVERS: [Driver; 2] = [
+pub const DRIVERS: [Driver; 3] = [
     Driver {
         name: "fake-hardware",
         interfaces: &[
@@ -47,6 +48,22 @@ pub const DRIVERS: [Driver; 2] = [
             ("vendor", &["no-vendor"]),
         ],
     },
+    Driver {
+        name: "redfish",
+        interfaces: &[
+            ("bios", &["no-bios"]),
+            ("boot", &["ipxe"]),
+            ("console", &["no-console"]),
+            ("deploy", &["direct"]),
+            ("inspect", &["no-inspect"]),
+            ("management", &["redfish", "noop"]),
+            ("network", &["noop"]),
+            ("power", &["redfish"]),
+            ("raid", &["no-raid"]),
+            ("rescue", &["no-rescue"]),
+            ("vendor", &["no-vendor"]),
+        ],
+    },
 ];
 
 /// The interface types other than `storage`, each with the node's field.
@@ -70,7 +87,7 @@ pub enum InterfaceError {
     /// No driver has this name.
     #[error("there is no driver {0}")]
     UnknownDriver(String),
-    /// The driver, or the configuration for the type `storage`, does not enable the interface.
+    /// The driver does not support the interface, or the configuration does not enable it.
     #[error("{kind} interface {name} is not enabled; enabled are {}", .enabled.join(", "))]
     NotEnabled {
         /// The interface type.
@@ -88,8 +105,8 @@ impl Driver {
         DRIVERS.iter().find(|driver| driver.name == name)
     }
 
-    /// The enabled interfaces of a type, the default first.
-    pub fn enabled_interfaces(&self, kind: &str) -> &'static [&'static str] {
+    /// The supported interfaces of a type, the default first.
+    pub fn supported_interfaces(&self, kind: &str) -> &'static [&'static str] {
         self.interfaces.iter().find(|(own, _)| *own == kind).map_or(&[], |(_, enabled)| enabled)
     }
 }
@@ -97,17 +114,49 @@ impl Driver {
 impl Node {
     /// The node's interface of a type: the explicit setting or the driver's default.
     pub fn interface(&self, kind: &str) -> Option<&str> {
-        let default = || Driver::find(&self.driver)?.enabled_interfaces(kind).first().copied();
+        let default = || Driver::find(&self.driver)?.supported_interfaces(kind).first().copied();
         self.interfaces.text(kind).or_else(default)
     }
 
-    /// Checks that the node's driver and interfaces are enabled. `enabled_storage` is from the configuration.
-    pub fn check_interfaces(&self, enabled_storage: &[StorageInterface]) -> Result<(), InterfaceError> {
+    /// Whether volboot switches the machine through its BMC.
+    pub fn has_bmc(&self) -> bool {
+        self.interface("power") == Some("redfish")
+    }
+
+    /// Whether volboot sets the boot device through the BMC.
+    pub fn has_managed_boot_device(&self) -> bool {
+        self.interface("management") == Some("redfish")
+    }
+
+    /// Sets the interfaces whose default the configuration does not enable to the first enabled ones.
+    #[must_use]
+    pub fn with_enabled_defaults(mut self, hardware: &EnabledHardware) -> Self {
+        let Some(driver) = hardware.find(&self.driver) else { return self };
+        for (kind, _) in INTERFACE_TYPES {
+            let enabled = hardware.interfaces(driver, kind);
+            let default = driver.supported_interfaces(kind).first();
+            if let Some(first) = enabled.first()
+                && Some(first) != default
+                && self.interfaces.text(kind).is_none()
+            {
+                self.interfaces = self.interfaces.with_text(kind, first);
+            }
+        }
+        self
+    }
+
+    /// Checks that the node's driver and interfaces are enabled. `hardware` and `enabled_storage` are from the
+    /// configuration.
+    pub fn check_interfaces(
+        &self,
+        hardware: &EnabledHardware,
+        enabled_storage: &[StorageInterface],
+    ) -> Result<(), InterfaceError> {
         let driver =
-            Driver::find(&self.driver).ok_or_else(|| InterfaceError::UnknownDriver(self.driver.clone()))?;
+            hardware.find(&self.driver).ok_or_else(|| InterfaceError::UnknownDriver(self.driver.clone()))?;
         for (kind, _) in INTERFACE_TYPES {
             if let Some(name) = self.interfaces.text(kind) {
-                check_enabled(kind, name, driver.enabled_interfaces(kind))?;
+                check_enabled(kind, name, &hardware.interfaces(driver, kind))?;
             }
         }
         let enabled: Vec<_> = enabled_storage.iter().map(StorageInterface::as_str).collect();
@@ -142,7 +191,8 @@ mod tests {
         use StorageInterface::{Cinder, External, Noop};
         let enabled = [Noop, External];
         let check = |driver, interfaces, storage| {
-            let checked = node(driver, interfaces, storage).check_interfaces(&enabled);
+            let checked =
+                node(driver, interfaces, storage).check_interfaces(&EnabledHardware::default(), &enabled);
             checked.map_err(|error| error.to_string()).err()
         };
         assert_eq!(check("manual-management", json!({"boot": "ipxe"}), External), None);
@@ -163,6 +213,36 @@ mod tests {
         ] {
             assert_eq!(check(driver, interfaces, storage).as_deref(), Some(error));
         }
+    }
+
+    #[test]
+    fn a_node_with_power_through_its_bmc_is_one_of_driver_redfish() {
+        let of = |driver, interfaces| {
+            let node = node(driver, interfaces, StorageInterface::Noop);
+            (node.has_bmc(), node.has_managed_boot_device())
+        };
+        assert_eq!(of("redfish", json!({})), (true, true));
+        assert_eq!(of("redfish", json!({"management": "noop"})), (true, false));
+        assert_eq!(of("manual-management", json!({})), (false, false));
+        assert_eq!(of("fake-hardware", json!({})), (false, false));
+    }
+
+    #[test]
+    fn a_default_that_is_not_enabled_gives_way_to_an_enabled_interface() {
+        let hardware = EnabledHardware::new(
+            vec!["redfish".into()],
+            [("management".to_owned(), vec!["noop".to_owned()])].into(),
+        );
+        let default = node("redfish", json!({}), StorageInterface::Noop);
+        let settled = default.clone().with_enabled_defaults(&hardware);
+        assert_eq!(settled.interface("management"), Some("noop"));
+        assert_eq!(settled.interfaces.text("power"), None);
+        let explicit = node("redfish", json!({"management": "redfish"}), StorageInterface::Noop);
+        let error =
+            explicit.check_interfaces(&hardware, &[StorageInterface::Noop]).expect_err("is not enabled");
+        assert_eq!(error.to_string(), "management interface redfish is not enabled; enabled are noop");
+        let other = node("fake-hardware", json!({}), StorageInterface::Noop);
+        assert!(other.check_interfaces(&hardware, &[StorageInterface::Noop]).is_err());
     }
 
     #[test]

@@ -63,6 +63,12 @@ pub struct Node {
     /// The node was undeployed, but still has its volume targets: no boot from them until the next deployment.
     #[serde(default)]
     pub undeployed: bool,
+    /// The state that the machine is being switched to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_power_state: Option<PowerState>,
+    /// The host of the conductor that works on the node. Other changes are refused meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<String>,
     /// As recorded; [`Node::recorded_power_state`] also reads the nodes of earlier versions.
     #[serde(default)]
     pub power_state: Option<PowerState>,
@@ -124,6 +130,8 @@ impl Node {
             target_provision_state: None,
             provision_updated_at: None,
             undeployed: false,
+            target_power_state: None,
+            reservation: None,
             power_state: None,
             power_recorded_at: None,
             maintenance: false,

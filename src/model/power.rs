@@ -4,6 +4,8 @@
 //! The *inferred* state comes from the machine: a machine that sends a boot request is on. The two are kept apart. The
 //! inferred state is shown, and decides nothing: otherwise a machine that keeps trying to boot from a wrong volume
 //! target would prevent the correction of the target.
+//!
+//! A node with a BMC has no inferred state: its recorded state is what the BMC says.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -28,7 +30,7 @@ impl NodePower {
     /// table showed one of the node's cards.
     pub fn new(node: &Node, requested_boot_at: Option<Timestamp>) -> Self {
         let is_newer = |at: &Timestamp| node.power_recorded_at.is_none_or(|recorded| *at > recorded);
-        let inferred_at = requested_boot_at.filter(is_newer);
+        let inferred_at = requested_boot_at.filter(is_newer).filter(|_| !node.has_bmc());
         Self {
             recorded: node.recorded_power_state(),
             recorded_at: node.power_recorded_at,
@@ -41,9 +43,10 @@ impl NodePower {
 impl Node {
     /// The recorded power state; `None` until the first provision verb, unless a client has set it.
     ///
-    /// Earlier versions recorded no state at a provision verb. For their nodes it follows from the provision state.
+    /// Earlier versions recorded no state at a provision verb. For their nodes it follows from the provision state. The
+    /// state of a node with a BMC is what the BMC said last.
     pub fn recorded_power_state(&self) -> Option<PowerState> {
-        let had_verb = self.provision_updated_at.is_some();
+        let had_verb = self.provision_updated_at.is_some() && !self.has_bmc();
         self.power_state.or_else(|| had_verb.then(|| self.provision_state.implied_power_state()).flatten())
     }
 
@@ -98,6 +101,17 @@ mod tests {
             let recorded = node.with_power_state(PowerState::Off, at(2));
             assert_eq!(recorded.recorded_power_state(), Some(PowerState::Off), "{state:?} with a record");
         }
+    }
+
+    #[test]
+    fn the_state_of_a_node_with_a_bmc_is_what_the_bmc_said() {
+        let node = Node { driver: "redfish".into(), ..node(ProvisionState::Active) };
+        let after_verb = Node { provision_updated_at: Some(at(1)), ..node };
+        assert_eq!(after_verb.recorded_power_state(), None);
+        assert_eq!(NodePower::new(&after_verb, Some(at(9))).inferred, None);
+        let off = after_verb.with_power_state(PowerState::Off, at(2));
+        let power = NodePower::new(&off, Some(at(9)));
+        assert_eq!((power.recorded, power.inferred), (Some(PowerState::Off), None));
     }
 
     #[test]

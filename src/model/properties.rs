@@ -52,6 +52,20 @@ impl Properties {
         self.0.iter().map(|(key, value)| (key.clone(), mask(key, value))).collect()
     }
 
+    /// The object with a string under a key.
+    #[must_use]
+    pub fn with_text(mut self, key: &str, text: &str) -> Self {
+        self.0.insert(key.to_owned(), text.into());
+        self
+    }
+
+    /// The object without a key.
+    #[must_use]
+    pub fn without(mut self, key: &str) -> Self {
+        self.0.remove(key);
+        self
+    }
+
     /// Notes that a value was given, without the value.
     #[must_use]
     pub fn with_masked(mut self, key: &str) -> Self {

@@ -161,7 +161,7 @@ impl ProvisionState {
     }
 }
 
-/// A machine's power state. volboot switches no power: operators do so by hand.
+/// A machine's power state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum PowerState {
     /// `power on`

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::Operator;
 use crate::model::{
-    InterfaceError, Iqn, IqnError, Mac, Node, NodeNameError, Port, SanUri, StorageInterface, VolumeConnector,
-    VolumeTarget,
+    EnabledHardware, InterfaceError, Iqn, IqnError, Mac, Node, NodeNameError, Port, SanUri, StorageInterface,
+    VolumeConnector, VolumeTarget,
 };
 use crate::store::{Enrollment, InventoryError, UniqueKey};
 
@@ -84,8 +84,9 @@ impl Operator {
         request: EnrollmentRequest<'_>,
         now: Timestamp,
     ) -> Result<Enrollment, EnrollError> {
-        let mut records =
-            request.build_records(&self.enabled_storage_interfaces, now).map_err(EnrollError::Refused)?;
+        let mut records = request
+            .build_records(&self.conductor.hardware, &self.enabled_storage_interfaces, now)
+            .map_err(EnrollError::Refused)?;
         records.node.conductor_group.clone_from(&self.conductor.group);
         match self.inventory.enroll(&records).await {
             Ok(()) => Ok(records),
@@ -128,6 +129,7 @@ impl EnrollmentRequest<'_> {
     /// Builds the records, or returns all refusals at once.
     fn build_records(
         &self,
+        hardware: &EnabledHardware,
         enabled_storage: &[StorageInterface],
         now: Timestamp,
     ) -> Result<Enrollment, Vec<Refusal>> {
@@ -141,7 +143,9 @@ impl EnrollmentRequest<'_> {
         let iqn = self.iqn.parse::<Iqn>().map_err(|error| refuse(Refusal::Iqn(error))).ok();
         let volume = self.volume.parse().map_err(&mut refuse).ok();
         let chap = self.chap_properties().map_err(&mut refuse).ok();
-        node.check_interfaces(enabled_storage).map_err(Refusal::Interface).unwrap_or_else(&mut refuse);
+        node.check_interfaces(hardware, enabled_storage)
+            .map_err(Refusal::Interface)
+            .unwrap_or_else(&mut refuse);
         match (iqn, volume, chap) {
             (Some(iqn), Some((volume, mut properties)), Some(chap)) if refusals.is_empty() => {
                 properties.extend(chap);
@@ -202,7 +206,7 @@ mod tests {
             chap_secret: secret.into(),
             driver: None,
         };
-        request.build_records(&ENABLED, Timestamp::UNIX_EPOCH)
+        request.build_records(&EnabledHardware::default(), &ENABLED, Timestamp::UNIX_EPOCH)
     }
 
     #[test]

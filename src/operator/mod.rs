@@ -6,12 +6,16 @@
 //! | enroll a machine as a new node | [`mod@enroll`] |
 //! | list a node's machines, read their timelines | [`mod@machines`] |
 //! | predict a machine's next boot request, preview the answer | [`mod@preview`] |
+//! | switch a node's machine, set its boot device | [`mod@power`] |
+//! | deploy and undeploy nodes with a BMC | [`mod@provision`] |
 //! | measure the store, the history and Cinder | [`mod@status`] |
 
 mod conductors;
 mod enroll;
 mod machines;
+mod power;
 mod preview;
+mod provision;
 mod status;
 
 use std::net::SocketAddr;
@@ -29,13 +33,16 @@ use crate::dhcp::ProxyCounters;
 use crate::images::Images;
 use crate::listen::ConnectionCounters;
 use crate::model::{Conductor, Node, StorageInterface};
+use crate::power::Power;
 use crate::store::{Inventory, StoreError, UniqueKey};
 use crate::telemetry::Metrics;
 use crate::tftp::Counters;
 use crate::timeline::Timeline;
 pub use conductors::ConductorStatus;
 pub use enroll::{EnrollError, EnrollmentRequest, Refusal, VolumeText};
+pub use power::{OperationRefusal, check_unreserved};
 pub use preview::{BootPreview, Requester};
+pub use provision::{ProvisionTask, recover_interrupted, undeploy};
 pub use status::CinderStatus;
 
 /// The services and settings of the API and the pages, as one configuration defines them.
@@ -47,6 +54,8 @@ pub struct Operator {
     pub boot: Boot,
     /// The Cinder attachments of nodes.
     pub attach: Attach,
+    /// Switches machines through their BMCs.
+    pub power: Power,
     /// The machines and their events.
     pub timeline: Timeline,
     /// The iPXE binaries.

@@ -73,7 +73,7 @@ fn volboot_is_a_conductor_and_nodes_have_no_bios_settings() {
     let host = text(&conductors[0]["hostname"]);
     assert_eq!(conductors, json!([{"hostname": host, "conductor_group": "", "alive": true}]));
     let conductor = client.run_json(&format!("conductor show {host}"));
-    assert_eq!(conductor["drivers"], json!(["fake-hardware", "manual-management"]));
+    assert_eq!(conductor["drivers"], json!(["fake-hardware", "manual-management", "redfish"]));
     assert!(client.run_error("conductor show none").contains("Conductor none could not be found."));
     assert_eq!(client.run_json("driver list")[0]["hosts"], host);
 

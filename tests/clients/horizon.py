@@ -43,7 +43,7 @@ def expect_refusal(text, function, *arguments):
 
 assert ironic.DEFAULT_IRONIC_API_VERSION == "1.34"
 names = [driver.name for driver in ironic.driver_list(request)]
-assert names == ["fake-hardware", "manual-management"], names
+assert names == ["fake-hardware", "manual-management", "redfish"], names
 assert ironic.driver_details(request, "fake-hardware")["default_boot_interface"] == "fake"
 ironic.driver_properties(request, "manual-management")
 

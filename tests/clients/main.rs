@@ -1,10 +1,11 @@
 //! volboot with third-party programs: OpenStack's client, SDK and API tests, Ansible, Horizon's panel, the requests of the
-//! Terraform provider, Ironic for comparison, and Schemathesis.
+//! Terraform provider, Ironic for comparison, Schemathesis, and sushy-tools' emulator of BMCs.
 //!
 //! `tests/clients/install` installs these programs; without them the tests fail with a message.
 
 mod allocations;
 mod ansible;
+mod bmc;
 #[allow(dead_code, reason = "it is more to the suite than to these tests")]
 #[path = "../suite/daemon.rs"]
 mod daemon;

@@ -29,6 +29,11 @@ impl OpenStackClient {
         Self { daemon: Daemon::start(site.path()), site, version, credentials }
     }
 
+    /// The address of volboot's API.
+    pub(crate) fn api(&self) -> std::net::SocketAddr {
+        self.daemon.api
+    }
+
     fn run(&self, command_line: &str) -> Output {
         let mut command = python_program("openstack");
         // The client caches microversions in the home directory.
@@ -240,8 +245,8 @@ fn records_are_listed_shown_updated_and_deleted() {
 fn without_a_version_the_client_negotiates_one() {
     let client = OpenStackClient::new(None);
     let drivers = client.run_json("driver list");
-    let expected_names = json!(["fake-hardware", "manual-management"]);
-    assert_eq!(json!([drivers[0]["name"], drivers[1]["name"]]), expected_names);
+    let expected_names = json!(["fake-hardware", "manual-management", "redfish"]);
+    assert_eq!(json!([drivers[0]["name"], drivers[1]["name"], drivers[2]["name"]]), expected_names);
     assert_eq!(client.run_json("driver show fake-hardware")["default_boot_interface"], "fake");
     client.run_ok("node create --driver fake-hardware --name n1 --storage-interface external");
     assert_eq!(client.show_node("n1", "storage_interface"), json!({"storage_interface": "external"}));

@@ -45,7 +45,7 @@ def test_chassis(api):
 
 def test_drivers(api):
     names = [driver.name for driver in api.drivers()]
-    assert names == ["fake-hardware", "manual-management"], names
+    assert names == ["fake-hardware", "manual-management", "redfish"], names
     for driver in api.drivers(details=True):
         assert driver.hosts, driver
     driver = api.get_driver("fake-hardware")
@@ -172,9 +172,9 @@ def test_conductors(api):
     """volboot is the only conductor."""
     [conductor] = api.conductors()
     assert conductor.alive and conductor.conductor_group == ""
-    assert api.get_conductor(conductor.hostname).drivers == ["fake-hardware", "manual-management"]
+    assert api.get_conductor(conductor.hostname).drivers == ["fake-hardware", "manual-management", "redfish"]
     # With `details=True`, openstacksdk 4.22 sends an argument that neither Ironic nor volboot knows.
-    assert [record.drivers for record in api.conductors(detail=True)] == [["fake-hardware", "manual-management"]]
+    assert [record.drivers for record in api.conductors(detail=True)] == [["fake-hardware", "manual-management", "redfish"]]
     assert api.get_driver("fake-hardware").hosts == [conductor.hostname]
 
 

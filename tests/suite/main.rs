@@ -5,6 +5,7 @@
 mod api;
 mod attach;
 mod backup;
+mod boot_command;
 mod boot_listener;
 mod circles;
 mod cli;
@@ -23,6 +24,7 @@ mod malformed_http;
 mod metrics;
 mod operator;
 mod pages;
+mod power;
 mod reload;
 mod schema;
 mod service;
@@ -32,5 +34,7 @@ mod tftp_attacks;
 mod tls;
 mod up;
 
+#[path = "../fakes/bmc/mod.rs"]
+mod fake_bmc;
 #[path = "../fakes/cinder/mod.rs"]
 mod fake_cinder;

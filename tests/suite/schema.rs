@@ -73,6 +73,8 @@ impl Records {
         node.protected_reason = Some("a database".into());
         node.owner = Some("d3f4c1b0a2".into());
         node.description = Some("the first of the row".into());
+        node.target_power_state = Some(PowerState::Off);
+        node.reservation = Some("boot-1".into());
         node.provision_state = ProvisionState::Active;
         node.provision_updated_at = Some(now);
         node.maintenance = true;

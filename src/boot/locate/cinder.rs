@@ -23,6 +23,12 @@ pub(super) async fn locate(
     take_volumes(records, resolution)
 }
 
+/// Attaches the volumes outside of a boot session.
+pub(super) async fn attach(attach: &Attach, records: &BootableRecords<'_>) -> Resolution {
+    let BootableRecords { node, connectors, targets, initiator, .. } = records;
+    attach.resolve(VolumeRequest { node, initiator, connectors, targets, journey: None }).await
+}
+
 /// Takes the volumes from a resolution. Stops unless all are ready.
 fn take_volumes(records: &BootableRecords<'_>, resolution: Resolution) -> Result<LocatedVolumes, Stop> {
     let volumes = match resolution {

@@ -6,7 +6,9 @@
 mod cinder;
 mod records;
 
-use crate::attach::Attach;
+use std::collections::HashMap;
+
+use crate::attach::{Attach, Resolution};
 use crate::model::{BootRequest, Node, StorageInterface, VolumeConnector, VolumeTarget};
 
 use super::decision::{Mode, Stop};
@@ -52,6 +54,15 @@ impl VolumeLocator {
         match self {
             Self::Records => (Vec::new(), Vec::new()),
             Self::Cinder => attach.check(node, connectors, targets).await.into_findings(),
+        }
+    }
+
+    /// Attaches the volumes of a node whose records are valid, ahead of its boot request.
+    pub(super) async fn attach(self, attach: &Attach, records: &BootableRecords<'_>) -> Resolution {
+        match self {
+            // The targets have the connections.
+            Self::Records => Resolution::Ready(HashMap::new()),
+            Self::Cinder => cinder::attach(attach, records).await,
         }
     }
 

@@ -11,6 +11,8 @@ use serde_json::Value;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time-out of a whole response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The time-out of a command, which may wait for a BMC.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(150);
 /// The time-out between two reads. The event stream has a keep-alive every 15 s.
 const READ_TIMEOUT: Duration = Duration::from_secs(45);
 /// The newest microversion, which shows all fields.
@@ -61,6 +63,12 @@ impl Client {
         self.send(self.request(Method::GET, path).timeout(RESPONSE_TIMEOUT)).await
     }
 
+    /// Sends a command without a response body.
+    pub(super) async fn put(&self, path: &str, body: &Value) -> Result<(), Box<dyn Error>> {
+        self.check(self.request(Method::PUT, path).timeout(COMMAND_TIMEOUT).json(body).send().await).await?;
+        Ok(())
+    }
+
     pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, Box<dyn Error>> {
         self.send(self.request(Method::POST, path).timeout(RESPONSE_TIMEOUT).json(body)).await
     }
@@ -100,7 +108,8 @@ impl Client {
         let response = result.map_err(|error| {
             let problem =
                 if error.is_connect() { "cannot connect to volboot" } else { "no response from volboot" };
-            format!("{problem} at {}: {}", self.base, find_root_cause(&error))
+            let text = format!("{problem} at {}: {}", self.base, find_root_cause(&error));
+            RequestFailure { status: None, text }
         })?;
         if response.status().is_success() {
             return Ok(response);
@@ -111,8 +120,17 @@ impl Client {
         let inner: Value =
             body["error_message"].as_str().map(serde_json::from_str).transpose()?.unwrap_or_default();
         let text = inner["faultstring"].as_str().map_or_else(|| status.to_string(), str::to_owned);
-        Err(text.into())
+        Err(RequestFailure { status: Some(status.as_u16()), text }.into())
     }
+}
+
+/// The API cannot be reached, or refused a request.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(super) struct RequestFailure {
+    /// The status of the response; `None` without a response.
+    pub(super) status: Option<u16>,
+    text: String,
 }
 
 /// Percent-encodes a name as one segment of a path.

@@ -1,11 +1,16 @@
-//! Subcommands that are clients of a running volboot's API: status, nodes, show, follow and enroll.
+//! Subcommands that are clients of a running volboot's API: status, nodes, show, follow, enroll, boot, power and roll.
 //!
 //! Output is a table, or JSON with `--json`. Credentials come from the environment (`VOLBOOT_USER` and
 //! `VOLBOOT_PASSWORD`, or Keystone's `OS_TOKEN`), never from the command line, which every user of the host can read.
 
+mod boot;
 mod enroll;
+mod failure;
 mod follow;
 mod http;
+mod machine;
+mod power;
+mod roll;
 pub(super) mod tables;
 
 use std::error::Error;
@@ -13,8 +18,12 @@ use std::error::Error;
 use clap::Args;
 use serde_json::{Value, json};
 
+pub(super) use boot::BootOptions;
 pub(super) use enroll::EnrollOptions;
+pub(super) use failure::CommandFailure;
 use http::Client;
+pub(super) use power::PowerCommandLine;
+pub(super) use roll::RollOptions;
 
 /// The options of all client subcommands.
 #[derive(Debug, Args)]
@@ -83,6 +92,25 @@ pub(super) fn follow(options: &FollowOptions) -> Result<(), Box<dyn Error>> {
         let client = Client::new(&options.api.api)?;
         follow::follow(&client, filter.as_slice(), options.api.json).await
     })
+}
+
+/// `volboot boot`
+pub(super) fn boot(options: &BootOptions) -> Result<(), Box<dyn Error>> {
+    run(async { boot::run(&connect(&options.api)?, options).await })
+}
+
+/// `volboot power`
+pub(super) fn power(command: &PowerCommandLine) -> Result<(), Box<dyn Error>> {
+    run(async { power::run(&connect(command.api())?, command).await })
+}
+
+/// `volboot roll`
+pub(super) fn roll(options: &RollOptions) -> Result<(), Box<dyn Error>> {
+    run(async { roll::run(&connect(&options.api)?, options).await })
+}
+
+fn connect(options: &ApiOptions) -> Result<Client, Box<dyn Error>> {
+    Client::new(&options.api)
 }
 
 /// `volboot enroll`

@@ -20,7 +20,7 @@ async fn the_process_is_a_conductor() {
         assert!(body["created_at"].take().is_string() && body["updated_at"].take().is_string());
     }
     let mut expected = summary;
-    expected["drivers"] = json!(["fake-hardware", "manual-management"]);
+    expected["drivers"] = json!(["fake-hardware", "manual-management", "redfish"]);
     (expected["created_at"], expected["updated_at"]) = (Value::Null, Value::Null);
     assert_eq!(detailed, expected);
     assert_eq!(shown, expected);

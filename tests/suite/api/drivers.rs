@@ -8,7 +8,7 @@ use super::{Api, column};
 async fn drivers_list_their_interfaces() {
     let api = Api::new();
     let list = api.get("/v1/drivers").await.expect(200);
-    assert_eq!(column(&list, "drivers", "name"), ["fake-hardware", "manual-management"]);
+    assert_eq!(column(&list, "drivers", "name"), ["fake-hardware", "manual-management", "redfish"]);
     assert_eq!(list["drivers"][0]["default_boot_interface"], Value::Null);
     let detailed = api.get("/v1/drivers?detail=True").await.expect(200);
     let one = api.get("/v1/drivers/manual-management").await.expect(200);

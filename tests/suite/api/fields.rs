@@ -36,6 +36,8 @@ async fn every_field_of_a_complete_record_is_shown() {
         "target_provision_state": "active",
         "provision_updated_at": "2026-01-02T03:04:05Z",
         "power_state": "power on",
+        "target_power_state": "power off",
+        "reservation": "boot-1",
         "maintenance": true,
         "maintenance_reason": "a fan",
         "automated_clean": false,
@@ -84,8 +86,7 @@ async fn every_field_of_a_complete_record_is_shown() {
     inventory.create(&target).await.expect("a target");
     inventory.create(&allocation).await.expect("an allocation");
     // Only Ironic's conductors set these.
-    let unset_in_nodes =
-        ["fault", "inspection_finished_at", "inspection_started_at", "reservation", "target_power_state"];
+    let unset_in_nodes = ["fault", "inspection_finished_at", "inspection_started_at"];
     for (path, expected) in [
         ("chassis", &[][..]),
         ("nodes", &unset_in_nodes),

@@ -16,7 +16,7 @@ mod nodes;
 mod openapi;
 mod portgroups;
 mod ports;
-mod states;
+pub(crate) mod states;
 mod traits;
 mod versions;
 mod volumes;
@@ -42,26 +42,26 @@ const LATEST: &str = "1.52";
 static DOCUMENT: OnceCell<Value> = OnceCell::const_new();
 
 /// An API with an empty store.
-struct Api {
+pub(crate) struct Api {
     router: Router,
     version: &'static str,
 }
 
 /// A response with its complete body.
 #[derive(Debug)]
-struct ApiResponse {
-    status: u16,
+pub(crate) struct ApiResponse {
+    pub(crate) status: u16,
     headers: HeaderMap,
     body: Value,
 }
 
 impl Api {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|_| {})
     }
 
     /// An API with a changed operator.
-    fn with(configure: impl FnOnce(&mut Operator)) -> Self {
+    pub(crate) fn with(configure: impl FnOnce(&mut Operator)) -> Self {
         let mut operator = build_operator();
         configure(&mut operator);
         Self::serving(operator, Auth::NoAuth)
@@ -80,23 +80,23 @@ impl Api {
         Self { router: self.router.clone(), version }
     }
 
-    async fn get(&self, path: &str) -> ApiResponse {
+    pub(crate) async fn get(&self, path: &str) -> ApiResponse {
         self.send("GET", path, Value::Null).await
     }
 
-    async fn post(&self, path: &str, body: Value) -> ApiResponse {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> ApiResponse {
         self.send("POST", path, body).await
     }
 
-    async fn patch(&self, path: &str, body: Value) -> ApiResponse {
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> ApiResponse {
         self.send("PATCH", path, body).await
     }
 
-    async fn put(&self, path: &str, body: Value) -> ApiResponse {
+    pub(crate) async fn put(&self, path: &str, body: Value) -> ApiResponse {
         self.send("PUT", path, body).await
     }
 
-    async fn delete(&self, path: &str) -> ApiResponse {
+    pub(crate) async fn delete(&self, path: &str) -> ApiResponse {
         self.send("DELETE", path, Value::Null).await
     }
 
@@ -132,7 +132,7 @@ impl Api {
     }
 
     /// Creates a node and returns its UUID.
-    async fn create_node(&self, more: Value) -> String {
+    pub(crate) async fn create_node(&self, more: Value) -> String {
         let mut body = serde_json::json!({"driver": "fake-hardware"});
         for (key, value) in more.as_object().into_iter().flatten() {
             body[key] = value.clone();
@@ -152,14 +152,14 @@ fn read_body(headers: &HeaderMap, bytes: &[u8]) -> Value {
 impl ApiResponse {
     /// Asserts the status and returns the body.
     #[track_caller]
-    fn expect(self, status: u16) -> Value {
+    pub(crate) fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.body);
         self.body
     }
 
     /// Asserts the status and Ironic's error form, and returns the error's text.
     #[track_caller]
-    fn expect_fault(self, status: u16) -> String {
+    pub(crate) fn expect_fault(self, status: u16) -> String {
         assert_eq!(self.status, status, "{}", self.body);
         let inner = self.body["error_message"].as_str().expect("JSON within JSON");
         let inner: Value = serde_json::from_str(inner).expect("JSON within JSON");

@@ -18,7 +18,7 @@ pub(super) async fn create_bootable_node(api: &Api) -> String {
 }
 
 /// Creates the boot volume of a node.
-pub(super) async fn create_target(api: &Api, node: &str) {
+pub(crate) async fn create_target(api: &Api, node: &str) {
     let target = json!({
         "node_uuid": node,
         "volume_type": "iscsi",
@@ -29,7 +29,7 @@ pub(super) async fn create_target(api: &Api, node: &str) {
     api.post("/v1/volume/targets", target).await.expect(201);
 }
 
-pub(super) async fn set_provision_state(api: &Api, node: &str, target: &str) -> super::ApiResponse {
+pub(crate) async fn set_provision_state(api: &Api, node: &str, target: &str) -> super::ApiResponse {
     api.put(&format!("/v1/nodes/{node}/states/provision"), json!({"target": target})).await
 }
 

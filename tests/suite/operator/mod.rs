@@ -5,6 +5,7 @@ mod preview;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -20,11 +21,27 @@ use volboot::boot::Boot;
 use volboot::cluster::Membership;
 use volboot::config::Config;
 use volboot::images::Images;
-use volboot::model::{Announcement, Conductor, ConductorGroup, StorageInterface};
+use volboot::model::{Announcement, Conductor, ConductorGroup, EnabledHardware, StorageInterface};
 use volboot::operator::{Appliance, Operator};
+use volboot::power::{LocalClaims, Power, PowerLimits};
+use volboot::redfish::CallLimits;
 use volboot::store::{Attachments, Inventory, MemoryStore, Store};
 use volboot::telemetry::Metrics;
 use volboot::timeline::Timeline;
+
+/// Short limits: the BMCs of tests answer at once, or not at all.
+pub(crate) const POWER_LIMITS: PowerLimits = PowerLimits {
+    change: Duration::from_millis(500),
+    soft: Duration::from_millis(800),
+    poll: Duration::from_millis(20),
+    settle: Duration::from_millis(40),
+    round: Duration::from_millis(100),
+    calls: CallLimits {
+        connect: Duration::from_millis(500),
+        exchange: Duration::from_secs(3),
+        pause: Duration::from_millis(5),
+    },
+};
 
 /// An operator with an empty store and all storage interfaces, stopped already: event streams end at once, so tests that
 /// request every path do not wait.
@@ -53,6 +70,7 @@ pub(crate) fn build_operator_on(store: MemoryStore, history: Option<&Path>) -> O
     stop.cancel();
     Operator {
         boot: Boot::new(inventory.clone(), attach.clone(), timeline.loop_detector(), enabled.clone()),
+        power: Power::new(inventory.clone(), Arc::new(LocalClaims::default()), 8, POWER_LIMITS),
         inventory,
         attach,
         timeline,
@@ -62,7 +80,11 @@ pub(crate) fn build_operator_on(store: MemoryStore, history: Option<&Path>) -> O
         default_storage_interface: StorageInterface::Noop,
         keep_targets_on_undeploy: false,
         membership,
-        conductor: Conductor { hostname: "boot-1".into(), group: ConductorGroup::default() },
+        conductor: Conductor {
+            hostname: "boot-1".into(),
+            group: ConductorGroup::default(),
+            hardware: EnabledHardware::default(),
+        },
         appliance: Appliance {
             metrics,
             listeners: vec![("tftp", "192.0.2.1:69".parse().expect("an address"))],
