@@ -98,6 +98,7 @@ pub mod config;
 pub mod dhcp;
 pub mod http;
 pub mod images;
+pub mod iscsi;
 pub mod keystone;
 pub mod listen;
 pub mod model;

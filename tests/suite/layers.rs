@@ -20,6 +20,7 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
     ("cinder", 2, &["keystone"]),
     ("store", 2, &[]),
     ("dhcp", 2, &[]),
+    ("iscsi", 2, &[]),
     ("tftp", 2, &[]),
     ("attach", 3, &[]),
     ("timeline", 3, &[]),
@@ -35,7 +36,7 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
 ];
 
 /// Modules that use no other module: `tests/fuzz` compiles them alone.
-const STANDALONE: [&str; 2] = ["dhcp", "tftp"];
+const STANDALONE: [&str; 3] = ["dhcp", "iscsi", "tftp"];
 
 /// Maximum lines of a file of `src`, without its inline tests.
 const MAX_CODE_LINES: usize = 400;
