@@ -29,8 +29,8 @@
 //! |---|---|
 //! | 0 | [`model`]: domain types with their validation, no I/O |
 //! | 1 | [`config`], [`images`], [`listen`], [`neighbours`], [`script`], [`telemetry`], [`tls`] |
-//! | 2 | [`cinder`], [`dhcp`], [`keystone`], [`store`], [`tftp`] |
-//! | 3 | [`attach`], [`boot`], [`timeline`] |
+//! | 2 | [`cinder`], [`dhcp`], [`inspect`], [`iscsi`], [`keystone`], [`store`], [`tftp`] |
+//! | 3 | [`attach`], [`boot`], [`check`], [`timeline`] |
 //! | 4 | [`auth`], [`operator`]: the operations of operators, for API and pages |
 //! | 5 | [`api`], [`http`], [`web`] |
 //! | 6 | [`app`]: assembly |
@@ -77,6 +77,8 @@
 //! | read-only store | a store whose disk refuses writes; reads go on | [`store::StoreAccess`] |
 //! | circuit breaker | stops requests to Cinder or to a failing backend; a successful probe closes the circuit | `attach::breaker` |
 //! | reconciler | background task that completes interrupted attachments and detachments | `attach::reconciler` |
+//! | volume check | portals, login, logical unit and content of a node's volumes, as the machine would meet them | [`check::VolumeChecks`] |
+//! | inspection | the content of a volume, parsed in a process without secrets and network | [`inspect::Contents`] |
 //! | ProxyDHCP server | names the boot file beside a DHCP server that gives the address (PXE 2.1, §2.2) | [`dhcp::ProxyDhcp`] |
 //! | boot server | in PXE, the server at port 4011, which UEFI asks for the name of the boot file | [`dhcp::RequestKind::BootServer`] |
 //! | listener | a socket with its protocol: ProxyDHCP server, TFTP server, boot listener, operator listener | [`listen::Listener`], [`tftp::Server`] |
@@ -92,12 +94,14 @@ pub mod app;
 pub mod attach;
 pub mod auth;
 pub mod boot;
+pub mod check;
 pub mod cinder;
 pub mod cli;
 pub mod config;
 pub mod dhcp;
 pub mod http;
 pub mod images;
+pub mod inspect;
 pub mod iscsi;
 pub mod keystone;
 pub mod listen;

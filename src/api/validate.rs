@@ -49,7 +49,10 @@ async fn build_report(request: &ApiRequest, ident: &str) -> HandlerResult {
     if node.storage_interface != StorageInterface::Noop {
         report.insert("deploy".into(), json!({"result": true, "reason": drive_notice(&node)}));
     }
-    let NodeCheck { faults, warnings } = request.operator.boot.check(&node).await?;
+    let NodeCheck { faults, mut warnings } = request.operator.boot.check(&node).await?;
+    if let Some(check) = request.operator.last_volume_check(&node) {
+        warnings.push(check.summarize(request.now));
+    }
     report.insert("storage".into(), storage_report(&node, &faults, &warnings));
     Ok(Reply::Json(report.into()))
 }

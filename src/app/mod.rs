@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attach::Attach;
 use crate::auth::Auth;
+use crate::check::VolumeChecks;
 use crate::config::{AuthStrategy, Config, HISTORY_FILE};
 use crate::keystone::{Cloud, Validator};
 use crate::neighbours::Neighbours;
@@ -112,6 +113,7 @@ impl App {
             auth,
             inventory: Inventory::new(Arc::clone(&store)),
             attach: attach.clone(),
+            volume_checks: VolumeChecks::default(),
             timeline: timeline.clone(),
             neighbours,
             http: listeners.boot.address(),

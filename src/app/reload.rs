@@ -32,6 +32,7 @@ use crate::api;
 use crate::attach::Attach;
 use crate::auth::{Auth, BrowserGuard};
 use crate::boot::Boot;
+use crate::check::VolumeChecks;
 use crate::config::{Config, ConfigError};
 use crate::dhcp::{BootPolicy, NamedFile, NetbootClient};
 use crate::http::{self, HttpState};
@@ -73,6 +74,7 @@ pub(super) struct Static {
     pub(super) auth: Auth,
     pub(super) inventory: Inventory,
     pub(super) attach: Attach,
+    pub(super) volume_checks: VolumeChecks,
     pub(super) timeline: Timeline,
     pub(super) neighbours: Neighbours,
     /// The bound address of the boot listener.
@@ -230,8 +232,19 @@ fn log_images(images: &Images) {
 
 impl Services {
     fn new(config: &Config, images: Images, static_parts: &Static) -> Self {
-        let Static { auth, inventory, attach, timeline, neighbours, http, tftp, tls: _, hostname, appliance } =
-            static_parts;
+        let Static {
+            auth,
+            inventory,
+            attach,
+            volume_checks,
+            timeline,
+            neighbours,
+            http,
+            tftp,
+            tls: _,
+            hostname,
+            appliance,
+        } = static_parts;
         let enabled = config.enabled_storage_interfaces.clone();
         let boot = Boot::new(inventory.clone(), attach.clone(), timeline.loop_detector(), enabled.clone())
             .with_requesters(config.requesters.clone(), neighbours.clone());
@@ -239,6 +252,7 @@ impl Services {
             inventory: inventory.clone(),
             boot: boot.clone(),
             attach: attach.clone(),
+            volume_checks: volume_checks.clone(),
             timeline: timeline.clone(),
             images: images.clone(),
             scripts: config.boot,

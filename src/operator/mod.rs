@@ -2,11 +2,13 @@
 //!
 //! | operation | file |
 //! |---|---|
+//! | check the volumes of a node | [`mod@check`] |
 //! | enroll a machine as a new node | [`mod@enroll`] |
 //! | list a node's machines, read their timelines | [`mod@machines`] |
 //! | predict a machine's next boot request, preview the answer | [`mod@preview`] |
 //! | measure the store, the history and Cinder | [`mod@status`] |
 
+mod check;
 mod enroll;
 mod machines;
 mod preview;
@@ -21,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attach::Attach;
 use crate::boot::Boot;
+use crate::check::VolumeChecks;
 use crate::config::BootConfig;
 use crate::dhcp::ProxyCounters;
 use crate::images::Images;
@@ -43,6 +46,8 @@ pub struct Operator {
     pub boot: Boot,
     /// The Cinder attachments of nodes.
     pub attach: Attach,
+    /// The checks of nodes' volumes.
+    pub volume_checks: VolumeChecks,
     /// The machines and their events.
     pub timeline: Timeline,
     /// The iPXE binaries.

@@ -20,10 +20,12 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
     ("cinder", 2, &["keystone"]),
     ("store", 2, &[]),
     ("dhcp", 2, &[]),
+    ("inspect", 2, &[]),
     ("iscsi", 2, &[]),
     ("tftp", 2, &[]),
     ("attach", 3, &[]),
     ("timeline", 3, &[]),
+    ("check", 3, &[]),
     ("boot", 3, &["attach", "timeline"]),
     ("auth", 4, &[]),
     ("operator", 4, &[]),
@@ -36,7 +38,7 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
 ];
 
 /// Modules that use no other module: `tests/fuzz` compiles them alone.
-const STANDALONE: [&str; 3] = ["dhcp", "iscsi", "tftp"];
+const STANDALONE: [&str; 4] = ["dhcp", "inspect", "iscsi", "tftp"];
 
 /// Maximum lines of a file of `src`, without its inline tests.
 const MAX_CODE_LINES: usize = 400;

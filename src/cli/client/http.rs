@@ -25,6 +25,11 @@ pub(super) struct Client {
     credentials: ApiCredentials,
 }
 
+/// volboot sent no response.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NotReached(String);
+
 /// The credentials from the environment.
 enum ApiCredentials {
     None,
@@ -65,6 +70,10 @@ impl Client {
         self.send(self.request(Method::POST, path).timeout(RESPONSE_TIMEOUT).json(body)).await
     }
 
+    pub(super) async fn patch(&self, path: &str, body: &Value) -> Result<Value, Box<dyn Error>> {
+        self.send(self.request(Method::PATCH, path).timeout(RESPONSE_TIMEOUT).json(body)).await
+    }
+
     /// Reads all pages of a list.
     pub(super) async fn get_all(&self, path: &str, key: &str) -> Result<Vec<Value>, Box<dyn Error>> {
         let mut list = Vec::new();
@@ -100,7 +109,7 @@ impl Client {
         let response = result.map_err(|error| {
             let problem =
                 if error.is_connect() { "cannot connect to volboot" } else { "no response from volboot" };
-            format!("{problem} at {}: {}", self.base, find_root_cause(&error))
+            NotReached(format!("{problem} at {}: {}", self.base, find_root_cause(&error)))
         })?;
         if response.status().is_success() {
             return Ok(response);

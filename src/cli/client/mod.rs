@@ -1,8 +1,9 @@
-//! Subcommands that are clients of a running volboot's API: status, nodes, show, follow and enroll.
+//! Subcommands that are clients of a running volboot's API: status, nodes, show, check, follow and enroll.
 //!
 //! Output is a table, or JSON with `--json`. Credentials come from the environment (`VOLBOOT_USER` and
 //! `VOLBOOT_PASSWORD`, or Keystone's `OS_TOKEN`), never from the command line, which every user of the host can read.
 
+mod check;
 mod enroll;
 mod follow;
 mod http;
@@ -13,6 +14,7 @@ use std::error::Error;
 use clap::Args;
 use serde_json::{Value, json};
 
+pub(super) use check::{CheckOptions, check};
 pub(super) use enroll::EnrollOptions;
 use http::Client;
 

@@ -17,6 +17,7 @@ use volboot::api;
 use volboot::attach::{Attach, Policy};
 use volboot::auth::Auth;
 use volboot::boot::Boot;
+use volboot::check::VolumeChecks;
 use volboot::config::Config;
 use volboot::images::Images;
 use volboot::model::{Conductor, ConductorGroup, StorageInterface};
@@ -46,6 +47,7 @@ pub(crate) fn build_operator_with_history(history: Option<&Path>) -> Operator {
         boot: Boot::new(inventory.clone(), attach.clone(), timeline.loop_detector(), enabled.clone()),
         inventory,
         attach,
+        volume_checks: VolumeChecks::new(env!("CARGO_BIN_EXE_volboot")),
         timeline,
         images: Images::default(),
         scripts: Config::default().boot,

@@ -1,0 +1,1 @@
+//! Rulings on volumes: each row is a case of the table.
