@@ -45,6 +45,7 @@ pub(super) fn describe_login(failure: &ProbeError) -> PathFault {
             },
         },
         Error::TimedOut => PathFault::of_ipxe(0x4c0a_6000, false),
+        Error::CredentialsRequired => PathFault::of_ipxe(0x430d_6600, true),
         Error::Refused(refusal) => describe_refusal(*refusal),
         error => PathFault::unsure(error.to_string()),
     };

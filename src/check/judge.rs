@@ -175,7 +175,7 @@ fn rule_bios(contents: &Contents, unit: &LogicalUnit) -> Ruling {
         );
     }
     match contents.boot_code {
-        BootCode::NoSignature => Ruling::new(false, "no boot code: the first sector has no boot signature"),
+        BootCode::NoSignature => Ruling::new(false, "volume has no boot code for BIOS firmware: the first sector has no boot signature"),
         BootCode::Empty => Ruling::new(false, "no boot code"),
         BootCode::GrubWithoutCore => Ruling::new(false, "GRUB's core image is missing"),
         BootCode::NoActivePartition => Ruling::new(false, "the boot code finds no active partition"),

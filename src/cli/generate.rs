@@ -31,6 +31,10 @@ Invalid command line.
 \fB3\fR
 \fBserve\fR: the store is damaged, belongs to a newer version or cannot be migrated to this one. A restart would not
 help.
+.TP
+\fB5\fR
+\fBcheck\fR: volboot is not reached. With \fBcheck\fR, 1 also means that the boot volume boots on no firmware, or that this
+is unsure.
 .SH ENVIRONMENT
 .TP
 \fBVOLBOOT_CONFIG\fR

@@ -60,6 +60,9 @@ pub enum Error {
     /// The target refused the login.
     #[error("{0}")]
     Refused(LoginRefusal),
+    /// The target requires CHAP, and the login has no credentials.
+    #[error("the target requires CHAP credentials")]
+    CredentialsRequired,
     /// The target named another portal for this login (RFC 7143 §11.13.5, status class 1).
     #[error("the target redirects the login to {0}")]
     Redirected(String),

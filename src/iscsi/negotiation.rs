@@ -145,6 +145,7 @@ impl Negotiation {
                 self.asked_for_algorithm = true;
                 Ok(encode(&[("CHAP_A", chap::MD5)]))
             }
+            Some("CHAP") if self.parameters.chap.is_none() => Err(Error::CredentialsRequired),
             Some("None") | None => Ok(Vec::new()),
             Some(_) => Err(Error::Protocol("the target chose an authentication method that was not offered")),
         }

@@ -73,6 +73,9 @@ fn refusals_and_redirections_carry_their_reason() {
         ScriptedTarget::new(parameters()).refuse(2, 3).to_string(),
         "target not found (iSCSI login status 0203)"
     );
+    let mut target = ScriptedTarget::new(LoginParameters { chap: None, ..parameters() });
+    let error = target.answer_login(0x00, "AuthMethod=CHAP\0").expect_err("no credentials");
+    assert!(matches!(error, Error::CredentialsRequired));
     let mut target = ScriptedTarget::new(parameters());
     let redirect = crate::iscsi::pdu::Pdu::new(0x23, 0, b"TargetAddress=192.0.2.9:3260,1\0".to_vec());
     let error = target.send(redirect.with(36, &[1, 1])).expect_err("a redirection");
