@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::inspect::{ChildMessage, Contents, MAX_REQUEST, encode_blocks, read_message};
-use crate::iscsi::{Error, LogicalUnit, Session};
+use crate::iscsi::{Error, IscsiSession, LogicalUnit};
 use crate::model::LoaderPath;
 
 /// The most requests: those for 64 MiB, and some for the parts of chunks.
@@ -27,7 +27,7 @@ const MAX_PATH: usize = 255;
 /// Inspects the content of a logical unit. An error is the reason why nothing is known.
 pub(super) async fn inspect(
     program: &Path,
-    session: &mut Session,
+    session: &mut IscsiSession,
     lun: [u8; 8],
     unit: &LogicalUnit,
     loader: Option<&LoaderPath>,
@@ -78,7 +78,7 @@ impl From<std::io::Error> for Failure {
 /// Answers requests until the report arrives.
 async fn serve(
     stream: &mut UnixStream,
-    session: &mut Session,
+    session: &mut IscsiSession,
     lun: [u8; 8],
     unit: &LogicalUnit,
 ) -> Result<Contents, Failure> {

@@ -3,10 +3,10 @@
 use super::faults::{PathFault, describe_login, describe_unit};
 use super::inspector::clean_text;
 use super::portal::PathProbe;
-use super::report::{Boots, CheckedPortal, CheckedVolume, PortalLogin};
+use super::report::{Boots, CheckedPortal, PortalLogin, VolumeReport};
 use super::request::{CheckRequest, RequestedVolume};
 use crate::inspect::{
-    Architecture, BootCode, Contents, FileSystemKind, KernelFiles, LoaderFile, PartitionTable,
+    BootCode, Contents, FileSystemKind, KernelFiles, LoaderArchitecture, LoaderFile, PartitionTable,
 };
 use crate::iscsi::LogicalUnit;
 
@@ -53,7 +53,7 @@ pub(super) fn judge_volume(
     request: &CheckRequest,
     volume: &RequestedVolume,
     probes: &[PathProbe],
-) -> CheckedVolume {
+) -> VolumeReport {
     let mut findings = Vec::new();
     let (portals, faults) = list_portals(probes, &mut findings);
     let unit = probes.iter().find_map(|probe| probe.unit.as_ref()?.as_ref().ok());
@@ -96,9 +96,9 @@ pub(super) fn judge_volume(
     }
     let [bios, x86_64, arm64] = &rulings;
     let mut boots = Boots { bios: bios.boots, ..Boots::default() };
-    *boots.uefi_mut(Architecture::X86_64) = x86_64.boots;
-    *boots.uefi_mut(Architecture::Arm64) = arm64.boots;
-    CheckedVolume {
+    *boots.uefi_mut(LoaderArchitecture::X86_64) = x86_64.boots;
+    *boots.uefi_mut(LoaderArchitecture::Arm64) = arm64.boots;
+    VolumeReport {
         volume_id: volume.id.clone(),
         is_boot: volume.is_boot,
         portals,
@@ -158,7 +158,7 @@ fn rule_by_content(contents: &Contents, unit: &LogicalUnit, loader: Option<&str>
         (false, false) => None,
     };
     let bios = rule_bios(contents, unit);
-    let uefi = [Architecture::X86_64, Architecture::Arm64]
+    let uefi = [LoaderArchitecture::X86_64, LoaderArchitecture::Arm64]
         .map(|architecture| rule_uefi(contents, architecture, loader));
     let [x86_64, arm64] = uefi;
     [bios, x86_64, arm64].map(|ruling| rule_kernel(contents, ruling).unless(doubt))
@@ -175,7 +175,10 @@ fn rule_bios(contents: &Contents, unit: &LogicalUnit) -> Ruling {
         );
     }
     match contents.boot_code {
-        BootCode::NoSignature => Ruling::new(false, "volume has no boot code for BIOS firmware: the first sector has no boot signature"),
+        BootCode::NoSignature => Ruling::new(
+            false,
+            "volume has no boot code for BIOS firmware: the first sector has no boot signature",
+        ),
         BootCode::Empty => Ruling::new(false, "no boot code"),
         BootCode::GrubWithoutCore => Ruling::new(false, "GRUB's core image is missing"),
         BootCode::NoActivePartition => Ruling::new(false, "the boot code finds no active partition"),
@@ -185,7 +188,7 @@ fn rule_bios(contents: &Contents, unit: &LogicalUnit) -> Ruling {
     }
 }
 
-fn rule_uefi(contents: &Contents, architecture: Architecture, configured: Option<&str>) -> Ruling {
+fn rule_uefi(contents: &Contents, architecture: LoaderArchitecture, configured: Option<&str>) -> Ruling {
     let unreadable = contents.file_systems.iter().find(|file_system| {
         file_system.kind == FileSystemKind::Fat && file_system.fault.is_some()
             || file_system.kind == FileSystemKind::Iso9660
@@ -255,14 +258,14 @@ fn rule_kernel(contents: &Contents, ruling: Ruling) -> Ruling {
 fn find_missing_loader(
     contents: &Contents,
     configured: Option<&str>,
-    machine: Option<Architecture>,
+    machine: Option<LoaderArchitecture>,
 ) -> Option<String> {
     let of = |architecture| {
         contents.loaders.iter().filter(move |loader: &&LoaderFile| loader.architecture == architecture)
     };
     let order = match machine {
         Some(architecture) => vec![architecture],
-        None => vec![Architecture::X86_64, Architecture::Arm64],
+        None => vec![LoaderArchitecture::X86_64, LoaderArchitecture::Arm64],
     };
     let boots = |architecture| match configured {
         Some(path) => of(architecture).any(|loader| loader.path.eq_ignore_ascii_case(path)),

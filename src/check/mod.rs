@@ -37,7 +37,7 @@ use uuid::Uuid;
 
 use portal::{PathProbe, group_paths, probe_target};
 use refusals::Refusals;
-pub use report::{Boots, CheckReport, CheckedPortal, CheckedVolume, PortalLogin};
+pub use report::{Boots, CheckReport, CheckedPortal, PortalLogin, VolumeReport};
 pub use request::{CheckRequest, RequestedVolume};
 
 /// Sessions at once, of all checks.

@@ -13,7 +13,7 @@ use super::Shared;
 use super::inspector::inspect;
 use super::request::CheckRequest;
 use crate::inspect::Contents;
-use crate::iscsi::{Error, Isid, LogicalUnit, LoginParameters, Session};
+use crate::iscsi::{Error, IscsiSession, Isid, LogicalUnit, LoginParameters};
 use crate::model::{Chap, Lun, SanUri};
 
 /// The time for a portal: connection, login and all LUNs.
@@ -80,17 +80,16 @@ pub(super) fn group_paths(request: &CheckRequest) -> Vec<TargetPaths> {
                     && other.chap == connection.chap
             };
             let lun = (volume, position, path.lun);
-            match targets.iter_mut().find(is_same) {
-                Some(target) => target.luns.push(lun),
-                None => {
-                    let chap = connection.chap.clone();
-                    targets.push(TargetPaths {
-                        path: path.clone(),
-                        chap,
-                        luns: vec![lun],
-                        claims: Arc::clone(&claims),
-                    });
-                }
+            if let Some(target) = targets.iter_mut().find(is_same) {
+                target.luns.push(lun);
+            } else {
+                let chap = connection.chap.clone();
+                targets.push(TargetPaths {
+                    path: path.clone(),
+                    chap,
+                    luns: vec![lun],
+                    claims: Arc::clone(&claims),
+                });
             }
         }
     }
@@ -155,7 +154,7 @@ async fn open_session(
     initiator: &str,
     target: &TargetPaths,
     deadline: Instant,
-) -> (bool, Result<Session, ProbeError>) {
+) -> (bool, Result<IscsiSession, ProbeError>) {
     let chap = target.chap.as_ref().map(|chap| (chap.username.clone(), chap.password.clone()));
     let name = target.path.target.as_str().to_owned();
     let parameters = LoginParameters { initiator: initiator.to_owned(), target: name, chap };
@@ -173,7 +172,7 @@ async fn open_session(
             Err(_) => return (reachable, Err(ProbeError::new(Error::TimedOut))),
         };
         reachable = true;
-        match Session::log_in(stream, parameters.clone(), new_isid(), deadline).await {
+        match IscsiSession::log_in(stream, parameters.clone(), new_isid(), deadline).await {
             Err(Error::Redirected(to)) => {
                 // `address[:port][,portal group]`; a name would be looked up for a stranger.
                 let to = to.split(',').next().unwrap_or_default();

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::inspect::Architecture;
+use crate::inspect::LoaderArchitecture;
 
 /// The result of a check.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -15,12 +15,12 @@ pub struct CheckReport {
     /// One line per firmware for the boot volume, or the reason why there is none.
     pub verdict: Vec<String>,
     /// The volumes, the boot volume first.
-    pub volumes: Vec<CheckedVolume>,
+    pub volumes: Vec<VolumeReport>,
 }
 
 /// A volume after its check.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CheckedVolume {
+pub struct VolumeReport {
     /// The volume's id.
     pub volume_id: String,
     /// Whether the machine boots from the volume.
@@ -91,10 +91,10 @@ pub struct Boots {
 
 impl Boots {
     /// The firmware of an architecture.
-    pub(super) fn uefi_mut(&mut self, architecture: Architecture) -> &mut Option<bool> {
+    pub(super) fn uefi_mut(&mut self, architecture: LoaderArchitecture) -> &mut Option<bool> {
         match architecture {
-            Architecture::X86_64 => &mut self.uefi_x86_64,
-            Architecture::Arm64 => &mut self.uefi_arm64,
+            LoaderArchitecture::X86_64 => &mut self.uefi_x86_64,
+            LoaderArchitecture::Arm64 => &mut self.uefi_arm64,
         }
     }
 
@@ -116,7 +116,7 @@ impl CheckReport {
     }
 
     /// The report on these volumes.
-    pub(super) fn new(checked_at: Timestamp, volumes: Vec<CheckedVolume>) -> Self {
+    pub(super) fn new(checked_at: Timestamp, volumes: Vec<VolumeReport>) -> Self {
         let boot = volumes.iter().find(|volume| volume.is_boot);
         let boots = boot.map_or(Some(false), |volume| volume.boots.on_any());
         let verdict = match boot {

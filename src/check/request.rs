@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::inspect::Architecture;
+use crate::inspect::LoaderArchitecture;
 use crate::model::{Connection, LoaderPath};
 
 /// The volumes of a node.
@@ -15,7 +15,7 @@ pub struct CheckRequest {
     /// The boot loader's path in the records: of the boot target, else of the node.
     pub loader: Option<LoaderPath>,
     /// The architecture of the node's machine, as far as known.
-    pub architecture: Option<Architecture>,
+    pub architecture: Option<LoaderArchitecture>,
     /// The volumes, the boot volume first.
     pub volumes: Vec<RequestedVolume>,
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::judge::judge_volume;
 use super::portal::{PathProbe, ProbeError};
-use super::report::CheckedVolume;
+use super::report::VolumeReport;
 use super::{Boots, CheckRequest, PortalLogin, RequestedVolume};
 use crate::inspect::{
-    Architecture, BootCode, Contents, FileSystem, FileSystemKind, KernelFiles, LoaderFile, PartitionTable,
+    BootCode, Contents, FileSystem, FileSystemKind, KernelFiles, LoaderArchitecture, LoaderFile,
+    PartitionTable,
 };
 use crate::iscsi::{CommandFault, Error, LogicalUnit, LoginRefusal};
 use crate::model::{Connection, SanUri};
@@ -28,7 +29,7 @@ fn unit() -> LogicalUnit {
 }
 
 fn loader(path: &str, is_default: bool) -> LoaderFile {
-    LoaderFile { path: path.to_owned(), architecture: Architecture::X86_64, is_default }
+    LoaderFile { path: path.to_owned(), architecture: LoaderArchitecture::X86_64, is_default }
 }
 
 fn esp(loaders: &[LoaderFile]) -> Contents {
@@ -55,7 +56,7 @@ fn probe(
     PathProbe { position: 0, path, reachable: true, login, unit, contents: contents.map(Ok) }
 }
 
-fn judge_with(loader: Option<&str>, probes: &[PathProbe]) -> CheckedVolume {
+fn judge_with(loader: Option<&str>, probes: &[PathProbe]) -> VolumeReport {
     let connection = Connection { paths: vec![PATH.parse().expect("a path")], chap: None };
     let volume = RequestedVolume { id: "root".to_owned(), is_boot: true, connection: Ok(connection) };
     let request = CheckRequest {
@@ -68,11 +69,11 @@ fn judge_with(loader: Option<&str>, probes: &[PathProbe]) -> CheckedVolume {
     judge_volume(&request, &volume, probes)
 }
 
-fn judge_content(loader: Option<&str>, contents: Contents) -> CheckedVolume {
+fn judge_content(loader: Option<&str>, contents: Contents) -> VolumeReport {
     judge_with(loader, &[probe(Ok(true), Some(Ok(unit())), Some(contents))])
 }
 
-fn boots(volume: &CheckedVolume) -> [Option<bool>; 3] {
+fn boots(volume: &VolumeReport) -> [Option<bool>; 3] {
     let Boots { bios, uefi_x86_64, uefi_arm64 } = volume.boots;
     [bios, uefi_x86_64, uefi_arm64]
 }

@@ -27,9 +27,10 @@ pub(super) fn find_boot_code(volume: &Volume) -> BootCode {
         let mut first = [0; 8];
         first.copy_from_slice(&sector[GRUB_CORE]);
         let first = u64::from_le_bytes(first).checked_mul(512);
-        let core = first.filter(|offset| *offset != 0).and_then(|offset| volume.array_at::<512>(offset).ok());
-        return match core {
-            Some(core) if core.iter().any(|byte| *byte != 0) => BootCode::Grub,
+        let image =
+            first.filter(|offset| *offset != 0).and_then(|offset| volume.array_at::<512>(offset).ok());
+        return match image {
+            Some(image) if image.iter().any(|byte| *byte != 0) => BootCode::Grub,
             _ => BootCode::GrubWithoutCore,
         };
     }
@@ -40,10 +41,8 @@ pub(super) fn find_boot_code(volume: &Volume) -> BootCode {
             let boot_sector = volume.array_at::<512>(first * volume.block_size());
             record[0] == 0x80 && first > 0 && boot_sector.is_ok_and(|sector| sector[510..] == [0x55, 0xaa])
         };
-        return match records.iter().any(starts_system) {
-            true => BootCode::ActivePartition,
-            false => BootCode::NoActivePartition,
-        };
+        let has_active = records.iter().any(starts_system);
+        return if has_active { BootCode::ActivePartition } else { BootCode::NoActivePartition };
     }
     // A file system that begins with the volume has a boot sector of its own, which prints a message.
     let is_file_system =

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 
-use super::protocol::{Parent, send_report};
+use super::protocol::{ParentSource, send_report};
 use super::sandbox;
 use super::survey::survey;
 use super::volume::Volume;
@@ -19,6 +19,6 @@ pub fn run(size: u64, block_size: u32, loader: Option<&str>) -> io::Result<()> {
     let requests = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let report = requests.try_clone()?;
     sandbox::enter()?;
-    let volume = Volume::new(Box::new(Parent(requests)), size, block_size);
+    let volume = Volume::new(Box::new(ParentSource(requests)), size, block_size);
     send_report(report, &survey(&volume, loader))
 }

@@ -117,7 +117,7 @@ impl FileSystemKind {
 /// The architecture of a UEFI loader, by its PE header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Architecture {
+pub enum LoaderArchitecture {
     /// x86_64.
     X86_64,
     /// arm64.
@@ -130,7 +130,7 @@ pub struct LoaderFile {
     /// The path, with `\` as separator.
     pub path: String,
     /// The architecture.
-    pub architecture: Architecture,
+    pub architecture: LoaderArchitecture,
     /// Whether the firmware finds the file by itself (UEFI 2.10, §3.5.1.1).
     pub is_default: bool,
 }

@@ -2,13 +2,13 @@
 
 use std::io::{self, Read};
 
-use super::contents::{Architecture, LoaderFile};
+use super::contents::{LoaderArchitecture, LoaderFile};
 use super::file_tree::FileTree;
 
 /// The folder of the default paths (UEFI 2.10, §3.5.1.1).
 const DEFAULT_FOLDER: &str = "BOOT";
-const DEFAULT_NAMES: [(&str, Architecture); 2] =
-    [("BOOTX64.EFI", Architecture::X86_64), ("BOOTAA64.EFI", Architecture::Arm64)];
+const DEFAULT_NAMES: [(&str, LoaderArchitecture); 2] =
+    [("BOOTX64.EFI", LoaderArchitecture::X86_64), ("BOOTAA64.EFI", LoaderArchitecture::Arm64)];
 /// The folders in `\EFI\<vendor>` with loaders, beside the vendor's own.
 const SUBFOLDERS: [&str; 2] = ["", "/Boot"];
 /// Loaders by the beginnings of their names, the preferred ones first. A shim starts the loader beside it.
@@ -42,10 +42,10 @@ pub(super) fn find_loaders(tree: &dyn FileTree, other: Option<&str>) -> Vec<Load
             for name in tree.list(&path) {
                 let lower = name.to_ascii_lowercase();
                 let rank = NAMES.iter().position(|start| lower.starts_with(start));
-                let (Some(rank), true) = (rank, lower.ends_with(".efi")) else { continue };
+                let (Some(rank), true) = (rank, lower.strip_suffix(".efi").is_some()) else { continue };
                 let file = format!("{path}/{name}");
                 let Ok(Some(architecture)) = tree.open(&file).and_then(read_architecture) else { continue };
-                let default = |(default, of): &(&str, Architecture)| {
+                let default = |(default, of): &(&str, LoaderArchitecture)| {
                     default.eq_ignore_ascii_case(&name) && *of == architecture
                 };
                 let is_default = is_default && subfolder.is_empty() && DEFAULT_NAMES.iter().any(default);
@@ -64,7 +64,7 @@ pub(super) fn find_loaders(tree: &dyn FileTree, other: Option<&str>) -> Vec<Load
 }
 
 /// The architecture of a PE file, by the field `Machine`. `None` for another kind of file, or another architecture.
-fn read_architecture(file: Box<dyn Read + '_>) -> io::Result<Option<Architecture>> {
+fn read_architecture(file: Box<dyn Read + '_>) -> io::Result<Option<LoaderArchitecture>> {
     let mut head = Vec::new();
     file.take(PE_LIMIT as u64).read_to_end(&mut head)?;
     let number = |at: usize, length: usize| {
@@ -74,8 +74,8 @@ fn read_architecture(file: Box<dyn Read + '_>) -> io::Result<Option<Architecture
     let Some(pe) = number(0x3c, 4).filter(|_| head.starts_with(b"MZ")) else { return Ok(None) };
     let is_pe = head.get(pe..).is_some_and(|rest| rest.starts_with(b"PE\0\0"));
     Ok(match number(pe + 4, 2) {
-        Some(0x8664) if is_pe => Some(Architecture::X86_64),
-        Some(0xaa64) if is_pe => Some(Architecture::Arm64),
+        Some(0x8664) if is_pe => Some(LoaderArchitecture::X86_64),
+        Some(0xaa64) if is_pe => Some(LoaderArchitecture::Arm64),
         _ => None,
     })
 }

@@ -43,6 +43,7 @@ mod volume;
 
 pub use child::run as run_child;
 pub use contents::{
-    Architecture, BootCode, Contents, FileSystem, FileSystemKind, KernelFiles, LoaderFile, PartitionTable,
+    BootCode, Contents, FileSystem, FileSystemKind, KernelFiles, LoaderArchitecture, LoaderFile,
+    PartitionTable,
 };
 pub use protocol::{ChildMessage, MAX_REPORT, MAX_REQUEST, encode_blocks, read_message};

@@ -60,9 +60,9 @@ fn write_header(kind: u8, offset: u64, length: u32) -> [u8; HEADER] {
 }
 
 /// The parent as the origin of a volume's bytes.
-pub(super) struct Parent<S>(pub(super) S);
+pub(super) struct ParentSource<S>(pub(super) S);
 
-impl<S: Read + Write> BlockSource for Parent<S> {
+impl<S: Read + Write> BlockSource for ParentSource<S> {
     fn read(&mut self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         self.0.write_all(&write_header(REQUEST, offset, length as u32))?;
         let mut answer = [1];

@@ -77,7 +77,7 @@ pub(super) fn enter() -> io::Result<()> {
 fn build_filter() -> Result<BpfProgram, seccompiler::BackendError> {
     let not_executable =
         SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0)?;
-    let mut rules: BTreeMap<_, _> = ADMITTED.iter().map(|call| (i64::from(*call), Vec::new())).collect();
+    let mut rules: BTreeMap<_, _> = ADMITTED.iter().map(|call| (*call, Vec::new())).collect();
     for call in ADMITTED_WITHOUT_EXECUTION {
         rules.insert(call, vec![SeccompRule::new(vec![not_executable.clone()])?]);
     }

@@ -26,8 +26,11 @@ pub(super) fn respond(challenge: &Pairs, secret: &SecretString) -> Result<String
     hash.update([identifier]);
     hash.update(secret.expose_secret().as_bytes());
     hash.update(&challenge);
-    let digits: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("0x{digits}"))
+    let mut response = "0x".to_owned();
+    for byte in hash.finalize() {
+        response += &format!("{byte:02x}");
+    }
+    Ok(response)
 }
 
 /// A number in decimal or hexadecimal digits (§6.1).

@@ -4,7 +4,7 @@ use super::Error;
 use super::login::{Isid, LoginParameters, LoginRefusal};
 use super::negotiation::{LoginStage, Negotiation};
 use super::pdu::{Decoder, IMMEDIATE, NO_TAG, Pdu, opcode};
-use super::scsi::Command;
+use super::scsi::ScsiCommand;
 use super::text::Pairs;
 
 /// The most PDUs of a target between two steps of this side: a read of 64 KiB needs few.
@@ -106,7 +106,7 @@ impl Initiator {
     }
 
     /// Starts a command. The previous one has to be complete.
-    pub(super) fn start(&mut self, lun: [u8; 8], command: &Command) -> Result<(), Error> {
+    pub(super) fn start(&mut self, lun: [u8; 8], command: &ScsiCommand) -> Result<(), Error> {
         if !matches!(self.activity, Activity::Idle) {
             return Err(Error::Protocol("the session is not ready for a command"));
         }
@@ -209,12 +209,11 @@ impl Initiator {
         let (stage, used_chap) = (negotiation.stage(), negotiation.used_chap());
         self.take_window(pdu);
         self.take_status_number(pdu);
-        match next {
-            Some(text) => self.send_login(stage, text),
-            None => {
-                (self.tsih, self.used_chap) = (u16::from_be_bytes(pdu.bytes(14)), used_chap);
-                self.activity = Activity::Idle;
-            }
+        if let Some(text) = next {
+            self.send_login(stage, text);
+        } else {
+            (self.tsih, self.used_chap) = (u16::from_be_bytes(pdu.bytes(14)), used_chap);
+            self.activity = Activity::Idle;
         }
         Ok(())
     }

@@ -17,7 +17,7 @@
 //! no digests. A session never reinstates another session of the same initiator name, since its ISID is random and of type
 //! *random* (RFC 7143 §11.12.5, T = 10b).
 //!
-//! Only the commands of [`Command`] exist: none writes, reserves or resets anything. One command is under way at a time.
+//! Only the commands of [`ScsiCommand`] exist: none writes, reserves or resets anything. One command is under way at a time.
 //!
 //! crates.io has one initiator, `iscsi-client-rs` 0.0.9. Its licence is AGPL-3.0-or-later, its connections belong to a pool
 //! with configuration files, and its ISID is fixed in these. The Rust bindings of libiscsi are gone from the registry.
@@ -34,8 +34,8 @@ pub(crate) mod tests;
 mod text;
 
 pub use login::{Isid, LoginParameters, LoginRefusal};
-pub use scsi::{Command, CommandFault, LogicalUnit, SenseData};
-pub use session::Session;
+pub use scsi::{CommandFault, LogicalUnit, ScsiCommand, SenseData};
+pub use session::IscsiSession;
 
 use std::io;
 

@@ -18,7 +18,7 @@ const BLOCK_SIZES: std::ops::RangeInclusive<u32> = 512..=65536;
 
 /// A SCSI command. None changes anything at the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
+pub enum ScsiCommand {
     /// TEST UNIT READY; collects a pending unit attention.
     TestUnitReady,
     /// INQUIRY: kind, vendor and product of the unit.
@@ -40,7 +40,7 @@ pub enum Command {
     },
 }
 
-impl Command {
+impl ScsiCommand {
     /// The most bytes that the target may send.
     pub(super) fn data_length(&self) -> u32 {
         match self {
@@ -65,18 +65,17 @@ impl Command {
                 bytes[10..14].copy_from_slice(&CAPACITY_LENGTH.to_be_bytes());
             }
             Self::ModeSense => (bytes[0], bytes[2], bytes[4]) = (0x1a, ALL_PAGES, MODE_HEADER),
-            Self::Read { block, count, .. } => match u32::try_from(block) {
-                Ok(block) => {
+            Self::Read { block, count, .. } => {
+                if let Ok(block) = u32::try_from(block) {
                     bytes[0] = 0x28;
                     bytes[2..6].copy_from_slice(&block.to_be_bytes());
                     bytes[7..9].copy_from_slice(&count.to_be_bytes());
-                }
-                Err(_) => {
+                } else {
                     bytes[0] = 0x88;
                     bytes[2..10].copy_from_slice(&block.to_be_bytes());
                     bytes[10..14].copy_from_slice(&u32::from(count).to_be_bytes());
                 }
-            },
+            }
         }
         bytes
     }
@@ -116,17 +115,14 @@ pub(super) fn parse_inquiry(data: &[u8]) -> Result<(u8, String), Error> {
 /// Number of blocks and block size of a READ CAPACITY response. `None`: the unit is too large for the short form.
 pub(super) fn parse_capacity(data: &[u8]) -> Result<Option<(u64, u32)>, Error> {
     let short = || Error::Command(CommandFault::ShortData);
-    let (last, block_size) = match data.len() {
-        12.. => {
-            let (last, rest) = data.split_first_chunk().ok_or_else(short)?;
-            (u64::from_be_bytes(*last), rest.first_chunk().ok_or_else(short)?)
-        }
-        _ => {
-            let (last, rest) = data.split_first_chunk().ok_or_else(short)?;
-            match u32::from_be_bytes(*last) {
-                u32::MAX => return Ok(None),
-                last => (last.into(), rest.first_chunk().ok_or_else(short)?),
-            }
+    let (last, block_size) = if data.len() >= 12 {
+        let (last, rest) = data.split_first_chunk().ok_or_else(short)?;
+        (u64::from_be_bytes(*last), rest.first_chunk().ok_or_else(short)?)
+    } else {
+        let (last, rest) = data.split_first_chunk().ok_or_else(short)?;
+        match u32::from_be_bytes(*last) {
+            u32::MAX => return Ok(None),
+            last => (last.into(), rest.first_chunk().ok_or_else(short)?),
         }
     };
     let block_size = u32::from_be_bytes(*block_size);
@@ -250,11 +246,11 @@ mod tests {
 
     #[test]
     fn commands_have_the_bytes_of_the_standards() {
-        let read = |block| Command::Read { block, count: 3, block_size: 512 };
+        let read = |block| ScsiCommand::Read { block, count: 3, block_size: 512 };
         assert_eq!(read(0x0102_0304).to_bytes()[..10], [0x28, 0, 1, 2, 3, 4, 0, 0, 3, 0]);
         assert_eq!(read(1 << 32).to_bytes(), [0x88, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0]);
         assert_eq!(read(0).data_length(), 1536);
-        assert_eq!(Command::ReadCapacity16.to_bytes()[13], 32);
+        assert_eq!(ScsiCommand::ReadCapacity16.to_bytes()[13], 32);
     }
 
     #[test]

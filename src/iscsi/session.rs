@@ -1,4 +1,4 @@
-//! [`Session`]: the driver of a session over one TCP connection, with a deadline for each step.
+//! [`IscsiSession`]: the driver of a session over one TCP connection, with a deadline for each step.
 
 use std::time::Duration;
 
@@ -9,7 +9,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::Error;
 use super::initiator::Initiator;
 use super::login::{Isid, LoginParameters};
-use super::scsi::{Command, CommandFault, LogicalUnit, parse_capacity, parse_inquiry, parse_mode, take_data};
+use super::scsi::{
+    CommandFault, LogicalUnit, ScsiCommand, parse_capacity, parse_inquiry, parse_mode, take_data,
+};
 
 /// The most bytes of one READ: every target takes that many.
 const MAX_READ: u32 = 64 * 1024;
@@ -18,16 +20,16 @@ const ATTEMPTS: usize = 5;
 /// The pause before a busy unit is tried again.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
-/// A session with a target. [`Session::log_out`] ends it; a dropped session ends with its connection.
+/// A session with a target. [`IscsiSession::log_out`] ends it; a dropped session ends with its connection.
 #[derive(Debug)]
-pub struct Session {
+pub struct IscsiSession {
     stream: TcpStream,
     initiator: Initiator,
     deadline: Instant,
     buffer: Box<[u8]>,
 }
 
-impl Session {
+impl IscsiSession {
     /// Logs in over a connection to a portal.
     pub async fn log_in(
         stream: TcpStream,
@@ -57,14 +59,14 @@ impl Session {
 
     /// Examines a logical unit.
     pub async fn examine(&mut self, lun: [u8; 8]) -> Result<LogicalUnit, Error> {
-        let (device_type, model) = parse_inquiry(&self.execute(lun, Command::Inquiry).await?)?;
-        self.execute(lun, Command::TestUnitReady).await?;
-        let capacity = match parse_capacity(&self.execute(lun, Command::ReadCapacity10).await?)? {
-            None => parse_capacity(&self.execute(lun, Command::ReadCapacity16).await?)?,
+        let (device_type, model) = parse_inquiry(&self.execute(lun, ScsiCommand::Inquiry).await?)?;
+        self.execute(lun, ScsiCommand::TestUnitReady).await?;
+        let capacity = match parse_capacity(&self.execute(lun, ScsiCommand::ReadCapacity10).await?)? {
+            None => parse_capacity(&self.execute(lun, ScsiCommand::ReadCapacity16).await?)?,
             capacity => capacity,
         };
         let (blocks, block_size) = capacity.ok_or(Error::Command(CommandFault::ShortData))?;
-        let write_protected = match self.execute(lun, Command::ModeSense).await {
+        let write_protected = match self.execute(lun, ScsiCommand::ModeSense).await {
             Ok(data) => parse_mode(&data),
             Err(Error::Command(_)) => None,
             Err(error) => return Err(error),
@@ -85,7 +87,7 @@ impl Session {
         let mut done = 0;
         while done < count {
             let part = step.min(count - done) as u16;
-            let command = Command::Read { block: block + u64::from(done), count: part, block_size };
+            let command = ScsiCommand::Read { block: block + u64::from(done), count: part, block_size };
             let blocks = self.execute(lun, command).await?;
             if blocks.len() != command.data_length() as usize {
                 return Err(Error::Command(CommandFault::ShortData));
@@ -105,7 +107,7 @@ impl Session {
     }
 
     /// Executes a command, again if the unit reports a unit attention.
-    async fn execute(&mut self, lun: [u8; 8], command: Command) -> Result<Vec<u8>, Error> {
+    async fn execute(&mut self, lun: [u8; 8], command: ScsiCommand) -> Result<Vec<u8>, Error> {
         let mut attempt = 1;
         loop {
             self.initiator.start(lun, &command)?;

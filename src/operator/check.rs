@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Operator;
 use crate::boot::validate::{MachineSettings, read_machine_settings};
 use crate::check::{CheckReport, CheckRequest, RequestedVolume};
-use crate::inspect::Architecture;
+use crate::inspect::LoaderArchitecture;
 use crate::model::{
     Attachment, AttachmentState, Connection, Node, StorageInterface, VolumeConnector, VolumeTarget,
 };
@@ -57,13 +57,13 @@ impl Operator {
     }
 
     /// The architecture of a node's machine: as iPXE reported it, else of the property `cpu_arch`.
-    async fn find_architecture(&self, node: &Node) -> Result<Option<Architecture>, StoreError> {
+    async fn find_architecture(&self, node: &Node) -> Result<Option<LoaderArchitecture>, StoreError> {
         let machine =
             self.find_machine_of_node(node).await?.and_then(|mac| self.timeline.machine(MachineId::Mac(mac)));
         let reported = machine.and_then(|machine| machine.arch);
         Ok(match reported.as_deref().or(node.properties.text("cpu_arch")) {
-            Some("x86_64" | "i386") => Some(Architecture::X86_64),
-            Some("arm64" | "aarch64") => Some(Architecture::Arm64),
+            Some("x86_64" | "i386") => Some(LoaderArchitecture::X86_64),
+            Some("arm64" | "aarch64") => Some(LoaderArchitecture::Arm64),
             Some(_) | None => None,
         })
     }

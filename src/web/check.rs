@@ -6,17 +6,17 @@ use jiff::Timestamp;
 
 use super::page::ErrorPage;
 use super::{SharedState, format, machine, machines};
-use crate::check::{CheckReport, CheckedVolume, PortalLogin};
+use crate::check::{CheckReport, PortalLogin, VolumeReport};
 use crate::timeline::MachineId;
 
 /// A check of a node's volumes, formatted for the page.
 pub(super) struct CheckView {
     pub(super) ago: String,
-    pub(super) volumes: Vec<CheckedVolumeRow>,
+    pub(super) volumes: Vec<VolumeReportRow>,
 }
 
 /// A volume of a check.
-pub(super) struct CheckedVolumeRow {
+pub(super) struct VolumeReportRow {
     pub(super) id: String,
     pub(super) verdict: Vec<String>,
     pub(super) portals: Vec<String>,
@@ -30,7 +30,7 @@ impl CheckView {
     }
 }
 
-fn volume_row(volume: &CheckedVolume) -> CheckedVolumeRow {
+fn volume_row(volume: &VolumeReport) -> VolumeReportRow {
     let portals = volume.portals.iter().map(|portal| {
         let login = match &portal.login {
             PortalLogin::Admitted => "login ok",
@@ -38,7 +38,7 @@ fn volume_row(volume: &CheckedVolume) -> CheckedVolumeRow {
         };
         format!("{}, LUN {}: {login}", portal.portal, portal.lun)
     });
-    CheckedVolumeRow {
+    VolumeReportRow {
         id: volume.volume_id.clone(),
         verdict: volume.verdict.clone(),
         portals: portals.collect(),

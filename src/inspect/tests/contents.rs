@@ -11,7 +11,7 @@ use super::check::check_input;
 use super::images::{ext4, fat, gpt, pe_file};
 use crate::inspect::survey::survey;
 use crate::inspect::volume::Volume;
-use crate::inspect::{Architecture, BootCode, Contents, FileSystemKind, PartitionTable};
+use crate::inspect::{BootCode, Contents, FileSystemKind, LoaderArchitecture, PartitionTable};
 
 const X86_64: u16 = 0x8664;
 const ARM64: u16 = 0xaa64;
@@ -45,7 +45,7 @@ fn loaders_are_found_by_path_and_pe_header() {
     let esp = fat(512, &[("EFI/BOOT/BOOTX64.EFI", &x86), ("EFI/BOOT/BOOTAA64.EFI", &arm)]);
     let contents = inspect(gpt(512, std::slice::from_ref(&esp)), 512);
     assert!(contents.loaders.iter().all(|loader| loader.is_default));
-    assert_eq!(contents.loaders[1].architecture, Architecture::Arm64);
+    assert_eq!(contents.loaders[1].architecture, LoaderArchitecture::Arm64);
     // The same FAT without a partition table.
     let contents = inspect(esp, 512);
     assert_eq!((contents.table, contents.loaders.len()), (PartitionTable::Unpartitioned, 2));

@@ -3,7 +3,7 @@
 use super::{ISID, parameters};
 use crate::iscsi::initiator::Initiator;
 use crate::iscsi::pdu::{Decoder, HEADER, Pdu, opcode};
-use crate::iscsi::scsi::Command;
+use crate::iscsi::scsi::ScsiCommand;
 
 /// Requests of an initiator that only reads.
 const REQUESTS: [u8; 4] =
@@ -22,7 +22,7 @@ pub(crate) fn check_input(input: &[u8]) {
             Pdu::new(opcode::LOGIN_RESPONSE, 0x83, Vec::new()).with_number(28, 1).with_number(32, 64);
         assert!(initiator.receive(&response.encode()).is_ok() && initiator.is_logged_in());
     }
-    let command = Command::Read { block: 7, count: 8, block_size: 512 };
+    let command = ScsiCommand::Read { block: 7, count: 8, block_size: 512 };
     for chunk in bytes.chunks(usize::from(choice >> 1) + 1) {
         if initiator.is_logged_in() {
             let _ = initiator.start([0; 8], &command);

@@ -8,9 +8,9 @@ use super::check::check_input;
 use super::target::ScriptedTarget;
 use crate::iscsi::Error;
 use crate::iscsi::pdu::{NO_TAG, Pdu, opcode};
-use crate::iscsi::scsi::Command;
+use crate::iscsi::scsi::ScsiCommand;
 
-const READ: Command = Command::Read { block: 0, count: 2, block_size: 512 };
+const READ: ScsiCommand = ScsiCommand::Read { block: 0, count: 2, block_size: 512 };
 
 fn data_in(tag: u32, offset: u32, flags: u8, length: usize) -> Pdu {
     Pdu::new(opcode::DATA_IN, flags, vec![0xa5; length]).with_number(16, tag).with_number(40, offset)
@@ -35,7 +35,7 @@ fn data_is_put_together_and_ends_with_a_status() {
 #[test]
 fn sense_data_comes_with_the_response() {
     let mut target = ScriptedTarget::logged_in();
-    target.initiator.start([0; 8], &Command::TestUnitReady).expect("started");
+    target.initiator.start([0; 8], &ScsiCommand::TestUnitReady).expect("started");
     let tag = target.request().tag();
     let sense = [0, 4, 0x70, 0, 6, 0];
     let response = Pdu::new(opcode::SCSI_RESPONSE, 0x80, sense.to_vec()).with_number(16, tag).with(3, &[2]);
