@@ -13,12 +13,12 @@ pub(super) struct PathFault {
     pub(super) cause: String,
     /// What to do, in sentences.
     pub(super) advice: String,
-    /// Whether the machine meets the same fault. It may reach a portal that this host does not reach.
+    /// Whether the machine meets the same fault. The machine may reach portals that are out of this host's reach.
     pub(super) is_certain: bool,
 }
 
 impl PathFault {
-    /// A fault that iPXE reports with this number, or with one that begins so.
+    /// A fault that iPXE reports with this error number.
     fn of_ipxe(number: u32, is_certain: bool) -> Self {
         let meaning = errno::meaning(&format!("{number:x}"));
         let (cause, advice) =

@@ -254,7 +254,7 @@ fn rule_kernel(contents: &Contents, ruling: Ruling) -> Ruling {
     ruling
 }
 
-/// The loader to set as `uefi_loader`: the records name none that exists, and the default path has none.
+/// The loader to set as `uefi_loader`: neither the records nor the default path lead to a loader.
 fn find_missing_loader(
     contents: &Contents,
     configured: Option<&str>,

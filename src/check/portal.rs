@@ -1,4 +1,4 @@
-//! Probes a target at a portal: one session for all its LUNs that belong to the node.
+//! Probes a target at a portal: one session for all LUNs of the node.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub(super) struct PathProbe {
     pub(super) login: Result<bool, ProbeError>,
     /// The logical unit, if the login succeeded.
     pub(super) unit: Option<Result<LogicalUnit, ProbeError>>,
-    /// The content, if this path was the one to read it.
+    /// The content, if the session of this path read it.
     pub(super) contents: Option<Result<Contents, String>>,
 }
 

@@ -1,4 +1,4 @@
-//! SCSI commands that read (SPC-4, SBC-3), their data, and their errors.
+//! SCSI commands that read (SPC-4, SBC-3): descriptor blocks, data, errors.
 
 use std::fmt;
 
