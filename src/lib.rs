@@ -30,8 +30,8 @@
 //! |---|---|
 //! | 0 | [`model`]: domain types with their validation, no I/O |
 //! | 1 | [`config`], [`images`], [`listen`], [`neighbours`], [`script`], [`telemetry`], [`tls`] |
-//! | 2 | [`cinder`], [`dhcp`], [`keystone`], [`redfish`], [`store`], [`tftp`] |
-//! | 3 | [`attach`], [`boot`], [`power`], [`timeline`] |
+//! | 2 | [`cinder`], [`dhcp`], [`inspect`], [`iscsi`], [`keystone`], [`redfish`], [`store`], [`tftp`] |
+//! | 3 | [`attach`], [`boot`], [`check`], [`power`], [`timeline`] |
 //! | 4 | [`auth`], [`cluster`]: the exchange with other instances, [`operator`]: the operations of operators |
 //! | 5 | [`api`], [`http`], [`web`] |
 //! | 6 | [`app`]: assembly |
@@ -88,6 +88,8 @@
 //! | read-only store | a store whose disk refuses writes; reads go on | [`store::StoreAccess`] |
 //! | circuit breaker | stops requests to Cinder or to a failing backend; a successful probe closes the circuit | `attach::breaker` |
 //! | reconciler | background task that completes interrupted attachments and detachments | `attach::reconciler` |
+//! | volume check | portals, login, logical unit and content of a node's volumes, as the machine would meet them | [`check::VolumeChecks`] |
+//! | inspection | the content of a volume, parsed in a process without secrets and network | [`inspect::Contents`] |
 //! | ProxyDHCP server | names the boot file beside a DHCP server that gives the address (PXE 2.1, §2.2) | [`dhcp::ProxyDhcp`] |
 //! | boot server | in PXE, the server at port 4011, which UEFI asks for the name of the boot file | [`dhcp::RequestKind::BootServer`] |
 //! | listener | a socket with its protocol: ProxyDHCP server, TFTP server, boot listener, operator listener | [`listen::Listener`], [`tftp::Server`] |
@@ -114,6 +116,7 @@ pub mod app;
 pub mod attach;
 pub mod auth;
 pub mod boot;
+pub mod check;
 pub mod cinder;
 pub mod cli;
 pub mod cluster;
@@ -121,6 +124,8 @@ pub mod config;
 pub mod dhcp;
 pub mod http;
 pub mod images;
+pub mod inspect;
+pub mod iscsi;
 pub mod keystone;
 pub mod listen;
 pub mod model;

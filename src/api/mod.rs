@@ -58,6 +58,7 @@ mod traits;
 mod unsupported;
 mod validate;
 mod version;
+mod volume_check;
 mod volumes;
 
 use std::sync::Arc;

@@ -5,7 +5,8 @@ use super::fault::Fault;
 use super::route::Route;
 use super::{
     allocations, appliance, bios, chassis, conductors, drivers, enroll, events, machines, management,
-    metrics, nodes, portgroups, ports, preview, raid, root, states, traits, unsupported, validate, volumes,
+    metrics, nodes, portgroups, ports, preview, raid, root, states, traits, unsupported, validate,
+    volume_check, volumes,
 };
 use crate::auth::AccessRole::{Admin, Member};
 use crate::model::{Chassis, Node, Port, PortGroup, VolumeConnector, VolumeTarget};
@@ -299,6 +300,7 @@ fn extensions() -> Vec<Route> {
         Route::get("/v1/nodes/{node}/boot-history", "Show a node's boot history", machines::boot_history),
         Route::get("/v1/nodes/{node}/boot-preview", "Preview a node's boot script", preview::get)
             .query(&["platform"]),
+        Route::get("/v1/nodes/{node}/volume-check", "Check a node's volumes", volume_check::get).role(Member),
         Route::get("/v1/events", "Stream events", events::subscribe)
             .query(&["machine", "node"])
             .content_type("text/event-stream"),

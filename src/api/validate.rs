@@ -48,7 +48,10 @@ async fn build_report(request: &ApiRequest, ident: &str) -> HandlerResult {
         let reason = Fault::unsupported(&node.driver, kind).to_string();
         report.insert(kind.into(), json!({"result": false, "reason": reason}));
     }
-    let NodeCheck { faults, warnings } = request.operator.boot.check(&node).await?;
+    let NodeCheck { faults, mut warnings } = request.operator.boot.check(&node).await?;
+    if let Some(check) = request.operator.last_volume_check(&node) {
+        warnings.push(check.summarize(request.now));
+    }
     report.insert("storage".into(), storage_report(&node, &faults, &warnings));
     Ok(Reply::Json(report.into()))
 }

@@ -40,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attach::Attach;
 use crate::auth::Auth;
+use crate::check::VolumeChecks;
 use crate::cluster::{self as instances, Membership};
 use crate::config::{AuthStrategy, Config, HISTORY_FILE, StoreConfig};
 use crate::keystone::{Cloud, Validator};
@@ -140,6 +141,7 @@ impl App {
             inventory: inventory.clone(),
             attach: attach.clone(),
             power: power.clone(),
+            volume_checks: VolumeChecks::default(),
             timeline: timeline.clone(),
             neighbours,
             http: listeners.boot.address(),

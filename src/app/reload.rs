@@ -34,6 +34,7 @@ use crate::api;
 use crate::attach::Attach;
 use crate::auth::{Auth, BrowserGuard};
 use crate::boot::Boot;
+use crate::check::VolumeChecks;
 use crate::cluster::Membership;
 use crate::config::{Config, ConfigError};
 use crate::dhcp::{BootPolicy, NamedFile, NetbootClient};
@@ -78,6 +79,7 @@ pub(super) struct Static {
     pub(super) inventory: Inventory,
     pub(super) attach: Attach,
     pub(super) power: Power,
+    pub(super) volume_checks: VolumeChecks,
     pub(super) timeline: Timeline,
     pub(super) neighbours: Neighbours,
     /// The bound address of the boot listener.
@@ -241,6 +243,7 @@ impl Services {
             inventory,
             attach,
             power,
+            volume_checks,
             timeline,
             neighbours,
             http,
@@ -258,6 +261,7 @@ impl Services {
             boot: boot.clone(),
             attach: attach.clone(),
             power: power.clone(),
+            volume_checks: volume_checks.clone(),
             timeline: timeline.clone(),
             images: images.clone(),
             scripts: config.boot,

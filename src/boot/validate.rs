@@ -15,6 +15,25 @@ const FIRMWARE_TABLE: usize = 2;
 /// The property with the boot loader's file: of the boot target, else of the node.
 const LOADER: &str = "uefi_loader";
 
+/// The settings of a node's machine for the login and the loader, each with its fault.
+#[derive(Debug)]
+pub struct MachineSettings {
+    /// The initiator name.
+    pub initiator: Result<Iqn, String>,
+    /// The boot loader's path, if the records name one.
+    pub loader: Result<Option<LoaderPath>, String>,
+}
+
+/// Reads the settings of a node's machine, as a boot does. The targets are in the order of their boot indexes.
+pub fn read_machine_settings(
+    node: &Node,
+    connectors: &[VolumeConnector],
+    targets: &[VolumeTarget],
+) -> MachineSettings {
+    let boot = targets.iter().find(|target| target.boot_index == 0);
+    MachineSettings { initiator: read_initiator(connectors), loader: read_loader(node, boot) }
+}
+
 /// Finds conditions that the operator should know, but that do not prevent a boot.
 pub fn find_warnings(connectors: &[VolumeConnector], targets: &[VolumeTarget]) -> Vec<String> {
     let mut warnings = Vec::new();

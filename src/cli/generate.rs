@@ -36,7 +36,7 @@ help.
 \fBboot\fR, \fBpower\fR: time\-out, with the verdict so far. The boot goes on.
 .TP
 \fB5\fR
-\fBboot\fR, \fBpower\fR, \fBroll\fR: volboot cannot be reached, or refuses the credentials.
+\fBboot\fR, \fBcheck\fR, \fBpower\fR, \fBroll\fR: volboot cannot be reached, or refuses the credentials.
 .TP
 \fB6\fR
 \fBboot\fR, \fBpower\fR: volboot cannot switch the node, as it has no BMC on record.
@@ -45,7 +45,8 @@ help.
 \fBboot\fR, \fBpower\fR: the BMC failed; the line names the fault.
 .PP
 \fBboot\fR exits with 0 when the machine is up, and with 1 when its boot has stopped. A node that never reported that it is up
-counts as up when its operating system starts without an error. \fBroll\fR exits with 1 if a node failed.
+counts as up when its operating system starts without an error. \fBroll\fR exits with 1 if a node failed. \fBcheck\fR
+exits with 1 if the boot volume boots on no firmware, or if this is unsure.
 .SH ENVIRONMENT
 .TP
 \fBVOLBOOT_CONFIG\fR

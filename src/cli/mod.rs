@@ -22,6 +22,7 @@ use crate::app::{
     raise_descriptor_limit,
 };
 use crate::config::{Config, DEFAULT_PATH};
+use crate::inspect;
 use crate::telemetry;
 
 /// Boots bare machines from block-storage volumes.
@@ -46,6 +47,8 @@ enum Command {
     Nodes(client::ApiOptions),
     /// Show the boot timeline of a node or machine
     Show(client::ShowOptions),
+    /// Check the volumes of a node: portals, login, size, and what boots from them; changes nothing
+    Check(client::CheckOptions),
     /// Print boot events as they happen
     Follow(client::FollowOptions),
     /// Create a node with port, connector and boot volume, in one transaction
@@ -60,6 +63,16 @@ enum Command {
     /// Back up and restore the records
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// Inspect the content of a volume for `volboot serve`, which sends it through standard input
+    #[command(hide = true)]
+    InspectVolume {
+        /// Bytes of the volume
+        size: u64,
+        /// Bytes of a block
+        block_size: u32,
+        /// Path of a boot loader to look for
+        loader: Option<String>,
+    },
     /// Write man pages and shell completions, for packages
     #[command(hide = true)]
     Generate {
@@ -81,11 +94,11 @@ const STORE_UNUSABLE: u8 = 3;
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs the subcommand. Exit codes: 0 success; 1 failure; 2 invalid command line; 3 the store is damaged or
-/// cannot be used by this version, so a restart would not help. The commands that switch machines have further
+/// cannot be used by this version, so a restart would not help. `check` and the commands that switch machines have further
 /// ones: [`client::CommandFailure`].
 pub fn run() -> ExitCode {
     match dispatch(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("volboot: {}", format_error(&*error));
             if let Some(failure) = error.downcast_ref::<client::CommandFailure>() {
@@ -99,8 +112,20 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
+fn dispatch(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     match command {
+        Command::Check(options) => client::check(&options),
+        command => execute(command).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// Executes a subcommand that knows success and failure only.
+fn execute(command: Command) -> Result<(), Box<dyn Error>> {
+    match command {
+        Command::Check(options) => client::check(&options).map(drop),
+        Command::InspectVolume { size, block_size, loader } => {
+            Ok(inspect::run_child(size, block_size, loader.as_deref())?)
+        }
         Command::Serve(file) => {
             telemetry::log::init();
             let config = load_config_blocking(file.config.as_deref())?;

@@ -2,6 +2,7 @@
 //!
 //! | operation | file |
 //! |---|---|
+//! | check the volumes of a node | [`mod@check`] |
 //! | list the conductors | [`mod@conductors`] |
 //! | enroll a machine as a new node | [`mod@enroll`] |
 //! | list a node's machines, read their timelines | [`mod@machines`] |
@@ -10,6 +11,7 @@
 //! | deploy and undeploy nodes with a BMC | [`mod@provision`] |
 //! | measure the store, the history and Cinder | [`mod@status`] |
 
+mod check;
 mod conductors;
 mod enroll;
 mod machines;
@@ -27,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attach::Attach;
 use crate::boot::Boot;
+use crate::check::VolumeChecks;
 use crate::cluster::Membership;
 use crate::config::BootConfig;
 use crate::dhcp::ProxyCounters;
@@ -56,6 +59,8 @@ pub struct Operator {
     pub attach: Attach,
     /// Switches machines through their BMCs.
     pub power: Power,
+    /// The checks of nodes' volumes.
+    pub volume_checks: VolumeChecks,
     /// The machines and their events.
     pub timeline: Timeline,
     /// The iPXE binaries.

@@ -37,7 +37,7 @@ const DESCRIBE_FEWER: &str =
 const COMPARE_LUN: &str = "Compare target_lun of the volume target with the storage's exports. If they are equal and above 255, set addressing_mode to SAM2.";
 
 /// First digits of the error number, cause, advice. The first matching row applies.
-const TABLE: [(&str, &str, &str); 37] = [
+const TABLE: [(&str, &str, &str); 38] = [
     (
         "2c0d60",
         "target does not know the volume's IQN (yet)",
@@ -130,6 +130,13 @@ const TABLE: [(&str, &str, &str); 37] = [
          the loader's path in the property uefi_loader of the target or node.",
     ),
     (
+        // `ENOEXEC` of `int13.c`: the first sector has no boot signature.
+        "2e8520",
+        "volume has no boot code for BIOS firmware",
+        "Check that the volume is the right one, and that a boot loader for BIOS is installed on it: `volboot check` shows \
+         what boots from it.",
+    ),
+    (
         IBFT_FULL,
         "table for the operating system (iBFT) has no room for all names and secrets",
         "The next try describes one path less, at last none. Shorten the initiator name, the CHAP credentials, or the \
@@ -217,6 +224,7 @@ mod tests {
             ("0x1d704039", "no disk with this LUN"),
             ("0x1d704539", "no disk with this LUN"),
             ("0x7f22208e", "no boot loader"),
+            ("0x2e852001", "no boot code"),
             ("0x34852039", "(iBFT) has no room"),
             ("4c0a6035", "no response"),
             ("0x3c092003", "no iSCSI"),

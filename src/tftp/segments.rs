@@ -45,7 +45,7 @@ impl Segmentation {
         for batch in transmit.bytes().chunks(max_segments * segment_size) {
             let is_single = batch.len() <= segment_size;
             // A single datagram up to the segment size that is set needs no change.
-            let is_unaffected = is_single && batch.len() <= self.size.get().into();
+            let is_unaffected = is_single && batch.len() <= usize::from(self.size.get());
             let size = if is_single { 0 } else { segment_size as u16 };
             let is_set = if is_unaffected { Ok(()) } else { self.set_size(socket, size) };
             match is_set.and_then(|()| send_bytes(batch)) {

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::check::CheckView;
 use super::enroll_form::EnrollForm;
 use super::format::Severity;
 use super::page::{ErrorPage, Page, PageResult};
@@ -42,6 +43,8 @@ pub(super) struct MachinePage {
     journey: Vec<TimelineRow>,
     earlier: Vec<TimelineRow>,
     records: Option<NodeDetails>,
+    /// The last check of the node's volumes.
+    check: Option<CheckView>,
     preview: Option<PreviewView>,
     form: Option<EnrollForm>,
 }
@@ -103,7 +106,11 @@ pub(super) async fn build_page(
     let Requester { machine, node, request } = operator.find_requester(mac).await?;
     let mut page = build_live_parts(operator, id, machine, node.as_ref()).await?;
     match node {
-        Some(node) => page.records = Some(NodeDetails::load(operator, &node, Timestamp::now()).await?),
+        Some(node) => {
+            let now = Timestamp::now();
+            page.records = Some(NodeDetails::load(operator, &node, now).await?);
+            page.check = operator.last_volume_check(&node).map(|report| CheckView::new(&report, now));
+        }
         None => page.form = Some(form),
     }
     page.preview = Some(preview_view(operator.preview(&request).await));
@@ -160,6 +167,7 @@ async fn build_live_parts(
         journey,
         earlier: earlier.into_iter().map(|entry| row(entry, None)).collect(),
         records: None,
+        check: None,
         preview: None,
         form: None,
     })

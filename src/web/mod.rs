@@ -8,6 +8,7 @@
 
 mod appliance;
 mod assets;
+mod check;
 mod enroll;
 mod enroll_form;
 mod format;
@@ -35,6 +36,7 @@ pub fn router(operator: Arc<Operator>, auth: Auth) -> Router {
     let pages = Router::new()
         .route("/ui/", get(machines::list))
         .route("/ui/machines/{machine}", get(machine::show))
+        .route("/ui/machines/{machine}/check", post(check::submit))
         .route("/ui/machines/{machine}/enroll", post(enroll::submit))
         .route("/ui/nodes/{node}", get(node::redirect_to_machine))
         .route("/ui/appliance", get(appliance::show))

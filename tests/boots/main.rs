@@ -28,3 +28,4 @@ mod tls;
 mod transfers;
 mod uefi;
 mod verdicts;
+mod volume_check;

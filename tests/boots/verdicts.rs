@@ -19,7 +19,7 @@ use crate::site::{BOOT_LIMIT, INITIATOR, MAC, Site, start_storage};
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Waits for a verdict with this prefix. Returns the machine.
-fn wait_for_verdict(site: &Site, prefix: &str) -> Result<Value> {
+pub(crate) fn wait_for_verdict(site: &Site, prefix: &str) -> Result<Value> {
     let deadline = Instant::now() + BOOT_LIMIT;
     loop {
         let machine = site.api.get(&format!("machines/{MAC}")).unwrap_or_default();
@@ -91,7 +91,11 @@ fn a_bios_machine_gets_a_verdict_on_each_failure_and_finally_boots() -> Result<(
         ] {
             site.api.delete_target(&target)?;
             target = site.api.create_target_with(&node, &export.iqn, &properties)?;
+            let report = site.api.get(&format!("nodes/{node}/volume-check"))?;
             wait_for_verdict(&site, &format!("{step} {cause}"))?;
+            // The check's reason is the machine's error, but for its number.
+            let reason = cause.split(" [").next().unwrap_or_default();
+            ensure!(report["boots"] == false && report.to_string().contains(reason), "{report}");
         }
         site.api.delete_target(&target)?;
         site.api.create_target_with(&node, &export.iqn, &valid)?;
@@ -115,6 +119,8 @@ fn a_uefi_machine_gets_the_verdict_that_its_volume_has_no_boot_loader() -> Resul
         site.register(&[&export])?;
 
         let _machine = MachineSpec::new(Firmware::Uefi, MAC).power_on(lab)?;
+        let report = site.api.get("nodes/node-1/volume-check")?;
+        ensure!(report.to_string().contains("not on UEFI x86_64: no boot loader"), "{report}");
         let machine = wait_for_verdict(
             &site,
             "failed: starting from the volume: volume has no boot loader for UEFI firmware [0x7f2220",

@@ -53,6 +53,8 @@ pub(crate) struct Export {
     pub(crate) account: Account,
     /// The portal in the volume target.
     pub(crate) portal: String,
+    /// The size of a block.
+    pub(crate) block_size: u32,
     image: PathBuf,
 }
 
@@ -66,6 +68,7 @@ impl Export {
             initiator: initiator.to_owned(),
             account: Account { username: format!("user-{name}"), password: format!("secret of {name} #1") },
             portal: portal(),
+            block_size: 512,
             image: volume.image().to_owned(),
         }
     }
@@ -153,7 +156,9 @@ impl Target {
         let Account { username, password } = &export.account;
         self.run_tgtadm("new", "target", &["--tid", &tid, "--targetname", &export.iqn])?;
         let lun = export.lun.to_string();
-        self.run_tgtadm("new", "logicalunit", &["--tid", &tid, "--lun", &lun, "--backing-store", &image])?;
+        let block_size = export.block_size.to_string();
+        let store = ["--tid", &tid, "--lun", &lun, "--backing-store", &image, "--blocksize", &block_size];
+        self.run_tgtadm("new", "logicalunit", &store)?;
         self.run_tgtadm("new", "account", &["--user", username, "--password", password])?;
         self.run_tgtadm("bind", "account", &["--tid", &tid, "--user", username])?;
         self.run_tgtadm("bind", "target", &["--tid", &tid, "--initiator-name", &export.initiator])

@@ -11,6 +11,7 @@
 //! * SeaBIOS shows a character on the serial line only with the next one, so the last ones before `halt` are lost. The
 //!   boot loader prints extra text at the end.
 
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, io};
@@ -91,6 +92,27 @@ impl Volume {
         run(Command::new("mformat").arg("-i").arg(image).arg("::"))?;
         run(Command::new("mcopy").arg("-i").arg(image).arg(&content).arg("::"))?;
         Ok(volume)
+    }
+
+    /// Creates a volume with this content from its first byte on.
+    pub(crate) fn with_content(lab: &Lab, name: &str, content: &[u8]) -> Result<Self> {
+        let volume = Self::blank(lab, name)?;
+        volume.write(0, content)?;
+        Ok(volume)
+    }
+
+    /// Adds a partition behind the EFI system partition, with this file system.
+    pub(crate) fn add_partition(&self, file_system: &[u8]) -> Result<()> {
+        let (start, sectors) = (ESP_START + ESP_SECTORS, file_system.len().div_ceil(512));
+        let table = self.image.with_extension("append");
+        fs::write(&table, format!("start={start}, size={sectors}, type=L\n"))?;
+        let mut sfdisk = Command::new("sfdisk");
+        run(sfdisk.args(["--quiet", "--append"]).arg(&self.image).stdin(fs::File::open(table)?))?;
+        self.write(start * 512, file_system)
+    }
+
+    fn write(&self, offset: u64, content: &[u8]) -> Result<()> {
+        Ok(fs::File::options().write(true).open(&self.image)?.write_all_at(content, offset)?)
     }
 
     /// The path of the image.

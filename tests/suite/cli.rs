@@ -196,4 +196,7 @@ fn unreachable_api_is_a_clear_error() {
     let text = String::from_utf8(output.stderr).expect("text");
     assert_eq!(output.status.code(), Some(1));
     assert!(text.starts_with("volboot: cannot connect to volboot at http://127.0.0.1:1: "), "{text}");
+    let output =
+        volboot(&["check", "web-1", "--api", "http://127.0.0.1:1"]).output().expect("the command runs");
+    assert_eq!(output.status.code(), Some(5));
 }

@@ -111,7 +111,7 @@ fn manual_pages_and_completions_are_generated_from_the_command_line() {
     let status = volboot(&["generate", directory.path().to_str().expect("text")]).status().expect("runs");
     assert!(status.success());
     let text = |name: &str| fs::read_to_string(directory.path().join(name)).expect("text");
-    for command in ["status", "nodes", "show", "follow", "enroll"] {
+    for command in ["status", "nodes", "show", "check", "follow", "enroll"] {
         let page = text(&format!("volboot-{command}.1"));
         assert!(page.contains("VOLBOOT_API"), "{page}");
     }
@@ -123,7 +123,7 @@ fn manual_pages_and_completions_are_generated_from_the_command_line() {
         assert!(text(&format!("volboot-{command}.1")).contains("VOLBOOT_CONFIG"));
     }
     let page = text("volboot.1");
-    assert!(page.contains("SIGHUP") && !page.contains("generate"), "{page}");
+    assert!(page.contains("SIGHUP") && !page.contains("generate") && !page.contains("inspect"), "{page}");
 }
 
 /// The documents of the repository, by path.

@@ -73,6 +73,10 @@ impl Client {
         self.send(self.request(Method::POST, path).timeout(RESPONSE_TIMEOUT).json(body)).await
     }
 
+    pub(super) async fn patch(&self, path: &str, body: &Value) -> Result<Value, Box<dyn Error>> {
+        self.send(self.request(Method::PATCH, path).timeout(RESPONSE_TIMEOUT).json(body)).await
+    }
+
     /// Reads all pages of a list.
     pub(super) async fn get_all(&self, path: &str, key: &str) -> Result<Vec<Value>, Box<dyn Error>> {
         let mut list = Vec::new();

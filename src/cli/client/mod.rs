@@ -1,9 +1,11 @@
-//! Subcommands that are clients of a running volboot's API: status, nodes, show, follow, enroll, boot, power and roll.
+//! Subcommands that are clients of a running volboot's API: status, nodes, show, check, follow, enroll, boot, power and
+//! roll.
 //!
 //! Output is a table, or JSON with `--json`. Credentials come from the environment (`VOLBOOT_USER` and
 //! `VOLBOOT_PASSWORD`, or Keystone's `OS_TOKEN`), never from the command line, which every user of the host can read.
 
 mod boot;
+mod check;
 mod enroll;
 mod failure;
 mod follow;
@@ -19,6 +21,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 pub(super) use boot::BootOptions;
+pub(super) use check::{CheckOptions, check};
 pub(super) use enroll::EnrollOptions;
 pub(super) use failure::CommandFailure;
 use http::Client;

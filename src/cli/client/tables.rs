@@ -85,6 +85,30 @@ pub(super) fn nodes(response: &Value) -> String {
     finish_table(&mut table)
 }
 
+/// Formats a check of a node's volumes.
+pub(super) fn volume_check(response: &Value) -> String {
+    let mut lines = Vec::new();
+    for volume in list(&response["volumes"]) {
+        let role = if volume["is_boot"] == true { "boot volume" } else { "data volume" };
+        let mut facts = vec![role.to_owned()];
+        if !volume["size"].is_null() {
+            let blocks = format!("blocks of {} bytes", volume["block_size"]);
+            facts.extend([format_size(&volume["size"]), blocks]);
+        }
+        lines.push(format!("volume {} ({})", text(&volume["volume_id"]), facts.join(", ")));
+        lines.extend(list(&volume["verdict"]).map(|line| format!("  {}", text(line))));
+        for portal in list(&volume["portals"]) {
+            let login = text(&portal["login"]);
+            lines.push(format!("  portal {} LUN {}: {login}", text(&portal["portal"]), portal["lun"]));
+        }
+        lines.extend(list(&volume["findings"]).map(|finding| format!("  * {}", text(finding))));
+    }
+    if lines.is_empty() {
+        lines.extend(list(&response["verdict"]).map(text));
+    }
+    lines.join("\n") + "\n"
+}
+
 fn machine_row(name: String, machine: &Value) -> [String; 5] {
     let verdict = &machine["verdict"];
     let state = text(&verdict["state"]).replace('_', " ");

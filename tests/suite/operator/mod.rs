@@ -18,6 +18,7 @@ use volboot::api;
 use volboot::attach::{Attach, Policy};
 use volboot::auth::Auth;
 use volboot::boot::Boot;
+use volboot::check::VolumeChecks;
 use volboot::cluster::Membership;
 use volboot::config::Config;
 use volboot::images::Images;
@@ -73,6 +74,7 @@ pub(crate) fn build_operator_on(store: MemoryStore, history: Option<&Path>) -> O
         power: Power::new(inventory.clone(), Arc::new(LocalClaims::default()), 8, POWER_LIMITS),
         inventory,
         attach,
+        volume_checks: VolumeChecks::new(env!("CARGO_BIN_EXE_volboot")),
         timeline,
         images: Images::default(),
         scripts: Config::default().boot,
