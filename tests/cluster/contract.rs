@@ -46,10 +46,9 @@ fn a_batch_may_exceed_etcd_s_limits() {
         assert!(matches!(one.write(each(123)).await, Err(WriteError::Store(_))));
         one.write(each(122)).await.expect("writes");
         put(&*other, "n/1099", "changed").await.expect("writes");
-        let rest = all[100..]
-            .iter()
-            .fold(Batch::default().require_untouched("n/", first), |batch, key| batch.delete(key));
-        let conflict = one.write(rest.clone()).await;
+        let mut rest = Batch::default().require_untouched("n/", first);
+        rest.delete.extend_from_slice(&all[122..]);
+        let conflict = one.write(rest).await;
         let expected = Condition::Untouched("n/".into(), first);
         assert!(matches!(conflict, Err(WriteError::Conflict(condition)) if condition == expected));
         // Of many conditions, the failed one is named.
