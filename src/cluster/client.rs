@@ -188,7 +188,13 @@ impl PeerClient {
         let events: EventsResponse =
             serde_json::from_slice(&body).map_err(|error| PeerError::Malformed(error.to_string()))?;
         let EventsResponse { received_at, answered_at, .. } = events;
-        Ok(Some((events, ClockExchange { requested_at, received_at, answered_at, arrived_at })))
+        let exchange = ClockExchange {
+            requested: requested_at,
+            received: received_at,
+            answered: answered_at,
+            arrived: arrived_at,
+        };
+        Ok(Some((events, exchange)))
     }
 }
 

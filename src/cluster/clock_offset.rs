@@ -22,17 +22,17 @@ struct Sample {
 /// The four times of one exchange: two by this instance's clock, two by the other's.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ClockExchange {
-    pub(super) requested_at: Timestamp,
-    pub(super) received_at: Timestamp,
-    pub(super) answered_at: Timestamp,
-    pub(super) arrived_at: Timestamp,
+    pub(super) requested: Timestamp,
+    pub(super) received: Timestamp,
+    pub(super) answered: Timestamp,
+    pub(super) arrived: Timestamp,
 }
 
 impl ClockOffset {
     /// Adds the times of an exchange.
     pub(super) fn add(&mut self, exchange: ClockExchange) {
-        let ClockExchange { requested_at, received_at, answered_at, arrived_at } = exchange;
-        let (out, back) = (received_at.duration_since(requested_at), answered_at.duration_since(arrived_at));
+        let ClockExchange { requested, received, answered, arrived } = exchange;
+        let (out, back) = (received.duration_since(requested), answered.duration_since(arrived));
         let round_trip = out - back;
         if round_trip.is_negative() {
             // A clock was set during the exchange.
@@ -63,10 +63,10 @@ mod tests {
     fn exchange(ahead: i64, out: i64, back: i64) -> ClockExchange {
         let at = |ms: i64| Timestamp::from_millisecond(1_800_000_000_000 + ms).expect("a time");
         ClockExchange {
-            requested_at: at(0),
-            received_at: at(out + ahead),
-            answered_at: at(out + 2000 + ahead),
-            arrived_at: at(out + 2000 + back),
+            requested: at(0),
+            received: at(out + ahead),
+            answered: at(out + 2000 + ahead),
+            arrived: at(out + 2000 + back),
         }
     }
 

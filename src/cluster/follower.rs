@@ -9,7 +9,7 @@ use super::clock_offset::ClockOffset;
 use super::membership::Membership;
 use crate::model::InstanceName;
 use crate::telemetry::Event;
-use crate::timeline::PeerBatch;
+use crate::timeline::{PeerBatch, PeerProgress};
 
 /// Delay after a failed request.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ async fn follow_once(
     peer: &InstanceName,
 ) -> Result<(), PeerError> {
     let timeline = membership.timeline();
-    let after = timeline.peer_progress().get(peer.as_str()).and_then(|progress| progress.position());
+    let after = timeline.peer_progress().get(peer.as_str()).and_then(PeerProgress::position);
     let (mut response, exchange) = client.request_events(after).await?;
     clock.add(exchange);
     let offset = clock.offset();

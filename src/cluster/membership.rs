@@ -144,9 +144,10 @@ impl Membership {
             if is_self || name == self.0.name.as_str() {
                 continue;
             }
-            match (name.parse(), serde_json::from_slice::<Announcement>(&record)) {
-                (Ok(name), Ok(announcement)) => drop(announcements.insert(name, announcement)),
-                _ => tracing::debug!(name, "skipped an unreadable announcement"),
+            if let (Ok(name), Ok(announcement)) = (name.parse(), serde_json::from_slice(&record)) {
+                announcements.insert(name, announcement);
+            } else {
+                tracing::debug!(name, "skipped an unreadable announcement");
             }
         }
         self.log_namesake(has_namesake);
@@ -238,7 +239,8 @@ impl Membership {
         let peers = self.0.peers.lock();
         let silent = peers.iter().filter(|(name, peer)| {
             let is_complete = progress.get(name.as_str()).is_some_and(|progress| progress.is_complete);
-            !peer.is_answering() && !(is_complete && !peer.is_registered)
+            let is_gone = is_complete && !peer.is_registered;
+            !peer.is_answering() && !is_gone
         });
         let mut missing: Vec<_> = silent
             .map(|(instance, peer)| MissingEvents {
@@ -309,6 +311,7 @@ impl Membership {
     }
 
     /// The time by this host's clock.
+    #[cfg_attr(not(test), allow(clippy::unused_self, reason = "tests set the clock of each instance"))]
     pub(super) fn now(&self) -> Timestamp {
         #[cfg(test)]
         return Timestamp::now() + *self.0.clock_skew.lock();

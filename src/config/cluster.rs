@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::read::Section;
 use super::tls::{TlsConfig, read_tls};
 use super::{Config, Diagnostic, parse_base_url, parse_path};
-use crate::model::InstanceName;
+use crate::model::{InstanceName, InstanceNameError, StorageInterface};
 
 /// `[cluster]`: this instance among those that share a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl ClusterConfig {
     pub(super) fn from_section(section: &mut Section) -> Self {
         Self {
             name: section.value("name", None, |text| {
-                text.parse().map(Some).map_err(|error: crate::model::InstanceNameError| error.to_string())
+                text.parse().map(Some).map_err(|error: InstanceNameError| error.to_string())
             }),
             listen: section.value("listen", None, |text| {
                 let address = text.parse().map(Some);
@@ -116,7 +116,7 @@ impl Config {
     /// The keys whose values must be the same on all instances of a cluster, each with its value as text. No secrets.
     pub fn shared_values(&self) -> Vec<(&'static str, String)> {
         let Self { boot, requesters, http, cinder, dhcp, .. } = self;
-        let storage: Vec<_> = self.enabled_storage_interfaces.iter().map(|name| name.as_str()).collect();
+        let storage: Vec<_> = self.enabled_storage_interfaces.iter().map(StorageInterface::as_str).collect();
         vec![
             ("enabled_storage_interfaces", storage.join(" ")),
             ("default_storage_interface", self.default_storage_interface.as_str().to_owned()),

@@ -208,14 +208,12 @@ impl Outbox {
     /// The index of the first event after a place; `None` if the place is not in the outbox.
     fn find_next(&self, after: EventPosition) -> Option<usize> {
         let index = self.entries.partition_point(|(position, _)| position.number <= after.number);
-        match index.checked_sub(1) {
-            Some(last) => (self.entries[last].0 == after).then_some(index),
-            // Nothing has left since: the place is before the first event, which is the next one.
-            None => {
-                let first = self.entries.front().map_or(self.next_number, |(position, _)| position.number);
-                (after.stream == self.stream && after.number + 1 == first).then_some(0)
-            }
+        if let Some(last) = index.checked_sub(1) {
+            return (self.entries[last].0 == after).then_some(index);
         }
+        // The place is before all events. If no event has left since, the first one is the next.
+        let first = self.entries.front().map_or(self.next_number, |(position, _)| position.number);
+        (after.stream == self.stream && after.number + 1 == first).then_some(0)
     }
 }
 

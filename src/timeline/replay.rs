@@ -10,7 +10,9 @@ impl BootProgress {
     pub(super) fn replay(events: &[Event], before: &Self) -> Option<Self> {
         let (first, rest) = events.split_first()?;
         let mut progress = Self::new(first);
-        rest.iter().for_each(|event| progress.apply(event));
+        for event in rest {
+            progress.apply(event);
+        }
         let is_success = |event: &Event| match &event.kind {
             EventKind::BootReport { step: Some(step), rc, .. } => step.is_success(rc.as_deref()),
             EventKind::BootRequest(request) => request.outcome == BootOutcome::LocalDisk,

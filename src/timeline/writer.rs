@@ -185,7 +185,9 @@ impl HistoryWriter {
             }
             joined.push((id, event));
         }
-        late.into_iter().for_each(|id| self.replay(id));
+        for id in late {
+            self.replay(id);
+        }
         self.shared.metrics.count_joined_events(joined.len() as u64);
         for (id, event) in joined {
             self.send_update(id, event);
@@ -211,7 +213,7 @@ impl HistoryWriter {
         match self.shared.read_events(id) {
             Ok(events) => self.shared.index.write().replay(id, &events),
             Err(error) => {
-                tracing::error!(%error, "cannot read the history: a machine's state lacks an event")
+                tracing::error!(%error, "cannot read the history: a machine's state lacks an event");
             }
         }
     }

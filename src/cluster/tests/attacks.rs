@@ -41,7 +41,7 @@ async fn only_a_proved_request_is_answered_and_only_once() {
     let store = MemoryStore::default();
     let a = TestInstance::start(&store, "boot-1", None, None);
     wait_for("the secret is read", || a.membership.secret().is_some()).await;
-    a.record(Timestamp::now(), mac(), EventKind::SessionStarted);
+    a.record(Timestamp::now(), KNOWN, EventKind::SessionStarted);
     let secret = a.membership.secret().expect("a secret");
     let (status, challenge, body) = send(a.address, &[], "").await;
     assert_eq!((status, body.contains("session_started")), (401, false));
@@ -86,7 +86,7 @@ async fn a_changed_or_cut_response_is_not_joined() {
     for (change, problem) in changes {
         let (store, proxy) = (MemoryStore::default(), Proxy::bind());
         let a = TestInstance::start(&store, "boot-1", None, Some(proxy.url()));
-        a.record(Timestamp::now(), mac(), EventKind::SessionStarted);
+        a.record(Timestamp::now(), KNOWN, EventKind::SessionStarted);
         proxy.pass_to(a.address, change);
         let b = TestInstance::start(&store, "boot-2", None, None);
         wait_for("the fault is noticed", || {
@@ -105,7 +105,7 @@ async fn the_secret_is_in_no_packet() {
     proxy.pass_to(a.address, |_| {});
     let b = TestInstance::start(&store, "boot-2", None, None);
     wait_for_all(&[&a, &b]).await;
-    a.record(Timestamp::now(), mac(), report(BootStep::Hooked));
+    a.record(Timestamp::now(), KNOWN, report(BootStep::Hooked));
     wait_for("the event is joined", || b.story().len() == 1).await;
     let record = store.get(&["cluster/secret".to_owned()]).await.expect("reads").remove(0).expect("exists");
     let record: serde_json::Value = serde_json::from_slice(&record.value).expect("JSON");

@@ -18,8 +18,8 @@ async fn a_journey_over_three_instances_is_one_story() {
     wait_for_all(&[&a, &b, &c]).await;
     let now = Timestamp::now();
     // The later steps are recorded first: events of several instances arrive in any order.
-    c.record(now - seconds(1), mac(), report(BootStep::Hooked));
-    b.record(now - seconds(4), mac(), boot_request("j1", BootOutcome::Boot));
+    c.record(now - seconds(1), KNOWN, report(BootStep::Hooked));
+    b.record(now - seconds(4), KNOWN, boot_request("j1", BootOutcome::Boot));
     a.record(now - SignedDuration::from_millis(8400), None, transfer("snponly.efi"));
     a.record(now - seconds(5), None, EventKind::SessionStarted);
     for instance in [&a, &b, &c] {
@@ -60,7 +60,7 @@ async fn instances_speak_tls() {
     };
     let (a, b) = (start("boot-1", Some(&certificate)), start("boot-2", Some(&certificate)));
     wait_for_all(&[&a, &b]).await;
-    a.record(Timestamp::now(), mac(), report(BootStep::Hooked));
+    a.record(Timestamp::now(), KNOWN, report(BootStep::Hooked));
     wait_for("the event is joined", || b.story().len() == 1).await;
     // An instance that does not know the authority trusts nobody.
     let c = start("boot-3", None);
@@ -80,8 +80,8 @@ async fn a_machine_that_hooks_at_another_instance_is_in_no_loop() {
         let journey = format!("j{session}");
         let delay = a.timeline.loop_detector().check(card, &journey, Instant::now());
         assert_eq!(delay, None, "session {session}");
-        a.record(Timestamp::now(), mac(), boot_request(&journey, BootOutcome::Boot));
-        b.record(Timestamp::now(), mac(), report(BootStep::Hooked));
+        a.record(Timestamp::now(), KNOWN, boot_request(&journey, BootOutcome::Boot));
+        b.record(Timestamp::now(), KNOWN, report(BootStep::Hooked));
         // Equal events within a second are merged.
         let count_hooks = || {
             let events = a.timeline.events_blocking(MachineId::Mac(CARD)).into_iter();
@@ -102,12 +102,12 @@ async fn a_loop_over_several_instances_is_found_at_the_sixth_session() {
     wait_for_all(&[a, b, c]).await;
     let card = CountedCard { mac: CARD, is_confirmed: true };
     let now = Timestamp::now();
-    for session in 0..5 {
-        let (instance, journey) = (&instances[session % 3], format!("j{session}"));
+    for session in 0..5_u8 {
+        let (instance, journey) = (&instances[usize::from(session) % 3], format!("j{session}"));
         assert_eq!(instance.timeline.loop_detector().check(card, &journey, Instant::now()), None);
-        let at = now - seconds(300 - 60 * session as i64);
-        instance.record(at, mac(), EventKind::SessionStarted);
-        instance.record(at + seconds(1), mac(), boot_request(&journey, BootOutcome::Boot));
+        let at = now - seconds(300 - 60 * i64::from(session));
+        instance.record(at, KNOWN, EventKind::SessionStarted);
+        instance.record(at + seconds(1), KNOWN, boot_request(&journey, BootOutcome::Boot));
     }
     for instance in &instances {
         wait_for("the sessions are known", || instance.story().len() == 10).await;
@@ -123,7 +123,9 @@ async fn clocks_that_differ_by_ten_minutes_keep_the_order() {
     let start = |name| TestInstance::start(&store, name, None, None);
     let (a, b, c) = (start("boot-1"), start("boot-2"), start("boot-3"));
     let skews = [(&a, SignedDuration::from_mins(10)), (&c, SignedDuration::from_mins(-10))];
-    skews.iter().for_each(|(instance, skew)| instance.membership.set_clock_skew(*skew));
+    for (instance, skew) in skews {
+        instance.membership.set_clock_skew(skew);
+    }
     wait_for_all(&[&a, &b, &c]).await;
     // Measured with the clocks as they are now: earlier samples may be of a clock without a skew.
     wait_for("the clocks are measured", || {
@@ -133,9 +135,9 @@ async fn clocks_that_differ_by_ten_minutes_keep_the_order() {
     })
     .await;
     let (now, minutes) = (Timestamp::now(), SignedDuration::from_mins(10));
-    a.record(now - SignedDuration::from_millis(5400) + minutes, mac(), EventKind::SessionStarted);
-    b.record(now - seconds(4), mac(), boot_request("j1", BootOutcome::Boot));
-    c.record(now - seconds(2) - minutes, mac(), report(BootStep::Hooked));
+    a.record(now - SignedDuration::from_millis(5400) + minutes, KNOWN, EventKind::SessionStarted);
+    b.record(now - seconds(4), KNOWN, boot_request("j1", BootOutcome::Boot));
+    c.record(now - seconds(2) - minutes, KNOWN, report(BootStep::Hooked));
     wait_for("the story is whole", || b.story().len() == 3).await;
     assert_eq!(b.names_of_steps(), ["boot-1", "boot-2", "boot-3"]);
     let machine = b.machine().expect("a machine");

@@ -27,6 +27,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
 const GRACE: Duration = Duration::from_secs(1);
 const CARD: Mac = Mac::new([0x52, 0x54, 0, 0, 0, 1]);
+const KNOWN: Option<Mac> = Some(CARD);
 
 /// An instance with its listener.
 struct TestInstance {
@@ -120,10 +121,6 @@ impl TestInstance {
 
 fn machine_address() -> IpAddr {
     IpAddr::from([192, 0, 2, 7])
-}
-
-fn mac() -> Option<Mac> {
-    Some(CARD)
 }
 
 fn transfer(file: &str) -> EventKind {

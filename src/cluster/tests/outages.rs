@@ -9,12 +9,12 @@ async fn an_instance_that_was_away_joins_each_event_once() {
     let start = |name: &str| TestInstance::start(&store, name, Some(&history(name)), None);
     let (a, b) = (start("boot-1"), start("boot-2"));
     wait_for_all(&[&a, &b]).await;
-    a.record(Timestamp::now(), mac(), EventKind::SessionStarted);
-    b.record(Timestamp::now(), mac(), boot_request("j1", BootOutcome::Boot));
+    a.record(Timestamp::now(), KNOWN, EventKind::SessionStarted);
+    b.record(Timestamp::now(), KNOWN, boot_request("j1", BootOutcome::Boot));
     wait_for("both steps are joined", || [&a, &b].iter().all(|instance| instance.story().len() == 2)).await;
     b.crash().await;
     for session in 2..40 {
-        a.record(Timestamp::now(), mac(), boot_request(&format!("j{session}"), BootOutcome::Boot));
+        a.record(Timestamp::now(), KNOWN, boot_request(&format!("j{session}"), BootOutcome::Boot));
     }
     wait_for("the events are recorded", || a.timeline.queued_events() == 0).await;
     // Both restart in turn: the numbers and the places are in the files.
@@ -22,7 +22,7 @@ async fn an_instance_that_was_away_joins_each_event_once() {
     wait_for("the rest is joined", || b.story().len() == 40).await;
     a.shut_down().await;
     let a = start("boot-1");
-    a.record(Timestamp::now(), mac(), report(BootStep::Hooked));
+    a.record(Timestamp::now(), KNOWN, report(BootStep::Hooked));
     wait_for("the next event is joined", || b.story().len() == 41).await;
     assert_eq!(a.story().len(), 41);
     let of_b = |instance: &TestInstance| {
@@ -59,7 +59,7 @@ async fn an_instance_that_shut_down_leaves_nothing_missing() {
     let (a, b) = (start("boot-1"), start("boot-2"));
     wait_for_all(&[&a, &b]).await;
     // The last event of a drain.
-    a.record(Timestamp::now(), mac(), report(BootStep::Hooked));
+    a.record(Timestamp::now(), KNOWN, report(BootStep::Hooked));
     a.shut_down().await;
     assert_eq!(b.story().len(), 1);
     wait_for("the instance is gone", || b.membership.instances().len() == 1).await;
