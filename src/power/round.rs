@@ -23,7 +23,7 @@ const MAX_SKIPPED_ROUNDS: u32 = 16;
 
 /// A BMC that failed.
 #[derive(Debug)]
-struct Outage {
+struct BmcOutage {
     failures: u32,
     due: Instant,
 }
@@ -45,7 +45,7 @@ impl Power {
         stop.run_until_cancelled(rounds).await;
     }
 
-    async fn run_round(&self, outages: &mut HashMap<Uuid, Outage>) -> Result<(), StoreError> {
+    async fn run_round(&self, outages: &mut HashMap<Uuid, BmcOutage>) -> Result<(), StoreError> {
         let nodes = self.list_nodes_with_bmc().await?;
         outages.retain(|uuid, _| nodes.iter().any(|node| node.uuid == *uuid));
         self.stations.retain(|uuid| nodes.iter().any(|node| node.uuid == uuid));
@@ -111,7 +111,7 @@ fn is_in_round(node: &Node) -> bool {
 }
 
 fn note_result(
-    outages: &mut HashMap<Uuid, Outage>,
+    outages: &mut HashMap<Uuid, BmcOutage>,
     node: &Node,
     result: Result<(), PowerError>,
     interval: Duration,
@@ -123,7 +123,7 @@ fn note_result(
             }
         }
         Err(error) => {
-            let outage = outages.entry(node.uuid).or_insert(Outage { failures: 0, due: Instant::now() });
+            let outage = outages.entry(node.uuid).or_insert(BmcOutage { failures: 0, due: Instant::now() });
             if outage.failures == 0 {
                 tracing::warn!(node = %node.uuid, %error, "cannot read a power state");
             }

@@ -12,9 +12,9 @@ use tokio::time::timeout;
 
 use super::error::{BmcFault, RedfishError};
 use super::http_client::{self, BmcResponse, CallLimits};
+use super::login::Login;
 use super::message::cut_text;
-use super::quirks::{self, Quirk, RequestKind};
-use super::session::Login;
+use super::quirks::{self, CallKind, Quirk};
 use super::{BmcAccess, ComputerSystem};
 
 /// How long a request queues for a permit.
@@ -110,7 +110,7 @@ impl Bmc {
 
     /// Reads a resource and its entity tag.
     pub(super) async fn get(&self, path: &str) -> Result<(Value, Option<String>), BmcFault> {
-        let response = self.request(Method::GET, path, None, None, RequestKind::Read).await?;
+        let response = self.request(Method::GET, path, None, None, CallKind::Read).await?;
         let value = response.json(&format!("GET {path}"))?;
         let etag = response.header("etag").or(value["@odata.etag"].as_str()).map(str::to_owned);
         Ok((value, etag))
@@ -123,7 +123,7 @@ impl Bmc {
         path: &str,
         body: Option<&Value>,
         etag: Option<&str>,
-        kind: RequestKind,
+        kind: CallKind,
     ) -> Result<BmcResponse, BmcFault> {
         let mut attempt = 1;
         loop {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::bmc::Bmc;
 use super::error::{BmcFault, RedfishError};
-use super::quirks::{self, Quirk, RequestKind};
+use super::quirks::{self, CallKind, Quirk};
 use super::{BootOverride, ComputerSystem};
 
 /// A boot source.
@@ -206,7 +206,7 @@ impl Bmc {
         let etags = quirks::list_etags(etag);
         let last = etags.len() - 1;
         for (at, etag) in etags.iter().enumerate() {
-            let change = RequestKind::Change;
+            let change = CallKind::Change;
             let result =
                 self.request(reqwest::Method::PATCH, path, Some(body), etag.as_deref(), change).await;
             match result {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `access` | address and credentials of a BMC |
 //! | `http_client` | TLS trust, time limits, redirects to the same host only, bounded bodies |
+//! | `login` | the authorization of requests |
 //! | `session` | login: session or HTTP basic authentication |
 //! | `bmc` | [`Bmc`]: authorized requests, with the retries that `quirks` allows |
 //! | `system` | [`ComputerSystem`]: the properties that are read, whatever else the BMC sends |
@@ -21,6 +22,7 @@ mod bmc;
 mod boot_override;
 mod error;
 mod http_client;
+mod login;
 mod message;
 mod quirks;
 mod reset;

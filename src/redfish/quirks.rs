@@ -119,7 +119,7 @@ impl Quirk {
 
 /// The kind of a request, which decides about repetitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RequestKind {
+pub(super) enum CallKind {
     /// A read, which has no effect.
     Read,
     /// A reset action.
@@ -129,11 +129,11 @@ pub(super) enum RequestKind {
 }
 
 /// Whether to repeat a failed request, and the pause before it as a number of units. `attempt` counts from 1.
-pub(super) fn decide_repetition(kind: RequestKind, fault: &BmcFault, attempt: u32) -> Option<(Quirk, u32)> {
+pub(super) fn decide_repetition(kind: CallKind, fault: &BmcFault, attempt: u32) -> Option<(Quirk, u32)> {
     let BmcFault::Refused { status, ids, message, .. } = fault else {
         return match fault {
             // A read without a response has no effect, and TCP resets of a busy BMC pass.
-            BmcFault::Interrupted(_) if kind == RequestKind::Read && attempt < 3 => {
+            BmcFault::Interrupted(_) if kind == CallKind::Read && attempt < 3 => {
                 Some((Quirk::ReadFailsOnce, 2))
             }
             _ => None,
@@ -141,17 +141,17 @@ pub(super) fn decide_repetition(kind: RequestKind, fault: &BmcFault, attempt: u3
     };
     let says = |word: &str| ids.contains(word) || message.contains(word);
     match (kind, status) {
-        (RequestKind::Read, 500..=599) if attempt < 3 => Some((Quirk::ReadFailsOnce, 2)),
-        (RequestKind::Reset, 409 | 503) if attempt < 12 => Some((Quirk::ResetTooSoon, 5)),
-        (RequestKind::Reset, 400 | 500)
+        (CallKind::Read, 500..=599) if attempt < 3 => Some((Quirk::ReadFailsOnce, 2)),
+        (CallKind::Reset, 409 | 503) if attempt < 12 => Some((Quirk::ResetTooSoon, 5)),
+        (CallKind::Reset, 400 | 500)
             if attempt < 12 && (says("SYS518") || says("InvalidOperationForSystemState")) =>
         {
             Some((Quirk::ResetTooSoon, 5))
         }
-        (RequestKind::Change, 400) if attempt < 10 && says("UnableToModifyDuringSystemPOST") => {
+        (CallKind::Change, 400) if attempt < 10 && says("UnableToModifyDuringSystemPOST") => {
             Some((Quirk::BusyInPost, 10))
         }
-        (RequestKind::Change, 409 | 503) if attempt < 4 => Some((Quirk::ResetTooSoon, 5)),
+        (CallKind::Change, 409 | 503) if attempt < 4 => Some((Quirk::ResetTooSoon, 5)),
         _ => None,
     }
 }
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn repetitions_depend_on_request_status_and_message() {
-        use RequestKind::{Change, Read, Reset};
+        use CallKind::{Change, Read, Reset};
         for (kind, fault, attempt, expected) in [
             (Read, refused(503, ""), 1, Some(Quirk::ReadFailsOnce)),
             (Read, refused(503, ""), 3, None),

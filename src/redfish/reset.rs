@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::bmc::Bmc;
 use super::error::{BmcFault, RedfishError};
-use super::quirks::{self, Quirk, RequestKind};
+use super::quirks::{self, CallKind, Quirk};
 use super::system::{ResetAction, parse_action_info};
 use super::{ComputerSystem, SystemPower};
 
@@ -111,8 +111,7 @@ impl Bmc {
         };
         quirk.into_iter().chain(action.quirk()).for_each(|quirk| quirk.note(&self.access.address));
         let body = json!({"ResetType": reset_type});
-        let result =
-            self.request(reqwest::Method::POST, &target, Some(&body), None, RequestKind::Reset).await;
+        let result = self.request(reqwest::Method::POST, &target, Some(&body), None, CallKind::Reset).await;
         let Err(fault) = result else { return Ok(()) };
         if quirks::may_be_in_state(&fault) && command.end_state().is_some() {
             let now = self.find_and_read_system().await?;

@@ -1,27 +1,17 @@
 //! Login: a Redfish session (DSP0266 §13.3.4), or HTTP basic authentication.
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::AuthType;
 use super::bmc::Bmc;
 use super::error::BmcFault;
+use super::login::Login;
 use super::message::BmcMessage;
 use super::quirks::Quirk;
 
 /// The path of the sessions below the service root, where the root names none.
 const SESSIONS: &str = "/SessionService/Sessions";
-
-/// The authorization of requests.
-#[derive(Debug, Clone)]
-pub(super) enum Login {
-    /// The BMC has no user for volboot.
-    Anonymous,
-    /// User and password with every request.
-    Basic,
-    /// The token of a session, and the session's path for the logout.
-    Session(SecretString, Option<String>),
-}
 
 impl Bmc {
     /// Logs in as the settings say.

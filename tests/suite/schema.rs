@@ -140,6 +140,8 @@ impl Records {
         node.traits.clear();
         node.conductor_group = ConductorGroup::default();
         node.automated_clean = None;
+        node.target_power_state = None;
+        node.reservation = None;
         node.protected = false;
         (node.protected_reason, node.owner, node.description) = (None, None, None);
         records.port.physical_network = None;

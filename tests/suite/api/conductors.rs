@@ -48,7 +48,10 @@ async fn the_process_is_a_conductor() {
     let early = api.with_version("1.48").get("/v1/conductors").await.expect_fault(404);
     assert!(early.contains("1.49"), "{early}");
     let drivers = api.get("/v1/drivers").await.expect(200);
-    assert_eq!(column(&drivers, "drivers", "hosts"), [json!(["boot-1"]), json!(["boot-1"])]);
+    assert_eq!(
+        column(&drivers, "drivers", "hosts"),
+        [json!(["boot-1"]), json!(["boot-1"]), json!(["boot-1"])]
+    );
 }
 
 #[tokio::test]
