@@ -13,22 +13,20 @@
 
 use std::sync::Arc;
 
-use tokio::sync::RwLock;
 use uuid::Uuid;
 
 use super::backend_calls::{BackendCallError, send_delete};
 use super::borrowed;
 use super::breaker::{CircuitProbe, CircuitScope};
+use super::claims::{Claims, HeldClaim};
 use super::creation::{Creation, InterruptedCreate};
 use super::error::{AttachError, Outage, changed_during_request, classify};
 use super::export::{Export, ExportOutcome, export};
 use super::findings::ExportFindings;
-use super::keyed_mutex::KeyedGuard;
-use super::monitored_cinder::{MonitoredCinder, ResponseClock};
+use super::monitored_cinder::MonitoredCinder;
 use super::node_identity::NodeIdentity;
 use super::request::{DesiredAttachment, RecordVersions};
 use super::steps;
-use super::volume_status::{CheckedVolume, check_volume};
 use crate::cinder::CinderError;
 use crate::model::{
     Attachment, AttachmentState, Connection, ConnectionSource, ConnectorProperties, Ownership,
@@ -49,40 +47,44 @@ pub(super) struct ExportedVolume {
     pub(super) source: ConnectionSource,
 }
 
-/// Attaches or detaches one volume. Every method that changes an attachment takes the volume's lock as a witness.
+/// Attaches or detaches one volume, under its claim: each write and each call of Cinder requires the claim.
 #[derive(Debug)]
 pub(super) struct Attacher {
     cinder: MonitoredCinder,
     records: Attachments,
-    create_lock: Arc<RwLock<()>>,
+    claims: Arc<Claims>,
     findings: Arc<ExportFindings>,
 }
 
 impl Attacher {
-    /// `create_lock` is the lock of [`Creation`], which all attachers share.
+    /// An attacher for the holder of a claim.
     pub(super) fn new(
-        cinder: MonitoredCinder,
-        records: Attachments,
-        create_lock: Arc<RwLock<()>>,
+        cinder: &MonitoredCinder,
+        records: &Attachments,
+        claim: HeldClaim,
+        claims: Arc<Claims>,
         findings: Arc<ExportFindings>,
     ) -> Self {
-        Self { cinder, records, create_lock, findings }
+        let claim = Arc::new(claim);
+        Self { cinder: cinder.fenced(&claim), records: records.fenced(claim.id()), claims, findings }
     }
 
-    /// The clock of the responses to this attacher.
-    pub(super) fn clock(&self) -> ResponseClock {
-        self.cinder.clock()
+    /// Whether the claim is lost: a result is then no result of Cinder.
+    pub(super) fn has_lost_claim(&self) -> bool {
+        self.cinder.has_lost_claim()
     }
 
-    fn creation(&self) -> Creation<'_> {
-        Creation { cinder: &self.cinder, records: &self.records, lock: &self.create_lock }
+    /// The creation of attachments of a volume, under a claim of its own.
+    async fn claim_creation(&self, volume: &str) -> Result<Creation, AttachError> {
+        let claim = self.cinder.clock().stop_during(self.claims.claim_volume(volume)).await?;
+        let claim = Arc::new(claim);
+        Ok(Creation { cinder: self.cinder.fenced(&claim), records: self.records.fenced(claim.id()) })
     }
 
     /// Attaches a volume unless it is attached, and has it exported in any case. A volume whose connection is known to
     /// be unbootable is not attached again; `versions` are the versions of the records behind the request.
     pub(super) async fn attach(
         &self,
-        lock: &KeyedGuard,
         desired: &DesiredAttachment,
         versions: &RecordVersions,
     ) -> Result<ExportedVolume, AttachError> {
@@ -90,14 +92,14 @@ impl Attacher {
             let record = match self.records.get(desired.node, &desired.volume).await? {
                 None => {
                     self.check_bootable(desired, versions).await?;
-                    match self.creation().create(desired).await? {
+                    match self.claim_creation(&desired.volume).await?.create(desired).await? {
                         Some(record) => record,
                         None => continue,
                     }
                 }
                 Some(record) if record.state == AttachmentState::Detaching => {
                     self.check_bootable(desired, versions).await?;
-                    self.detach(lock, &record).await?;
+                    self.detach(&record).await?;
                     continue;
                 }
                 Some(record) if is_of_another_instance(&record, &desired.identity) => {
@@ -118,7 +120,8 @@ impl Attacher {
                 }
                 // The create was interrupted before the id was recorded.
                 Some(record) if record.cinder_id.is_none() => {
-                    match self.creation().recover(&record, desired).await? {
+                    let creation = self.claim_creation(&desired.volume).await?;
+                    match creation.recover(&record, desired).await? {
                         Some(record) => record,
                         None => continue,
                     }
@@ -155,7 +158,7 @@ impl Attacher {
     }
 
     /// Deletes the attachment in Cinder, then its record. A borrowed attachment is completed and forgotten.
-    pub(super) async fn detach(&self, _lock: &KeyedGuard, record: &Attachment) -> Result<(), AttachError> {
+    pub(super) async fn detach(&self, record: &Attachment) -> Result<(), AttachError> {
         let not_yet = |reason: &dyn std::fmt::Display| {
             format!("volume {} cannot be detached yet: {reason}", record.volume)
         };
@@ -173,11 +176,11 @@ impl Attacher {
         }
         let id = match &record.cinder_id {
             Some(id) => Some(id.clone()),
-            None => match self.creation().find_interrupted_create(record).await? {
+            None => match self.claim_creation(&record.volume).await?.find_interrupted_create(record).await? {
                 InterruptedCreate::Orphan(id) => Some(id),
                 InterruptedCreate::Pending => {
                     let reason = "its create request had no response and may still take effect";
-                    return Err(AttachError::Transient(not_yet(&reason)));
+                    return Err(AttachError::Busy(not_yet(&reason)));
                 }
                 InterruptedCreate::Absent => None,
             },
@@ -233,22 +236,14 @@ impl Attacher {
 
     /// Adopts the orphan of an interrupted create, or deletes the record if there is none. Returns whether the work
     /// is done.
-    pub(super) async fn adopt_orphan(
-        &self,
-        _lock: &KeyedGuard,
-        record: &Attachment,
-    ) -> Result<bool, AttachError> {
-        self.creation().adopt_orphan(record).await
+    pub(super) async fn adopt_orphan(&self, record: &Attachment) -> Result<bool, AttachError> {
+        self.claim_creation(&record.volume).await?.adopt_orphan(record).await
     }
 
     /// Follows up a pending export: completes the attachment if the export happened, then exports again in any case.
     /// Only a response to an export holds the current connection. The new export follows any earlier one still in
     /// progress.
-    pub(super) async fn repeat_export(
-        &self,
-        _lock: &KeyedGuard,
-        record: &Attachment,
-    ) -> Result<(), AttachError> {
+    pub(super) async fn repeat_export(&self, record: &Attachment) -> Result<(), AttachError> {
         let Some(id) = &record.cinder_id else { return Ok(()) };
         let attachment = match self.cinder.attachment(id).await {
             Ok(attachment) => attachment,
@@ -277,19 +272,6 @@ impl Attacher {
             ExportOutcome::Unbootable(reason) => Err(AttachError::Refused(reason)),
             ExportOutcome::Gone => self.delete_stale(record).await,
         }
-    }
-
-    /// Checks whether a node can get a volume and boot from it, without changing anything. `record` is the attachment
-    /// that the node already has.
-    pub(super) async fn check(
-        &self,
-        identity: &NodeIdentity,
-        volume: &str,
-        record: Option<&Attachment>,
-        versions: &RecordVersions,
-    ) -> Result<CheckedVolume, AttachError> {
-        let finding = self.findings.recall_unbootable(identity.node(), volume, versions);
-        check_volume(&self.cinder, &self.records, identity, volume, record, finding.as_ref()).await
     }
 
     /// On an error from Cinder other than an outage: drops the cached connection; on 404 also deletes a stale record.

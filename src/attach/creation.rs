@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::RwLock;
 
 use super::error::{AttachError, classify};
 use super::existing::find_existing;
@@ -22,12 +21,11 @@ use crate::store::Attachments;
 const CREATE_GRACE: Duration = Duration::from_secs(120);
 
 /// The creation of attachments: an intent, a reservation, and the id recorded for it.
-pub(super) struct Creation<'a> {
-    pub(super) cinder: &'a MonitoredCinder,
-    pub(super) records: &'a Attachments,
-    /// Held shared while creating an attachment, exclusively while searching for an orphan, so that recovery never
-    /// adopts another node's in-flight attachment.
-    pub(super) lock: &'a RwLock<()>,
+///
+/// Both clients require the claim of the volume, so that recovery never adopts another node's in-flight attachment.
+pub(super) struct Creation {
+    pub(super) cinder: MonitoredCinder,
+    pub(super) records: Attachments,
 }
 
 /// The trace of an interrupted create in Cinder.
@@ -40,14 +38,13 @@ pub(super) enum InterruptedCreate {
     Absent,
 }
 
-impl Creation<'_> {
+impl Creation {
     /// Records the attachment that the node already has. Otherwise records the intent and the volume's present
     /// attachments, then creates an attachment. `None`: another task changed the records meanwhile.
     pub(super) async fn create(
         &self,
         desired: &DesiredAttachment,
     ) -> Result<Option<Attachment>, AttachError> {
-        let _shared = self.lock.read().await;
         let foreign = self.cinder.list_attachments(&desired.volume).await;
         let foreign = foreign.map_err(|error| classify(&desired.volume, error))?;
         if let Some(record) = self.find_existing(desired, &foreign).await? {
@@ -67,14 +64,14 @@ impl Creation<'_> {
         }
         let store = self.records.check_writable()?;
         match self.cinder.reserve(store, &desired.volume, desired.read_only).await {
-            Ok(id) => steps::record_cinder_id(self.records, &record, id).await.map(Some),
+            Ok(id) => steps::record_cinder_id(&self.records, &record, id).await.map(Some),
             Err(error @ (CinderError::Unavailable(_) | CinderError::Failed { .. })) => {
                 Err(classify(&desired.volume, error))
             }
             // Cinder created none: a reserved attachment that appears later is foreign.
             Err(refusal @ (CinderError::NotFound(_) | CinderError::Refused { .. })) => {
                 self.records.delete(&record).await?;
-                Err(explain_refusal(self.cinder, self.records, &desired.volume, refusal).await)
+                Err(explain_refusal(&self.cinder, &self.records, &desired.volume, refusal).await)
             }
         }
     }
@@ -85,7 +82,7 @@ impl Creation<'_> {
         desired: &DesiredAttachment,
         listed: &[CinderAttachment],
     ) -> Result<Option<Attachment>, AttachError> {
-        let found = find_existing(self.cinder, &desired.identity, &desired.volume, listed).await?;
+        let found = find_existing(&self.cinder, &desired.identity, &desired.volume, listed).await?;
         Ok(found.map(|found| {
             let connector = found.connector(&desired.connector);
             let existing = (found.id, found.ownership);
@@ -107,10 +104,9 @@ impl Creation<'_> {
         record: &Attachment,
         desired: &DesiredAttachment,
     ) -> Result<Option<Attachment>, AttachError> {
-        let _exclusive = self.lock.write().await;
         let attachments = self.list_attachments(&record.volume).await?;
         if let Some(id) = self.find_orphan(record, &attachments).await? {
-            return steps::record_cinder_id(self.records, record, id).await.map(Some);
+            return steps::record_cinder_id(&self.records, record, id).await.map(Some);
         }
         if self.find_existing(desired, &attachments).await?.is_some() {
             self.records.delete(record).await?;
@@ -121,24 +117,24 @@ impl Creation<'_> {
         let volume = self.cinder.volume(&desired.volume).await;
         if is_create_pending(record) && volume.is_ok_and(|volume| volume.multiattach) {
             let volume = &desired.volume;
-            return Err(AttachError::Transient(format!(
+            return Err(AttachError::Busy(format!(
                 "an earlier create request for volume {volume} may still take effect"
             )));
         }
-        let record = steps::restart_create(self.records, record).await?;
+        let record = steps::restart_create(&self.records, record).await?;
         let store = self.records.check_writable()?;
         match self.cinder.reserve(store, &desired.volume, desired.read_only).await {
-            Ok(id) => steps::record_cinder_id(self.records, &record, id).await.map(Some),
+            Ok(id) => steps::record_cinder_id(&self.records, &record, id).await.map(Some),
             Err(error @ (CinderError::Unavailable(_) | CinderError::Failed { .. })) => {
                 Err(classify(&desired.volume, error))
             }
             Err(refusal @ (CinderError::NotFound(_) | CinderError::Refused { .. })) => {
                 let attachments = self.list_attachments(&record.volume).await?;
                 if let Some(id) = self.find_orphan(&record, &attachments).await? {
-                    return steps::record_cinder_id(self.records, &record, id).await.map(Some);
+                    return steps::record_cinder_id(&self.records, &record, id).await.map(Some);
                 }
                 self.records.delete(&record).await?;
-                Err(explain_refusal(self.cinder, self.records, &desired.volume, refusal).await)
+                Err(explain_refusal(&self.cinder, &self.records, &desired.volume, refusal).await)
             }
         }
     }
@@ -146,11 +142,10 @@ impl Creation<'_> {
     /// Like [`recover`](Self::recover) without a boot request, so nothing is created. Returns whether the work is
     /// done.
     pub(super) async fn adopt_orphan(&self, record: &Attachment) -> Result<bool, AttachError> {
-        let _exclusive = self.lock.write().await;
         match self.search(record).await? {
             InterruptedCreate::Orphan(id) => {
                 tracing::info!(node = %record.node, volume = %record.volume, attachment = %id, "orphan adopted");
-                steps::record_cinder_id(self.records, record, id).await.map(|_| true)
+                steps::record_cinder_id(&self.records, record, id).await.map(|_| true)
             }
             InterruptedCreate::Pending => Ok(false),
             InterruptedCreate::Absent => {
@@ -165,11 +160,9 @@ impl Creation<'_> {
         &self,
         record: &Attachment,
     ) -> Result<InterruptedCreate, AttachError> {
-        let _exclusive = self.lock.write().await;
         self.search(record).await
     }
 
-    /// The caller holds the lock exclusively.
     async fn search(&self, record: &Attachment) -> Result<InterruptedCreate, AttachError> {
         let attachments = self.list_attachments(&record.volume).await?;
         Ok(match self.find_orphan(record, &attachments).await? {
@@ -187,7 +180,7 @@ impl Creation<'_> {
         }
     }
 
-    /// Finds the orphan of an interrupted create. The caller holds the lock exclusively.
+    /// Finds the orphan of an interrupted create.
     ///
     /// An orphan is reserved, without instance and connection, absent before the create, and no other node's. It
     /// counts only if it is the single candidate.

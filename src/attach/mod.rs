@@ -18,7 +18,8 @@
 //! | `volume_status`, `error` | why a volume cannot be attached |
 //! | `findings` | memory of exports after which no machine can boot |
 //! | `breaker` | circuit breaker for Cinder and its backends |
-//! | `keyed_mutex`, `state` | one lock per volume of a node, and all else that tasks share |
+//! | `claims`, `keyed_mutex` | one claim per volume of a node over all instances; its queue in this process |
+//! | `state` | all else that tasks share |
 //!
 //! A boot request is held for at most [`RESPONSE_TIMEOUT`]. A longer resolution continues in the background, and the
 //! machine's retry picks up the result. A machine boots from a fresh connection. If Cinder is *unavailable*, it boots
@@ -26,13 +27,15 @@
 //! never boots: two writers destroy a disk.
 //!
 //! Invariant: a record is written before the Cinder call that it describes, and deleted only after Cinder has agreed.
-//! Hence any interrupted work can be completed from the records.
+//! Hence any interrupted work can be completed from the records, by any instance. The work is claimed: each write requires
+//! the claim, so an instance that lost its claim cannot write over its successor's work.
 
 mod attacher;
 mod backend_calls;
 mod borrowed;
 mod breaker;
 mod check;
+mod claims;
 mod confirm;
 mod creation;
 mod error;
@@ -215,6 +218,14 @@ impl Attach {
                 }
                 outcome::wait_for_condition(reason)
             }
+            // Each repeat asks again, as another instance may have finished.
+            Outcome::Busy(reason) => {
+                self.flights.mark_delivered(node, progress, Delivery::Incomplete);
+                match self.flights.expire_wait(node) {
+                    Some(reason) => Resolution::Refused(reason),
+                    None => outcome::wait_for_work(reason),
+                }
+            }
             Outcome::Usable { resolved, outages } => {
                 let mut volumes: HashMap<_, _> = resolved
                     .into_iter()
@@ -257,7 +268,7 @@ impl Attach {
             return outcome::wait_for_new_targets();
         }
         match Outcome::of(&results) {
-            Outcome::Transient(reason) | Outcome::Refused(reason) => {
+            Outcome::Transient(reason) | Outcome::Busy(reason) | Outcome::Refused(reason) => {
                 outcome::wait_for_writable_store(store, &reason)
             }
             Outcome::Usable { resolved, outages: _ } => Resolution::Ready(

@@ -14,8 +14,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
-use super::attacher::Attacher;
 use super::breaker::CircuitScope;
+use super::monitored_cinder::MonitoredCinder;
 use super::single_flight::SingleFlight;
 use super::state::State;
 use super::work_queue::{RecordKey, RunResult, WorkQueue, has_pending_work};
@@ -101,12 +101,12 @@ impl Reconciler {
         let limit = MAX_CONCURRENT_RECORDS.saturating_sub(self.running.len());
         for key in self.queue.take_due(limit) {
             let state = Arc::clone(&self.state);
-            let attacher = state.attacher(cinder.clone());
+            let cinder = state.monitor(cinder.clone());
             self.running.spawn(async move {
                 // A separate task: after a panic, the record is retried.
                 let task = tokio::spawn({
                     let key = key.clone();
-                    async move { reconcile_record(&state, &attacher, &key).await }
+                    async move { reconcile_record(&state, &cinder, &key).await }
                 });
                 (key, task.await.unwrap_or(RunResult::Failed))
             });
@@ -139,10 +139,18 @@ async fn probe_endpoint(state: Arc<State>) {
 }
 
 /// Does the pending work of a record.
-async fn reconcile_record(state: &State, attacher: &Attacher, key: &RecordKey) -> RunResult {
+async fn reconcile_record(state: &State, cinder: &MonitoredCinder, key: &RecordKey) -> RunResult {
     let (node, volume) = key;
-    // Another task holds the lock: it finishes the work, or the next run does.
-    let Some(lock) = state.locks.try_lock(*node, volume) else { return RunResult::Failed };
+    let claim = match state.claims.try_claim_attachment(*node, volume).await {
+        Ok(Some(claim)) => claim,
+        // Another task finishes the work, or the next run does.
+        Ok(None) => return RunResult::Claimed,
+        Err(error) => {
+            tracing::error!(%error, "cannot claim attachment");
+            return RunResult::Failed;
+        }
+    };
+    let attacher = state.attacher(cinder, claim);
     let record = match state.records.get(*node, volume).await {
         Ok(Some(record)) if has_pending_work(&record) => record,
         Ok(_) => return RunResult::Done,
@@ -155,15 +163,16 @@ async fn reconcile_record(state: &State, attacher: &Attacher, key: &RecordKey) -
         return RunResult::Failed;
     }
     let result = match record.state {
-        AttachmentState::Detaching => attacher.detach(&lock, &record).await.map(|()| true),
-        AttachmentState::Intended => attacher.adopt_orphan(&lock, &record).await,
+        AttachmentState::Detaching => attacher.detach(&record).await.map(|()| true),
+        AttachmentState::Intended => attacher.adopt_orphan(&record).await,
         AttachmentState::Reserved | AttachmentState::Attached => {
-            attacher.repeat_export(&lock, &record).await.map(|()| true)
+            attacher.repeat_export(&record).await.map(|()| true)
         }
     };
     match result {
         Ok(true) => RunResult::Done,
         Ok(false) => RunResult::Failed,
+        Err(_) if attacher.has_lost_claim() => RunResult::Claimed,
         Err(error) => {
             let reason = error.into_reason();
             tracing::warn!(%node, volume, reason, state = ?record.state, "cannot reconcile attachment yet");

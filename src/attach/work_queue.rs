@@ -13,6 +13,8 @@ const INITIAL_BACKOFF: Duration = Duration::from_secs(2);
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// The longest delay while Cinder waits for another service, which may be away for good.
 const MAX_SLOW_BACKOFF: Duration = Duration::from_secs(600);
+/// The delay while another task is at work on a record.
+const CLAIM_RETRY: Duration = Duration::from_secs(2);
 /// How long a boot request keeps its record to itself.
 const GRACE_PERIOD: Duration = Duration::from_secs(10);
 
@@ -26,6 +28,8 @@ pub(super) enum RunResult {
     Done,
     /// To be retried.
     Failed,
+    /// To be retried without longer and longer delays: another task is at work.
+    Claimed,
     /// To be retried with longer delays.
     Blocked,
 }
@@ -94,6 +98,7 @@ impl WorkQueue {
         let next = match (item.requeue_after, result) {
             // The run itself records why it is blocked.
             (_, RunResult::Blocked) => item.after_failure(MAX_SLOW_BACKOFF),
+            (_, RunResult::Claimed) => WorkItem { failures: item.failures, ..WorkItem::after(CLAIM_RETRY) },
             (Some(delay), RunResult::Done) => WorkItem::after(delay),
             (Some(Duration::ZERO), RunResult::Failed) => WorkItem::after(Duration::ZERO),
             (Some(_) | None, RunResult::Failed) => item.after_failure(MAX_BACKOFF),

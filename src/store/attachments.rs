@@ -2,8 +2,11 @@
 //!
 //! There is one record per node and volume, with two writers: the task that works on the attachment, and the
 //! inventory. The inventory sets `detaching` in the same batch in which the node loses the volume, so no attachment
-//! is left behind. The record of a borrowed attachment is deleted instead. Updates use optimistic concurrency: a change is a function, which is called again after a write
-//! conflict.
+//! is left behind. The record of a borrowed attachment is deleted instead. Updates use optimistic concurrency: a change
+//! is a function, which is called again after a write conflict.
+//!
+//! The task holds a claim, and writes through [`Attachments::fenced`]: after the claim's end, the store refuses its
+//! writes. No change takes a record out of `detaching`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +15,10 @@ use uuid::Uuid;
 
 use super::encoding::{decode, encode, encode_update};
 use super::keys::{guard_key, record_key};
-use super::{Batch, ChangeSet, Record, Revision, Store, StoreAccess, StoreError, WriteError};
+use super::{
+    Batch, ChangeSet, ClaimId, Cluster, Condition, Freshness, Record, Revision, Store, StoreAccess, StoreError,
+    WriteError,
+};
 use crate::model::{Attachment, AttachmentState, Node, VolumeTarget};
 
 /// The key prefix of all attachments.
@@ -27,10 +33,23 @@ const ATTEMPTS: usize = 100;
 #[derive(Debug, Clone, Copy)]
 pub struct WritableStore(());
 
+/// A write of an attachment's record failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AttachmentWriteError {
+    /// The claim of the work has ended: another instance may have taken over. Nothing was written.
+    #[error("the claim on {0} has ended")]
+    ClaimEnded(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// The attachments' records. Cheap to clone.
 #[derive(Clone)]
 pub struct Attachments {
     store: Arc<dyn Store>,
+    /// The claims that every write requires.
+    fence: Vec<ClaimId>,
 }
 
 impl fmt::Debug for Attachments {
@@ -42,7 +61,31 @@ impl fmt::Debug for Attachments {
 impl Attachments {
     /// The records in a store.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+        Self { store, fence: Vec::new() }
+    }
+
+    /// The same records, for the holder of this claim: each write requires it, in addition to earlier ones.
+    #[must_use]
+    pub fn fenced(&self, claim: &ClaimId) -> Self {
+        let mut fence = self.fence.clone();
+        fence.push(claim.clone());
+        Self { store: Arc::clone(&self.store), fence }
+    }
+
+    /// The records as last known while the shared store does not respond. Nothing can be written.
+    #[must_use]
+    pub fn last_known(&self) -> Self {
+        Self::new(Arc::clone(&self.store).last_known())
+    }
+
+    /// The instances on the store, and their claims.
+    pub fn cluster(&self) -> &dyn Cluster {
+        self.store.cluster()
+    }
+
+    /// Whether reads show the present.
+    pub fn freshness(&self) -> Freshness {
+        self.store.freshness()
     }
 
     /// Whether the store accepts writes at present.
@@ -96,7 +139,7 @@ impl Attachments {
 
     /// Records the intent to create an attachment, if node and target still call for the volume, and the pair has no
     /// attachment yet. Returns whether the intent was written.
-    pub async fn intend(&self, attachment: &Attachment) -> Result<bool, StoreError> {
+    pub async fn intend(&self, attachment: &Attachment) -> Result<bool, AttachmentWriteError> {
         let guard_key = guard_key(attachment.node);
         let keys = [
             record_key::<Node>(attachment.node),
@@ -111,7 +154,8 @@ impl Attachments {
                 return Ok(false);
             }
             // The guard changes, as with every new record of the node: a concurrent release of all volumes conflicts.
-            let batch = Batch::default()
+            let batch = self
+                .begin_batch()
                 .require_unchanged(&node.key, node.revision)
                 .require_unchanged(&target.key, target.revision)
                 .require_unchanged(&guard_key, guard.revision)
@@ -120,52 +164,59 @@ impl Attachments {
                 .put(&key, encode(attachment)?);
             match self.store.write(batch).await {
                 Ok(_) => return Ok(true),
+                Err(WriteError::Conflict(Condition::Held(claim))) => return Err(claim_ended(claim)),
                 Err(WriteError::Conflict(condition)) if condition.key() == key => return Ok(false),
                 Err(WriteError::Conflict(_)) => {}
-                Err(WriteError::Store(error)) => return Err(error),
+                Err(WriteError::Store(error)) => return Err(error.into()),
             }
         }
-        Err(conflict_limit_error())
+        Err(conflict_limit_error().into())
     }
 
-    /// Changes an attachment, if its id is still the same. Returns the new record; `None` if it was deleted.
+    /// Changes an attachment, if its id is still the same. Returns the new record; `None` if it was deleted. A record in
+    /// `detaching` stays so.
     pub async fn change(
         &self,
         attachment: &Attachment,
         change: impl Fn(&mut Attachment),
-    ) -> Result<Option<Attachment>, StoreError> {
+    ) -> Result<Option<Attachment>, AttachmentWriteError> {
         let key = key(attachment.node, &attachment.volume);
         for _ in 0..ATTEMPTS {
             let Some((record, old)) = self.read_again(attachment).await? else { return Ok(None) };
             let mut new = old.clone();
             change(&mut new);
+            if old.state == AttachmentState::Detaching {
+                new.state = AttachmentState::Detaching;
+            }
             if new == old {
                 return Ok(Some(new));
             }
-            let batch = Batch::default().require_unchanged(&key, record.revision);
+            let batch = self.begin_batch().require_unchanged(&key, record.revision);
             let batch = batch.put(&key, encode_update(&record, &new)?);
             match self.store.write(batch).await {
                 Ok(_) => return Ok(Some(new)),
+                Err(WriteError::Conflict(Condition::Held(claim))) => return Err(claim_ended(claim)),
                 Err(WriteError::Conflict(_)) => {}
-                Err(WriteError::Store(error)) => return Err(error),
+                Err(WriteError::Store(error)) => return Err(error.into()),
             }
         }
-        Err(conflict_limit_error())
+        Err(conflict_limit_error().into())
     }
 
     /// Deletes an attachment's record, if its id is still the same.
-    pub async fn delete(&self, attachment: &Attachment) -> Result<(), StoreError> {
+    pub async fn delete(&self, attachment: &Attachment) -> Result<(), AttachmentWriteError> {
         let key = key(attachment.node, &attachment.volume);
         for _ in 0..ATTEMPTS {
             let Some((record, _)) = self.read_again(attachment).await? else { return Ok(()) };
-            let batch = Batch::default().require_unchanged(&key, record.revision).delete(&key);
+            let batch = self.begin_batch().require_unchanged(&key, record.revision).delete(&key);
             match self.store.write(batch).await {
                 Ok(_) => return Ok(()),
+                Err(WriteError::Conflict(Condition::Held(claim))) => return Err(claim_ended(claim)),
                 Err(WriteError::Conflict(_)) => {}
-                Err(WriteError::Store(error)) => return Err(error),
+                Err(WriteError::Store(error)) => return Err(error.into()),
             }
         }
-        Err(conflict_limit_error())
+        Err(conflict_limit_error().into())
     }
 
     /// Waits for changes after `after`; returns the changed attachments that still exist, and the revision to
@@ -190,6 +241,11 @@ impl Attachments {
                 Ok((records.iter().flatten().filter_map(decode_or_log).collect(), next))
             }
         }
+    }
+
+    /// A batch that requires the claims.
+    fn begin_batch(&self) -> Batch {
+        self.fence.iter().fold(Batch::default(), Batch::require_held)
     }
 
     /// Reads an attachment's record, if its id is still the same.
@@ -273,6 +329,10 @@ fn decode_or_log(record: &Record) -> Option<Attachment> {
         tracing::error!(error = %error, "attachment record skipped");
     }
     attachment.ok().map(|attachment| attachment.value)
+}
+
+fn claim_ended(claim: ClaimId) -> AttachmentWriteError {
+    AttachmentWriteError::ClaimEnded(claim.work)
 }
 
 fn conflict_limit_error() -> StoreError {
