@@ -25,7 +25,9 @@ use super::export::{Export, ExportOutcome, export};
 use super::findings::ExportFindings;
 use super::monitored_cinder::MonitoredCinder;
 use super::node_identity::NodeIdentity;
-use super::request::{DesiredAttachment, RecordVersions};
+use super::repeat::find_resolved;
+use super::request::{DesiredAttachment, RecordVersions, RequestContext};
+use super::sightings::{Sightings, Windows};
 use super::steps;
 use crate::cinder::CinderError;
 use crate::model::{
@@ -52,8 +54,16 @@ pub(super) struct ExportedVolume {
 pub(super) struct Attacher {
     cinder: MonitoredCinder,
     records: Attachments,
-    claims: Arc<Claims>,
-    findings: Arc<ExportFindings>,
+    shared: SharedState,
+}
+
+/// What all attachers of this process share.
+#[derive(Debug)]
+pub(super) struct SharedState {
+    pub(super) claims: Arc<Claims>,
+    pub(super) findings: Arc<ExportFindings>,
+    pub(super) sightings: Arc<Sightings>,
+    pub(super) windows: Windows,
 }
 
 impl Attacher {
@@ -62,11 +72,10 @@ impl Attacher {
         cinder: &MonitoredCinder,
         records: &Attachments,
         claim: HeldClaim,
-        claims: Arc<Claims>,
-        findings: Arc<ExportFindings>,
+        shared: SharedState,
     ) -> Self {
         let claim = Arc::new(claim);
-        Self { cinder: cinder.fenced(&claim), records: records.fenced(claim.id()), claims, findings }
+        Self { cinder: cinder.fenced(&claim), records: records.fenced(claim.id()), shared }
     }
 
     /// Whether the claim is lost: a result is then no result of Cinder.
@@ -75,19 +84,25 @@ impl Attacher {
     }
 
     /// The creation of attachments of a volume, under a claim of its own.
-    async fn claim_creation(&self, volume: &str) -> Result<Creation, AttachError> {
-        let claim = self.cinder.clock().stop_during(self.claims.claim_volume(volume)).await?;
+    async fn claim_creation(&self, volume: &str) -> Result<Creation<'_>, AttachError> {
+        let claim = self.cinder.clock().stop_during(self.shared.claims.claim_volume(volume)).await?;
         let claim = Arc::new(claim);
-        Ok(Creation { cinder: self.cinder.fenced(&claim), records: self.records.fenced(claim.id()) })
+        Ok(Creation {
+            cinder: self.cinder.fenced(&claim),
+            records: self.records.fenced(claim.id()),
+            sightings: &self.shared.sightings,
+            late_request: self.shared.windows.late_request,
+        })
     }
 
     /// Attaches a volume unless it is attached, and has it exported in any case. A volume whose connection is known to
-    /// be unbootable is not attached again; `versions` are the versions of the records behind the request.
+    /// be unbootable is not attached again; `context` is of the request.
     pub(super) async fn attach(
         &self,
         desired: &DesiredAttachment,
-        versions: &RecordVersions,
+        context: &RequestContext,
     ) -> Result<ExportedVolume, AttachError> {
+        let RequestContext { versions, attempt } = context;
         for _ in 0..MAX_ATTEMPTS {
             let record = match self.records.get(desired.node, &desired.volume).await? {
                 None => {
@@ -126,29 +141,32 @@ impl Attacher {
                         None => continue,
                     }
                 }
-                Some(record) => record,
+                Some(record) => match find_resolved(&record, desired, context, &self.shared) {
+                    Some(resolved) => return Ok(resolved),
+                    None => record,
+                },
             };
             // A probe is held until the result of the export is known.
             let _probe = match self.find_volume_type(&record).await? {
                 Some(volume_type) => self.try_backend(&volume_type).map_err(|outage| {
-                    let failed = self.findings.recall_failed(record.node, &record.volume, versions);
+                    let failed = self.shared.findings.recall_failed(record.node, &record.volume, versions);
                     AttachError::Unavailable(failed.unwrap_or(outage))
                 })?,
                 None => None,
             };
             let connector = select_connector(&record, &desired.connector);
-            let outcome = export(&self.cinder, &self.records, &record, &connector).await;
+            let outcome = export(&self.cinder, &self.records, &record, &connector, attempt.as_ref()).await;
             if let Err(AttachError::Unavailable(Outage::Export(reason))) = &outcome {
-                self.findings.remember_failed(record.node, &record.volume, versions, reason);
+                self.shared.findings.remember_failed(record.node, &record.volume, versions, reason);
             }
             match outcome? {
                 ExportOutcome::Exported(Export { connection, source }) => {
-                    self.findings.forget(record.node, &record.volume);
+                    self.shared.findings.forget(record.node, &record.volume);
                     let (record, server) = (record.id, record.server());
                     return Ok(ExportedVolume { record, server, connection, source });
                 }
                 ExportOutcome::Unbootable(reason) => {
-                    self.findings.remember_unbootable(record.node, &record.volume, versions, &reason);
+                    self.shared.findings.remember_unbootable(record.node, &record.volume, versions, &reason);
                     return Err(AttachError::Refused(reason));
                 }
                 ExportOutcome::Gone => self.delete_stale(&record).await?,
@@ -214,9 +232,9 @@ impl Attacher {
         }
         self.records.delete(record).await?;
         let (node, volume) = (record.node, &record.volume);
-        if self.findings.needs_version(node, volume) {
+        if self.shared.findings.needs_version(node, volume) {
             let details = self.cinder.volume(volume).await;
-            self.findings.note_detachment(node, volume, details.ok().as_ref());
+            self.shared.findings.note_detachment(node, volume, details.ok().as_ref());
         }
         Ok(())
     }
@@ -228,7 +246,7 @@ impl Attacher {
         versions: &RecordVersions,
     ) -> Result<(), AttachError> {
         let volume = &desired.volume;
-        let finding = self.findings.recall_unbootable(desired.node, volume, versions);
+        let finding = self.shared.findings.recall_unbootable(desired.node, volume, versions);
         let Some(finding) = finding else { return Ok(()) };
         let details = self.cinder.volume(volume).await.map_err(|error| classify(volume, error))?;
         if finding.applies_to(&details) { Err(AttachError::Refused(finding.reason())) } else { Ok(()) }
@@ -264,14 +282,30 @@ impl Attacher {
             Some(volume_type) => self.try_backend(volume_type).map_err(AttachError::Unavailable)?,
             None => None,
         };
-        match export(&self.cinder, &self.records, record, connector).await? {
+        match export(&self.cinder, &self.records, record, connector, None).await? {
             ExportOutcome::Exported(Export { .. }) => {
-                self.findings.forget(record.node, &record.volume);
+                self.shared.findings.forget(record.node, &record.volume);
                 Ok(())
             }
             ExportOutcome::Unbootable(reason) => Err(AttachError::Refused(reason)),
             ExportOutcome::Gone => self.delete_stale(record).await,
         }
+    }
+
+    /// Looks again at an attachment whose export followed one without a response, after that request can no longer arrive.
+    /// If it did arrive, the export is repeated.
+    pub(super) async fn settle_export(&self, record: &Attachment) -> Result<(), AttachError> {
+        let Some(id) = &record.cinder_id else { return Ok(()) };
+        match self.cinder.attachment(id).await {
+            Ok(attachment) if attachment.is_attaching() => {
+                tracing::info!(node = %record.node, volume = %record.volume, "late export found; repeated");
+                self.repeat_export(record).await?;
+            }
+            // The next boot request finds out what an error means.
+            Ok(_) | Err(CinderError::NotFound(_) | CinderError::Refused { .. }) => {}
+            Err(error) => return Err(classify(&record.volume, error)),
+        }
+        Ok(steps::settle_export(&self.records, record).await?)
     }
 
     /// On an error from Cinder other than an outage: drops the cached connection; on 404 also deletes a stale record.
@@ -327,12 +361,12 @@ impl Attacher {
 }
 
 /// Whether a borrowed attachment is for another instance than the node's.
-fn is_of_another_instance(record: &Attachment, identity: &NodeIdentity) -> bool {
+pub(super) fn is_of_another_instance(record: &Attachment, identity: &NodeIdentity) -> bool {
     record.is_borrowed() && record.server() != identity.instance()
 }
 
 /// The connector for an export: the node's, with the host and the device of an attachment that another client created.
-fn select_connector(record: &Attachment, node: &ConnectorProperties) -> ConnectorProperties {
+pub(super) fn select_connector(record: &Attachment, node: &ConnectorProperties) -> ConnectorProperties {
     match (record.ownership, &record.connector) {
         (Ownership::Borrowed(_) | Ownership::Adopted, Some(recorded)) => ConnectorProperties {
             host: recorded.host.clone(),

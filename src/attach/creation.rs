@@ -11,21 +11,22 @@ use super::error::{AttachError, classify};
 use super::existing::find_existing;
 use super::monitored_cinder::MonitoredCinder;
 use super::request::DesiredAttachment;
+use super::sightings::Sightings;
 use super::steps;
 use super::volume_status::explain_refusal;
 use crate::cinder::{CinderAttachment, CinderError};
 use crate::model::Attachment;
 use crate::store::Attachments;
 
-/// How long a create request without a response may still take effect.
-const CREATE_GRACE: Duration = Duration::from_secs(120);
-
 /// The creation of attachments: an intent, a reservation, and the id recorded for it.
 ///
 /// Both clients require the claim of the volume, so that recovery never adopts another node's in-flight attachment.
-pub(super) struct Creation {
+pub(super) struct Creation<'a> {
     pub(super) cinder: MonitoredCinder,
     pub(super) records: Attachments,
+    pub(super) sightings: &'a Sightings,
+    /// How long a create request without a response may still take effect.
+    pub(super) late_request: Duration,
 }
 
 /// The trace of an interrupted create in Cinder.
@@ -38,7 +39,7 @@ pub(super) enum InterruptedCreate {
     Absent,
 }
 
-impl Creation {
+impl Creation<'_> {
     /// Records the attachment that the node already has. Otherwise records the intent and the volume's present
     /// attachments, then creates an attachment. `None`: another task changed the records meanwhile.
     pub(super) async fn create(
@@ -62,6 +63,7 @@ impl Creation {
         if !self.records.intend(&record).await? {
             return Ok(None);
         }
+        self.sightings.note(&record, true);
         let store = self.records.check_writable()?;
         match self.cinder.reserve(store, &desired.volume, desired.read_only).await {
             Ok(id) => steps::record_cinder_id(&self.records, &record, id).await.map(Some),
@@ -115,13 +117,14 @@ impl Creation {
         // The first create may still take effect. Cinder admits only one of the two unless the volume is
         // multi-attachable; then the second has to wait.
         let volume = self.cinder.volume(&desired.volume).await;
-        if is_create_pending(record) && volume.is_ok_and(|volume| volume.multiattach) {
+        if self.is_create_pending(record) && volume.is_ok_and(|volume| volume.multiattach) {
             let volume = &desired.volume;
             return Err(AttachError::Busy(format!(
                 "an earlier create request for volume {volume} may still take effect"
             )));
         }
         let record = steps::restart_create(&self.records, record).await?;
+        self.sightings.note(&record, true);
         let store = self.records.check_writable()?;
         match self.cinder.reserve(store, &desired.volume, desired.read_only).await {
             Ok(id) => steps::record_cinder_id(&self.records, &record, id).await.map(Some),
@@ -167,9 +170,14 @@ impl Creation {
         let attachments = self.list_attachments(&record.volume).await?;
         Ok(match self.find_orphan(record, &attachments).await? {
             Some(id) => InterruptedCreate::Orphan(id),
-            None if is_create_pending(record) => InterruptedCreate::Pending,
+            None if self.is_create_pending(record) => InterruptedCreate::Pending,
             None => InterruptedCreate::Absent,
         })
+    }
+
+    /// Whether a create request without a response may still take effect.
+    fn is_create_pending(&self, record: &Attachment) -> bool {
+        self.sightings.create_age(record) < self.late_request
     }
 
     /// Lists the attachments of a volume, of which there are none without the volume.
@@ -207,9 +215,4 @@ impl Creation {
             (None, _) => Ok(None),
         }
     }
-}
-
-/// Whether a create request without a response may still take effect.
-fn is_create_pending(record: &Attachment) -> bool {
-    Timestamp::now().duration_since(record.begun_at).unsigned_abs() < CREATE_GRACE
 }

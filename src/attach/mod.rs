@@ -19,6 +19,8 @@
 //! | `findings` | memory of exports after which no machine can boot |
 //! | `breaker` | circuit breaker for Cinder and its backends |
 //! | `claims`, `keyed_mutex` | one claim per volume of a node over all instances; its queue in this process |
+//! | `repeat` | the result of another instance for the same boot attempt |
+//! | `sightings` | ages of records by this process's own clock |
 //! | `state` | all else that tasks share |
 //!
 //! A boot request is held for at most [`RESPONSE_TIMEOUT`]. A longer resolution continues in the background, and the
@@ -51,9 +53,11 @@ mod permits;
 mod progress;
 mod queue;
 mod reconciler;
+mod repeat;
 mod request;
 mod resolution;
 mod resolver;
+mod sightings;
 mod single_flight;
 mod state;
 mod steps;
@@ -81,6 +85,7 @@ use reconciler::Reconciler;
 pub use request::VolumeRequest;
 pub use resolution::{Resolution, ResolvedVolume, VolumeCheck};
 use resolver::Resolver;
+pub use sightings::Windows;
 use single_flight::{Delivery, Entry, SingleFlight};
 use state::State;
 
@@ -112,7 +117,17 @@ pub struct Attach {
 impl Attach {
     /// Works on these records. Without a Cinder, no volume can be attached.
     pub fn new(records: Attachments, cinder: Option<Cinder>, policy: Policy) -> Self {
-        let state = Arc::new(State::new(records, cinder));
+        Self::with_windows(records, cinder, policy, Windows::default())
+    }
+
+    /// Like [`new`](Self::new), with other time limits.
+    pub fn with_windows(
+        records: Attachments,
+        cinder: Option<Cinder>,
+        policy: Policy,
+        windows: Windows,
+    ) -> Self {
+        let state = Arc::new(State::new(records, cinder, windows));
         let flights = Arc::new(SingleFlight::default());
         let resolver = Resolver::new(Arc::clone(&state), Arc::clone(&flights), policy.resolutions);
         Self {
@@ -171,7 +186,7 @@ impl Attach {
         let mut progress = match self.flights.enter(node, request.journey, desired, &self.resolver.queue()) {
             Entry::Joined(progress) => progress,
             Entry::Started(progress, resolution) => {
-                self.resolver.start(cinder.clone(), resolution, request.record_versions());
+                self.resolver.start(cinder.clone(), resolution, request.context());
                 progress
             }
             Entry::Full => return outcome::wait_for_capacity(),

@@ -18,9 +18,9 @@ use super::breaker::CircuitScope;
 use super::monitored_cinder::MonitoredCinder;
 use super::single_flight::SingleFlight;
 use super::state::State;
-use super::work_queue::{RecordKey, RunResult, WorkQueue, has_pending_work};
+use super::work_queue::{RecordKey, RunResult, WorkQueue, has_pending_work, is_settling};
 use crate::model::AttachmentState;
-use crate::store::Revision;
+use crate::store::{AttachmentChanges, Revision};
 
 /// Records that are reconciled concurrently.
 const MAX_CONCURRENT_RECORDS: usize = 8;
@@ -41,19 +41,22 @@ pub(super) struct Reconciler {
     /// At most one probe of Cinder.
     probes: JoinSet<()>,
     had_outage: bool,
+    /// Whether the feed has shown all records that existed when the reconciler started.
+    has_caught_up: bool,
 }
 
 impl Reconciler {
     pub(super) fn new(state: Arc<State>, flights: Arc<SingleFlight>) -> Self {
         Self {
+            queue: WorkQueue::new(state.windows.grace_period),
             state,
             flights,
             // Revision 0 precedes all records, so the first read returns them all.
             revision: 0,
-            queue: WorkQueue::default(),
             running: JoinSet::new(),
             probes: JoinSet::new(),
             had_outage: false,
+            has_caught_up: false,
         }
     }
 
@@ -69,9 +72,13 @@ impl Reconciler {
                 .filter(|_| self.running.len() < MAX_CONCURRENT_RECORDS && self.can_work());
             tokio::select! {
                 changes = self.state.records.wait_for_change(self.revision) => match changes {
-                    Ok((records, revision)) => {
+                    Ok(AttachmentChanges { records, revision, is_latest, is_full_list }) => {
                         self.revision = revision;
+                        // The records of a start and of a list may be old.
+                        let is_new = self.has_caught_up && !is_full_list;
+                        self.has_caught_up |= is_latest;
                         for record in records {
+                            self.state.sightings.note(&record, is_new);
                             self.queue.update(&record);
                         }
                     }
@@ -116,6 +123,7 @@ impl Reconciler {
     fn keep_house(&mut self) {
         self.flights.evict_idle();
         self.state.findings.evict_old();
+        self.state.sightings.evict_old(&self.state.windows);
         let has_outage = self.state.outage().is_some() || self.state.records.check_writable().is_err();
         if self.had_outage && !has_outage {
             // The outage ended: back-off delays caused by it are void.
@@ -162,7 +170,16 @@ async fn reconcile_record(state: &State, cinder: &MonitoredCinder, key: &RecordK
     if state.outage().is_some() {
         return RunResult::Failed;
     }
+    if is_settling(&record) {
+        let age = state.sightings.late_export_age(&record);
+        if let Some(remaining) = state.windows.late_request.checked_sub(age).filter(|time| !time.is_zero()) {
+            return RunResult::Early(remaining);
+        }
+    }
     let result = match record.state {
+        AttachmentState::Attached if is_settling(&record) => {
+            attacher.settle_export(&record).await.map(|()| true)
+        }
         AttachmentState::Detaching => attacher.detach(&record).await.map(|()| true),
         AttachmentState::Intended => attacher.adopt_orphan(&record).await,
         AttachmentState::Reserved | AttachmentState::Attached => {

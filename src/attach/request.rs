@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::node_identity::NodeIdentity;
-use crate::model::{ConnectorProperties, Iqn, Node, Properties, VolumeConnector, VolumeTarget};
+use crate::model::{BootAttempt, ConnectorProperties, Iqn, Node, Properties, VolumeConnector, VolumeTarget};
 
 /// The volumes that a node should have, and its identity as an initiator.
 #[derive(Debug, Clone)]
@@ -51,7 +51,22 @@ impl RecordVersions {
     }
 }
 
+/// What a resolution knows of its request, besides the volumes.
+#[derive(Debug, Clone)]
+pub(super) struct RequestContext {
+    /// The versions of the records behind the request.
+    pub(super) versions: RecordVersions,
+    /// The boot attempt of the machine that waits.
+    pub(super) attempt: Option<BootAttempt>,
+}
+
 impl VolumeRequest<'_> {
+    /// The context of the request's resolution.
+    pub(super) fn context(&self) -> RequestContext {
+        let attempt = |(journey, attempt): (&str, u32)| BootAttempt { journey: journey.to_owned(), attempt };
+        RequestContext { versions: self.record_versions(), attempt: self.journey.map(attempt) }
+    }
+
     /// The versions of the request's records.
     pub(super) fn record_versions(&self) -> RecordVersions {
         RecordVersions::of(self.node, self.connectors, self.targets)

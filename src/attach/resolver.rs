@@ -14,7 +14,7 @@ use super::error::{AttachError, claim_lost};
 use super::monitored_cinder::{MonitoredCinder, timeout_reason};
 use super::progress::{Phase, Progress};
 use super::queue::ResolutionQueue;
-use super::request::{DesiredAttachment, RecordVersions};
+use super::request::{DesiredAttachment, RequestContext};
 use super::resolution::ResolvedVolume;
 use super::single_flight::{NewResolution, SingleFlight};
 use super::state::State;
@@ -66,17 +66,17 @@ impl Resolver {
         }
     }
 
-    /// Performs a resolution with this Cinder, for a request that was made from these versions of the records.
+    /// Performs a resolution with this Cinder, for a request with this context.
     pub(super) fn start(
         self: &Arc<Self>,
         cinder: Cinder,
         resolution: NewResolution,
-        versions: RecordVersions,
+        context: RequestContext,
     ) {
-        self.tasks.spawn(Arc::clone(self).perform(cinder, resolution, versions));
+        self.tasks.spawn(Arc::clone(self).perform(cinder, resolution, context));
     }
 
-    async fn perform(self: Arc<Self>, cinder: Cinder, resolution: NewResolution, versions: RecordVersions) {
+    async fn perform(self: Arc<Self>, cinder: Cinder, resolution: NewResolution, context: RequestContext) {
         let NewResolution { known: mut results, missing, queue, sender } = resolution;
         let turn = tokio::select! {
             biased;
@@ -95,7 +95,7 @@ impl Resolver {
                 let progress = Progress::of(&sender);
                 let resolver = &self;
                 let volumes = missing.into_iter().enumerate().map(|(position, desired)| {
-                    let resolve = resolver.resolve_volume(&cinder, desired, versions.clone(), &progress);
+                    let resolve = resolver.resolve_volume(&cinder, desired, context.clone(), &progress);
                     async move { (position, resolve.await) }
                 });
                 let mut new: Vec<_> =
@@ -114,14 +114,14 @@ impl Resolver {
         self: &Arc<Self>,
         cinder: &Cinder,
         desired: DesiredAttachment,
-        versions: RecordVersions,
+        context: RequestContext,
         progress: &Progress,
     ) -> (String, Result<ResolvedVolume, AttachError>) {
         let volume = desired.volume.clone();
         let sent_at = Instant::now();
         let cinder = self.state.monitor(cinder.clone());
         let clock = cinder.clock();
-        let attachment = Arc::clone(self).attach_volume(cinder, desired, versions, progress.clone(), sent_at);
+        let attachment = Arc::clone(self).attach_volume(cinder, desired, context, progress.clone(), sent_at);
         let mut task = self.tasks.spawn(attachment);
         let result = tokio::select! {
             result = &mut task => match result {
@@ -137,7 +137,7 @@ impl Resolver {
         self: Arc<Self>,
         cinder: MonitoredCinder,
         desired: DesiredAttachment,
-        versions: RecordVersions,
+        context: RequestContext,
         progress: Progress,
         sent_at: Instant,
     ) -> Result<ResolvedVolume, AttachError> {
@@ -151,7 +151,7 @@ impl Resolver {
         }
         self.state.breaker.check(&CircuitScope::Endpoint).map_err(AttachError::cinder_unavailable)?;
         let attacher = self.state.attacher(&cinder, claim);
-        let result = attacher.attach(&desired, &versions).await;
+        let result = attacher.attach(&desired, &context).await;
         let ExportedVolume { record, server, connection, source } =
             result.map_err(|error| if attacher.has_lost_claim() { claim_lost() } else { error })?;
         let resolved = ResolvedVolume {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::attacher::Attacher;
+use super::attacher::{Attacher, SharedState};
 use super::breaker::{Breaker, CircuitScope};
 use super::claims::{Claims, HeldClaim};
 use super::error::Outage;
 use super::findings::ExportFindings;
 use super::monitored_cinder::MonitoredCinder;
+use super::sightings::{Sightings, Windows};
 use crate::cinder::Cinder;
 use crate::store::Attachments;
 
@@ -18,18 +19,22 @@ pub(super) struct State {
     pub(super) breaker: Arc<Breaker>,
     pub(super) claims: Arc<Claims>,
     pub(super) findings: Arc<ExportFindings>,
+    pub(super) sightings: Arc<Sightings>,
+    pub(super) windows: Windows,
     /// Replaced on reload.
     cinder: parking_lot::RwLock<Option<Cinder>>,
 }
 
 impl State {
-    pub(super) fn new(records: Attachments, cinder: Option<Cinder>) -> Self {
+    pub(super) fn new(records: Attachments, cinder: Option<Cinder>, windows: Windows) -> Self {
         let claims = Arc::new(Claims::new(records.clone()));
         Self {
             records,
             breaker: Arc::default(),
             claims,
             findings: Arc::default(),
+            sightings: Arc::default(),
+            windows,
             cinder: parking_lot::RwLock::new(cinder),
         }
     }
@@ -68,7 +73,12 @@ impl State {
 
     /// An attacher for the holder of a claim. `cinder` has the response clock of the attempt.
     pub(super) fn attacher(&self, cinder: &MonitoredCinder, claim: HeldClaim) -> Attacher {
-        let claims = Arc::clone(&self.claims);
-        Attacher::new(cinder, &self.records, claim, claims, Arc::clone(&self.findings))
+        let shared = SharedState {
+            claims: Arc::clone(&self.claims),
+            findings: Arc::clone(&self.findings),
+            sightings: Arc::clone(&self.sightings),
+            windows: self.windows,
+        };
+        Attacher::new(cinder, &self.records, claim, shared)
     }
 }

@@ -44,6 +44,19 @@ pub enum AttachmentWriteError {
     Store(#[from] StoreError),
 }
 
+/// A page of the change feed.
+#[derive(Debug)]
+pub struct AttachmentChanges {
+    /// The changed attachments that still exist.
+    pub records: Vec<Attachment>,
+    /// The revision to continue from.
+    pub revision: Revision,
+    /// Whether the feed had nothing newer when it was asked.
+    pub is_latest: bool,
+    /// Whether these are all attachments: the feed did not go back far enough.
+    pub is_full_list: bool,
+}
+
 /// The attachments' records. Cheap to clone.
 #[derive(Clone)]
 pub struct Attachments {
@@ -219,14 +232,17 @@ impl Attachments {
         Err(conflict_limit_error().into())
     }
 
-    /// Waits for changes after `after`; returns the changed attachments that still exist, and the revision to
-    /// continue from.
-    pub async fn wait_for_change(&self, after: Revision) -> Result<(Vec<Attachment>, Revision), StoreError> {
+    /// Waits for changes after `after`.
+    pub async fn wait_for_change(&self, after: Revision) -> Result<AttachmentChanges, StoreError> {
         let latest = self.store.wait_for_change(after).await?;
         match self.store.changes(after, PAGE).await? {
-            ChangeSet::Compacted(revision) => Ok((self.list_all().await?, revision)),
+            ChangeSet::Compacted(revision) => {
+                let records = self.list_all().await?;
+                Ok(AttachmentChanges { records, revision, is_latest: revision >= latest, is_full_list: true })
+            }
             ChangeSet::Since(changes) => {
-                let next = changes.last().map_or(latest, |change| change.revision);
+                let revision = changes.last().map_or(latest, |change| change.revision);
+                let is_latest = revision >= latest;
                 let mut keys: Vec<_> = changes
                     .into_iter()
                     .map(|change| change.key)
@@ -235,10 +251,11 @@ impl Attachments {
                 keys.sort();
                 keys.dedup();
                 if keys.is_empty() {
-                    return Ok((Vec::new(), next));
+                    return Ok(AttachmentChanges { records: Vec::new(), revision, is_latest, is_full_list: false });
                 }
                 let records = self.store.get(&keys).await?;
-                Ok((records.iter().flatten().filter_map(decode_or_log).collect(), next))
+                let records = records.iter().flatten().filter_map(decode_or_log).collect();
+                Ok(AttachmentChanges { records, revision, is_latest, is_full_list: false })
             }
         }
     }

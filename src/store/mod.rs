@@ -28,7 +28,7 @@ mod battery;
 #[cfg(test)]
 mod local_battery;
 
-pub use attachments::{AttachmentWriteError, Attachments, WritableStore};
+pub use attachments::{AttachmentChanges, AttachmentWriteError, Attachments, WritableStore};
 pub use backup::{ExportError, ExportFormatError, ExportHeader, ExportReader, export};
 pub use contract::{
     Batch, Change, ChangeSet, Condition, Freshness, OpenError, Record, Revision, Snapshot, Store,

@@ -8,10 +8,14 @@ mod borrowed;
 mod borrowed_refusals;
 mod connections;
 mod detachment;
+mod halting_store;
+mod instances;
 mod interruptions;
+mod kills;
 mod outages;
 mod predictions;
 mod previews;
+mod races;
 mod read_only;
 mod refusals;
 mod unbootable;
@@ -24,7 +28,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use volboot::attach::{Attach, Policy, Resolution, VolumeRequest};
+use volboot::attach::{Attach, Policy, Resolution, VolumeRequest, Windows};
 use volboot::cinder::{Cinder, CinderEndpoint, Timeouts};
 use volboot::keystone::{Credentials, Session};
 use volboot::model::{
@@ -136,6 +140,15 @@ impl Site {
 }
 
 fn attach(store: &Arc<dyn Store>, cinder: &FakeCinder, policy: Policy) -> Attach {
+    attach_with_windows(store, cinder, policy, Windows::default())
+}
+
+fn attach_with_windows(
+    store: &Arc<dyn Store>,
+    cinder: &FakeCinder,
+    policy: Policy,
+    windows: Windows,
+) -> Attach {
     let credentials = Credentials::None { user: "volboot".into(), project: PROJECT.into() };
     // An idle connection would be closed when a test advances the clock.
     let http = reqwest::Client::builder().pool_max_idle_per_host(0).build().expect("the client is valid");
@@ -143,7 +156,7 @@ fn attach(store: &Arc<dyn Store>, cinder: &FakeCinder, policy: Policy) -> Attach
     let timeouts = Timeouts { read: Duration::from_secs(2), backend: Duration::from_secs(20) };
     let cinder =
         Cinder::new(Session::new(credentials, http.clone()), http, endpoint, timeouts, Metrics::new());
-    Attach::new(Attachments::new(Arc::clone(store)), Some(cinder), policy)
+    Attach::with_windows(Attachments::new(Arc::clone(store)), Some(cinder), policy, windows)
 }
 
 impl TestMachine {
