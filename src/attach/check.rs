@@ -16,7 +16,6 @@ use super::resolution::{Resolution, VolumeCheck};
 use super::volume_status::{CheckedVolume, check_volume};
 use crate::cinder::Cinder;
 use crate::model::{InstanceServer, Node, VolumeConnector, VolumeTarget};
-use crate::store::StoreAccess;
 
 /// The result of a check of a node's volumes.
 struct CheckedVolumes {
@@ -117,8 +116,8 @@ impl Attach {
         let Some(cinder) = self.state.cinder() else {
             return outcome::refuse_without_cinder();
         };
-        if let StoreAccess::ReadOnly(store) = self.state.records.access() {
-            return self.confirm(cinder, &self.permits.checks, &request, &store).await;
+        if let Some(obstacle) = self.find_write_obstacle(&request) {
+            return self.confirm(cinder, &self.permits.checks, &request, &obstacle).await;
         }
         let versions = request.record_versions();
         let identity = NodeIdentity::of(request.node, request.connectors);

@@ -1,4 +1,4 @@
-//! Boots while the store is read-only: from recorded connections that Cinder confirms.
+//! Boots while nothing can be written: from recorded connections that Cinder confirms.
 //!
 //! Every change in Cinder has a record before it, so without records nothing may change there. Reads go on: Cinder shows
 //! whether an attachment is still the node's.
@@ -14,30 +14,28 @@ use super::permits::PermitPool;
 use super::progress::VolumeResults;
 use super::request::{DesiredAttachment, VolumeRequest};
 use super::resolution::ResolvedVolume;
+use super::store_outage::WriteObstacle;
 use crate::cinder::{CinderAttachment, CinderError};
-use crate::model::{Attachment, Connection, ConnectionSource};
+use crate::model::{Attachment, Connection, ConnectionSource, Mac};
 use crate::store::Attachments;
 
 /// The volumes of one node that are confirmed concurrently.
 const MAX_CONCURRENT_VOLUMES: usize = 8;
 
-/// Confirms the recorded connection of each volume, with GET requests alone. `store` is why the store is read-only.
+/// Confirms the recorded connection of each volume, with GET requests alone. `obstacle` is why nothing can be written.
 pub(super) async fn confirm_volumes(
     cinder: &MonitoredCinder,
     records: &Attachments,
     permits: &PermitPool,
     request: &VolumeRequest<'_>,
-    store: &str,
+    obstacle: &WriteObstacle,
 ) -> VolumeResults {
     let volumes = request.desired_attachments().into_iter().map(|desired| async move {
         let result = async {
             let _permit = permits.acquire().await?;
-            let confirmation = confirm_volume(cinder, records, &desired, store);
+            let confirmation = confirm_volume(cinder, records, &desired, request.card, obstacle);
             let result = timeout(CINDER_TIMEOUT, confirmation).await;
-            let result =
-                result.unwrap_or_else(|_| Err(format!("Cinder is unavailable: {}", timeout_reason())));
-            // None of the reasons lasts longer than the store stays read-only.
-            result.map_err(AttachError::Transient)
+            result.unwrap_or_else(|_| Err(AttachError::cinder_unavailable(timeout_reason())))
         };
         let result = result.await;
         (desired.volume, result)
@@ -49,32 +47,42 @@ async fn confirm_volume(
     cinder: &MonitoredCinder,
     records: &Attachments,
     desired: &DesiredAttachment,
-    store: &str,
-) -> Result<ResolvedVolume, String> {
+    card: Option<Mac>,
+    obstacle: &WriteObstacle,
+) -> Result<ResolvedVolume, AttachError> {
     let started_at = Instant::now();
     let volume = &desired.volume;
-    let record = records.get(desired.node, volume).await.map_err(|error| error.to_string())?;
+    let record = records.get(desired.node, volume).await.map_err(|error| not_now(error.to_string()))?;
     let now = jiff::Timestamp::now();
     let initiator = &desired.connector.initiator;
-    let (connection, resolved_at) = check_record(record.as_ref(), volume, initiator, Duration::MAX, now)?;
+    let (connection, resolved_at) = check_record(record.as_ref(), volume, initiator, Duration::MAX, now).map_err(not_now)?;
+    if obstacle.requires_hook() && !record.as_ref().is_some_and(|record| card.is_some() && record.hooked_by == card) {
+        return Err(not_now(format!("this card is not the one that last hooked volume {volume}")));
+    }
     let server = record.as_ref().and_then(Attachment::server);
     let Some(Attachment { id, cinder_id: Some(cinder_id), .. }) = record else {
-        return Err(format!("volume {volume} has no attachment"));
+        return Err(not_now(format!("volume {volume} has no attachment")));
     };
     match cinder.attachment(&cinder_id).await {
-        Ok(attachment) => check_attachment(&attachment, volume, server, &connection)?,
+        Ok(attachment) => check_attachment(&attachment, volume, server, &connection).map_err(not_now)?,
         Err(CinderError::NotFound(_)) => {
-            return Err(format!("Cinder no longer has the attachment of volume {volume}"));
+            return Err(not_now(format!("Cinder no longer has the attachment of volume {volume}")));
         }
         Err(error @ (CinderError::Unavailable(_) | CinderError::Failed { .. })) => {
-            return Err(format!("Cinder is unavailable: {error}"));
+            return Err(AttachError::cinder_unavailable(error.to_string()));
         }
         Err(error @ CinderError::Refused { .. }) => {
-            return Err(format!("Cinder does not show the attachment of volume {volume}: {error}"));
+            let reason = format!("Cinder does not show the attachment of volume {volume}: {error}");
+            return Err(not_now(reason));
         }
     }
-    let source = ConnectionSource::Confirmed { resolved_at, store: store.to_owned() };
+    let source = ConnectionSource::Confirmed { resolved_at, store: obstacle.describe() };
     Ok(ResolvedVolume { connection, source, duration: started_at.elapsed(), attachment: Some(id), server })
+}
+
+/// None of the reasons lasts longer than the obstacle.
+fn not_now(reason: String) -> AttachError {
+    AttachError::Transient(reason)
 }
 
 /// Checks that the attachment is still the one that the record describes.

@@ -8,7 +8,7 @@
 //! | `resolver`, `queue`, `progress` | resolutions in background tasks: performed, limited, followed |
 //! | `outcome`, `last_known` | the results of a resolution as the response to a boot request |
 //! | `check` | validations and previews |
-//! | `confirm` | the response to a boot request while the store is read-only |
+//! | `confirm`, `store_outage` | the response to a boot request while nothing can be written |
 //! | `permits` | limits of concurrent confirmations and checks |
 //! | `reconciler`, `work_queue` | completes interrupted work, detaches, probes Cinder |
 //! | `attacher` | the steps for one volume; their halves are `creation` and `export` |
@@ -61,6 +61,7 @@ mod sightings;
 mod single_flight;
 mod state;
 mod steps;
+mod store_outage;
 mod volume_status;
 mod work_queue;
 
@@ -73,15 +74,19 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::cinder::Cinder;
+use crate::config::StoreOutagePolicy;
 use crate::model::{Attachment, AttachmentState};
-use crate::store::{Attachments, StoreAccess};
+use crate::store::{Attachments, BootWait, StoreAccess};
+use store_outage::WriteObstacle;
+pub use store_outage::StoreOutage;
 use confirm::confirm_volumes;
-use error::Outage;
+use error::{AttachError, Outage};
 use last_known::find_last_known;
 use outcome::Outcome;
 use permits::{PermitPool, Permits};
 use progress::{Progress, VolumeResults};
 use reconciler::Reconciler;
+use request::RequestContext;
 pub use request::VolumeRequest;
 pub use resolution::{Resolution, ResolvedVolume, VolumeCheck};
 use resolver::Resolver;
@@ -101,6 +106,21 @@ pub struct Policy {
     pub last_known_max_age: Option<Duration>,
     /// Nodes that are resolved concurrently.
     pub resolutions: usize,
+    /// What boots while the shared store does not respond.
+    pub when_store_is_away: StoreOutagePolicy,
+    /// The longest outage of the store in which machines boot.
+    pub store_max_age: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            last_known_max_age: None,
+            resolutions: 32,
+            when_store_is_away: StoreOutagePolicy::default(),
+            store_max_age: Duration::from_secs(24 * 60 * 60),
+        }
+    }
 }
 
 /// Attaches Cinder volumes to nodes. Cheap to clone; clones share their state.
@@ -111,7 +131,7 @@ pub struct Attach {
     resolver: Arc<Resolver>,
     permits: Arc<Permits>,
     /// Replaced on reload.
-    last_known_max_age: Arc<parking_lot::RwLock<Option<Duration>>>,
+    policy: Arc<parking_lot::RwLock<Policy>>,
 }
 
 impl Attach {
@@ -135,14 +155,14 @@ impl Attach {
             flights,
             resolver: Arc::new(resolver),
             permits: Arc::default(),
-            last_known_max_age: Arc::new(parking_lot::RwLock::new(policy.last_known_max_age)),
+            policy: Arc::new(parking_lot::RwLock::new(policy)),
         }
     }
 
     /// Replaces Cinder and policy, for a reload. Running resolutions keep the old ones.
     pub fn configure(&self, cinder: Option<Cinder>, policy: Policy) {
         self.resolver.set_limit(policy.resolutions);
-        *self.last_known_max_age.write() = policy.last_known_max_age;
+        *self.policy.write() = policy;
         self.state.replace_cinder(cinder);
     }
 
@@ -178,31 +198,70 @@ impl Attach {
         let Some(cinder) = self.state.cinder() else {
             return outcome::refuse_without_cinder();
         };
-        if let StoreAccess::ReadOnly(store) = self.state.records.access() {
-            return self.confirm(cinder, &self.permits.confirmations, &request, &store).await;
+        if let Some(obstacle) = self.find_write_obstacle(&request) {
+            return self.confirm(cinder, &self.permits.confirmations, &request, &obstacle).await;
         }
         let node = request.node.uuid;
         let desired = request.desired_attachments();
-        let mut progress = match self.flights.enter(node, request.journey, desired, &self.resolver.queue()) {
+        let context = request.context();
+        let earlier_wait = self.find_earlier_wait(&request, &context).await;
+        let queue = self.resolver.queue();
+        let mut progress = match self.flights.enter(node, request.journey, desired, &queue, earlier_wait.as_ref()) {
             Entry::Joined(progress) => progress,
             Entry::Started(progress, resolution) => {
-                self.resolver.start(cinder.clone(), resolution, request.context());
+                self.resolver.start(cinder.clone(), resolution, context);
                 progress
             }
             Entry::Full => return outcome::wait_for_capacity(),
         };
-        match timeout(RESPONSE_TIMEOUT, progress.results()).await {
-            Ok(Some(results)) => match self.state.records.access() {
-                StoreAccess::ReadWrite => self.respond(&request, &progress, &results).await,
+        // A refusal forgets the session.
+        let is_noted = self.flights.is_noted(node);
+        let resolution = match timeout(RESPONSE_TIMEOUT, progress.results()).await {
+            Ok(Some(results)) => match self.find_write_obstacle(&request) {
+                None => self.respond(&request, &progress, &results).await,
                 // Since the start of the resolution.
-                StoreAccess::ReadOnly(store) => {
-                    self.confirm(cinder, &self.permits.confirmations, &request, &store).await
+                Some(obstacle) => {
+                    self.confirm(cinder, &self.permits.confirmations, &request, &obstacle).await
                 }
             },
             Ok(None) | Err(_) => match self.flights.expire_wait(node) {
                 Some(reason) => Resolution::Refused(reason),
                 None => outcome::wait_for_resolution(&progress),
             },
+        };
+        self.note_wait(node, &resolution, is_noted).await;
+        resolution
+    }
+
+    /// How long the machine has waited for this attempt at another instance.
+    async fn find_earlier_wait(
+        &self,
+        request: &VolumeRequest<'_>,
+        context: &RequestContext,
+    ) -> Option<BootWait> {
+        let node = request.node.uuid;
+        if self.flights.knows(node, request.journey) {
+            return None;
+        }
+        self.state.records.read_wait(node, context.attempt.as_ref()?).await.ok().flatten()
+    }
+
+    /// Notes now and then how long the machine has waited, for the next instance that it asks.
+    async fn note_wait(&self, node: Uuid, resolution: &Resolution, is_noted: bool) {
+        let records = &self.state.records;
+        let result = match resolution {
+            Resolution::Wait { .. } => match self.flights.take_wait_to_note(node) {
+                Some(wait) => records.write_wait(node, &wait).await,
+                None => return,
+            },
+            Resolution::Ready(_) | Resolution::Refused(_) if is_noted => {
+                self.flights.clear_noted(node);
+                records.delete_wait(node).await
+            }
+            Resolution::Ready(_) | Resolution::Refused(_) => return,
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, %node, "cannot note how long a machine waits");
         }
     }
 
@@ -266,33 +325,66 @@ impl Attach {
         }
     }
 
-    /// The response while the store is read-only: nothing changes in Cinder.
+    /// Why nothing can be written at present.
+    fn find_write_obstacle(&self, request: &VolumeRequest<'_>) -> Option<WriteObstacle> {
+        // A request from last known records stays one, even if the store responds again meanwhile.
+        if let Some(outage) = request.store_outage.cloned().or_else(|| self.store_outage()) {
+            return Some(WriteObstacle::Outage(outage));
+        }
+        match self.state.records.access() {
+            StoreAccess::ReadWrite => None,
+            StoreAccess::ReadOnly(reason) => Some(WriteObstacle::ReadOnly(reason)),
+        }
+    }
+
+    /// The response while nothing can be written: nothing changes in Cinder.
     async fn confirm(
         &self,
         cinder: Cinder,
         permits: &PermitPool,
         request: &VolumeRequest<'_>,
-        store: &str,
+        obstacle: &WriteObstacle,
     ) -> Resolution {
-        if let Some(outage) = self.cinder_outage() {
-            return outcome::wait_for_writable_store(store, &format!("Cinder is unavailable: {outage}"));
+        let (records, outage) = match obstacle {
+            WriteObstacle::ReadOnly(_) => (self.state.records.clone(), None),
+            WriteObstacle::Outage(outage) => (self.state.records.last_known(), Some(outage)),
+        };
+        if let Some(reason) = outage.and_then(StoreOutage::find_obstacle) {
+            return outcome::wait_for_store_outage(reason);
         }
-        let (cinder, records) = (self.state.monitor(cinder), &self.state.records);
-        let results = confirm_volumes(&cinder, records, permits, request, store).await;
-        if self.has_lost_volume(request.node.uuid, &results).await {
+        let results = match self.cinder_outage() {
+            Some(reason) => request
+                .desired_attachments()
+                .into_iter()
+                .map(|desired| (desired.volume, Err(AttachError::cinder_unavailable(&reason))))
+                .collect(),
+            None => {
+                let cinder = self.state.monitor(cinder);
+                confirm_volumes(&cinder, &records, permits, request, obstacle).await
+            }
+        };
+        if outage.is_none() && self.has_lost_volume(request.node.uuid, &results).await {
             return outcome::wait_for_new_targets();
         }
-        match Outcome::of(&results) {
+        let (resolved, outages) = match Outcome::of(&results) {
             Outcome::Transient(reason) | Outcome::Busy(reason) | Outcome::Refused(reason) => {
-                outcome::wait_for_writable_store(store, &reason)
+                return obstacle.wait(&reason);
             }
-            Outcome::Usable { resolved, outages: _ } => Resolution::Ready(
-                resolved
-                    .into_iter()
-                    .map(|(volume, resolved)| (volume.to_owned(), resolved.clone()))
-                    .collect(),
-            ),
+            Outcome::Usable { resolved, outages } => (resolved, outages),
+        };
+        let mut volumes: HashMap<_, _> =
+            resolved.into_iter().map(|(volume, resolved)| (volume.to_owned(), resolved.clone())).collect();
+        for (volume, cinder_outage) in outages {
+            let Some(outage) = outage.filter(|outage| outage.trusts_last_known()) else {
+                return obstacle.wait(&cinder_outage.to_string());
+            };
+            let max_age = Some(outage.max_age());
+            match find_last_known(&records, max_age, request, volume, Some(cinder_outage)).await {
+                Ok(last_known) => drop(volumes.insert(volume.to_owned(), last_known)),
+                Err(reason) => return obstacle.wait(&format!("{cinder_outage}; {reason}")),
+            }
         }
+        Resolution::Ready(volumes)
     }
 
     /// Whether a volume was taken from the node after its resolution.
@@ -318,7 +410,7 @@ impl Attach {
         volume: &str,
         outage: Option<&Outage>,
     ) -> Result<ResolvedVolume, String> {
-        let max_age = *self.last_known_max_age.read();
+        let max_age = self.policy.read().last_known_max_age;
         find_last_known(&self.state.records, max_age, request, volume, outage).await
     }
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::error::{AttachError, Outage, TARGETS_CHANGED};
 use super::progress::{Progress, VolumeResults};
 use super::resolution::{Resolution, ResolvedVolume};
+use super::store_outage::StoreOutage;
 use crate::model::InstanceServer;
 
 /// The shortest and the longest retry delay of a waiting machine, in seconds.
@@ -101,6 +102,16 @@ pub(super) fn wait_for_cinder(outage: &Outage, reason: &str) -> Resolution {
 /// The response while the store is read-only, when `reason` speaks against a recorded connection.
 pub(super) fn wait_for_writable_store(store: &str, reason: &str) -> Resolution {
     let reason = format!("the store is read-only, so volboot attaches no volume ({store}); {reason}");
+    Resolution::Wait { reason, seconds: MAX_RETRY_SECONDS }
+}
+
+/// The response while the shared store does not respond, when `reason` speaks against a recorded connection.
+pub(super) fn wait_for_store(outage: &StoreOutage, reason: &str) -> Resolution {
+    wait_for_store_outage(format!("{outage}, so volboot attaches no volume; {reason}"))
+}
+
+/// The response while an outage of the shared store permits no boot, for this reason.
+pub(super) fn wait_for_store_outage(reason: String) -> Resolution {
     Resolution::Wait { reason, seconds: MAX_RETRY_SECONDS }
 }
 

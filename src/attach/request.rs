@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::node_identity::NodeIdentity;
-use crate::model::{BootAttempt, ConnectorProperties, Iqn, Node, Properties, VolumeConnector, VolumeTarget};
+use super::store_outage::StoreOutage;
+use crate::model::{BootAttempt, ConnectorProperties, Iqn, Mac, Node, Properties, VolumeConnector, VolumeTarget};
 
 /// The volumes that a node should have, and its identity as an initiator.
 #[derive(Debug, Clone)]
@@ -21,6 +22,10 @@ pub struct VolumeRequest<'a> {
     pub targets: &'a [VolumeTarget],
     /// The journey (boot session) and the try.
     pub journey: Option<(&'a str, u32)>,
+    /// The card that asks.
+    pub card: Option<Mac>,
+    /// The outage of the store, if the request was made from last known records.
+    pub store_outage: Option<&'a StoreOutage>,
 }
 
 /// A volume that a node should have.

@@ -32,11 +32,15 @@ use super::progress::{Phase, Progress, VolumeResults};
 use super::queue::ResolutionQueue;
 use super::request::DesiredAttachment;
 use super::resolution::ResolvedVolume;
+use crate::model::BootAttempt;
+use crate::store::BootWait;
 
 /// How long a boot session may wait in total.
 const MAX_WAIT: Duration = Duration::from_secs(30 * 60);
 /// How long a boot session lives without a request, and an undelivered result with it.
 const IDLE_TTL: Duration = Duration::from_secs(120);
+/// How often the wait of a session is noted in the store, for other instances.
+const NOTE_INTERVAL: Duration = Duration::from_secs(15);
 /// Boot sessions in flight. Further machines have to retry.
 const MAX_IN_FLIGHT: usize = 20_000;
 
@@ -64,10 +68,14 @@ struct BootSession {
     journey: Option<Journey>,
     /// When the first request arrived.
     started_at: Instant,
+    /// When the first request to this instance arrived.
+    entered_at: Instant,
     /// When the latest request arrived.
     last_request: Instant,
     /// Since when the machine waits because of a transient error.
     transient_since: Option<Instant>,
+    /// When the wait was last noted in the store.
+    noted_at: Option<Instant>,
     /// Cinder's results for this session, including late results of an earlier request.
     results: HashMap<String, ResolvedVolume>,
 }
@@ -114,17 +122,22 @@ pub(super) struct NewResolution {
 }
 
 impl SingleFlight {
-    /// Joins the resolution of an earlier request of the session, or starts one.
+    /// Joins the resolution of an earlier request of the session, or starts one. `earlier_wait` is the wait of a new
+    /// session at another instance.
     pub(super) fn enter(
         &self,
         node: Uuid,
         journey: Option<(&str, u32)>,
         desired: Vec<DesiredAttachment>,
         queue: &Arc<ResolutionQueue>,
+        earlier_wait: Option<&BootWait>,
     ) -> Entry {
         let now = Instant::now();
         let mut session =
             BootSession::new(journey.map(|(journey, attempt)| (journey.to_owned(), attempt)), now);
+        if let Some(wait) = earlier_wait {
+            session.continue_wait(wait);
+        }
         let mut flights = self.0.lock();
         if flights.len() >= MAX_IN_FLIGHT && !flights.contains_key(&node) {
             return Entry::Full;
@@ -154,6 +167,45 @@ impl SingleFlight {
         match new {
             Some(new) => Entry::Started(progress, new),
             None => Entry::Joined(progress),
+        }
+    }
+
+    /// Whether the session of this boot attempt is known, so that its waits count here.
+    pub(super) fn knows(&self, node: Uuid, journey: Option<(&str, u32)>) -> bool {
+        let now = Instant::now();
+        self.0.lock().get(&node).is_some_and(|flight| {
+            let known = flight.session.journey.as_ref().map(|(journey, attempt)| (journey.as_str(), *attempt));
+            flight.session.is_recent(now) && known == journey
+        })
+    }
+
+    /// The wait of a node's session, if it is time to note it in the store.
+    pub(super) fn take_wait_to_note(&self, node: Uuid) -> Option<BootWait> {
+        let now = Instant::now();
+        let mut flights = self.0.lock();
+        let session = &mut flights.get_mut(&node)?.session;
+        let since = session.noted_at.unwrap_or(session.entered_at);
+        if now.duration_since(since) < NOTE_INTERVAL {
+            return None;
+        }
+        let (journey, attempt) = session.journey.clone()?;
+        session.noted_at = Some(now);
+        Some(BootWait {
+            attempt: BootAttempt { journey, attempt },
+            waited: now.duration_since(session.started_at).as_secs(),
+            transient: session.transient_since.map(|since| now.duration_since(since).as_secs()),
+        })
+    }
+
+    /// Whether the wait of a node's session is noted in the store.
+    pub(super) fn is_noted(&self, node: Uuid) -> bool {
+        self.0.lock().get(&node).is_some_and(|flight| flight.session.noted_at.is_some())
+    }
+
+    /// Records that the wait is no longer noted in the store.
+    pub(super) fn clear_noted(&self, node: Uuid) {
+        if let Some(flight) = self.0.lock().get_mut(&node) {
+            flight.session.noted_at = None;
         }
     }
 
@@ -223,7 +275,7 @@ impl SingleFlight {
         resolved: &ResolvedVolume,
     ) {
         if let Some(flight) = self.0.lock().get_mut(&desired.node)
-            && flight.session.started_at <= sent_at
+            && flight.session.entered_at <= sent_at
             && flight.desired.contains(desired)
         {
             flight.session.results.insert(desired.volume.clone(), resolved.clone());
@@ -255,7 +307,16 @@ impl Flight {
 
 impl BootSession {
     fn new(journey: Option<Journey>, now: Instant) -> Self {
-        Self { journey, started_at: now, last_request: now, transient_since: None, results: HashMap::new() }
+        Self { journey, started_at: now, entered_at: now, last_request: now, transient_since: None, noted_at: None, results: HashMap::new() }
+    }
+
+    /// Continues a wait that began at another instance.
+    fn continue_wait(&mut self, wait: &BootWait) {
+        let before = |seconds| self.entered_at.checked_sub(Duration::from_secs(seconds));
+        let (waited, transient) = (before(wait.waited), wait.transient.and_then(before));
+        self.started_at = waited.unwrap_or(self.started_at);
+        self.transient_since = transient;
+        self.noted_at = Some(self.entered_at);
     }
 
     fn is_recent(&self, now: Instant) -> bool {

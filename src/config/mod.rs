@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use crate::model::{ConductorGroup, ConductorGroupError, LogFilter, LogFilterError, StorageInterface};
-pub use boot::{BootConfig, FailureAction, OutagePolicy};
+pub use boot::{BootConfig, FailureAction, OutagePolicy, StoreOutagePolicy};
 pub use cloud::{CLOUD_KEYS, CloudConfig};
 pub use dhcp::{DhcpConfig, DhcpMode, UnknownMachines};
 pub(crate) use error::format_diagnostics;

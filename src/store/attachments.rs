@@ -103,7 +103,10 @@ impl Attachments {
 
     /// Whether the store accepts writes at present.
     pub fn access(&self) -> StoreAccess {
-        self.store.access()
+        match self.store.freshness() {
+            Freshness::Fresh => self.store.access(),
+            Freshness::Stale { reason, .. } => StoreAccess::ReadOnly(format!("it does not respond: {reason}")),
+        }
     }
 
     /// Fails if the store accepts no writes.
@@ -258,6 +261,10 @@ impl Attachments {
                 Ok(AttachmentChanges { records, revision, is_latest, is_full_list: false })
             }
         }
+    }
+
+    pub(super) fn store(&self) -> &dyn Store {
+        &*self.store
     }
 
     /// A batch that requires the claims.

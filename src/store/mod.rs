@@ -10,6 +10,7 @@
 
 mod attachments;
 mod backup;
+mod boot_wait;
 mod contract;
 mod encoding;
 mod inventory;
@@ -29,6 +30,7 @@ mod battery;
 mod local_battery;
 
 pub use attachments::{AttachmentChanges, AttachmentWriteError, Attachments, WritableStore};
+pub use boot_wait::BootWait;
 pub use backup::{ExportError, ExportFormatError, ExportHeader, ExportReader, export};
 pub use contract::{
     Batch, Change, ChangeSet, Condition, Freshness, OpenError, Record, Revision, Snapshot, Store,

@@ -86,6 +86,12 @@ impl Inventory {
         self.store.info().await
     }
 
+    /// The records as last known while the shared store does not respond. Nothing can be written.
+    #[must_use]
+    pub fn last_known(&self) -> Self {
+        Self::new(Arc::clone(&self.store).last_known())
+    }
+
     /// Whether the store accepts writes at present.
     pub fn store_access(&self) -> StoreAccess {
         self.store.access()

@@ -9,7 +9,7 @@ use volboot::attach::{Attach, Policy, Resolution, Windows};
 use volboot::model::{Attachment, AttachmentState, ConnectionSource};
 use volboot::store::{Attachments, MemoryStore, Store};
 
-use super::{LIMIT, Site, TestMachine, attach_with_windows, wait_until};
+use super::{LIMIT, Site, TestMachine, advance_clock, attach_with_windows, wait_until};
 use crate::fake_cinder::{FakeCinder, Fault, Operation};
 
 /// Windows that let a test end soon.
@@ -68,6 +68,7 @@ impl MultiSite {
             node: machine.node.clone(),
             connectors: machine.connectors.clone(),
             targets: machine.targets.clone(),
+            card: machine.card,
         }
     }
 
@@ -193,4 +194,26 @@ async fn a_session_that_ends_during_an_export_writes_nothing_more() {
     );
     wait_until("the late export has arrived", || site.site.cinder.status("root") == "attaching").await;
     site.expect_consistent("root", 1, "after the late export").await;
+}
+
+#[tokio::test]
+async fn the_wait_for_cinder_goes_on_at_another_instance() {
+    let site = MultiSite::open(2).await;
+    site.site.cinder.add_volume("root", |_| {});
+    let machine = site.site.add_machine("web-1", &["root"]).await;
+    site.site.cinder.inject_faults(Fault::Status(503));
+    let (first, second) = (site.at(0, &machine), site.at(1, &machine));
+    first.expect_wait(Some(("a", 1))).await;
+    // Repeats keep the session alive.
+    for _ in 0..29 {
+        advance_clock(Duration::from_secs(60)).await;
+        first.expect_wait(Some(("a", 1))).await;
+    }
+    second.expect_wait(Some(("a", 1))).await;
+    advance_clock(Duration::from_secs(90)).await;
+    let Resolution::Refused(reason) = second.request(Some(("a", 1))).await else { panic!("no refusal") };
+    assert_eq!(reason, "Cinder returned no usable result within 30 minutes");
+    // The next attempt waits anew, wherever it is made.
+    second.expect_wait(Some(("a", 2))).await;
+    first.expect_wait(Some(("a", 2))).await;
 }

@@ -18,6 +18,7 @@ mod previews;
 mod races;
 mod read_only;
 mod refusals;
+mod store_outages;
 mod unbootable;
 
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use volboot::attach::{Attach, Policy, Resolution, VolumeRequest, Windows};
 use volboot::cinder::{Cinder, CinderEndpoint, Timeouts};
 use volboot::keystone::{Credentials, Session};
 use volboot::model::{
-    Attachment, ConnectionSource, Node, Properties, StorageInterface, VolumeConnector, VolumeTarget,
+    Attachment, ConnectionSource, Mac, Node, Properties, StorageInterface, VolumeConnector, VolumeTarget,
 };
 use volboot::store::{Attachments, Inventory, MemoryStore, Store};
 use volboot::telemetry::Metrics;
@@ -58,6 +59,7 @@ struct TestMachine {
     node: Node,
     connectors: Vec<VolumeConnector>,
     targets: Vec<VolumeTarget>,
+    card: Option<Mac>,
 }
 
 impl Site {
@@ -75,7 +77,7 @@ impl Site {
 
     fn with(cinder: FakeCinder, last_known_max_age: Option<Duration>, store: Arc<dyn Store>) -> Self {
         volboot::tls::install_provider();
-        let policy = Policy { last_known_max_age, resolutions: 32 };
+        let policy = Policy { last_known_max_age, ..Policy::default() };
         let attach = attach(&store, &cinder, policy);
         let inventory = Inventory::new(Arc::clone(&store));
         Self { cinder, store, inventory, attach, policy, reconciler: None }
@@ -135,7 +137,7 @@ impl Site {
             self.inventory.create(&target).await.expect("the record is created");
             targets.push(target);
         }
-        TestMachine { attach: self.attach.clone(), node, connectors: vec![connector], targets }
+        TestMachine { attach: self.attach.clone(), node, connectors: vec![connector], targets, card: None }
     }
 }
 
@@ -163,7 +165,7 @@ impl TestMachine {
     async fn request(&self, journey: Option<(&str, u32)>) -> Resolution {
         let initiator = self.connectors[0].connector_id.parse().expect("a valid initiator name");
         let (node, connectors, targets) = (&self.node, &self.connectors[..], &self.targets[..]);
-        let request = VolumeRequest { node, initiator: &initiator, connectors, targets, journey };
+        let request = VolumeRequest { node, initiator: &initiator, connectors, targets, journey, card: self.card, store_outage: None };
         tokio::time::timeout(LIMIT, self.attach.resolve(request)).await.expect("the response is in time")
     }
 

@@ -38,7 +38,7 @@ pub(crate) fn build_operator_with_history(history: Option<&Path>) -> Operator {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let inventory = Inventory::new(Arc::clone(&store));
     let enabled = vec![StorageInterface::Noop, StorageInterface::External, StorageInterface::Cinder];
-    let policy = Policy { last_known_max_age: None, resolutions: 1 };
+    let policy = Policy { resolutions: 1, ..Policy::default() };
     let attach = Attach::new(Attachments::new(store), None, policy);
     let stop = CancellationToken::new();
     stop.cancel();
