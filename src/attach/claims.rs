@@ -14,7 +14,6 @@
 //! After its claim is lost, a task makes no further call and writes nothing: see [`HeldClaim`]. The records tell its
 //! successor what may have happened in Cinder.
 
-use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -58,7 +57,7 @@ impl Claims {
         let turn = self.queues.lock(&work).await;
         match self.claim(&work, turn, Duration::ZERO).await? {
             Ok(claim) => Ok(claim),
-            Err(holder) => Err(AttachError::Busy(self.describe_holder(&holder, volume).await)),
+            Err(holder) => Err(AttachError::Busy(self.describe_holder(holder.as_ref(), volume).await)),
         }
     }
 
@@ -79,7 +78,7 @@ impl Claims {
         let turn = self.queues.lock(&work).await;
         match self.claim(&work, turn, VOLUME_WAIT).await? {
             Ok(claim) => Ok(claim),
-            Err(holder) => Err(AttachError::Busy(self.describe_holder(&holder, volume).await)),
+            Err(holder) => Err(AttachError::Busy(self.describe_holder(holder.as_ref(), volume).await)),
         }
     }
 
@@ -113,11 +112,10 @@ impl Claims {
     }
 
     /// Why a machine waits for the holder of a claim.
-    async fn describe_holder(&self, holder: &Option<ClaimHolder>, volume: &str) -> String {
+    async fn describe_holder(&self, holder: Option<&ClaimHolder>, volume: &str) -> String {
         let instances = self.records.cluster().instances().await.unwrap_or_default();
-        let named = holder.as_ref().and_then(|holder| {
-            instances.into_iter().find(|instance| instance.session == holder.session)
-        });
+        let named = holder
+            .and_then(|holder| instances.into_iter().find(|instance| instance.session == holder.session));
         let name = named.map_or_else(|| "another instance of volboot".to_owned(), |instance| instance.name);
         format!("{name} is asking Cinder about volume {volume}")
     }
@@ -136,11 +134,9 @@ impl HeldClaim {
 
     /// Waits until the claim is lost. Each confirmed keep-alive moves the deadline, so a call may take longer than one
     /// deadline.
-    pub(super) fn wait_for_loss(&self) -> impl Future<Output = ()> + Send + '_ {
-        async {
-            if let Some((claim, _)) = &self.held {
-                claim.wait_for_loss().await;
-            }
+    pub(super) async fn wait_for_loss(&self) {
+        if let Some((claim, _)) = &self.held {
+            claim.wait_for_loss().await;
         }
     }
 }

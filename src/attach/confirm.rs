@@ -55,8 +55,11 @@ async fn confirm_volume(
     let record = records.get(desired.node, volume).await.map_err(|error| not_now(error.to_string()))?;
     let now = jiff::Timestamp::now();
     let initiator = &desired.connector.initiator;
-    let (connection, resolved_at) = check_record(record.as_ref(), volume, initiator, Duration::MAX, now).map_err(not_now)?;
-    if obstacle.requires_hook() && !record.as_ref().is_some_and(|record| card.is_some() && record.hooked_by == card) {
+    let (connection, resolved_at) =
+        check_record(record.as_ref(), volume, initiator, Duration::MAX, now).map_err(not_now)?;
+    if obstacle.requires_hook()
+        && !record.as_ref().is_some_and(|record| card.is_some() && record.hooked_by == card)
+    {
         return Err(not_now(format!("this card is not the one that last hooked volume {volume}")));
     }
     let server = record.as_ref().and_then(Attachment::server);

@@ -9,6 +9,7 @@
 //! | `outcome`, `last_known` | the results of a resolution as the response to a boot request |
 //! | `check` | validations and previews |
 //! | `confirm`, `store_outage` | the response to a boot request while nothing can be written |
+//! | `turns` | the limit of concurrent resolutions over all instances |
 //! | `permits` | limits of concurrent confirmations and checks |
 //! | `reconciler`, `work_queue` | completes interrupted work, detaches, probes Cinder |
 //! | `attacher` | the steps for one volume; their halves are `creation` and `export` |
@@ -62,6 +63,7 @@ mod single_flight;
 mod state;
 mod steps;
 mod store_outage;
+mod turns;
 mod volume_status;
 mod work_queue;
 
@@ -77,8 +79,6 @@ use crate::cinder::Cinder;
 use crate::config::StoreOutagePolicy;
 use crate::model::{Attachment, AttachmentState};
 use crate::store::{Attachments, BootWait, StoreAccess};
-use store_outage::WriteObstacle;
-pub use store_outage::StoreOutage;
 use confirm::confirm_volumes;
 use error::{AttachError, Outage};
 use last_known::find_last_known;
@@ -93,6 +93,9 @@ use resolver::Resolver;
 pub use sightings::Windows;
 use single_flight::{Delivery, Entry, SingleFlight};
 use state::State;
+pub use store_outage::StoreOutage;
+use store_outage::WriteObstacle;
+use turns::TurnKeeper;
 
 /// How long a boot request waits for its resolution before the machine is asked to retry.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -181,10 +184,11 @@ impl Attach {
         self.resolver.drain(time_limit).await;
     }
 
-    /// Runs the reconciler until `stop` is cancelled.
+    /// Runs the reconciler, and shares the turns with other instances, until `stop` is cancelled.
     pub async fn reconcile(self, stop: CancellationToken) {
+        let turns = TurnKeeper::new(Arc::clone(&self.state), self.resolver);
         let reconciler = Reconciler::new(self.state, self.flights);
-        stop.run_until_cancelled(reconciler.run()).await;
+        stop.run_until_cancelled(async { tokio::join!(reconciler.run(), turns.run()) }).await;
     }
 
     /// The attachment records of a node.
@@ -206,14 +210,15 @@ impl Attach {
         let context = request.context();
         let earlier_wait = self.find_earlier_wait(&request, &context).await;
         let queue = self.resolver.queue();
-        let mut progress = match self.flights.enter(node, request.journey, desired, &queue, earlier_wait.as_ref()) {
-            Entry::Joined(progress) => progress,
-            Entry::Started(progress, resolution) => {
-                self.resolver.start(cinder.clone(), resolution, context);
-                progress
-            }
-            Entry::Full => return outcome::wait_for_capacity(),
-        };
+        let mut progress =
+            match self.flights.enter(node, request.journey, desired, &queue, earlier_wait.as_ref()) {
+                Entry::Joined(progress) => progress,
+                Entry::Started(progress, resolution) => {
+                    self.resolver.start(cinder.clone(), resolution, context);
+                    progress
+                }
+                Entry::Full => return outcome::wait_for_capacity(),
+            };
         // A refusal forgets the session.
         let is_noted = self.flights.is_noted(node);
         let resolution = match timeout(RESPONSE_TIMEOUT, progress.results()).await {
@@ -352,16 +357,12 @@ impl Attach {
         if let Some(reason) = outage.and_then(StoreOutage::find_obstacle) {
             return outcome::wait_for_store_outage(reason);
         }
-        let results = match self.cinder_outage() {
-            Some(reason) => request
-                .desired_attachments()
-                .into_iter()
-                .map(|desired| (desired.volume, Err(AttachError::cinder_unavailable(&reason))))
-                .collect(),
-            None => {
-                let cinder = self.state.monitor(cinder);
-                confirm_volumes(&cinder, &records, permits, request, obstacle).await
-            }
+        let results = if let Some(reason) = self.cinder_outage() {
+            let desired = request.desired_attachments().into_iter();
+            desired.map(|desired| (desired.volume, Err(AttachError::cinder_unavailable(&reason)))).collect()
+        } else {
+            let cinder = self.state.monitor(cinder);
+            confirm_volumes(&cinder, &records, permits, request, obstacle).await
         };
         if outage.is_none() && self.has_lost_volume(request.node.uuid, &results).await {
             return outcome::wait_for_new_targets();

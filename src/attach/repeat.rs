@@ -25,7 +25,9 @@ pub(super) fn find_resolved(
         return None;
     }
     let connector = select_connector(record, &desired.connector);
-    if record.connector.as_ref() != Some(&connector) || record.initiator.as_ref() != Some(&connector.initiator) {
+    if record.connector.as_ref() != Some(&connector)
+        || record.initiator.as_ref() != Some(&connector.initiator)
+    {
         return None;
     }
     let connection = parse_connection(&record.volume, record.connection.as_ref()?).ok()?;

@@ -7,7 +7,9 @@ use uuid::Uuid;
 
 use super::node_identity::NodeIdentity;
 use super::store_outage::StoreOutage;
-use crate::model::{BootAttempt, ConnectorProperties, Iqn, Mac, Node, Properties, VolumeConnector, VolumeTarget};
+use crate::model::{
+    BootAttempt, ConnectorProperties, Iqn, Mac, Node, Properties, VolumeConnector, VolumeTarget,
+};
 
 /// The volumes that a node should have, and its identity as an initiator.
 #[derive(Debug, Clone)]

@@ -174,7 +174,8 @@ impl SingleFlight {
     pub(super) fn knows(&self, node: Uuid, journey: Option<(&str, u32)>) -> bool {
         let now = Instant::now();
         self.0.lock().get(&node).is_some_and(|flight| {
-            let known = flight.session.journey.as_ref().map(|(journey, attempt)| (journey.as_str(), *attempt));
+            let known =
+                flight.session.journey.as_ref().map(|(journey, attempt)| (journey.as_str(), *attempt));
             flight.session.is_recent(now) && known == journey
         })
     }
@@ -307,7 +308,15 @@ impl Flight {
 
 impl BootSession {
     fn new(journey: Option<Journey>, now: Instant) -> Self {
-        Self { journey, started_at: now, entered_at: now, last_request: now, transient_since: None, noted_at: None, results: HashMap::new() }
+        Self {
+            journey,
+            started_at: now,
+            entered_at: now,
+            last_request: now,
+            transient_since: None,
+            noted_at: None,
+            results: HashMap::new(),
+        }
     }
 
     /// Continues a wait that began at another instance.

@@ -70,7 +70,8 @@ impl WorkQueue {
     /// Queues a changed record, or removes it from the queue.
     pub(super) fn update(&mut self, record: &Attachment) {
         let key = (record.node, record.volume.clone());
-        let delay = if record.state == AttachmentState::Detaching { Duration::ZERO } else { self.grace_period };
+        let delay =
+            if record.state == AttachmentState::Detaching { Duration::ZERO } else { self.grace_period };
         match self.items.get_mut(&key) {
             // The running task may be acting on the previous revision.
             Some(item) if item.is_running => item.requeue_after = has_pending_work(record).then_some(delay),
@@ -106,9 +107,8 @@ impl WorkQueue {
         let next = match (item.requeue_after, result) {
             // The run itself records why it is blocked.
             (_, RunResult::Blocked) => item.after_failure(MAX_SLOW_BACKOFF),
-            (_, RunResult::Early(delay)) => WorkItem::after(delay),
             (_, RunResult::Claimed) => WorkItem { failures: item.failures, ..WorkItem::after(CLAIM_RETRY) },
-            (Some(delay), RunResult::Done) => WorkItem::after(delay),
+            (_, RunResult::Early(delay)) | (Some(delay), RunResult::Done) => WorkItem::after(delay),
             (Some(Duration::ZERO), RunResult::Failed) => WorkItem::after(Duration::ZERO),
             (Some(_) | None, RunResult::Failed) => item.after_failure(MAX_BACKOFF),
             (None, RunResult::Done) => return,

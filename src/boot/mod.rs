@@ -131,7 +131,9 @@ impl Boot {
 
     /// Decides from the last known records while the store does not respond, if the policy permits that.
     async fn run_phases(&self, request: &BootRequest, mode: Mode) -> Decision {
-        let Some(outage) = self.attach.store_outage() else { return self.run_phases_here(request, mode).await };
+        let Some(outage) = self.attach.store_outage() else {
+            return self.run_phases_here(request, mode).await;
+        };
         if let Some(reason) = outage.find_obstacle() {
             return Decision::without_node(BootAnswer::Wait { reason, seconds: STORE_RETRY_SECONDS });
         }
@@ -164,14 +166,15 @@ impl Boot {
         let AdmittedNode { locator, records } = admit(&records, &self.enabled)?;
         let verification =
             verify_requester(&self.inventory, &self.neighbours, &self.policy, records.node, request).await?;
-        let decision = match locator.locate(&self.attach, &records, request, mode, self.store_outage.as_ref()).await {
-            Ok(volumes) => {
-                let decision = Decision { attached_card: verification.card(), ..plan(records, volumes) };
-                hold(&self.loop_detector, request, mode, verification, decision)
-            }
-            Err(Stop::Decided(decision)) => *decision,
-            Err(stop @ Stop::StoreError(_)) => return Err(stop),
-        };
+        let decision =
+            match locator.locate(&self.attach, &records, request, mode, self.store_outage.as_ref()).await {
+                Ok(volumes) => {
+                    let decision = Decision { attached_card: verification.card(), ..plan(records, volumes) };
+                    hold(&self.loop_detector, request, mode, verification, decision)
+                }
+                Err(Stop::Decided(decision)) => *decision,
+                Err(stop @ Stop::StoreError(_)) => return Err(stop),
+            };
         Ok(Decision { is_claim_accepted: true, ..decision })
     }
 

@@ -144,7 +144,8 @@ pub enum AuthStrategy {
 pub struct CinderConfig {
     /// The cloud, and volboot's credentials there.
     pub cloud: CloudConfig,
-    /// `resolutions`: the number of machines whose volumes are resolved concurrently; others queue.
+    /// `resolutions`: the number of machines whose volumes are resolved concurrently, over all instances; others
+    /// queue.
     pub resolutions: u32,
 }
 

@@ -16,8 +16,8 @@ use uuid::Uuid;
 use super::encoding::{decode, encode, encode_update};
 use super::keys::{guard_key, record_key};
 use super::{
-    Batch, ChangeSet, ClaimId, Cluster, Condition, Freshness, Record, Revision, Store, StoreAccess, StoreError,
-    WriteError,
+    Batch, ChangeSet, ClaimId, Cluster, Condition, Freshness, Record, Revision, Store, StoreAccess,
+    StoreError, WriteError,
 };
 use crate::model::{Attachment, AttachmentState, Node, VolumeTarget};
 
@@ -105,7 +105,9 @@ impl Attachments {
     pub fn access(&self) -> StoreAccess {
         match self.store.freshness() {
             Freshness::Fresh => self.store.access(),
-            Freshness::Stale { reason, .. } => StoreAccess::ReadOnly(format!("it does not respond: {reason}")),
+            Freshness::Stale { reason, .. } => {
+                StoreAccess::ReadOnly(format!("it does not respond: {reason}"))
+            }
         }
     }
 
@@ -254,7 +256,12 @@ impl Attachments {
                 keys.sort();
                 keys.dedup();
                 if keys.is_empty() {
-                    return Ok(AttachmentChanges { records: Vec::new(), revision, is_latest, is_full_list: false });
+                    return Ok(AttachmentChanges {
+                        records: Vec::new(),
+                        revision,
+                        is_latest,
+                        is_full_list: false,
+                    });
                 }
                 let records = self.store.get(&keys).await?;
                 let records = records.iter().flatten().filter_map(decode_or_log).collect();

@@ -23,6 +23,7 @@ mod redb;
 mod resource;
 mod schema;
 mod session;
+mod turns;
 
 #[cfg(test)]
 mod battery;
@@ -30,8 +31,8 @@ mod battery;
 mod local_battery;
 
 pub use attachments::{AttachmentChanges, AttachmentWriteError, Attachments, WritableStore};
-pub use boot_wait::BootWait;
 pub use backup::{ExportError, ExportFormatError, ExportHeader, ExportReader, export};
+pub use boot_wait::BootWait;
 pub use contract::{
     Batch, Change, ChangeSet, Condition, Freshness, OpenError, Record, Revision, Snapshot, Store,
     StoreAccess, StoreError, StoreFuture, StoreInfo, WriteError,
@@ -44,3 +45,4 @@ pub(crate) use redb::OverlayBackend;
 pub use redb::{ImportError, ImportedRecords, ProgressHook, RedbStore, import};
 pub use resource::{Resource, ResourceKind, UniqueKey};
 pub use session::{Claim, ClaimHolder, ClaimId, Cluster, Instance};
+pub use turns::{TurnShare, TurnShares};

@@ -16,7 +16,8 @@ pub(super) fn locate(
 ) -> Result<LocatedVolumes, Stop> {
     let Some(outage) = outage else { return LocatedVolumes::collect(records, read_volume) };
     if !outage.trusts_last_known() {
-        let reason = format!("{outage}; nothing confirms the recorded connections of storage interface external");
+        let reason =
+            format!("{outage}; nothing confirms the recorded connections of storage interface external");
         return Err(Stop::wait(records.node, reason, OUTAGE_RETRY_SECONDS));
     }
     let located = LocatedVolumes::collect(records, read_volume)?;

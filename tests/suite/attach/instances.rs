@@ -43,19 +43,16 @@ impl MultiSite {
         let site = Site::with(cinder, Some(Duration::from_secs(3600)), Arc::clone(&shared) as _);
         let mut site = Self { site, instances: Vec::new() };
         for number in 1..=count {
-            let store = Arc::new(shared.join());
-            let name = format!("boot-{number}");
-            store.cluster().announce(&name, Vec::new()).await.expect("the session is alive");
-            site.add_instance(store);
+            site.add_instance(Arc::new(shared.join()), &format!("boot-{number}")).await;
         }
         site
     }
 
     /// Starts an instance with its reconciler.
-    pub(super) fn add_instance(&mut self, store: Arc<MemoryStore>) {
-        let policy = Policy { resolutions: 32, ..self.site.policy };
-        let attach =
-            attach_with_windows(&(Arc::clone(&store) as Arc<dyn Store>), &self.site.cinder, policy, WINDOWS);
+    pub(super) async fn add_instance(&mut self, store: Arc<MemoryStore>, name: &str) {
+        store.cluster().announce(name, Vec::new()).await.expect("the session is alive");
+        let shared = Arc::clone(&store) as Arc<dyn Store>;
+        let attach = attach_with_windows(&shared, &self.site.cinder, self.site.policy, WINDOWS);
         let stop = CancellationToken::new();
         tokio::spawn(attach.clone().reconcile(stop.clone()));
         self.instances.push(Instance { store, attach, _reconciler: stop.drop_guard() });
@@ -216,4 +213,39 @@ async fn the_wait_for_cinder_goes_on_at_another_instance() {
     // The next attempt waits anew, wherever it is made.
     second.expect_wait(Some(("a", 2))).await;
     first.expect_wait(Some(("a", 2))).await;
+}
+
+#[tokio::test]
+async fn the_limit_of_resolutions_counts_over_all_instances() {
+    let shared = Arc::new(MemoryStore::default());
+    let cinder = FakeCinder::with_limits(Duration::from_millis(30), 64);
+    let mut site = Site::with(cinder, None, Arc::clone(&shared) as _);
+    site.policy = Policy { resolutions: 2, ..site.policy };
+    let mut site = MultiSite { site, instances: Vec::new() };
+    for name in ["boot-1", "boot-2"] {
+        site.add_instance(Arc::new(shared.join()), name).await;
+    }
+    let records = site.site.records();
+    let shared_out = async {
+        loop {
+            let shares = records.read_turns().await.expect("the store is readable").shares;
+            if shares.len() == 2 && shares.values().map(|share| share.turns).sum::<usize>() <= 2 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, shared_out).await.expect("the turns are shared out");
+    let mut boots = Vec::new();
+    for number in 0..12 {
+        let volume = format!("volume-{number}");
+        site.site.cinder.add_volume(&volume, |_| {});
+        let machine = site.site.add_machine(&format!("web-{number}"), &[&volume]).await;
+        let machine = site.at(number % 2, &machine);
+        boots.push(tokio::spawn(async move { machine.boot_quickly("a").await }));
+    }
+    for boot in boots {
+        assert_eq!(boot.await.expect("the boot does not panic"), [ConnectionSource::Cinder]);
+    }
+    assert_eq!(site.site.cinder.max_concurrent_calls(), 2);
 }

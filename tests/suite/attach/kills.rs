@@ -84,11 +84,12 @@ async fn kill_at(site: &MultiSite, machine: &TestMachine, point: Point) {
     };
     let victim = TestMachine { attach, ..site.at(0, machine) };
     site.site.cinder.take_calls();
-    runtime.spawn(async move { victim.request(Some(("a", 1))).await });
+    runtime.spawn(async move { victim.boot_quickly("a").await });
     let victim = Victim { runtime: Some(runtime) };
     match point {
         Point::Written(_) => {
-            tokio::time::timeout(LIMIT, store.wait_until_halted()).await.expect("the write comes");
+            let halted = tokio::time::timeout(LIMIT, store.wait_until_halted()).await;
+            halted.unwrap_or_else(|_| panic!("{point:?} does not come: {:?}", site.site.cinder.take_calls()));
         }
         Point::Sent(operation) | Point::Done(operation) => {
             let reaches = || site.site.cinder.take_calls().contains(&operation);

@@ -165,7 +165,15 @@ impl TestMachine {
     async fn request(&self, journey: Option<(&str, u32)>) -> Resolution {
         let initiator = self.connectors[0].connector_id.parse().expect("a valid initiator name");
         let (node, connectors, targets) = (&self.node, &self.connectors[..], &self.targets[..]);
-        let request = VolumeRequest { node, initiator: &initiator, connectors, targets, journey, card: self.card, store_outage: None };
+        let request = VolumeRequest {
+            node,
+            initiator: &initiator,
+            connectors,
+            targets,
+            journey,
+            card: self.card,
+            store_outage: None,
+        };
         tokio::time::timeout(LIMIT, self.attach.resolve(request)).await.expect("the response is in time")
     }
 

@@ -63,10 +63,8 @@ async fn an_intent_of_another_instance_is_not_recovered_while_it_works() {
     site.site.cinder.inject_fault(Operation::Reserve, Fault::Slow(Duration::from_millis(500)), 1);
     let first = site.at(0, &machine);
     let first = tokio::spawn(async move { first.boot_quickly("a").await });
-    wait_until("the reservation is sent", || {
-        site.site.cinder.take_calls().contains(&Operation::Reserve)
-    })
-    .await;
+    wait_until("the reservation is sent", || site.site.cinder.take_calls().contains(&Operation::Reserve))
+        .await;
     site.at(1, &machine).boot_quickly("a").await;
     first.await.expect("the boot does not panic");
     site.expect_consistent("root", 1, "after both boots").await;

@@ -6,7 +6,9 @@ use std::time::Duration;
 use volboot::attach::{Attach, Policy};
 use volboot::boot::Boot;
 use volboot::config::StoreOutagePolicy;
-use volboot::model::{BootAnswer, BootRequest, ConnectionSource, Mac, Node, Port, StorageInterface, VolumeTarget};
+use volboot::model::{
+    BootAnswer, BootRequest, ConnectionSource, Mac, Node, Port, StorageInterface, VolumeTarget,
+};
 use volboot::store::{Inventory, MemoryStore, Store};
 
 use super::{Site, TestMachine, attach};
@@ -78,7 +80,10 @@ async fn a_volume_that_moved_to_another_node_meanwhile_is_not_booted() {
     let inventory = Inventory::new(Arc::clone(&elsewhere) as _);
     let target = site.machine.targets[0].uuid;
     inventory.delete(target, |_: &VolumeTarget, _| Ok::<_, ()>(())).await.expect("the target is deleted");
-    let other = Site { inventory, ..Site::with(crate::fake_cinder::FakeCinder::start(), None, elsewhere.clone() as _) };
+    let other = Site {
+        inventory,
+        ..Site::with(crate::fake_cinder::FakeCinder::start(), None, elsewhere.clone() as _)
+    };
     let mut new = other.add_machine("web-2", &["root"]).await;
     new.attach = attach(&(elsewhere as Arc<dyn Store>), &site.site.cinder, Policy::default());
     let stop = tokio_util::sync::CancellationToken::new();
@@ -119,7 +124,8 @@ async fn policies_and_the_age_of_the_records_limit_boots() {
     let reason = site.machine.expect_wait(Some(("b", 1))).await;
     assert_eq!(reason, format!("{outage}boots wait for it (when_store_is_away)"));
     for policy in [StoreOutagePolicy::Verify, StoreOutagePolicy::LastKnown] {
-        let policy = Policy { when_store_is_away: policy, store_max_age: Duration::ZERO, ..Policy::default() };
+        let policy =
+            Policy { when_store_is_away: policy, store_max_age: Duration::ZERO, ..Policy::default() };
         site.set_policy(policy);
         let reason = site.machine.expect_wait(Some(("b", 1))).await;
         assert_eq!(reason, format!("{outage}the last known records are older than last_known_max_age"));
@@ -149,7 +155,9 @@ async fn the_boot_decision_reads_the_last_known_records() {
     let port = Port::new(uuid::Uuid::new_v4(), node, CARD, jiff::Timestamp::now());
     site.site.inventory.create(&port).await.expect("the record is created");
     let enabled = [StorageInterface::Cinder, StorageInterface::External];
-    let boot = |attach: &Attach| Boot::new(site.site.inventory.clone(), attach.clone(), Arc::default(), enabled.clone());
+    let boot = |attach: &Attach| {
+        Boot::new(site.site.inventory.clone(), attach.clone(), Arc::default(), enabled.clone())
+    };
     let request = || BootRequest::new(CARD);
 
     site.store.set_outage(Some(REASON));
