@@ -9,25 +9,24 @@
 //!
 //! A crash can follow any step. Each record therefore states what may have happened in Cinder, so that a later boot
 //! or the reconciler can continue. Later boots start at «pending export recorded». The first half is in `creation`,
-//! the second in `export`, and the writes are in `steps`.
+//! the second in `export`, the end in `detachment`, and the writes are in `steps`.
 
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::backend_calls::{BackendCallError, send_delete};
 use super::borrowed;
 use super::breaker::{CircuitProbe, CircuitScope};
 use super::claims::{Claims, HeldClaim};
-use super::creation::{Creation, InterruptedCreate};
+use super::creation::Creation;
 use super::error::{AttachError, Outage, changed_during_request, classify};
 use super::export::{Export, ExportOutcome, export};
 use super::findings::ExportFindings;
 use super::monitored_cinder::MonitoredCinder;
 use super::node_identity::NodeIdentity;
+use super::record_ages::{RecordAges, Windows};
 use super::repeat::find_resolved;
-use super::request::{DesiredAttachment, RecordVersions, RequestContext};
-use super::sightings::{Sightings, Windows};
+use super::request::{DesiredAttachment, RecordVersions, ResolutionContext};
 use super::steps;
 use crate::cinder::CinderError;
 use crate::model::{
@@ -52,17 +51,17 @@ pub(super) struct ExportedVolume {
 /// Attaches or detaches one volume, under its claim: each write and each call of Cinder requires the claim.
 #[derive(Debug)]
 pub(super) struct Attacher {
-    cinder: MonitoredCinder,
-    records: Attachments,
-    shared: SharedState,
+    pub(super) cinder: MonitoredCinder,
+    pub(super) records: Attachments,
+    pub(super) shared: AttachContext,
 }
 
 /// What all attachers of this process share.
 #[derive(Debug)]
-pub(super) struct SharedState {
+pub(super) struct AttachContext {
     pub(super) claims: Arc<Claims>,
     pub(super) findings: Arc<ExportFindings>,
-    pub(super) sightings: Arc<Sightings>,
+    pub(super) record_ages: Arc<RecordAges>,
     pub(super) windows: Windows,
 }
 
@@ -72,7 +71,7 @@ impl Attacher {
         cinder: &MonitoredCinder,
         records: &Attachments,
         claim: HeldClaim,
-        shared: SharedState,
+        shared: AttachContext,
     ) -> Self {
         let claim = Arc::new(claim);
         Self { cinder: cinder.fenced(&claim), records: records.fenced(claim.id()), shared }
@@ -84,13 +83,13 @@ impl Attacher {
     }
 
     /// The creation of attachments of a volume, under a claim of its own.
-    async fn claim_creation(&self, volume: &str) -> Result<Creation<'_>, AttachError> {
+    pub(super) async fn claim_creation(&self, volume: &str) -> Result<Creation<'_>, AttachError> {
         let claim = self.cinder.clock().stop_during(self.shared.claims.claim_volume(volume)).await?;
         let claim = Arc::new(claim);
         Ok(Creation {
             cinder: self.cinder.fenced(&claim),
             records: self.records.fenced(claim.id()),
-            sightings: &self.shared.sightings,
+            record_ages: &self.shared.record_ages,
             late_request: self.shared.windows.late_request,
         })
     }
@@ -100,9 +99,9 @@ impl Attacher {
     pub(super) async fn attach(
         &self,
         desired: &DesiredAttachment,
-        context: &RequestContext,
+        context: &ResolutionContext,
     ) -> Result<ExportedVolume, AttachError> {
-        let RequestContext { versions, attempt } = context;
+        let ResolutionContext { versions, attempt } = context;
         for _ in 0..MAX_ATTEMPTS {
             let record = match self.records.get(desired.node, &desired.volume).await? {
                 None => {
@@ -173,70 +172,6 @@ impl Attacher {
             }
         }
         Err(changed_during_request())
-    }
-
-    /// Deletes the attachment in Cinder, then its record. A borrowed attachment is completed and forgotten.
-    pub(super) async fn detach(&self, record: &Attachment) -> Result<(), AttachError> {
-        let not_yet = |reason: &dyn std::fmt::Display| {
-            format!("volume {} cannot be detached yet: {reason}", record.volume)
-        };
-        let unavailable =
-            |outage: Outage| AttachError::Unavailable(outage.map_reason(|reason| not_yet(&reason)));
-        if record.is_borrowed() {
-            borrowed::complete_pending(&self.cinder, &self.records, record).await.map_err(
-                |error| match error {
-                    AttachError::Unavailable(outage) => unavailable(outage),
-                    error => error,
-                },
-            )?;
-            tracing::info!(node = %record.node, volume = %record.volume, "borrowed attachment forgotten");
-            return Ok(self.records.delete(record).await?);
-        }
-        let id = match &record.cinder_id {
-            Some(id) => Some(id.clone()),
-            None => match self.claim_creation(&record.volume).await?.find_interrupted_create(record).await? {
-                InterruptedCreate::Orphan(id) => Some(id),
-                InterruptedCreate::Pending => {
-                    let reason = "its create request had no response and may still take effect";
-                    return Err(AttachError::Busy(not_yet(&reason)));
-                }
-                InterruptedCreate::Absent => None,
-            },
-        };
-        if let Some(id) = id {
-            let _probe = match &record.volume_type {
-                Some(volume_type) => self.try_backend(volume_type).map_err(unavailable)?,
-                None => None,
-            };
-            let store = self.records.check_writable()?;
-            match send_delete(store, &self.cinder, &self.records, record, &id).await {
-                Ok(()) | Err(BackendCallError::Cinder(CinderError::NotFound(_))) => {}
-                Err(BackendCallError::NoComputeService(reason)) => {
-                    steps::record_obstacle(&self.records, record, &reason).await;
-                    return Err(AttachError::Transient(not_yet(&reason)));
-                }
-                Err(BackendCallError::Failed(reason) | BackendCallError::Unavailable(reason)) => {
-                    return Err(unavailable(Outage::Backend(reason)));
-                }
-                Err(BackendCallError::Cinder(
-                    error @ (CinderError::Unavailable(_) | CinderError::Failed { .. }),
-                )) => return Err(unavailable(Outage::Cinder(error.to_string()))),
-                Err(BackendCallError::Cinder(error @ CinderError::Refused { .. })) => {
-                    if record.server().is_some() {
-                        steps::record_obstacle(&self.records, record, &error.to_string()).await;
-                    }
-                    return Err(AttachError::Transient(not_yet(&error)));
-                }
-            }
-            tracing::info!(node = %record.node, volume = %record.volume, attachment = %id, "volume detached");
-        }
-        self.records.delete(record).await?;
-        let (node, volume) = (record.node, &record.volume);
-        if self.shared.findings.needs_version(node, volume) {
-            let details = self.cinder.volume(volume).await;
-            self.shared.findings.note_detachment(node, volume, details.ok().as_ref());
-        }
-        Ok(())
     }
 
     /// Refuses a volume whose connection was found unbootable, unless records or volume have changed since.
@@ -335,7 +270,7 @@ impl Attacher {
     }
 
     /// Lets a call through to the backend of a volume type: freely, or as the probe of an open circuit.
-    fn try_backend(&self, volume_type: &str) -> Result<Option<CircuitProbe<'_>>, Outage> {
+    pub(super) fn try_backend(&self, volume_type: &str) -> Result<Option<CircuitProbe<'_>>, Outage> {
         let probe = self.cinder.breaker().try_probe(&CircuitScope::Backend(volume_type.to_owned()));
         probe.map_err(|reason| Outage::open_circuit(volume_type, &reason))
     }

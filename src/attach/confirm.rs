@@ -3,27 +3,91 @@
 //! Every change in Cinder has a record before it, so without records nothing may change there. Reads go on: Cinder shows
 //! whether an attachment is still the node's.
 
+use std::collections::HashMap;
+
 use futures_util::{StreamExt, stream};
 use tokio::time::{Duration, Instant, timeout};
 use uuid::Uuid;
 
+use super::Attach;
 use super::error::AttachError;
-use super::last_known::check_record;
+use super::last_known::{check_record, find_last_known};
 use super::monitored_cinder::{CINDER_TIMEOUT, MonitoredCinder, timeout_reason};
+use super::outcome::{self, Outcome};
 use super::permits::PermitPool;
 use super::progress::VolumeResults;
 use super::request::{DesiredAttachment, VolumeRequest};
-use super::resolution::ResolvedVolume;
-use super::store_outage::WriteObstacle;
-use crate::cinder::{CinderAttachment, CinderError};
+use super::resolution::{Resolution, ResolvedVolume};
+use super::store_outage::{StoreOutage, WriteObstacle};
+use crate::cinder::{Cinder, CinderAttachment, CinderError};
 use crate::model::{Attachment, Connection, ConnectionSource, Mac};
-use crate::store::Attachments;
+use crate::store::{Attachments, StoreAccess};
 
 /// The volumes of one node that are confirmed concurrently.
 const MAX_CONCURRENT_VOLUMES: usize = 8;
 
+impl Attach {
+    /// Why nothing can be written at present.
+    pub(super) fn find_write_obstacle(&self, request: &VolumeRequest<'_>) -> Option<WriteObstacle> {
+        // A request from last known records stays one, even if the store responds again meanwhile.
+        if let Some(outage) = request.store_outage.cloned().or_else(|| self.store_outage()) {
+            return Some(WriteObstacle::Outage(outage));
+        }
+        match self.state.records.access() {
+            StoreAccess::ReadWrite => None,
+            StoreAccess::ReadOnly(reason) => Some(WriteObstacle::ReadOnly(reason)),
+        }
+    }
+
+    /// The response while nothing can be written: nothing changes in Cinder.
+    pub(super) async fn confirm(
+        &self,
+        cinder: Cinder,
+        permits: &PermitPool,
+        request: &VolumeRequest<'_>,
+        obstacle: &WriteObstacle,
+    ) -> Resolution {
+        let (records, outage) = match obstacle {
+            WriteObstacle::ReadOnly(_) => (self.state.records.clone(), None),
+            WriteObstacle::Outage(outage) => (self.state.records.last_known(), Some(outage)),
+        };
+        if let Some(reason) = outage.and_then(StoreOutage::find_obstacle) {
+            return outcome::wait_for_store_outage(reason);
+        }
+        let results = if let Some(reason) = self.cinder_outage() {
+            let desired = request.desired_attachments().into_iter();
+            desired.map(|desired| (desired.volume, Err(AttachError::cinder_unavailable(&reason)))).collect()
+        } else {
+            let cinder = self.state.monitor(cinder);
+            confirm_volumes(&cinder, &records, permits, request, obstacle).await
+        };
+        if outage.is_none() && self.has_lost_volume(request.node.uuid, &results).await {
+            return outcome::wait_for_new_targets();
+        }
+        let (resolved, outages) = match Outcome::of(&results) {
+            Outcome::Transient(reason) | Outcome::Busy(reason) | Outcome::Refused(reason) => {
+                return obstacle.wait(&reason);
+            }
+            Outcome::Usable { resolved, outages } => (resolved, outages),
+        };
+        let mut volumes: HashMap<_, _> =
+            resolved.into_iter().map(|(volume, resolved)| (volume.to_owned(), resolved.clone())).collect();
+        for (volume, cinder_outage) in outages {
+            let Some(outage) = outage.filter(|outage| outage.trusts_last_known()) else {
+                return obstacle.wait(&cinder_outage.to_string());
+            };
+            let max_age = Some(outage.max_age());
+            match find_last_known(&records, max_age, request, volume, Some(cinder_outage)).await {
+                Ok(last_known) => drop(volumes.insert(volume.to_owned(), last_known)),
+                Err(reason) => return obstacle.wait(&format!("{cinder_outage}; {reason}")),
+            }
+        }
+        Resolution::Ready(volumes)
+    }
+}
+
 /// Confirms the recorded connection of each volume, with GET requests alone. `obstacle` is why nothing can be written.
-pub(super) async fn confirm_volumes(
+async fn confirm_volumes(
     cinder: &MonitoredCinder,
     records: &Attachments,
     permits: &PermitPool,

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use super::error::{AttachError, classify};
 use super::existing::find_existing;
 use super::monitored_cinder::MonitoredCinder;
+use super::record_ages::RecordAges;
 use super::request::DesiredAttachment;
-use super::sightings::Sightings;
 use super::steps;
 use super::volume_status::explain_refusal;
 use crate::cinder::{CinderAttachment, CinderError};
@@ -24,7 +24,7 @@ use crate::store::Attachments;
 pub(super) struct Creation<'a> {
     pub(super) cinder: MonitoredCinder,
     pub(super) records: Attachments,
-    pub(super) sightings: &'a Sightings,
+    pub(super) record_ages: &'a RecordAges,
     /// How long a create request without a response may still take effect.
     pub(super) late_request: Duration,
 }
@@ -63,7 +63,7 @@ impl Creation<'_> {
         if !self.records.intend(&record).await? {
             return Ok(None);
         }
-        self.sightings.note(&record, true);
+        self.record_ages.note(&record, true);
         let store = self.records.check_writable()?;
         match self.cinder.reserve(store, &desired.volume, desired.read_only).await {
             Ok(id) => steps::record_cinder_id(&self.records, &record, id).await.map(Some),
@@ -124,7 +124,7 @@ impl Creation<'_> {
             )));
         }
         let record = steps::restart_create(&self.records, record).await?;
-        self.sightings.note(&record, true);
+        self.record_ages.note(&record, true);
         let store = self.records.check_writable()?;
         match self.cinder.reserve(store, &desired.volume, desired.read_only).await {
             Ok(id) => steps::record_cinder_id(&self.records, &record, id).await.map(Some),
@@ -177,7 +177,7 @@ impl Creation<'_> {
 
     /// Whether a create request without a response may still take effect.
     fn is_create_pending(&self, record: &Attachment) -> bool {
-        self.sightings.create_age(record) < self.late_request
+        self.record_ages.create_age(record) < self.late_request
     }
 
     /// Lists the attachments of a volume, of which there are none without the volume.

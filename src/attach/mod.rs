@@ -4,15 +4,16 @@
 //! | file | content |
 //! |---|---|
 //! | `request`, `resolution` | the volumes of a node, and the response |
-//! | `single_flight` | one resolution per boot session, shared by all retries |
+//! | `single_flight`, `boot_session` | one resolution per boot session, shared by all retries |
 //! | `resolver`, `queue`, `progress` | resolutions in background tasks: performed, limited, followed |
 //! | `outcome`, `last_known` | the results of a resolution as the response to a boot request |
 //! | `check` | validations and previews |
 //! | `confirm`, `store_outage` | the response to a boot request while nothing can be written |
+//! | `wait_notes` | the waiting time of a machine, for the next instance that it asks |
 //! | `turns` | the limit of concurrent resolutions over all instances |
 //! | `permits` | limits of concurrent confirmations and checks |
 //! | `reconciler`, `work_queue` | completes interrupted work, detaches, probes Cinder |
-//! | `attacher` | the steps for one volume; their halves are `creation` and `export` |
+//! | `attacher` | the steps for one volume; their parts are `creation`, `export` and `detachment` |
 //! | `existing`, `node_identity`, `borrowed` | attachments that another client created for the node |
 //! | `steps` | the writes of a record between the Cinder calls |
 //! | `monitored_cinder`, `backend_calls` | Cinder calls whose results reach the circuit breaker |
@@ -21,7 +22,7 @@
 //! | `breaker` | circuit breaker for Cinder and its backends |
 //! | `claims`, `keyed_mutex` | one claim per volume of a node over all instances; its queue in this process |
 //! | `repeat` | the result of another instance for the same boot attempt |
-//! | `sightings` | ages of records by this process's own clock |
+//! | `record_ages` | ages of records by this process's own clock |
 //! | `state` | all else that tasks share |
 //!
 //! A boot request is held for at most [`RESPONSE_TIMEOUT`]. A longer resolution continues in the background, and the
@@ -35,12 +36,14 @@
 
 mod attacher;
 mod backend_calls;
+mod boot_session;
 mod borrowed;
 mod breaker;
 mod check;
 mod claims;
 mod confirm;
 mod creation;
+mod detachment;
 mod error;
 mod existing;
 mod export;
@@ -54,17 +57,18 @@ mod permits;
 mod progress;
 mod queue;
 mod reconciler;
+mod record_ages;
 mod repeat;
 mod request;
 mod resolution;
 mod resolver;
-mod sightings;
 mod single_flight;
 mod state;
 mod steps;
 mod store_outage;
 mod turns;
 mod volume_status;
+mod wait_notes;
 mod work_queue;
 
 use std::collections::HashMap;
@@ -78,23 +82,20 @@ use uuid::Uuid;
 use crate::cinder::Cinder;
 use crate::config::StoreOutagePolicy;
 use crate::model::{Attachment, AttachmentState};
-use crate::store::{Attachments, BootWait, StoreAccess};
-use confirm::confirm_volumes;
-use error::{AttachError, Outage};
+use crate::store::Attachments;
+use error::Outage;
 use last_known::find_last_known;
 use outcome::Outcome;
-use permits::{PermitPool, Permits};
+use permits::Permits;
 use progress::{Progress, VolumeResults};
 use reconciler::Reconciler;
-use request::RequestContext;
+pub use record_ages::Windows;
 pub use request::VolumeRequest;
 pub use resolution::{Resolution, ResolvedVolume, VolumeCheck};
 use resolver::Resolver;
-pub use sightings::Windows;
 use single_flight::{Delivery, Entry, SingleFlight};
 use state::State;
 pub use store_outage::StoreOutage;
-use store_outage::WriteObstacle;
 use turns::TurnKeeper;
 
 /// How long a boot request waits for its resolution before the machine is asked to retry.
@@ -238,38 +239,6 @@ impl Attach {
         resolution
     }
 
-    /// How long the machine has waited for this attempt at another instance.
-    async fn find_earlier_wait(
-        &self,
-        request: &VolumeRequest<'_>,
-        context: &RequestContext,
-    ) -> Option<BootWait> {
-        let node = request.node.uuid;
-        if self.flights.knows(node, request.journey) {
-            return None;
-        }
-        self.state.records.read_wait(node, context.attempt.as_ref()?).await.ok().flatten()
-    }
-
-    /// Notes now and then how long the machine has waited, for the next instance that it asks.
-    async fn note_wait(&self, node: Uuid, resolution: &Resolution, is_noted: bool) {
-        let records = &self.state.records;
-        let result = match resolution {
-            Resolution::Wait { .. } => match self.flights.take_wait_to_note(node) {
-                Some(wait) => records.write_wait(node, &wait).await,
-                None => return,
-            },
-            Resolution::Ready(_) | Resolution::Refused(_) if is_noted => {
-                self.flights.clear_noted(node);
-                records.delete_wait(node).await
-            }
-            Resolution::Ready(_) | Resolution::Refused(_) => return,
-        };
-        if let Err(error) = result {
-            tracing::debug!(%error, %node, "cannot note how long a machine waits");
-        }
-    }
-
     /// The response once the resolution is done.
     async fn respond(
         &self,
@@ -328,64 +297,6 @@ impl Attach {
                 }
             }
         }
-    }
-
-    /// Why nothing can be written at present.
-    fn find_write_obstacle(&self, request: &VolumeRequest<'_>) -> Option<WriteObstacle> {
-        // A request from last known records stays one, even if the store responds again meanwhile.
-        if let Some(outage) = request.store_outage.cloned().or_else(|| self.store_outage()) {
-            return Some(WriteObstacle::Outage(outage));
-        }
-        match self.state.records.access() {
-            StoreAccess::ReadWrite => None,
-            StoreAccess::ReadOnly(reason) => Some(WriteObstacle::ReadOnly(reason)),
-        }
-    }
-
-    /// The response while nothing can be written: nothing changes in Cinder.
-    async fn confirm(
-        &self,
-        cinder: Cinder,
-        permits: &PermitPool,
-        request: &VolumeRequest<'_>,
-        obstacle: &WriteObstacle,
-    ) -> Resolution {
-        let (records, outage) = match obstacle {
-            WriteObstacle::ReadOnly(_) => (self.state.records.clone(), None),
-            WriteObstacle::Outage(outage) => (self.state.records.last_known(), Some(outage)),
-        };
-        if let Some(reason) = outage.and_then(StoreOutage::find_obstacle) {
-            return outcome::wait_for_store_outage(reason);
-        }
-        let results = if let Some(reason) = self.cinder_outage() {
-            let desired = request.desired_attachments().into_iter();
-            desired.map(|desired| (desired.volume, Err(AttachError::cinder_unavailable(&reason)))).collect()
-        } else {
-            let cinder = self.state.monitor(cinder);
-            confirm_volumes(&cinder, &records, permits, request, obstacle).await
-        };
-        if outage.is_none() && self.has_lost_volume(request.node.uuid, &results).await {
-            return outcome::wait_for_new_targets();
-        }
-        let (resolved, outages) = match Outcome::of(&results) {
-            Outcome::Transient(reason) | Outcome::Busy(reason) | Outcome::Refused(reason) => {
-                return obstacle.wait(&reason);
-            }
-            Outcome::Usable { resolved, outages } => (resolved, outages),
-        };
-        let mut volumes: HashMap<_, _> =
-            resolved.into_iter().map(|(volume, resolved)| (volume.to_owned(), resolved.clone())).collect();
-        for (volume, cinder_outage) in outages {
-            let Some(outage) = outage.filter(|outage| outage.trusts_last_known()) else {
-                return obstacle.wait(&cinder_outage.to_string());
-            };
-            let max_age = Some(outage.max_age());
-            match find_last_known(&records, max_age, request, volume, Some(cinder_outage)).await {
-                Ok(last_known) => drop(volumes.insert(volume.to_owned(), last_known)),
-                Err(reason) => return obstacle.wait(&format!("{cinder_outage}; {reason}")),
-            }
-        }
-        Resolution::Ready(volumes)
     }
 
     /// Whether a volume was taken from the node after its resolution.

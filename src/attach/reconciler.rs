@@ -78,7 +78,7 @@ impl Reconciler {
                         let is_new = self.has_caught_up && !is_full_list;
                         self.has_caught_up |= is_latest;
                         for record in records {
-                            self.state.sightings.note(&record, is_new);
+                            self.state.record_ages.note(&record, is_new);
                             self.queue.update(&record);
                         }
                     }
@@ -123,7 +123,7 @@ impl Reconciler {
     fn keep_house(&mut self) {
         self.flights.evict_idle();
         self.state.findings.evict_old();
-        self.state.sightings.evict_old(&self.state.windows);
+        self.state.record_ages.evict_old(&self.state.windows);
         let has_outage = self.state.outage().is_some() || self.state.records.check_writable().is_err();
         if self.had_outage && !has_outage {
             // The outage ended: back-off delays caused by it are void.
@@ -171,7 +171,7 @@ async fn reconcile_record(state: &State, cinder: &MonitoredCinder, key: &RecordK
         return RunResult::Failed;
     }
     if is_settling(&record) {
-        let age = state.sightings.late_export_age(&record);
+        let age = state.record_ages.late_export_age(&record);
         if let Some(remaining) = state.windows.late_request.checked_sub(age).filter(|time| !time.is_zero()) {
             return RunResult::Early(remaining);
         }

@@ -60,7 +60,7 @@ impl RecordVersions {
 
 /// What a resolution knows of its request, besides the volumes.
 #[derive(Debug, Clone)]
-pub(super) struct RequestContext {
+pub(super) struct ResolutionContext {
     /// The versions of the records behind the request.
     pub(super) versions: RecordVersions,
     /// The boot attempt of the machine that waits.
@@ -69,9 +69,9 @@ pub(super) struct RequestContext {
 
 impl VolumeRequest<'_> {
     /// The context of the request's resolution.
-    pub(super) fn context(&self) -> RequestContext {
+    pub(super) fn context(&self) -> ResolutionContext {
         let attempt = |(journey, attempt): (&str, u32)| BootAttempt { journey: journey.to_owned(), attempt };
-        RequestContext { versions: self.record_versions(), attempt: self.journey.map(attempt) }
+        ResolutionContext { versions: self.record_versions(), attempt: self.journey.map(attempt) }
     }
 
     /// The versions of the request's records.

@@ -14,7 +14,7 @@ use super::error::{AttachError, claim_lost};
 use super::monitored_cinder::{MonitoredCinder, timeout_reason};
 use super::progress::{Phase, Progress};
 use super::queue::ResolutionQueue;
-use super::request::{DesiredAttachment, RequestContext};
+use super::request::{DesiredAttachment, ResolutionContext};
 use super::resolution::ResolvedVolume;
 use super::single_flight::{NewResolution, SingleFlight};
 use super::state::State;
@@ -71,12 +71,12 @@ impl Resolver {
         self: &Arc<Self>,
         cinder: Cinder,
         resolution: NewResolution,
-        context: RequestContext,
+        context: ResolutionContext,
     ) {
         self.tasks.spawn(Arc::clone(self).perform(cinder, resolution, context));
     }
 
-    async fn perform(self: Arc<Self>, cinder: Cinder, resolution: NewResolution, context: RequestContext) {
+    async fn perform(self: Arc<Self>, cinder: Cinder, resolution: NewResolution, context: ResolutionContext) {
         let NewResolution { known: mut results, missing, queue, sender } = resolution;
         let turn = tokio::select! {
             biased;
@@ -114,7 +114,7 @@ impl Resolver {
         self: &Arc<Self>,
         cinder: &Cinder,
         desired: DesiredAttachment,
-        context: RequestContext,
+        context: ResolutionContext,
         progress: &Progress,
     ) -> (String, Result<ResolvedVolume, AttachError>) {
         let volume = desired.volume.clone();
@@ -137,7 +137,7 @@ impl Resolver {
         self: Arc<Self>,
         cinder: MonitoredCinder,
         desired: DesiredAttachment,
-        context: RequestContext,
+        context: ResolutionContext,
         progress: Progress,
         sent_at: Instant,
     ) -> Result<ResolvedVolume, AttachError> {

@@ -14,7 +14,7 @@
 //! | delivered | starts a resolution of the volumes without a result | starts a resolution |
 //!
 //! A request for other volumes replaces the flight, and starts a resolution. Three events end a flight: a refusal, a
-//! lost volume ([`SingleFlight::forget`]), and [`IDLE_TTL`] without a request.
+//! lost volume ([`SingleFlight::forget`]), and [`super::boot_session::IDLE_TTL`] without a request.
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::boot_session::BootSession;
 use super::progress::{Phase, Progress, VolumeResults};
 use super::queue::ResolutionQueue;
 use super::request::DesiredAttachment;
@@ -37,15 +38,10 @@ use crate::store::BootWait;
 
 /// How long a boot session may wait in total.
 const MAX_WAIT: Duration = Duration::from_secs(30 * 60);
-/// How long a boot session lives without a request, and an undelivered result with it.
-const IDLE_TTL: Duration = Duration::from_secs(120);
 /// How often the wait of a session is noted in the store, for other instances.
 const NOTE_INTERVAL: Duration = Duration::from_secs(15);
 /// Boot sessions in flight. Further machines have to retry.
 const MAX_IN_FLIGHT: usize = 20_000;
-
-/// A journey and a try.
-type Journey = (String, u32);
 
 /// The boot sessions in flight, by node.
 #[derive(Debug, Default)]
@@ -60,24 +56,6 @@ struct Flight {
     progress: Progress,
     /// The delivery of the resolution's result to the machine, if any.
     delivery: Option<Delivery>,
-}
-
-#[derive(Debug)]
-struct BootSession {
-    /// The journey and the try, if the request had them.
-    journey: Option<Journey>,
-    /// When the first request arrived.
-    started_at: Instant,
-    /// When the first request to this instance arrived.
-    entered_at: Instant,
-    /// When the latest request arrived.
-    last_request: Instant,
-    /// Since when the machine waits because of a transient error.
-    transient_since: Option<Instant>,
-    /// When the wait was last noted in the store.
-    noted_at: Option<Instant>,
-    /// Cinder's results for this session, including late results of an earlier request.
-    results: HashMap<String, ResolvedVolume>,
 }
 
 /// What the machine got.
@@ -303,44 +281,5 @@ impl Flight {
     fn join(&mut self, now: Instant) -> Entry {
         self.session.last_request = now;
         Entry::Joined(self.progress.clone())
-    }
-}
-
-impl BootSession {
-    fn new(journey: Option<Journey>, now: Instant) -> Self {
-        Self {
-            journey,
-            started_at: now,
-            entered_at: now,
-            last_request: now,
-            transient_since: None,
-            noted_at: None,
-            results: HashMap::new(),
-        }
-    }
-
-    /// Continues a wait that began at another instance.
-    fn continue_wait(&mut self, wait: &BootWait) {
-        let before = |seconds| self.entered_at.checked_sub(Duration::from_secs(seconds));
-        let (waited, transient) = (before(wait.waited), wait.transient.and_then(before));
-        self.started_at = waited.unwrap_or(self.started_at);
-        self.transient_since = transient;
-        self.noted_at = Some(self.entered_at);
-    }
-
-    fn is_recent(&self, now: Instant) -> bool {
-        now.duration_since(self.last_request) < IDLE_TTL
-    }
-
-    /// The known results for these volumes, and the volumes without a result.
-    fn split_known(&self, desired: &[DesiredAttachment]) -> (VolumeResults, Vec<DesiredAttachment>) {
-        let (mut known, mut missing) = (Vec::new(), Vec::new());
-        for volume in desired {
-            match self.results.get(&volume.volume) {
-                Some(resolved) => known.push((volume.volume.clone(), Ok(resolved.clone()))),
-                None => missing.push(volume.clone()),
-            }
-        }
-        (known, missing)
     }
 }

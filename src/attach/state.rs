@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::attacher::{Attacher, SharedState};
+use super::attacher::{AttachContext, Attacher};
 use super::breaker::{Breaker, CircuitScope};
 use super::claims::{Claims, HeldClaim};
 use super::error::Outage;
 use super::findings::ExportFindings;
 use super::monitored_cinder::MonitoredCinder;
-use super::sightings::{Sightings, Windows};
+use super::record_ages::{RecordAges, Windows};
 use crate::cinder::Cinder;
 use crate::store::Attachments;
 
@@ -19,7 +19,7 @@ pub(super) struct State {
     pub(super) breaker: Arc<Breaker>,
     pub(super) claims: Arc<Claims>,
     pub(super) findings: Arc<ExportFindings>,
-    pub(super) sightings: Arc<Sightings>,
+    pub(super) record_ages: Arc<RecordAges>,
     pub(super) windows: Windows,
     /// Replaced on reload.
     cinder: parking_lot::RwLock<Option<Cinder>>,
@@ -33,7 +33,7 @@ impl State {
             breaker: Arc::default(),
             claims,
             findings: Arc::default(),
-            sightings: Arc::default(),
+            record_ages: Arc::default(),
             windows,
             cinder: parking_lot::RwLock::new(cinder),
         }
@@ -73,10 +73,10 @@ impl State {
 
     /// An attacher for the holder of a claim. `cinder` has the response clock of the attempt.
     pub(super) fn attacher(&self, cinder: &MonitoredCinder, claim: HeldClaim) -> Attacher {
-        let shared = SharedState {
+        let shared = AttachContext {
             claims: Arc::clone(&self.claims),
             findings: Arc::clone(&self.findings),
-            sightings: Arc::clone(&self.sightings),
+            record_ages: Arc::clone(&self.record_ages),
             windows: self.windows,
         };
         Attacher::new(cinder, &self.records, claim, shared)

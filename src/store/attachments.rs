@@ -16,15 +16,14 @@ use uuid::Uuid;
 use super::encoding::{decode, encode, encode_update};
 use super::keys::{guard_key, record_key};
 use super::{
-    Batch, ChangeSet, ClaimId, Cluster, Condition, Freshness, Record, Revision, Store, StoreAccess,
-    StoreError, WriteError,
+    Batch, ClaimId, Cluster, Condition, Freshness, Record, Store, StoreAccess, StoreError, WriteError,
 };
 use crate::model::{Attachment, AttachmentState, Node, VolumeTarget};
 
 /// The key prefix of all attachments.
-const PREFIX: &str = "attachment/";
+pub(super) const PREFIX: &str = "attachment/";
 /// Records per read.
-const PAGE: usize = 100;
+pub(super) const PAGE: usize = 100;
 /// Attempts at a write before giving up after write conflicts.
 const ATTEMPTS: usize = 100;
 
@@ -42,19 +41,6 @@ pub enum AttachmentWriteError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// A page of the change feed.
-#[derive(Debug)]
-pub struct AttachmentChanges {
-    /// The changed attachments that still exist.
-    pub records: Vec<Attachment>,
-    /// The revision to continue from.
-    pub revision: Revision,
-    /// Whether the feed had nothing newer when it was asked.
-    pub is_latest: bool,
-    /// Whether these are all attachments: the feed did not go back far enough.
-    pub is_full_list: bool,
 }
 
 /// The attachments' records. Cheap to clone.
@@ -237,39 +223,6 @@ impl Attachments {
         Err(conflict_limit_error().into())
     }
 
-    /// Waits for changes after `after`.
-    pub async fn wait_for_change(&self, after: Revision) -> Result<AttachmentChanges, StoreError> {
-        let latest = self.store.wait_for_change(after).await?;
-        match self.store.changes(after, PAGE).await? {
-            ChangeSet::Compacted(revision) => {
-                let records = self.list_all().await?;
-                Ok(AttachmentChanges { records, revision, is_latest: revision >= latest, is_full_list: true })
-            }
-            ChangeSet::Since(changes) => {
-                let revision = changes.last().map_or(latest, |change| change.revision);
-                let is_latest = revision >= latest;
-                let mut keys: Vec<_> = changes
-                    .into_iter()
-                    .map(|change| change.key)
-                    .filter(|key| key.starts_with(PREFIX))
-                    .collect();
-                keys.sort();
-                keys.dedup();
-                if keys.is_empty() {
-                    return Ok(AttachmentChanges {
-                        records: Vec::new(),
-                        revision,
-                        is_latest,
-                        is_full_list: false,
-                    });
-                }
-                let records = self.store.get(&keys).await?;
-                let records = records.iter().flatten().filter_map(decode_or_log).collect();
-                Ok(AttachmentChanges { records, revision, is_latest, is_full_list: false })
-            }
-        }
-    }
-
     pub(super) fn store(&self) -> &dyn Store {
         &*self.store
     }
@@ -288,73 +241,17 @@ impl Attachments {
     }
 }
 
-/// The volumes that a node loses.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum LostVolumes<'a> {
-    /// The volume with this id.
-    One(&'a str),
-    /// The volumes with borrowed attachments.
-    Borrowed,
-    /// All volumes.
-    All,
-}
-
-/// Adds to a batch that a node loses volumes. Attachments go to `detaching`; borrowed ones are forgotten.
-pub(super) async fn detach(
-    store: &dyn Store,
-    mut batch: Batch,
-    node: Uuid,
-    lost: LostVolumes<'_>,
-) -> Result<Batch, StoreError> {
-    if let LostVolumes::One(volume) = lost {
-        let key = key(node, volume);
-        // A later `intend` conflicts with the changed target or the changed guard of the node.
-        return match store.get(std::slice::from_ref(&key)).await?.pop().flatten() {
-            Some(record) => release(batch, &record, lost),
-            None => Ok(batch.require_absent(key)),
-        };
-    }
-    let prefix = node_prefix(node);
-    let mut after = None;
-    loop {
-        let page = store.list(&prefix, after.as_deref(), PAGE).await?;
-        let is_last_page = page.len() < PAGE;
-        after = page.last().map(|record| record.key.clone());
-        for record in page {
-            batch = release(batch, &record, lost)?;
-        }
-        if is_last_page {
-            return Ok(batch);
-        }
-    }
-}
-
-/// Adds the release of one attachment to a batch.
-fn release(batch: Batch, record: &Record, lost: LostVolumes<'_>) -> Result<Batch, StoreError> {
-    let mut attachment: Attachment = decode(record)?.value;
-    if matches!(lost, LostVolumes::Borrowed) && !attachment.is_borrowed() {
-        return Ok(batch);
-    }
-    let batch = batch.require_unchanged(&record.key, record.revision);
-    // After an export without a response, the reconciler first completes the attachment for its owner.
-    if attachment.is_borrowed() && !attachment.pending_export {
-        return Ok(batch.delete(&record.key));
-    }
-    attachment.state = AttachmentState::Detaching;
-    Ok(batch.put(&record.key, encode_update(record, &attachment)?))
-}
-
 /// The key of an attachment. The volume's id is free text, so it comes last.
-fn key(node: Uuid, volume: &str) -> String {
+pub(super) fn key(node: Uuid, volume: &str) -> String {
     format!("{}{volume}", node_prefix(node))
 }
 
-fn node_prefix(node: Uuid) -> String {
+pub(super) fn node_prefix(node: Uuid) -> String {
     format!("{PREFIX}{node}/")
 }
 
 /// Decodes a record of a list, in which one damaged record must not block the others.
-fn decode_or_log(record: &Record) -> Option<Attachment> {
+pub(super) fn decode_or_log(record: &Record) -> Option<Attachment> {
     let attachment = decode(record);
     if let Err(error) = &attachment {
         tracing::error!(error = %error, "attachment record skipped");

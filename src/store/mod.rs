@@ -8,6 +8,7 @@
 //! The one invariant: a record and everything derived from it (unique keys, list entries) are written in one batch.
 //! So no crash and no race can separate them.
 
+mod attachment_feed;
 mod attachments;
 mod backup;
 mod boot_wait;
@@ -17,6 +18,7 @@ mod inventory;
 mod keys;
 mod local;
 mod local_session;
+mod lost_volumes;
 mod memory;
 mod panics;
 mod redb;
@@ -30,7 +32,8 @@ mod battery;
 #[cfg(test)]
 mod local_battery;
 
-pub use attachments::{AttachmentChanges, AttachmentWriteError, Attachments, WritableStore};
+pub use attachment_feed::AttachmentChanges;
+pub use attachments::{AttachmentWriteError, Attachments, WritableStore};
 pub use backup::{ExportError, ExportFormatError, ExportHeader, ExportReader, export};
 pub use boot_wait::BootWait;
 pub use contract::{

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::*;
+use crate::attach::boot_session::IDLE_TTL;
 use crate::attach::error::AttachError;
 use crate::attach::node_identity::NodeIdentity;
 use crate::model::{Connection, ConnectionSource, ConnectorProperties, Node, Properties, StorageInterface};

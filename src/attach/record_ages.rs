@@ -1,4 +1,4 @@
-//! [`Sightings`]: since when this process has known what a record says, by its own monotonic clock.
+//! [`RecordAges`]: since when this process has known what a record says, by its own monotonic clock.
 //!
 //! The hosts of two instances have two wall clocks, and a wall clock may jump over a restart. So no instance computes the
 //! age of another one's work from a timestamp. It counts from its own first sight of the record: never less than the
@@ -57,9 +57,9 @@ enum Aspect {
 
 /// The first sights of this process, by the id of the attachment's record.
 #[derive(Debug, Default)]
-pub(super) struct Sightings(Mutex<HashMap<(Uuid, Aspect), Instant>>);
+pub(super) struct RecordAges(Mutex<HashMap<(Uuid, Aspect), Instant>>);
 
-impl Sightings {
+impl RecordAges {
     /// Notes a record of the change feed. `is_new`: the record changed while this process followed the feed.
     pub(super) fn note(&self, record: &Attachment, is_new: bool) {
         let aspects = [
@@ -90,11 +90,11 @@ impl Sightings {
 
     /// Evicts what no window needs any more.
     pub(super) fn evict_old(&self, windows: &Windows) {
-        let mut sightings = self.0.lock();
+        let mut record_ages = self.0.lock();
         let memory = MEMORY.max(2 * windows.late_request.max(windows.repeat));
-        sightings.retain(|_, since| since.elapsed() < memory);
-        let remaining = sightings.len();
-        sightings.shrink_to(2 * remaining);
+        record_ages.retain(|_, since| since.elapsed() < memory);
+        let remaining = record_ages.len();
+        record_ages.shrink_to(2 * remaining);
     }
 
     fn first_sight(&self, record: &Attachment, aspect: Aspect) -> Instant {
@@ -121,27 +121,27 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_age_counts_from_the_first_sight_whatever_the_record_says() {
-        let (sightings, record) = (Sightings::default(), record());
-        sightings.note(&record, false);
+        let (record_ages, record) = (RecordAges::default(), record());
+        record_ages.note(&record, false);
         tokio::time::advance(Duration::from_secs(119)).await;
-        assert_eq!(sightings.create_age(&record), Duration::from_secs(119));
+        assert_eq!(record_ages.create_age(&record), Duration::from_secs(119));
         // A repeated create has another time of begin, so the count starts again.
         let again = Attachment { begun_at: Timestamp::UNIX_EPOCH, ..record };
-        assert_eq!(sightings.create_age(&again), Duration::ZERO);
+        assert_eq!(record_ages.create_age(&again), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_a_resolution_that_the_feed_showed_has_an_age() {
-        let sightings = Sightings::default();
+        let record_ages = RecordAges::default();
         let attempt = BootAttempt { journey: "a".into(), attempt: 1 };
         let record = Attachment { resolved_for: Some(attempt), ..record() };
-        sightings.note(&record, false);
-        assert_eq!(sightings.resolution_age(&record), None);
-        sightings.note(&record, true);
-        assert_eq!(sightings.resolution_age(&record), Some(Duration::ZERO));
+        record_ages.note(&record, false);
+        assert_eq!(record_ages.resolution_age(&record), None);
+        record_ages.note(&record, true);
+        assert_eq!(record_ages.resolution_age(&record), Some(Duration::ZERO));
         let windows = Windows::default();
         tokio::time::advance(MEMORY).await;
-        sightings.evict_old(&windows);
-        assert_eq!(sightings.resolution_age(&record), None);
+        record_ages.evict_old(&windows);
+        assert_eq!(record_ages.resolution_age(&record), None);
     }
 }
