@@ -62,7 +62,6 @@
 //! | BMC | the controller of a machine's power and boot device, with Redfish | [`redfish::Bmc`] |
 //! | boot override | the boot source that a BMC imposes on the next boot, or on all | [`redfish::BootOverride`] |
 //! | quirk | a deviation of BMCs in the field, with its source | [`redfish::Quirk`] |
-//! | claim | the exclusive right to work on a node's machine | [`power::NodeClaim`] |
 //! | reservation | the host of the conductor that works on a node (Ironic's lock) | [`model::Node::reservation`] |
 //! | round | the slow reading of all power states | `power::round` |
 //! | connector | an initiator name or address of a node (Ironic's volume connector) | [`model::VolumeConnector`] |
@@ -99,7 +98,7 @@
 //! | change feed | the writes after a revision, in order | [`store::ChangeSet`] |
 //! | instance | one volboot process of several on a shared store | [`store::Instance`] |
 //! | session | the lease of a process in a shared store; announcements and claims end with it | [`store::Cluster`] |
-//! | claim | mutual exclusion of instances for one piece of work, such as a volume | [`store::Claim`] |
+//! | claim | mutual exclusion of tasks and instances for one piece of work, such as a volume or a machine's power | [`store::Claim`] |
 //! | fencing | a write under a claim is refused after the claim's end | [`store::Condition::Held`] |
 //! | fresh, stale | whether reads show the present of a shared store, or its last known records | [`store::Freshness`] |
 //! | mirror | the last known records of a shared store, in a local file | `store::mirror` |

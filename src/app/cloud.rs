@@ -19,5 +19,10 @@ pub(super) fn build_policy(config: &Config) -> Policy {
         OutagePolicy::LastKnown => Some(config.boot.last_known_max_age),
         OutagePolicy::Wait => None,
     };
-    Policy { last_known_max_age: last_known, resolutions: config.cinder.resolutions as usize }
+    Policy {
+        last_known_max_age: last_known,
+        resolutions: config.cinder.resolutions as usize,
+        when_store_is_away: config.boot.when_store_is_away,
+        store_max_age: config.boot.last_known_max_age,
+    }
 }

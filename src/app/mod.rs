@@ -47,7 +47,7 @@ use crate::keystone::{Cloud, Validator};
 use crate::model::InstanceName;
 use crate::neighbours::Neighbours;
 use crate::operator::{Appliance, recover_interrupted};
-use crate::power::{LocalClaims, Power, PowerLimits};
+use crate::power::{Power, PowerLimits};
 use crate::store::{Attachments, Inventory, Store};
 use crate::telemetry::Metrics;
 use crate::timeline::Timeline;
@@ -118,8 +118,7 @@ impl App {
         let attach = Attach::new(Attachments::new(Arc::clone(&store)), cinder, cloud::build_policy(&config));
         let inventory = Inventory::new(Arc::clone(&store));
         let at_once = config.power.at_once as usize;
-        let claims = Arc::new(LocalClaims::default());
-        let power = Power::new(inventory.clone(), claims, at_once, PowerLimits::default());
+        let power = Power::new(inventory.clone(), at_once, PowerLimits::default());
         let tls = listeners.tls();
         tls.set_certificates(certificates);
         let started_at = Timestamp::now();

@@ -9,26 +9,25 @@
 //!
 //! A crash can follow any step. Each record therefore states what may have happened in Cinder, so that a later boot
 //! or the reconciler can continue. Later boots start at «pending export recorded». The first half is in `creation`,
-//! the second in `export`, and the writes are in `steps`.
+//! the second in `export`, the end in `detachment`, and the writes are in `steps`.
 
 use std::sync::Arc;
 
-use tokio::sync::RwLock;
 use uuid::Uuid;
 
-use super::backend_calls::{BackendCallError, send_delete};
 use super::borrowed;
 use super::breaker::{CircuitProbe, CircuitScope};
-use super::creation::{Creation, InterruptedCreate};
+use super::claims::{Claims, HeldClaim};
+use super::creation::Creation;
 use super::error::{AttachError, Outage, changed_during_request, classify};
 use super::export::{Export, ExportOutcome, export};
 use super::findings::ExportFindings;
-use super::keyed_mutex::KeyedGuard;
-use super::monitored_cinder::{MonitoredCinder, ResponseClock};
+use super::monitored_cinder::MonitoredCinder;
 use super::node_identity::NodeIdentity;
-use super::request::{DesiredAttachment, RecordVersions};
+use super::record_ages::{RecordAges, Windows};
+use super::repeat::find_resolved;
+use super::request::{DesiredAttachment, RecordVersions, ResolutionContext};
 use super::steps;
-use super::volume_status::{CheckedVolume, check_volume};
 use crate::cinder::CinderError;
 use crate::model::{
     Attachment, AttachmentState, Connection, ConnectionSource, ConnectorProperties, Ownership,
@@ -49,55 +48,72 @@ pub(super) struct ExportedVolume {
     pub(super) source: ConnectionSource,
 }
 
-/// Attaches or detaches one volume. Every method that changes an attachment takes the volume's lock as a witness.
+/// Attaches or detaches one volume, under its claim: each write and each call of Cinder requires the claim.
 #[derive(Debug)]
 pub(super) struct Attacher {
-    cinder: MonitoredCinder,
-    records: Attachments,
-    create_lock: Arc<RwLock<()>>,
-    findings: Arc<ExportFindings>,
+    pub(super) cinder: MonitoredCinder,
+    pub(super) records: Attachments,
+    pub(super) shared: AttachContext,
+}
+
+/// What all attachers of this process share.
+#[derive(Debug)]
+pub(super) struct AttachContext {
+    pub(super) claims: Arc<Claims>,
+    pub(super) findings: Arc<ExportFindings>,
+    pub(super) record_ages: Arc<RecordAges>,
+    pub(super) windows: Windows,
 }
 
 impl Attacher {
-    /// `create_lock` is the lock of [`Creation`], which all attachers share.
+    /// An attacher for the holder of a claim.
     pub(super) fn new(
-        cinder: MonitoredCinder,
-        records: Attachments,
-        create_lock: Arc<RwLock<()>>,
-        findings: Arc<ExportFindings>,
+        cinder: &MonitoredCinder,
+        records: &Attachments,
+        claim: HeldClaim,
+        shared: AttachContext,
     ) -> Self {
-        Self { cinder, records, create_lock, findings }
+        let claim = Arc::new(claim);
+        Self { cinder: cinder.fenced(&claim), records: records.fenced(claim.id()), shared }
     }
 
-    /// The clock of the responses to this attacher.
-    pub(super) fn clock(&self) -> ResponseClock {
-        self.cinder.clock()
+    /// Whether the claim is lost: a result is then no result of Cinder.
+    pub(super) fn has_lost_claim(&self) -> bool {
+        self.cinder.has_lost_claim()
     }
 
-    fn creation(&self) -> Creation<'_> {
-        Creation { cinder: &self.cinder, records: &self.records, lock: &self.create_lock }
+    /// The creation of attachments of a volume, under a claim of its own.
+    pub(super) async fn claim_creation(&self, volume: &str) -> Result<Creation<'_>, AttachError> {
+        let claim = self.cinder.clock().stop_during(self.shared.claims.claim_volume(volume)).await?;
+        let claim = Arc::new(claim);
+        Ok(Creation {
+            cinder: self.cinder.fenced(&claim),
+            records: self.records.fenced(claim.id()),
+            record_ages: &self.shared.record_ages,
+            late_request: self.shared.windows.late_request,
+        })
     }
 
     /// Attaches a volume unless it is attached, and has it exported in any case. A volume whose connection is known to
-    /// be unbootable is not attached again; `versions` are the versions of the records behind the request.
+    /// be unbootable is not attached again; `context` is of the request.
     pub(super) async fn attach(
         &self,
-        lock: &KeyedGuard,
         desired: &DesiredAttachment,
-        versions: &RecordVersions,
+        context: &ResolutionContext,
     ) -> Result<ExportedVolume, AttachError> {
+        let ResolutionContext { versions, attempt } = context;
         for _ in 0..MAX_ATTEMPTS {
             let record = match self.records.get(desired.node, &desired.volume).await? {
                 None => {
                     self.check_bootable(desired, versions).await?;
-                    match self.creation().create(desired).await? {
+                    match self.claim_creation(&desired.volume).await?.create(desired).await? {
                         Some(record) => record,
                         None => continue,
                     }
                 }
                 Some(record) if record.state == AttachmentState::Detaching => {
                     self.check_bootable(desired, versions).await?;
-                    self.detach(lock, &record).await?;
+                    self.detach(&record).await?;
                     continue;
                 }
                 Some(record) if is_of_another_instance(&record, &desired.identity) => {
@@ -118,104 +134,44 @@ impl Attacher {
                 }
                 // The create was interrupted before the id was recorded.
                 Some(record) if record.cinder_id.is_none() => {
-                    match self.creation().recover(&record, desired).await? {
+                    let creation = self.claim_creation(&desired.volume).await?;
+                    match creation.recover(&record, desired).await? {
                         Some(record) => record,
                         None => continue,
                     }
                 }
-                Some(record) => record,
+                Some(record) => match find_resolved(&record, desired, context, &self.shared) {
+                    Some(resolved) => return Ok(resolved),
+                    None => record,
+                },
             };
             // A probe is held until the result of the export is known.
             let _probe = match self.find_volume_type(&record).await? {
                 Some(volume_type) => self.try_backend(&volume_type).map_err(|outage| {
-                    let failed = self.findings.recall_failed(record.node, &record.volume, versions);
+                    let failed = self.shared.findings.recall_failed(record.node, &record.volume, versions);
                     AttachError::Unavailable(failed.unwrap_or(outage))
                 })?,
                 None => None,
             };
             let connector = select_connector(&record, &desired.connector);
-            let outcome = export(&self.cinder, &self.records, &record, &connector).await;
+            let outcome = export(&self.cinder, &self.records, &record, &connector, attempt.as_ref()).await;
             if let Err(AttachError::Unavailable(Outage::Export(reason))) = &outcome {
-                self.findings.remember_failed(record.node, &record.volume, versions, reason);
+                self.shared.findings.remember_failed(record.node, &record.volume, versions, reason);
             }
             match outcome? {
                 ExportOutcome::Exported(Export { connection, source }) => {
-                    self.findings.forget(record.node, &record.volume);
+                    self.shared.findings.forget(record.node, &record.volume);
                     let (record, server) = (record.id, record.server());
                     return Ok(ExportedVolume { record, server, connection, source });
                 }
                 ExportOutcome::Unbootable(reason) => {
-                    self.findings.remember_unbootable(record.node, &record.volume, versions, &reason);
+                    self.shared.findings.remember_unbootable(record.node, &record.volume, versions, &reason);
                     return Err(AttachError::Refused(reason));
                 }
                 ExportOutcome::Gone => self.delete_stale(&record).await?,
             }
         }
         Err(changed_during_request())
-    }
-
-    /// Deletes the attachment in Cinder, then its record. A borrowed attachment is completed and forgotten.
-    pub(super) async fn detach(&self, _lock: &KeyedGuard, record: &Attachment) -> Result<(), AttachError> {
-        let not_yet = |reason: &dyn std::fmt::Display| {
-            format!("volume {} cannot be detached yet: {reason}", record.volume)
-        };
-        let unavailable =
-            |outage: Outage| AttachError::Unavailable(outage.map_reason(|reason| not_yet(&reason)));
-        if record.is_borrowed() {
-            borrowed::complete_pending(&self.cinder, &self.records, record).await.map_err(
-                |error| match error {
-                    AttachError::Unavailable(outage) => unavailable(outage),
-                    error => error,
-                },
-            )?;
-            tracing::info!(node = %record.node, volume = %record.volume, "borrowed attachment forgotten");
-            return Ok(self.records.delete(record).await?);
-        }
-        let id = match &record.cinder_id {
-            Some(id) => Some(id.clone()),
-            None => match self.creation().find_interrupted_create(record).await? {
-                InterruptedCreate::Orphan(id) => Some(id),
-                InterruptedCreate::Pending => {
-                    let reason = "its create request had no response and may still take effect";
-                    return Err(AttachError::Transient(not_yet(&reason)));
-                }
-                InterruptedCreate::Absent => None,
-            },
-        };
-        if let Some(id) = id {
-            let _probe = match &record.volume_type {
-                Some(volume_type) => self.try_backend(volume_type).map_err(unavailable)?,
-                None => None,
-            };
-            let store = self.records.check_writable()?;
-            match send_delete(store, &self.cinder, &self.records, record, &id).await {
-                Ok(()) | Err(BackendCallError::Cinder(CinderError::NotFound(_))) => {}
-                Err(BackendCallError::NoComputeService(reason)) => {
-                    steps::record_obstacle(&self.records, record, &reason).await;
-                    return Err(AttachError::Transient(not_yet(&reason)));
-                }
-                Err(BackendCallError::Failed(reason) | BackendCallError::Unavailable(reason)) => {
-                    return Err(unavailable(Outage::Backend(reason)));
-                }
-                Err(BackendCallError::Cinder(
-                    error @ (CinderError::Unavailable(_) | CinderError::Failed { .. }),
-                )) => return Err(unavailable(Outage::Cinder(error.to_string()))),
-                Err(BackendCallError::Cinder(error @ CinderError::Refused { .. })) => {
-                    if record.server().is_some() {
-                        steps::record_obstacle(&self.records, record, &error.to_string()).await;
-                    }
-                    return Err(AttachError::Transient(not_yet(&error)));
-                }
-            }
-            tracing::info!(node = %record.node, volume = %record.volume, attachment = %id, "volume detached");
-        }
-        self.records.delete(record).await?;
-        let (node, volume) = (record.node, &record.volume);
-        if self.findings.needs_version(node, volume) {
-            let details = self.cinder.volume(volume).await;
-            self.findings.note_detachment(node, volume, details.ok().as_ref());
-        }
-        Ok(())
     }
 
     /// Refuses a volume whose connection was found unbootable, unless records or volume have changed since.
@@ -225,7 +181,7 @@ impl Attacher {
         versions: &RecordVersions,
     ) -> Result<(), AttachError> {
         let volume = &desired.volume;
-        let finding = self.findings.recall_unbootable(desired.node, volume, versions);
+        let finding = self.shared.findings.recall_unbootable(desired.node, volume, versions);
         let Some(finding) = finding else { return Ok(()) };
         let details = self.cinder.volume(volume).await.map_err(|error| classify(volume, error))?;
         if finding.applies_to(&details) { Err(AttachError::Refused(finding.reason())) } else { Ok(()) }
@@ -233,22 +189,14 @@ impl Attacher {
 
     /// Adopts the orphan of an interrupted create, or deletes the record if there is none. Returns whether the work
     /// is done.
-    pub(super) async fn adopt_orphan(
-        &self,
-        _lock: &KeyedGuard,
-        record: &Attachment,
-    ) -> Result<bool, AttachError> {
-        self.creation().adopt_orphan(record).await
+    pub(super) async fn adopt_orphan(&self, record: &Attachment) -> Result<bool, AttachError> {
+        self.claim_creation(&record.volume).await?.adopt_orphan(record).await
     }
 
     /// Follows up a pending export: completes the attachment if the export happened, then exports again in any case.
     /// Only a response to an export holds the current connection. The new export follows any earlier one still in
     /// progress.
-    pub(super) async fn repeat_export(
-        &self,
-        _lock: &KeyedGuard,
-        record: &Attachment,
-    ) -> Result<(), AttachError> {
+    pub(super) async fn repeat_export(&self, record: &Attachment) -> Result<(), AttachError> {
         let Some(id) = &record.cinder_id else { return Ok(()) };
         let attachment = match self.cinder.attachment(id).await {
             Ok(attachment) => attachment,
@@ -269,9 +217,9 @@ impl Attacher {
             Some(volume_type) => self.try_backend(volume_type).map_err(AttachError::Unavailable)?,
             None => None,
         };
-        match export(&self.cinder, &self.records, record, connector).await? {
+        match export(&self.cinder, &self.records, record, connector, None).await? {
             ExportOutcome::Exported(Export { .. }) => {
-                self.findings.forget(record.node, &record.volume);
+                self.shared.findings.forget(record.node, &record.volume);
                 Ok(())
             }
             ExportOutcome::Unbootable(reason) => Err(AttachError::Refused(reason)),
@@ -279,17 +227,20 @@ impl Attacher {
         }
     }
 
-    /// Checks whether a node can get a volume and boot from it, without changing anything. `record` is the attachment
-    /// that the node already has.
-    pub(super) async fn check(
-        &self,
-        identity: &NodeIdentity,
-        volume: &str,
-        record: Option<&Attachment>,
-        versions: &RecordVersions,
-    ) -> Result<CheckedVolume, AttachError> {
-        let finding = self.findings.recall_unbootable(identity.node(), volume, versions);
-        check_volume(&self.cinder, &self.records, identity, volume, record, finding.as_ref()).await
+    /// Looks again at an attachment whose export followed one without a response, after that request can no longer arrive.
+    /// If it did arrive, the export is repeated.
+    pub(super) async fn settle_export(&self, record: &Attachment) -> Result<(), AttachError> {
+        let Some(id) = &record.cinder_id else { return Ok(()) };
+        match self.cinder.attachment(id).await {
+            Ok(attachment) if attachment.is_attaching() => {
+                tracing::info!(node = %record.node, volume = %record.volume, "late export found; repeated");
+                self.repeat_export(record).await?;
+            }
+            // The next boot request finds out what an error means.
+            Ok(_) | Err(CinderError::NotFound(_) | CinderError::Refused { .. }) => {}
+            Err(error) => return Err(classify(&record.volume, error)),
+        }
+        Ok(steps::settle_export(&self.records, record).await?)
     }
 
     /// On an error from Cinder other than an outage: drops the cached connection; on 404 also deletes a stale record.
@@ -319,7 +270,7 @@ impl Attacher {
     }
 
     /// Lets a call through to the backend of a volume type: freely, or as the probe of an open circuit.
-    fn try_backend(&self, volume_type: &str) -> Result<Option<CircuitProbe<'_>>, Outage> {
+    pub(super) fn try_backend(&self, volume_type: &str) -> Result<Option<CircuitProbe<'_>>, Outage> {
         let probe = self.cinder.breaker().try_probe(&CircuitScope::Backend(volume_type.to_owned()));
         probe.map_err(|reason| Outage::open_circuit(volume_type, &reason))
     }
@@ -345,12 +296,12 @@ impl Attacher {
 }
 
 /// Whether a borrowed attachment is for another instance than the node's.
-fn is_of_another_instance(record: &Attachment, identity: &NodeIdentity) -> bool {
+pub(super) fn is_of_another_instance(record: &Attachment, identity: &NodeIdentity) -> bool {
     record.is_borrowed() && record.server() != identity.instance()
 }
 
 /// The connector for an export: the node's, with the host and the device of an attachment that another client created.
-fn select_connector(record: &Attachment, node: &ConnectorProperties) -> ConnectorProperties {
+pub(super) fn select_connector(record: &Attachment, node: &ConnectorProperties) -> ConnectorProperties {
     match (record.ownership, &record.connector) {
         (Ownership::Borrowed(_) | Ownership::Adopted, Some(recorded)) => ConnectorProperties {
             host: recorded.host.clone(),

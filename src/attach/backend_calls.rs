@@ -43,7 +43,7 @@ pub(super) async fn send_export(
     id: &str,
     connector: &ConnectorProperties,
 ) -> Result<CinderAttachment, BackendCallError> {
-    let mut call = std::pin::pin!(cinder.unmonitored().export(id, connector));
+    let mut call = std::pin::pin!(cinder.send(cinder.unmonitored().export(id, connector)));
     let in_time = timeout(CINDER_TIMEOUT, &mut call).await;
     let result = if let Ok(result) = in_time {
         result
@@ -62,7 +62,8 @@ pub(super) async fn send_delete(
     record: &Attachment,
     id: &str,
 ) -> Result<(), BackendCallError> {
-    report(cinder, records, record, None, cinder.unmonitored().delete(id).await).await
+    let result = cinder.send(cinder.unmonitored().delete(id)).await;
+    report(cinder, records, record, None, result).await
 }
 
 /// Reports the result of a call to the circuit breaker. `connector` is the connector of an export.
@@ -159,7 +160,8 @@ async fn diagnose(
     connector: Option<&ConnectorProperties>,
 ) -> bool {
     let breaker = cinder.breaker();
-    match timeout(DIAGNOSIS_TIMEOUT, cinder.unmonitored().volume(&record.volume)).await {
+    match timeout(DIAGNOSIS_TIMEOUT, cinder.send(cinder.unmonitored().volume(&record.volume))).await {
+        _ if cinder.has_lost_claim() => {}
         Ok(Ok(CinderVolume { volume_type, .. })) => {
             breaker.record_success(&CircuitScope::Endpoint);
             if let Some(volume_type) = volume_type {

@@ -13,10 +13,9 @@ use super::outcome::{self, Outcome};
 use super::progress::VolumeResults;
 use super::request::{RecordVersions, VolumeRequest};
 use super::resolution::{Resolution, VolumeCheck};
-use super::volume_status::CheckedVolume;
+use super::volume_status::{CheckedVolume, check_volume};
 use crate::cinder::Cinder;
 use crate::model::{InstanceServer, Node, VolumeConnector, VolumeTarget};
-use crate::store::StoreAccess;
 
 /// The result of a check of a node's volumes.
 struct CheckedVolumes {
@@ -73,7 +72,7 @@ impl Attach {
         if let Some(reason) = self.cinder_outage() {
             return Err(Outage::Cinder(reason));
         }
-        let attacher = self.state.attacher(cinder);
+        let cinder = self.state.monitor(cinder);
         let records = self.attachments(node).await;
         let (mut errors, mut servers) = (Vec::new(), Vec::new());
         for target in targets {
@@ -85,7 +84,10 @@ impl Attach {
                     continue;
                 }
             };
-            let check = attacher.check(identity, &target.volume_id, record, versions);
+            let volume = &target.volume_id;
+            let finding = self.state.findings.recall_unbootable(node, volume, versions);
+            let check =
+                check_volume(&cinder, &self.state.records, identity, volume, record, finding.as_ref());
             match timeout(CINDER_TIMEOUT, check).await {
                 Ok(Ok(CheckedVolume { volume_type, server })) => {
                     servers.extend(server.map(|server| (target.volume_id.clone(), server)));
@@ -97,7 +99,9 @@ impl Attach {
                     );
                 }
                 Ok(Err(AttachError::Unavailable(outage))) => return Err(outage),
-                Ok(Err(error @ (AttachError::Refused(_) | AttachError::Transient(_)))) => {
+                Ok(Err(
+                    error @ (AttachError::Refused(_) | AttachError::Transient(_) | AttachError::Busy(_)),
+                )) => {
                     errors.push((target.volume_id.clone(), Err(error)));
                 }
                 Err(_) => return Err(Outage::Cinder(timeout_reason())),
@@ -112,8 +116,8 @@ impl Attach {
         let Some(cinder) = self.state.cinder() else {
             return outcome::refuse_without_cinder();
         };
-        if let StoreAccess::ReadOnly(store) = self.state.records.access() {
-            return self.confirm(cinder, &self.permits.checks, &request, &store).await;
+        if let Some(obstacle) = self.find_write_obstacle(&request) {
+            return self.confirm(cinder, &self.permits.checks, &request, &obstacle).await;
         }
         let versions = request.record_versions();
         let identity = NodeIdentity::of(request.node, request.connectors);
@@ -122,6 +126,7 @@ impl Attach {
             Ok(CheckedVolumes { errors, .. }) => match Outcome::of(errors) {
                 Outcome::Refused(reason) => return Resolution::Refused(reason),
                 Outcome::Transient(reason) => return outcome::wait_for_condition(reason),
+                Outcome::Busy(reason) => return outcome::wait_for_work(reason),
                 Outcome::Usable { resolved: _, outages } => (None, HashMap::from_iter(outages)),
             },
             Err(outage) => (Some(outage), HashMap::new()),

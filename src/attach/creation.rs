@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::RwLock;
 
 use super::error::{AttachError, classify};
 use super::existing::find_existing;
 use super::monitored_cinder::MonitoredCinder;
+use super::record_ages::RecordAges;
 use super::request::DesiredAttachment;
 use super::steps;
 use super::volume_status::explain_refusal;
@@ -18,16 +18,15 @@ use crate::cinder::{CinderAttachment, CinderError};
 use crate::model::Attachment;
 use crate::store::Attachments;
 
-/// How long a create request without a response may still take effect.
-const CREATE_GRACE: Duration = Duration::from_secs(120);
-
 /// The creation of attachments: an intent, a reservation, and the id recorded for it.
+///
+/// Both clients require the claim of the volume, so that recovery never adopts another node's in-flight attachment.
 pub(super) struct Creation<'a> {
-    pub(super) cinder: &'a MonitoredCinder,
-    pub(super) records: &'a Attachments,
-    /// Held shared while creating an attachment, exclusively while searching for an orphan, so that recovery never
-    /// adopts another node's in-flight attachment.
-    pub(super) lock: &'a RwLock<()>,
+    pub(super) cinder: MonitoredCinder,
+    pub(super) records: Attachments,
+    pub(super) record_ages: &'a RecordAges,
+    /// How long a create request without a response may still take effect.
+    pub(super) late_request: Duration,
 }
 
 /// The trace of an interrupted create in Cinder.
@@ -47,7 +46,6 @@ impl Creation<'_> {
         &self,
         desired: &DesiredAttachment,
     ) -> Result<Option<Attachment>, AttachError> {
-        let _shared = self.lock.read().await;
         let foreign = self.cinder.list_attachments(&desired.volume).await;
         let foreign = foreign.map_err(|error| classify(&desired.volume, error))?;
         if let Some(record) = self.find_existing(desired, &foreign).await? {
@@ -65,16 +63,17 @@ impl Creation<'_> {
         if !self.records.intend(&record).await? {
             return Ok(None);
         }
+        self.record_ages.note(&record, true);
         let store = self.records.check_writable()?;
         match self.cinder.reserve(store, &desired.volume, desired.read_only).await {
-            Ok(id) => steps::record_cinder_id(self.records, &record, id).await.map(Some),
+            Ok(id) => steps::record_cinder_id(&self.records, &record, id).await.map(Some),
             Err(error @ (CinderError::Unavailable(_) | CinderError::Failed { .. })) => {
                 Err(classify(&desired.volume, error))
             }
             // Cinder created none: a reserved attachment that appears later is foreign.
             Err(refusal @ (CinderError::NotFound(_) | CinderError::Refused { .. })) => {
                 self.records.delete(&record).await?;
-                Err(explain_refusal(self.cinder, self.records, &desired.volume, refusal).await)
+                Err(explain_refusal(&self.cinder, &self.records, &desired.volume, refusal).await)
             }
         }
     }
@@ -85,7 +84,7 @@ impl Creation<'_> {
         desired: &DesiredAttachment,
         listed: &[CinderAttachment],
     ) -> Result<Option<Attachment>, AttachError> {
-        let found = find_existing(self.cinder, &desired.identity, &desired.volume, listed).await?;
+        let found = find_existing(&self.cinder, &desired.identity, &desired.volume, listed).await?;
         Ok(found.map(|found| {
             let connector = found.connector(&desired.connector);
             let existing = (found.id, found.ownership);
@@ -107,10 +106,9 @@ impl Creation<'_> {
         record: &Attachment,
         desired: &DesiredAttachment,
     ) -> Result<Option<Attachment>, AttachError> {
-        let _exclusive = self.lock.write().await;
         let attachments = self.list_attachments(&record.volume).await?;
         if let Some(id) = self.find_orphan(record, &attachments).await? {
-            return steps::record_cinder_id(self.records, record, id).await.map(Some);
+            return steps::record_cinder_id(&self.records, record, id).await.map(Some);
         }
         if self.find_existing(desired, &attachments).await?.is_some() {
             self.records.delete(record).await?;
@@ -119,26 +117,27 @@ impl Creation<'_> {
         // The first create may still take effect. Cinder admits only one of the two unless the volume is
         // multi-attachable; then the second has to wait.
         let volume = self.cinder.volume(&desired.volume).await;
-        if is_create_pending(record) && volume.is_ok_and(|volume| volume.multiattach) {
+        if self.is_create_pending(record) && volume.is_ok_and(|volume| volume.multiattach) {
             let volume = &desired.volume;
-            return Err(AttachError::Transient(format!(
+            return Err(AttachError::Busy(format!(
                 "an earlier create request for volume {volume} may still take effect"
             )));
         }
-        let record = steps::restart_create(self.records, record).await?;
+        let record = steps::restart_create(&self.records, record).await?;
+        self.record_ages.note(&record, true);
         let store = self.records.check_writable()?;
         match self.cinder.reserve(store, &desired.volume, desired.read_only).await {
-            Ok(id) => steps::record_cinder_id(self.records, &record, id).await.map(Some),
+            Ok(id) => steps::record_cinder_id(&self.records, &record, id).await.map(Some),
             Err(error @ (CinderError::Unavailable(_) | CinderError::Failed { .. })) => {
                 Err(classify(&desired.volume, error))
             }
             Err(refusal @ (CinderError::NotFound(_) | CinderError::Refused { .. })) => {
                 let attachments = self.list_attachments(&record.volume).await?;
                 if let Some(id) = self.find_orphan(&record, &attachments).await? {
-                    return steps::record_cinder_id(self.records, &record, id).await.map(Some);
+                    return steps::record_cinder_id(&self.records, &record, id).await.map(Some);
                 }
                 self.records.delete(&record).await?;
-                Err(explain_refusal(self.cinder, self.records, &desired.volume, refusal).await)
+                Err(explain_refusal(&self.cinder, &self.records, &desired.volume, refusal).await)
             }
         }
     }
@@ -146,11 +145,10 @@ impl Creation<'_> {
     /// Like [`recover`](Self::recover) without a boot request, so nothing is created. Returns whether the work is
     /// done.
     pub(super) async fn adopt_orphan(&self, record: &Attachment) -> Result<bool, AttachError> {
-        let _exclusive = self.lock.write().await;
         match self.search(record).await? {
             InterruptedCreate::Orphan(id) => {
                 tracing::info!(node = %record.node, volume = %record.volume, attachment = %id, "orphan adopted");
-                steps::record_cinder_id(self.records, record, id).await.map(|_| true)
+                steps::record_cinder_id(&self.records, record, id).await.map(|_| true)
             }
             InterruptedCreate::Pending => Ok(false),
             InterruptedCreate::Absent => {
@@ -165,18 +163,21 @@ impl Creation<'_> {
         &self,
         record: &Attachment,
     ) -> Result<InterruptedCreate, AttachError> {
-        let _exclusive = self.lock.write().await;
         self.search(record).await
     }
 
-    /// The caller holds the lock exclusively.
     async fn search(&self, record: &Attachment) -> Result<InterruptedCreate, AttachError> {
         let attachments = self.list_attachments(&record.volume).await?;
         Ok(match self.find_orphan(record, &attachments).await? {
             Some(id) => InterruptedCreate::Orphan(id),
-            None if is_create_pending(record) => InterruptedCreate::Pending,
+            None if self.is_create_pending(record) => InterruptedCreate::Pending,
             None => InterruptedCreate::Absent,
         })
+    }
+
+    /// Whether a create request without a response may still take effect.
+    fn is_create_pending(&self, record: &Attachment) -> bool {
+        self.record_ages.create_age(record) < self.late_request
     }
 
     /// Lists the attachments of a volume, of which there are none without the volume.
@@ -187,7 +188,7 @@ impl Creation<'_> {
         }
     }
 
-    /// Finds the orphan of an interrupted create. The caller holds the lock exclusively.
+    /// Finds the orphan of an interrupted create.
     ///
     /// An orphan is reserved, without instance and connection, absent before the create, and no other node's. It
     /// counts only if it is the single candidate.
@@ -214,9 +215,4 @@ impl Creation<'_> {
             (None, _) => Ok(None),
         }
     }
-}
-
-/// Whether a create request without a response may still take effect.
-fn is_create_pending(record: &Attachment) -> bool {
-    Timestamp::now().duration_since(record.begun_at).unsigned_abs() < CREATE_GRACE
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::cinder::{CinderError, CinderVolume, VolumeHolder};
 use crate::model::{Connection, Properties};
-use crate::store::StoreError;
+use crate::store::{AttachmentWriteError, StoreError};
 
 /// Why a machine has to retry after its volumes changed.
 pub(super) const TARGETS_CHANGED: &str = "the volume targets changed during the request";
@@ -17,6 +17,8 @@ pub(super) enum AttachError {
     Unavailable(Outage),
     /// The cause is expected to pass without an operator.
     Transient(String),
+    /// volboot itself is at work on the volume, or waits for the end of such work.
+    Busy(String),
     /// Cinder refused, or firmware cannot use the connection.
     Refused(String),
 }
@@ -67,7 +69,7 @@ impl AttachError {
     pub(super) fn into_reason(self) -> String {
         match self {
             Self::Unavailable(outage) => outage.to_string(),
-            Self::Transient(reason) | Self::Refused(reason) => reason,
+            Self::Transient(reason) | Self::Busy(reason) | Self::Refused(reason) => reason,
         }
     }
 }
@@ -83,6 +85,20 @@ impl From<StoreError> for AttachError {
             }
         }
     }
+}
+
+impl From<AttachmentWriteError> for AttachError {
+    fn from(error: AttachmentWriteError) -> Self {
+        match error {
+            AttachmentWriteError::ClaimEnded(_) => claim_lost(),
+            AttachmentWriteError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// The error if this process lost its claim: another instance completes the work.
+pub(super) fn claim_lost() -> AttachError {
+    AttachError::Busy("this instance lost its session in the store; the work starts again".into())
 }
 
 /// The error if a release of the volume, or a change of the node, overtook the attachment.

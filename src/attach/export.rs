@@ -8,7 +8,7 @@ use super::monitored_cinder::MonitoredCinder;
 use super::steps;
 use super::volume_status::explain_refusal;
 use crate::cinder::CinderError;
-use crate::model::{Attachment, Connection, ConnectionSource, ConnectorProperties};
+use crate::model::{Attachment, BootAttempt, Connection, ConnectionSource, ConnectorProperties};
 use crate::store::Attachments;
 
 /// The result of an export to which Cinder responded.
@@ -27,12 +27,13 @@ pub(super) struct Export {
     pub(super) source: ConnectionSource,
 }
 
-/// Exports the volume and completes the attachment.
+/// Exports the volume and completes the attachment, for this boot attempt if a machine waits.
 pub(super) async fn export(
     cinder: &MonitoredCinder,
     records: &Attachments,
     record: &Attachment,
     connector: &ConnectorProperties,
+    attempt: Option<&BootAttempt>,
 ) -> Result<ExportOutcome, AttachError> {
     let was_pending = record.pending_export;
     let record = steps::begin_export(records, record, connector).await?;
@@ -71,7 +72,7 @@ pub(super) async fn export(
     if let Err(error) = cinder.complete(records.check_writable()?, id).await {
         return record_error(cinder, records, &record, was_pending, error).await;
     }
-    steps::finish_export(records, &record).await?;
+    steps::finish_export(records, &record, attempt).await?;
     Ok(ExportOutcome::Exported(Export { connection, source: ConnectionSource::Cinder }))
 }
 
@@ -89,7 +90,8 @@ async fn use_existing_export(
         Err(refusal) => return Ok(ExportOutcome::Unbootable(refusal.into_reason())),
     };
     let record = steps::record_connection(records, record, &properties, connector).await?;
-    steps::finish_export(records, &record).await?;
+    // Each boot asks again whether the attachment is still the instance's.
+    steps::finish_export(records, &record, None).await?;
     let source = ConnectionSource::Existing { refusal: format!("{refusal} (403)") };
     Ok(ExportOutcome::Exported(Export { connection, source }))
 }

@@ -1,46 +1,41 @@
-//! [`KeyedMutex`]: one lock per volume of a node, shared by boot requests and the reconciler.
+//! [`KeyedMutex`]: the queues of this process for claims: first come, first served. Without them, tasks of one process
+//! would poll the store for a claim that another of them holds.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
-use uuid::Uuid;
 
-type Key = (Uuid, String);
-
-/// The locks in use, by node and volume.
+/// The locks in use, by claimed work.
 #[derive(Debug, Clone, Default)]
-pub(super) struct KeyedMutex(Arc<Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>>);
+pub(super) struct KeyedMutex(Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>>);
 
-/// Holds the lock of a volume until dropped.
+/// Holds a lock until dropped.
 #[derive(Debug)]
 pub(super) struct KeyedGuard {
     locks: KeyedMutex,
-    key: Key,
+    key: String,
     guard: Option<OwnedMutexGuard<()>>,
 }
 
 impl KeyedMutex {
     /// Waits for the lock.
-    pub(super) async fn lock(&self, node: Uuid, volume: &str) -> KeyedGuard {
-        let (key, mutex) = self.entry(node, volume);
+    pub(super) async fn lock(&self, work: &str) -> KeyedGuard {
+        let mutex = self.entry(work);
         let guard = Some(mutex.lock_owned().await);
-        KeyedGuard { locks: self.clone(), key, guard }
+        KeyedGuard { locks: self.clone(), key: work.to_owned(), guard }
     }
 
     /// Takes the lock without waiting; `None` if another task holds it.
-    pub(super) fn try_lock(&self, node: Uuid, volume: &str) -> Option<KeyedGuard> {
-        let (key, mutex) = self.entry(node, volume);
+    pub(super) fn try_lock(&self, work: &str) -> Option<KeyedGuard> {
+        let mutex = self.entry(work);
         let guard = Some(mutex.try_lock_owned().ok()?);
-        Some(KeyedGuard { locks: self.clone(), key, guard })
+        Some(KeyedGuard { locks: self.clone(), key: work.to_owned(), guard })
     }
 
-    fn entry(&self, node: Uuid, volume: &str) -> (Key, Arc<tokio::sync::Mutex<()>>) {
-        let key = (node, volume.to_owned());
-        let mut entries = self.0.lock();
-        let mutex = Arc::clone(entries.entry(key.clone()).or_default());
-        (key, mutex)
+    fn entry(&self, work: &str) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(self.0.lock().entry(work.to_owned()).or_default())
     }
 }
 
@@ -62,16 +57,15 @@ mod tests {
     #[tokio::test]
     async fn locks_exclude_each_other_and_unused_entries_are_removed() {
         let locks = KeyedMutex::default();
-        let node = Uuid::nil();
-        let guard = locks.lock(node, "a").await;
-        locks.lock(node, "b").await;
+        let guard = locks.lock("a").await;
+        locks.lock("b").await;
         let second = tokio::spawn({
             let locks = locks.clone();
-            async move { locks.lock(node, "a").await }
+            async move { locks.lock("a").await }
         });
         tokio::task::yield_now().await;
         assert!(!second.is_finished());
-        assert!(locks.try_lock(node, "a").is_none());
+        assert!(locks.try_lock("a").is_none());
         drop(guard);
         drop(second.await.expect("the task does not panic"));
         assert!(locks.0.lock().is_empty());

@@ -4,21 +4,26 @@
 //! | file | content |
 //! |---|---|
 //! | `request`, `resolution` | the volumes of a node, and the response |
-//! | `single_flight` | one resolution per boot session, shared by all retries |
+//! | `single_flight`, `boot_session` | one resolution per boot session, shared by all retries |
 //! | `resolver`, `queue`, `progress` | resolutions in background tasks: performed, limited, followed |
 //! | `outcome`, `last_known` | the results of a resolution as the response to a boot request |
 //! | `check` | validations and previews |
-//! | `confirm` | the response to a boot request while the store is read-only |
+//! | `confirm`, `store_outage` | the response to a boot request while nothing can be written |
+//! | `wait_notes` | the waiting time of a machine, for the next instance that it asks |
+//! | `turns` | the limit of concurrent resolutions over all instances |
 //! | `permits` | limits of concurrent confirmations and checks |
 //! | `reconciler`, `work_queue` | completes interrupted work, detaches, probes Cinder |
-//! | `attacher` | the steps for one volume; their halves are `creation` and `export` |
+//! | `attacher` | the steps for one volume; their parts are `creation`, `export` and `detachment` |
 //! | `existing`, `node_identity`, `borrowed` | attachments that another client created for the node |
 //! | `steps` | the writes of a record between the Cinder calls |
 //! | `monitored_cinder`, `backend_calls` | Cinder calls whose results reach the circuit breaker |
 //! | `volume_status`, `error` | why a volume cannot be attached |
 //! | `findings` | memory of exports after which no machine can boot |
 //! | `breaker` | circuit breaker for Cinder and its backends |
-//! | `keyed_mutex`, `state` | one lock per volume of a node, and all else that tasks share |
+//! | `claims`, `keyed_mutex` | one claim per volume of a node over all instances; its queue in this process |
+//! | `repeat` | the result of another instance for the same boot attempt |
+//! | `record_ages` | ages of records by this process's own clock |
+//! | `state` | all else that tasks share |
 //!
 //! A boot request is held for at most [`RESPONSE_TIMEOUT`]. A longer resolution continues in the background, and the
 //! machine's retry picks up the result. A machine boots from a fresh connection. If Cinder is *unavailable*, it boots
@@ -26,15 +31,19 @@
 //! never boots: two writers destroy a disk.
 //!
 //! Invariant: a record is written before the Cinder call that it describes, and deleted only after Cinder has agreed.
-//! Hence any interrupted work can be completed from the records.
+//! Hence any interrupted work can be completed from the records, by any instance. The work is claimed: each write requires
+//! the claim, so an instance that lost its claim cannot write over its successor's work.
 
 mod attacher;
 mod backend_calls;
+mod boot_session;
 mod borrowed;
 mod breaker;
 mod check;
+mod claims;
 mod confirm;
 mod creation;
+mod detachment;
 mod error;
 mod existing;
 mod export;
@@ -48,13 +57,18 @@ mod permits;
 mod progress;
 mod queue;
 mod reconciler;
+mod record_ages;
+mod repeat;
 mod request;
 mod resolution;
 mod resolver;
 mod single_flight;
 mod state;
 mod steps;
+mod store_outage;
+mod turns;
 mod volume_status;
+mod wait_notes;
 mod work_queue;
 
 use std::collections::HashMap;
@@ -66,20 +80,23 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::cinder::Cinder;
+use crate::config::StoreOutagePolicy;
 use crate::model::{Attachment, AttachmentState};
-use crate::store::{Attachments, StoreAccess};
-use confirm::confirm_volumes;
+use crate::store::Attachments;
 use error::Outage;
 use last_known::find_last_known;
 use outcome::Outcome;
-use permits::{PermitPool, Permits};
+use permits::Permits;
 use progress::{Progress, VolumeResults};
 use reconciler::Reconciler;
+pub use record_ages::Windows;
 pub use request::VolumeRequest;
 pub use resolution::{Resolution, ResolvedVolume, VolumeCheck};
 use resolver::Resolver;
 use single_flight::{Delivery, Entry, SingleFlight};
 use state::State;
+pub use store_outage::StoreOutage;
+use turns::TurnKeeper;
 
 /// How long a boot request waits for its resolution before the machine is asked to retry.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -93,6 +110,21 @@ pub struct Policy {
     pub last_known_max_age: Option<Duration>,
     /// Nodes that are resolved concurrently.
     pub resolutions: usize,
+    /// What boots while the shared store does not respond.
+    pub when_store_is_away: StoreOutagePolicy,
+    /// The longest outage of the store in which machines boot.
+    pub store_max_age: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            last_known_max_age: None,
+            resolutions: 32,
+            when_store_is_away: StoreOutagePolicy::default(),
+            store_max_age: Duration::from_secs(24 * 60 * 60),
+        }
+    }
 }
 
 /// Attaches Cinder volumes to nodes. Cheap to clone; clones share their state.
@@ -103,13 +135,23 @@ pub struct Attach {
     resolver: Arc<Resolver>,
     permits: Arc<Permits>,
     /// Replaced on reload.
-    last_known_max_age: Arc<parking_lot::RwLock<Option<Duration>>>,
+    policy: Arc<parking_lot::RwLock<Policy>>,
 }
 
 impl Attach {
     /// Works on these records. Without a Cinder, no volume can be attached.
     pub fn new(records: Attachments, cinder: Option<Cinder>, policy: Policy) -> Self {
-        let state = Arc::new(State::new(records, cinder));
+        Self::with_windows(records, cinder, policy, Windows::default())
+    }
+
+    /// Like [`new`](Self::new), with other time limits.
+    pub fn with_windows(
+        records: Attachments,
+        cinder: Option<Cinder>,
+        policy: Policy,
+        windows: Windows,
+    ) -> Self {
+        let state = Arc::new(State::new(records, cinder, windows));
         let flights = Arc::new(SingleFlight::default());
         let resolver = Resolver::new(Arc::clone(&state), Arc::clone(&flights), policy.resolutions);
         Self {
@@ -117,14 +159,14 @@ impl Attach {
             flights,
             resolver: Arc::new(resolver),
             permits: Arc::default(),
-            last_known_max_age: Arc::new(parking_lot::RwLock::new(policy.last_known_max_age)),
+            policy: Arc::new(parking_lot::RwLock::new(policy)),
         }
     }
 
     /// Replaces Cinder and policy, for a reload. Running resolutions keep the old ones.
     pub fn configure(&self, cinder: Option<Cinder>, policy: Policy) {
         self.resolver.set_limit(policy.resolutions);
-        *self.last_known_max_age.write() = policy.last_known_max_age;
+        *self.policy.write() = policy;
         self.state.replace_cinder(cinder);
     }
 
@@ -143,10 +185,11 @@ impl Attach {
         self.resolver.drain(time_limit).await;
     }
 
-    /// Runs the reconciler until `stop` is cancelled.
+    /// Runs the reconciler, and shares the turns with other instances, until `stop` is cancelled.
     pub async fn reconcile(self, stop: CancellationToken) {
+        let turns = TurnKeeper::new(Arc::clone(&self.state), self.resolver);
         let reconciler = Reconciler::new(self.state, self.flights);
-        stop.run_until_cancelled(reconciler.run()).await;
+        stop.run_until_cancelled(async { tokio::join!(reconciler.run(), turns.run()) }).await;
     }
 
     /// The attachment records of a node.
@@ -160,32 +203,40 @@ impl Attach {
         let Some(cinder) = self.state.cinder() else {
             return outcome::refuse_without_cinder();
         };
-        if let StoreAccess::ReadOnly(store) = self.state.records.access() {
-            return self.confirm(cinder, &self.permits.confirmations, &request, &store).await;
+        if let Some(obstacle) = self.find_write_obstacle(&request) {
+            return self.confirm(cinder, &self.permits.confirmations, &request, &obstacle).await;
         }
         let node = request.node.uuid;
         let desired = request.desired_attachments();
-        let mut progress = match self.flights.enter(node, request.journey, desired, &self.resolver.queue()) {
-            Entry::Joined(progress) => progress,
-            Entry::Started(progress, resolution) => {
-                self.resolver.start(cinder.clone(), resolution, request.record_versions());
-                progress
-            }
-            Entry::Full => return outcome::wait_for_capacity(),
-        };
-        match timeout(RESPONSE_TIMEOUT, progress.results()).await {
-            Ok(Some(results)) => match self.state.records.access() {
-                StoreAccess::ReadWrite => self.respond(&request, &progress, &results).await,
+        let context = request.context();
+        let earlier_wait = self.find_earlier_wait(&request, &context).await;
+        let queue = self.resolver.queue();
+        let mut progress =
+            match self.flights.enter(node, request.journey, desired, &queue, earlier_wait.as_ref()) {
+                Entry::Joined(progress) => progress,
+                Entry::Started(progress, resolution) => {
+                    self.resolver.start(cinder.clone(), resolution, context);
+                    progress
+                }
+                Entry::Full => return outcome::wait_for_capacity(),
+            };
+        // A refusal forgets the session.
+        let is_noted = self.flights.is_noted(node);
+        let resolution = match timeout(RESPONSE_TIMEOUT, progress.results()).await {
+            Ok(Some(results)) => match self.find_write_obstacle(&request) {
+                None => self.respond(&request, &progress, &results).await,
                 // Since the start of the resolution.
-                StoreAccess::ReadOnly(store) => {
-                    self.confirm(cinder, &self.permits.confirmations, &request, &store).await
+                Some(obstacle) => {
+                    self.confirm(cinder, &self.permits.confirmations, &request, &obstacle).await
                 }
             },
             Ok(None) | Err(_) => match self.flights.expire_wait(node) {
                 Some(reason) => Resolution::Refused(reason),
                 None => outcome::wait_for_resolution(&progress),
             },
-        }
+        };
+        self.note_wait(node, &resolution, is_noted).await;
+        resolution
     }
 
     /// The response once the resolution is done.
@@ -215,6 +266,14 @@ impl Attach {
                 }
                 outcome::wait_for_condition(reason)
             }
+            // Each repeat asks again, as another instance may have finished.
+            Outcome::Busy(reason) => {
+                self.flights.mark_delivered(node, progress, Delivery::Incomplete);
+                match self.flights.expire_wait(node) {
+                    Some(reason) => Resolution::Refused(reason),
+                    None => outcome::wait_for_work(reason),
+                }
+            }
             Outcome::Usable { resolved, outages } => {
                 let mut volumes: HashMap<_, _> = resolved
                     .into_iter()
@@ -237,35 +296,6 @@ impl Attach {
                     None => outcome::wait_for_cinder(outage, &reason),
                 }
             }
-        }
-    }
-
-    /// The response while the store is read-only: nothing changes in Cinder.
-    async fn confirm(
-        &self,
-        cinder: Cinder,
-        permits: &PermitPool,
-        request: &VolumeRequest<'_>,
-        store: &str,
-    ) -> Resolution {
-        if let Some(outage) = self.cinder_outage() {
-            return outcome::wait_for_writable_store(store, &format!("Cinder is unavailable: {outage}"));
-        }
-        let (cinder, records) = (self.state.monitor(cinder), &self.state.records);
-        let results = confirm_volumes(&cinder, records, permits, request, store).await;
-        if self.has_lost_volume(request.node.uuid, &results).await {
-            return outcome::wait_for_new_targets();
-        }
-        match Outcome::of(&results) {
-            Outcome::Transient(reason) | Outcome::Refused(reason) => {
-                outcome::wait_for_writable_store(store, &reason)
-            }
-            Outcome::Usable { resolved, outages: _ } => Resolution::Ready(
-                resolved
-                    .into_iter()
-                    .map(|(volume, resolved)| (volume.to_owned(), resolved.clone()))
-                    .collect(),
-            ),
         }
     }
 
@@ -292,7 +322,7 @@ impl Attach {
         volume: &str,
         outage: Option<&Outage>,
     ) -> Result<ResolvedVolume, String> {
-        let max_age = *self.last_known_max_age.read();
+        let max_age = self.policy.read().last_known_max_age;
         find_last_known(&self.state.records, max_age, request, volume, outage).await
     }
 }

@@ -1,13 +1,14 @@
 //! [`Outcome`]: what the results of a resolution mean for the machine, and the responses that ask it to retry.
 //!
 //! The strictest result decides. If Cinder refused one volume, the machine does not boot from the others. A transient
-//! error makes the machine wait. Last known connections serve only if every missing volume is merely unavailable.
+//! error makes the machine wait, and so does work of volboot itself. Last known connections serve only if every missing volume is merely unavailable.
 
 use uuid::Uuid;
 
 use super::error::{AttachError, Outage, TARGETS_CHANGED};
 use super::progress::{Progress, VolumeResults};
 use super::resolution::{Resolution, ResolvedVolume};
+use super::store_outage::StoreOutage;
 use crate::model::InstanceServer;
 
 /// The shortest and the longest retry delay of a waiting machine, in seconds.
@@ -21,6 +22,8 @@ pub(super) enum Outcome<'a> {
     Refused(String),
     /// No volume is refused, at least one has a transient error, with the reasons.
     Transient(String),
+    /// No volume is refused or has a transient error; volboot is at work on at least one, with the reasons.
+    Busy(String),
     /// Each volume is resolved or unavailable.
     Usable {
         resolved: Vec<(&'a str, &'a ResolvedVolume)>,
@@ -31,13 +34,14 @@ pub(super) enum Outcome<'a> {
 
 impl<'a> Outcome<'a> {
     pub(super) fn of(results: &'a VolumeResults) -> Self {
-        let (mut refusals, mut transients) = (Vec::new(), Vec::new());
+        let (mut refusals, mut transients, mut busy) = (Vec::new(), Vec::new(), Vec::new());
         let (mut resolved, mut outages) = (Vec::new(), Vec::new());
         for (volume, result) in results {
             match result {
                 Ok(connected) => resolved.push((volume.as_str(), connected)),
                 Err(AttachError::Refused(reason)) => refusals.push(reason.as_str()),
                 Err(AttachError::Transient(reason)) => transients.push(reason.as_str()),
+                Err(AttachError::Busy(reason)) => busy.push(reason.as_str()),
                 Err(AttachError::Unavailable(outage)) => outages.push((volume.as_str(), outage)),
             }
         }
@@ -45,6 +49,8 @@ impl<'a> Outcome<'a> {
             Self::Refused(refusals.join("; "))
         } else if !transients.is_empty() {
             Self::Transient(transients.join("; "))
+        } else if !busy.is_empty() {
+            Self::Busy(busy.join("; "))
         } else {
             Self::Usable { resolved, outages }
         }
@@ -82,6 +88,11 @@ pub(super) fn wait_for_condition(reason: String) -> Resolution {
     Resolution::Wait { reason, seconds: MIN_RETRY_SECONDS * 2 }
 }
 
+/// The response while volboot is at work on a volume.
+pub(super) fn wait_for_work(reason: String) -> Resolution {
+    Resolution::Wait { reason, seconds: MIN_RETRY_SECONDS }
+}
+
 /// The response during an outage of Cinder or a backend, when `reason` speaks against the last known connection.
 pub(super) fn wait_for_cinder(outage: &Outage, reason: &str) -> Resolution {
     let reason = format!("{outage}; {reason}");
@@ -91,6 +102,16 @@ pub(super) fn wait_for_cinder(outage: &Outage, reason: &str) -> Resolution {
 /// The response while the store is read-only, when `reason` speaks against a recorded connection.
 pub(super) fn wait_for_writable_store(store: &str, reason: &str) -> Resolution {
     let reason = format!("the store is read-only, so volboot attaches no volume ({store}); {reason}");
+    Resolution::Wait { reason, seconds: MAX_RETRY_SECONDS }
+}
+
+/// The response while the shared store does not respond, when `reason` speaks against a recorded connection.
+pub(super) fn wait_for_store(outage: &StoreOutage, reason: &str) -> Resolution {
+    wait_for_store_outage(format!("{outage}, so volboot attaches no volume; {reason}"))
+}
+
+/// The response while an outage of the shared store permits no boot, for this reason.
+pub(super) fn wait_for_store_outage(reason: String) -> Resolution {
     Resolution::Wait { reason, seconds: MAX_RETRY_SECONDS }
 }
 
@@ -120,7 +141,10 @@ mod tests {
                 errors.iter().map(|&error| ("root".to_owned(), Err(error.clone()))).collect();
             format!("{:?}", Outcome::of(&results))
         };
+        let busy = AttachError::Busy("boot-2 is asking Cinder".into());
         for (errors, expected) in [
+            (vec![&busy, &transient], r#"Transient("b is reserved")"#),
+            (vec![&unavailable, &busy], r#"Busy("boot-2 is asking Cinder")"#),
             (vec![&unavailable, &transient, &refused], r#"Refused("a is in use")"#),
             (vec![&refused, &refused], r#"Refused("a is in use; a is in use")"#),
             (vec![&unavailable, &transient], r#"Transient("b is reserved")"#),

@@ -14,13 +14,13 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
-use super::attacher::Attacher;
 use super::breaker::CircuitScope;
+use super::monitored_cinder::MonitoredCinder;
 use super::single_flight::SingleFlight;
 use super::state::State;
-use super::work_queue::{RecordKey, RunResult, WorkQueue, has_pending_work};
+use super::work_queue::{RecordKey, RunResult, WorkQueue, has_pending_work, is_settling};
 use crate::model::AttachmentState;
-use crate::store::Revision;
+use crate::store::{AttachmentChanges, Revision};
 
 /// Records that are reconciled concurrently.
 const MAX_CONCURRENT_RECORDS: usize = 8;
@@ -41,19 +41,22 @@ pub(super) struct Reconciler {
     /// At most one probe of Cinder.
     probes: JoinSet<()>,
     had_outage: bool,
+    /// Whether the feed has shown all records that existed when the reconciler started.
+    has_caught_up: bool,
 }
 
 impl Reconciler {
     pub(super) fn new(state: Arc<State>, flights: Arc<SingleFlight>) -> Self {
         Self {
+            queue: WorkQueue::new(state.windows.grace_period),
             state,
             flights,
             // Revision 0 precedes all records, so the first read returns them all.
             revision: 0,
-            queue: WorkQueue::default(),
             running: JoinSet::new(),
             probes: JoinSet::new(),
             had_outage: false,
+            has_caught_up: false,
         }
     }
 
@@ -69,9 +72,13 @@ impl Reconciler {
                 .filter(|_| self.running.len() < MAX_CONCURRENT_RECORDS && self.can_work());
             tokio::select! {
                 changes = self.state.records.wait_for_change(self.revision) => match changes {
-                    Ok((records, revision)) => {
+                    Ok(AttachmentChanges { records, revision, is_latest, is_full_list }) => {
                         self.revision = revision;
+                        // The records of a start and of a list may be old.
+                        let is_new = self.has_caught_up && !is_full_list;
+                        self.has_caught_up |= is_latest;
                         for record in records {
+                            self.state.record_ages.note(&record, is_new);
                             self.queue.update(&record);
                         }
                     }
@@ -101,12 +108,12 @@ impl Reconciler {
         let limit = MAX_CONCURRENT_RECORDS.saturating_sub(self.running.len());
         for key in self.queue.take_due(limit) {
             let state = Arc::clone(&self.state);
-            let attacher = state.attacher(cinder.clone());
+            let cinder = state.monitor(cinder.clone());
             self.running.spawn(async move {
                 // A separate task: after a panic, the record is retried.
                 let task = tokio::spawn({
                     let key = key.clone();
-                    async move { reconcile_record(&state, &attacher, &key).await }
+                    async move { reconcile_record(&state, &cinder, &key).await }
                 });
                 (key, task.await.unwrap_or(RunResult::Failed))
             });
@@ -116,6 +123,7 @@ impl Reconciler {
     fn keep_house(&mut self) {
         self.flights.evict_idle();
         self.state.findings.evict_old();
+        self.state.record_ages.evict_old(&self.state.windows);
         let has_outage = self.state.outage().is_some() || self.state.records.check_writable().is_err();
         if self.had_outage && !has_outage {
             // The outage ended: back-off delays caused by it are void.
@@ -139,10 +147,18 @@ async fn probe_endpoint(state: Arc<State>) {
 }
 
 /// Does the pending work of a record.
-async fn reconcile_record(state: &State, attacher: &Attacher, key: &RecordKey) -> RunResult {
+async fn reconcile_record(state: &State, cinder: &MonitoredCinder, key: &RecordKey) -> RunResult {
     let (node, volume) = key;
-    // Another task holds the lock: it finishes the work, or the next run does.
-    let Some(lock) = state.locks.try_lock(*node, volume) else { return RunResult::Failed };
+    let claim = match state.claims.try_claim_attachment(*node, volume).await {
+        Ok(Some(claim)) => claim,
+        // Another task finishes the work, or the next run does.
+        Ok(None) => return RunResult::Claimed,
+        Err(error) => {
+            tracing::error!(%error, "cannot claim attachment");
+            return RunResult::Failed;
+        }
+    };
+    let attacher = state.attacher(cinder, claim);
     let record = match state.records.get(*node, volume).await {
         Ok(Some(record)) if has_pending_work(&record) => record,
         Ok(_) => return RunResult::Done,
@@ -154,16 +170,26 @@ async fn reconcile_record(state: &State, attacher: &Attacher, key: &RecordKey) -
     if state.outage().is_some() {
         return RunResult::Failed;
     }
+    if is_settling(&record) {
+        let age = state.record_ages.late_export_age(&record);
+        if let Some(remaining) = state.windows.late_request.checked_sub(age).filter(|time| !time.is_zero()) {
+            return RunResult::Early(remaining);
+        }
+    }
     let result = match record.state {
-        AttachmentState::Detaching => attacher.detach(&lock, &record).await.map(|()| true),
-        AttachmentState::Intended => attacher.adopt_orphan(&lock, &record).await,
+        AttachmentState::Attached if is_settling(&record) => {
+            attacher.settle_export(&record).await.map(|()| true)
+        }
+        AttachmentState::Detaching => attacher.detach(&record).await.map(|()| true),
+        AttachmentState::Intended => attacher.adopt_orphan(&record).await,
         AttachmentState::Reserved | AttachmentState::Attached => {
-            attacher.repeat_export(&lock, &record).await.map(|()| true)
+            attacher.repeat_export(&record).await.map(|()| true)
         }
     };
     match result {
         Ok(true) => RunResult::Done,
         Ok(false) => RunResult::Failed,
+        Err(_) if attacher.has_lost_claim() => RunResult::Claimed,
         Err(error) => {
             let reason = error.into_reason();
             tracing::warn!(%node, volume, reason, state = ?record.state, "cannot reconcile attachment yet");

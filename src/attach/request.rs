@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::node_identity::NodeIdentity;
-use crate::model::{ConnectorProperties, Iqn, Node, Properties, VolumeConnector, VolumeTarget};
+use super::store_outage::StoreOutage;
+use crate::model::{
+    BootAttempt, ConnectorProperties, Iqn, Mac, Node, Properties, VolumeConnector, VolumeTarget,
+};
 
 /// The volumes that a node should have, and its identity as an initiator.
 #[derive(Debug, Clone)]
@@ -21,6 +24,10 @@ pub struct VolumeRequest<'a> {
     pub targets: &'a [VolumeTarget],
     /// The journey (boot session) and the try.
     pub journey: Option<(&'a str, u32)>,
+    /// The card that asks.
+    pub card: Option<Mac>,
+    /// The outage of the store, if the request was made from last known records.
+    pub store_outage: Option<&'a StoreOutage>,
 }
 
 /// A volume that a node should have.
@@ -51,7 +58,22 @@ impl RecordVersions {
     }
 }
 
+/// What a resolution knows of its request, besides the volumes.
+#[derive(Debug, Clone)]
+pub(super) struct ResolutionContext {
+    /// The versions of the records behind the request.
+    pub(super) versions: RecordVersions,
+    /// The boot attempt of the machine that waits.
+    pub(super) attempt: Option<BootAttempt>,
+}
+
 impl VolumeRequest<'_> {
+    /// The context of the request's resolution.
+    pub(super) fn context(&self) -> ResolutionContext {
+        let attempt = |(journey, attempt): (&str, u32)| BootAttempt { journey: journey.to_owned(), attempt };
+        ResolutionContext { versions: self.record_versions(), attempt: self.journey.map(attempt) }
+    }
+
     /// The versions of the request's records.
     pub(super) fn record_versions(&self) -> RecordVersions {
         RecordVersions::of(self.node, self.connectors, self.targets)

@@ -8,13 +8,13 @@ use parking_lot::RwLock;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
-use super::attacher::{Attacher, ExportedVolume};
+use super::attacher::ExportedVolume;
 use super::breaker::CircuitScope;
-use super::error::AttachError;
-use super::monitored_cinder::timeout_reason;
+use super::error::{AttachError, claim_lost};
+use super::monitored_cinder::{MonitoredCinder, timeout_reason};
 use super::progress::{Phase, Progress};
 use super::queue::ResolutionQueue;
-use super::request::{DesiredAttachment, RecordVersions};
+use super::request::{DesiredAttachment, ResolutionContext};
 use super::resolution::ResolvedVolume;
 use super::single_flight::{NewResolution, SingleFlight};
 use super::state::State;
@@ -66,17 +66,17 @@ impl Resolver {
         }
     }
 
-    /// Performs a resolution with this Cinder, for a request that was made from these versions of the records.
+    /// Performs a resolution with this Cinder, for a request with this context.
     pub(super) fn start(
         self: &Arc<Self>,
         cinder: Cinder,
         resolution: NewResolution,
-        versions: RecordVersions,
+        context: ResolutionContext,
     ) {
-        self.tasks.spawn(Arc::clone(self).perform(cinder, resolution, versions));
+        self.tasks.spawn(Arc::clone(self).perform(cinder, resolution, context));
     }
 
-    async fn perform(self: Arc<Self>, cinder: Cinder, resolution: NewResolution, versions: RecordVersions) {
+    async fn perform(self: Arc<Self>, cinder: Cinder, resolution: NewResolution, context: ResolutionContext) {
         let NewResolution { known: mut results, missing, queue, sender } = resolution;
         let turn = tokio::select! {
             biased;
@@ -95,7 +95,7 @@ impl Resolver {
                 let progress = Progress::of(&sender);
                 let resolver = &self;
                 let volumes = missing.into_iter().enumerate().map(|(position, desired)| {
-                    let resolve = resolver.resolve_volume(&cinder, desired, versions.clone(), &progress);
+                    let resolve = resolver.resolve_volume(&cinder, desired, context.clone(), &progress);
                     async move { (position, resolve.await) }
                 });
                 let mut new: Vec<_> =
@@ -114,15 +114,14 @@ impl Resolver {
         self: &Arc<Self>,
         cinder: &Cinder,
         desired: DesiredAttachment,
-        versions: RecordVersions,
+        context: ResolutionContext,
         progress: &Progress,
     ) -> (String, Result<ResolvedVolume, AttachError>) {
         let volume = desired.volume.clone();
         let sent_at = Instant::now();
-        let attacher = self.state.attacher(cinder.clone());
-        let clock = attacher.clock();
-        let attachment =
-            Arc::clone(self).attach_volume(attacher, desired, versions, progress.clone(), sent_at);
+        let cinder = self.state.monitor(cinder.clone());
+        let clock = cinder.clock();
+        let attachment = Arc::clone(self).attach_volume(cinder, desired, context, progress.clone(), sent_at);
         let mut task = self.tasks.spawn(attachment);
         let result = tokio::select! {
             result = &mut task => match result {
@@ -136,13 +135,13 @@ impl Resolver {
 
     async fn attach_volume(
         self: Arc<Self>,
-        attacher: Attacher,
+        cinder: MonitoredCinder,
         desired: DesiredAttachment,
-        versions: RecordVersions,
+        context: ResolutionContext,
         progress: Progress,
         sent_at: Instant,
     ) -> Result<ResolvedVolume, AttachError> {
-        let lock = self.state.locks.lock(desired.node, &desired.volume).await;
+        let claim = self.state.claims.claim_attachment(desired.node, &desired.volume).await?;
         // An earlier request of this session may have got its result late, or no machine waits any more.
         if let Some(resolved) = self.flights.find_result(&desired) {
             return Ok(resolved);
@@ -151,8 +150,10 @@ impl Resolver {
             return Err(AttachError::cinder_unavailable("a newer boot request replaced this one"));
         }
         self.state.breaker.check(&CircuitScope::Endpoint).map_err(AttachError::cinder_unavailable)?;
+        let attacher = self.state.attacher(&cinder, claim);
+        let result = attacher.attach(&desired, &context).await;
         let ExportedVolume { record, server, connection, source } =
-            attacher.attach(&lock, &desired, &versions).await?;
+            result.map_err(|error| if attacher.has_lost_claim() { claim_lost() } else { error })?;
         let resolved = ResolvedVolume {
             connection,
             source,

@@ -14,7 +14,7 @@
 //! | delivered | starts a resolution of the volumes without a result | starts a resolution |
 //!
 //! A request for other volumes replaces the flight, and starts a resolution. Three events end a flight: a refusal, a
-//! lost volume ([`SingleFlight::forget`]), and [`IDLE_TTL`] without a request.
+//! lost volume ([`SingleFlight::forget`]), and [`super::boot_session::IDLE_TTL`] without a request.
 
 #[cfg(test)]
 mod tests;
@@ -28,20 +28,20 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::boot_session::BootSession;
 use super::progress::{Phase, Progress, VolumeResults};
 use super::queue::ResolutionQueue;
 use super::request::DesiredAttachment;
 use super::resolution::ResolvedVolume;
+use crate::model::BootAttempt;
+use crate::store::BootWait;
 
 /// How long a boot session may wait in total.
 const MAX_WAIT: Duration = Duration::from_secs(30 * 60);
-/// How long a boot session lives without a request, and an undelivered result with it.
-const IDLE_TTL: Duration = Duration::from_secs(120);
+/// How often the wait of a session is noted in the store, for other instances.
+const NOTE_INTERVAL: Duration = Duration::from_secs(15);
 /// Boot sessions in flight. Further machines have to retry.
 const MAX_IN_FLIGHT: usize = 20_000;
-
-/// A journey and a try.
-type Journey = (String, u32);
 
 /// The boot sessions in flight, by node.
 #[derive(Debug, Default)]
@@ -56,20 +56,6 @@ struct Flight {
     progress: Progress,
     /// The delivery of the resolution's result to the machine, if any.
     delivery: Option<Delivery>,
-}
-
-#[derive(Debug)]
-struct BootSession {
-    /// The journey and the try, if the request had them.
-    journey: Option<Journey>,
-    /// When the first request arrived.
-    started_at: Instant,
-    /// When the latest request arrived.
-    last_request: Instant,
-    /// Since when the machine waits because of a transient error.
-    transient_since: Option<Instant>,
-    /// Cinder's results for this session, including late results of an earlier request.
-    results: HashMap<String, ResolvedVolume>,
 }
 
 /// What the machine got.
@@ -114,17 +100,22 @@ pub(super) struct NewResolution {
 }
 
 impl SingleFlight {
-    /// Joins the resolution of an earlier request of the session, or starts one.
+    /// Joins the resolution of an earlier request of the session, or starts one. `earlier_wait` is the wait of a new
+    /// session at another instance.
     pub(super) fn enter(
         &self,
         node: Uuid,
         journey: Option<(&str, u32)>,
         desired: Vec<DesiredAttachment>,
         queue: &Arc<ResolutionQueue>,
+        earlier_wait: Option<&BootWait>,
     ) -> Entry {
         let now = Instant::now();
         let mut session =
             BootSession::new(journey.map(|(journey, attempt)| (journey.to_owned(), attempt)), now);
+        if let Some(wait) = earlier_wait {
+            session.continue_wait(wait);
+        }
         let mut flights = self.0.lock();
         if flights.len() >= MAX_IN_FLIGHT && !flights.contains_key(&node) {
             return Entry::Full;
@@ -154,6 +145,46 @@ impl SingleFlight {
         match new {
             Some(new) => Entry::Started(progress, new),
             None => Entry::Joined(progress),
+        }
+    }
+
+    /// Whether the session of this boot attempt is known, so that its waits count here.
+    pub(super) fn knows(&self, node: Uuid, journey: Option<(&str, u32)>) -> bool {
+        let now = Instant::now();
+        self.0.lock().get(&node).is_some_and(|flight| {
+            let known =
+                flight.session.journey.as_ref().map(|(journey, attempt)| (journey.as_str(), *attempt));
+            flight.session.is_recent(now) && known == journey
+        })
+    }
+
+    /// The wait of a node's session, if it is time to note it in the store.
+    pub(super) fn take_wait_to_note(&self, node: Uuid) -> Option<BootWait> {
+        let now = Instant::now();
+        let mut flights = self.0.lock();
+        let session = &mut flights.get_mut(&node)?.session;
+        let since = session.noted_at.unwrap_or(session.entered_at);
+        if now.duration_since(since) < NOTE_INTERVAL {
+            return None;
+        }
+        let (journey, attempt) = session.journey.clone()?;
+        session.noted_at = Some(now);
+        Some(BootWait {
+            attempt: BootAttempt { journey, attempt },
+            waited: now.duration_since(session.started_at).as_secs(),
+            transient: session.transient_since.map(|since| now.duration_since(since).as_secs()),
+        })
+    }
+
+    /// Whether the wait of a node's session is noted in the store.
+    pub(super) fn is_noted(&self, node: Uuid) -> bool {
+        self.0.lock().get(&node).is_some_and(|flight| flight.session.noted_at.is_some())
+    }
+
+    /// Records that the wait is no longer noted in the store.
+    pub(super) fn clear_noted(&self, node: Uuid) {
+        if let Some(flight) = self.0.lock().get_mut(&node) {
+            flight.session.noted_at = None;
         }
     }
 
@@ -223,7 +254,7 @@ impl SingleFlight {
         resolved: &ResolvedVolume,
     ) {
         if let Some(flight) = self.0.lock().get_mut(&desired.node)
-            && flight.session.started_at <= sent_at
+            && flight.session.entered_at <= sent_at
             && flight.desired.contains(desired)
         {
             flight.session.results.insert(desired.volume.clone(), resolved.clone());
@@ -250,27 +281,5 @@ impl Flight {
     fn join(&mut self, now: Instant) -> Entry {
         self.session.last_request = now;
         Entry::Joined(self.progress.clone())
-    }
-}
-
-impl BootSession {
-    fn new(journey: Option<Journey>, now: Instant) -> Self {
-        Self { journey, started_at: now, last_request: now, transient_since: None, results: HashMap::new() }
-    }
-
-    fn is_recent(&self, now: Instant) -> bool {
-        now.duration_since(self.last_request) < IDLE_TTL
-    }
-
-    /// The known results for these volumes, and the volumes without a result.
-    fn split_known(&self, desired: &[DesiredAttachment]) -> (VolumeResults, Vec<DesiredAttachment>) {
-        let (mut known, mut missing) = (Vec::new(), Vec::new());
-        for volume in desired {
-            match self.results.get(&volume.volume) {
-                Some(resolved) => known.push((volume.volume.clone(), Ok(resolved.clone()))),
-                None => missing.push(volume.clone()),
-            }
-        }
-        (known, missing)
     }
 }

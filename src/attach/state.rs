@@ -2,40 +2,39 @@
 
 use std::sync::Arc;
 
-use tokio::sync::RwLock;
-
-use super::attacher::Attacher;
+use super::attacher::{AttachContext, Attacher};
 use super::breaker::{Breaker, CircuitScope};
+use super::claims::{Claims, HeldClaim};
 use super::error::Outage;
 use super::findings::ExportFindings;
-use super::keyed_mutex::KeyedMutex;
 use super::monitored_cinder::MonitoredCinder;
+use super::record_ages::{RecordAges, Windows};
 use crate::cinder::Cinder;
 use crate::store::Attachments;
 
-/// The records, Cinder with its circuit breaker, and the locks.
-///
-/// Lock order: a volume's lock, then the create lock.
+/// The records, Cinder with its circuit breaker, and the claims.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) records: Attachments,
     pub(super) breaker: Arc<Breaker>,
-    /// One lock per volume of a node.
-    pub(super) locks: KeyedMutex,
+    pub(super) claims: Arc<Claims>,
     pub(super) findings: Arc<ExportFindings>,
-    create_lock: Arc<RwLock<()>>,
+    pub(super) record_ages: Arc<RecordAges>,
+    pub(super) windows: Windows,
     /// Replaced on reload.
     cinder: parking_lot::RwLock<Option<Cinder>>,
 }
 
 impl State {
-    pub(super) fn new(records: Attachments, cinder: Option<Cinder>) -> Self {
+    pub(super) fn new(records: Attachments, cinder: Option<Cinder>, windows: Windows) -> Self {
+        let claims = Arc::new(Claims::new(records.clone()));
         Self {
             records,
             breaker: Arc::default(),
-            locks: KeyedMutex::default(),
+            claims,
             findings: Arc::default(),
-            create_lock: Arc::default(),
+            record_ages: Arc::default(),
+            windows,
             cinder: parking_lot::RwLock::new(cinder),
         }
     }
@@ -72,10 +71,14 @@ impl State {
         MonitoredCinder::new(cinder, Arc::clone(&self.breaker))
     }
 
-    /// An attacher for one attempt, whose response clock starts now.
-    pub(super) fn attacher(&self, cinder: Cinder) -> Attacher {
-        let cinder = self.monitor(cinder);
-        let findings = Arc::clone(&self.findings);
-        Attacher::new(cinder, self.records.clone(), Arc::clone(&self.create_lock), findings)
+    /// An attacher for the holder of a claim. `cinder` has the response clock of the attempt.
+    pub(super) fn attacher(&self, cinder: &MonitoredCinder, claim: HeldClaim) -> Attacher {
+        let shared = AttachContext {
+            claims: Arc::clone(&self.claims),
+            findings: Arc::clone(&self.findings),
+            record_ages: Arc::clone(&self.record_ages),
+            windows: self.windows,
+        };
+        Attacher::new(cinder, &self.records, claim, shared)
     }
 }

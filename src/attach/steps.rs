@@ -7,8 +7,8 @@
 use jiff::Timestamp;
 
 use super::error::{AttachError, changed_during_request};
-use crate::model::{Attachment, AttachmentState, ConnectorProperties, Properties};
-use crate::store::Attachments;
+use crate::model::{Attachment, AttachmentState, BootAttempt, ConnectorProperties, Properties};
+use crate::store::{AttachmentWriteError, Attachments};
 
 /// Before the repetition of an interrupted create: the old request no longer counts.
 pub(super) async fn restart_create(
@@ -41,6 +41,8 @@ pub(super) async fn begin_export(
     connector: &ConnectorProperties,
 ) -> Result<Attachment, AttachError> {
     let change = records.change(record, |record| {
+        // The outcome of the earlier export is unknown: its request may arrive after this one.
+        record.superseded_export |= record.pending_export;
         record.pending_export = true;
         record.connector = Some(connector.clone());
     });
@@ -63,13 +65,15 @@ pub(super) async fn record_connection(
     ensure_not_detaching(change.await?)
 }
 
-/// After *complete*: no export is pending any more.
+/// After *complete*: no export is pending any more. Repeats of the boot attempt get this connection.
 pub(super) async fn finish_export(
     records: &Attachments,
     record: &Attachment,
+    attempt: Option<&BootAttempt>,
 ) -> Result<Attachment, AttachError> {
     let change = records.change(record, |record| {
         record.pending_export = false;
+        record.resolved_for = attempt.cloned();
         if record.state == AttachmentState::Reserved {
             record.state = AttachmentState::Attached;
         }
@@ -91,6 +95,14 @@ pub(super) async fn clear_connection(
     });
     change.await?;
     Ok(())
+}
+
+/// After the last look at an attachment that an earlier export could have taken back.
+pub(super) async fn settle_export(
+    records: &Attachments,
+    record: &Attachment,
+) -> Result<(), AttachmentWriteError> {
+    records.change(record, |record| record.superseded_export = false).await.map(drop)
 }
 
 /// Before *delete*, when the attachment cannot be used as it is.

@@ -13,8 +13,8 @@ const INITIAL_BACKOFF: Duration = Duration::from_secs(2);
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// The longest delay while Cinder waits for another service, which may be away for good.
 const MAX_SLOW_BACKOFF: Duration = Duration::from_secs(600);
-/// How long a boot request keeps its record to itself.
-const GRACE_PERIOD: Duration = Duration::from_secs(10);
+/// The delay while another task is at work on a record.
+const CLAIM_RETRY: Duration = Duration::from_secs(2);
 
 /// The node and the volume of a record.
 pub(super) type RecordKey = (Uuid, String);
@@ -26,13 +26,21 @@ pub(super) enum RunResult {
     Done,
     /// To be retried.
     Failed,
+    /// To be retried without longer and longer delays: another task is at work.
+    Claimed,
+    /// To be repeated after this time: the work is not due yet.
+    Early(Duration),
     /// To be retried with longer delays.
     Blocked,
 }
 
 /// The records with pending work.
-#[derive(Debug, Default)]
-pub(super) struct WorkQueue(HashMap<RecordKey, WorkItem>);
+#[derive(Debug)]
+pub(super) struct WorkQueue {
+    items: HashMap<RecordKey, WorkItem>,
+    /// How long a boot request keeps its record to itself.
+    grace_period: Duration,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct WorkItem {
@@ -55,30 +63,35 @@ impl WorkItem {
 }
 
 impl WorkQueue {
+    pub(super) fn new(grace_period: Duration) -> Self {
+        Self { items: HashMap::new(), grace_period }
+    }
+
     /// Queues a changed record, or removes it from the queue.
     pub(super) fn update(&mut self, record: &Attachment) {
         let key = (record.node, record.volume.clone());
-        let delay = if record.state == AttachmentState::Detaching { Duration::ZERO } else { GRACE_PERIOD };
-        match self.0.get_mut(&key) {
+        let delay =
+            if record.state == AttachmentState::Detaching { Duration::ZERO } else { self.grace_period };
+        match self.items.get_mut(&key) {
             // The running task may be acting on the previous revision.
             Some(item) if item.is_running => item.requeue_after = has_pending_work(record).then_some(delay),
-            Some(_) if !has_pending_work(record) => drop(self.0.remove(&key)),
+            Some(_) if !has_pending_work(record) => drop(self.items.remove(&key)),
             Some(item) => item.due_at = item.due_at.min(Instant::now() + delay),
-            None if has_pending_work(record) => drop(self.0.insert(key, WorkItem::after(delay))),
+            None if has_pending_work(record) => drop(self.items.insert(key, WorkItem::after(delay))),
             None => {}
         }
     }
 
     /// When the next record is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.0.values().filter(|item| !item.is_running).map(|item| item.due_at).min()
+        self.items.values().filter(|item| !item.is_running).map(|item| item.due_at).min()
     }
 
     /// Marks at most `limit` due records as running, and returns them.
     pub(super) fn take_due(&mut self, limit: usize) -> Vec<RecordKey> {
         let now = Instant::now();
         let mut due: Vec<_> =
-            self.0.iter_mut().filter(|(_, item)| !item.is_running && item.due_at <= now).collect();
+            self.items.iter_mut().filter(|(_, item)| !item.is_running && item.due_at <= now).collect();
         // The longest overdue item comes first, so that no item starves.
         due.sort_by_key(|(_, item)| item.due_at);
         let start = |(key, item): (&RecordKey, &mut WorkItem)| {
@@ -90,21 +103,22 @@ impl WorkQueue {
 
     /// Ends the run of a record. Unless its work is done, the record becomes due again after a back-off.
     pub(super) fn finish(&mut self, key: RecordKey, result: RunResult) {
-        let Some(item) = self.0.remove(&key) else { return };
+        let Some(item) = self.items.remove(&key) else { return };
         let next = match (item.requeue_after, result) {
             // The run itself records why it is blocked.
             (_, RunResult::Blocked) => item.after_failure(MAX_SLOW_BACKOFF),
-            (Some(delay), RunResult::Done) => WorkItem::after(delay),
+            (_, RunResult::Claimed) => WorkItem { failures: item.failures, ..WorkItem::after(CLAIM_RETRY) },
+            (_, RunResult::Early(delay)) | (Some(delay), RunResult::Done) => WorkItem::after(delay),
             (Some(Duration::ZERO), RunResult::Failed) => WorkItem::after(Duration::ZERO),
             (Some(_) | None, RunResult::Failed) => item.after_failure(MAX_BACKOFF),
             (None, RunResult::Done) => return,
         };
-        self.0.insert(key, next);
+        self.items.insert(key, next);
     }
 
     /// Ends all back-off delays.
     pub(super) fn reset_backoff(&mut self) {
-        for item in self.0.values_mut() {
+        for item in self.items.values_mut() {
             (item.due_at, item.failures) = (Instant::now(), 0);
         }
     }
@@ -113,10 +127,16 @@ impl WorkQueue {
 /// Whether a record needs the reconciler.
 pub(super) fn has_pending_work(record: &Attachment) -> bool {
     record.pending_export
+        || record.superseded_export
         || match record.state {
             AttachmentState::Intended | AttachmentState::Detaching => true,
             AttachmentState::Reserved | AttachmentState::Attached => false,
         }
+}
+
+/// Whether all that is left is a last look at the attachment, after an earlier export can no longer arrive.
+pub(super) fn is_settling(record: &Attachment) -> bool {
+    record.superseded_export && !record.pending_export && record.state == AttachmentState::Attached
 }
 
 #[cfg(test)]
@@ -133,7 +153,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_detachment_is_due_at_once_and_an_intent_after_the_grace_period() {
-        let mut queue = WorkQueue::default();
+        let mut queue = WorkQueue::new(Duration::from_secs(10));
         queue.update(&record(AttachmentState::Intended));
         assert!(queue.take_due(8).is_empty());
         queue.update(&record(AttachmentState::Detaching));
@@ -143,7 +163,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn completed_records_leave_the_queue() {
-        let mut queue = WorkQueue::default();
+        let mut queue = WorkQueue::new(Duration::from_secs(10));
         queue.update(&record(AttachmentState::Intended));
         queue.update(&record(AttachmentState::Attached));
         assert_eq!(queue.next_due(), None);
@@ -151,7 +171,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn failures_back_off_until_the_longest_delay() {
-        let mut queue = WorkQueue::default();
+        let mut queue = WorkQueue::new(Duration::from_secs(10));
         queue.update(&record(AttachmentState::Detaching));
         for seconds in [2, 4, 8, 16, 32, 60, 60] {
             let key = queue.take_due(1).pop().expect("the record is due");
@@ -169,7 +189,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_record_that_changed_during_its_run_is_queued_again() {
-        let mut queue = WorkQueue::default();
+        let mut queue = WorkQueue::new(Duration::from_secs(10));
         queue.update(&record(AttachmentState::Detaching));
         let key = queue.take_due(1).pop().expect("the record is due");
         queue.update(&record(AttachmentState::Detaching));
@@ -179,7 +199,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_blocked_record_backs_off_further_although_the_run_changed_it() {
-        let mut queue = WorkQueue::default();
+        let mut queue = WorkQueue::new(Duration::from_secs(10));
         queue.update(&record(AttachmentState::Detaching));
         for seconds in [2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600] {
             let key = queue.take_due(1).pop().expect("the record is due");

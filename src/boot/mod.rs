@@ -37,7 +37,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::attach::{Attach, Resolution};
+use crate::attach::{Attach, Resolution, StoreOutage};
 use crate::config::RequesterPolicy;
 use crate::model::{BootAnswer, BootRequest, Mac, NeighbourCheck, Node, RequesterFault, StorageInterface};
 use crate::neighbours::Neighbours;
@@ -66,6 +66,8 @@ pub struct Boot {
     enabled: Arc<[StorageInterface]>,
     policy: Arc<RequesterPolicy>,
     neighbours: Neighbours,
+    /// The outage of the store, in which `inventory` has the last known records.
+    store_outage: Option<StoreOutage>,
 }
 
 /// The result of a node's check.
@@ -92,6 +94,7 @@ impl Boot {
             enabled: enabled.into(),
             policy: Arc::default(),
             neighbours: Neighbours::default(),
+            store_outage: None,
         }
     }
 
@@ -128,7 +131,20 @@ impl Boot {
         self.run_phases(request, Mode::NextSession).await
     }
 
+    /// Decides from the last known records while the store does not respond, if the policy permits that.
     async fn run_phases(&self, request: &BootRequest, mode: Mode) -> Decision {
+        let Some(outage) = self.attach.store_outage() else {
+            return self.run_phases_here(request, mode).await;
+        };
+        if let Some(reason) = outage.find_obstacle() {
+            return Decision::without_node(BootAnswer::Wait { reason, seconds: STORE_RETRY_SECONDS });
+        }
+        let inventory = self.inventory.last_known();
+        let last_known = Self { inventory, store_outage: Some(outage), ..self.clone() };
+        last_known.run_phases_here(request, mode).await
+    }
+
+    async fn run_phases_here(&self, request: &BootRequest, mode: Mode) -> Decision {
         let decision = match self.decide(request, mode).await {
             Ok(decision) => decision,
             Err(Stop::Decided(decision)) => *decision,
@@ -152,14 +168,15 @@ impl Boot {
         let AdmittedNode { locator, records } = admit(&records, &self.enabled)?;
         let verification =
             verify_requester(&self.inventory, &self.neighbours, &self.policy, records.node, request).await?;
-        let decision = match locator.locate(&self.attach, &records, request, mode).await {
-            Ok(volumes) => {
-                let decision = Decision { attached_card: verification.card(), ..plan(records, volumes) };
-                hold(&self.loop_detector, request, mode, verification, decision)
-            }
-            Err(Stop::Decided(decision)) => *decision,
-            Err(stop @ Stop::StoreError(_)) => return Err(stop),
-        };
+        let decision =
+            match locator.locate(&self.attach, &records, request, mode, self.store_outage.as_ref()).await {
+                Ok(volumes) => {
+                    let decision = Decision { attached_card: verification.card(), ..plan(records, volumes) };
+                    hold(&self.loop_detector, request, mode, verification, decision)
+                }
+                Err(Stop::Decided(decision)) => *decision,
+                Err(stop @ Stop::StoreError(_)) => return Err(stop),
+            };
         Ok(Decision { is_claim_accepted: true, ..decision })
     }
 
@@ -208,6 +225,14 @@ impl Boot {
     /// Finds the node of a machine, for display.
     pub async fn find_node(&self, macs: &[Mac]) -> Result<Option<Node>, StoreError> {
         identify::find_node(&self.inventory, macs).await
+    }
+
+    /// Notes that the machine with this card reported its volumes as hooked.
+    pub async fn note_hooked(&self, card: Mac) {
+        let ports = self.inventory.find_ports(&[card]).await.unwrap_or_default();
+        for port in ports {
+            self.attach.note_hooked(port.node_uuid, card).await;
+        }
     }
 
     /// Verifies the sender of a report about the machine with this card.

@@ -64,14 +64,14 @@ async fn answer(
     targets: &[VolumeTarget],
     enabled: &[StorageInterface],
 ) -> BootAnswer {
-    let policy = Policy { last_known_max_age: None, resolutions: 1 };
+    let policy = Policy { resolutions: 1, ..Policy::default() };
     let attach = Attach::new(Attachments::new(Arc::new(MemoryStore::default())), None, policy);
     let request = BootRequest::new(Mac::new([0x52, 0x54, 0, 0, 0, 1]));
     let (node, connectors, targets) = (node.clone(), connectors.to_vec(), targets.to_vec());
     let records = NodeRecords { node, connectors, targets };
     let decision = async {
         let AdmittedNode { locator, records } = admit(&records, enabled)?;
-        let volumes = locator.locate(&attach, &records, &request, Mode::Boot).await?;
+        let volumes = locator.locate(&attach, &records, &request, Mode::Boot, None).await?;
         Ok(plan(records, volumes))
     };
     match decision.await {

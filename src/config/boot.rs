@@ -15,6 +15,8 @@ pub struct BootConfig {
     pub tries: u32,
     /// `when_cinder_is_away`: the answer while Cinder is unavailable.
     pub when_cinder_is_away: OutagePolicy,
+    /// `when_store_is_away`: the answer while the shared store does not respond.
+    pub when_store_is_away: StoreOutagePolicy,
     /// `last_known_max_age`: the maximum age of a last known connection.
     pub last_known_max_age: Duration,
 }
@@ -26,6 +28,18 @@ pub enum OutagePolicy {
     LastKnown,
     /// The machine waits until Cinder answers.
     Wait,
+}
+
+/// The answer to a boot request while the shared store does not respond.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StoreOutagePolicy {
+    /// The last known connection, if Cinder confirms it, and the machine's card hooked it at its last boot.
+    #[default]
+    Verify,
+    /// The machine waits until the store responds.
+    Wait,
+    /// The last known records also count while Cinder cannot confirm them.
+    LastKnown,
 }
 
 /// The action of a machine that does not boot, after its console has shown the reason.
@@ -52,6 +66,15 @@ impl BootConfig {
                 "when_cinder_is_away",
                 OutagePolicy::LastKnown,
                 &[("last-known", OutagePolicy::LastKnown), ("wait", OutagePolicy::Wait)],
+            ),
+            when_store_is_away: section.choice(
+                "when_store_is_away",
+                StoreOutagePolicy::Verify,
+                &[
+                    ("verify", StoreOutagePolicy::Verify),
+                    ("wait", StoreOutagePolicy::Wait),
+                    ("last-known", StoreOutagePolicy::LastKnown),
+                ],
             ),
             last_known_max_age: section.duration("last_known_max_age", Duration::from_secs(24 * 60 * 60)),
         }

@@ -28,7 +28,7 @@ use ipnet::IpNet;
 use crate::model::{
     ConductorGroup, ConductorGroupError, EnabledHardware, LogFilter, LogFilterError, StorageInterface,
 };
-pub use boot::{BootConfig, FailureAction, OutagePolicy};
+pub use boot::{BootConfig, FailureAction, OutagePolicy, StoreOutagePolicy};
 pub use cloud::{CLOUD_KEYS, CloudConfig};
 pub use cluster::ClusterConfig;
 pub use dhcp::{DhcpConfig, DhcpMode, UnknownMachines};
@@ -146,7 +146,8 @@ pub enum AuthStrategy {
 pub struct CinderConfig {
     /// The cloud, and volboot's credentials there.
     pub cloud: CloudConfig,
-    /// `resolutions`: the number of machines whose volumes are resolved concurrently; others queue.
+    /// `resolutions`: the number of machines whose volumes are resolved concurrently, over all instances; others
+    /// queue.
     pub resolutions: u32,
 }
 

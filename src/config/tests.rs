@@ -99,6 +99,7 @@ fn values_are_read() {
         unknown = "shell"
         tries = 3
         when_cinder_is_away = "wait"
+        when_store_is_away = "last-known"
         last_known_max_age = "90 min"
         [cinder]
         cloud = "site"
@@ -129,6 +130,7 @@ fn values_are_read() {
             unknown: FailureAction::Shell,
             tries: 3,
             when_cinder_is_away: OutagePolicy::Wait,
+            when_store_is_away: StoreOutagePolicy::LastKnown,
             last_known_max_age: Duration::from_secs(90 * 60),
             ..Config::default().boot
         }

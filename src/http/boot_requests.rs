@@ -126,6 +126,11 @@ pub(super) async fn take_boot_report(
     }
     tracing::info!(%mac, step, rc, attempt, tls = peer.tls, "boot report");
     if *method == Method::GET {
+        if report.step == Some(BootStep::Hooked) {
+            // The response does not wait for the store.
+            let (boot, card) = (state.boot.clone(), *mac);
+            tokio::spawn(async move { boot.note_hooked(card).await });
+        }
         state.timeline.record(events::boot_report(peer, report));
     }
     // A body with its length: after a 204, iPXE would wait for the connection to close.

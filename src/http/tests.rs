@@ -62,8 +62,7 @@ fn router_over(store: Arc<dyn Store>, inventory: Inventory) -> Router {
 
 fn router_of(store: Arc<dyn Store>, inventory: Inventory, images: Images) -> Router {
     let config = Config::default();
-    let attach =
-        Attach::new(Attachments::new(store), None, Policy { last_known_max_age: None, resolutions: 1 });
+    let attach = Attach::new(Attachments::new(store), None, Policy { resolutions: 1, ..Policy::default() });
     let timeline = Timeline::open_blocking(None, Metrics::new());
     let boot = Boot::new(inventory, attach, timeline.loop_detector(), config.enabled_storage_interfaces);
     let neighbours = Neighbours::fixed(NeighbourCheck::Unchecked);

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Properties;
+use super::{Mac, Properties};
 
 /// The progress of an attachment. Each state says what a crash leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +82,15 @@ pub struct ConnectorProperties {
     pub mountpoint: Option<String>,
 }
 
+/// One try of one boot session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootAttempt {
+    /// The journey: the boot session's id.
+    pub journey: String,
+    /// The number of the try.
+    pub attempt: u32,
+}
+
 /// The attachment of one volume to one node.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Attachment {
@@ -128,6 +137,16 @@ pub struct Attachment {
     /// Why Cinder does not delete the attachment, if the cause may last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub obstacle: Option<String>,
+    /// An export followed one without a response. The earlier request may still arrive, which takes the attachment in
+    /// Cinder back to "attaching".
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub superseded_export: bool,
+    /// The boot for which Cinder returned the connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved_for: Option<BootAttempt>,
+    /// The card whose machine last hooked the volume through this attachment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooked_by: Option<Mac>,
 }
 
 impl Attachment {
@@ -150,6 +169,9 @@ impl Attachment {
             volume_type: None,
             ownership: Ownership::Own,
             obstacle: None,
+            superseded_export: false,
+            resolved_for: None,
+            hooked_by: None,
         }
     }
 

@@ -45,7 +45,9 @@ mod transfer_outcome;
 mod volume;
 
 pub use allocation::{Allocation, AllocationError, AllocationState, NodeSelection, Suitability};
-pub use attachment::{Attachment, AttachmentState, ConnectorProperties, InstanceServer, Ownership};
+pub use attachment::{
+    Attachment, AttachmentState, BootAttempt, ConnectorProperties, InstanceServer, Ownership,
+};
 pub use boot_answer::{BootAnswer, BootOutcome, BootPlan, BootVolume};
 pub use boot_request::{BootRequest, MAX_MACS};
 pub use boot_step::BootStep;

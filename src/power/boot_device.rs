@@ -1,8 +1,9 @@
 //! Ironic's boot devices, set by the boot override of Redfish.
 
-use super::{NodeClaim, Power, PowerError};
+use super::{Power, PowerError};
 use crate::model::Node;
 use crate::redfish::{Bmc, BootMode, BootSource, OverrideRequest};
+use crate::store::Claim;
 
 /// A boot device of Ironic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,11 +76,7 @@ fn wanted_mode(node: &Node) -> Option<BootMode> {
 
 impl Power {
     /// Reads the boot device from the BMC. The caller holds the claim.
-    pub async fn read_boot_device(
-        &self,
-        node: &Node,
-        _claim: &NodeClaim,
-    ) -> Result<BootDeviceState, PowerError> {
+    pub async fn read_boot_device(&self, node: &Node, _claim: &Claim) -> Result<BootDeviceState, PowerError> {
         let boot = self.station(node).await?.read_system().await?.boot;
         let device = BOOT_DEVICES.into_iter().find(|device| Some(device.source()) == boot.source);
         // A device that is set again before each boot is as good as a persistent one.
@@ -94,7 +91,7 @@ impl Power {
     pub async fn set_boot_device(
         &self,
         node: &Node,
-        _claim: &NodeClaim,
+        _claim: &Claim,
         device: BootDevice,
         persistent: bool,
     ) -> Result<BootDeviceNote, PowerError> {

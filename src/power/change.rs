@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::decide::{PowerAction, PowerStep};
-use super::{NodeClaim, Power, PowerError};
+use super::{Power, PowerError};
 use crate::model::{Node, PowerState};
 use crate::redfish::{Bmc, PowerCommand};
+use crate::store::Claim;
 
 impl Power {
     /// Changes the power state of a node's machine. Returns once the BMC shows the end state. `timeout` replaces the
@@ -15,7 +16,7 @@ impl Power {
     pub async fn change(
         &self,
         node: &Node,
-        _claim: &NodeClaim,
+        _claim: &Claim,
         action: PowerAction,
         timeout: Option<Duration>,
     ) -> Result<PowerState, PowerError> {

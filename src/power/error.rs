@@ -12,6 +12,9 @@ pub enum PowerError {
     /// Another operation on the node is under way.
     #[error("another operation on the node is under way")]
     Busy,
+    /// The store granted no claim on the node.
+    #[error("{0}")]
+    Store(String),
     /// The node's `driver_info` is invalid.
     #[error(transparent)]
     DriverInfo(#[from] DriverInfoError),

@@ -6,20 +6,18 @@
 //! | `decide` | the steps of a power change: pure |
 //! | `change` | power changes: sends each command, waits for its effect |
 //! | `boot_device` | Ironic's boot devices and the boot override |
-//! | `claim` | one worker per node, in this process or among several |
 //! | `stations` | the clients of the BMCs, one per node |
 //! | `round` | the slow round that reads all power states |
 //! | `error` | [`PowerError`] |
 //!
 //! At most `[power] at_once` requests to BMCs are under way, and never two for one node: each operation holds the node's
-//! *claim*. Each request has a time limit. The round uses half of the permits, so that BMCs without an answer do not
+//! *claim*, which the store grants to one task of one instance. Each request has a time limit. The round uses half of the permits, so that BMCs without an answer do not
 //! delay an operator's command to another BMC.
 //!
 //! Invariant: a node's `power_state` is what its BMC said last. No boot request and no provision verb replaces it.
 
 mod boot_device;
 mod change;
-mod claim;
 mod decide;
 mod driver_info;
 mod error;
@@ -34,10 +32,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::model::{Node, PowerState};
 use crate::redfish::{Bmc, CallLimits, SystemPower};
-use crate::store::Inventory;
+use crate::store::{Claim, Inventory};
 use crate::tls;
 pub use boot_device::{BOOT_DEVICES, BootDevice, BootDeviceNote, BootDeviceState};
-pub use claim::{ClaimFuture, LocalClaims, NodeClaim, NodeClaims};
 pub use decide::PowerAction;
 pub use driver_info::{DRIVER_INFO_PROPERTIES, DriverInfoError, parse_driver_info};
 pub use error::PowerError;
@@ -82,7 +79,6 @@ impl Default for PowerLimits {
 #[derive(Debug, Clone)]
 pub struct Power {
     inventory: Inventory,
-    claims: Arc<dyn NodeClaims>,
     stations: Arc<Stations>,
     limits: PowerLimits,
     /// The number of concurrent reads of the round.
@@ -91,22 +87,17 @@ pub struct Power {
 
 impl Power {
     /// Works on these records, with at most `at_once` concurrent requests.
-    pub fn new(
-        inventory: Inventory,
-        claims: Arc<dyn NodeClaims>,
-        at_once: usize,
-        limits: PowerLimits,
-    ) -> Self {
+    pub fn new(inventory: Inventory, at_once: usize, limits: PowerLimits) -> Self {
         tls::install_provider();
         let stations = Arc::new(Stations::new(Arc::new(Semaphore::new(at_once)), limits.calls));
-        Self { inventory, claims, stations, limits, round_width: at_once.div_ceil(2) }
+        Self { inventory, stations, limits, round_width: at_once.div_ceil(2) }
     }
 
     /// Claims a node for an operation. A read of the round ends soon; beside another operation, the node is busy.
-    pub async fn claim(&self, node: &Node) -> Result<NodeClaim, PowerError> {
+    pub async fn claim(&self, node: &Node) -> Result<Claim, PowerError> {
         let deadline = Instant::now() + MAX_CLAIM_TIME;
         loop {
-            if let Some(claim) = self.claims.claim(node.uuid).await {
+            if let Some(claim) = self.try_claim(node).await? {
                 return Ok(claim);
             }
             if Instant::now() >= deadline {
@@ -116,12 +107,14 @@ impl Power {
         }
     }
 
+    /// Claims a node without waiting; `None` while a task of any instance works on it.
+    async fn try_claim(&self, node: &Node) -> Result<Option<Claim>, PowerError> {
+        let claim = self.inventory.cluster().claim(&format!("power/{}", node.uuid), b"").await;
+        claim.map_err(|error| PowerError::Store(error.to_string()))
+    }
+
     /// Reads the power state from the BMC; `None` if the BMC does not know it. The caller holds the claim.
-    pub async fn read_state(
-        &self,
-        node: &Node,
-        _claim: &NodeClaim,
-    ) -> Result<Option<PowerState>, PowerError> {
+    pub async fn read_state(&self, node: &Node, _claim: &Claim) -> Result<Option<PowerState>, PowerError> {
         let bmc = self.station(node).await?;
         Ok(bmc.read_system().await?.power.map(PowerState::from))
     }

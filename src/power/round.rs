@@ -79,7 +79,7 @@ impl Power {
 
     /// Reads a node's power state from its BMC, and records it. A node with an operation under way is left to it.
     async fn refresh(&self, node: &Node) -> Result<(), PowerError> {
-        let Some(claim) = self.claims.claim(node.uuid).await else { return Ok(()) };
+        let Some(claim) = self.try_claim(node).await? else { return Ok(()) };
         let Some(state) = self.read_state(node, &claim).await? else { return Ok(()) };
         if node.power_state != Some(state) {
             let now = Timestamp::now();

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::config::OutagePolicy;
+use crate::config::{OutagePolicy, StoreOutagePolicy};
 use crate::model::{BootVolume, Lun, Mac, Platform};
 
 const CONFIG: BootConfig = BootConfig {
@@ -14,6 +14,7 @@ const CONFIG: BootConfig = BootConfig {
     refused: FailureAction::Exit,
     tries: 10,
     when_cinder_is_away: OutagePolicy::LastKnown,
+    when_store_is_away: StoreOutagePolicy::Verify,
     last_known_max_age: Duration::from_secs(60),
 };
 

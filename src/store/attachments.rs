@@ -2,8 +2,11 @@
 //!
 //! There is one record per node and volume, with two writers: the task that works on the attachment, and the
 //! inventory. The inventory sets `detaching` in the same batch in which the node loses the volume, so no attachment
-//! is left behind. The record of a borrowed attachment is deleted instead. Updates use optimistic concurrency: a
-//! change is a function, which is called again after a write conflict.
+//! is left behind. The record of a borrowed attachment is deleted instead. Updates use optimistic concurrency: a change
+//! is a function, which is called again after a write conflict.
+//!
+//! The task holds a claim, and writes through [`Attachments::fenced`]: after the claim's end, the store refuses its
+//! writes. No change takes a record out of `detaching`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,13 +15,15 @@ use uuid::Uuid;
 
 use super::encoding::{decode, encode, encode_update};
 use super::keys::{guard_key, record_key};
-use super::{Batch, ChangeSet, Record, Revision, Store, StoreAccess, StoreError, WriteError};
+use super::{
+    Batch, ClaimId, Cluster, Condition, Freshness, Record, Store, StoreAccess, StoreError, WriteError,
+};
 use crate::model::{Attachment, AttachmentState, Node, VolumeTarget};
 
 /// The key prefix of all attachments.
-const PREFIX: &str = "attachment/";
+pub(super) const PREFIX: &str = "attachment/";
 /// Records per read.
-const PAGE: usize = 100;
+pub(super) const PAGE: usize = 100;
 /// Attempts at a write before giving up after write conflicts.
 const ATTEMPTS: usize = 100;
 
@@ -27,10 +32,23 @@ const ATTEMPTS: usize = 100;
 #[derive(Debug, Clone, Copy)]
 pub struct WritableStore(());
 
+/// A write of an attachment's record failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AttachmentWriteError {
+    /// The claim of the work has ended: another instance may have taken over. Nothing was written.
+    #[error("the claim on {0} has ended")]
+    ClaimEnded(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// The attachments' records. Cheap to clone.
 #[derive(Clone)]
 pub struct Attachments {
     store: Arc<dyn Store>,
+    /// The claims that every write requires.
+    fence: Vec<ClaimId>,
 }
 
 impl fmt::Debug for Attachments {
@@ -42,12 +60,41 @@ impl fmt::Debug for Attachments {
 impl Attachments {
     /// The records in a store.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+        Self { store, fence: Vec::new() }
+    }
+
+    /// The same records, for the holder of this claim: each write requires it, in addition to earlier ones.
+    #[must_use]
+    pub fn fenced(&self, claim: &ClaimId) -> Self {
+        let mut fence = self.fence.clone();
+        fence.push(claim.clone());
+        Self { store: Arc::clone(&self.store), fence }
+    }
+
+    /// The records as last known while the shared store does not respond. Nothing can be written.
+    #[must_use]
+    pub fn last_known(&self) -> Self {
+        Self::new(Arc::clone(&self.store).last_known())
+    }
+
+    /// The instances on the store, and their claims.
+    pub fn cluster(&self) -> &dyn Cluster {
+        self.store.cluster()
+    }
+
+    /// Whether reads show the present.
+    pub fn freshness(&self) -> Freshness {
+        self.store.freshness()
     }
 
     /// Whether the store accepts writes at present.
     pub fn access(&self) -> StoreAccess {
-        self.store.access()
+        match self.store.freshness() {
+            Freshness::Fresh => self.store.access(),
+            Freshness::Stale { reason, .. } => {
+                StoreAccess::ReadOnly(format!("it does not respond: {reason}"))
+            }
+        }
     }
 
     /// Fails if the store accepts no writes.
@@ -96,7 +143,7 @@ impl Attachments {
 
     /// Records the intent to create an attachment, if node and target still call for the volume, and the pair has no
     /// attachment yet. Returns whether the intent was written.
-    pub async fn intend(&self, attachment: &Attachment) -> Result<bool, StoreError> {
+    pub async fn intend(&self, attachment: &Attachment) -> Result<bool, AttachmentWriteError> {
         let guard_key = guard_key(attachment.node);
         let keys = [
             record_key::<Node>(attachment.node),
@@ -111,7 +158,8 @@ impl Attachments {
                 return Ok(false);
             }
             // The guard changes, as with every new record of the node: a concurrent release of all volumes conflicts.
-            let batch = Batch::default()
+            let batch = self
+                .begin_batch()
                 .require_unchanged(&node.key, node.revision)
                 .require_unchanged(&target.key, target.revision)
                 .require_unchanged(&guard_key, guard.revision)
@@ -120,76 +168,68 @@ impl Attachments {
                 .put(&key, encode(attachment)?);
             match self.store.write(batch).await {
                 Ok(_) => return Ok(true),
+                Err(WriteError::Conflict(Condition::Held(claim))) => return Err(claim_ended(claim)),
                 Err(WriteError::Conflict(condition)) if condition.key() == key => return Ok(false),
                 Err(WriteError::Conflict(_)) => {}
-                Err(WriteError::Store(error)) => return Err(error),
+                Err(WriteError::Store(error)) => return Err(error.into()),
             }
         }
-        Err(conflict_limit_error())
+        Err(conflict_limit_error().into())
     }
 
-    /// Changes an attachment, if its id is still the same. Returns the new record; `None` if it was deleted.
+    /// Changes an attachment, if its id is still the same. Returns the new record; `None` if it was deleted. A record in
+    /// `detaching` stays so.
     pub async fn change(
         &self,
         attachment: &Attachment,
         change: impl Fn(&mut Attachment),
-    ) -> Result<Option<Attachment>, StoreError> {
+    ) -> Result<Option<Attachment>, AttachmentWriteError> {
         let key = key(attachment.node, &attachment.volume);
         for _ in 0..ATTEMPTS {
             let Some((record, old)) = self.read_again(attachment).await? else { return Ok(None) };
             let mut new = old.clone();
             change(&mut new);
+            if old.state == AttachmentState::Detaching {
+                new.state = AttachmentState::Detaching;
+            }
             if new == old {
                 return Ok(Some(new));
             }
-            let batch = Batch::default().require_unchanged(&key, record.revision);
+            let batch = self.begin_batch().require_unchanged(&key, record.revision);
             let batch = batch.put(&key, encode_update(&record, &new)?);
             match self.store.write(batch).await {
                 Ok(_) => return Ok(Some(new)),
+                Err(WriteError::Conflict(Condition::Held(claim))) => return Err(claim_ended(claim)),
                 Err(WriteError::Conflict(_)) => {}
-                Err(WriteError::Store(error)) => return Err(error),
+                Err(WriteError::Store(error)) => return Err(error.into()),
             }
         }
-        Err(conflict_limit_error())
+        Err(conflict_limit_error().into())
     }
 
     /// Deletes an attachment's record, if its id is still the same.
-    pub async fn delete(&self, attachment: &Attachment) -> Result<(), StoreError> {
+    pub async fn delete(&self, attachment: &Attachment) -> Result<(), AttachmentWriteError> {
         let key = key(attachment.node, &attachment.volume);
         for _ in 0..ATTEMPTS {
             let Some((record, _)) = self.read_again(attachment).await? else { return Ok(()) };
-            let batch = Batch::default().require_unchanged(&key, record.revision).delete(&key);
+            let batch = self.begin_batch().require_unchanged(&key, record.revision).delete(&key);
             match self.store.write(batch).await {
                 Ok(_) => return Ok(()),
+                Err(WriteError::Conflict(Condition::Held(claim))) => return Err(claim_ended(claim)),
                 Err(WriteError::Conflict(_)) => {}
-                Err(WriteError::Store(error)) => return Err(error),
+                Err(WriteError::Store(error)) => return Err(error.into()),
             }
         }
-        Err(conflict_limit_error())
+        Err(conflict_limit_error().into())
     }
 
-    /// Waits for changes after `after`; returns the changed attachments that still exist, and the revision to
-    /// continue from.
-    pub async fn wait_for_change(&self, after: Revision) -> Result<(Vec<Attachment>, Revision), StoreError> {
-        let latest = self.store.wait_for_change(after).await?;
-        match self.store.changes(after, PAGE).await? {
-            ChangeSet::Compacted(revision) => Ok((self.list_all().await?, revision)),
-            ChangeSet::Since(changes) => {
-                let next = changes.last().map_or(latest, |change| change.revision);
-                let mut keys: Vec<_> = changes
-                    .into_iter()
-                    .map(|change| change.key)
-                    .filter(|key| key.starts_with(PREFIX))
-                    .collect();
-                keys.sort();
-                keys.dedup();
-                if keys.is_empty() {
-                    return Ok((Vec::new(), next));
-                }
-                let records = self.store.get(&keys).await?;
-                Ok((records.iter().flatten().filter_map(decode_or_log).collect(), next))
-            }
-        }
+    pub(super) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// A batch that requires the claims.
+    fn begin_batch(&self) -> Batch {
+        self.fence.iter().fold(Batch::default(), Batch::require_held)
     }
 
     /// Reads an attachment's record, if its id is still the same.
@@ -201,78 +241,26 @@ impl Attachments {
     }
 }
 
-/// The volumes that a node loses.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum LostVolumes<'a> {
-    /// The volume with this id.
-    One(&'a str),
-    /// The volumes with borrowed attachments.
-    Borrowed,
-    /// All volumes.
-    All,
-}
-
-/// Adds to a batch that a node loses volumes. Attachments go to `detaching`; borrowed ones are forgotten.
-pub(super) async fn detach(
-    store: &dyn Store,
-    mut batch: Batch,
-    node: Uuid,
-    lost: LostVolumes<'_>,
-) -> Result<Batch, StoreError> {
-    if let LostVolumes::One(volume) = lost {
-        let key = key(node, volume);
-        // A later `intend` conflicts with the changed target or the changed guard of the node.
-        return match store.get(std::slice::from_ref(&key)).await?.pop().flatten() {
-            Some(record) => release(batch, &record, lost),
-            None => Ok(batch.require_absent(key)),
-        };
-    }
-    let prefix = node_prefix(node);
-    let mut after = None;
-    loop {
-        let page = store.list(&prefix, after.as_deref(), PAGE).await?;
-        let is_last_page = page.len() < PAGE;
-        after = page.last().map(|record| record.key.clone());
-        for record in page {
-            batch = release(batch, &record, lost)?;
-        }
-        if is_last_page {
-            return Ok(batch);
-        }
-    }
-}
-
-/// Adds the release of one attachment to a batch.
-fn release(batch: Batch, record: &Record, lost: LostVolumes<'_>) -> Result<Batch, StoreError> {
-    let mut attachment: Attachment = decode(record)?.value;
-    if matches!(lost, LostVolumes::Borrowed) && !attachment.is_borrowed() {
-        return Ok(batch);
-    }
-    let batch = batch.require_unchanged(&record.key, record.revision);
-    // After an export without a response, the reconciler first completes the attachment for its owner.
-    if attachment.is_borrowed() && !attachment.pending_export {
-        return Ok(batch.delete(&record.key));
-    }
-    attachment.state = AttachmentState::Detaching;
-    Ok(batch.put(&record.key, encode_update(record, &attachment)?))
-}
-
 /// The key of an attachment. The volume's id is free text, so it comes last.
-fn key(node: Uuid, volume: &str) -> String {
+pub(super) fn key(node: Uuid, volume: &str) -> String {
     format!("{}{volume}", node_prefix(node))
 }
 
-fn node_prefix(node: Uuid) -> String {
+pub(super) fn node_prefix(node: Uuid) -> String {
     format!("{PREFIX}{node}/")
 }
 
 /// Decodes a record of a list, in which one damaged record must not block the others.
-fn decode_or_log(record: &Record) -> Option<Attachment> {
+pub(super) fn decode_or_log(record: &Record) -> Option<Attachment> {
     let attachment = decode(record);
     if let Err(error) = &attachment {
         tracing::error!(error = %error, "attachment record skipped");
     }
     attachment.ok().map(|attachment| attachment.value)
+}
+
+fn claim_ended(claim: ClaimId) -> AttachmentWriteError {
+    AttachmentWriteError::ClaimEnded(claim.work)
 }
 
 fn conflict_limit_error() -> StoreError {

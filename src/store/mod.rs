@@ -8,8 +8,10 @@
 //! The one invariant: a record and everything derived from it (unique keys, list entries) are written in one batch.
 //! So no crash and no race can separate them.
 
+mod attachment_feed;
 mod attachments;
 mod backup;
+mod boot_wait;
 mod contract;
 mod encoding;
 mod error;
@@ -19,6 +21,7 @@ mod inventory;
 mod keys;
 mod local;
 mod local_session;
+mod lost_volumes;
 mod memory;
 #[cfg(feature = "etcd")]
 mod mirror;
@@ -27,14 +30,17 @@ mod redb;
 mod resource;
 mod schema;
 mod session;
+mod turns;
 
 #[cfg(test)]
 mod battery;
 #[cfg(test)]
 mod local_battery;
 
-pub use attachments::{Attachments, WritableStore};
+pub use attachment_feed::AttachmentChanges;
+pub use attachments::{AttachmentWriteError, Attachments, WritableStore};
 pub use backup::{ExportError, ExportFormatError, ExportHeader, ExportReader, export};
+pub use boot_wait::BootWait;
 pub use contract::{
     Batch, Change, ChangeSet, Condition, Freshness, OpenError, Record, Revision, Snapshot, Store,
     StoreAccess, StoreError, StoreFuture, StoreInfo, WriteError,
@@ -49,3 +55,4 @@ pub(crate) use redb::OverlayBackend;
 pub use redb::{ImportError, ImportedRecords, ProgressHook, RedbStore, import};
 pub use resource::{Resource, ResourceKind, UniqueKey};
 pub use session::{Claim, ClaimHolder, ClaimId, Cluster, Instance};
+pub use turns::{TurnShare, TurnShares};

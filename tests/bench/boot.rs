@@ -142,7 +142,7 @@ async fn measure_answers(path: &Path, history_path: &Path, nodes: u32) -> (Vec<D
         }
     };
     let config = Config::default();
-    let policy = Policy { last_known_max_age: None, resolutions: 1 };
+    let policy = Policy { resolutions: 1, ..Policy::default() };
     let attach = Attach::new(Attachments::new(Arc::clone(&store)), None, policy);
     let inventory = Inventory::new(Arc::clone(&store));
     let boot = Boot::new(inventory, attach, timeline.loop_detector(), config.enabled_storage_interfaces);

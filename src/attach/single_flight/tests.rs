@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::*;
+use crate::attach::boot_session::IDLE_TTL;
 use crate::attach::error::AttachError;
 use crate::attach::node_identity::NodeIdentity;
 use crate::model::{Connection, ConnectionSource, ConnectorProperties, Node, Properties, StorageInterface};
@@ -62,7 +63,7 @@ impl Site {
     }
 
     fn request(&self, journey: Option<(&str, u32)>, volumes: &[&str]) -> Entry {
-        self.flights.enter(NODE, journey, desired(volumes), &self.queue)
+        self.flights.enter(NODE, journey, desired(volumes), &self.queue, None)
     }
 
     /// Sends a request that has to start a resolution.
@@ -285,7 +286,7 @@ async fn followers_get_results_or_learn_that_the_task_is_gone() {
 fn machines_beyond_the_limit_have_to_retry() {
     let site = Site::new();
     let enter = |node: usize| {
-        site.flights.enter(Uuid::from_u128(node as u128), SESSION, desired(&["root"]), &site.queue)
+        site.flights.enter(Uuid::from_u128(node as u128), SESSION, desired(&["root"]), &site.queue, None)
     };
     for node in 1..=MAX_IN_FLIGHT {
         assert!(!matches!(enter(node), Entry::Full));

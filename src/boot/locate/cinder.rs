@@ -1,6 +1,6 @@
 //! Storage interface `cinder`: [`crate::attach`] attaches the volumes, and has their connections.
 
-use crate::attach::{Attach, Resolution, ResolvedVolume, VolumeRequest};
+use crate::attach::{Attach, Resolution, ResolvedVolume, StoreOutage, VolumeRequest};
 use crate::boot::decision::{Mode, Stop, VolumeResolution};
 use crate::boot::plan::LocatedVolumes;
 use crate::boot::records::BootableRecords;
@@ -12,10 +12,12 @@ pub(super) async fn locate(
     records: &BootableRecords<'_>,
     request: &BootRequest,
     mode: Mode,
+    store_outage: Option<&StoreOutage>,
 ) -> Result<LocatedVolumes, Stop> {
     let BootableRecords { node, connectors, targets, initiator, .. } = records;
     let journey = request.journey.as_deref().map(|journey| (journey, request.attempt));
-    let volumes = VolumeRequest { node, initiator, connectors, targets, journey };
+    let card = Some(request.mac());
+    let volumes = VolumeRequest { node, initiator, connectors, targets, journey, card, store_outage };
     let resolution = match mode {
         Mode::Boot => attach.resolve(volumes).await,
         Mode::Preview | Mode::NextSession => attach.preview(volumes).await,
@@ -26,7 +28,17 @@ pub(super) async fn locate(
 /// Attaches the volumes outside of a boot session.
 pub(super) async fn attach(attach: &Attach, records: &BootableRecords<'_>) -> Resolution {
     let BootableRecords { node, connectors, targets, initiator, .. } = records;
-    attach.resolve(VolumeRequest { node, initiator, connectors, targets, journey: None }).await
+    attach
+        .resolve(VolumeRequest {
+            node,
+            initiator,
+            connectors,
+            targets,
+            journey: None,
+            card: None,
+            store_outage: None,
+        })
+        .await
 }
 
 /// Takes the volumes from a resolution. Stops unless all are ready.

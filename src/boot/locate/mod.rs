@@ -8,7 +8,7 @@ mod records;
 
 use std::collections::HashMap;
 
-use crate::attach::{Attach, Resolution};
+use crate::attach::{Attach, Resolution, StoreOutage};
 use crate::model::{BootRequest, Node, StorageInterface, VolumeConnector, VolumeTarget};
 
 use super::decision::{Mode, Stop};
@@ -66,17 +66,18 @@ impl VolumeLocator {
         }
     }
 
-    /// Locates the volumes of an admitted node.
+    /// Locates the volumes of an admitted node. `outage`: the records are the last known ones.
     pub(super) async fn locate(
         self,
         attach: &Attach,
         records: &BootableRecords<'_>,
         request: &BootRequest,
         mode: Mode,
+        outage: Option<&StoreOutage>,
     ) -> Result<LocatedVolumes, Stop> {
         match self {
-            Self::Records => records::locate(records),
-            Self::Cinder => cinder::locate(attach, records, request, mode).await,
+            Self::Records => records::locate(records, outage),
+            Self::Cinder => cinder::locate(attach, records, request, mode, outage).await,
         }
     }
 }

@@ -1,13 +1,27 @@
 //! Storage interface `external`: the connections are in the node's volume targets.
 
+use crate::attach::StoreOutage;
 use crate::boot::decision::Stop;
 use crate::boot::plan::LocatedVolumes;
 use crate::boot::records::{BootableRecords, target_fault};
 use crate::model::{BootVolume, Connection, VolumeTarget};
 
-/// Locates the volumes: the same for a boot and for its preview.
-pub(super) fn locate(records: &BootableRecords<'_>) -> Result<LocatedVolumes, Stop> {
-    LocatedVolumes::collect(records, read_volume)
+/// The delay before a machine retries while the store does not respond, in seconds.
+const OUTAGE_RETRY_SECONDS: u32 = 10;
+
+/// Locates the volumes: the same for a boot and for its preview. Nothing can confirm last known records.
+pub(super) fn locate(
+    records: &BootableRecords<'_>,
+    outage: Option<&StoreOutage>,
+) -> Result<LocatedVolumes, Stop> {
+    let Some(outage) = outage else { return LocatedVolumes::collect(records, read_volume) };
+    if !outage.trusts_last_known() {
+        let reason =
+            format!("{outage}; nothing confirms the recorded connections of storage interface external");
+        return Err(Stop::wait(records.node, reason, OUTAGE_RETRY_SECONDS));
+    }
+    let located = LocatedVolumes::collect(records, read_volume)?;
+    Ok(LocatedVolumes { notes: vec![format!("booting from the last known records: {outage}")], ..located })
 }
 
 /// Reads the connection of a volume from its target's properties.

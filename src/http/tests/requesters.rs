@@ -41,7 +41,7 @@ impl TestListener {
             trusted_proxies.iter().map(|text| format!("{text}/32").parse().expect("a network")).collect();
         let config = Config::default();
         let http = HttpConfig { trusted_proxies, ..config.http };
-        let policy_of_attach = Policy { last_known_max_age: None, resolutions: 1 };
+        let policy_of_attach = Policy { resolutions: 1, ..Policy::default() };
         let attach = Attach::new(Attachments::new(store), None, policy_of_attach);
         let metrics = timeline.metrics().clone();
         let neighbours = Neighbours::fixed(check);

@@ -25,7 +25,7 @@ pub use enroll::Enrollment;
 use super::encoding::{Versioned, decode};
 use super::keys::{list_prefix, node_prefix, record_key};
 use super::resource::{Resource, UniqueKey};
-use super::{Record, Revision, Store, StoreAccess, StoreError, StoreInfo};
+use super::{Cluster, Record, Revision, Store, StoreAccess, StoreError, StoreInfo};
 use crate::model::{Mac, Port};
 
 /// Records per read when listing all of a node's records, which rarely exceed one page.
@@ -83,9 +83,20 @@ impl Inventory {
         Self { store }
     }
 
+    /// The instances on the store, and their claims.
+    pub fn cluster(&self) -> &dyn Cluster {
+        self.store.cluster()
+    }
+
     /// Reads the store's place and size.
     pub async fn store_info(&self) -> Result<StoreInfo, StoreError> {
         self.store.info().await
+    }
+
+    /// The records as last known while the shared store does not respond. Nothing can be written.
+    #[must_use]
+    pub fn last_known(&self) -> Self {
+        Self::new(Arc::clone(&self.store).last_known())
     }
 
     /// Whether the store accepts writes at present.

@@ -4,9 +4,9 @@ use uuid::Uuid;
 
 use super::{Inventory, InventoryError, UpdateError};
 use crate::model::{Node, Port, PortGroup, Released, VolumeConnector, VolumeTarget};
-use crate::store::attachments::{self, LostVolumes};
 use crate::store::encoding::{decode, encode, encode_update};
 use crate::store::keys::{guard_key, index_keys, record_key};
+use crate::store::lost_volumes::{self, LostVolumes};
 use crate::store::resource::{Resource, ResourceKind, UniqueKey};
 use crate::store::{Batch, Condition, Record, StoreError, WriteError};
 
@@ -174,7 +174,7 @@ impl Inventory {
             batch = batch.require_unchanged(record_key::<R>(child.value.uuid()), child.revision);
             batch = remove_record(batch, &child.value);
             if let Released::Volume(node, volume) = child.value.find_released(None) {
-                batch = attachments::detach(&*self.store, batch, node, LostVolumes::One(&volume)).await?;
+                batch = lost_volumes::detach(&*self.store, batch, node, LostVolumes::One(&volume)).await?;
             }
         }
         Ok(batch)
@@ -193,7 +193,7 @@ impl Inventory {
             // Another target of the node has the same volume.
             Released::Volume(node, volume) if self.count_targets(*node, volume).await? > 1 => Ok(batch),
             Released::Volume(node, volume) => {
-                Ok(attachments::detach(&*self.store, batch, *node, LostVolumes::One(volume)).await?)
+                Ok(lost_volumes::detach(&*self.store, batch, *node, LostVolumes::One(volume)).await?)
             }
             Released::All(node) => self.detach_listed(batch, *node, LostVolumes::All).await,
             Released::Borrowed(node) => self.detach_listed(batch, *node, LostVolumes::Borrowed).await,
@@ -208,7 +208,7 @@ impl Inventory {
     ) -> Result<Batch, InventoryError> {
         // The guard is read before the list, so a later `intend` conflicts.
         let batch = self.require_guard(batch, node).await?;
-        Ok(attachments::detach(&*self.store, batch, node, lost).await?)
+        Ok(lost_volumes::detach(&*self.store, batch, node, lost).await?)
     }
 
     /// Writes a batch. `false` means a write conflict: read again and retry.

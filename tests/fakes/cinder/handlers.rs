@@ -72,6 +72,15 @@ async fn apply_fault(State(inner): Shared, request: Request, next: Next) -> Resp
             "injected fault",
         ),
         Some(Fault::Hang) => std::future::pending().await,
+        Some(Fault::DoneButSilent) => {
+            next.run(request).await;
+            std::future::pending().await
+        }
+        Some(Fault::LateResponse(pause)) => {
+            let response = next.run(request).await;
+            tokio::time::sleep(pause).await;
+            response
+        }
         Some(Fault::DoneButFailed) => {
             next.run(request).await;
             error_response(StatusCode::INTERNAL_SERVER_ERROR, "computeFault", "injected fault")

@@ -42,6 +42,10 @@ pub(crate) enum Fault {
     Hang,
     /// The call takes effect, but its response is 500.
     DoneButFailed,
+    /// The call takes effect and has no response.
+    DoneButSilent,
+    /// The call takes effect at once and responds after this delay.
+    LateResponse(Duration),
     /// The call takes effect and responds after this delay.
     Slow(Duration),
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use volboot::config::{BootConfig, FailureAction, OutagePolicy};
+use volboot::config::{BootConfig, FailureAction, OutagePolicy, StoreOutagePolicy};
 use volboot::model::{BootRequest, Mac, Platform, StorageInterface};
 use volboot::script;
 
@@ -16,6 +16,7 @@ const CONFIG: BootConfig = BootConfig {
     refused: FailureAction::Exit,
     tries: 10,
     when_cinder_is_away: OutagePolicy::Wait,
+    when_store_is_away: StoreOutagePolicy::Verify,
     last_known_max_age: Duration::ZERO,
 };
 

@@ -8,12 +8,17 @@ mod borrowed;
 mod borrowed_refusals;
 mod connections;
 mod detachment;
+mod halting_store;
+mod instances;
 mod interruptions;
+mod kills;
 mod outages;
 mod predictions;
 mod previews;
+mod races;
 mod read_only;
 mod refusals;
+mod store_outages;
 mod unbootable;
 
 use std::sync::Arc;
@@ -24,11 +29,11 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use volboot::attach::{Attach, Policy, Resolution, VolumeRequest};
+use volboot::attach::{Attach, Policy, Resolution, VolumeRequest, Windows};
 use volboot::cinder::{Cinder, CinderEndpoint, Timeouts};
 use volboot::keystone::{Credentials, Session};
 use volboot::model::{
-    Attachment, ConnectionSource, Node, Properties, StorageInterface, VolumeConnector, VolumeTarget,
+    Attachment, ConnectionSource, Mac, Node, Properties, StorageInterface, VolumeConnector, VolumeTarget,
 };
 use volboot::store::{Attachments, Inventory, MemoryStore, Store};
 use volboot::telemetry::Metrics;
@@ -54,6 +59,7 @@ struct TestMachine {
     node: Node,
     connectors: Vec<VolumeConnector>,
     targets: Vec<VolumeTarget>,
+    card: Option<Mac>,
 }
 
 impl Site {
@@ -71,7 +77,7 @@ impl Site {
 
     fn with(cinder: FakeCinder, last_known_max_age: Option<Duration>, store: Arc<dyn Store>) -> Self {
         volboot::tls::install_provider();
-        let policy = Policy { last_known_max_age, resolutions: 32 };
+        let policy = Policy { last_known_max_age, ..Policy::default() };
         let attach = attach(&store, &cinder, policy);
         let inventory = Inventory::new(Arc::clone(&store));
         Self { cinder, store, inventory, attach, policy, reconciler: None }
@@ -131,11 +137,20 @@ impl Site {
             self.inventory.create(&target).await.expect("the record is created");
             targets.push(target);
         }
-        TestMachine { attach: self.attach.clone(), node, connectors: vec![connector], targets }
+        TestMachine { attach: self.attach.clone(), node, connectors: vec![connector], targets, card: None }
     }
 }
 
 fn attach(store: &Arc<dyn Store>, cinder: &FakeCinder, policy: Policy) -> Attach {
+    attach_with_windows(store, cinder, policy, Windows::default())
+}
+
+fn attach_with_windows(
+    store: &Arc<dyn Store>,
+    cinder: &FakeCinder,
+    policy: Policy,
+    windows: Windows,
+) -> Attach {
     let credentials = Credentials::None { user: "volboot".into(), project: PROJECT.into() };
     // An idle connection would be closed when a test advances the clock.
     let http = reqwest::Client::builder().pool_max_idle_per_host(0).build().expect("the client is valid");
@@ -143,14 +158,22 @@ fn attach(store: &Arc<dyn Store>, cinder: &FakeCinder, policy: Policy) -> Attach
     let timeouts = Timeouts { read: Duration::from_secs(2), backend: Duration::from_secs(20) };
     let cinder =
         Cinder::new(Session::new(credentials, http.clone()), http, endpoint, timeouts, Metrics::new());
-    Attach::new(Attachments::new(Arc::clone(store)), Some(cinder), policy)
+    Attach::with_windows(Attachments::new(Arc::clone(store)), Some(cinder), policy, windows)
 }
 
 impl TestMachine {
     async fn request(&self, journey: Option<(&str, u32)>) -> Resolution {
         let initiator = self.connectors[0].connector_id.parse().expect("a valid initiator name");
         let (node, connectors, targets) = (&self.node, &self.connectors[..], &self.targets[..]);
-        let request = VolumeRequest { node, initiator: &initiator, connectors, targets, journey };
+        let request = VolumeRequest {
+            node,
+            initiator: &initiator,
+            connectors,
+            targets,
+            journey,
+            card: self.card,
+            store_outage: None,
+        };
         tokio::time::timeout(LIMIT, self.attach.resolve(request)).await.expect("the response is in time")
     }
 

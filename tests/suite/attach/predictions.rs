@@ -203,7 +203,7 @@ async fn states_of_cinder_are_predicted() {
                   volume late has no last known connection";
     expect_both(&boot, &request(5), BootOutcome::Wait, outage).await;
 
-    let policy = Policy { last_known_max_age: None, resolutions: 1 };
+    let policy = Policy { resolutions: 1, ..Policy::default() };
     let without_cinder = Attach::new(Attachments::new(Arc::clone(&site.store)), None, policy);
     let boot = Boot::new(site.inventory.clone(), without_cinder, Arc::default(), ENABLED);
     let missing = "node web-1: storage interface cinder is set, but Cinder is not configured";

@@ -154,7 +154,15 @@ async fn an_attached_node_boots_after_one_read_of_its_attachment() {
     }
     let initiator = machine.connectors[0].connector_id.parse().expect("a valid initiator name");
     let (node, connectors, targets) = (&machine.node, &machine.connectors[..], &machine.targets[..]);
-    let request = VolumeRequest { node, initiator: &initiator, connectors, targets, journey: None };
+    let request = VolumeRequest {
+        node,
+        initiator: &initiator,
+        connectors,
+        targets,
+        journey: None,
+        card: None,
+        store_outage: None,
+    };
     assert!(
         matches!(machine.attach.preview(request).await, Resolution::Ready(_)),
         "the preview predicts the boot"
@@ -237,7 +245,15 @@ async fn previews_do_not_delay_a_boot() {
         let initiator = machine.connectors[0].connector_id.parse().expect("a valid initiator name");
         async move {
             let (node, connectors, targets) = (&machine.node, &machine.connectors[..], &machine.targets[..]);
-            let request = VolumeRequest { node, initiator: &initiator, connectors, targets, journey: None };
+            let request = VolumeRequest {
+                node,
+                initiator: &initiator,
+                connectors,
+                targets,
+                journey: None,
+                card: None,
+                store_outage: None,
+            };
             machine.attach.preview(request).await
         }
     });

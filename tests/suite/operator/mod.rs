@@ -24,7 +24,7 @@ use volboot::config::Config;
 use volboot::images::Images;
 use volboot::model::{Announcement, Conductor, ConductorGroup, EnabledHardware, StorageInterface};
 use volboot::operator::{Appliance, Operator};
-use volboot::power::{LocalClaims, Power, PowerLimits};
+use volboot::power::{Power, PowerLimits};
 use volboot::redfish::CallLimits;
 use volboot::store::{Attachments, Inventory, MemoryStore, Store};
 use volboot::telemetry::Metrics;
@@ -62,7 +62,7 @@ pub(crate) fn build_operator_on(store: MemoryStore, history: Option<&Path>) -> O
     let store: Arc<dyn Store> = Arc::new(store);
     let inventory = Inventory::new(Arc::clone(&store));
     let enabled = vec![StorageInterface::Noop, StorageInterface::External, StorageInterface::Cinder];
-    let policy = Policy { last_known_max_age: None, resolutions: 1 };
+    let policy = Policy { resolutions: 1, ..Policy::default() };
     let attach = Attach::new(Attachments::new(Arc::clone(&store)), None, policy);
     let announcement: Announcement = serde_json::from_str("{}").expect("every field has a default");
     let name = "boot-1".parse().expect("a name");
@@ -71,7 +71,7 @@ pub(crate) fn build_operator_on(store: MemoryStore, history: Option<&Path>) -> O
     stop.cancel();
     Operator {
         boot: Boot::new(inventory.clone(), attach.clone(), timeline.loop_detector(), enabled.clone()),
-        power: Power::new(inventory.clone(), Arc::new(LocalClaims::default()), 8, POWER_LIMITS),
+        power: Power::new(inventory.clone(), 8, POWER_LIMITS),
         inventory,
         attach,
         volume_checks: VolumeChecks::new(env!("CARGO_BIN_EXE_volboot")),

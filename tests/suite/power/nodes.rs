@@ -142,12 +142,7 @@ async fn calls_are_limited_over_all_nodes_and_to_one_per_node() {
     let bmc = FakeBmc::start();
     bmc.script(|state| state.delay = Duration::from_millis(5));
     let mut operator = build_operator();
-    operator.power = volboot::power::Power::new(
-        operator.inventory.clone(),
-        std::sync::Arc::new(volboot::power::LocalClaims::default()),
-        2,
-        crate::operator::POWER_LIMITS,
-    );
+    operator.power = volboot::power::Power::new(operator.inventory.clone(), 2, crate::operator::POWER_LIMITS);
     let api = Api::with(|built| *built = operator);
     let mut nodes = Vec::new();
     for _ in 0..6 {

@@ -1,0 +1,251 @@
+//! Several instances on one store: claims, fencing, and one resolution per boot wherever the machine asks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use volboot::attach::{Attach, Policy, Resolution, Windows};
+use volboot::model::{Attachment, AttachmentState, ConnectionSource};
+use volboot::store::{Attachments, MemoryStore, Store};
+
+use super::{LIMIT, Site, TestMachine, advance_clock, attach_with_windows, wait_until};
+use crate::fake_cinder::{FakeCinder, Fault, Operation};
+
+/// Windows that let a test end soon.
+pub(super) const WINDOWS: Windows = Windows {
+    late_request: Duration::from_millis(700),
+    repeat: Duration::from_secs(60),
+    grace_period: Duration::from_millis(100),
+};
+
+/// One instance of a site with several.
+pub(super) struct Instance {
+    pub(super) store: Arc<MemoryStore>,
+    pub(super) attach: Attach,
+    _reconciler: DropGuard,
+}
+
+/// Instances on one store, with one Cinder. The site's own `Attach` stays idle.
+pub(super) struct MultiSite {
+    pub(super) site: Site,
+    pub(super) instances: Vec<Instance>,
+}
+
+impl MultiSite {
+    /// Opens a site with this many instances, each with a reconciler and a name: `boot-1` and so on.
+    pub(super) async fn open(count: usize) -> Self {
+        Self::with_cinder(FakeCinder::start(), count).await
+    }
+
+    pub(super) async fn with_cinder(cinder: FakeCinder, count: usize) -> Self {
+        let shared = Arc::new(MemoryStore::default());
+        let site = Site::with(cinder, Some(Duration::from_secs(3600)), Arc::clone(&shared) as _);
+        let mut site = Self { site, instances: Vec::new() };
+        for number in 1..=count {
+            site.add_instance(Arc::new(shared.join()), &format!("boot-{number}")).await;
+        }
+        site
+    }
+
+    /// Starts an instance with its reconciler.
+    pub(super) async fn add_instance(&mut self, store: Arc<MemoryStore>, name: &str) {
+        store.cluster().announce(name, Vec::new()).await.expect("the session is alive");
+        let shared = Arc::clone(&store) as Arc<dyn Store>;
+        let attach = attach_with_windows(&shared, &self.site.cinder, self.site.policy, WINDOWS);
+        let stop = CancellationToken::new();
+        tokio::spawn(attach.clone().reconcile(stop.clone()));
+        self.instances.push(Instance { store, attach, _reconciler: stop.drop_guard() });
+    }
+
+    /// The machine, whose boot requests reach this instance.
+    pub(super) fn at(&self, instance: usize, machine: &TestMachine) -> TestMachine {
+        TestMachine {
+            attach: self.instances[instance].attach.clone(),
+            node: machine.node.clone(),
+            connectors: machine.connectors.clone(),
+            targets: machine.targets.clone(),
+            card: machine.card,
+        }
+    }
+
+    /// Checks that Cinder has exactly one attachment for each record of the volume, complete, and no other.
+    pub(super) async fn expect_consistent(&self, volume: &str, nodes: usize, context: &str) {
+        let records = Attachments::new(Arc::clone(&self.site.store));
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let of_volume = records.list_by_volume(volume).await.expect("the store is readable");
+            let mut recorded: Vec<_> =
+                of_volume.iter().map(|record| record.cinder_id.clone().unwrap_or_default()).collect();
+            let attachments = self.site.cinder.attachments(volume);
+            let mut present: Vec<_> = attachments.iter().map(|attachment| attachment.0.clone()).collect();
+            (recorded.sort(), present.sort());
+            let is_complete = of_volume.iter().all(is_settled)
+                && attachments.iter().all(|attachment| attachment.1 == "attached");
+            if recorded == present && present.len() == nodes && is_complete {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{context}: {of_volume:?} but Cinder has {attachments:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+fn is_settled(record: &Attachment) -> bool {
+    record.state == AttachmentState::Attached && !record.pending_export && !record.superseded_export
+}
+
+impl TestMachine {
+    /// Repeats the boot request until the volumes are ready, without the pauses of a machine.
+    pub(super) async fn boot_quickly(&self, journey: &str) -> Vec<ConnectionSource> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            match self.request(Some((journey, 1))).await {
+                Resolution::Ready(volumes) => {
+                    return volumes.into_values().map(|volume| volume.source).collect();
+                }
+                Resolution::Wait { reason, .. } => {
+                    assert!(Instant::now() < deadline, "still waiting: {reason}");
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Resolution::Refused(reason) => panic!("refused: {reason}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_machine_is_told_which_instance_works_on_its_volume() {
+    let site = MultiSite::open(2).await;
+    site.site.cinder.add_volume("root", |_| {});
+    let machine = site.site.add_machine("web-1", &["root"]).await;
+    site.site.cinder.inject_fault(Operation::Export, Fault::LateResponse(Duration::from_secs(2)), 1);
+    let first = site.at(0, &machine);
+    let boot = tokio::spawn(async move { first.boot_quickly("a").await });
+    wait_until("the export has arrived", || site.site.cinder.status("root") == "attaching").await;
+    let reason = site.at(1, &machine).expect_wait(Some(("a", 1))).await;
+    assert_eq!(reason, "boot-1 is asking Cinder about volume root");
+    assert_eq!(boot.await.expect("the boot does not panic"), [ConnectionSource::Cinder]);
+    site.expect_consistent("root", 1, "after the boot").await;
+}
+
+#[tokio::test]
+async fn a_boot_is_resolved_once_wherever_the_machine_asks() {
+    let site = MultiSite::open(2).await;
+    site.site.cinder.add_volume("root", |_| {});
+    let machine = site.site.add_machine("web-1", &["root"]).await;
+    site.at(0, &machine).boot_quickly("a").await;
+    let has_seen = async {
+        // The change feed of the second instance shows the resolution.
+        loop {
+            site.site.cinder.take_calls();
+            let sources = site.at(1, &machine).boot_quickly("a").await;
+            assert_eq!(sources, [ConnectionSource::Cinder]);
+            if site.site.cinder.take_calls().is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, has_seen).await.expect("the result is found");
+    // The next try is another boot.
+    site.at(0, &machine).boot(Some(("a", 2))).await;
+    assert_eq!(site.site.cinder.take_calls(), [Operation::Export, Operation::Complete]);
+}
+
+#[tokio::test]
+async fn an_instance_past_its_deadline_calls_cinder_no_more() {
+    let site = MultiSite::open(2).await;
+    site.site.cinder.add_volume("root", |_| {});
+    let machine = site.site.add_machine("web-1", &["root"]).await;
+    site.instances[0].store.set_session_deadline(Some(Instant::now()));
+    let reason = site.at(0, &machine).expect_wait(Some(("a", 1))).await;
+    assert_eq!(reason, "this instance lost its session in the store; the work starts again");
+    assert_eq!(site.site.cinder.take_calls(), []);
+    // The store still has the claim until the session ends.
+    site.instances[0].store.end_session();
+    site.at(1, &machine).boot_quickly("a").await;
+    site.expect_consistent("root", 1, "after the takeover").await;
+}
+
+#[tokio::test]
+async fn a_session_that_ends_during_an_export_writes_nothing_more() {
+    let site = MultiSite::open(2).await;
+    site.site.cinder.add_volume("root", |_| {});
+    let machine = site.site.add_machine("web-1", &["root"]).await;
+    // The request waits on its way to Cinder, and arrives after the successor's.
+    site.site.cinder.inject_fault(Operation::Export, Fault::Slow(Duration::from_millis(400)), 1);
+    let first = site.at(0, &machine);
+    let late = tokio::spawn(async move { first.request(Some(("a", 1))).await });
+    let is_sent = || site.site.cinder.take_calls().contains(&Operation::Export);
+    wait_until("the export is sent", is_sent).await;
+    site.instances[0].store.end_session();
+    site.at(1, &machine).boot_quickly("a").await;
+    assert_eq!(site.site.cinder.status("root"), "in-use");
+    let record = site.site.record(&machine).await;
+    assert!(record.superseded_export, "the earlier request may still arrive");
+    let lost = late.await.expect("the request does not panic");
+    assert!(
+        matches!(&lost, Resolution::Wait { reason, .. } if reason.contains("lost its session")),
+        "{lost:?}"
+    );
+    wait_until("the late export has arrived", || site.site.cinder.status("root") == "attaching").await;
+    site.expect_consistent("root", 1, "after the late export").await;
+}
+
+#[tokio::test]
+async fn the_wait_for_cinder_goes_on_at_another_instance() {
+    let site = MultiSite::open(2).await;
+    site.site.cinder.add_volume("root", |_| {});
+    let machine = site.site.add_machine("web-1", &["root"]).await;
+    site.site.cinder.inject_faults(Fault::Status(503));
+    let (first, second) = (site.at(0, &machine), site.at(1, &machine));
+    first.expect_wait(Some(("a", 1))).await;
+    // Repeats keep the session alive.
+    for _ in 0..29 {
+        advance_clock(Duration::from_secs(60)).await;
+        first.expect_wait(Some(("a", 1))).await;
+    }
+    second.expect_wait(Some(("a", 1))).await;
+    advance_clock(Duration::from_secs(90)).await;
+    let Resolution::Refused(reason) = second.request(Some(("a", 1))).await else { panic!("no refusal") };
+    assert_eq!(reason, "Cinder returned no usable result within 30 minutes");
+    // The next attempt waits anew, wherever it is made.
+    second.expect_wait(Some(("a", 2))).await;
+    first.expect_wait(Some(("a", 2))).await;
+}
+
+#[tokio::test]
+async fn the_limit_of_resolutions_counts_over_all_instances() {
+    let shared = Arc::new(MemoryStore::default());
+    let cinder = FakeCinder::with_limits(Duration::from_millis(30), 64);
+    let mut site = Site::with(cinder, None, Arc::clone(&shared) as _);
+    site.policy = Policy { resolutions: 2, ..site.policy };
+    let mut site = MultiSite { site, instances: Vec::new() };
+    for name in ["boot-1", "boot-2"] {
+        site.add_instance(Arc::new(shared.join()), name).await;
+    }
+    let records = site.site.records();
+    let shared_out = async {
+        loop {
+            let shares = records.read_turns().await.expect("the store is readable").shares;
+            if shares.len() == 2 && shares.values().map(|share| share.turns).sum::<usize>() <= 2 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, shared_out).await.expect("the turns are shared out");
+    let mut boots = Vec::new();
+    for number in 0..12 {
+        let volume = format!("volume-{number}");
+        site.site.cinder.add_volume(&volume, |_| {});
+        let machine = site.site.add_machine(&format!("web-{number}"), &[&volume]).await;
+        let machine = site.at(number % 2, &machine);
+        boots.push(tokio::spawn(async move { machine.boot_quickly("a").await }));
+    }
+    for boot in boots {
+        assert_eq!(boot.await.expect("the boot does not panic"), [ConnectionSource::Cinder]);
+    }
+    assert_eq!(site.site.cinder.max_concurrent_calls(), 2);
+}
