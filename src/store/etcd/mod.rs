@@ -2,7 +2,7 @@
 //!
 //! etcd is the truth. Each instance follows it into a local [`Mirror`]: reads are a [`barrier`] and a read of the mirror,
 //! so they cost microseconds beside one read of a quorum that many requests share. No read trusts a single member: a
-//! member of a minority would show old records for ever. Writes go to etcd directly ([`write`]). While etcd does not
+//! member of a minority would show old records for ever. Writes go to etcd directly ([`mod@write`]). While etcd does not
 //! respond, reads and writes fail, and [`Store::last_known`] still reads the mirror. A start needs no etcd either.
 //!
 //! The client is `tonic` with messages that [`messages`] declares by hand. The crate `etcd-client` compiles etcd's proto
