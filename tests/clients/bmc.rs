@@ -86,8 +86,10 @@ fn a_machine_is_switched_through_an_emulated_bmc() {
         "node create --driver redfish --name web-1 --driver-info redfish_address={url} --driver-info \
          redfish_system_id={system} --driver-info redfish_username=admin --driver-info redfish_password=wrong"
     ));
-    let stderr = client.run_error("node manage web-1 --wait 60");
-    assert!(stderr.contains(&format!("BMC {url} refused the login of user admin: 401")), "{stderr}");
+    client.run_error("node manage web-1 --wait 60");
+    let failed = client.show_node("web-1", "last_error");
+    let error = failed["last_error"].as_str().expect("an error");
+    assert!(error.contains(&format!("BMC {url} refused the login of user admin: 401")), "{error}");
     client.run_ok("node set web-1 --driver-info redfish_password=secret");
     let shown = client.show_node("web-1", "driver_info");
     assert_eq!(shown["driver_info"]["redfish_password"], "******");
