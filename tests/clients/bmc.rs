@@ -29,10 +29,11 @@ impl Emulator {
         let hash = bcrypt::hash("secret", 4).expect("bcrypt hashes the password");
         std::fs::write(&passwords, format!("admin:{hash}\n")).expect("the file is writable");
         let settings = format!(
-            "SUSHY_EMULATOR_FAKE_DRIVER = True\nSUSHY_EMULATOR_STATE_DIR = {state:?}\nSUSHY_EMULATOR_AUTH_FILE = \
-             {passwords:?}\nSUSHY_EMULATOR_FAKE_SYSTEMS = [{{'uuid': '{SYSTEM}', 'name': 'web-1', 'power_state': 'Off', \
+            "SUSHY_EMULATOR_FAKE_DRIVER = True\nSUSHY_EMULATOR_STATE_DIR = '{state}'\nSUSHY_EMULATOR_AUTH_FILE = \
+             '{passwords}'\nSUSHY_EMULATOR_FAKE_SYSTEMS = [{{'uuid': '{SYSTEM}', 'name': 'web-1', 'power_state': 'Off', \
              'external_notifier': False, 'nics': [{{'mac': '52:54:00:00:00:01', 'ip': '192.0.2.9'}}]}}]\n",
-            state = state.path(),
+            state = state.path().display(),
+            passwords = passwords.display(),
         );
         std::fs::write(&config, settings).expect("the file is writable");
         let mut process = python_program("sushy-emulator")
