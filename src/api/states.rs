@@ -119,8 +119,8 @@ pub(super) async fn set_provision(
             let old = if has_drive { note_drive(old.clone()) } else { old.clone() };
             Ok(task.begin(old, end, &request.operator.conductor.hostname, request.now))
         };
-        let begun = inventory.update(node.uuid, begin).await.map_err(map_update_error::<Node>(&ident))?;
-        request.operator.spawn_provision(task, begun);
+        let reserved = inventory.update(node.uuid, begin).await.map_err(map_update_error::<Node>(&ident))?;
+        request.operator.spawn_provision(task, reserved);
         return Ok(Reply::AcceptedAt(request.links.url(&format!("nodes/{ident}/states"))));
     }
     let change = |old: &Node| {

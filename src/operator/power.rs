@@ -167,9 +167,9 @@ impl Operator {
             let claim = self.power.claim(node).await?;
             self.power.set_boot_device(node, &claim, device, persistent).await
         };
-        let note = set.await.map_err(|error| self.refuse(node, error))?;
+        let boot_note = set.await.map_err(|error| self.refuse(node, error))?;
         self.inventory
-            .update(node.uuid, |old: &Node, _| Ok(note.write(old.clone())))
+            .update(node.uuid, |old: &Node, _| Ok(boot_note.write(old.clone())))
             .await
             .map(drop)
             .map_err(|error: UpdateError<OperationRefusal>| error.into())

@@ -188,9 +188,9 @@ impl Operator {
         let mut node = node.clone();
         if node.has_managed_boot_device() && node.storage_interface != StorageInterface::Noop {
             let set = self.power.set_boot_device(&node, &claim, BootDevice::Pxe, true).await;
-            let note = set.map_err(|error| error.to_string())?;
-            self.record_end(node.uuid, |old| note.write(old.clone())).await;
-            node = note.write(node);
+            let boot_note = set.map_err(|error| error.to_string())?;
+            self.record_end(node.uuid, |old| boot_note.write(old.clone())).await;
+            node = boot_note.write(node);
         }
         let switched = self.power.change(&node, &claim, PowerAction::On, None).await;
         switched.map(drop).map_err(|error| error.to_string())

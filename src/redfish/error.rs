@@ -115,7 +115,8 @@ impl BmcFault {
         loop {
             // rustls' error is inside an I/O error, whose `source` skips it.
             let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-            is_tls |= cause.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>());
+            is_tls |= cause.is::<rustls::Error>()
+                || inner.is_some_and(<dyn StdError + Send + Sync>::is::<rustls::Error>);
             match inner.map(|inner| inner as &dyn StdError).or(cause.source()) {
                 Some(next) => cause = next,
                 None => break,

@@ -29,10 +29,11 @@ impl Emulator {
         let hash = bcrypt::hash("secret", 4).expect("bcrypt hashes the password");
         std::fs::write(&passwords, format!("admin:{hash}\n")).expect("the file is writable");
         let settings = format!(
-            "SUSHY_EMULATOR_FAKE_DRIVER = True\nSUSHY_EMULATOR_STATE_DIR = {state:?}\nSUSHY_EMULATOR_AUTH_FILE = \
-             {passwords:?}\nSUSHY_EMULATOR_FAKE_SYSTEMS = [{{'uuid': '{SYSTEM}', 'name': 'web-1', 'power_state': 'Off', \
+            "SUSHY_EMULATOR_FAKE_DRIVER = True\nSUSHY_EMULATOR_STATE_DIR = '{state}'\nSUSHY_EMULATOR_AUTH_FILE = \
+             '{passwords}'\nSUSHY_EMULATOR_FAKE_SYSTEMS = [{{'uuid': '{SYSTEM}', 'name': 'web-1', 'power_state': 'Off', \
              'external_notifier': False, 'nics': [{{'mac': '52:54:00:00:00:01', 'ip': '192.0.2.9'}}]}}]\n",
-            state = state.path(),
+            state = state.path().display(),
+            passwords = passwords.display(),
         );
         std::fs::write(&config, settings).expect("the file is writable");
         let mut process = python_program("sushy-emulator")
@@ -86,8 +87,10 @@ fn a_machine_is_switched_through_an_emulated_bmc() {
         "node create --driver redfish --name web-1 --driver-info redfish_address={url} --driver-info \
          redfish_system_id={system} --driver-info redfish_username=admin --driver-info redfish_password=wrong"
     ));
-    let stderr = client.run_error("node manage web-1 --wait 60");
-    assert!(stderr.contains(&format!("BMC {url} refused the login of user admin: 401")), "{stderr}");
+    client.run_error("node manage web-1 --wait 60");
+    let failed = client.show_node("web-1", "last_error");
+    let error = failed["last_error"].as_str().expect("an error");
+    assert!(error.contains(&format!("BMC {url} refused the login of user admin: 401")), "{error}");
     client.run_ok("node set web-1 --driver-info redfish_password=secret");
     let shown = client.show_node("web-1", "driver_info");
     assert_eq!(shown["driver_info"]["redfish_password"], "******");

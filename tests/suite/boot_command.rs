@@ -16,7 +16,7 @@ use crate::fake_bmc::{BmcCall, BmcTrouble, FakeBmc};
 struct Switched {
     daemon: Daemon,
     bmc: FakeBmc,
-    _site: TempDir,
+    site: TempDir,
     _runtime: Runtime,
 }
 
@@ -59,7 +59,7 @@ impl Switched {
             "iscsi:192.0.2.2::3260:1:iqn.2010-10.org.example:root",
         ];
         assert!(command(&api, &enroll).output().expect("the command runs").status.success());
-        let switched = Self { daemon, bmc, _site: site, _runtime: runtime };
+        let switched = Self { daemon, bmc, site, _runtime: runtime };
         assert_eq!(switched.run(&["boot", "web-1"]).0, Some(6), "manual-management");
         let info = switched.bmc.driver_info();
         let patch = serde_json::json!([
@@ -171,7 +171,7 @@ fn an_interrupted_change_is_failed_at_the_next_start() {
     site.bmc.fail(BmcCall::Reset, 1, BmcTrouble::Hang);
     site.call("PUT", "/v1/nodes/web-1/states/power", &serde_json::json!({"target": "power on"}));
     site.daemon.kill();
-    let daemon = Daemon::start(site._site.path());
+    let daemon = Daemon::start(site.site.path());
     let node =
         send(daemon.api, "GET", "/v1/nodes/web-1?fields=reservation,target_power_state,last_error", "");
     assert!(node.contains("\"reservation\":null") && node.contains("\"target_power_state\":null"), "{node}");

@@ -59,7 +59,8 @@ pub(super) async fn run(client: &Client, command: &PowerCommandLine) -> Result<(
         PowerCommandLine::Status(options) => {
             let machine = NodeMachine::find(client, &options.node).await?;
             let state = machine.read("/states").await?["power_state"].clone();
-            return Ok(print(&options.node, state.as_str().unwrap_or("unknown"), options.api.json));
+            print(&options.node, state.as_str().unwrap_or("unknown"), options.api.json);
+            return Ok(());
         }
         PowerCommandLine::On(options) => (options, "power on"),
         PowerCommandLine::Off(options) if options.soft => (options, "soft power off"),
@@ -72,7 +73,8 @@ pub(super) async fn run(client: &Client, command: &PowerCommandLine) -> Result<(
     let soft_limit = options.soft.then_some(options.timeout);
     machine.start_power_change(target, soft_limit).await?;
     let state = machine.finish_power_change(deadline).await?;
-    Ok(print(&options.node, &state, options.api.json))
+    print(&options.node, &state, options.api.json);
+    Ok(())
 }
 
 fn print(node: &str, state: &str, json: bool) {

@@ -35,8 +35,7 @@ async fn serve(State(state): Shared, request: Request) -> Response {
     };
     let (delay, trouble) = {
         let mut state = state.lock();
-        let detail =
-            body["ResetType"].as_str().map(str::to_owned).unwrap_or_else(|| describe_boot(&body["Boot"]));
+        let detail = body["ResetType"].as_str().map_or_else(|| describe_boot(&body["Boot"]), str::to_owned);
         state.calls.push(format!("{method} {path} {detail}").trim_end().to_owned());
         state.concurrent.0 += 1;
         state.concurrent.1 = state.concurrent.1.max(state.concurrent.0);

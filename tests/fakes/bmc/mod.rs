@@ -44,6 +44,7 @@ pub(crate) enum BmcTrouble {
 
 /// The behaviour of the system and its BMC.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a deviation of its own")]
 pub(crate) struct BmcState {
     pub(crate) is_on: bool,
     pub(crate) boot: BTreeMap<String, Value>,
