@@ -72,6 +72,9 @@ fn describe_refusal(refusal: LoginRefusal) -> PathFault {
     };
     let fault = PathFault::of_ipxe(number, !refusal.is_transient());
     let mut advice = fault.advice;
+    if refusal == LoginRefusal::NOT_FOUND {
+        advice += " A target may also hide from initiators outside its access list (ACL): compare the node's iqn connector.";
+    }
     if refusal == LoginRefusal::AUTHORIZATION || refusal == LoginRefusal::NOT_FOUND {
         advice += " An access list of addresses may refuse this host and admit the machine.";
     }

@@ -4,7 +4,7 @@ use super::Error;
 use super::login::{Isid, LoginParameters, LoginRefusal};
 use super::negotiation::{LoginStage, Negotiation};
 use super::pdu::{Decoder, IMMEDIATE, NO_TAG, Pdu, opcode};
-use super::scsi::ScsiCommand;
+use super::scsi::{Completion, ScsiCommand};
 use super::text::Pairs;
 
 /// The most PDUs of a target between two steps of this side: a read of 64 KiB needs few.
@@ -21,17 +21,6 @@ const HAS_STATUS: u8 = 0x01;
 /// Flags of a command (§11.3.1).
 const READ: u8 = 0x40;
 const SIMPLE: u8 = 0x01;
-
-/// The end of a SCSI command.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Completion {
-    /// The SCSI status.
-    pub(super) status: u8,
-    /// The sense data, without its length.
-    pub(super) sense: Vec<u8>,
-    /// The data that the target sent.
-    pub(super) data: Vec<u8>,
-}
 
 /// What the session is doing.
 #[derive(Debug)]

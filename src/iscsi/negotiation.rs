@@ -1,6 +1,7 @@
 //! [`Negotiation`]: state machine of a login, without the framing (RFC 7143 §6.3, §12, §13).
 //!
-//! Requests carry the same keys as iPXE's, in the same stages, and ask for the next stage each time.
+//! Requests carry the same keys as iPXE's, in the same stages, and ask for the next stage each time. iPXE offers CHAP without
+//! credentials too, so a target that requires CHAP says so.
 
 use super::login::LoginParameters;
 use super::text::{Pairs, encode};
@@ -69,12 +70,11 @@ pub(super) struct Negotiation {
 impl Negotiation {
     /// The negotiation, and the text of its first request.
     pub(super) fn start(parameters: LoginParameters) -> (Self, Vec<u8>) {
-        let method = if parameters.chap.is_some() { "CHAP,None" } else { "None" };
         let text = encode(&[
             ("InitiatorName", &parameters.initiator),
             ("TargetName", &parameters.target),
             ("SessionType", "Normal"),
-            ("AuthMethod", method),
+            ("AuthMethod", "CHAP,None"),
         ]);
         let negotiation = Self {
             parameters,

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use super::Error;
-use super::initiator::Completion;
 
 /// Bytes of an INQUIRY response without vendor-specific parts.
 const INQUIRY_LENGTH: u8 = 36;
@@ -208,6 +207,17 @@ impl fmt::Display for CommandFault {
             Self::BlockSize(size) => write!(f, "the target reports blocks of {size} bytes"),
         }
     }
+}
+
+/// The end of a SCSI command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Completion {
+    /// The SCSI status.
+    pub(super) status: u8,
+    /// The sense data, without its length.
+    pub(super) sense: Vec<u8>,
+    /// The data that the target sent.
+    pub(super) data: Vec<u8>,
 }
 
 /// The data of a completed command, or why it failed.

@@ -130,8 +130,8 @@ const TABLE: [(&str, &str, &str); 38] = [
          the loader's path in the property uefi_loader of the target or node.",
     ),
     (
-        // `ENOEXEC` of `int13.c`: the first sector has no boot signature.
-        "2e8520",
+        // `EIO` of `int13.c`: no boot signature in the first sector, and then no El Torito boot catalogue.
+        "1d8520",
         "volume has no boot code for BIOS firmware",
         "Check that the volume is the right one, and that a boot loader for BIOS is installed on it: `volboot check` shows \
          what boots from it.",
@@ -224,7 +224,7 @@ mod tests {
             ("0x1d704039", "no disk with this LUN"),
             ("0x1d704539", "no disk with this LUN"),
             ("0x7f22208e", "no boot loader"),
-            ("0x2e852001", "no boot code"),
+            ("0x1d852039", "no boot code"),
             ("0x34852039", "(iBFT) has no room"),
             ("4c0a6035", "no response"),
             ("0x3c092003", "no iSCSI"),

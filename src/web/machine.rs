@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::check::CheckView;
+use super::check_view::CheckView;
 use super::enroll_form::EnrollForm;
 use super::format::Severity;
 use super::page::{ErrorPage, Page, PageResult};

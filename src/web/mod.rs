@@ -9,6 +9,7 @@
 mod appliance;
 mod assets;
 mod check;
+mod check_view;
 mod enroll;
 mod enroll_form;
 mod format;

@@ -249,7 +249,7 @@ fn a_bios_machine_reports_what_the_check_says_of_an_empty_volume() -> Result<()>
         let reason = "volume has no boot code for BIOS firmware";
         ensure!(report["verdict"][0].as_str().is_some_and(|line| line.contains(reason)), "{report:#}");
         let _machine = MachineSpec::new(Firmware::Bios, crate::site::MAC).power_on(lab)?;
-        wait_for_verdict(&site, &format!("failed: starting from the volume: {reason} [0x2e8520"))?;
+        wait_for_verdict(&site, &format!("failed: starting from the volume: {reason} [0x1d8520"))?;
         Ok(())
     })
 }

@@ -67,7 +67,7 @@ fn a_target_without_chap_is_entered_without_the_secret() {
 #[test]
 fn refusals_and_redirections_carry_their_reason() {
     let mut target = ScriptedTarget::new(LoginParameters { chap: None, ..parameters() });
-    assert!(text(target.request().data()).ends_with("AuthMethod=None\n"));
+    assert!(text(target.request().data()).ends_with("AuthMethod=CHAP,None\n"));
     assert!(matches!(target.refuse(2, 1), Error::Refused(LoginRefusal::AUTHENTICATION)));
     assert_eq!(
         ScriptedTarget::new(parameters()).refuse(2, 3).to_string(),

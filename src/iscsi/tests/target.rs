@@ -2,9 +2,10 @@
 
 use super::{ISID, parameters};
 use crate::iscsi::Error;
-use crate::iscsi::initiator::{Completion, Initiator};
+use crate::iscsi::initiator::Initiator;
 use crate::iscsi::login::LoginParameters;
 use crate::iscsi::pdu::{Decoder, Pdu, opcode};
+use crate::iscsi::scsi::Completion;
 
 /// A session whose target's messages come from the test.
 pub(super) struct ScriptedTarget {
