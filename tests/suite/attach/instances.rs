@@ -79,7 +79,8 @@ impl MultiSite {
                 of_volume.iter().map(|record| record.cinder_id.clone().unwrap_or_default()).collect();
             let attachments = self.site.cinder.attachments(volume);
             let mut present: Vec<_> = attachments.iter().map(|attachment| attachment.0.clone()).collect();
-            (recorded.sort(), present.sort());
+            recorded.sort();
+            present.sort();
             let is_complete = of_volume.iter().all(is_settled)
                 && attachments.iter().all(|attachment| attachment.1 == "attached");
             if recorded == present && present.len() == nodes && is_complete {
@@ -217,13 +218,13 @@ async fn the_wait_for_cinder_goes_on_at_another_instance() {
 
 #[tokio::test]
 async fn the_limit_of_resolutions_counts_over_all_instances() {
-    let shared = Arc::new(MemoryStore::default());
+    let first_store = Arc::new(MemoryStore::default());
     let cinder = FakeCinder::with_limits(Duration::from_millis(30), 64);
-    let mut site = Site::with(cinder, None, Arc::clone(&shared) as _);
+    let mut site = Site::with(cinder, None, Arc::clone(&first_store) as _);
     site.policy = Policy { resolutions: 2, ..site.policy };
     let mut site = MultiSite { site, instances: Vec::new() };
     for name in ["boot-1", "boot-2"] {
-        site.add_instance(Arc::new(shared.join()), name).await;
+        site.add_instance(Arc::new(first_store.join()), name).await;
     }
     let records = site.site.records();
     let shared_out = async {
