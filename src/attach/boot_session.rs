@@ -1,4 +1,4 @@
-//! [`BootSession`]: what this instance knows of one boot attempt of a machine.
+//! [`BootSession`]: one boot attempt of a machine, as far as this instance knows it.
 
 use std::collections::HashMap;
 use std::time::Duration;

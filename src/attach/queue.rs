@@ -106,7 +106,7 @@ impl ResolutionQueue {
         turns.granted = granted;
     }
 
-    /// The turns of this instance, with those of resolutions that still run beyond them.
+    /// The granted turns, and the surplus of resolutions that still run.
     pub(super) fn held(&self) -> usize {
         let turns = self.turns.lock();
         turns.granted + turns.surplus

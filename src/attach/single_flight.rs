@@ -148,7 +148,7 @@ impl SingleFlight {
         }
     }
 
-    /// Whether the session of this boot attempt is known, so that its waits count here.
+    /// Whether this instance knows the session of a boot attempt, with its waiting time.
     pub(super) fn knows(&self, node: Uuid, journey: Option<(&str, u32)>) -> bool {
         let now = Instant::now();
         self.0.lock().get(&node).is_some_and(|flight| {

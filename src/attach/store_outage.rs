@@ -3,8 +3,8 @@
 //! Nothing is written then, so nothing is attached and nothing detached: every change in Cinder has a record before it.
 //! The last known records may be old: the volume may have moved to another node. A machine boots if all of this holds:
 //!
-//! * Cinder still shows the recorded attachment as attached, with the recorded connection. An attachment that was deleted
-//!   is gone there, whatever the records say.
+//! * Cinder still shows the recorded attachment as attached, with the recorded connection. A deleted attachment is gone
+//!   from Cinder, even if old records still have it.
 //! * This card hooked the volume through this attachment, at the last boot that any instance knows of.
 //! * The last response of the store is not older than `last_known_max_age`.
 //! * The node's last known state permits a boot.
@@ -115,7 +115,7 @@ impl Attach {
         }
     }
 
-    /// Notes that a machine reported its volumes as hooked through this card. Writes only if another card did so before.
+    /// Notes the card through which a machine reported its volumes as hooked. Writes only if another card did so before.
     pub async fn note_hooked(&self, node: Uuid, card: Mac) {
         for record in self.attachments(node).await {
             if record.state != AttachmentState::Attached || record.hooked_by == Some(card) {

@@ -227,7 +227,7 @@ impl Boot {
         identify::find_node(&self.inventory, macs).await
     }
 
-    /// Notes that the machine with this card reported its volumes as hooked.
+    /// Notes a report of hooked volumes from the machine with this card.
     pub async fn note_hooked(&self, card: Mac) {
         let ports = self.inventory.find_ports(&[card]).await.unwrap_or_default();
         for port in ports {

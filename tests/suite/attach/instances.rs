@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use volboot::attach::{Attach, Policy, Resolution, Windows};
 use volboot::model::{Attachment, AttachmentState, ConnectionSource};
-use volboot::store::{Attachments, MemoryStore, Store};
+use volboot::store::{AttachmentWriteError, Attachments, MemoryStore, Store};
 
 use super::{LIMIT, Site, TestMachine, advance_clock, attach_with_windows, wait_until};
 use crate::fake_cinder::{FakeCinder, Fault, Operation};
@@ -79,7 +79,8 @@ impl MultiSite {
                 of_volume.iter().map(|record| record.cinder_id.clone().unwrap_or_default()).collect();
             let attachments = self.site.cinder.attachments(volume);
             let mut present: Vec<_> = attachments.iter().map(|attachment| attachment.0.clone()).collect();
-            (recorded.sort(), present.sort());
+            recorded.sort();
+            present.sort();
             let is_complete = of_volume.iter().all(is_settled)
                 && attachments.iter().all(|attachment| attachment.1 == "attached");
             if recorded == present && present.len() == nodes && is_complete {
@@ -217,13 +218,13 @@ async fn the_wait_for_cinder_goes_on_at_another_instance() {
 
 #[tokio::test]
 async fn the_limit_of_resolutions_counts_over_all_instances() {
-    let shared = Arc::new(MemoryStore::default());
+    let first_store = Arc::new(MemoryStore::default());
     let cinder = FakeCinder::with_limits(Duration::from_millis(30), 64);
-    let mut site = Site::with(cinder, None, Arc::clone(&shared) as _);
+    let mut site = Site::with(cinder, None, Arc::clone(&first_store) as _);
     site.policy = Policy { resolutions: 2, ..site.policy };
     let mut site = MultiSite { site, instances: Vec::new() };
     for name in ["boot-1", "boot-2"] {
-        site.add_instance(Arc::new(shared.join()), name).await;
+        site.add_instance(Arc::new(first_store.join()), name).await;
     }
     let records = site.site.records();
     let shared_out = async {
@@ -248,4 +249,29 @@ async fn the_limit_of_resolutions_counts_over_all_instances() {
         assert_eq!(boot.await.expect("the boot does not panic"), [ConnectionSource::Cinder]);
     }
     assert_eq!(site.site.cinder.max_concurrent_calls(), 2);
+}
+
+#[tokio::test]
+async fn a_write_after_the_end_of_the_claim_is_refused_and_detaching_is_final() {
+    let site = MultiSite::open(2).await;
+    site.site.cinder.add_volume("root", |_| {});
+    let machine = site.site.add_machine("web-1", &["root"]).await;
+    site.at(0, &machine).boot_quickly("a").await;
+    let record = site.site.record(&machine).await;
+    let store = Arc::clone(&site.instances[0].store);
+    let claim = store.cluster().claim("a test", b"").await.expect("the session is alive").expect("free");
+    let records = Attachments::new(Arc::clone(&store) as _).fenced(claim.id());
+    let detach = |record: &mut Attachment| record.state = AttachmentState::Detaching;
+    store.end_session();
+    let refused = records.change(&record, detach).await;
+    assert!(matches!(refused, Err(AttachmentWriteError::ClaimEnded(_))), "{refused:?}");
+    assert_eq!(site.site.record(&machine).await.state, AttachmentState::Attached);
+
+    // The reconcilers wait for Cinder.
+    site.site.cinder.inject_fault(Operation::Delete, Fault::Status(503), usize::MAX);
+    let records = site.site.records();
+    records.change(&record, detach).await.expect("the record is changed");
+    let attach = |record: &mut Attachment| record.state = AttachmentState::Attached;
+    let changed = records.change(&record, attach).await.expect("the change does not fail");
+    assert_eq!(changed.expect("the record exists").state, AttachmentState::Detaching);
 }
