@@ -74,6 +74,7 @@ fn uefi_volume(lab: &Lab, name: &str, loader: Option<&str>) -> Result<Volume> {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one row per volume")]
 fn crafted_volumes_get_the_right_verdict() -> Result<()> {
     lab::run(|lab| {
         let good = uefi_volume(lab, "good", None)?;
