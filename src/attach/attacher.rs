@@ -13,40 +13,24 @@
 
 use std::sync::Arc;
 
-use uuid::Uuid;
-
-use super::borrowed;
+use super::borrowed::{self, is_of_another_instance};
 use super::breaker::{CircuitProbe, CircuitScope};
 use super::claims::{Claims, HeldClaim};
 use super::creation::Creation;
 use super::error::{AttachError, Outage, changed_during_request, classify};
-use super::export::{Export, ExportOutcome, export};
+use super::export::{Export, ExportOutcome, ExportedVolume, export, select_connector};
 use super::findings::ExportFindings;
 use super::monitored_cinder::MonitoredCinder;
-use super::node_identity::NodeIdentity;
 use super::record_ages::{RecordAges, Windows};
 use super::repeat::find_resolved;
 use super::request::{DesiredAttachment, RecordVersions, ResolutionContext};
 use super::steps;
 use crate::cinder::CinderError;
-use crate::model::{
-    Attachment, AttachmentState, Connection, ConnectionSource, ConnectorProperties, Ownership,
-};
+use crate::model::{Attachment, AttachmentState, Ownership};
 use crate::store::Attachments;
 
 /// How often an attacher starts again after the record or the attachment disappeared.
 const MAX_ATTEMPTS: usize = 4;
-
-/// An attached and exported volume.
-#[derive(Debug, Clone)]
-pub(super) struct ExportedVolume {
-    /// The id of the attachment's record.
-    pub(super) record: Uuid,
-    /// The server of an attachment that another client created.
-    pub(super) server: Option<Uuid>,
-    pub(super) connection: Connection,
-    pub(super) source: ConnectionSource,
-}
 
 /// Attaches or detaches one volume, under its claim: each write and each call of Cinder requires the claim.
 #[derive(Debug)]
@@ -140,7 +124,13 @@ impl Attacher {
                         None => continue,
                     }
                 }
-                Some(record) => match find_resolved(&record, desired, context, &self.shared) {
+                Some(record) => match find_resolved(
+                    &record,
+                    desired,
+                    context,
+                    &self.shared.record_ages,
+                    self.shared.windows.repeat,
+                ) {
                     Some(resolved) => return Ok(resolved),
                     None => record,
                 },
@@ -292,22 +282,5 @@ impl Attacher {
             steps::record_volume_type(&self.records, record, volume_type).await;
         }
         Ok(volume_type)
-    }
-}
-
-/// Whether a borrowed attachment is for another instance than the node's.
-pub(super) fn is_of_another_instance(record: &Attachment, identity: &NodeIdentity) -> bool {
-    record.is_borrowed() && record.server() != identity.instance()
-}
-
-/// The connector for an export: the node's, with the host and the device of an attachment that another client created.
-pub(super) fn select_connector(record: &Attachment, node: &ConnectorProperties) -> ConnectorProperties {
-    match (record.ownership, &record.connector) {
-        (Ownership::Borrowed(_) | Ownership::Adopted, Some(recorded)) => ConnectorProperties {
-            host: recorded.host.clone(),
-            mountpoint: recorded.mountpoint.clone(),
-            ..node.clone()
-        },
-        (Ownership::Own | Ownership::Borrowed(_) | Ownership::Adopted, _) => node.clone(),
     }
 }

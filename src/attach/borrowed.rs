@@ -6,6 +6,7 @@
 
 use super::error::{AttachError, Outage, classify};
 use super::monitored_cinder::MonitoredCinder;
+use super::node_identity::NodeIdentity;
 use crate::cinder::{CinderAttachment, CinderError, CinderVolume};
 use crate::model::{Attachment, InstanceServer, Properties};
 use crate::store::Attachments;
@@ -104,4 +105,9 @@ pub(super) async fn complete_pending(
 /// The server of an attachment of the node.
 fn describe_server(record: &Attachment) -> InstanceServer {
     InstanceServer(record.server().unwrap_or_default())
+}
+
+/// Whether a borrowed attachment is for another instance than the node's.
+pub(super) fn is_of_another_instance(record: &Attachment, identity: &NodeIdentity) -> bool {
+    record.is_borrowed() && record.server() != identity.instance()
 }

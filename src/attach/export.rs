@@ -1,5 +1,7 @@
 //! The export of an attachment's volume, from the record's *pending export* to its *attached*.
 
+use uuid::Uuid;
+
 use super::backend_calls::{BackendCallError, send_export};
 use super::borrowed;
 use super::breaker::CircuitScope;
@@ -8,7 +10,7 @@ use super::monitored_cinder::MonitoredCinder;
 use super::steps;
 use super::volume_status::explain_refusal;
 use crate::cinder::CinderError;
-use crate::model::{Attachment, BootAttempt, Connection, ConnectionSource, ConnectorProperties};
+use crate::model::{Attachment, BootAttempt, Connection, ConnectionSource, ConnectorProperties, Ownership};
 use crate::store::Attachments;
 
 /// The result of an export to which Cinder responded.
@@ -23,6 +25,17 @@ pub(super) enum ExportOutcome {
 
 /// The connection of an exported volume.
 pub(super) struct Export {
+    pub(super) connection: Connection,
+    pub(super) source: ConnectionSource,
+}
+
+/// An attached and exported volume.
+#[derive(Debug, Clone)]
+pub(super) struct ExportedVolume {
+    /// The id of the attachment's record.
+    pub(super) record: Uuid,
+    /// The server of an attachment that another client created.
+    pub(super) server: Option<Uuid>,
     pub(super) connection: Connection,
     pub(super) source: ConnectionSource,
 }
@@ -122,5 +135,17 @@ async fn record_error(
             steps::clear_connection(records, record, was_pending).await?;
             Err(explain_refusal(cinder, records, &record.volume, refusal).await)
         }
+    }
+}
+
+/// The connector for an export: the node's, with the host and the device of an attachment that another client created.
+pub(super) fn select_connector(record: &Attachment, node: &ConnectorProperties) -> ConnectorProperties {
+    match (record.ownership, &record.connector) {
+        (Ownership::Borrowed(_) | Ownership::Adopted, Some(recorded)) => ConnectorProperties {
+            host: recorded.host.clone(),
+            mountpoint: recorded.mountpoint.clone(),
+            ..node.clone()
+        },
+        (Ownership::Own | Ownership::Borrowed(_) | Ownership::Adopted, _) => node.clone(),
     }
 }

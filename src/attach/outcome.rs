@@ -3,12 +3,13 @@
 //! The strictest result decides. If Cinder refused one volume, the machine does not boot from the others. A transient
 //! error makes the machine wait, and so does work of volboot itself. Last known connections serve only if every missing volume is merely unavailable.
 
+use std::fmt;
+
 use uuid::Uuid;
 
 use super::error::{AttachError, Outage, TARGETS_CHANGED};
 use super::progress::{Progress, VolumeResults};
 use super::resolution::{Resolution, ResolvedVolume};
-use super::store_outage::StoreOutage;
 use crate::model::InstanceServer;
 
 /// The shortest and the longest retry delay of a waiting machine, in seconds.
@@ -106,7 +107,7 @@ pub(super) fn wait_for_writable_store(store: &str, reason: &str) -> Resolution {
 }
 
 /// The response while the shared store does not respond, when `reason` speaks against a recorded connection.
-pub(super) fn wait_for_store(outage: &StoreOutage, reason: &str) -> Resolution {
+pub(super) fn wait_for_store(outage: &impl fmt::Display, reason: &str) -> Resolution {
     wait_for_store_outage(format!("{outage}, so volboot attaches no volume; {reason}"))
 }
 

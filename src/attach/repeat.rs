@@ -4,24 +4,29 @@
 //! this connection, whichever instance it asks, and Cinder is not called again. An older note serves nobody: after
 //! [`super::Windows::repeat`], or if the change feed did not show the resolution, Cinder is asked.
 
-use super::attacher::{AttachContext, ExportedVolume, is_of_another_instance, select_connector};
+use std::time::Duration;
+
+use super::borrowed::is_of_another_instance;
 use super::error::parse_connection;
+use super::export::{ExportedVolume, select_connector};
+use super::record_ages::RecordAges;
 use super::request::{DesiredAttachment, ResolutionContext};
 use crate::model::{Attachment, AttachmentState, ConnectionSource};
 
-/// The result of another instance's resolution for the same boot attempt.
+/// The result of another instance's resolution for the same boot attempt, within this window.
 pub(super) fn find_resolved(
     record: &Attachment,
     desired: &DesiredAttachment,
     context: &ResolutionContext,
-    shared: &AttachContext,
+    record_ages: &RecordAges,
+    window: Duration,
 ) -> Option<ExportedVolume> {
     let is_repeat = context.attempt.is_some() && record.resolved_for == context.attempt;
     let is_attached = record.state == AttachmentState::Attached && !record.pending_export;
     if !is_repeat || !is_attached || is_of_another_instance(record, &desired.identity) {
         return None;
     }
-    if shared.record_ages.resolution_age(record)? >= shared.windows.repeat {
+    if record_ages.resolution_age(record)? >= window {
         return None;
     }
     let connector = select_connector(record, &desired.connector);

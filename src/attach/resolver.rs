@@ -8,9 +8,9 @@ use parking_lot::RwLock;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
-use super::attacher::ExportedVolume;
 use super::breaker::CircuitScope;
 use super::error::{AttachError, claim_lost};
+use super::export::ExportedVolume;
 use super::monitored_cinder::{MonitoredCinder, timeout_reason};
 use super::progress::{Phase, Progress};
 use super::queue::ResolutionQueue;

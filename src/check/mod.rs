@@ -50,11 +50,11 @@ const MAX_KEPT: usize = 1024;
 /// The checks of this process. Cheap to clone; clones share their state.
 #[derive(Debug, Clone)]
 pub struct VolumeChecks {
-    shared: Arc<Shared>,
+    shared: Arc<CheckShared>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct CheckShared {
     /// The binary with the subcommand `inspect-volume`.
     program: PathBuf,
     sessions: Semaphore,
@@ -74,7 +74,7 @@ impl Default for VolumeChecks {
 impl VolumeChecks {
     /// Inspects volumes with this binary of volboot.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        let shared = Shared {
+        let shared = CheckShared {
             program: program.into(),
             sessions: Semaphore::new(MAX_SESSIONS),
             checks: Semaphore::new(MAX_CHECKS),
@@ -118,7 +118,7 @@ impl VolumeChecks {
     }
 }
 
-impl Shared {
+impl CheckShared {
     async fn run(self: &Arc<Self>, request: CheckRequest) -> CheckReport {
         let _permit = self.checks.acquire().await;
         let mut probes: Vec<Vec<PathProbe>> = request.volumes.iter().map(|_| Vec::new()).collect();

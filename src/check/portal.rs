@@ -9,7 +9,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 
-use super::Shared;
+use super::CheckShared;
 use super::inspector::inspect;
 use super::request::CheckRequest;
 use crate::inspect::Contents;
@@ -98,7 +98,7 @@ pub(super) fn group_paths(request: &CheckRequest) -> Vec<TargetPaths> {
 
 /// Probes a target; returns the probe of each path with its volume. The session is logged out in any case.
 pub(super) async fn probe_target(
-    shared: Arc<Shared>,
+    shared: Arc<CheckShared>,
     request: Arc<CheckRequest>,
     target: TargetPaths,
 ) -> Vec<(usize, PathProbe)> {
@@ -150,7 +150,7 @@ pub(super) async fn probe_target(
 
 /// Connects and logs in, unless the same login was refused a moment ago. Returns whether the portal is reachable as well.
 async fn open_session(
-    shared: &Shared,
+    shared: &CheckShared,
     initiator: &str,
     target: &TargetPaths,
     deadline: Instant,
