@@ -84,7 +84,7 @@ mod tests {
         let (cache, now) = (NodeCache::default(), Instant::now());
         let revision = cache.find(&inventory, CARD, now).expect_err("the cache is empty");
         cache.insert(CARD, found("web-1"), revision, now);
-        let fresh = now + MAX_AGE - Duration::from_millis(1);
+        let fresh = now + MAX_AGE.saturating_sub(Duration::from_millis(1));
         assert_eq!(cache.find(&inventory, CARD, fresh), Ok(found("web-1")));
         assert_eq!(cache.find(&inventory, CARD, now + MAX_AGE), Err(revision));
 

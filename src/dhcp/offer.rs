@@ -64,22 +64,21 @@ pub(super) fn build_offer(
         information,
         Some(DhcpOption::End),
     ];
-    let mut encoded = Vec::with_capacity(MIN_LENGTH - HEADER_LENGTH);
-    let mut encoder = Encoder::new(&mut encoded);
+    let mut option_bytes = Vec::with_capacity(MIN_LENGTH - HEADER_LENGTH);
+    let mut encoder = Encoder::new(&mut option_bytes);
     options.iter().flatten().try_for_each(|option| option.encode(&mut encoder)).ok()?;
     let mut bytes = build_header(request, client, file.server, in_field);
-    bytes.extend(encoded);
+    bytes.extend(option_bytes);
     bytes.resize(bytes.len().max(MIN_LENGTH), 0);
     Some(bytes)
 }
 
 /// The name for the `file` field, and that for option 67; `None` if the name is too long for both.
 fn place_name(name: &str) -> Option<(&[u8], Option<Vec<u8>>)> {
-    match name.len() {
-        ..=MAX_FILE_FIELD => Some((name.as_bytes(), None)),
-        ..=MAX_FILE_OPTION => Some((&[], Some([name.as_bytes(), &[0]].concat()))),
-        _ => None,
+    if name.len() <= MAX_FILE_FIELD {
+        return Some((name.as_bytes(), None));
     }
+    (name.len() <= MAX_FILE_OPTION).then(|| (&[][..], Some([name.as_bytes(), &[0]].concat())))
 }
 
 /// The fields before the options (RFC 2131, §2). dhcproto's encoder takes longer for them than all else together.

@@ -186,7 +186,9 @@ impl Timeline {
             self.jobs.try_send(WriterJob::Events(events))
             && let WriterJob::Events(events) = job
         {
-            events.iter().for_each(|event| shared.drop_event(event.byte_size()));
+            for event in &events {
+                shared.drop_event(event.byte_size());
+            }
         }
     }
 

@@ -48,9 +48,9 @@ fn a_ping_is_answered_and_a_closed_window_holds_commands_back() {
     let mut target = ScriptedTarget::logged_in();
     let ping = Pdu::new(opcode::NOP_IN, 0x80, b"ping".to_vec()).with_number(16, NO_TAG).with_number(20, 7);
     target.send(ping).expect("a ping");
-    let pong = target.request();
+    let reply = target.request();
     assert_eq!(
-        (pong.opcode(), pong.tag(), pong.number(20), pong.data()),
+        (reply.opcode(), reply.tag(), reply.number(20), reply.data()),
         (opcode::NOP_OUT, NO_TAG, 7, &b"ping"[..])
     );
 
