@@ -43,7 +43,7 @@ fn by_the_quick_start(fixture: &mut Fixture) -> Result<()> {
     let volume = setup.fixture.owner.create_volume("chap")?;
     setup.fixture.cloud.fill(&volume, image.image())?;
 
-    let commands = block("openstack baremetal node create").join("\n");
+    let commands = block("--volume-id VOLUME").join("\n");
     ensure!(commands.contains("--volume-id VOLUME"), "README has another placeholder for the volume");
     run_commands(&setup, &commands.replace("VOLUME", &volume))?;
     expect_boot(&setup, &image, &[])?;

@@ -53,7 +53,7 @@ fn machine_boots_by_each_documented_setup() -> Result<()> {
         for line in block("targetcli /backstores/block create") {
             server.run(&line)?;
         }
-        for line in block("openstack baremetal node create") {
+        for line in block("--volume-id VOLUME") {
             if !line.contains("volume target create") {
                 server.run(line.replace("--storage-interface cinder", "--storage-interface external"))?;
             }
