@@ -40,7 +40,11 @@ pub(super) fn compact(
         let history = history.read();
         let Some(old) = &*history else { return Ok(None) };
         let sizes = measure_events(old)?;
-        index.write().set_event_sizes(&sizes);
+        {
+            let mut index = index.write();
+            index.write_out_log();
+            index.set_event_sizes(sizes);
+        }
         let copy = History::try_open(&new_path).and_then(|new| {
             new.write_copy(old, &index.read(), shorten_event)?;
             Ok(new)

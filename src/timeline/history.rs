@@ -16,6 +16,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::dhcp_log;
 use super::index::MachineIndex;
 use super::outbox::{EventPosition, Outbox, OutboxWrites};
 use super::peers::PeerProgress;
@@ -140,6 +141,7 @@ impl History {
             write.open_table(EVENTS).map_err(redb::Error::from)?;
             write.open_table(OUTBOX).map_err(redb::Error::from)?;
             write.open_table(PEERS).map_err(redb::Error::from)?;
+            dhcp_log::prepare(&write)?;
             let schema = meta.get(SCHEMA_KEY).map_err(redb::Error::from)?.map(|schema| schema.value());
             if schema.is_none() {
                 meta.insert(SCHEMA_KEY, SCHEMA).map_err(redb::Error::from)?;
@@ -155,7 +157,7 @@ impl History {
         Ok(Self { database, is_read_only })
     }
 
-    /// Loads all machine records into the index.
+    /// Loads all machine records into the index, and the log.
     pub(super) fn load(&self, index: &mut MachineIndex) -> Result<(), redb::Error> {
         self.run(|database| {
             let now = Timestamp::now();
@@ -166,7 +168,7 @@ impl History {
                     index.restore(id.value(), record, now);
                 }
             }
-            Ok(())
+            dhcp_log::load(database, index, now)
         })
     }
 
@@ -230,8 +232,8 @@ impl History {
         })
     }
 
-    /// Writes all records of `index`, and their events as `source` has them, in one commit. Events are shortened by
-    /// `shorten`.
+    /// Writes all records of `index`, and their events as `source` has them and those to come, in one commit. Events are
+    /// shortened by `shorten`. The log must have been written out.
     pub(super) fn write_copy(
         &self,
         source: &Self,
@@ -253,6 +255,9 @@ impl History {
                     }
                     Ok(())
                 })?;
+                for (key, event) in index.pending_events() {
+                    events.insert(key, encode(event).as_slice())?;
+                }
                 source.copy_cluster_tables(&write)?;
             }
             write.commit()?;
@@ -322,6 +327,7 @@ fn write_changes(database: &Database, index: &MachineIndex) -> Result<(), redb::
         if let Some(outbox) = &changes.outbox {
             write_outbox(&write, outbox)?;
         }
+        dhcp_log::write(&write, index)?;
     }
     write.commit()?;
     Ok(())

@@ -16,10 +16,11 @@ use std::net::IpAddr;
 use jiff::{SignedDuration, Timestamp};
 
 use super::bounds::Bounds;
+use super::dhcp_log::DhcpLog;
 use super::machine_id::MachineId;
-use super::pending_writes::PendingWrites;
+use super::pending_writes::{EventKey, PendingWrites};
 use super::progress::SESSION_GAP;
-use super::recent::RecentEvents;
+use super::recent::{REPEAT_WINDOW, RecentEvents};
 use super::record::{EvictionClass, MachineRecord, RecordId};
 use super::record_usage::RecordUsage;
 use super::requesters::Requesters;
@@ -44,6 +45,7 @@ pub(super) struct MachineIndex {
     eviction_order: BTreeSet<(EvictionClass, Timestamp, RecordId)>,
     usage: RecordUsage,
     recent: RecentEvents,
+    dhcp_log: DhcpLog,
     last_record_id: RecordId,
     /// This instance of a cluster; `None` without a cluster.
     own: Option<InstanceName>,
@@ -86,6 +88,33 @@ impl MachineIndex {
         self.add_record(record_id, record);
     }
 
+    /// Adds a DHCP request from the log in the history file, unless the record is beyond it.
+    pub(super) fn restore_logged(&mut self, key: EventKey, event: Event) {
+        let ((record_id, number), Some(mac)) = (key, event.mac) else { return };
+        self.dhcp_log.count(&event);
+        self.last_record_id = self.last_record_id.max(record_id);
+        let id = MachineId::Mac(mac);
+        if !self.records.contains_key(&record_id) {
+            if self.record_ids.contains_key(&id) {
+                return;
+            }
+            self.record_ids.insert(id, record_id);
+            self.add_record(record_id, MachineRecord::new(id, &event));
+        }
+        if self.records.get(&record_id).is_none_or(|record| record.id != id || number < record.next_event) {
+            return;
+        }
+        self.apply_logged(key, &event);
+        self.dhcp_log.restore(key, event);
+    }
+
+    /// Removes a record that was evicted after its requests were logged.
+    pub(super) fn evict_logged(&mut self, record_id: RecordId) {
+        self.remove_record(record_id);
+        self.uncommitted = PendingWrites::default();
+        self.dhcp_log.take_writes();
+    }
+
     /// Adds an event of this instance. Returns its machine; `None` for an event with neither MAC nor IP address.
     pub(super) fn insert(&mut self, event: &Event) -> Option<Inserted> {
         self.follow_clock(event.at);
@@ -109,7 +138,9 @@ impl MachineIndex {
         if self.merge(record_id, event, is_late) || !is_late && self.replace_last_dhcp(record_id, event) {
             return Some(Inserted { id, is_late: false });
         }
-        self.append_with(record_id, event.clone(), !is_late);
+        if !self.append_to_log(record_id, event) {
+            self.append_with(record_id, event.clone(), !is_late);
+        }
         self.evict(Some(record_id));
         self.trim_recent(record_id);
         Some(Inserted { id, is_late })
@@ -194,6 +225,11 @@ impl MachineIndex {
 
     /// Merges a repeated event, or a repeated wait, into a recent event. Returns whether the event was merged.
     fn merge(&mut self, record_id: RecordId, event: &Event, is_late: bool) -> bool {
+        if matches!(event.kind, EventKind::Dhcp(_))
+            && self.dhcp_log.has_repeat(record_id, event, REPEAT_WINDOW)
+        {
+            self.write_out(record_id);
+        }
         if !is_late && let Some((number, merged)) = self.recent.merge_wait(record_id, event) {
             self.uncommitted.events.insert((record_id, number), Some(merged.clone()));
             let own = self.own.clone();
@@ -226,6 +262,66 @@ impl MachineIndex {
         self.uncommitted.events.insert((record_id, number), Some(event.clone()));
         self.recent.replace(record_id, number, event);
         true
+    }
+
+    /// Appends a DHCP request to the log, if nothing else of its machine is about to be written. Returns whether it was.
+    fn append_to_log(&mut self, record_id: RecordId, event: &Event) -> bool {
+        let Some(number) = self.records.get(&record_id).map(|record| record.next_event) else { return false };
+        let is_single = matches!(event.kind, EventKind::Dhcp(_)) && event.mac.is_some() && event.count == 1;
+        let has_room = number < self.bounds.events_per_machine;
+        if !is_single || !has_room || self.own.is_some() || self.uncommitted.records.contains(&record_id) {
+            return false;
+        }
+        self.apply_logged((record_id, number), event);
+        self.dhcp_log.push((record_id, number), event.clone());
+        true
+    }
+
+    /// Updates a record with a DHCP request in the log.
+    fn apply_logged(&mut self, (record_id, number): EventKey, event: &Event) {
+        self.update_in_memory(record_id, |record| {
+            if record.next_event > 0 {
+                record.progress.apply(event);
+            }
+            record.update(event, None);
+            record.next_event = number + 1;
+            record.count_event(event);
+        });
+    }
+
+    /// Moves the DHCP requests of a record from the log to the next commit, which writes the record too.
+    fn write_out(&mut self, record_id: RecordId) {
+        for (key, event) in self.dhcp_log.take(record_id) {
+            self.recent.push(record_id, key.1, event.clone());
+            self.uncommitted.events.insert(key, Some(event));
+            self.uncommitted.records.insert(record_id);
+        }
+    }
+
+    /// Moves all DHCP requests from the log to the next commit.
+    pub(super) fn write_out_log(&mut self) {
+        for (key, event) in self.dhcp_log.clear() {
+            self.uncommitted.events.insert(key, Some(event));
+            self.uncommitted.records.insert(key.0);
+        }
+    }
+
+    /// Hands out the changes of the log for the next commit.
+    pub(super) fn prepare_log_commit(&mut self) {
+        if self.dhcp_log.is_full(self.bounds.log_bytes) {
+            self.write_out_log();
+        }
+        self.uncommitted.log = self.dhcp_log.take_writes();
+    }
+
+    /// The log of DHCP requests.
+    pub(super) fn dhcp_log(&self) -> &DhcpLog {
+        &self.dhcp_log
+    }
+
+    /// The events to write with the next commit.
+    pub(super) fn pending_events(&self) -> impl Iterator<Item = (EventKey, &Event)> {
+        self.uncommitted.events.iter().filter_map(|(key, event)| Some((*key, event.as_ref()?)))
     }
 
     /// Appends an event that was filed under an IP address before. If the machine has later events, the state of its
@@ -266,15 +362,27 @@ impl MachineIndex {
         self.records.insert(record_id, record);
     }
 
-    /// Updates a record, its place in the order of eviction, and the sums.
+    /// Updates a record like [`Self::update_in_memory`], and writes it with the next commit.
     fn update_record(&mut self, record_id: RecordId, update: impl FnOnce(&mut MachineRecord)) {
-        let Some(record) = self.records.get_mut(&record_id) else { return };
-        self.eviction_order.remove(&record.eviction_rank(record_id));
+        self.write_out(record_id);
+        if self.update_in_memory(record_id, update) {
+            self.uncommitted.records.insert(record_id);
+        }
+    }
+
+    /// Updates a record, its place in the order of eviction, and the sums. Returns whether there is such a record.
+    fn update_in_memory(&mut self, record_id: RecordId, update: impl FnOnce(&mut MachineRecord)) -> bool {
+        let Some(record) = self.records.get_mut(&record_id) else { return false };
+        let rank = record.eviction_rank(record_id);
         self.usage.subtract(record);
         update(record);
         self.usage.add(record);
-        self.eviction_order.insert(record.eviction_rank(record_id));
-        self.uncommitted.records.insert(record_id);
+        let new_rank = record.eviction_rank(record_id);
+        if new_rank != rank {
+            self.eviction_order.remove(&rank);
+            self.eviction_order.insert(new_rank);
+        }
+        true
     }
 
     /// Evicts records until the bounds hold, but never the record that was just updated.
@@ -301,6 +409,7 @@ impl MachineIndex {
         self.usage.subtract(&record);
         self.record_ids.remove(&record.id);
         self.recent.remove(record_id);
+        self.dhcp_log.evict(record_id);
         let keys = self.uncommitted.events.range((record_id, 0)..=(record_id, u64::MAX));
         for key in keys.map(|(key, _)| *key).collect::<Vec<_>>() {
             self.uncommitted.events.remove(&key);
@@ -329,8 +438,11 @@ impl MachineIndex {
         self.recent.expire(&self.records, now);
     }
 
-    /// Sets the sizes of events as the file has them, and evicts what exceeds the bounds.
-    pub(super) fn set_event_sizes(&mut self, sizes: &HashMap<RecordId, u64>) {
+    /// Sets the sizes of events as the file has them, adds those to come, and evicts what exceeds the bounds.
+    pub(super) fn set_event_sizes(&mut self, mut sizes: HashMap<RecordId, u64>) {
+        for ((record_id, _), event) in self.pending_events() {
+            *sizes.entry(record_id).or_default() += event.byte_size() as u64;
+        }
         for record_id in self.records.keys().copied().collect::<Vec<_>>() {
             let bytes = sizes.get(&record_id).copied().unwrap_or_default();
             self.update_record(record_id, |record| record.event_bytes = bytes);

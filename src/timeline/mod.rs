@@ -12,6 +12,7 @@ mod bounds;
 mod compaction;
 mod describe;
 mod dhcp_after_boot;
+mod dhcp_log;
 mod dhcp_progress;
 mod dhcp_verdict;
 mod history;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::dhcp_log::LogWrites;
 use super::outbox::OutboxWrites;
 use super::peers::PeerProgress;
 use super::record::RecordId;
@@ -19,6 +20,8 @@ pub(super) struct PendingWrites {
     pub(super) records: BTreeSet<RecordId>,
     /// The progress of other instances, by name; `None` deletes.
     pub(super) peers: BTreeMap<String, Option<PeerProgress>>,
+    /// The changes of the log of DHCP requests.
+    pub(super) log: LogWrites,
     /// The changes of the outbox.
     pub(super) outbox: Option<OutboxWrites>,
 }

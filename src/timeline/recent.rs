@@ -11,7 +11,7 @@ use crate::model::BootOutcome;
 use crate::telemetry::{BootRequestEvent, Event, EventKind};
 
 /// Equal events of a machine within this time are merged into one with a count.
-const REPEAT_WINDOW: SignedDuration = SignedDuration::from_secs(1);
+pub(super) const REPEAT_WINDOW: SignedDuration = SignedDuration::from_secs(1);
 /// Recent events kept per machine.
 pub(super) const RECENT_CAPACITY: usize = 32;
 

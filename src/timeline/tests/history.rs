@@ -122,7 +122,7 @@ fn write_unlimited(path: &Path, events: impl Iterator<Item = Event>) {
     for event in events {
         index.insert(&event);
     }
-    index.set_event_sizes(&HashMap::new());
+    index.set_event_sizes(HashMap::new());
     index.in_commit = std::mem::take(&mut index.uncommitted);
     history.write(&index).expect("writes");
 }
