@@ -3,8 +3,8 @@
 //! The thread calls `poll` itself instead of using the runtime: an answer then needs three system calls, and no wake-up of
 //! another thread. It receives several queued datagrams with one call.
 //!
-//! A look-up that waits for a slow store moves to the runtime, which sends the answer. A bounded number is pending. All are
-//! short as a rule, so the thread tries each at once.
+//! The thread tries each look-up at once, since all are short as a rule. One that waits for a slow store begins again on the
+//! runtime, which sends the answer. A bounded number is pending.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};

@@ -1,30 +1,24 @@
 //! [`DhcpLog`]: a write-ahead log of DHCP requests.
 //!
-//! A machine that sends a DHCP request reads a file next, as a rule. Its record and its events are written then. Until
-//! that, its requests are in the log: a few rows of a commit have the requests of all machines. At the start, the log
-//! brings the records up to date.
+//! After a DHCP request, a machine reads a file as a rule: a record written for the request would be written again soon.
+//! The request is appended to the log instead, and a row of the log has the requests of many machines. The next event of
+//! another kind writes the record with all events. At the start, the log brings the records up to date.
 //!
-//! An entry is obsolete once the record in the file is beyond its number. A full log is cleared, after all records with
-//! requests in the log were written. In a cluster, requests may arrive late, and are written like other events.
+//! An entry is obsolete once the record in the file is beyond its number. The commit that clears a full log writes all
+//! records with requests in the log. In a cluster, requests may arrive late, and are written like other events.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
-use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::history::{decode, encode};
-use super::index::MachineIndex;
-use super::pending_writes::EventKey;
-use super::record::RecordId;
+use super::record::{EventKey, RecordId};
 use crate::model::Mac;
 use crate::telemetry::{DhcpEvent, Event, EventKind};
 
-/// The rows of the log as JSON, by number.
-const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("dhcp_log");
 /// Most entries of a row.
 const ROW_ENTRIES: usize = 256;
 /// Most different requests of a row that an entry is compared with.
@@ -44,7 +38,7 @@ pub(super) struct DhcpLog {
 #[derive(Debug, Default)]
 pub(super) struct LogWrites {
     /// Whether the log is cleared first.
-    is_cleared: bool,
+    pub(super) is_cleared: bool,
     /// Records that were evicted: earlier entries do not bring them back.
     evicted: Vec<RecordId>,
     /// The requests to add.
@@ -66,7 +60,17 @@ struct LogRow<'a> {
 /// A request: record, number, time in seconds and nanoseconds, MAC address, IP address, the index of the request in the row,
 /// and the node with its name.
 #[derive(Debug, Serialize, Deserialize)]
-struct LogEntry<'a>(RecordId, u64, i64, i32, Mac, Option<IpAddr>, usize, Option<Uuid>, Option<Cow<'a, str>>);
+struct LogEntry<'a>(
+    RecordId,
+    u64,
+    i64,
+    i32,
+    [u8; 6],
+    Option<IpAddr>,
+    usize,
+    Option<Uuid>,
+    Option<Cow<'a, str>>,
+);
 
 impl DhcpLog {
     /// Adds a request, which the next commit writes.
@@ -99,7 +103,7 @@ impl DhcpLog {
             .any(|(_, earlier)| earlier.is_repeat_of(event))
     }
 
-    /// Takes the requests of a record, which are written with it.
+    /// Takes the requests of a record that is about to be written.
     pub(super) fn take(&mut self, id: RecordId) -> Vec<(EventKey, Event)> {
         let keys: Vec<_> = self.of_record(id).map(|(key, _)| *key).collect();
         keys.into_iter().filter_map(|key| self.requests.remove_entry(&key)).collect()
@@ -118,7 +122,7 @@ impl DhcpLog {
         self.bytes > max_bytes
     }
 
-    /// Clears the log. Returns the records with requests in it, which must be written.
+    /// Clears the log. Returns the requests of all records that must be written.
     pub(super) fn clear(&mut self) -> BTreeMap<EventKey, Event> {
         self.bytes = 0;
         self.writes = LogWrites { is_cleared: true, ..LogWrites::default() };
@@ -130,14 +134,15 @@ impl DhcpLog {
         std::mem::take(&mut self.writes)
     }
 
-    /// The rows for the changes of a commit. A request whose machine is written in the same commit has no entry.
-    fn rows(&self, writes: &LogWrites) -> Vec<LogRow<'_>> {
+    /// The rows for the changes of a commit, as JSON. A request whose machine is written in the same commit has no entry.
+    pub(super) fn rows(&self, writes: &LogWrites) -> Vec<Vec<u8>> {
         let mut rows: Vec<_> = writes.added.chunks(ROW_ENTRIES).map(|keys| self.row(keys)).collect();
         if !writes.evicted.is_empty() {
             rows.insert(0, LogRow { evicted: writes.evicted.clone(), ..LogRow::default() });
         }
         rows.retain(|row| !row.evicted.is_empty() || !row.entries.is_empty());
-        rows
+        // Cannot fail: all map keys are strings.
+        rows.iter().filter_map(|row| serde_json::to_vec(row).ok()).collect()
     }
 
     fn row(&self, keys: &[EventKey]) -> LogRow<'_> {
@@ -153,12 +158,29 @@ impl DhcpLog {
             });
             let (seconds, nanoseconds) = (event.at.as_second(), event.at.subsec_nanosecond());
             let name = request.name.as_deref().map(Cow::Borrowed);
-            let entry =
-                LogEntry(*id, *number, seconds, nanoseconds, mac, event.address, index, request.node, name);
+            let entry = LogEntry(
+                *id,
+                *number,
+                seconds,
+                nanoseconds,
+                mac.to_bytes(),
+                event.address,
+                index,
+                request.node,
+                name,
+            );
             row.entries.push(entry);
         }
         row
     }
+}
+
+/// The evicted records and the requests of a row. An unreadable row is logged and skipped.
+pub(super) fn parse_row(row: &[u8]) -> (Vec<RecordId>, Vec<(EventKey, Event)>) {
+    let row = serde_json::from_slice(row)
+        .inspect_err(|error| tracing::debug!(%error, "skipped an unreadable row of the history's log"));
+    let LogRow { evicted, requests, entries } = row.unwrap_or_default();
+    (evicted, entries.into_iter().filter_map(|entry| entry.into_event(&requests)).collect())
 }
 
 impl LogEntry<'_> {
@@ -167,49 +189,6 @@ impl LogEntry<'_> {
         let Self(id, number, seconds, nanoseconds, mac, address, index, node, name) = self;
         let at = Timestamp::new(seconds, nanoseconds).ok()?;
         let request = DhcpEvent { node, name: name.map(Cow::into_owned), ..requests.get(index)?.clone() };
-        Some(((id, number), Event::new(at, Some(mac), address, EventKind::Dhcp(request))))
+        Some(((id, number), Event::new(at, Some(Mac::new(mac)), address, EventKind::Dhcp(request))))
     }
-}
-
-/// Creates the table.
-pub(super) fn prepare(write: &redb::WriteTransaction) -> Result<(), redb::Error> {
-    write.open_table(LOG)?;
-    Ok(())
-}
-
-/// Writes the changes of the commit in progress.
-pub(super) fn write(write: &redb::WriteTransaction, index: &MachineIndex) -> Result<(), redb::Error> {
-    let writes = &index.in_commit.log;
-    let rows = index.dhcp_log().rows(writes);
-    if rows.is_empty() && !writes.is_cleared {
-        return Ok(());
-    }
-    let mut table = write.open_table(LOG)?;
-    if writes.is_cleared {
-        table.retain(|_, _| false)?;
-    }
-    let mut number = table.last()?.map_or(0, |(number, _)| number.value());
-    for row in rows {
-        number += 1;
-        table.insert(number, encode(&row).as_slice())?;
-    }
-    Ok(())
-}
-
-/// Brings the index up to date with the log.
-pub(super) fn load(
-    database: &redb::Database,
-    index: &mut MachineIndex,
-    now: Timestamp,
-) -> Result<(), redb::Error> {
-    let table = database.begin_read()?.open_table(LOG)?;
-    for row in table.iter()? {
-        let (_, row) = row?;
-        let Some(LogRow { evicted, requests, entries }) = decode(row.value()) else { continue };
-        evicted.into_iter().for_each(|id| index.evict_logged(id));
-        for (key, event) in entries.into_iter().filter_map(|entry| entry.into_event(&requests)) {
-            index.restore_logged(key, Event { at: event.at.min(now), ..event });
-        }
-    }
-    Ok(())
 }

@@ -16,12 +16,11 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::dhcp_log;
 use super::index::MachineIndex;
+use super::log_table;
 use super::outbox::{EventPosition, Outbox, OutboxWrites};
 use super::peers::PeerProgress;
-use super::pending_writes::EventKey;
-use super::record::{MachineRecord, RecordId};
+use super::record::{EventKey, MachineRecord, RecordId};
 use crate::store::{CatchDrop, OverlayBackend, catch_panic};
 use crate::telemetry::Event;
 
@@ -141,7 +140,7 @@ impl History {
             write.open_table(EVENTS).map_err(redb::Error::from)?;
             write.open_table(OUTBOX).map_err(redb::Error::from)?;
             write.open_table(PEERS).map_err(redb::Error::from)?;
-            dhcp_log::prepare(&write)?;
+            log_table::prepare(&write)?;
             let schema = meta.get(SCHEMA_KEY).map_err(redb::Error::from)?.map(|schema| schema.value());
             if schema.is_none() {
                 meta.insert(SCHEMA_KEY, SCHEMA).map_err(redb::Error::from)?;
@@ -168,7 +167,7 @@ impl History {
                     index.restore(id.value(), record, now);
                 }
             }
-            dhcp_log::load(database, index, now)
+            log_table::load(database, index, now)
         })
     }
 
@@ -327,7 +326,7 @@ fn write_changes(database: &Database, index: &MachineIndex) -> Result<(), redb::
         if let Some(outbox) = &changes.outbox {
             write_outbox(&write, outbox)?;
         }
-        dhcp_log::write(&write, index)?;
+        log_table::write(&write, index)?;
     }
     write.commit()?;
     Ok(())

@@ -10,6 +10,8 @@
 //! recently seen goes first. So a client with forged addresses evicts only its own records. The first two groups have a
 //! share of the bytes: what a stranger sends does not fill the history, even if there is room.
 
+mod dhcp_requests;
+
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
@@ -18,7 +20,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::bounds::Bounds;
 use super::dhcp_log::DhcpLog;
 use super::machine_id::MachineId;
-use super::pending_writes::{EventKey, PendingWrites};
+use super::pending_writes::PendingWrites;
 use super::progress::SESSION_GAP;
 use super::recent::{REPEAT_WINDOW, RecentEvents};
 use super::record::{EvictionClass, MachineRecord, RecordId};
@@ -31,15 +33,12 @@ use crate::telemetry::{Event, EventKind};
 /// by less than that.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
 
-/// Most DHCP requests in a row that are stored; the last one then stands for all further ones. They may be forged, and must
-/// not push the other events of a machine out of its timeline.
-const MAX_DHCP_RUN: u32 = 16;
-
 /// All machine records, and the changes not yet committed.
 #[derive(Debug, Default)]
 pub(super) struct MachineIndex {
     bounds: Bounds,
-    records: HashMap<RecordId, MachineRecord>,
+    /// Boxed: the table moves its values when it grows.
+    records: HashMap<RecordId, Box<MachineRecord>>,
     record_ids: HashMap<MachineId, RecordId>,
     /// Records in the order of their eviction.
     eviction_order: BTreeSet<(EvictionClass, Timestamp, RecordId)>,
@@ -86,33 +85,6 @@ impl MachineIndex {
         record.progress.cut_texts();
         self.record_ids.insert(record.id, record_id);
         self.add_record(record_id, record);
-    }
-
-    /// Adds a DHCP request from the log in the history file, unless the record is beyond it.
-    pub(super) fn restore_logged(&mut self, key: EventKey, event: Event) {
-        let ((record_id, number), Some(mac)) = (key, event.mac) else { return };
-        self.dhcp_log.count(&event);
-        self.last_record_id = self.last_record_id.max(record_id);
-        let id = MachineId::Mac(mac);
-        if !self.records.contains_key(&record_id) {
-            if self.record_ids.contains_key(&id) {
-                return;
-            }
-            self.record_ids.insert(id, record_id);
-            self.add_record(record_id, MachineRecord::new(id, &event));
-        }
-        if self.records.get(&record_id).is_none_or(|record| record.id != id || number < record.next_event) {
-            return;
-        }
-        self.apply_logged(key, &event);
-        self.dhcp_log.restore(key, event);
-    }
-
-    /// Removes a record that was evicted after its requests were logged.
-    pub(super) fn evict_logged(&mut self, record_id: RecordId) {
-        self.remove_record(record_id);
-        self.uncommitted = PendingWrites::default();
-        self.dhcp_log.take_writes();
     }
 
     /// Adds an event of this instance. Returns its machine; `None` for an event with neither MAC nor IP address.
@@ -244,86 +216,6 @@ impl MachineIndex {
         true
     }
 
-    /// Replaces the last DHCP request after [`MAX_DHCP_RUN`] in a row. Returns whether the event is such a request.
-    fn replace_last_dhcp(&mut self, record_id: RecordId, event: &Event) -> bool {
-        let run = self.records.get(&record_id).map_or(0, |record| record.dhcp_run);
-        if run < MAX_DHCP_RUN || !matches!(event.kind, EventKind::Dhcp(_)) {
-            return false;
-        }
-        let event = Event { count: run - MAX_DHCP_RUN + 2, ..event.clone() };
-        let mut number = 0;
-        let own = self.own.clone();
-        self.update_record(record_id, |record| {
-            record.progress.apply(&event);
-            record.update(&event, own.as_ref());
-            record.dhcp_run = run.saturating_add(1);
-            number = record.next_event - 1;
-        });
-        self.uncommitted.events.insert((record_id, number), Some(event.clone()));
-        self.recent.replace(record_id, number, event);
-        true
-    }
-
-    /// Appends a DHCP request to the log, if nothing else of its machine is about to be written. Returns whether it was.
-    fn append_to_log(&mut self, record_id: RecordId, event: &Event) -> bool {
-        let Some(number) = self.records.get(&record_id).map(|record| record.next_event) else { return false };
-        let is_single = matches!(event.kind, EventKind::Dhcp(_)) && event.mac.is_some() && event.count == 1;
-        let has_room = number < self.bounds.events_per_machine;
-        if !is_single || !has_room || self.own.is_some() || self.uncommitted.records.contains(&record_id) {
-            return false;
-        }
-        self.apply_logged((record_id, number), event);
-        self.dhcp_log.push((record_id, number), event.clone());
-        true
-    }
-
-    /// Updates a record with a DHCP request in the log.
-    fn apply_logged(&mut self, (record_id, number): EventKey, event: &Event) {
-        self.update_in_memory(record_id, |record| {
-            if record.next_event > 0 {
-                record.progress.apply(event);
-            }
-            record.update(event, None);
-            record.next_event = number + 1;
-            record.count_event(event);
-        });
-    }
-
-    /// Moves the DHCP requests of a record from the log to the next commit, which writes the record too.
-    fn write_out(&mut self, record_id: RecordId) {
-        for (key, event) in self.dhcp_log.take(record_id) {
-            self.recent.push(record_id, key.1, event.clone());
-            self.uncommitted.events.insert(key, Some(event));
-            self.uncommitted.records.insert(record_id);
-        }
-    }
-
-    /// Moves all DHCP requests from the log to the next commit.
-    pub(super) fn write_out_log(&mut self) {
-        for (key, event) in self.dhcp_log.clear() {
-            self.uncommitted.events.insert(key, Some(event));
-            self.uncommitted.records.insert(key.0);
-        }
-    }
-
-    /// Hands out the changes of the log for the next commit.
-    pub(super) fn prepare_log_commit(&mut self) {
-        if self.dhcp_log.is_full(self.bounds.log_bytes) {
-            self.write_out_log();
-        }
-        self.uncommitted.log = self.dhcp_log.take_writes();
-    }
-
-    /// The log of DHCP requests.
-    pub(super) fn dhcp_log(&self) -> &DhcpLog {
-        &self.dhcp_log
-    }
-
-    /// The events to write with the next commit.
-    pub(super) fn pending_events(&self) -> impl Iterator<Item = (EventKey, &Event)> {
-        self.uncommitted.events.iter().filter_map(|(key, event)| Some((*key, event.as_ref()?)))
-    }
-
     /// Appends an event that was filed under an IP address before. If the machine has later events, the state of its
     /// boot session is beyond this event.
     fn append_moved(&mut self, record_id: RecordId, event: Event) {
@@ -359,7 +251,7 @@ impl MachineIndex {
     fn add_record(&mut self, record_id: RecordId, record: MachineRecord) {
         self.eviction_order.insert(record.eviction_rank(record_id));
         self.usage.add(&record);
-        self.records.insert(record_id, record);
+        self.records.insert(record_id, Box::new(record));
     }
 
     /// Updates a record like [`Self::update_in_memory`], and writes it with the next commit.
@@ -438,11 +330,8 @@ impl MachineIndex {
         self.recent.expire(&self.records, now);
     }
 
-    /// Sets the sizes of events as the file has them, adds those to come, and evicts what exceeds the bounds.
-    pub(super) fn set_event_sizes(&mut self, mut sizes: HashMap<RecordId, u64>) {
-        for ((record_id, _), event) in self.pending_events() {
-            *sizes.entry(record_id).or_default() += event.byte_size() as u64;
-        }
+    /// Sets the sizes of events as the file has them, and evicts what exceeds the bounds.
+    pub(super) fn set_event_sizes(&mut self, sizes: &HashMap<RecordId, u64>) {
         for record_id in self.records.keys().copied().collect::<Vec<_>>() {
             let bytes = sizes.get(&record_id).copied().unwrap_or_default();
             self.update_record(record_id, |record| record.event_bytes = bytes);
@@ -469,22 +358,22 @@ impl MachineIndex {
     /// A machine's record and its number.
     pub(super) fn get(&self, id: MachineId) -> Option<(RecordId, &MachineRecord)> {
         let record_id = *self.record_ids.get(&id)?;
-        Some((record_id, self.records.get(&record_id)?))
+        Some((record_id, self.record(record_id)?))
     }
 
     /// The record with this number.
     pub(super) fn record(&self, record_id: RecordId) -> Option<&MachineRecord> {
-        self.records.get(&record_id)
+        self.records.get(&record_id).map(Box::as_ref)
     }
 
     /// All records with their numbers, unordered.
     pub(super) fn numbered_records(&self) -> impl Iterator<Item = (RecordId, &MachineRecord)> {
-        self.records.iter().map(|(record_id, record)| (*record_id, record))
+        self.records.iter().map(|(record_id, record)| (*record_id, &**record))
     }
 
     /// All records, unordered.
     pub(super) fn records(&self) -> impl Iterator<Item = &MachineRecord> {
-        self.records.values()
+        self.records.values().map(Box::as_ref)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -5,11 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::dhcp_log::LogWrites;
 use super::outbox::OutboxWrites;
 use super::peers::PeerProgress;
-use super::record::RecordId;
+use super::record::{EventKey, RecordId};
 use crate::telemetry::Event;
-
-/// Key of an event in the history file: machine record, and number within it.
-pub(super) type EventKey = (RecordId, u64);
 
 /// Changes for one commit.
 #[derive(Debug, Default)]

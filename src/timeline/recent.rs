@@ -89,7 +89,7 @@ impl RecentEvents {
     }
 
     /// Drops the events that can neither be merged nor moved any more.
-    pub(super) fn expire(&mut self, records: &HashMap<RecordId, MachineRecord>, now: Timestamp) {
+    pub(super) fn expire(&mut self, records: &HashMap<RecordId, Box<MachineRecord>>, now: Timestamp) {
         self.events.retain(|record_id, recent| {
             let Some(record) = records.get(record_id) else { return false };
             // Repeated waits of a machine are merged for as long as the machine waits.
