@@ -32,16 +32,23 @@ struct CachedNodes {
 }
 
 impl NodeCache {
+    /// The machines without an entry, and the revision for [`NodeCache::insert`].
+    pub(super) fn find_missing(
+        &self,
+        inventory: &Inventory,
+        machines: impl Iterator<Item = Mac>,
+        now: Instant,
+    ) -> (Vec<Mac>, Revision) {
+        let mut entries = self.0.lock();
+        entries.follow(inventory);
+        (machines.filter(|mac| entries.fresh(*mac, now).is_none()).collect(), entries.revision)
+    }
+
     /// Returns the entry of a machine, or the revision for [`NodeCache::insert`].
     pub(super) fn find(&self, inventory: &Inventory, mac: Mac, now: Instant) -> Result<FoundNode, Revision> {
         let mut entries = self.0.lock();
-        if let Some(revision) = inventory.revision_after(entries.revision) {
-            entries.revision = revision;
-            entries.by_machine.clear();
-        }
-        let entry = entries.by_machine.get(&mac);
-        let fresh = entry.filter(|(read_at, _)| now.saturating_duration_since(*read_at) < MAX_AGE);
-        fresh.map(|(_, found)| found.clone()).ok_or(entries.revision)
+        entries.follow(inventory);
+        entries.fresh(mac, now).cloned().ok_or(entries.revision)
     }
 
     /// Adds an entry that was read after [`NodeCache::find`].
@@ -54,6 +61,21 @@ impl NodeCache {
             entries.by_machine.clear();
         }
         entries.by_machine.insert(mac, (now, found));
+    }
+}
+
+impl CachedNodes {
+    /// Drops all entries after a write to the store.
+    fn follow(&mut self, inventory: &Inventory) {
+        if let Some(revision) = inventory.revision_after(self.revision) {
+            self.revision = revision;
+            self.by_machine.clear();
+        }
+    }
+
+    fn fresh(&self, mac: Mac, now: Instant) -> Option<&FoundNode> {
+        let (read_at, found) = self.by_machine.get(&mac)?;
+        (now.saturating_duration_since(*read_at) < MAX_AGE).then_some(found)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
+use futures_util::FutureExt as _;
 use uuid::Uuid;
 
 use super::boot_url::BootUrl;
@@ -43,6 +44,22 @@ impl BootPolicy for MachineOffers {
 
     fn serves_relay(&self, relay: Ipv4Addr) -> bool {
         self.config.relays.contains(&relay)
+    }
+
+    /// Finds the machines without a port by one read.
+    fn prepare(&self, machines: &[[u8; 6]]) {
+        let (now, machines) = (Instant::now(), machines.iter().copied().map(Mac::new));
+        let (missing, revision) = self.nodes.find_missing(&self.inventory, machines, now);
+        if missing.len() < 2 {
+            return;
+        }
+        // A read that waits for a slow store is left to each decision.
+        let Some(Ok(ports)) = self.inventory.find_ports(&missing).now_or_never() else { return };
+        for mac in missing {
+            if !ports.iter().any(|port| port.address == mac) {
+                self.nodes.insert(mac, (None, self.refuse_unknown()), revision, now);
+            }
+        }
     }
 
     async fn decide(&self, client: &NetbootClient) -> (Option<NamedFile>, OfferNote) {
@@ -86,12 +103,17 @@ impl MachineOffers {
             }
         }
         let refusal = match &found {
-            None if self.config.unknown == UnknownMachines::Ignore => Some(DhcpAnswer::UnknownMachine),
+            None => self.refuse_unknown(),
             Some((_, node)) if !node.allows_netboot() => Some(DhcpAnswer::NetbootOff),
             Some((port, _)) if !port.pxe_enabled => Some(DhcpAnswer::PortDisabled),
-            None | Some(_) => None,
+            Some(_) => None,
         };
         Ok((found.map(|(_, node)| node), refusal))
+    }
+
+    /// The reason why a machine without a node gets no answer.
+    fn refuse_unknown(&self) -> Option<DhcpAnswer> {
+        (self.config.unknown == UnknownMachines::Ignore).then_some(DhcpAnswer::UnknownMachine)
     }
 
     /// The file for the client's firmware.
@@ -132,9 +154,8 @@ impl MachineOffers {
             IpAddr::V4(ip) => Some(ip),
             IpAddr::V6(_) => None,
         });
-        let bound: Vec<_> = bound.collect();
-        let is_reachable = bound.iter().any(|ip| ip.is_unspecified() || *ip == local_ip);
-        if is_reachable { local_ip } else { bound.first().copied().unwrap_or(local_ip) }
+        let is_reachable = bound.clone().any(|ip| ip.is_unspecified() || ip == local_ip);
+        if is_reachable { local_ip } else { bound.clone().next().unwrap_or(local_ip) }
     }
 }
 
@@ -230,6 +251,25 @@ mod tests {
         assert_eq!(decide(&cautious, stranger()).await, Err(DhcpAnswer::UnknownMachine));
         let open = offers("unknown = \"answer\"", json!({}), true).await;
         assert_eq!(decide(&open, stranger()).await.as_deref(), Ok("undionly.kpxe"));
+    }
+
+    #[tokio::test]
+    async fn machines_whose_requests_arrive_together_get_the_same_decisions() {
+        for (keys, expected) in [("", Err(DhcpAnswer::UnknownMachine)), ("unknown = \"answer\"", Ok(()))] {
+            let offers = offers(keys, json!({}), true).await;
+            let strangers = [[2, 0, 0, 0, 0, 8], [2, 0, 0, 0, 0, 9]];
+            offers.prepare(&[strangers[0], KNOWN, strangers[1]]);
+            let now = Instant::now();
+            let machines = [strangers[0], KNOWN, strangers[1]].map(Mac::new).into_iter();
+            let (missing, _) = offers.nodes.find_missing(&offers.inventory, machines, now);
+            assert_eq!(missing, [Mac::new(KNOWN)], "the decision reads the node");
+            for mac in strangers {
+                let decision = decide(&offers, client(mac, "PXEClient", 0, None)).await;
+                assert_eq!(decision.map(|_| ()), expected);
+            }
+            let known = decide(&offers, client(KNOWN, "PXEClient", 0, None)).await;
+            assert_eq!(known.as_deref(), Ok("undionly.kpxe"));
+        }
     }
 
     #[tokio::test]

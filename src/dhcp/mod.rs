@@ -19,8 +19,8 @@
 //!
 //! The packets are `dhcproto`'s. Requests are read with its borrowed parser, since the owned one stops at the first
 //! malformed option, keeps one architecture of a list, and panics on odd lengths in debug builds. The borrowed parser takes
-//! any option, joins long ones (RFC 3396) and checks the magic cookie. It encodes the options of answers; the fixed header is
-//! written here, which takes a third of the time. Its tree brings `hickory-proto`, for options with
+//! any option, joins long ones (RFC 3396) and checks the magic cookie. Answers are written here: its encoder takes longer for
+//! them than all else together. Its tree brings `hickory-proto`, for options with
 //! domain names: five crates, of which none runs here.
 //!
 //! Invariants: `yiaddr` is zero. An answer has at most twice the bytes of its request. An answer goes to the link from which
@@ -53,6 +53,9 @@ pub trait BootPolicy: Send + Sync + 'static {
 
     /// Whether requests of the relay with this address (`giaddr`) are answered.
     fn serves_relay(&self, relay: Ipv4Addr) -> bool;
+
+    /// Prepares the decisions on machines whose requests arrived together, such as by one look-up for all.
+    fn prepare(&self, _machines: &[[u8; 6]]) {}
 
     /// The file for a client; `None` for no answer.
     fn decide(&self, client: &NetbootClient) -> impl Future<Output = (Option<NamedFile>, Self::Note)> + Send;

@@ -3,11 +3,12 @@
 //! The thread calls `poll` itself instead of using the runtime: an answer then needs three system calls, and no wake-up of
 //! another thread. It receives several queued datagrams with one call.
 //!
-//! A look-up that waits for a slow store moves to the runtime, which sends the answer. A bounded number is pending. All are
-//! short as a rule, so the thread tries each at once.
+//! The thread tries each look-up at once, since all are short as a rule. One that waits for a slow store begins again on the
+//! runtime, which sends the answer. A bounded number is pending.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -191,8 +192,16 @@ impl<P: BootPolicy> ProxyThread<P> {
     fn receive_batches(&mut self, socket: &ProxySocket, buffers: &mut ReceiveBuffers) {
         for _ in 0..MAX_BATCHES_PER_TURN {
             let has_more = buffers.receive(socket);
-            for (bytes, reception) in buffers.datagrams() {
-                self.receive(socket, bytes, reception);
+            let look_ups: Vec<_> = buffers
+                .datagrams()
+                .filter_map(|(bytes, reception)| Some((self.receive(socket, bytes, reception)?, reception)))
+                .collect();
+            if look_ups.len() > 1 {
+                let machines: Vec<_> = look_ups.iter().map(|(pending, _)| pending.client.mac).collect();
+                self.answers.policy.prepare(&machines);
+            }
+            for (pending, reception) in look_ups {
+                self.look_up(pending, socket.port(), reception.interface);
             }
             if !has_more {
                 return;
@@ -200,42 +209,45 @@ impl<P: BootPolicy> ProxyThread<P> {
         }
     }
 
-    fn receive(&mut self, socket: &ProxySocket, bytes: &[u8], reception: Reception) {
+    /// Decides on a datagram. Returns the look-up that it needs.
+    fn receive(
+        &mut self,
+        socket: &ProxySocket,
+        bytes: &[u8],
+        reception: Reception,
+    ) -> Option<Box<PendingAnswer>> {
         let Reception { source, destination, local_ip, interface, .. } = reception;
         let datagram = Datagram { bytes, port: socket.port(), source, destination, local_ip };
         let (policy, now) = (&self.answers.policy, Instant::now());
         // First, so that a network without machines takes nothing from the limits.
         let name = self.interfaces.find(socket.udp(), interface, now);
         if !name.is_some_and(|name| policy.serves_interface(name)) {
-            return;
+            return None;
         }
         match self.engine.receive(&datagram, |relay| policy.serves_relay(relay), now) {
-            Disposition::Drop => {}
+            Disposition::Drop => None,
             Disposition::Observe(client, kind, result) => {
                 self.answers.report(Exchange { client, kind, result, note: None });
+                None
             }
-            Disposition::LookUp(pending) => self.look_up(pending, socket.port(), interface),
+            Disposition::LookUp(pending) => Some(pending),
         }
     }
 
-    /// Tries the look-up at once; one that waits moves to the runtime.
+    /// Tries the look-up at once; one that waits begins again on the runtime.
     fn look_up(&self, pending: Box<PendingAnswer>, port: u16, interface: i32) {
+        let mut context = Context::from_waker(Waker::noop());
+        let attempt = pin!(self.answers.policy.decide(&pending.client)).poll(&mut context);
+        if let Poll::Ready(decision) = attempt {
+            return self.answers.finish(*pending, port, interface, Some(decision));
+        }
         let Ok(permit) = Arc::clone(&self.pending).try_acquire_owned() else {
             let PendingAnswer { client, kind, .. } = *pending;
             return self.answers.report(Exchange { client, kind, result: ExchangeResult::Busy, note: None });
         };
-        let policy = Arc::clone(&self.answers.policy);
-        let mut look_up = Box::pin(async move {
-            let decision = timeout(LOOK_UP_TIMEOUT, policy.decide(&pending.client)).await.ok();
-            (pending, decision)
-        });
-        let mut context = Context::from_waker(Waker::noop());
-        if let Poll::Ready((pending, decision)) = look_up.as_mut().poll(&mut context) {
-            return self.answers.finish(*pending, port, interface, decision);
-        }
         let answers = self.answers.clone();
         self.runtime.spawn(async move {
-            let (pending, decision) = look_up.await;
+            let decision = timeout(LOOK_UP_TIMEOUT, answers.policy.decide(&pending.client)).await.ok();
             answers.finish(*pending, port, interface, decision);
             drop(permit);
         });

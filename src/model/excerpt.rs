@@ -12,6 +12,14 @@ pub fn excerpt(text: &str) -> String {
     text.chars().take(MAX_EXCERPT).map(visible).collect()
 }
 
+/// Replaces `text` by its [`excerpt`]. A text that is one already, as nearly all are, is not copied.
+pub fn cut_to_excerpt(text: &mut String) {
+    let is_plain = text.len() <= MAX_EXCERPT && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if !is_plain {
+        *text = excerpt(text);
+    }
+}
+
 /// Whether a terminal or a browser executes the character instead of showing it: controls, line separators, and the
 /// characters that change the direction of text (Unicode Standard Annex 9, section 2). CVE-2021-42574 reorders text so.
 pub fn is_hidden(c: char) -> bool {
@@ -33,6 +41,15 @@ mod tests {
             excerpt("a\u{1b}[2J\u{9b}b\u{202e}c\u{2066}d\ne"),
             "a\u{fffd}[2J\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}e"
         );
+    }
+
+    #[test]
+    fn texts_are_cut_in_place() {
+        for text in ["undionly.kpxe", "bücher.efi", "a\u{1b}[2J\u{7f}", &"x".repeat(MAX_EXCERPT + 1), ""] {
+            let mut cut = text.to_owned();
+            cut_to_excerpt(&mut cut);
+            assert_eq!(cut, excerpt(text));
+        }
     }
 
     #[test]

@@ -29,6 +29,11 @@ impl Mac {
         Self(bytes)
     }
 
+    /// Six bytes, most significant first.
+    pub const fn to_bytes(self) -> [u8; 6] {
+        self.0
+    }
+
     /// The MAC address of a card, from the bytes of its hardware address; `None` if the length is that of no known kind.
     ///
     /// | bytes | kind |

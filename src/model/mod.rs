@@ -59,7 +59,7 @@ pub use connection_source::{ConnectionSource, SourceKind};
 pub use dhcp::{DhcpAnswer, DhcpStep, name_architecture};
 pub use driver::{DRIVERS, Driver, INTERFACE_TYPES, InterfaceError};
 pub use enabled_hardware::EnabledHardware;
-pub use excerpt::{MAX_EXCERPT, excerpt, is_hidden};
+pub use excerpt::{MAX_EXCERPT, cut_to_excerpt, excerpt, is_hidden};
 pub use instance::{Announcement, InstanceName, InstanceNameError};
 pub use ipxe_feature::IpxeFeature;
 pub use iqn::{Iqn, IqnError, TargetName};

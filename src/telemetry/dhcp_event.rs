@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::model::{DhcpAnswer, DhcpStep, excerpt};
+use crate::model::{DhcpAnswer, DhcpStep, cut_to_excerpt};
 
 /// A request of a network-boot client, and its answer. The event's address is the one that the machine requests or has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,9 +38,16 @@ pub struct DhcpEvent {
 }
 
 impl DhcpEvent {
+    /// Whether both requests and their answers are the same, whatever the nodes.
+    pub fn is_same_request(&self, other: &Self) -> bool {
+        let Self { step, firmware, ipxe, answer, file, server, relay, node: _, name: _ } = self;
+        (step, firmware, ipxe, answer) == (&other.step, &other.firmware, &other.ipxe, &other.answer)
+            && (file, server, relay) == (&other.file, &other.server, &other.relay)
+    }
+
     pub(super) fn cut_texts(&mut self) {
-        self.firmware = excerpt(&self.firmware);
-        self.file = self.file.as_deref().map(excerpt);
+        cut_to_excerpt(&mut self.firmware);
+        self.file.iter_mut().for_each(cut_to_excerpt);
     }
 
     /// Bytes of all texts.

@@ -12,6 +12,8 @@ pub(super) struct Bounds {
     pub(super) stranger_bytes: u64,
     /// Bytes of recent events, which are in memory.
     pub(super) recent_bytes: usize,
+    /// Bytes of the DHCP requests in the log.
+    pub(super) log_bytes: usize,
     /// Bytes of a history file that is never compacted.
     pub(super) small_file: u64,
 }
@@ -27,6 +29,7 @@ impl Default for Bounds {
             bytes: 160 << 20,
             stranger_bytes: 16 << 20,
             recent_bytes: 8 << 20,
+            log_bytes: 4 << 20,
             small_file: 64 << 20,
         }
     }

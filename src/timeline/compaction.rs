@@ -39,8 +39,15 @@ pub(super) fn compact(
     let new = {
         let history = history.read();
         let Some(old) = &*history else { return Ok(None) };
-        let sizes = measure_events(old)?;
-        index.write().set_event_sizes(&sizes);
+        let mut sizes = measure_events(old)?;
+        {
+            let mut index = index.write();
+            index.write_out_log();
+            for ((record_id, _), event) in index.pending_events() {
+                *sizes.entry(record_id).or_default() += event.byte_size() as u64;
+            }
+            index.set_event_sizes(&sizes);
+        }
         let copy = History::try_open(&new_path).and_then(|new| {
             new.write_copy(old, &index.read(), shorten_event)?;
             Ok(new)

@@ -17,10 +17,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::index::MachineIndex;
+use super::log_table;
 use super::outbox::{EventPosition, Outbox, OutboxWrites};
 use super::peers::PeerProgress;
-use super::pending_writes::EventKey;
-use super::record::{MachineRecord, RecordId};
+use super::record::{EventKey, MachineRecord, RecordId};
 use crate::store::{CatchDrop, OverlayBackend, catch_panic};
 use crate::telemetry::Event;
 
@@ -140,6 +140,7 @@ impl History {
             write.open_table(EVENTS).map_err(redb::Error::from)?;
             write.open_table(OUTBOX).map_err(redb::Error::from)?;
             write.open_table(PEERS).map_err(redb::Error::from)?;
+            log_table::prepare(&write)?;
             let schema = meta.get(SCHEMA_KEY).map_err(redb::Error::from)?.map(|schema| schema.value());
             if schema.is_none() {
                 meta.insert(SCHEMA_KEY, SCHEMA).map_err(redb::Error::from)?;
@@ -155,7 +156,7 @@ impl History {
         Ok(Self { database, is_read_only })
     }
 
-    /// Loads all machine records into the index.
+    /// Loads all machine records into the index, and the log.
     pub(super) fn load(&self, index: &mut MachineIndex) -> Result<(), redb::Error> {
         self.run(|database| {
             let now = Timestamp::now();
@@ -166,7 +167,7 @@ impl History {
                     index.restore(id.value(), record, now);
                 }
             }
-            Ok(())
+            log_table::load(database, index, now)
         })
     }
 
@@ -230,8 +231,8 @@ impl History {
         })
     }
 
-    /// Writes all records of `index`, and their events as `source` has them, in one commit. Events are shortened by
-    /// `shorten`.
+    /// Writes all records of `index`, and their events as `source` has them and those to come, in one commit. Events are
+    /// shortened by `shorten`. The log must have been written out.
     pub(super) fn write_copy(
         &self,
         source: &Self,
@@ -253,6 +254,9 @@ impl History {
                     }
                     Ok(())
                 })?;
+                for (key, event) in index.pending_events() {
+                    events.insert(key, encode(event).as_slice())?;
+                }
                 source.copy_cluster_tables(&write)?;
             }
             write.commit()?;
@@ -322,6 +326,7 @@ fn write_changes(database: &Database, index: &MachineIndex) -> Result<(), redb::
         if let Some(outbox) = &changes.outbox {
             write_outbox(&write, outbox)?;
         }
+        log_table::write(&write, index)?;
     }
     write.commit()?;
     Ok(())

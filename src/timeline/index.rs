@@ -10,16 +10,19 @@
 //! recently seen goes first. So a client with forged addresses evicts only its own records. The first two groups have a
 //! share of the bytes: what a stranger sends does not fill the history, even if there is room.
 
+mod dhcp_requests;
+
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::bounds::Bounds;
+use super::dhcp_log::DhcpLog;
 use super::machine_id::MachineId;
 use super::pending_writes::PendingWrites;
 use super::progress::SESSION_GAP;
-use super::recent::RecentEvents;
+use super::recent::{REPEAT_WINDOW, RecentEvents};
 use super::record::{EvictionClass, MachineRecord, RecordId};
 use super::record_usage::RecordUsage;
 use super::requesters::Requesters;
@@ -30,20 +33,18 @@ use crate::telemetry::{Event, EventKind};
 /// by less than that.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
 
-/// Most DHCP requests in a row that are stored; the last one then stands for all further ones. They may be forged, and must
-/// not push the other events of a machine out of its timeline.
-const MAX_DHCP_RUN: u32 = 16;
-
 /// All machine records, and the changes not yet committed.
 #[derive(Debug, Default)]
 pub(super) struct MachineIndex {
     bounds: Bounds,
-    records: HashMap<RecordId, MachineRecord>,
+    /// Boxed: the table moves its values when it grows.
+    records: HashMap<RecordId, Box<MachineRecord>>,
     record_ids: HashMap<MachineId, RecordId>,
     /// Records in the order of their eviction.
     eviction_order: BTreeSet<(EvictionClass, Timestamp, RecordId)>,
     usage: RecordUsage,
     recent: RecentEvents,
+    dhcp_log: DhcpLog,
     last_record_id: RecordId,
     /// This instance of a cluster; `None` without a cluster.
     own: Option<InstanceName>,
@@ -109,7 +110,9 @@ impl MachineIndex {
         if self.merge(record_id, event, is_late) || !is_late && self.replace_last_dhcp(record_id, event) {
             return Some(Inserted { id, is_late: false });
         }
-        self.append_with(record_id, event.clone(), !is_late);
+        if !self.append_to_log(record_id, event) {
+            self.append_with(record_id, event.clone(), !is_late);
+        }
         self.evict(Some(record_id));
         self.trim_recent(record_id);
         Some(Inserted { id, is_late })
@@ -194,6 +197,11 @@ impl MachineIndex {
 
     /// Merges a repeated event, or a repeated wait, into a recent event. Returns whether the event was merged.
     fn merge(&mut self, record_id: RecordId, event: &Event, is_late: bool) -> bool {
+        if matches!(event.kind, EventKind::Dhcp(_))
+            && self.dhcp_log.has_repeat(record_id, event, REPEAT_WINDOW)
+        {
+            self.write_out(record_id);
+        }
         if !is_late && let Some((number, merged)) = self.recent.merge_wait(record_id, event) {
             self.uncommitted.events.insert((record_id, number), Some(merged.clone()));
             let own = self.own.clone();
@@ -205,26 +213,6 @@ impl MachineIndex {
         }
         let Some((number, merged)) = self.recent.merge_repeat(record_id, event) else { return false };
         self.uncommitted.events.insert((record_id, number), Some(merged.clone()));
-        true
-    }
-
-    /// Replaces the last DHCP request after [`MAX_DHCP_RUN`] in a row. Returns whether the event is such a request.
-    fn replace_last_dhcp(&mut self, record_id: RecordId, event: &Event) -> bool {
-        let run = self.records.get(&record_id).map_or(0, |record| record.dhcp_run);
-        if run < MAX_DHCP_RUN || !matches!(event.kind, EventKind::Dhcp(_)) {
-            return false;
-        }
-        let event = Event { count: run - MAX_DHCP_RUN + 2, ..event.clone() };
-        let mut number = 0;
-        let own = self.own.clone();
-        self.update_record(record_id, |record| {
-            record.progress.apply(&event);
-            record.update(&event, own.as_ref());
-            record.dhcp_run = run.saturating_add(1);
-            number = record.next_event - 1;
-        });
-        self.uncommitted.events.insert((record_id, number), Some(event.clone()));
-        self.recent.replace(record_id, number, event);
         true
     }
 
@@ -263,18 +251,30 @@ impl MachineIndex {
     fn add_record(&mut self, record_id: RecordId, record: MachineRecord) {
         self.eviction_order.insert(record.eviction_rank(record_id));
         self.usage.add(&record);
-        self.records.insert(record_id, record);
+        self.records.insert(record_id, Box::new(record));
     }
 
-    /// Updates a record, its place in the order of eviction, and the sums.
+    /// Updates a record like [`Self::update_in_memory`], and writes it with the next commit.
     fn update_record(&mut self, record_id: RecordId, update: impl FnOnce(&mut MachineRecord)) {
-        let Some(record) = self.records.get_mut(&record_id) else { return };
-        self.eviction_order.remove(&record.eviction_rank(record_id));
+        self.write_out(record_id);
+        if self.update_in_memory(record_id, update) {
+            self.uncommitted.records.insert(record_id);
+        }
+    }
+
+    /// Updates a record, its place in the order of eviction, and the sums. Returns whether there is such a record.
+    fn update_in_memory(&mut self, record_id: RecordId, update: impl FnOnce(&mut MachineRecord)) -> bool {
+        let Some(record) = self.records.get_mut(&record_id) else { return false };
+        let rank = record.eviction_rank(record_id);
         self.usage.subtract(record);
         update(record);
         self.usage.add(record);
-        self.eviction_order.insert(record.eviction_rank(record_id));
-        self.uncommitted.records.insert(record_id);
+        let new_rank = record.eviction_rank(record_id);
+        if new_rank != rank {
+            self.eviction_order.remove(&rank);
+            self.eviction_order.insert(new_rank);
+        }
+        true
     }
 
     /// Evicts records until the bounds hold, but never the record that was just updated.
@@ -301,6 +301,7 @@ impl MachineIndex {
         self.usage.subtract(&record);
         self.record_ids.remove(&record.id);
         self.recent.remove(record_id);
+        self.dhcp_log.evict(record_id);
         let keys = self.uncommitted.events.range((record_id, 0)..=(record_id, u64::MAX));
         for key in keys.map(|(key, _)| *key).collect::<Vec<_>>() {
             self.uncommitted.events.remove(&key);
@@ -357,22 +358,22 @@ impl MachineIndex {
     /// A machine's record and its number.
     pub(super) fn get(&self, id: MachineId) -> Option<(RecordId, &MachineRecord)> {
         let record_id = *self.record_ids.get(&id)?;
-        Some((record_id, self.records.get(&record_id)?))
+        Some((record_id, self.record(record_id)?))
     }
 
     /// The record with this number.
     pub(super) fn record(&self, record_id: RecordId) -> Option<&MachineRecord> {
-        self.records.get(&record_id)
+        self.records.get(&record_id).map(Box::as_ref)
     }
 
     /// All records with their numbers, unordered.
     pub(super) fn numbered_records(&self) -> impl Iterator<Item = (RecordId, &MachineRecord)> {
-        self.records.iter().map(|(record_id, record)| (*record_id, record))
+        self.records.iter().map(|(record_id, record)| (*record_id, &**record))
     }
 
     /// All records, unordered.
     pub(super) fn records(&self) -> impl Iterator<Item = &MachineRecord> {
-        self.records.values()
+        self.records.values().map(Box::as_ref)
     }
 
     pub(super) fn len(&self) -> usize {

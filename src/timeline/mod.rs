@@ -5,17 +5,20 @@
 //! updates to subscribers, and writes the history file ([`mod@history`]). [`BootProgress`] is the state of a
 //! machine's boot session, and its [`Verdict`] sums that state up in one line.
 //!
-//! Memory holds a few hundred bytes per machine, enough for lists. Events are read from the history file.
+//! Memory holds a few hundred bytes per machine, enough for lists. Events are read from the history file; DHCP requests whose
+//! machine has sent nothing else since are in memory, and in a log of that file ([`mod@dhcp_log`]).
 
 mod boot_state;
 mod bounds;
 mod compaction;
 mod describe;
 mod dhcp_after_boot;
+mod dhcp_log;
 mod dhcp_progress;
 mod dhcp_verdict;
 mod history;
 mod index;
+mod log_table;
 mod loop_detector;
 mod machine;
 mod machine_id;

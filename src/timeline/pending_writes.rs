@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::dhcp_log::LogWrites;
 use super::outbox::OutboxWrites;
 use super::peers::PeerProgress;
-use super::record::RecordId;
+use super::record::{EventKey, RecordId};
 use crate::telemetry::Event;
-
-/// Key of an event in the history file: machine record, and number within it.
-pub(super) type EventKey = (RecordId, u64);
 
 /// Changes for one commit.
 #[derive(Debug, Default)]
@@ -19,6 +17,8 @@ pub(super) struct PendingWrites {
     pub(super) records: BTreeSet<RecordId>,
     /// The progress of other instances, by name; `None` deletes.
     pub(super) peers: BTreeMap<String, Option<PeerProgress>>,
+    /// The changes of the log of DHCP requests.
+    pub(super) log: LogWrites,
     /// The changes of the outbox.
     pub(super) outbox: Option<OutboxWrites>,
 }

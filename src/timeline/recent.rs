@@ -11,7 +11,7 @@ use crate::model::BootOutcome;
 use crate::telemetry::{BootRequestEvent, Event, EventKind};
 
 /// Equal events of a machine within this time are merged into one with a count.
-const REPEAT_WINDOW: SignedDuration = SignedDuration::from_secs(1);
+pub(super) const REPEAT_WINDOW: SignedDuration = SignedDuration::from_secs(1);
 /// Recent events kept per machine.
 pub(super) const RECENT_CAPACITY: usize = 32;
 
@@ -89,7 +89,7 @@ impl RecentEvents {
     }
 
     /// Drops the events that can neither be merged nor moved any more.
-    pub(super) fn expire(&mut self, records: &HashMap<RecordId, MachineRecord>, now: Timestamp) {
+    pub(super) fn expire(&mut self, records: &HashMap<RecordId, Box<MachineRecord>>, now: Timestamp) {
         self.events.retain(|record_id, recent| {
             let Some(record) = records.get(record_id) else { return false };
             // Repeated waits of a machine are merged for as long as the machine waits.

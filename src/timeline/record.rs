@@ -14,6 +14,9 @@ use crate::telemetry::{DhcpEvent, Event, EventKind};
 /// Number of a machine record in the history file.
 pub(super) type RecordId = u64;
 
+/// Key of an event in the history file: machine record, and number within it.
+pub(super) type EventKey = (RecordId, u64);
+
 /// Bytes of a record beside its texts, in memory and in the history.
 const BASE_SIZE: usize = 512;
 

@@ -70,6 +70,9 @@ impl TimelineShared {
         let index = self.index.read();
         let Some((record_id, _)) = index.get(id) else { return Vec::new() };
         let range = (record_id, 0)..=(record_id, u64::MAX);
+        events.extend(
+            index.dhcp_log().of_record(record_id).map(|((_, number), event)| (*number, Some(event.clone()))),
+        );
         let in_commit = index.in_commit.events.range(range.clone());
         // `None` marks a deleted event.
         let uncommitted = in_commit.chain(index.uncommitted.events.range(range));

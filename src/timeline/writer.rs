@@ -228,6 +228,7 @@ impl HistoryWriter {
         {
             let mut index = self.shared.index.write();
             index.expire_recent(Timestamp::now());
+            index.prepare_log_commit();
             if self.path.is_none() {
                 // Without a file, events stay in memory.
                 index.uncommitted.events.retain(|_, event| event.is_some());

@@ -3,6 +3,7 @@
 mod cluster;
 mod dhcp;
 mod dhcp_after_boot;
+mod dhcp_log;
 mod history;
 mod index;
 mod verdicts;
@@ -11,6 +12,7 @@ use std::net::IpAddr;
 
 use uuid::Uuid;
 
+use super::pending_writes::PendingWrites;
 use super::*;
 use crate::model::{BootOutcome, BootStep, Mac, Platform, SourceKind, TransferOutcome};
 use crate::telemetry::{BootRequestEvent, ResolutionEvent, TftpTransfer};
