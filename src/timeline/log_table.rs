@@ -45,7 +45,9 @@ pub(super) fn load(
     for row in table.iter()? {
         let (_, row) = row?;
         let (evicted, requests) = parse_row(row.value());
-        evicted.into_iter().for_each(|id| index.evict_logged(id));
+        for id in evicted {
+            index.evict_logged(id);
+        }
         for (key, event) in requests {
             index.restore_logged(key, Event { at: event.at.min(now), ..event });
         }

@@ -38,7 +38,9 @@ fn requests_survive_a_restart_and_are_written_with_the_next_event() {
     let requests = events(sequence([(0, discover()), (4, request()), (5, boot_server())]));
     let id = MachineId::Mac(CARD);
     let record_all = |timeline: &Timeline, events: &[Event]| {
-        events.iter().for_each(|event| timeline.record(event.clone()));
+        for event in events {
+            timeline.record(event.clone());
+        }
         timeline.close_blocking();
         timeline.machine(id).expect("a machine")
     };
