@@ -8,9 +8,9 @@ use super::read::Section;
 
 /// Why `kind = "etcd"` is refused, if it is: the one switch for stores of several instances.
 ///
-/// The store itself is complete. Two instances would still attach one volume twice: work on a volume takes no claim yet.
+/// Store and claims are tested, but not several processes of volboot that boot machines on one etcd.
 const ETCD_REFUSAL: Option<&str> = if cfg!(feature = "etcd") {
-    Some("etcd is not supported by this version: several instances would attach a volume twice")
+    Some("etcd is not supported by this version: several processes on one etcd are not tested yet")
 } else {
     Some("this volboot was built without etcd")
 };

@@ -71,7 +71,7 @@ pub const QUIRKS: [(Quirk, &str, &str); 17] = [
         "https://github.com/theforeman/smart-proxy modules/bmc/redfish/hpe.rb, iLO 5 API reference",
     ),
     (Quirk::ActionInfo, "OpenBMC", "https://github.com/openbmc/bmcweb/pull/266 (@Redfish.ActionInfo)"),
-    (Quirk::OldActionName, "Cisco CIMC 3.0", "Cisco IMC REST API guide 3.0 (#System.Reset with Target)"),
+    (Quirk::OldActionName, "Cisco CIMC 3.0", "a capture that a user published (#System.Reset with Target)"),
     (
         Quirk::EtagRequired,
         "AMI MegaRAC, Lenovo SR655, Huawei iBMC",

@@ -51,7 +51,7 @@ fn dmtf_mockup() {
     );
 }
 
-/// Dell PowerEdge with iDRAC 9 (badfish issue 10, iDRAC Redfish scripting library): no graceful restart.
+/// Modelled on Dell PowerEdge with iDRAC 9 after bug reports (badfish issue 10), not a capture: no graceful restart.
 #[test]
 fn dell_idrac() {
     let system = parse(&json!({
@@ -69,7 +69,7 @@ fn dell_idrac() {
     assert!(system.boot.offers(BootSource::UefiHttp), "without a list, a request tells");
 }
 
-/// HPE ProLiant Gen10 with iLO 5 (HPE's iLO 5 API reference, performing actions): no graceful reset, a weak entity tag.
+/// Modelled on HPE ProLiant Gen10 with iLO 5 after documents, not a capture: no graceful reset, a weak entity tag.
 #[test]
 fn hpe_ilo5() {
     let system = parse(&json!({
@@ -111,7 +111,7 @@ fn supermicro() {
     assert_eq!(system.model.as_deref(), Some("Supermicro AS -1015CS-TNR-EU"));
 }
 
-/// Cisco UCS C220 M4 with CIMC 3.0 (Cisco IMC REST API guide): the action of a draft of Redfish 1.0, and no mode.
+/// Cisco UCS C220 M4 with CIMC 3.0, after a capture that a user published: the action of a draft of Redfish 1.0, and no mode.
 #[test]
 fn cisco_cimc() {
     let system = parse(&json!({

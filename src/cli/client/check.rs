@@ -6,11 +6,10 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::failure::CommandFailure;
 use super::http::{Client, RequestFailure, encode_segment};
 use super::{ApiOptions, print, run, tables};
 
-/// The exit code if volboot is not reached.
-const NOT_REACHED: u8 = 5;
 /// The property that `--apply` sets: of the boot target if that has one, else of the node.
 const LOADER: &str = "uefi_loader";
 
@@ -27,20 +26,15 @@ pub(in crate::cli) struct CheckOptions {
 
 /// Checks the volumes of a node. Success: the boot volume boots on some firmware.
 pub(in crate::cli) fn check(options: &CheckOptions) -> Result<ExitCode, Box<dyn Error>> {
-    let report = match run(check_volumes(options)) {
-        Err(error) if is_not_reached(&*error) => {
-            eprintln!("volboot: {}", tables::clean(&error.to_string()));
-            return Ok(NOT_REACHED.into());
-        }
-        result => result?,
-    };
+    let report =
+        run(check_volumes(options)).map_err(|error| match error.downcast_ref::<RequestFailure>() {
+            Some(failure) if failure.refusal().is_none() => {
+                CommandFailure::NotReached(error.to_string()).into()
+            }
+            _ => error,
+        })?;
     print(&options.api, &report, tables::volume_check)?;
     Ok(if report["boots"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Whether volboot sent no response.
-fn is_not_reached(error: &(dyn Error + 'static)) -> bool {
-    error.downcast_ref::<RequestFailure>().is_some_and(|failure| failure.status.is_none())
 }
 
 async fn check_volumes(options: &CheckOptions) -> Result<Value, Box<dyn Error>> {

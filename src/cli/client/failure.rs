@@ -44,12 +44,14 @@ impl CommandFailure {
     pub(super) fn from_request(node: &str, error: &(dyn Error + 'static)) -> Self {
         let text = error.to_string();
         let about_node = || format!("node {node}: {text}");
-        match error.downcast_ref::<RequestFailure>().map(|failure| failure.status) {
-            Some(None | Some(401 | 403 | 503)) | None => Self::NotReached(text),
-            Some(Some(404)) => Self::Usage(text),
-            Some(Some(400)) => Self::NoPower(about_node()),
-            Some(Some(500)) => Self::Bmc(about_node()),
-            Some(Some(_)) => Self::Stopped(about_node()),
+        let Some(status) = error.downcast_ref::<RequestFailure>().and_then(RequestFailure::refusal) else {
+            return Self::NotReached(text);
+        };
+        match status {
+            404 => Self::Usage(text),
+            400 => Self::NoPower(about_node()),
+            500 => Self::Bmc(about_node()),
+            _ => Self::Stopped(about_node()),
         }
     }
 }

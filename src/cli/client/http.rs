@@ -137,6 +137,13 @@ pub(super) struct RequestFailure {
     text: String,
 }
 
+impl RequestFailure {
+    /// The status of a refusal; `None` if volboot was not reached, refused the credentials, or is not ready.
+    pub(super) fn refusal(&self) -> Option<u16> {
+        self.status.filter(|status| !matches!(status, 401 | 403 | 503))
+    }
+}
+
 /// Percent-encodes a name as one segment of a path.
 pub(super) fn encode_segment(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
