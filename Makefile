@@ -12,6 +12,7 @@ help:
 	@echo "make demo       boot a BIOS machine from a volume and show its console (FIRMWARE=uefi: a UEFI machine)"
 	@echo "make test       all tests, including virtual machines that boot"
 	@echo "make quickstart the commands of README and the guides, typed on a virtual host; needs \`make packages\`"
+	@echo "make os         boot whole Debians from a volume, restart them, cut their portals (two hours)"
 	@echo "make check      formatting, lints, documents, licences"
 	@echo "make packages   the deb and the rpm, in target/packages"
 	@echo "make static     the static binary, in target/static (about five minutes)"
@@ -57,7 +58,7 @@ demo:
 	$(CARGO) build --locked --bin volboot --example demo
 	@$(ROOT_CARGO) run --locked --quiet --example demo -- $(FIRMWARE)
 
-# Four machines at a time on two cores: half of a boot is waiting.
+# Four machines at a time on two cores: half of a boot is waiting. The tests of a cluster wait most of their time.
 .PHONY: test
 test: setup clients cloud browser
 	$(CARGO) test --locked --lib --bins --test suite -- --skip full_disk::
@@ -65,13 +66,19 @@ test: setup clients cloud browser
 	$(CARGO) test --locked --test clients -- --test-threads=2
 	$(ROOT_CARGO) test --locked --test boots -- --test-threads=4
 	$(ROOT_CARGO) test --locked --test cinder
-	$(ROOT_CARGO) test --locked --test cluster -- --test-threads=3
+	$(ROOT_CARGO) test --locked --test cluster -- --test-threads=6
 
 # The quick starts of README and the guides, on a virtual host, with the packages in target/packages.
 .PHONY: quickstart
 quickstart: setup
 	@tests/quickstart/install
 	$(ROOT_CARGO) test --locked --test quickstart
+
+# Whole operating systems. Their disk images are kept in target/os.
+.PHONY: os
+os:
+	@tests/lab/install packages
+	$(ROOT_CARGO) test --locked --test boots operating_system:: -- --ignored --nocapture --test-threads=1
 
 .PHONY: check
 check:

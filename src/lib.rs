@@ -30,7 +30,7 @@
 //! |---|---|
 //! | 0 | [`model`]: domain types with their validation, no I/O |
 //! | 1 | [`config`], [`images`], [`listen`], [`neighbours`], [`script`], [`telemetry`], [`tls`] |
-//! | 2 | [`cinder`], [`dhcp`], [`inspect`], [`iscsi`], [`keystone`], [`redfish`], [`store`], [`tftp`] |
+//! | 2 | [`cinder`], [`dhcp`], [`inspect`], [`iscsi`], [`keystone`], [`preflight`], [`redfish`], [`store`], [`tftp`] |
 //! | 3 | [`attach`], [`boot`], [`check`], [`power`], [`timeline`] |
 //! | 4 | [`auth`], [`cluster`]: the exchange with other instances, [`operator`]: the operations of operators |
 //! | 5 | [`api`], [`http`], [`web`] |
@@ -57,8 +57,11 @@
 //! | neighbour check | the requester's place in the network, and its MAC address in the kernel's neighbour table, compared with the node's ports | [`model::NeighbourCheck`] |
 //! | routed requester | a requester behind a router, whom the neighbour table does not show | [`model::NeighbourCheck::Routed`] |
 //! | sighting | a node's card in the neighbour table, now or at an earlier request | [`model::CardSighting`] |
+//! | presence | whether a machine still answers on an attached network, asked before a boot without `up` counts as failed | [`neighbours::Presence`] |
 //! | recorded power state | Ironic's `power_state`: what the BMC said last, or what provision verbs and clients set | [`model::Node::recorded_power_state`] |
 //! | inferred power state | on: the node's machine sent a boot request; shown, and decides nothing | [`model::NodePower`] |
+//! | one-time boot | what a machine boots at its next boot session only, in place of the node's volumes | [`model::BootOnce`] |
+//! | preflight | the check which portals of a volume answer, before the boot script names them | [`preflight::Preflight`] |
 //! | BMC | the controller of a machine's power and boot device, with Redfish | [`redfish::Bmc`] |
 //! | boot override | the boot source that a BMC imposes on the next boot, or on all | [`redfish::BootOverride`] |
 //! | quirk | a deviation of BMCs in the field, with its source | [`redfish::Quirk`] |
@@ -121,6 +124,8 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod dhcp;
+#[cfg(test)]
+mod history_checker;
 pub mod http;
 pub mod images;
 pub mod inspect;
@@ -131,6 +136,7 @@ pub mod model;
 pub mod neighbours;
 pub mod operator;
 pub mod power;
+pub mod preflight;
 pub mod redfish;
 pub mod script;
 pub mod store;

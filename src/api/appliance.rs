@@ -37,6 +37,7 @@ pub(super) async fn get(request: ApiRequest) -> HandlerResult {
         .count_by_state()
         .into_iter()
         .map(|(state, count)| (BootState::to_string(&state), count));
+    let power = reading.power;
     let location = operator.store_info().await.map(|info| info.location);
     let latency_us = reading.store.map(|latency| latency.as_micros() as u64);
     // The reason, or null.
@@ -63,6 +64,11 @@ pub(super) async fn get(request: ApiRequest) -> HandlerResult {
         },
         "log": log::filter(),
         "cinder": operator.cinder_status().to_string(),
+        "boots": operator.timeline.summarize_boots(),
+        "power": {
+            "calls_in_flight": power.calls_in_flight, "on": power.on, "off": power.off, "unknown": power.unknown,
+            "failing": power.failing,
+        },
         "machines": states.map(|(state, count)| (state, Value::from(count))).collect::<serde_json::Map<_, _>>(),
     })))
 }

@@ -64,6 +64,7 @@ fn refusal_fault(refusal: Refusal, name: &str, volume: VolumeText<'_>) -> Fault 
         Refusal::Name(error) => return name_fault(error, name, "Cannot create node with invalid name"),
         Refusal::Interface(error) => return error.into(),
         Refusal::Duplicate(key) => return InventoryError::Duplicate(key).into(),
+        Refusal::VolumeInUse(user) => return Fault::Conflict(format!("Volume {volume} is in use: {user}.")),
         Refusal::Iqn(error) => format!("iqn: {error}"),
         Refusal::VolumeId => format!("Expected UUID for volume: {volume}"),
         Refusal::TargetUri => format!(

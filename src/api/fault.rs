@@ -82,10 +82,7 @@ impl Fault {
 
     /// The fault for a verb that the node's state does not allow. Ironic answers 400, so that clients do not retry.
     pub(super) fn wrong_state(action: &str, node: impl fmt::Display, state: &str) -> Self {
-        Self::Invalid(format!(
-            "The requested action \"{action}\" can not be performed on node \"{node}\" while it is in state \
-             \"{state}\"."
-        ))
+        OperationRefusal::wrong_state(action, node, state).into()
     }
 
     /// The fault for a feature that no interface of the driver implements.
@@ -187,6 +184,7 @@ impl From<InventoryError> for Fault {
             InventoryError::NodeNotFound(node) => Self::Invalid(format!(
                 "Invalid input for field/attribute node_uuid. Value: '{node}'. There is no such node."
             )),
+            InventoryError::ClaimEnded(_) => Self::Conflict(error.to_string()),
             InventoryError::Store(error) => error.into(),
         }
     }
@@ -196,6 +194,9 @@ impl From<OperationRefusal> for Fault {
     fn from(refusal: OperationRefusal) -> Self {
         match refusal {
             OperationRefusal::Reserved { .. } => Self::Conflict(refusal.to_string()),
+            OperationRefusal::Invalid(text) => Self::Invalid(text),
+            OperationRefusal::Conflict(text) => Self::Conflict(text),
+            OperationRefusal::Protected(text) => Self::Denied(text),
             OperationRefusal::DriverInfo(error) => Self::Invalid(error.to_string()),
             OperationRefusal::Failed(error) => Self::Redfish(error.to_string()),
             OperationRefusal::NotFound => Self::NotFound(refusal.to_string()),
@@ -233,6 +234,14 @@ pub(super) fn map_update_error<R: Resource>(
     }
 }
 
+/// Maps the refusal of an operation on the record `ident` of kind `R`.
+pub(super) fn map_refusal<R: Resource>(ident: impl fmt::Display) -> impl FnOnce(OperationRefusal) -> Fault {
+    move |refusal| match refusal {
+        OperationRefusal::NotFound => Fault::not_found::<R>(ident),
+        refusal => refusal.into(),
+    }
+}
+
 /// Ironic's message for a violated uniqueness constraint; tempest matches it.
 fn duplicate_message(unique: &UniqueKey) -> String {
     match unique {
@@ -256,6 +265,7 @@ fn duplicate_message(unique: &UniqueKey) -> String {
             format!("A volume target with boot index '{index}' for the same node already exists.")
         }
         UniqueKey::AllocationName(name) => format!("An allocation with name {name} already exists."),
+        UniqueKey::BootOnceNode(node) => format!("Node {node} already has a one-time boot."),
     }
 }
 
@@ -269,6 +279,7 @@ pub(super) fn kind_name(kind: ResourceKind) -> &'static str {
         ResourceKind::VolumeConnector => "volume connector",
         ResourceKind::VolumeTarget => "volume target",
         ResourceKind::Allocation => "allocation",
+        ResourceKind::BootOnce => "one-time boot",
     }
 }
 

@@ -1,9 +1,9 @@
 //! `/healthz` and `/readyz`: liveness and readiness probes, without authentication and therefore without details.
 //!
-//! Alive: the runtime still runs tasks. Ready: the store responds and no shutdown has begun. During start-up and after
-//! a failure, nothing listens on the port. An outage of Cinder is reported but does not make volboot unready: nodes
-//! boot from last known connections, and taking volboot out of service would not help. The same holds for a read-only
-//! store.
+//! Alive: the runtime still runs tasks. Ready: the store responds within two seconds, this instance has a session in it,
+//! and no shutdown is requested. During start-up and after a failure, nothing listens on the port. An outage of Cinder
+//! is reported but does not make volboot unready: nodes boot from last known connections, and taking volboot out of
+//! service would not help. The same holds for a read-only store.
 
 use std::time::Duration;
 
@@ -13,9 +13,8 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::SharedState;
-use crate::store::StoreAccess;
 
-/// The deadline for running a task and for the store's response.
+/// The deadline for running a task.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// `GET /healthz`
@@ -29,21 +28,14 @@ pub(super) async fn healthz() -> (StatusCode, &'static str) {
 
 /// `GET /readyz`
 pub(super) async fn readyz(State(operator): State<SharedState>) -> (StatusCode, Json<Value>) {
-    let (is_available, store) = match tokio::time::timeout(TIMEOUT, operator.check_store()).await {
-        Ok(Ok(_)) => match operator.store_access() {
-            StoreAccess::ReadWrite => (true, "ok"),
-            StoreAccess::ReadOnly(_) => (true, "read-only"),
-        },
-        Ok(Err(_)) => (false, "error"),
-        Err(_) => (false, "timeout"),
-    };
-    let stopping = operator.appliance.stop.is_cancelled();
-    let ready = is_available && !stopping;
+    let readiness = operator.check_readiness().await;
+    let ready = readiness.is_ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({
         "ready": ready,
-        "stopping": stopping,
-        "store": store,
+        "stopping": readiness.is_stopping,
+        "store": readiness.store.to_string(),
+        "session": if readiness.has_session { "ok" } else { "none" },
         "history": if operator.timeline.is_recording() { "ok" } else { "not recording" },
         "cinder": operator.cinder_status().as_str(),
     });

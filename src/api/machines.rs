@@ -11,7 +11,7 @@ use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, PathParam};
 use crate::model::NodePower;
 use crate::operator::Operator;
-use crate::timeline::{BootState, MachineId, TimelineEntry};
+use crate::timeline::{BootState, MachineId, MedianPhases, TimelineEntry, trace_boots};
 
 /// The query arguments of the list.
 pub(super) const ARGUMENTS: [&str; 4] = ["state", "q", "limit", "after"];
@@ -64,7 +64,10 @@ pub(super) async fn get(request: ApiRequest, PathParam(ident): PathParam<String>
     let mut body = json!(machine);
     body["power"] = json!(power);
     body["missing_events"] = json!(operator.membership.missing_events());
-    body["timeline"] = json!(read_timeline(operator, vec![id]).await?);
+    let timeline = read_timeline(operator, vec![id]).await?;
+    body["phases"] = json!(machine.milestones.phases());
+    body["median_phases"] = json!(find_median(&timeline));
+    body["timeline"] = json!(timeline);
     Ok(Reply::Json(body))
 }
 
@@ -90,6 +93,13 @@ pub(super) async fn boot_history(request: ApiRequest, PathParam(ident): PathPara
 /// Reads the events of machines, the oldest first.
 async fn read_timeline(operator: &Operator, ids: Vec<MachineId>) -> Result<Vec<TimelineEntry>, Fault> {
     operator.read_timeline(ids).await.map_err(|_| Fault::Internal)
+}
+
+/// The medians of the boots before the last one.
+fn find_median(timeline: &[TimelineEntry]) -> Option<MedianPhases> {
+    let events: Vec<_> = timeline.iter().map(|entry| entry.event.clone()).collect();
+    let boots = trace_boots(&events);
+    boots.split_last().and_then(|(_, earlier)| MedianPhases::new(earlier))
 }
 
 fn parse_state(text: &str) -> Result<BootState, Fault> {

@@ -1,7 +1,8 @@
 //! Boot devices and virtual network interfaces (VIFs): Ironic's management and network interfaces.
 //!
 //! Management interface `redfish` reads and sets the boot device at the BMC. Other machines always boot from the network,
-//! so their boot device is always `pxe`, as in Ironic's management interfaces `fake` and `noop`. VIFs are accepted and not
+//! so their boot device is `pxe`, as in Ironic's management interfaces `fake` and `noop`. With `noop`, a boot device `disk`
+//! for one boot is a one-time boot from the local disk. VIFs are accepted and not
 //! stored, as in Ironic's `noop` network interface; Nova requires the call to succeed.
 
 use serde_json::{Value, json};
@@ -10,9 +11,12 @@ use super::fault::Fault;
 use super::node::find_node;
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, Arguments, PathParam};
-use crate::model::{Node, is_logical_name};
-use crate::operator::check_unreserved;
+use crate::model::{Node, OnceSource, is_logical_name};
+use crate::operator::{MAX_ONCE_TTL, OnceRequest, check_unreserved};
 use crate::power::{BOOT_DEVICES, BootDevice};
+
+/// The boot device that is a one-time boot from the local disk.
+const DISK: &str = "disk";
 
 /// The boot devices of a management interface.
 #[derive(Debug, Clone, Copy)]
@@ -25,8 +29,8 @@ struct BootDevices {
 
 impl BootDevices {
     const FAKE: Self = Self { supported: &["pxe"], persistent: false };
-    /// The operator has set the firmware's boot order, so a change of the device is accepted and without effect.
-    const NOOP: Self = Self { supported: &["pxe", "disk"], persistent: true };
+    /// The operator has set the firmware's boot order, so a change for all boots is accepted and without effect.
+    const NOOP: Self = Self { supported: &["pxe", DISK], persistent: true };
 
     fn of(node: &Node) -> Self {
         if node.interface("management") == Some("fake") { Self::FAKE } else { Self::NOOP }
@@ -43,6 +47,10 @@ pub(super) async fn get_boot_device(
         let state = request.operator.read_boot_device(&node).await?;
         let device = state.device.map(BootDevice::as_str);
         return Ok(Reply::Json(json!({"boot_device": device, "persistent": state.persistent})));
+    }
+    let once = request.operator.find_boot_once(&node).await?;
+    if once.is_some_and(|once| once.source == OnceSource::Local && once.is_armed(request.now)) {
+        return Ok(Reply::Json(json!({"boot_device": DISK, "persistent": false})));
     }
     let devices = BootDevices::of(&node);
     Ok(Reply::Json(json!({"boot_device": devices.supported[0], "persistent": devices.persistent})))
@@ -63,6 +71,16 @@ pub(super) async fn set_boot_device(
         check_unreserved(&node)?;
         if let Some(device) = BootDevice::parse(device).filter(|_| node.has_managed_boot_device()) {
             request.operator.set_boot_device(&node, device, persistent).await?;
+        } else if device == DISK && !persistent {
+            let once = OnceRequest {
+                source: OnceSource::Local,
+                with_volumes: false,
+                shared: false,
+                ttl: MAX_ONCE_TTL,
+            };
+            request.operator.set_boot_once(&node, once, request.now).await?;
+        } else {
+            request.operator.cancel_local_boot(&node, request.now).await?;
         }
         return Ok(Reply::NoContent);
     }

@@ -14,6 +14,7 @@
 mod allocations;
 mod appliance;
 mod bios;
+mod boot_once;
 mod chassis;
 mod collection;
 mod conductors;
@@ -22,6 +23,7 @@ mod connectors;
 mod drivers;
 mod enroll;
 mod events;
+mod fallback;
 mod fault;
 mod field;
 mod health;

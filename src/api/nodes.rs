@@ -4,20 +4,21 @@ use uuid::Uuid;
 
 use super::chassis::find_chassis;
 use super::collection::{Parent, Scope};
-use super::fault::{Fault, map_update_error};
+use super::fault::{Fault, map_refusal, map_update_error};
 use super::field::{FieldValues, Purpose};
 use super::node::{
     apply_values, check_name, document, find_node, is_in_transition, new_node, reset_interfaces,
     set_updated_at,
 };
 use super::patch::Patch;
-use super::protection::{check_unprotected, settle_protection};
+use super::protection::settle_protection;
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, Arguments, JsonBody, PathParam};
 use super::resource::{ApiResource, FieldSelection, show};
 use super::version::Microversion;
-use crate::model::{INTERFACE_TYPES, Node, ProvisionState, Released};
-use crate::operator::check_unreserved;
+use crate::model::{Fallback, INTERFACE_TYPES, Node, ProvisionState, Released};
+use crate::operator::{MaintenanceChange, check_unprotected, check_unreserved};
+use crate::store::FallbackBasis;
 
 /// `POST /v1/nodes`
 pub(super) async fn create(request: ApiRequest, JsonBody(body): JsonBody) -> HandlerResult {
@@ -28,6 +29,7 @@ pub(super) async fn create(request: ApiRequest, JsonBody(body): JsonBody) -> Han
     }
     let node = apply_values(new_node(&values, &request), &values, &request.operator)?;
     check_chassis(&request, node.chassis_uuid).await?;
+    request.operator.check_new_fallback(&Fallback::write(None, node.clone()), &node).await?;
     request.operator.inventory.create(&node).await?;
     Ok(Reply::for_new_record(&request, &node))
 }
@@ -93,14 +95,42 @@ pub(super) async fn update(
         }
         Ok(set_updated_at(new, request.now))
     };
-    let node = request
-        .operator
-        .inventory
-        .update(node.uuid, change)
-        .await
-        .map_err(map_update_error::<Node>(&ident))?;
+    let node = if patch.writes("extra") || patch.writes("storage_interface") {
+        update_with_fallback(&request, &ident, |old| change(old, None)).await?
+    } else {
+        let updated = request.operator.inventory.update(node.uuid, change).await;
+        updated.map_err(map_update_error::<Node>(&ident))?
+    };
     Ok(Reply::Json(show(&node, &request, &FieldSelection::All)))
 }
+
+/// Applies a change that may set another fallback: its volume must not be another node's, now or at the write.
+async fn update_with_fallback(
+    request: &ApiRequest,
+    ident: &str,
+    change: impl Fn(&Node) -> Result<Node, Fault>,
+) -> Result<Node, Fault> {
+    let inventory = &request.operator.inventory;
+    for _ in 0..FALLBACK_ATTEMPTS {
+        let since = inventory.revision_after(0).unwrap_or_default();
+        let node = find_node(request, ident).await?;
+        let new = change(&node)?;
+        let idle = request.operator.check_new_fallback(&node, &new).await?;
+        if Fallback::of(&new) == Ok(None) && Fallback::of(&node) == Ok(None) {
+            let updated = inventory.update(node.uuid, |old: &Node, _| change(old)).await;
+            return updated.map_err(map_update_error::<Node>(ident));
+        }
+        let basis = FallbackBasis { since: Some(since), idle: idle.as_ref() };
+        let updated = inventory.update_checked(node.uuid, basis, &change).await;
+        if let Some(node) = updated.map_err(map_update_error::<Node>(ident))? {
+            return Ok(node);
+        }
+    }
+    Err(Fault::Conflict("Other volumes are being named at the same time; please retry.".into()))
+}
+
+/// Attempts at a change of a node with a fallback, while other volumes are named.
+const FALLBACK_ATTEMPTS: usize = 20;
 
 /// Checks that the chassis of a node exists.
 async fn check_chassis(request: &ApiRequest, chassis: Option<Uuid>) -> Result<(), Fault> {
@@ -177,27 +207,8 @@ fn check_update(old: &Node, new: &Node, version: Microversion) -> Result<(), Fau
 /// `DELETE /v1/nodes/{node}`
 pub(super) async fn delete(request: ApiRequest, PathParam(ident): PathParam<String>) -> HandlerResult {
     let node = find_node(&request, &ident).await?;
-    let deleted = request.operator.inventory.delete(node.uuid, |node: &Node, _| check_deletable(node)).await;
-    deleted.map_err(map_update_error::<Node>(&ident))?;
+    request.operator.delete_node(node.uuid).await.map_err(map_refusal::<Node>(&ident))?;
     Ok(Reply::NoContent)
-}
-
-fn check_deletable(node: &Node) -> Result<(), Fault> {
-    use ProvisionState::{AdoptFailed, Available, Enroll, Manageable};
-    if let Some(instance) = node.instance_uuid.filter(|_| !node.maintenance) {
-        return Err(Fault::Conflict(format!("Node {} is associated with instance {instance}.", node.uuid)));
-    }
-    check_unreserved(node)?;
-    check_unprotected(node)?;
-    if node.maintenance || matches!(node.provision_state, Available | AdoptFailed | Enroll | Manageable) {
-        return Ok(());
-    }
-    Err(Fault::Conflict(format!(
-        "Can not delete node \"{}\" while it is in provision state \"{}\". Valid provision states to perform deletion \
-         are: \"adopt failed, available, enroll, manageable\", or maintenance mode.",
-        node.uuid,
-        node.provision_state.as_str()
-    )))
 }
 
 /// `PUT /v1/nodes/{node}/maintenance`
@@ -208,7 +219,7 @@ pub(super) async fn set_maintenance(
 ) -> HandlerResult {
     arguments.reject_unknown(&["reason"])?;
     let reason = arguments.text("reason")?.map(str::to_owned);
-    write_maintenance(&request, &ident, true, reason).await
+    write_maintenance(&request, &ident, MaintenanceChange::Set(reason)).await
 }
 
 /// `DELETE /v1/nodes/{node}/maintenance`
@@ -216,21 +227,12 @@ pub(super) async fn clear_maintenance(
     request: ApiRequest,
     PathParam(ident): PathParam<String>,
 ) -> HandlerResult {
-    write_maintenance(&request, &ident, false, None).await
+    write_maintenance(&request, &ident, MaintenanceChange::Clear).await
 }
 
-async fn write_maintenance(
-    request: &ApiRequest,
-    ident: &str,
-    maintenance: bool,
-    reason: Option<String>,
-) -> HandlerResult {
+async fn write_maintenance(request: &ApiRequest, ident: &str, change: MaintenanceChange) -> HandlerResult {
     let node = find_node(request, ident).await?;
-    let change = |old: &Node, _: Option<&Node>| {
-        check_unreserved(old)?;
-        let new = Node { maintenance, maintenance_reason: reason.clone(), ..old.clone() };
-        Ok::<_, Fault>(set_updated_at(new, request.now))
-    };
-    request.operator.inventory.update(node.uuid, change).await.map_err(map_update_error::<Node>(ident))?;
+    let changed = request.operator.change_maintenance(node.uuid, change, request.now).await;
+    changed.map_err(map_refusal::<Node>(ident))?;
     Ok(Reply::Accepted)
 }

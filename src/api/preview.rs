@@ -9,7 +9,7 @@ use super::node::find_node;
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, PathParam};
 use crate::boot::VolumeResolution;
-use crate::model::{BootOutcome, ConnectionSource, InstanceServer};
+use crate::model::{BootAnswer, BootOutcome, BootVolume, ConnectionSource, InstanceServer, SanUri};
 use crate::operator::BootPreview;
 
 /// `GET /v1/nodes/{node}/boot-preview`
@@ -22,6 +22,7 @@ pub(super) async fn get(request: ApiRequest, PathParam(ident): PathParam<String>
             "outcome": BootOutcome::Unknown,
             "reason": "the node has no port, so no machine can be identified as this node",
             "requester": null,
+            "portals": [],
             "volumes": [],
             "script": null,
         })));
@@ -37,9 +38,23 @@ pub(super) async fn get(request: ApiRequest, PathParam(ident): PathParam<String>
         "outcome": decision.answer.outcome(),
         "reason": decision.answer.reason(),
         "requester": {"macs": boot_request.macs, "platform": boot_request.platform},
+        "portals": list_portals(&request, &decision.answer),
         "volumes": decision.resolutions.iter().map(show_volume).collect::<Vec<_>>(),
         "script": script,
     })))
+}
+
+/// The portals of the boot in the order in which they are tried, and whether this host reaches them: `null` if it has not
+/// tried within the last minute.
+fn list_portals(request: &ApiRequest, answer: &BootAnswer) -> Vec<Value> {
+    let BootAnswer::Boot(plan) = answer else { return Vec::new() };
+    let volumes = std::iter::once(&plan.boot).chain(&plan.data);
+    let paths = volumes.flat_map(|volume| volume.paths.iter().map(move |path| (volume, path)));
+    let show = |(volume, path): (&BootVolume, &SanUri)| {
+        let reachable = request.operator.boot.reaches_portal(&path.portal);
+        json!({"volume": volume.id, "portal": path.portal.to_string(), "reachable": reachable})
+    };
+    paths.map(show).collect()
 }
 
 fn show_volume(resolved: &VolumeResolution) -> Value {

@@ -1,16 +1,7 @@
-//! Protected nodes (1.48): a protected node is not undeployed, rebuilt or deleted.
+//! Protected nodes (1.48): when a node may become protected, and what becomes of the reason.
 
 use super::fault::Fault;
 use crate::model::{Node, ProvisionState};
-
-/// Rejects an operation that takes the instance from a protected node.
-pub(super) fn check_unprotected(node: &Node) -> Result<(), Fault> {
-    if !node.protected {
-        return Ok(());
-    }
-    let text = format!("Node {} is protected and cannot be undeployed, rebuilt or deleted", node.uuid);
-    Err(Fault::Denied(text))
-}
 
 /// Checks a change of the protection, and removes the reason with the protection (Ironic's conductor, `update_node`).
 pub(super) fn settle_protection(old: &Node, new: Node) -> Result<Node, Fault> {
@@ -40,6 +31,7 @@ mod tests {
 
     use super::*;
     use crate::model::StorageInterface;
+    use crate::operator::check_unprotected;
 
     fn node(state: ProvisionState, protected: bool, reason: Option<&str>) -> Node {
         Node {
@@ -67,8 +59,8 @@ mod tests {
         let state = ProvisionState::Active;
         let (free, protected) = (node(state, false, None), node(state, true, Some("why")));
         assert_eq!(settle_protection(&protected, node(state, false, Some("why"))), Ok(free.clone()));
-        assert_eq!(settle_protection(&free, protected.clone()), Ok(protected));
+        assert_eq!(settle_protection(&free, protected.clone()), Ok(protected.clone()));
         assert!(settle_protection(&free, node(state, false, Some("why"))).is_err());
-        assert!(check_unprotected(&free).is_ok());
+        assert!(check_unprotected(&free).is_ok() && check_unprotected(&protected).is_err());
     }
 }

@@ -4,9 +4,9 @@ use super::collection::Collection as _;
 use super::fault::Fault;
 use super::route::Route;
 use super::{
-    allocations, appliance, bios, chassis, conductors, drivers, enroll, events, machines, management,
-    metrics, nodes, portgroups, ports, preview, raid, root, states, traits, unsupported, validate,
-    volume_check, volumes,
+    allocations, appliance, bios, boot_once, chassis, conductors, drivers, enroll, events, fallback,
+    machines, management, metrics, nodes, portgroups, ports, preview, raid, root, states, traits,
+    unsupported, validate, volume_check, volumes,
 };
 use crate::auth::AccessRole::{Admin, Member};
 use crate::model::{Chassis, Node, Port, PortGroup, VolumeConnector, VolumeTarget};
@@ -293,6 +293,8 @@ fn unsupported() -> Vec<Route> {
 
 /// volboot's extensions, absent from Ironic.
 fn extensions() -> Vec<Route> {
+    const FALLBACK: &str = "/v1/nodes/{node}/fallback";
+    const ONCE: &str = "/v1/nodes/{node}/boot-once";
     let routes = vec![
         Route::get("/v1/machines", "List machines, the most recent event first", machines::list)
             .query(&machines::ARGUMENTS),
@@ -300,7 +302,23 @@ fn extensions() -> Vec<Route> {
         Route::get("/v1/nodes/{node}/boot-history", "Show a node's boot history", machines::boot_history),
         Route::get("/v1/nodes/{node}/boot-preview", "Preview a node's boot script", preview::get)
             .query(&["platform"]),
+        Route::get(ONCE, "Show a node's one-time boot", boot_once::get),
+        Route::put(ONCE, "Set a node's one-time boot", boot_once::set).body(&boot_once::ARGUMENTS),
+        Route::delete(ONCE, "Cancel a node's one-time boot", boot_once::cancel).returns_no_content(),
         Route::get("/v1/nodes/{node}/volume-check", "Check a node's volumes", volume_check::get).role(Member),
+        Route::get(FALLBACK, "Show a node's fallback", fallback::get),
+        Route::put(FALLBACK, "Set a node's fallback", fallback::put).body(&fallback::ARGUMENTS),
+        Route::delete(FALLBACK, "Remove a node's fallback", fallback::delete).returns_no_content(),
+        Route::post(
+            "/v1/nodes/{node}/fallback/promote",
+            "Exchange a node's boot volume and its fallback",
+            fallback::promote,
+        ),
+        Route::post(
+            "/v1/nodes/{node}/fallback/retry",
+            "Boot a node from its own volume again",
+            fallback::retry,
+        ),
         Route::get("/v1/events", "Stream events", events::subscribe)
             .query(&["machine", "node"])
             .content_type("text/event-stream"),

@@ -44,6 +44,10 @@ impl ApiResource for VolumeTarget {
 impl VolumeRecord for VolumeTarget {
     const NOUN: &'static str = "target";
 
+    fn volume_target(&self) -> Option<&VolumeTarget> {
+        Some(self)
+    }
+
     fn from_values(identity: RecordIdentity, values: &FieldValues) -> Self {
         Self {
             uuid: identity.uuid,

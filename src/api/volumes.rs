@@ -14,13 +14,18 @@ use super::relink::find_new_nodes;
 use super::reply::{HandlerResult, Reply};
 use super::request::{ApiRequest, JsonBody, PathParam};
 use super::resource::{ApiResource, FieldSelection, show};
-use crate::model::{Node, PowerState, ProvisionState};
-use crate::operator::check_unreserved;
+use crate::model::{Node, VolumeTarget};
+use crate::operator::{check_power_off, check_volume_removal};
 
 /// A volume connector or a volume target.
 pub(super) trait VolumeRecord: ApiResource {
     /// The kind's name without `volume`.
     const NOUN: &'static str;
+
+    /// The record, if it is a volume target.
+    fn volume_target(&self) -> Option<&VolumeTarget> {
+        None
+    }
 
     /// Builds the record from validated values; required fields are present.
     fn from_values(identity: RecordIdentity, values: &FieldValues) -> Self;
@@ -67,6 +72,7 @@ pub(super) async fn create<R: VolumeRecord>(request: ApiRequest, JsonBody(body):
     let values = FieldValues::validate(R::FIELDS, Purpose::Creation, R::NOUN, body)?;
     let uuid = values.uuid("uuid").unwrap_or_else(Uuid::new_v4);
     let record = R::from_values(RecordIdentity { uuid, created_at: request.now, updated_at: None }, &values);
+    check_volume_target(&request, &record).await?;
     request.operator.inventory.create(&record).await?;
     Ok(Reply::for_new_record(&request, &record))
 }
@@ -97,6 +103,14 @@ pub(super) async fn update<R: VolumeRecord>(
         // The new node's machine must be off as well.
         check_power_off(&action, Some(&node))?;
     }
+    if ["node_uuid", "volume_id", "properties"].iter().any(|field| patch.writes(field))
+        && let Some(old) = request.operator.inventory.get::<R>(uuid).await?
+        // The change below says what is wrong with the patch.
+        && let Ok(values) = patch.apply::<R>(document(&old.value))
+    {
+        let identity = RecordIdentity { uuid, created_at: request.now, updated_at: None };
+        check_volume_target(&request, &R::from_values(identity, &values)).await?;
+    }
     let change = |old: &R, node: Option<&Node>| {
         let values = patch.apply::<R>(document(old))?;
         check_power_off(&action, node)?;
@@ -114,9 +128,18 @@ pub(super) async fn delete<R: VolumeRecord>(
     PathParam(ident): PathParam<String>,
 ) -> HandlerResult {
     let uuid = parse_identity::<R>(&ident)?;
-    let check = |_: &R, node: Option<&Node>| check_deletable(&format!("volume {} deletion", R::NOUN), node);
+    let action = format!("volume {} deletion", R::NOUN);
+    let check = |_: &R, node: Option<&Node>| check_volume_removal(&action, node).map_err(Fault::from);
     request.operator.inventory.delete(uuid, check).await.map_err(map_update_error::<R>(uuid))?;
     Ok(Reply::NoContent)
+}
+
+/// Refuses a volume target whose volume another node keeps for itself.
+async fn check_volume_target<R: VolumeRecord>(request: &ApiRequest, record: &R) -> Result<(), Fault> {
+    match record.volume_target() {
+        Some(target) => Ok(request.operator.check_volume_target(target, request.now).await?),
+        None => Ok(()),
+    }
 }
 
 /// Rejects writes below a node's path, which only serves lists, as in Ironic.
@@ -126,27 +149,4 @@ pub(super) async fn reject_malformed_uri() -> HandlerResult {
 
 fn parse_identity<R: VolumeRecord>(ident: &str) -> Result<Uuid, Fault> {
     field::parse_uuid(&format!("{}_uuid", R::NOUN), ident)
-}
-
-/// Rejects changes of a node's volumes unless its recorded power state is `power off`; an unknown state is not enough.
-/// The inferred state has no say: a machine that keeps trying to boot from a wrong target could not be mended.
-fn check_power_off(action: &str, node: Option<&Node>) -> Result<(), Fault> {
-    node.map_or(Ok(()), check_unreserved)?;
-    match node {
-        Some(node) if node.recorded_power_state() != Some(PowerState::Off) => {
-            let state = node.recorded_power_state().map_or("None", PowerState::as_str);
-            Err(Fault::wrong_state(action, node.uuid, state))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Rejects deletions unless the machine is off or its provision state rules out that the volume is in use.
-fn check_deletable(action: &str, node: Option<&Node>) -> Result<(), Fault> {
-    use ProvisionState::{AdoptFailed, Enroll, Manageable};
-    node.map_or(Ok(()), check_unreserved)?;
-    match node {
-        Some(node) if matches!(node.provision_state, Enroll | Manageable | AdoptFailed) => Ok(()),
-        node => check_power_off(action, node),
-    }
 }

@@ -1,5 +1,6 @@
 //! The DHCP listener: a ProxyDHCP server, which names the boot file of each machine.
 
+use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +14,16 @@ use super::error::{RunError, StartError};
 use super::exchanges::record_exchanges;
 use super::offers::OfferNote;
 use crate::config::{Config, DhcpConfig, DhcpMode, Diagnostic};
-use crate::dhcp::{BootPolicy, ProxyCounters, ProxyDhcp, find_port_owner};
+use crate::dhcp::{BootPolicy, ProxyCounters, ProxyDhcp, check_reply_access, find_port_owner};
 use crate::timeline::Timeline;
 
-/// Length of the queue of exchanges.
-const EVENT_QUEUE: usize = 4096;
+/// Length of the queue of exchanges: those of the requests that may wait for an answer.
+const EVENT_QUEUE: usize = 16_384;
 /// The time-out for recording the last exchanges.
 const EVENT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How volboot gets the capability for `watch_answers`.
+const WATCH_HINT: &str =
+    "install the drop-in /usr/share/volboot/watch-answers.conf, see /usr/share/doc/volboot/dhcp.md";
 /// DHCP's port for servers.
 const SERVER_PORT: u16 = 67;
 
@@ -43,7 +47,7 @@ impl DhcpListener {
             return Ok(None);
         }
         let server = if passed.is_empty() { ProxyDhcp::bind() } else { ProxyDhcp::adopt(passed) };
-        let server = server.map_err(|(port, source)| StartError::Bind {
+        let mut server = server.map_err(|(port, source)| StartError::Bind {
             listener: Self::NAME,
             address: SocketAddr::from(([0, 0, 0, 0], port)),
             source,
@@ -56,6 +60,11 @@ impl DhcpListener {
                         then ask volboot at port 4011; or stop that server, and restart volboot",
                 "port 67 is taken: machines are answered at port 4011 only"
             );
+        }
+        if config.watch_answers
+            && let Err(error) = server.watch_replies()
+        {
+            tracing::error!(%error, hint = WATCH_HINT, "cannot observe the answers of other DHCP servers");
         }
         Ok(Some(Self(server)))
     }
@@ -70,16 +79,20 @@ impl DhcpListener {
         (self.0.has_discovery(), self.0.counters())
     }
 
-    /// Serves until `stop`, and records the exchanges.
+    /// Serves until `stop`, and records the exchanges. `background`: what the policy needs while it serves.
     pub(super) async fn serve(
         self,
         policy: impl BootPolicy<Note = OfferNote>,
+        background: impl Future<Output = Infallible> + Send,
         timeline: Timeline,
         stop: CancellationToken,
     ) -> Result<(), RunError> {
-        let (events, exchanges) = mpsc::channel(EVENT_QUEUE);
-        let recorder = tokio::spawn(record_exchanges(exchanges, timeline));
-        let result = self.0.serve(Arc::new(policy), events, stop).await;
+        let (events, observations) = mpsc::channel(EVENT_QUEUE);
+        let recorder = tokio::spawn(record_exchanges(observations, timeline));
+        let result = tokio::select! {
+            result = self.0.serve(Arc::new(policy), events, stop) => result,
+            never = background => match never {},
+        };
         if timeout(EVENT_DRAIN_TIMEOUT, recorder).await.is_err() {
             tracing::warn!("DHCP requests missing from the timeline: recording timed out");
         }
@@ -100,6 +113,20 @@ pub(crate) fn find_missing_interfaces(config: &Config) -> Vec<Diagnostic> {
         message: format!("this host has no interface {name}: its machines get no answer"),
     };
     missing.map(warn).collect()
+}
+
+/// Warns if this process cannot do what `[dhcp] watch_answers` asks for.
+pub(crate) fn find_missing_capability(config: &Config) -> Option<Diagnostic> {
+    if config.dhcp.mode == DhcpMode::Off || !config.dhcp.watch_answers {
+        return None;
+    }
+    let error = check_reply_access().err()?;
+    Some(Diagnostic {
+        key: Some("dhcp.watch_answers".to_owned()),
+        message: format!(
+            "this process has no access to the answers of other DHCP servers: {error}; {WATCH_HINT}"
+        ),
+    })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Records the DHCP requests of network-boot clients in log and timeline.
+//! Records the DHCP requests of network-boot clients, and other servers' replies to them, in log and timeline.
 //!
 //! Every request may be forged. Each machine therefore has a budget of records, and all machines without a node share one:
 //! a flood fills neither the log nor the timeline, and the metrics count every request.
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::offers::OfferNote;
-use crate::dhcp::{Exchange, ExchangeResult, RequestKind};
+use crate::dhcp::{Exchange, ExchangeResult, Observation, ObservedReply, ReplyKind, RequestKind};
 use crate::model::{DhcpAnswer, DhcpStep, Mac, name_architecture};
 use crate::telemetry::{DhcpEvent, Event, EventKind};
 use crate::timeline::Timeline;
@@ -27,13 +27,16 @@ const STRANGER_RECORDS: u32 = 6000;
 /// Most machines in the table, above what ten thousand machines need that are switched on at once.
 const MAX_MACHINES: usize = 40_000;
 
-/// Records each exchange.
-pub(super) async fn record_exchanges(mut exchanges: mpsc::Receiver<Exchange<OfferNote>>, timeline: Timeline) {
+/// Records each exchange and reply.
+pub(super) async fn record_exchanges(
+    mut observations: mpsc::Receiver<Observation<OfferNote>>,
+    timeline: Timeline,
+) {
     let mut pacer = ExchangePacer::new(Instant::now());
     let mut batch = Vec::new();
-    while exchanges.recv_many(&mut batch, MAX_BATCH).await > 0 {
+    while observations.recv_many(&mut batch, MAX_BATCH).await > 0 {
         let is_full = batch.len() == MAX_BATCH;
-        let events = batch.drain(..).filter_map(|exchange| to_event(exchange, &mut pacer, &timeline));
+        let events = batch.drain(..).filter_map(|observation| to_event(observation, &mut pacer, &timeline));
         // In batches: a wake-up for each request would cost more than its answer.
         timeline.record_all(events.collect());
         if !is_full {
@@ -42,15 +45,27 @@ pub(super) async fn record_exchanges(mut exchanges: mpsc::Receiver<Exchange<Offe
     }
 }
 
-/// The event of an exchange. If its machine or all strangers sent too many, the event is counted only.
-fn to_event(exchange: Exchange<OfferNote>, pacer: &mut ExchangePacer, timeline: &Timeline) -> Option<Event> {
-    let mac = Mac::new(exchange.client.mac);
-    let is_node = exchange.note.as_ref().is_some_and(|note| note.node.is_some());
+/// The event of an exchange or reply. If its machine or all strangers sent too many, the event is counted only.
+fn to_event(
+    observation: Observation<OfferNote>,
+    pacer: &mut ExchangePacer,
+    timeline: &Timeline,
+) -> Option<Event> {
+    let (mac, is_node) = match &observation {
+        Observation::Exchange(exchange) => {
+            let is_node = exchange.note.as_ref().is_some_and(|note| note.node.is_some());
+            (Mac::new(exchange.client.mac), is_node)
+        }
+        Observation::Reply(reply) => (Mac::new(reply.mac), false),
+    };
     let decision = pacer.check(mac, is_node, Instant::now());
     if let Some(suppressed) = decision.suppressed {
         tracing::warn!(suppressed, "DHCP requests missing from log and timeline: too many arrived");
     }
-    let event = build_event(exchange, mac);
+    let event = match observation {
+        Observation::Exchange(exchange) => build_event(exchange, mac),
+        Observation::Reply(reply) => build_reply_event(reply, mac),
+    };
     if !decision.is_recorded {
         timeline.count_only(&event);
         return None;
@@ -61,10 +76,12 @@ fn to_event(exchange: Exchange<OfferNote>, pacer: &mut ExchangePacer, timeline: 
 
 fn build_event(exchange: Exchange<OfferNote>, mac: Mac) -> Event {
     let Exchange { client, kind, result, note } = exchange;
-    let (step, address, server) = match kind {
-        RequestKind::Discover => (DhcpStep::Discover, None, None),
-        RequestKind::Request { address, server } => (DhcpStep::Request, address, server),
-        RequestKind::BootServer { address } => (DhcpStep::BootServer, Some(address), None),
+    let (step, address, server, watched) = match kind {
+        RequestKind::Discover { is_watched } => (DhcpStep::Discover, None, None, is_watched),
+        RequestKind::Request { address, server, is_watched } => {
+            (DhcpStep::Request, address, server, is_watched)
+        }
+        RequestKind::BootServer { address } => (DhcpStep::BootServer, Some(address), None, false),
     };
     let (refusal, node) = note.map_or((None, None), |note| (note.refusal, note.node));
     let (answer, file) = match result {
@@ -89,8 +106,31 @@ fn build_event(exchange: Exchange<OfferNote>, mac: Mac) -> Event {
         file,
         server,
         relay: client.relay,
+        watched,
         node,
         name,
+    });
+    Event::new(Timestamp::now(), Some(mac), address.map(IpAddr::V4), kind)
+}
+
+fn build_reply_event(reply: ObservedReply, mac: Mac) -> Event {
+    let (step, address) = match reply.kind {
+        ReplyKind::Offer(address) => (DhcpStep::Offer, Some(address)),
+        ReplyKind::ProxyOffer => (DhcpStep::ProxyOffer, None),
+        ReplyKind::Ack(address) => (DhcpStep::Ack, Some(address)),
+        ReplyKind::Nak => (DhcpStep::Nak, None),
+    };
+    let kind = EventKind::Dhcp(DhcpEvent {
+        step,
+        firmware: name_architecture(reply.architecture).into_owned(),
+        ipxe: reply.is_ipxe,
+        answer: None,
+        file: reply.file,
+        server: Some(reply.server),
+        relay: None,
+        watched: false,
+        node: None,
+        name: None,
     });
     Event::new(Timestamp::now(), Some(mac), address.map(IpAddr::V4), kind)
 }
@@ -99,10 +139,11 @@ fn log_event(event: &Event) {
     let EventKind::Dhcp(dhcp) = &event.kind else { return };
     let (mac, address) = (event.mac.map(tracing::field::display), event.address.map(tracing::field::display));
     let DhcpEvent { step, firmware, ipxe, answer, file, server, relay, name, .. } = dhcp;
+    let message = if step.is_reply() { "DHCP reply of another server" } else { "DHCP request" };
     let step = step.as_label();
     let answer = answer.as_ref().map(DhcpAnswer::as_str);
     let (server, relay) = (server.map(tracing::field::display), relay.map(tracing::field::display));
-    tracing::info!(mac, step, firmware, ipxe, answer, file, address, server, relay, name, "DHCP request");
+    tracing::info!(mac, step, firmware, ipxe, answer, file, address, server, relay, name, "{message}");
 }
 
 /// Paces records.

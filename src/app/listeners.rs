@@ -91,7 +91,12 @@ impl Listeners {
     ) -> JoinSet<Result<(), RunError>> {
         let mut tasks = JoinSet::new();
         if let Some(dhcp) = self.dhcp {
-            tasks.spawn(dhcp.serve(services.offers(), timeline.clone(), stop.clone()));
+            tasks.spawn(dhcp.serve(
+                services.offers(),
+                services.follow_ports(),
+                timeline.clone(),
+                stop.clone(),
+            ));
         }
         tasks.spawn(self.tftp.serve(services.files(), timeline.clone(), stop.clone(), grace));
         tasks.spawn(self.boot.serve(services.boot_router(), stop.clone(), grace));

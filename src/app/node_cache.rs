@@ -32,18 +32,6 @@ struct CachedNodes {
 }
 
 impl NodeCache {
-    /// The machines without an entry, and the revision for [`NodeCache::insert`].
-    pub(super) fn find_missing(
-        &self,
-        inventory: &Inventory,
-        machines: impl Iterator<Item = Mac>,
-        now: Instant,
-    ) -> (Vec<Mac>, Revision) {
-        let mut entries = self.0.lock();
-        entries.follow(inventory);
-        (machines.filter(|mac| entries.fresh(*mac, now).is_none()).collect(), entries.revision)
-    }
-
     /// Returns the entry of a machine, or the revision for [`NodeCache::insert`].
     pub(super) fn find(&self, inventory: &Inventory, mac: Mac, now: Instant) -> Result<FoundNode, Revision> {
         let mut entries = self.0.lock();

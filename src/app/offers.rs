@@ -3,11 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
-use futures_util::FutureExt as _;
 use uuid::Uuid;
 
 use super::boot_url::BootUrl;
-use super::node_cache::NodeCache;
+use super::known_ports::KnownPorts;
+use super::node_cache::{FoundNode, NodeCache};
 use crate::config::{DhcpConfig, UnknownMachines};
 use crate::dhcp::{BootPolicy, NamedFile, NetbootClient};
 use crate::images::{BootClient, BootFile, DhcpBootFile, Images, Transport, choose_boot_file};
@@ -27,6 +27,7 @@ pub(super) struct OfferNote {
 #[derive(Debug, Clone)]
 pub(super) struct MachineOffers {
     pub(super) inventory: Inventory,
+    pub(super) known_ports: KnownPorts,
     pub(super) nodes: NodeCache,
     pub(super) images: Images,
     pub(super) config: DhcpConfig,
@@ -46,37 +47,12 @@ impl BootPolicy for MachineOffers {
         self.config.relays.contains(&relay)
     }
 
-    /// Finds the machines without a port by one read.
-    fn prepare(&self, machines: &[[u8; 6]]) {
-        let (now, machines) = (Instant::now(), machines.iter().copied().map(Mac::new));
-        let (missing, revision) = self.nodes.find_missing(&self.inventory, machines, now);
-        if missing.len() < 2 {
-            return;
-        }
-        // A read that waits for a slow store is left to each decision.
-        let Some(Ok(ports)) = self.inventory.find_ports(&missing).now_or_never() else { return };
-        for mac in missing {
-            if !ports.iter().any(|port| port.address == mac) {
-                self.nodes.insert(mac, (None, self.refuse_unknown()), revision, now);
-            }
-        }
-    }
-
     async fn decide(&self, client: &NetbootClient) -> (Option<NamedFile>, OfferNote) {
-        let (mac, now) = (Mac::new(client.mac), Instant::now());
-        let (node, refusal) = match self.nodes.find(&self.inventory, mac, now) {
-            Ok(found) => found,
-            Err(revision) => match self.find_node(mac).await {
-                Ok((node, refusal)) => {
-                    let found = (node.map(|node| (node.uuid, node.name)), refusal);
-                    self.nodes.insert(mac, found.clone(), revision, now);
-                    found
-                }
-                Err(error) => {
-                    tracing::debug!(error = %error, "cannot look up the node of a DHCP request");
-                    (None, Some(DhcpAnswer::StoreUnavailable))
-                }
-            },
+        let mac = Mac::new(client.mac);
+        let (node, refusal) = if self.known_ports.lacks(&self.inventory, mac) {
+            (None, self.refuse_unknown())
+        } else {
+            self.look_up(mac).await
         };
         let file = match refusal {
             Some(refusal) => Err(refusal),
@@ -90,6 +66,26 @@ impl BootPolicy for MachineOffers {
 }
 
 impl MachineOffers {
+    /// The node of a network card, from the cache or the store.
+    async fn look_up(&self, mac: Mac) -> FoundNode {
+        let now = Instant::now();
+        let revision = match self.nodes.find(&self.inventory, mac, now) {
+            Ok(found) => return found,
+            Err(revision) => revision,
+        };
+        match self.find_node(mac).await {
+            Ok((node, refusal)) => {
+                let found = (node.map(|node| (node.uuid, node.name)), refusal);
+                self.nodes.insert(mac, found.clone(), revision, now);
+                found
+            }
+            Err(error) => {
+                tracing::debug!(error = %error, "cannot look up the node of a DHCP request");
+                (None, Some(DhcpAnswer::StoreUnavailable))
+            }
+        }
+    }
+
     /// The node of a network card, and the reason why its machine gets no answer.
     async fn find_node(&self, mac: Mac) -> Result<(Option<Node>, Option<DhcpAnswer>), StoreError> {
         let ports = self.inventory.find_ports(&[mac]).await?;
@@ -194,6 +190,7 @@ mod tests {
         std::fs::write(directory.path().join("snponly.efi"), "iPXE").expect("writes");
         MachineOffers {
             inventory,
+            known_ports: KnownPorts::default(),
             nodes: NodeCache::default(),
             images: Images::find_blocking(&[directory.path().into()]),
             config,
@@ -254,19 +251,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn machines_whose_requests_arrive_together_get_the_same_decisions() {
+    async fn known_addresses_of_ports_change_no_decision() {
         for (keys, expected) in [("", Err(DhcpAnswer::UnknownMachine)), ("unknown = \"answer\"", Ok(()))] {
             let offers = offers(keys, json!({}), true).await;
-            let strangers = [[2, 0, 0, 0, 0, 8], [2, 0, 0, 0, 0, 9]];
-            offers.prepare(&[strangers[0], KNOWN, strangers[1]]);
-            let now = Instant::now();
-            let machines = [strangers[0], KNOWN, strangers[1]].map(Mac::new).into_iter();
-            let (missing, _) = offers.nodes.find_missing(&offers.inventory, machines, now);
-            assert_eq!(missing, [Mac::new(KNOWN)], "the decision reads the node");
-            for mac in strangers {
-                let decision = decide(&offers, client(mac, "PXEClient", 0, None)).await;
-                assert_eq!(decision.map(|_| ()), expected);
+            let (stranger, inventory) = ([2, 0, 0, 0, 0, 9], offers.inventory.clone());
+            let follower = tokio::spawn(offers.known_ports.clone().follow(inventory.clone()));
+            while !offers.known_ports.lacks(&inventory, Mac::new(stranger)) {
+                tokio::task::yield_now().await;
             }
+            let decision = decide(&offers, client(stranger, "PXEClient", 0, None)).await;
+            assert_eq!(decision.map(|_| ()), expected);
+            follower.abort();
             let known = decide(&offers, client(KNOWN, "PXEClient", 0, None)).await;
             assert_eq!(known.as_deref(), Ok("undionly.kpxe"));
         }

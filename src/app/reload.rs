@@ -24,6 +24,7 @@ use super::cloud::{build_cinder, build_policy};
 use super::cluster::announce_configuration;
 use super::dhcp::find_missing_interfaces;
 use super::files::{ConfiguredFileError, ConfiguredFiles, load_config_blocking};
+use super::known_ports::KnownPorts;
 use super::node_cache::NodeCache;
 use super::offers::{MachineOffers, OfferNote};
 use super::routed::log_unnamed_networks;
@@ -33,10 +34,10 @@ use super::tls::ListenerTls;
 use crate::api;
 use crate::attach::Attach;
 use crate::auth::{Auth, BrowserGuard};
-use crate::boot::Boot;
+use crate::boot::{Boot, FallbackPolicy, FallbackWatch};
 use crate::check::VolumeChecks;
 use crate::cluster::Membership;
-use crate::config::{Config, ConfigError};
+use crate::config::{BootConfig, Config, ConfigError};
 use crate::dhcp::{BootPolicy, NamedFile, NetbootClient};
 use crate::http::{self, HttpState};
 use crate::images::Images;
@@ -44,6 +45,7 @@ use crate::model::Conductor;
 use crate::neighbours::Neighbours;
 use crate::operator::{Appliance, Operator};
 use crate::power::Power;
+use crate::preflight::Preflight;
 use crate::store::Inventory;
 use crate::telemetry::log;
 use crate::tftp::{FileSource, ReadRequest};
@@ -77,11 +79,15 @@ struct Services {
 pub(super) struct Static {
     pub(super) auth: Auth,
     pub(super) inventory: Inventory,
+    /// Followed while the ProxyDHCP server runs.
+    pub(super) known_ports: KnownPorts,
     pub(super) attach: Attach,
     pub(super) power: Power,
     pub(super) volume_checks: VolumeChecks,
+    pub(super) fallback_watch: FallbackWatch,
     pub(super) timeline: Timeline,
     pub(super) neighbours: Neighbours,
+    pub(super) preflight: Preflight,
     /// The bound address of the boot listener.
     pub(super) http: SocketAddr,
     /// The bound addresses of the TFTP server.
@@ -116,6 +122,11 @@ impl Reloadable {
     /// The TFTP server's files; each request reads the current ones.
     pub(super) fn files(&self) -> impl FileSource + use<> {
         CurrentFiles(self.services.subscribe())
+    }
+
+    /// Keeps the addresses of the ports up to date, which the ProxyDHCP server needs.
+    pub(super) fn follow_ports(&self) -> impl Future<Output = Infallible> + use<> {
+        self.static_parts.known_ports.clone().follow(self.static_parts.inventory.clone())
     }
 
     /// The ProxyDHCP server's policy; each request uses the current one.
@@ -241,11 +252,14 @@ impl Services {
         let Static {
             auth,
             inventory,
+            known_ports,
             attach,
             power,
             volume_checks,
+            fallback_watch,
             timeline,
             neighbours,
+            preflight,
             http,
             tftp,
             tls: _,
@@ -255,7 +269,12 @@ impl Services {
         let hostname = membership.name().to_string();
         let enabled = config.enabled_storage_interfaces.clone();
         let boot = Boot::new(inventory.clone(), attach.clone(), timeline.loop_detector(), enabled.clone())
-            .with_requesters(config.requesters.clone(), neighbours.clone());
+            .with_requesters(config.requesters.clone(), neighbours.clone())
+            .with_fallbacks(build_fallback_policy(&config.boot), fallback_watch.clone())
+            .with_window(config.boot.window_policy())
+            .with_preflight(preflight.clone());
+        preflight.configure(config.boot.preflight);
+        fallback_watch.set_proxies(config.http.trusted_proxies.clone());
         let operator = Arc::new(Operator {
             inventory: inventory.clone(),
             boot: boot.clone(),
@@ -283,6 +302,7 @@ impl Services {
         let files = MachineFiles::new(images.clone(), config.http.url.clone(), *http, allow, timeline);
         let offers = Arc::new(MachineOffers {
             inventory: inventory.clone(),
+            known_ports: known_ports.clone(),
             nodes: NodeCache::default(),
             images: images.clone(),
             config: config.dhcp.clone(),
@@ -299,6 +319,10 @@ impl Services {
         ));
         Self { offers, files, boot, operator }
     }
+}
+
+fn build_fallback_policy(config: &BootConfig) -> FallbackPolicy {
+    FallbackPolicy { after: config.fallback_after, min_uptime: config.fallback_min_uptime }
 }
 
 /// Reads from the current services' files.

@@ -17,6 +17,8 @@ use crate::timeline::Timeline;
 
 /// Time limit for running requests of other instances at the shutdown.
 const CLUSTER_GRACE: Duration = Duration::from_secs(1);
+/// Interval at which the announced length of the queue follows the queue.
+const QUEUE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The running tasks, and the parts that the shutdown closes.
 pub(super) struct Serving {
@@ -27,11 +29,36 @@ pub(super) struct Serving {
     pub(super) timeline: Timeline,
     pub(super) cluster: RunningCluster,
     pub(super) store: Arc<dyn Store>,
+    pub(super) shutdown: Shutdown,
+}
+
+/// The order of the shutdown: first the signal, then the end of the listeners.
+#[derive(Debug)]
+pub(super) struct Shutdown {
+    /// Cancelled by the stop signal: the instance is not ready any more.
+    pub(super) leaving: CancellationToken,
+    /// Time between the signal and the end, in which health checks direct machines to other instances.
+    pub(super) delay: Duration,
+    /// Cancelled at the end: the listeners accept nothing any more.
     pub(super) stop: CancellationToken,
 }
 
+impl Shutdown {
+    /// Waits for the signal, and then for the delay.
+    async fn wait(&self) {
+        self.leaving.cancelled().await;
+        if !self.delay.is_zero() {
+            tracing::info!(
+                seconds = self.delay.as_secs_f64(),
+                "not ready any more; requests are still answered"
+            );
+            tokio::time::sleep(self.delay).await;
+        }
+    }
+}
+
 impl Serving {
-    /// Waits for the stop signal, and applies `reloads` meanwhile. The stop signal abandons a running reload.
+    /// Waits for the stop signal and its delay, and applies `reloads` meanwhile. The end abandons a running reload.
     ///
     /// A task that exits before the stop signal has failed. volboot then stops as a whole, and the service manager
     /// restarts it.
@@ -42,7 +69,7 @@ impl Serving {
         tokio::select! {
             // Polled first: after the stop signal, a listener that has exited is not a failure.
             biased;
-            () = self.stop.cancelled() => Ok(()),
+            () = self.shutdown.wait() => Ok(()),
             Some(result) = self.listeners.join_next() => Err(match result {
                 Ok(Err(error)) => error,
                 Ok(Ok(())) => RunError::Task("a listener exited unexpectedly".into()),
@@ -59,7 +86,9 @@ impl Serving {
 
     /// Drains running transfers and requests, each for at most `grace`, and closes the store.
     pub(super) async fn drain(mut self, grace: Duration) -> Result<(), StoreError> {
-        self.stop.cancel();
+        // After a failure, there was no signal.
+        self.shutdown.leaving.cancel();
+        self.shutdown.stop.cancel();
         // Each listener keeps the deadline itself.
         while self.listeners.join_next().await.is_some() {}
         // No more boot requests arrive. Calls to Cinder in flight may still complete.
@@ -84,6 +113,8 @@ pub(super) struct RunningCluster {
     membership: Membership,
     /// Announces this instance, and follows the others.
     exchange: JoinHandle<()>,
+    /// Keeps the announced length of the queue.
+    queue: JoinHandle<()>,
     listener: Option<JoinHandle<()>>,
     stop: CancellationToken,
 }
@@ -94,6 +125,7 @@ impl RunningCluster {
         membership: Membership,
         listener: Option<ClusterListener>,
         client: Option<reqwest::Client>,
+        attach: Attach,
     ) -> Self {
         let stop = CancellationToken::new();
         let listener = listener.map(|listener| {
@@ -101,15 +133,27 @@ impl RunningCluster {
             tokio::spawn(listener.serve(router, stop.clone(), CLUSTER_GRACE))
         });
         let exchange = tokio::spawn(cluster::run(membership.clone(), client));
-        Self { membership, exchange, listener, stop }
+        let queue = tokio::spawn(announce_queue(membership.clone(), attach));
+        Self { membership, exchange, queue, listener, stop }
     }
 
     async fn stop(self) {
         self.membership.bid_farewell().await;
         self.exchange.abort();
+        self.queue.abort();
         self.stop.cancel();
         if let Some(listener) = self.listener {
             let _ = listener.await;
         }
+    }
+}
+
+/// Announces how many boot requests wait for Cinder.
+async fn announce_queue(membership: Membership, attach: Attach) {
+    let mut interval = tokio::time::interval(QUEUE_INTERVAL);
+    loop {
+        interval.tick().await;
+        let length = attach.queue_length() as u64;
+        membership.update(|announcement| announcement.queue_length = length);
     }
 }

@@ -1,6 +1,7 @@
 //! Opens the configured store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 
@@ -9,13 +10,11 @@ use super::systemd;
 use crate::config::{StoreConfig, StoreKind};
 use crate::store::{RedbStore, Store};
 
-/// The time to live of this instance's session.
-#[cfg(feature = "etcd")]
-const SESSION: std::time::Duration = std::time::Duration::from_secs(10);
-
-/// Opens the store. `runtime` runs the tasks of a store in etcd; the calling thread is none of its own.
+/// Opens the store. `session`: how long a shared store keeps the work of an instance that does not respond.
+/// `runtime` runs the tasks of a store in etcd; the calling thread is none of its own.
 pub(super) fn open_store_blocking(
     config: &StoreConfig,
+    session: Duration,
     runtime: &Handle,
 ) -> Result<Arc<dyn Store>, StartError> {
     match config.kind {
@@ -24,12 +23,12 @@ pub(super) fn open_store_blocking(
         }
         #[cfg(feature = "etcd")]
         StoreKind::Etcd => {
-            let open = crate::store::EtcdStore::open(config.etcd.clone(), &config.path, SESSION);
+            let open = crate::store::EtcdStore::open(config.etcd.clone(), &config.path, session);
             Ok(Arc::new(runtime.block_on(open)?))
         }
         #[cfg(not(feature = "etcd"))]
         StoreKind::Etcd => {
-            let _ = runtime;
+            let _ = (runtime, session);
             Err(StartError::NoEtcd)
         }
     }

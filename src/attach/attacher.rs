@@ -124,13 +124,7 @@ impl Attacher {
                         None => continue,
                     }
                 }
-                Some(record) => match find_resolved(
-                    &record,
-                    desired,
-                    context,
-                    &self.shared.record_ages,
-                    self.shared.windows.repeat,
-                ) {
+                Some(record) => match self.find_resolved(&record, desired, context).await {
                     Some(resolved) => return Ok(resolved),
                     None => record,
                 },
@@ -162,6 +156,17 @@ impl Attacher {
             }
         }
         Err(changed_during_request())
+    }
+
+    /// The result of another instance for the same boot attempt.
+    async fn find_resolved(
+        &self,
+        record: &Attachment,
+        desired: &DesiredAttachment,
+        context: &ResolutionContext,
+    ) -> Option<ExportedVolume> {
+        let AttachContext { record_ages, windows, .. } = &self.shared;
+        find_resolved(record, desired, context, record_ages, windows.repeat).await
     }
 
     /// Refuses a volume whose connection was found unbootable, unless records or volume have changed since.

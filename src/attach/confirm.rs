@@ -61,8 +61,10 @@ impl Attach {
             let cinder = self.state.monitor(cinder);
             confirm_volumes(&cinder, &records, permits, request, obstacle).await
         };
-        if outage.is_none() && self.has_lost_volume(request.node.uuid, &results).await {
-            return outcome::wait_for_new_targets();
+        if outage.is_none()
+            && let Some(change) = self.find_change(request.node.uuid, &results).await
+        {
+            return outcome::wait_after_change(change);
         }
         let (resolved, outages) = match Outcome::of(&results) {
             Outcome::Transient(reason) | Outcome::Busy(reason) | Outcome::Refused(reason) => {

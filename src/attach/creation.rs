@@ -110,20 +110,26 @@ impl Creation<'_> {
         if let Some(id) = self.find_orphan(record, &attachments).await? {
             return steps::record_cinder_id(&self.records, record, id).await.map(Some);
         }
-        if self.find_existing(desired, &attachments).await?.is_some() {
+        let has_existing = self.find_existing(desired, &attachments).await?.is_some();
+        // The first create may still take effect. Cinder admits no other attachment beside it, unless the volume is
+        // multi-attachable: then the second has to wait, and so has the attachment of another client. Without the intent, that
+        // of a late create would be foreign.
+        let was_pending = self.is_create_pending(record);
+        if was_pending {
+            let volume = &desired.volume;
+            let details = self.cinder.volume(volume).await.map_err(|error| classify(volume, error))?;
+            if details.multiattach {
+                return Err(AttachError::Busy(format!(
+                    "an earlier create request for volume {volume} may still take effect"
+                )));
+            }
+        }
+        if has_existing {
             self.records.delete(record).await?;
             return Ok(None);
         }
-        // The first create may still take effect. Cinder admits only one of the two unless the volume is
-        // multi-attachable; then the second has to wait.
-        let volume = self.cinder.volume(&desired.volume).await;
-        if self.is_create_pending(record) && volume.is_ok_and(|volume| volume.multiattach) {
-            let volume = &desired.volume;
-            return Err(AttachError::Busy(format!(
-                "an earlier create request for volume {volume} may still take effect"
-            )));
-        }
-        let record = steps::restart_create(&self.records, record).await?;
+        let before = record;
+        let record = steps::restart_create(&self.records, before, was_pending).await?;
         self.record_ages.note(&record, true);
         let store = self.records.check_writable()?;
         match self.cinder.reserve(store, &desired.volume, desired.read_only).await {
@@ -136,7 +142,13 @@ impl Creation<'_> {
                 if let Some(id) = self.find_orphan(&record, &attachments).await? {
                     return steps::record_cinder_id(&self.records, &record, id).await.map(Some);
                 }
-                self.records.delete(&record).await?;
+                if was_pending {
+                    // The refusal is of the second create alone: without the record, the attachment of the first would be
+                    // foreign.
+                    steps::undo_restart(&self.records, &record, before).await?;
+                } else {
+                    self.records.delete(&record).await?;
+                }
                 Err(explain_refusal(&self.cinder, &self.records, &desired.volume, refusal).await)
             }
         }
@@ -158,12 +170,17 @@ impl Creation<'_> {
         }
     }
 
-    /// Searches for the orphan of a create whose attachment is no longer wanted.
+    /// Searches for the orphan of a create whose attachment is no longer wanted, and records its id: no other create may
+    /// take it while it is being deleted.
     pub(super) async fn find_interrupted_create(
         &self,
         record: &Attachment,
     ) -> Result<InterruptedCreate, AttachError> {
-        self.search(record).await
+        let found = self.search(record).await?;
+        if let InterruptedCreate::Orphan(id) = &found {
+            steps::record_unwanted(&self.records, record, id).await?;
+        }
+        Ok(found)
     }
 
     async fn search(&self, record: &Attachment) -> Result<InterruptedCreate, AttachError> {
@@ -190,29 +207,34 @@ impl Creation<'_> {
 
     /// Finds the orphan of an interrupted create.
     ///
-    /// An orphan is reserved, without instance and connection, absent before the create, and no other node's. It
-    /// counts only if it is the single candidate.
+    /// An orphan is reserved, without instance and connection, absent before the create, and no other node's. Several
+    /// creates of a multi-attachable volume may have left one orphan each. Such orphans are alike, and each create takes any of them.
+    /// With more orphans than interrupted creates, one is another client's, and none is taken.
     async fn find_orphan(
         &self,
         record: &Attachment,
         attachments: &[CinderAttachment],
     ) -> Result<Option<String>, AttachError> {
         let records = self.records.list_by_volume(&record.volume).await?;
-        let mut candidates = attachments.iter().filter(|attachment| {
-            attachment.is_reserved()
-                && attachment.instance.is_none()
-                && attachment.connection.is_none()
-                && !record.foreign_ids.contains(&attachment.id)
-                && records.iter().all(|record| record.cinder_id.as_ref() != Some(&attachment.id))
-        });
-        match (candidates.next(), candidates.next()) {
-            (Some(orphan), None) => Ok(Some(orphan.id.clone())),
-            (Some(_), Some(_)) => {
-                let volume = &record.volume;
-                tracing::warn!(%volume, "cannot adopt orphan: several attachments qualify");
-                Ok(None)
-            }
-            (None, _) => Ok(None),
+        let candidates: Vec<_> = attachments
+            .iter()
+            .filter(|attachment| {
+                attachment.is_reserved()
+                    && attachment.instance.is_none()
+                    && attachment.connection.is_none()
+                    && !record.foreign_ids.contains(&attachment.id)
+                    && records.iter().all(|record| record.cinder_id.as_ref() != Some(&attachment.id))
+            })
+            .map(|attachment| &attachment.id)
+            .collect();
+        let interrupted: Vec<_> = records.iter().filter(|record| record.cinder_id.is_none()).collect();
+        if candidates.len() > interrupted.len() {
+            let volume = &record.volume;
+            tracing::warn!(%volume, "cannot adopt orphan: more attachments qualify than creates were interrupted");
+            return Ok(None);
         }
+        // The one that the fewest other creates can take.
+        let unfit = |id: &&String| interrupted.iter().filter(|other| other.foreign_ids.contains(id)).count();
+        Ok(candidates.into_iter().max_by_key(unfit).cloned())
     }
 }

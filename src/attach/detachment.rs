@@ -1,6 +1,6 @@
 //! The detachment of a volume: Cinder first, then the record.
 
-use super::attacher::Attacher;
+use super::attacher::{AttachContext, Attacher};
 use super::backend_calls::{BackendCallError, send_delete};
 use super::borrowed;
 use super::creation::InterruptedCreate;
@@ -64,6 +64,13 @@ impl Attacher {
                 }
             }
             tracing::info!(node = %record.node, volume = %record.volume, attachment = %id, "volume detached");
+            // Cinder refused an earlier create because the volume was attached. It no longer is.
+            let AttachContext { record_ages, windows, .. } = &self.shared;
+            if record.superseded_create && record_ages.create_age(record) < windows.late_request {
+                steps::expect_late_create(&self.records, record).await?;
+                let reason = "an earlier create request had no response and may still take effect";
+                return Err(AttachError::Busy(not_yet(&reason)));
+            }
         }
         self.records.delete(record).await?;
         let (node, volume) = (record.node, &record.volume);

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
+use uuid::Uuid;
 
+use super::Attach;
 use super::error::Outage;
 use super::request::VolumeRequest;
 use super::resolution::ResolvedVolume;
-use crate::model::{Attachment, AttachmentState, Connection, ConnectionSource};
-use crate::store::Attachments;
+use crate::model::{Attachment, AttachmentState, Connection, ConnectionSource, Iqn};
+use crate::store::{Attachments, StoreError};
 
 /// The last known connection, if the volume is certainly still this node's; otherwise the reason against its use.
 ///
@@ -32,6 +34,21 @@ pub(super) async fn find_last_known(
         check_record(record.as_ref(), volume, request.initiator.as_str(), max_age, Timestamp::now())?;
     let source = ConnectionSource::LastKnown { resolved_at, outage: outage.map(Outage::to_string) };
     Ok(ResolvedVolume { connection, source, duration: started_at.elapsed(), attachment: None, server })
+}
+
+impl Attach {
+    /// Finds the connection of a node's attached volume that was recorded at its last export, whatever its age, and when
+    /// Cinder returned it. Cinder is not called. `Err` in the result: the reason why none is recorded.
+    pub async fn find_recorded(
+        &self,
+        node: Uuid,
+        volume: &str,
+        initiator: &Iqn,
+    ) -> Result<Result<(Connection, Timestamp), String>, StoreError> {
+        let record = self.state.records.get(node, volume).await?;
+        let now = Timestamp::now();
+        Ok(check_record(record.as_ref(), volume, initiator.as_str(), Duration::MAX, now))
+    }
 }
 
 /// Checks that a record shows the volume as attached with this initiator name; returns its connection and the age.

@@ -10,7 +10,7 @@
 //! | `check` | validations and previews |
 //! | `confirm`, `store_outage` | the response to a boot request while nothing can be written |
 //! | `wait_notes` | the waiting time of a machine, for the next instance that it asks |
-//! | `turns` | the limit of concurrent resolutions over all instances |
+//! | `turns`, `share_watch` | the limit of concurrent resolutions over all instances |
 //! | `permits` | limits of concurrent confirmations and checks |
 //! | `reconciler`, `work_queue` | completes interrupted work, detaches, probes Cinder |
 //! | `attacher` | the steps for one volume; their parts are `creation`, `export` and `detachment` |
@@ -62,6 +62,7 @@ mod repeat;
 mod request;
 mod resolution;
 mod resolver;
+mod share_watch;
 mod single_flight;
 mod state;
 mod steps;
@@ -81,11 +82,11 @@ use uuid::Uuid;
 
 use crate::cinder::Cinder;
 use crate::config::StoreOutagePolicy;
-use crate::model::{Attachment, AttachmentState};
-use crate::store::Attachments;
+use crate::model::{Attachment, AttachmentState, Connection, ConnectionSource};
+use crate::store::{Attachments, StoreError};
 use error::Outage;
 use last_known::find_last_known;
-use outcome::Outcome;
+use outcome::{Outcome, SupersededResult};
 use permits::Permits;
 use progress::{Progress, VolumeResults};
 use reconciler::Reconciler;
@@ -180,6 +181,11 @@ impl Attach {
         self.state.outage()
     }
 
+    /// The resolutions of this instance that wait for their turn.
+    pub fn queue_length(&self) -> usize {
+        self.resolver.queue().queued()
+    }
+
     /// Drains running resolutions for at most `time_limit`. Queued resolutions do not start any more.
     pub async fn drain(&self, time_limit: Duration) {
         self.resolver.drain(time_limit).await;
@@ -195,6 +201,14 @@ impl Attach {
     /// The attachment records of a node.
     pub async fn attachments(&self, node: Uuid) -> Vec<Attachment> {
         self.state.records.list_by_node(node).await.unwrap_or_default()
+    }
+
+    /// The first attachment record that fits, of all nodes, deleted ones included.
+    pub async fn find_attachment(
+        &self,
+        fits: impl Fn(&Attachment) -> bool,
+    ) -> Result<Option<Attachment>, StoreError> {
+        self.state.records.find(fits).await
     }
 
     /// Resolves a node's volumes. Calls Cinder once per boot session and try, however often the machine retries, and
@@ -247,9 +261,9 @@ impl Attach {
         results: &VolumeResults,
     ) -> Resolution {
         let node = request.node.uuid;
-        if self.has_lost_volume(node, results).await {
+        if let Some(change) = self.find_change(node, results).await {
             self.flights.forget(node);
-            return outcome::wait_for_new_targets();
+            return outcome::wait_after_change(change);
         }
         match Outcome::of(results) {
             Outcome::Refused(reason) => {
@@ -299,21 +313,24 @@ impl Attach {
         }
     }
 
-    /// Whether a volume was taken from the node after its resolution.
-    async fn has_lost_volume(&self, node: Uuid, results: &VolumeResults) -> bool {
+    /// What became of the volumes after their resolution, if their connections no longer hold: a volume was taken from the
+    /// node, or another instance has exported it again.
+    async fn find_change(&self, node: Uuid, results: &VolumeResults) -> Option<SupersededResult> {
         for (volume, result) in results {
             let Ok(resolved) = result else { continue };
-            let is_still_attached = match self.state.records.get(node, volume).await {
-                Ok(Some(record)) => {
-                    record.state == AttachmentState::Attached && resolved.attachment == Some(record.id)
-                }
-                Ok(None) | Err(_) => false,
-            };
-            if !is_still_attached {
-                return true;
+            let record = self.state.records.get(node, volume).await.ok().flatten().filter(|record| {
+                record.state == AttachmentState::Attached && resolved.attachment == Some(record.id)
+            });
+            let Some(record) = record else { return Some(SupersededResult::Lost) };
+            // An export for this boot has ended, so a pending one is another instance's.
+            let is_exporting = record.pending_export && resolved.source == ConnectionSource::Cinder;
+            let recorded =
+                record.connection.as_ref().and_then(|recorded| Connection::from_cinder(recorded).ok());
+            if is_exporting || recorded.as_ref() != Some(&resolved.connection) {
+                return Some(SupersededResult::ExportedAgain);
             }
         }
-        false
+        None
     }
 
     async fn find_last_known(

@@ -33,6 +33,15 @@ pub(super) enum Outcome<'a> {
     },
 }
 
+/// What became of a volume after its resolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SupersededResult {
+    /// The node has lost the volume, or another attachment holds the volume.
+    Lost,
+    /// Its connection is another one.
+    ExportedAgain,
+}
+
 impl<'a> Outcome<'a> {
     pub(super) fn of(results: &'a VolumeResults) -> Self {
         let (mut refusals, mut transients, mut busy) = (Vec::new(), Vec::new(), Vec::new());
@@ -79,9 +88,13 @@ pub(super) fn wait_for_capacity() -> Resolution {
     Resolution::Wait { reason: "too many boot requests are in flight".into(), seconds: MAX_RETRY_SECONDS }
 }
 
-/// The response once a volume was taken from the node after its resolution.
-pub(super) fn wait_for_new_targets() -> Resolution {
-    Resolution::Wait { reason: TARGETS_CHANGED.into(), seconds: MIN_RETRY_SECONDS }
+/// The response once the resolved connections no longer hold.
+pub(super) fn wait_after_change(change: SupersededResult) -> Resolution {
+    let reason = match change {
+        SupersededResult::Lost => TARGETS_CHANGED,
+        SupersededResult::ExportedAgain => "another instance exported a volume again during the request",
+    };
+    Resolution::Wait { reason: reason.into(), seconds: MIN_RETRY_SECONDS }
 }
 
 /// The response to a transient error.

@@ -14,15 +14,19 @@
 //! feed showed the record's change, and not a record that was there when the process started.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use crate::model::{Attachment, AttachmentState};
 
+/// How long a read of the store may be ahead of the change feed.
+const FEED_DELAY: Duration = Duration::from_secs(1);
 /// How long a sighting is remembered at least. A later look counts anew, so this is far longer than any window.
 const MEMORY: Duration = Duration::from_secs(3600);
 
@@ -57,19 +61,24 @@ enum Aspect {
 
 /// The first sights of this process, by the id of the attachment's record.
 #[derive(Debug, Default)]
-pub(super) struct RecordAges(Mutex<HashMap<(Uuid, Aspect), Instant>>);
+pub(super) struct RecordAges {
+    sights: Mutex<HashMap<(Uuid, Aspect), Instant>>,
+    /// Notified when the feed has shown a record.
+    shown: Notify,
+}
 
 impl RecordAges {
     /// Notes a record of the change feed. `is_new`: the record changed while this process followed the feed.
     pub(super) fn note(&self, record: &Attachment, is_new: bool) {
         let aspects = [
-            is_create(record).then_some(Aspect::Create(record.begun_at)),
+            (is_create(record) || record.superseded_create).then_some(Aspect::Create(record.begun_at)),
             record.superseded_export.then_some(Aspect::LateExport(record.resolved_at)),
             (is_new && record.resolved_for.is_some()).then_some(Aspect::Resolution(record.resolved_at)),
         ];
         for aspect in aspects.into_iter().flatten() {
             self.first_sight(record, aspect);
         }
+        self.shown.notify_waiters();
     }
 
     /// The age of an interrupted create, of which this may be the first sight.
@@ -82,15 +91,31 @@ impl RecordAges {
         self.first_sight(record, Aspect::LateExport(record.resolved_at)).elapsed()
     }
 
-    /// The age of the record's connection, if the change feed showed its resolution.
-    pub(super) fn resolution_age(&self, record: &Attachment) -> Option<Duration> {
+    /// The age of the record's connection, if the change feed showed its resolution. A read may be ahead of the feed, so
+    /// this waits for the feed for a moment.
+    pub(super) async fn resolution_age(&self, record: &Attachment) -> Option<Duration> {
+        let showing = async {
+            loop {
+                let mut shown = pin!(self.shown.notified());
+                // From here on, no notification is lost.
+                shown.as_mut().enable();
+                if let Some(age) = self.known_resolution_age(record) {
+                    return age;
+                }
+                shown.await;
+            }
+        };
+        timeout(FEED_DELAY, showing).await.ok()
+    }
+
+    fn known_resolution_age(&self, record: &Attachment) -> Option<Duration> {
         let key = (record.id, Aspect::Resolution(record.resolved_at));
-        self.0.lock().get(&key).map(Instant::elapsed)
+        self.sights.lock().get(&key).map(Instant::elapsed)
     }
 
     /// Evicts what no window needs any more.
     pub(super) fn evict_old(&self, windows: &Windows) {
-        let mut record_ages = self.0.lock();
+        let mut record_ages = self.sights.lock();
         let memory = MEMORY.max(2 * windows.late_request.max(windows.repeat));
         record_ages.retain(|_, since| since.elapsed() < memory);
         let remaining = record_ages.len();
@@ -98,7 +123,7 @@ impl RecordAges {
     }
 
     fn first_sight(&self, record: &Attachment, aspect: Aspect) -> Instant {
-        *self.0.lock().entry((record.id, aspect)).or_insert_with(Instant::now)
+        *self.sights.lock().entry((record.id, aspect)).or_insert_with(Instant::now)
     }
 }
 
@@ -136,12 +161,25 @@ mod tests {
         let attempt = BootAttempt { journey: "a".into(), attempt: 1 };
         let record = Attachment { resolved_for: Some(attempt), ..record() };
         record_ages.note(&record, false);
-        assert_eq!(record_ages.resolution_age(&record), None);
+        assert_eq!(record_ages.resolution_age(&record).await, None);
         record_ages.note(&record, true);
-        assert_eq!(record_ages.resolution_age(&record), Some(Duration::ZERO));
+        assert_eq!(record_ages.resolution_age(&record).await, Some(Duration::ZERO));
         let windows = Windows::default();
         tokio::time::advance(MEMORY).await;
         record_ages.evict_old(&windows);
-        assert_eq!(record_ages.resolution_age(&record), None);
+        assert_eq!(record_ages.resolution_age(&record).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_ahead_of_the_feed_waits_for_it() {
+        let attempt = BootAttempt { journey: "a".into(), attempt: 1 };
+        let (record_ages, record) =
+            (RecordAges::default(), Attachment { resolved_for: Some(attempt), ..record() });
+        let feed = async {
+            tokio::time::sleep(FEED_DELAY / 2).await;
+            record_ages.note(&record, true);
+        };
+        let (age, ()) = tokio::join!(record_ages.resolution_age(&record), feed);
+        assert_eq!(age, Some(Duration::ZERO));
     }
 }

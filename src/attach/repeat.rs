@@ -14,7 +14,7 @@ use super::request::{DesiredAttachment, ResolutionContext};
 use crate::model::{Attachment, AttachmentState, ConnectionSource};
 
 /// The result of another instance's resolution for the same boot attempt, within this window.
-pub(super) fn find_resolved(
+pub(super) async fn find_resolved(
     record: &Attachment,
     desired: &DesiredAttachment,
     context: &ResolutionContext,
@@ -26,7 +26,7 @@ pub(super) fn find_resolved(
     if !is_repeat || !is_attached || is_of_another_instance(record, &desired.identity) {
         return None;
     }
-    if record_ages.resolution_age(record)? >= window {
+    if record_ages.resolution_age(record).await? >= window {
         return None;
     }
     let connector = select_connector(record, &desired.connector);

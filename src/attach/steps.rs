@@ -10,13 +10,45 @@ use super::error::{AttachError, changed_during_request};
 use crate::model::{Attachment, AttachmentState, BootAttempt, ConnectorProperties, Properties};
 use crate::store::{AttachmentWriteError, Attachments};
 
-/// Before the repetition of an interrupted create: the old request no longer counts.
+/// Before the repetition of an interrupted create. `was_pending`: the earlier request may still take effect.
 pub(super) async fn restart_create(
     records: &Attachments,
     record: &Attachment,
+    was_pending: bool,
 ) -> Result<Attachment, AttachError> {
     let now = Timestamp::now();
-    ensure_not_detaching(records.change(record, |record| record.begun_at = now).await?)
+    let change = records.change(record, |record| {
+        record.begun_at = now;
+        record.superseded_create |= was_pending;
+    });
+    ensure_not_detaching(change.await?)
+}
+
+/// After Cinder's refusal of the repetition: only the earlier request may take effect, as `before`.
+pub(super) async fn undo_restart(
+    records: &Attachments,
+    record: &Attachment,
+    before: &Attachment,
+) -> Result<(), AttachError> {
+    let change = records.change(record, |record| {
+        record.begun_at = before.begun_at;
+        record.superseded_create = before.superseded_create;
+    });
+    change.await?;
+    Ok(())
+}
+
+/// After *delete*, while an earlier create may still take effect: it is searched for as that of an interrupted create.
+pub(super) async fn expect_late_create(
+    records: &Attachments,
+    record: &Attachment,
+) -> Result<(), AttachError> {
+    let change = records.change(record, |record| {
+        record.cinder_id = None;
+        record.superseded_create = false;
+    });
+    change.await?;
+    Ok(())
 }
 
 /// After *reserve*, or once an orphan is found.
@@ -32,6 +64,16 @@ pub(super) async fn record_cinder_id(
         }
     });
     ensure_not_detaching(change.await?)
+}
+
+/// Before *delete*, once the orphan of an unwanted create is found.
+pub(super) async fn record_unwanted(
+    records: &Attachments,
+    record: &Attachment,
+    id: &str,
+) -> Result<(), AttachError> {
+    records.change(record, |record| record.cinder_id = Some(id.to_owned())).await?;
+    Ok(())
 }
 
 /// Before *export*: from here on, the backend may export the volume to this connector.

@@ -93,7 +93,7 @@ impl WorkQueue {
         let mut due: Vec<_> =
             self.items.iter_mut().filter(|(_, item)| !item.is_running && item.due_at <= now).collect();
         // The longest overdue item comes first, so that no item starves.
-        due.sort_by_key(|(_, item)| item.due_at);
+        due.sort_by(|(key, item), (other_key, other)| (item.due_at, key).cmp(&(other.due_at, other_key)));
         let start = |(key, item): (&RecordKey, &mut WorkItem)| {
             item.is_running = true;
             key.clone()

@@ -34,7 +34,7 @@ pub(super) fn admit<'a>(
 }
 
 /// Checks whether the node may boot at all, whatever its volumes.
-fn check_state(node: &Node) -> Result<(), String> {
+pub(super) fn check_state(node: &Node) -> Result<(), String> {
     if node.maintenance {
         let reason = node.maintenance_reason.as_deref().filter(|reason| !reason.is_empty());
         let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();

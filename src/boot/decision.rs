@@ -6,7 +6,10 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::attach::ResolvedVolume;
-use crate::model::{BootAnswer, BootPlan, ConnectionSource, Mac, Node, RequesterFault};
+use crate::model::{
+    BootAnswer, BootOnce, BootPlan, BootWindowRefusal, ChainUrl, ConnectionSource, FallbackNotice, Mac, Node,
+    RequesterFault,
+};
 use crate::store::StoreError;
 use crate::timeline::LoopDelay;
 
@@ -26,13 +29,21 @@ pub struct Decision {
     pub resolutions: Vec<VolumeResolution>,
     /// The delay, if the machine could boot but is held back as a boot loop.
     pub held: Option<LoopDelay>,
+    /// Why the boot is from the node's fallback, or that it cannot be, although it is due.
+    pub fallback: Option<FallbackNotice>,
     /// The node's card that the neighbour table shows for the requester.
     pub attached_card: Option<Mac>,
     /// Why the requester gets no volume, if its place in the network is the reason.
     pub fault: Option<RequesterFault>,
+    /// Why the requester gets no volume, if its boot window is the reason.
+    pub window_refusal: Option<BootWindowRefusal>,
     /// Whether the requester's place in the network permits its claim to be the machine. Otherwise the request must
     /// change nothing of the machine, its timeline included.
     pub is_claim_accepted: bool,
+    /// The source of the one-time boot that the machine gets, without secrets.
+    pub once: Option<String>,
+    /// The one-time boot that ends as soon as the answer has left: its journey is over.
+    pub ended_once: Option<BootOnce>,
 }
 
 /// The resolution of one volume.
@@ -101,14 +112,22 @@ impl Stop {
         Self::Decided(Box::new(decision))
     }
 
+    /// Refuses a request outside of the node's boot window.
+    pub(super) fn refuse_window(node: &Node, refusal: BootWindowRefusal) -> Self {
+        let answer = BootAnswer::Refused { reason: node_reason(node, refusal) };
+        let (node, name) = (Some(node.uuid), Some(node.label()));
+        let decision =
+            Decision { node, name, window_refusal: Some(refusal), ..Decision::without_node(answer) };
+        Self::Decided(Box::new(decision))
+    }
+
     /// Sends the machine to its local disk.
     pub(super) fn boot_local_disk(node: &Node, sentence: impl Display) -> Self {
-        Self::answer(node, BootAnswer::LocalDisk { reason: node_reason(node, sentence) })
+        Self::Decided(Box::new(Decision::boot_local_disk(node, sentence)))
     }
 
     fn answer(node: &Node, answer: BootAnswer) -> Self {
-        let (node, name) = (Some(node.uuid), Some(node.label()));
-        Self::Decided(Box::new(Decision { node, name, ..Decision::without_node(answer) }))
+        Self::Decided(Box::new(Decision::of_node(node, answer)))
     }
 }
 
@@ -120,10 +139,47 @@ impl Decision {
             name: None,
             resolutions: Vec::new(),
             held: None,
+            fallback: None,
             attached_card: None,
             fault: None,
+            window_refusal: None,
             is_claim_accepted: false,
+            once: None,
+            ended_once: None,
         }
+    }
+
+    /// The decision about a boot from the fallback: the console says so.
+    pub(super) fn with_fallback(self, notice: FallbackNotice) -> Self {
+        Self { fallback: Some(notice.clone()), ..self.with_note(Some(&notice.text)) }
+    }
+
+    /// Adds a note for the console.
+    pub(super) fn with_note(mut self, note: Option<&str>) -> Self {
+        if let (BootAnswer::Boot(plan), Some(note)) = (&mut self.answer, note) {
+            plan.notes.insert(0, note.to_owned());
+        }
+        self
+    }
+
+    /// Sends the machine to its local disk.
+    pub(super) fn boot_local_disk(node: &Node, sentence: impl Display) -> Self {
+        Self::of_node(node, BootAnswer::LocalDisk { reason: node_reason(node, sentence) })
+    }
+
+    /// Opens the iPXE shell.
+    pub(super) fn open_shell(node: &Node, sentence: impl Display) -> Self {
+        Self::of_node(node, BootAnswer::Shell { reason: node_reason(node, sentence) })
+    }
+
+    /// Boots what a URL names.
+    pub(super) fn boot_url(node: &Node, sentence: impl Display, url: ChainUrl) -> Self {
+        Self::of_node(node, BootAnswer::Url { reason: node_reason(node, sentence), url })
+    }
+
+    fn of_node(node: &Node, answer: BootAnswer) -> Self {
+        let (node, name) = (Some(node.uuid), Some(node.label()));
+        Self { node, name, ..Self::without_node(answer) }
     }
 
     /// Boots the plan's node.

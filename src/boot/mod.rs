@@ -6,11 +6,15 @@
 //! | phase | module |
 //! |---|---|
 //! | identify the node by the machine's MAC addresses, and read its records | [`mod@identify`] |
+//! | give the machine the node's one-time boot, if there is one for this boot session | [`mod@once`] |
 //! | admit the node: its state and its storage interface permit booting, and its records are valid | [`mod@admit`], [`mod@validate`] |
 //! | verify the requester's MAC address, before it gets volumes | [`mod@verify`] |
+//! | choose between the node's own volumes and its fallback | [`mod@fallback`] |
+//! | check the boot window of a node with a BMC | [`mod@window`] |
 //! | locate the volumes: what each storage interface means | [`mod@locate`] |
 //! | plan the boot | [`mod@plan`] |
 //! | hold a machine in a boot loop back | [`mod@hold`] |
+//! | put paths through portals that do not answer last | [`crate::preflight`] |
 //!
 //! A preview passes through the same phases and changes nothing. It gives the same answer with two exceptions. Only a
 //! boot request attaches a Cinder volume for the first time, and the preview announces that. And only a boot session
@@ -21,15 +25,22 @@
 
 mod admit;
 mod decision;
+mod fallback;
 mod hold;
 mod identify;
 mod locate;
+mod once;
 mod plan;
+mod recorded;
 mod records;
+mod report;
 #[cfg(test)]
 mod tests;
 pub mod validate;
 mod verify;
+mod volume_users;
+mod volumes;
+mod window;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,20 +50,28 @@ use uuid::Uuid;
 
 use crate::attach::{Attach, Resolution, StoreOutage};
 use crate::config::RequesterPolicy;
-use crate::model::{BootAnswer, BootRequest, Mac, NeighbourCheck, Node, RequesterFault, StorageInterface};
+use crate::model::{
+    BootAnswer, BootOutcome, BootRequest, BootStep, BootWindowPolicy, Mac, NeighbourCheck, Node, Portal,
+    RequesterFault, StorageInterface,
+};
 use crate::neighbours::Neighbours;
+use crate::preflight::Preflight;
 use crate::store::{Inventory, StoreError};
+use crate::telemetry::PortalReading;
 use crate::timeline::LoopDetector;
-use admit::{AdmittedNode, admit};
 pub use decision::{Decision, VolumeResolution};
 use decision::{Mode, Stop};
-use hold::hold;
+use fallback::FallbackBoot;
+pub use fallback::{AttachedNetwork, FallbackAtBoot, FallbackPolicy, FallbackWatch};
 use identify::{identify, read_records};
 use locate::VolumeLocator;
-use plan::plan;
+use once::OnceAtRequest;
+pub use recorded::{RecordedBoot, RecordedBootError, RecordedVolume};
 use records::NodeRecords;
+use report::ReportPlaces;
 use validate::validate;
-use verify::{judge, verify_requester};
+use verify::judge;
+pub use volume_users::{NamedVolume, VolumeUse, VolumeUser};
 
 /// The delay before a machine retries when the store cannot be read, in seconds.
 const STORE_RETRY_SECONDS: u32 = 10;
@@ -61,11 +80,19 @@ const STORE_RETRY_SECONDS: u32 = 10;
 #[derive(Debug, Clone)]
 pub struct Boot {
     inventory: Inventory,
+    /// For reads alone: during a request, those of [`Inventory::settle`].
+    reads: Inventory,
     attach: Attach,
     loop_detector: Arc<LoopDetector>,
     enabled: Arc<[StorageInterface]>,
     policy: Arc<RequesterPolicy>,
     neighbours: Neighbours,
+    fallback_watch: FallbackWatch,
+    fallback_policy: FallbackPolicy,
+    /// `None`: machines boot at any time.
+    window: Option<BootWindowPolicy>,
+    preflight: Preflight,
+    report_places: Arc<ReportPlaces>,
     /// The outage of the store, in which `inventory` has the last known records.
     store_outage: Option<StoreOutage>,
 }
@@ -88,12 +115,18 @@ impl Boot {
         enabled: impl Into<Arc<[StorageInterface]>>,
     ) -> Self {
         Self {
+            fallback_watch: FallbackWatch::new(inventory.clone()),
+            reads: inventory.clone(),
+            fallback_policy: FallbackPolicy::default(),
             inventory,
             attach,
             loop_detector,
             enabled: enabled.into(),
             policy: Arc::default(),
             neighbours: Neighbours::default(),
+            window: None,
+            preflight: Preflight::default(),
+            report_places: Arc::default(),
             store_outage: None,
         }
     }
@@ -104,13 +137,65 @@ impl Boot {
         Self { policy: Arc::new(policy), neighbours, ..self }
     }
 
+    /// Replaces the default policy for fallbacks. `watch` is that of all configurations of this process.
+    #[must_use]
+    pub fn with_fallbacks(self, policy: FallbackPolicy, watch: FallbackWatch) -> Self {
+        Self { fallback_policy: policy, fallback_watch: watch, ..self }
+    }
+
+    /// The watch over nodes with a fallback.
+    pub fn fallback_watch(&self) -> &FallbackWatch {
+        &self.fallback_watch
+    }
+
+    /// The policy for fallbacks.
+    pub fn fallback_policy(&self) -> FallbackPolicy {
+        self.fallback_policy
+    }
+
+    /// Limits nodes with a BMC to the boots that volboot begins.
+    #[must_use]
+    pub fn with_window(self, window: Option<BootWindowPolicy>) -> Self {
+        Self { window, ..self }
+    }
+
+    /// Replaces the knowledge about portals.
+    #[must_use]
+    pub fn with_preflight(self, preflight: Preflight) -> Self {
+        Self { preflight, ..self }
+    }
+
+    /// Whether this host reaches a portal; `None` if it has not tried within the last minute.
+    pub fn reaches_portal(&self, portal: &Portal) -> Option<bool> {
+        self.preflight.is_reachable(portal)
+    }
+
+    /// The number of portals by whether they answer this host.
+    pub fn count_portals(&self) -> PortalReading {
+        self.preflight.count_portals()
+    }
+
+    /// Puts the paths through portals that do not answer last.
+    async fn order_paths(&self, mode: Mode, mut decision: Decision) -> Decision {
+        if let BootAnswer::Boot(plan) = &mut decision.answer {
+            match mode {
+                Mode::Boot => self.preflight.apply(plan).await,
+                Mode::Preview | Mode::NextSession => self.preflight.apply_known(plan),
+            }
+        }
+        decision
+    }
+
     /// Answers a boot request. Attaches the node's volumes with storage interface `cinder`, and counts the boot
     /// session of a machine that could boot.
     pub async fn answer(&self, request: &BootRequest) -> Decision {
         let decision = self.run_phases(request, Mode::Boot).await;
         let is_claim_accepted = decision.is_claim_accepted
             || decision.fault.is_none() && self.accepts_claim(request, &decision.answer).await;
-        Decision { is_claim_accepted, ..decision }
+        // A machine that waits or is refused has not begun another boot, and may still run from the volume.
+        let begins = matches!(decision.answer.outcome(), BootOutcome::Boot | BootOutcome::LocalDisk);
+        let ended_once = decision.ended_once.filter(|_| is_claim_accepted && begins);
+        Decision { is_claim_accepted, ended_once, ..decision }
     }
 
     /// Judges the claim of a requester whose request was decided before the phase that verifies it. Without a node for
@@ -134,13 +219,19 @@ impl Boot {
     /// Decides from the last known records while the store does not respond, if the policy permits that.
     async fn run_phases(&self, request: &BootRequest, mode: Mode) -> Decision {
         let Some(outage) = self.attach.store_outage() else {
-            return self.run_phases_here(request, mode).await;
+            return match self.inventory.settle().await {
+                Ok(reads) => Self { reads, ..self.clone() }.run_phases_here(request, mode).await,
+                Err(error) => wait_for_store(request, &error),
+            };
         };
         if let Some(reason) = outage.find_obstacle() {
             return Decision::without_node(BootAnswer::Wait { reason, seconds: STORE_RETRY_SECONDS });
         }
         let inventory = self.inventory.last_known();
-        let last_known = Self { inventory, store_outage: Some(outage), ..self.clone() };
+        let fallback_watch = self.fallback_watch.on(inventory.clone());
+        let reads = inventory.clone();
+        let last_known =
+            Self { inventory, reads, fallback_watch, store_outage: Some(outage), ..self.clone() };
         last_known.run_phases_here(request, mode).await
     }
 
@@ -164,26 +255,35 @@ impl Boot {
     }
 
     async fn decide(&self, request: &BootRequest, mode: Mode) -> Result<Decision, Stop> {
-        let records = identify(&self.inventory, request).await?;
-        let AdmittedNode { locator, records } = admit(&records, &self.enabled)?;
-        let verification =
-            verify_requester(&self.inventory, &self.neighbours, &self.policy, records.node, request).await?;
-        let decision =
-            match locator.locate(&self.attach, &records, request, mode, self.store_outage.as_ref()).await {
-                Ok(volumes) => {
-                    let decision = Decision { attached_card: verification.card(), ..plan(records, volumes) };
-                    hold(&self.loop_detector, request, mode, verification, decision)
+        let records = identify(&self.reads, request).await?;
+        match self.read_once(&records.node, request, mode).await? {
+            OnceAtRequest::Given(once, is_armed) => {
+                if mode == Mode::Boot {
+                    self.fallback_watch.note_other_boot(&records.node, request.mac());
                 }
-                Err(Stop::Decided(decision)) => *decision,
-                Err(stop @ Stop::StoreError(_)) => return Err(stop),
-            };
-        Ok(Decision { is_claim_accepted: true, ..decision })
+                self.decide_once(&records, once, is_armed, request, mode).await
+            }
+            OnceAtRequest::Over(once) => {
+                let decision = match self.decide_volumes(&records, request, mode).await {
+                    Ok(decision) => decision,
+                    Err(Stop::Decided(decision)) => *decision,
+                    Err(stop @ Stop::StoreError(_)) => return Err(stop),
+                };
+                Ok(Decision { ended_once: Some(once), ..decision })
+            }
+            OnceAtRequest::None => self.decide_volumes(&records, request, mode).await,
+        }
     }
 
-    /// Checks whether a node can boot from its volumes. With storage interface `cinder`, Cinder's faults are included
+    /// Checks whether a node can boot from its volumes, or from its fallback while that is in force. With storage interface `cinder`, Cinder's faults are included
     /// if the records have none.
     pub async fn check(&self, node: &Node) -> Result<NodeCheck, StoreError> {
-        let NodeRecords { node, connectors, targets } = read_records(&self.inventory, node.clone()).await?;
+        let own = read_records(&self.inventory, node.clone()).await?;
+        let (records, notice) = match self.fallback_watch.find_in_force(&own).await? {
+            Some(FallbackBoot { records, notice }) => (records, Some(notice.text)),
+            None => (own, None),
+        };
+        let NodeRecords { node, connectors, targets } = records;
         let (faults, notes) = match VolumeLocator::find(&node.storage_interface) {
             None => (Vec::new(), Vec::new()),
             Some(Err(reason)) => (vec![reason], Vec::new()),
@@ -193,6 +293,7 @@ impl Boot {
             },
         };
         let mut warnings = validate::find_warnings(&connectors, &targets);
+        warnings.extend(notice);
         warnings.extend(notes);
         Ok(NodeCheck { faults, warnings })
     }
@@ -227,12 +328,14 @@ impl Boot {
         identify::find_node(&self.inventory, macs).await
     }
 
-    /// Notes a report of hooked volumes from the machine with this card.
-    pub async fn note_hooked(&self, card: Mac) {
-        let ports = self.inventory.find_ports(&[card]).await.unwrap_or_default();
-        for port in ports {
-            self.attach.note_hooked(port.node_uuid, card).await;
-        }
+    /// Takes a report of the machine with this card, for the count of failed boots.
+    pub fn note_report(&self, card: Mac, step: Option<&BootStep>, rc: Option<&str>) {
+        self.fallback_watch.note_report(card, step, rc);
+    }
+
+    /// Notes that a report in the name of this card was dropped.
+    pub fn note_dropped_report(&self, card: Mac) {
+        self.fallback_watch.note_dropped_report(card);
     }
 
     /// Verifies the sender of a report about the machine with this card.
@@ -249,7 +352,7 @@ impl Boot {
 
     /// Whether the network card is one of the node's.
     pub async fn is_card_of(&self, card: Mac, node: Uuid) -> Result<bool, StoreError> {
-        let ports = self.inventory.find_ports(&[card]).await?;
+        let ports = self.reads.find_ports(&[card]).await?;
         Ok(ports.iter().any(|port| port.node_uuid == node))
     }
 

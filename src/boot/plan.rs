@@ -37,6 +37,16 @@ impl LocatedVolumes {
 pub(super) fn plan(records: BootableRecords<'_>, volumes: LocatedVolumes) -> Decision {
     let BootableRecords { node, initiator, loader, .. } = records;
     let LocatedVolumes { boot, data, notes, resolutions } = volumes;
-    let plan = BootPlan { node: node.uuid, label: node.label(), initiator, boot, data, loader, notes };
+    let plan = BootPlan {
+        node: node.uuid,
+        label: node.label(),
+        initiator,
+        boot,
+        data,
+        loader,
+        notes,
+        once: None,
+        portal_notes: Vec::new(),
+    };
     Decision::boot(plan, resolutions)
 }

@@ -12,6 +12,13 @@ pub(super) struct NodeRecords {
     pub(super) targets: Vec<VolumeTarget>,
 }
 
+impl NodeRecords {
+    /// The target of the boot volume.
+    pub(super) fn boot_target(&self) -> Option<&VolumeTarget> {
+        self.targets.iter().find(|target| target.boot_index == 0)
+    }
+}
+
 /// The records of a node that fulfil all requirements of a boot from its volumes.
 #[derive(Debug)]
 pub(super) struct BootableRecords<'a> {

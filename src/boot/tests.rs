@@ -1,9 +1,13 @@
 //! Tests of the phases that need no store, from admission to plan: each rule, and the reasons of refusals.
 
+mod settled;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::admit::{AdmittedNode, admit};
+use super::plan::plan;
 use super::records::NodeRecords;
 use super::*;
 use crate::attach::Policy;

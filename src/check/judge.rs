@@ -4,7 +4,7 @@ use super::faults::{PathFault, describe_login, describe_unit};
 use super::inspector::clean_text;
 use super::portal::PathProbe;
 use super::report::{Boots, CheckedPortal, PortalLogin, VolumeReport};
-use super::request::{CheckRequest, RequestedVolume};
+use super::request::{CheckRequest, RequestedVolume, VolumeRole};
 use crate::inspect::{
     BootCode, Contents, FileSystemKind, KernelFiles, LoaderArchitecture, LoaderFile, PartitionTable,
 };
@@ -58,7 +58,8 @@ pub(super) fn judge_volume(
     let (portals, faults) = list_portals(probes, &mut findings);
     let unit = probes.iter().find_map(|probe| probe.unit.as_ref()?.as_ref().ok());
     let contents = probes.iter().find_map(|probe| probe.contents.as_ref());
-    let loader = request.loader.as_ref().filter(|_| volume.is_boot).map(ToString::to_string);
+    let loader = volume.loader.as_ref().map(ToString::to_string);
+    let is_bootable = volume.role != VolumeRole::Data;
     let mut uefi_loader = None;
     let all = |boots, reason: &str| [(); 3].map(|()| Ruling::new(boots, reason));
     let rulings = match (&request.initiator, &volume.connection, unit, contents) {
@@ -71,28 +72,35 @@ pub(super) fn judge_volume(
             all(None, reason)
         }
         (_, _, Some(unit), Some(Ok(contents))) => {
-            if volume.is_boot {
+            if is_bootable {
                 uefi_loader = find_missing_loader(contents, loader.as_deref(), request.architecture);
             }
-            list_remarks(contents, unit, volume.is_boot, &mut findings);
+            list_remarks(contents, unit, is_bootable, &mut findings);
             rule_by_content(contents, unit, loader.as_deref())
         }
     };
-    if volume.is_boot
-        && let Some(path) = &uefi_loader
-    {
-        findings.push(format!("Set uefi_loader to {path}: `volboot check --apply` does so."));
+    if let Some(path) = &uefi_loader {
+        findings.push(match volume.role {
+            VolumeRole::Fallback => {
+                format!("Set uefi_loader of the fallback to {path}: `volboot fallback --uefi-loader`.")
+            }
+            VolumeRole::Boot | VolumeRole::Data => {
+                format!("Set uefi_loader to {path}: `volboot check --apply` does so.")
+            }
+        });
     }
-    if volume.is_boot
+    if is_bootable
         && unit.is_some()
         && rulings.iter().all(|ruling| ruling.boots == Some(false))
         && uefi_loader.is_none()
     {
-        findings.push(
-            "The volume boots on no firmware. Write an image with a boot loader to it, or name the right volume in the \
-             volume target with boot index 0."
-                .to_owned(),
-        );
+        let place = match volume.role {
+            VolumeRole::Fallback => "as the fallback",
+            VolumeRole::Boot | VolumeRole::Data => "in the volume target with boot index 0",
+        };
+        findings.push(format!(
+            "The volume boots on no firmware. Write an image with a boot loader to it, or name the right volume {place}."
+        ));
     }
     let [bios, x86_64, arm64] = &rulings;
     let mut boots = Boots { bios: bios.boots, ..Boots::default() };
@@ -100,6 +108,7 @@ pub(super) fn judge_volume(
     *boots.uefi_mut(LoaderArchitecture::Arm64) = arm64.boots;
     VolumeReport {
         volume_id: volume.id.clone(),
+        role: volume.role,
         is_boot: volume.is_boot,
         portals,
         size: unit.map(|unit| unit.blocks.saturating_mul(unit.block_size.into())),
@@ -312,7 +321,8 @@ fn list_remarks(contents: &Contents, unit: &LogicalUnit, is_boot: bool, findings
         match (&kernel.initramfs, kernel.has_iscsi) {
             (Some(path), Some(false)) => findings.push(format!(
                 "The initramfs {path} cannot log in to iSCSI targets: the kernel starts and finds no disk. Install open-iscsi \
-                 (Debian: with /etc/iscsi/iscsi.initramfs) or dracut's module iscsi, and build the initramfs again."
+                 (Debian: with /etc/iscsi/iscsi.initramfs) or dracut's module iscsi, and build the initramfs again: \
+                 /usr/share/volboot/os/prepare-system does so."
             )),
             (None, _) => findings.push(format!(
                 "Kernel {} has no initramfs, so nothing logs in to the target. Build an initramfs with iSCSI.",

@@ -38,7 +38,7 @@ use uuid::Uuid;
 use portal::{PathProbe, group_paths, probe_target};
 use refusals::Refusals;
 pub use report::{Boots, CheckReport, CheckedPortal, PortalLogin, VolumeReport};
-pub use request::{CheckRequest, RequestedVolume};
+pub use request::{CheckRequest, RequestedVolume, VolumeRole};
 
 /// Sessions at once, of all checks.
 const MAX_SESSIONS: usize = 16;

@@ -139,7 +139,7 @@ pub(super) async fn probe_target(
             continue;
         }
         session.set_deadline(Instant::now() + INSPECTION_LIMIT);
-        let loader = request.loader.as_ref().filter(|_| request.volumes[*volume].is_boot);
+        let loader = request.volumes[*volume].loader.as_ref();
         let lun = lun_bytes(probe.path.lun);
         probe.contents =
             Some(inspect(&shared.program, &mut session, lun, unit, loader, INSPECTION_LIMIT).await);

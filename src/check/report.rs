@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
+use super::request::VolumeRole;
 use crate::inspect::LoaderArchitecture;
 
 /// The result of a check.
@@ -23,7 +24,9 @@ pub struct CheckReport {
 pub struct VolumeReport {
     /// The volume's id.
     pub volume_id: String,
-    /// Whether the machine boots from the volume.
+    /// The volume's place in the node's records.
+    pub role: VolumeRole,
+    /// Whether the machine boots from the volume: from the boot volume, or from the fallback while that is in force.
     pub is_boot: bool,
     /// The paths to the volume.
     pub portals: Vec<CheckedPortal>,

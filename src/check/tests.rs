@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::judge::judge_volume;
 use super::portal::{PathProbe, ProbeError};
 use super::report::VolumeReport;
-use super::{Boots, CheckRequest, PortalLogin, RequestedVolume};
+use super::{Boots, CheckRequest, PortalLogin, RequestedVolume, VolumeRole};
 use crate::inspect::{
     BootCode, Contents, FileSystem, FileSystemKind, KernelFiles, LoaderArchitecture, LoaderFile,
     PartitionTable,
@@ -57,12 +57,21 @@ fn probe(
 }
 
 fn judge_with(loader: Option<&str>, probes: &[PathProbe]) -> VolumeReport {
+    judge_as(VolumeRole::Boot, loader, probes)
+}
+
+fn judge_as(role: VolumeRole, loader: Option<&str>, probes: &[PathProbe]) -> VolumeReport {
     let connection = Connection { paths: vec![PATH.parse().expect("a path")], chap: None };
-    let volume = RequestedVolume { id: "root".to_owned(), is_boot: true, connection: Ok(connection) };
+    let volume = RequestedVolume {
+        id: "root".to_owned(),
+        role,
+        is_boot: role == VolumeRole::Boot,
+        loader: loader.map(|path| path.parse().expect("a loader")),
+        connection: Ok(connection),
+    };
     let request = CheckRequest {
         node: uuid::Uuid::nil(),
         initiator: Ok("iqn.2017-08.org.example:web-1".to_owned()),
-        loader: loader.map(|path| path.parse().expect("a loader")),
         architecture: None,
         volumes: vec![volume.clone()],
     };
@@ -165,4 +174,21 @@ fn blocks_of_4096_bytes_are_nothing_for_bios() {
     };
     let volume = judge_with(None, &[probe(Ok(false), Some(Ok(unit)), Some(contents))]);
     assert_eq!(boots(&volume), [NO; 3]);
+}
+
+#[test]
+fn a_fallback_without_a_loader_is_found_before_it_is_due() {
+    let shim = loader(r"\EFI\debian\shimx64.efi", false);
+    let probes = [probe(Ok(true), Some(Ok(unit())), Some(esp(std::slice::from_ref(&shim))))];
+    let volume = judge_as(VolumeRole::Fallback, None, &probes);
+    assert_eq!((volume.is_boot, volume.uefi_loader.as_deref()), (false, Some(shim.path.as_str())));
+    let remedy =
+        r"Set uefi_loader of the fallback to \EFI\debian\shimx64.efi: `volboot fallback --uefi-loader`.";
+    assert!(volume.findings.iter().any(|finding| finding == remedy), "{:?}", volume.findings);
+    let volume = judge_as(VolumeRole::Fallback, Some(&shim.path), &probes);
+    assert_eq!((boots(&volume), volume.uefi_loader), ([NO, YES, NO], None));
+    let probes = [probe(Ok(true), Some(Ok(unit())), Some(Contents::default()))];
+    let volume = judge_as(VolumeRole::Fallback, None, &probes);
+    assert!(volume.findings.iter().any(|text| text.contains("as the fallback")), "{:?}", volume.findings);
+    assert_eq!(judge_as(VolumeRole::Data, None, &probes).findings.len(), 0);
 }

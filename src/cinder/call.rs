@@ -1,5 +1,7 @@
 //! [`ApiClient`]: makes an [`ApiCall`], with URL, token, time limit and metrics.
 
+#[cfg(test)]
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
@@ -11,6 +13,8 @@ use serde_json::Value;
 use super::discovery::VersionDiscovery;
 use super::endpoint::EndpointUrl;
 use super::response::parse_response;
+#[cfg(test)]
+use super::server::CinderServer;
 use super::{CinderEndpoint, CinderError};
 use crate::keystone::{Authorization, ServiceResponse, Session, TransportError};
 use crate::telemetry::Metrics;
@@ -95,6 +99,9 @@ pub(super) struct ApiClient {
     pub(super) discovery: VersionDiscovery,
     pub(super) timeouts: Timeouts,
     pub(super) metrics: Metrics,
+    /// Answers in place of the network.
+    #[cfg(test)]
+    pub(super) server: Option<Arc<dyn CinderServer>>,
 }
 
 impl ApiClient {
@@ -154,6 +161,12 @@ impl ApiClient {
             .header("X-Auth-Token", authorization.header());
         if let Some(body) = &call.body {
             request = request.json(body);
+        }
+        #[cfg(test)]
+        if let Some(server) = &self.server {
+            let request = request.build().expect("a valid request");
+            let response = server.answer(request, time_limit).await;
+            return response.map_err(|error| CinderError::from_transport(error, endpoint));
         }
         let response = request.send().await.map_err(TransportError::from);
         response.map_err(|error| CinderError::from_transport(error, endpoint))

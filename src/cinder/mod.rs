@@ -19,6 +19,8 @@ mod endpoint;
 mod error;
 mod response;
 #[cfg(test)]
+mod server;
+#[cfg(test)]
 mod tests;
 mod types;
 
@@ -30,6 +32,8 @@ use call::{ApiCall, ApiClient};
 use discovery::VersionDiscovery;
 pub use endpoint::CinderEndpoint;
 pub use error::CinderError;
+#[cfg(test)]
+pub(crate) use server::CinderServer;
 use types::{AttachmentBody, AttachmentsBody, VolumeBody};
 pub use types::{CinderAttachment, CinderVolume, VolumeHolder};
 
@@ -54,7 +58,16 @@ impl Cinder {
         metrics: Metrics,
     ) -> Self {
         let discovery = VersionDiscovery::default();
-        Self(ApiClient { session, http, endpoint, discovery, timeouts, metrics })
+        Self(ApiClient {
+            session,
+            http,
+            endpoint,
+            discovery,
+            timeouts,
+            metrics,
+            #[cfg(test)]
+            server: None,
+        })
     }
 
     /// Checks that Cinder answers. Reads at most one volume.

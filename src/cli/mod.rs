@@ -4,6 +4,8 @@ mod client;
 mod generate;
 mod images;
 mod store;
+#[cfg(feature = "etcd")]
+mod store_copy;
 
 use std::error::Error;
 use std::io;
@@ -18,8 +20,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{
-    App, PassedSockets, StartError, find_missing_interfaces, find_unnamed_networks, load_config_blocking,
-    raise_descriptor_limit,
+    App, PassedSockets, StartError, find_missing_capability, find_missing_interfaces, find_unnamed_networks,
+    load_config_blocking, raise_descriptor_limit,
 };
 use crate::config::{Config, DEFAULT_PATH};
 use crate::inspect;
@@ -55,12 +57,20 @@ enum Command {
     Enroll(client::EnrollOptions),
     /// Boot a node from the network: set its boot device, switch it on or restart it, and follow the boot to its end
     Boot(client::BootOptions),
+    /// Set what a node boots at its next boot, once; without a source, print what is set
+    BootOnce(client::BootOnceOptions),
+    /// Set the volume that a node boots from after its own failed several times; without a source, print what is set
+    Fallback(client::FallbackOptions),
+    /// Let a node's boot volume and its fallback change places for good
+    Promote(client::FallbackVerbOptions),
+    /// Boot a node from its own volume again the next time, and not from its fallback
+    Retry(client::FallbackVerbOptions),
     /// Switch a node with a BMC
     #[command(subcommand)]
     Power(client::PowerCommandLine),
     /// Boot many nodes like `boot`, some at a time, and stop after failures
     Roll(client::RollOptions),
-    /// Back up and restore the records
+    /// Back up, restore and move the records
     #[command(subcommand)]
     Store(store::StoreCommand),
     /// Inspect the content of a volume for `volboot serve`, which sends it through standard input
@@ -136,7 +146,8 @@ fn execute(command: Command) -> Result<(), Box<dyn Error>> {
             let config = load_config_blocking(file.config.as_deref())?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let routed = runtime.block_on(find_unnamed_networks(&config));
-            let missing = find_missing_interfaces(&config);
+            let missing =
+                find_missing_interfaces(&config).into_iter().chain(find_missing_capability(&config));
             for warning in config.warnings().into_iter().chain(routed).chain(missing) {
                 println!("warning: {warning}");
             }
@@ -158,6 +169,10 @@ fn execute(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Follow(options) => client::follow(&options),
         Command::Enroll(options) => client::enroll(&options),
         Command::Boot(options) => client::boot(&options),
+        Command::BootOnce(options) => client::boot_once(&options),
+        Command::Fallback(options) => client::fallback(&options),
+        Command::Promote(options) => client::promote(&options),
+        Command::Retry(options) => client::retry(&options),
         Command::Power(command) => client::power(&command),
         Command::Roll(options) => client::roll(&options),
         Command::Store(command) => store::run(&command),
@@ -211,7 +226,7 @@ fn handle_signals() -> io::Result<(CancellationToken, Arc<Notify>)> {
 
 /// Formats an error for the terminal. A part of it may be a text of the server or of a file.
 fn format_error(error: &dyn Error) -> String {
-    let lines: Vec<_> = format_chain(error).lines().map(client::tables::clean).collect();
+    let lines: Vec<_> = format_chain(error).lines().map(client::terminal::clean).collect();
     lines.join("\n")
 }
 

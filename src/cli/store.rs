@@ -1,4 +1,5 @@
-//! `volboot store export` and `volboot store import`: the backup of the records.
+//! `volboot store export`, `volboot store import` and `volboot store copy`: the backup of the records, and their move from
+//! one kind of store to the other.
 //!
 //! An export holds CHAP secrets, so it goes to a file that only its owner can read, or to a pipe, never to a terminal.
 
@@ -13,9 +14,11 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::ConfigFile;
+#[cfg(feature = "etcd")]
+use super::store_copy;
 use crate::app::{EXPORT_REQUEST, STORE_SOCKET};
-use crate::config::Config;
-use crate::store::{ExportReader, import};
+use crate::config::{Config, StoreConfig, StoreKind};
+use crate::store::{ExportReader, ImportedRecords, import};
 
 /// The time-out of each read from the server.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -26,8 +29,10 @@ const STANDARD: &str = "-";
 pub(super) enum StoreCommand {
     /// Write all records of the running server to a file, for a backup
     Export(ExportOptions),
-    /// Create the store from an export, while the server is stopped
+    /// Create the store from an export, while all servers on it are stopped
     Import(ImportOptions),
+    /// Copy all records between the local file and etcd, while all servers are stopped
+    Copy(CopyOptions),
 }
 
 #[derive(Debug, Args)]
@@ -47,11 +52,28 @@ pub(super) struct ImportOptions {
     config: ConfigFile,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct CopyOptions {
+    /// The kind of store that gets the records, and has none so far; the other one is the source. The configuration has
+    /// the places of both: store.path and store.etcd
+    #[arg(long, value_name = "KIND")]
+    to: TargetKind,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum TargetKind {
+    Etcd,
+    Redb,
+}
+
 /// Runs `volboot store`.
 pub(super) fn run(command: &StoreCommand) -> Result<(), Box<dyn Error>> {
     match command {
         StoreCommand::Export(options) => export(options),
         StoreCommand::Import(options) => import_file(options),
+        StoreCommand::Copy(options) => copy(options),
     }
 }
 
@@ -82,10 +104,52 @@ fn import_file(options: &ImportOptions) -> Result<(), Box<dyn Error>> {
         Box::new(file.map_err(|error| format!("cannot open {}: {error}", options.file.display()))?)
     };
     let reader = ExportReader::new(BufReader::new(input))?;
-    let imported = import(&config.store.path, reader)?;
-    let path = config.store.path.display();
-    println!("{} records at revision {} imported into {path}", imported.records, imported.revision);
+    let imported = match config.store.kind {
+        StoreKind::Redb => import(&config.store.path, reader, || Ok(()))?,
+        #[cfg(feature = "etcd")]
+        StoreKind::Etcd => store_copy::import_to_etcd(&config.store, reader)?,
+        #[cfg(not(feature = "etcd"))]
+        StoreKind::Etcd => return Err(WITHOUT_ETCD.into()),
+    };
+    let place = describe_place(&config.store, config.store.kind);
+    println!("{} records at revision {} imported into {place}", imported.records, imported.revision);
     Ok(())
+}
+
+fn copy(options: &CopyOptions) -> Result<(), Box<dyn Error>> {
+    let config = Config::load_blocking(options.config.config.as_deref(), |_| Vec::new())?.store;
+    let (from, to) = match options.to {
+        TargetKind::Etcd => (StoreKind::Redb, StoreKind::Etcd),
+        TargetKind::Redb => (StoreKind::Etcd, StoreKind::Redb),
+    };
+    config.check_etcd()?;
+    let ImportedRecords { records, revision } = copy_records(&config, options.to)?;
+    let (from, place) = (describe_place(&config, from), describe_place(&config, to));
+    println!("{records} records at revision {revision} copied from {from} to {place}");
+    Ok(())
+}
+
+#[cfg(feature = "etcd")]
+fn copy_records(config: &StoreConfig, to: TargetKind) -> Result<ImportedRecords, Box<dyn Error>> {
+    match to {
+        TargetKind::Etcd => store_copy::copy_to_etcd(config),
+        TargetKind::Redb => store_copy::copy_to_redb(config),
+    }
+}
+
+#[cfg(not(feature = "etcd"))]
+const WITHOUT_ETCD: &str = "this volboot was built without etcd";
+
+#[cfg(not(feature = "etcd"))]
+fn copy_records(_: &StoreConfig, _: TargetKind) -> Result<ImportedRecords, Box<dyn Error>> {
+    Err(WITHOUT_ETCD.into())
+}
+
+fn describe_place(config: &StoreConfig, kind: StoreKind) -> String {
+    match kind {
+        StoreKind::Redb => config.path.display().to_string(),
+        StoreKind::Etcd => format!("{} in etcd", config.etcd.prefix),
+    }
 }
 
 /// The destination of an export.

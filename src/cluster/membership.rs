@@ -3,12 +3,13 @@
 //! An instance that leaves the list of the store is followed on: it may have lost the store, and still answer machines.
 //! While the store is away, the last list counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +41,8 @@ struct MembershipState {
     secret: Mutex<Option<Arc<ClusterSecret>>>,
     announcement: Mutex<Announcement>,
     peers: Mutex<BTreeMap<InstanceName, PeerState>>,
+    /// The ids of all sessions at the last list, also of this instance.
+    sessions: watch::Sender<BTreeSet<String>>,
     /// Since when another instance with the name of this one is listed, and whether the log has told.
     namesake: Mutex<Option<(Instant, bool)>>,
     /// Cancelled once no further event will be recorded.
@@ -70,6 +73,7 @@ impl Membership {
             secret: Mutex::default(),
             announcement: Mutex::new(announcement),
             peers: Mutex::default(),
+            sessions: watch::Sender::default(),
             namesake: Mutex::default(),
             closed: CancellationToken::new(),
             #[cfg(test)]
@@ -103,8 +107,15 @@ impl Membership {
         Ok(())
     }
 
+    /// The ids of all sessions on the store. A session that has ended leaves the list within seconds.
+    pub fn sessions(&self) -> watch::Receiver<BTreeSet<String>> {
+        self.0.sessions.subscribe()
+    }
+
     /// Takes the list of live instances.
     fn take_list(&self, instances: Vec<Instance>) {
+        let sessions = instances.iter().map(|instance| instance.session.clone()).collect();
+        self.0.sessions.send_if_modified(|known| std::mem::replace(known, sessions) != *known);
         let progress = self.0.timeline.peer_progress();
         let mut peers = self.0.peers.lock();
         peers.values_mut().for_each(|peer| peer.is_registered = false);

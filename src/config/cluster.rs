@@ -9,6 +9,9 @@ use super::tls::{TlsConfig, read_tls};
 use super::{Config, Diagnostic, parse_base_url, parse_path};
 use crate::model::{InstanceName, InstanceNameError, StorageInterface};
 
+/// The longest `drain_delay`: systemd's time-out for a stop is 60 s, and the drain itself takes up to 40 s.
+const MAX_DRAIN_DELAY: Duration = Duration::from_secs(15);
+
 /// `[cluster]`: this instance among those that share a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterConfig {
@@ -24,6 +27,8 @@ pub struct ClusterConfig {
     pub cacert: Option<PathBuf>,
     /// `session`: how long the shared store waits for an instance that does not respond, before others take over.
     pub session: Duration,
+    /// `drain_delay`: with a shared store, how long the instance goes on serving after `/readyz` reports the shutdown.
+    pub drain_delay: Duration,
 }
 
 impl ClusterConfig {
@@ -40,6 +45,11 @@ impl ClusterConfig {
             tls: read_tls(section),
             cacert: section.value("cacert", None, |text| parse_path(text).map(Some)),
             session: section.duration("session", Duration::from_secs(10)),
+            drain_delay: section.value("drain_delay", Duration::from_secs(5), |text| {
+                let duration = text.parse::<jiff::SignedDuration>().ok();
+                let duration = duration.and_then(|span| Duration::try_from(span).ok());
+                duration.ok_or_else(|| "expected a duration such as \"5s\" or \"0s\"".to_owned())
+            }),
         }
     }
 
@@ -57,6 +67,7 @@ impl ClusterConfig {
             ("cluster.url", self.url != other.url),
             ("cluster.cacert", self.cacert != other.cacert),
             ("cluster.session", self.session != other.session),
+            ("cluster.drain_delay", self.drain_delay != other.drain_delay),
         ];
         keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }
@@ -70,6 +81,9 @@ impl ClusterConfig {
         }
         if !(Duration::from_secs(1)..=Duration::from_secs(300)).contains(&self.session) {
             faults.push(("cluster.session", "expected a duration from 1s to 5min"));
+        }
+        if self.drain_delay > MAX_DRAIN_DELAY {
+            faults.push(("cluster.drain_delay", "expected a duration of at most 15s"));
         }
         let Some(listen) = self.listen else {
             if self.url.is_some() || has_certificate {
@@ -157,6 +171,7 @@ mod tests {
         for (keys, fault) in [
             ("name = \"boot 1\"", "cluster.name: the name of an instance"),
             ("session = \"0.5s\"", "cluster.session: expected a duration"),
+            ("drain_delay = \"30s\"", "cluster.drain_delay: expected a duration"),
             ("url = \"http://a:6386\"", "cluster.listen: must be set too"),
             ("listen = \"[::]:6386\"", "cluster.url: must be set"),
             ("listen = \"0.0.0.0:8080\"\nurl = \"http://a:8080\"", "cluster.listen: equals"),
@@ -173,7 +188,8 @@ mod tests {
 
     #[test]
     fn plain_http_is_taken_with_a_warning() {
-        let warnings = |keys: &str| parse(keys).expect("is valid").warnings().len();
+        let warnings =
+            |keys: &str| parse(keys).expect("is valid").cluster.warn_of_plain_http().iter().count();
         assert_eq!(warnings("listen = \"10.0.0.1:6386\""), 1);
         assert_eq!(warnings("listen = \"127.0.0.1:6386\""), 0);
         assert_eq!(warnings("listen = \"10.0.0.1:6386\"\ncertificate = \"c\"\nkey = \"k\""), 0);

@@ -21,6 +21,8 @@ pub struct DhcpConfig {
     pub unknown: UnknownMachines,
     /// `relays`: the addresses (`giaddr`) of the DHCP relays that are answered.
     pub relays: Vec<Ipv4Addr>,
+    /// `watch_answers`: whether the replies of other servers to machines are observed, which needs CAP_NET_RAW.
+    pub watch_answers: bool,
 }
 
 /// The mode of the DHCP service.
@@ -53,6 +55,7 @@ impl DhcpConfig {
             interfaces: section.list("interfaces", Vec::new(), parse_interface),
             unknown: section.choice("unknown", Ignore, &[("ignore", Ignore), ("answer", Answer)]),
             relays: section.list("relays", Vec::new(), parse_relay),
+            watch_answers: section.flag("watch_answers", false),
         }
     }
 
@@ -114,10 +117,12 @@ mod tests {
     }
 
     #[test]
-    fn only_the_mode_needs_a_restart() {
+    fn keys_of_sockets_need_a_restart() {
         let config = |keys: &str| Config::parse(&format!("[dhcp]\n{keys}")).expect("is valid");
         let (off, proxy) = (Config::default(), config("mode = \"proxy\"\ninterfaces = [\"eth0\"]"));
         assert_eq!(off.changed_restart_keys(&proxy), ["dhcp.mode"]);
+        let watching = config("mode = \"proxy\"\ninterfaces = [\"eth0\"]\nwatch_answers = true");
+        assert_eq!(proxy.changed_restart_keys(&watching), ["dhcp.watch_answers"]);
         let other = config(
             "mode = \"proxy\"\ninterfaces = [\"eth1\"]\nunknown = \"answer\"\nrelays = [\"10.1.0.1\"]",
         );

@@ -28,7 +28,7 @@ use ipnet::IpNet;
 use crate::model::{
     ConductorGroup, ConductorGroupError, EnabledHardware, LogFilter, LogFilterError, StorageInterface,
 };
-pub use boot::{BootConfig, FailureAction, OutagePolicy, StoreOutagePolicy};
+pub use boot::{BootConfig, FailureAction, OutagePolicy, PreflightMode, StoreOutagePolicy};
 pub use cloud::{CLOUD_KEYS, CloudConfig};
 pub use cluster::ClusterConfig;
 pub use dhcp::{DhcpConfig, DhcpMode, UnknownMachines};
@@ -292,6 +292,7 @@ impl Config {
             ("store.path", self.store.path != other.store.path),
             ("store.etcd", self.store.etcd != other.store.etcd),
             ("dhcp.mode", self.dhcp.mode != other.dhcp.mode),
+            ("dhcp.watch_answers", self.dhcp.watch_answers != other.dhcp.watch_answers),
             ("http.listen", self.http.listen != other.http.listen),
             ("api.listen", self.api.listen != other.api.listen),
             (

@@ -174,10 +174,18 @@ impl Section {
     /// Reads a duration of number and unit, such as `24h`.
     pub(super) fn duration(&mut self, key: &'static str, default: Duration) -> Duration {
         self.value(key, default, |text| {
-            let duration: Option<jiff::SignedDuration> = text.parse().ok();
-            let positive =
-                duration.filter(jiff::SignedDuration::is_positive).and_then(|span| span.try_into().ok());
-            positive.ok_or_else(|| "expected a duration such as \"24h\", \"30min\" or \"90s\"".to_owned())
+            parse_duration(text)
+                .ok_or_else(|| "expected a duration such as \"24h\", \"30min\" or \"90s\"".to_owned())
+        })
+    }
+
+    /// Reads a duration, or `off`, which is the default.
+    pub(super) fn duration_or_off(&mut self, key: &'static str) -> Option<Duration> {
+        self.value(key, None, |text| match text {
+            "off" => Ok(None),
+            text => parse_duration(text)
+                .map(Some)
+                .ok_or_else(|| "expected \"off\" or a duration such as \"15m\"".to_owned()),
         })
     }
 
@@ -208,6 +216,12 @@ impl Section {
         self.report(key, message);
         default
     }
+}
+
+/// Parses a positive duration of number and unit.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let duration: Option<jiff::SignedDuration> = text.parse().ok();
+    duration.filter(jiff::SignedDuration::is_positive).and_then(|span| span.try_into().ok())
 }
 
 /// Joins keywords: `"a"`, `"a" or "b"`, `"a", "b" or "c"`.

@@ -6,14 +6,9 @@ use std::path::PathBuf;
 use super::parse_path;
 use super::read::Section;
 
-/// Why `kind = "etcd"` is refused, if it is: the one switch for stores of several instances.
-///
-/// Store and claims are tested, but not several processes of volboot that boot machines on one etcd.
-const ETCD_REFUSAL: Option<&str> = if cfg!(feature = "etcd") {
-    Some("etcd is not supported by this version: several processes on one etcd are not tested yet")
-} else {
-    Some("this volboot was built without etcd")
-};
+/// Why `kind = "etcd"` is refused, if it is.
+const ETCD_REFUSAL: Option<&str> =
+    if cfg!(feature = "etcd") { None } else { Some("this volboot was built without etcd") };
 
 /// `[store]`: the record store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +59,11 @@ impl StoreConfig {
             path: section.value("path", "/var/lib/volboot/volboot.redb".into(), parse_path),
             etcd: section.section("etcd", EtcdConfig::from_section),
         }
+    }
+
+    /// The first fault of `[store.etcd]`, whatever kind of store is configured: for a copy from one kind to the other.
+    pub fn check_etcd(&self) -> Result<(), String> {
+        self.etcd.check().into_iter().next().map_or(Ok(()), |(key, fault)| Err(format!("{key}: {fault}")))
     }
 
     /// The faults that span several keys, each with its key.

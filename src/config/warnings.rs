@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
-use super::{Config, DhcpMode, Diagnostic};
+use super::{Config, DhcpMode, Diagnostic, StoreKind};
 
 impl Config {
     /// The warnings about this configuration. `check-config` prints them, and `serve` logs them.
@@ -22,8 +22,25 @@ impl Config {
             .into_iter()
             .chain(self.warn_of_tftp_port())
             .chain(self.cluster.warn_of_plain_http())
+            .chain(self.warn_of_window())
+            .chain(self.warn_of_lone_cluster())
             .chain(routed.map(warn_of_routed))
             .collect()
+    }
+
+    /// The listener for other instances and the shared store need each other.
+    fn warn_of_lone_cluster(&self) -> Option<Diagnostic> {
+        let message = match (self.store.kind, self.cluster.listen) {
+            (StoreKind::Redb, Some(_)) => {
+                "the store is a local file (store.kind = \"redb\"), so there are no other instances"
+            }
+            (StoreKind::Etcd, None) => {
+                "is not set: other instances on this etcd do not get the events of this one, and their timelines are \
+                 incomplete"
+            }
+            (StoreKind::Redb, None) | (StoreKind::Etcd, Some(_)) => return None,
+        };
+        Some(Diagnostic { key: Some("cluster.listen".to_owned()), message: message.to_owned() })
     }
 
     /// DHCP names the TFTP server by its address alone.
@@ -36,6 +53,21 @@ impl Config {
                 "DHCP can only name a TFTP server at port 69 of an IPv4 address, and tftp.listen has none"
                     .to_owned(),
         })
+    }
+
+    /// A boot window applies to nodes with a BMC.
+    fn warn_of_window(&self) -> Option<Diagnostic> {
+        let (key, message) = match self.boot.window {
+            None if self.boot.window_reboot => {
+                ("boot.window_reboot", "has no effect, because boot.window is \"off\"")
+            }
+            Some(_) if self.hardware.find("redfish").is_none() => (
+                "boot.window",
+                "applies to nodes with driver redfish only, and enabled_hardware_types does not contain it",
+            ),
+            None | Some(_) => return None,
+        };
+        Some(Diagnostic { key: Some(key.to_owned()), message: message.to_owned() })
     }
 
     fn warn_of_listeners(&self) -> Vec<Diagnostic> {
@@ -110,6 +142,25 @@ mod tests {
     }
 
     #[test]
+    fn boot_window_without_effect() {
+        let warnings = |text: &str| {
+            let config = Config::parse(text).expect("is valid");
+            config.warnings().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(warnings("[boot]\nwindow = \"15m\"\nwindow_reboot = true"), Vec::<String>::new());
+        assert_eq!(
+            warnings("[boot]\nwindow_reboot = true"),
+            ["boot.window_reboot: has no effect, because boot.window is \"off\""]
+        );
+        assert_eq!(
+            warnings("enabled_hardware_types = [\"manual-management\"]\n[boot]\nwindow = \"15m\""),
+            [
+                "boot.window: applies to nodes with driver redfish only, and enabled_hardware_types does not contain it"
+            ]
+        );
+    }
+
+    #[test]
     fn routed_network_outside_the_allowed_ones() {
         let warnings = |networks: &str| {
             let config = Config::parse(&format!("[boot]\nrouted_networks = {networks}")).expect("is valid");
@@ -120,6 +171,23 @@ mod tests {
             warnings(r#"["198.51.100.0/24"]"#),
             ["boot.routed_networks: 198.51.100.0/24 is not in http.allow, so its machines get no response"]
         );
+    }
+
+    #[test]
+    fn cluster_without_a_shared_store_and_the_other_way_round() {
+        let etcd = "[store]\nkind = \"etcd\"\n[store.etcd]\nendpoints = [\"https://192.0.2.1:2379\"]\n";
+        let cluster = "[cluster]\nlisten = \"192.0.2.2:6386\"\ncertificate = \"/c.pem\"\nkey = \"/k.pem\"\ncacert = \"/ca.pem\"\n";
+        let warns = |text: &str, part: &str| {
+            let warnings = Config::parse(text).expect("is valid").warnings();
+            let key = Some("cluster.listen");
+            warnings.iter().any(|warning| warning.key.as_deref() == key && warning.message.contains(part))
+        };
+        assert!(warns(cluster, "there are no other instances"));
+        if cfg!(feature = "etcd") {
+            assert!(warns(etcd, "is not set"));
+            assert!(!warns(&format!("{etcd}{cluster}"), ""));
+        }
+        assert!(!warns("", ""));
     }
 
     #[test]

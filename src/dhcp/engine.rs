@@ -11,15 +11,10 @@ use dhcproto::v4::MessageType;
 
 use super::answer_limit::AnswerLimiter;
 use super::offer::build_offer;
+use super::ports::{BOOT_SERVER_PORT, CLIENT_PORT, SERVER_PORT};
+use super::reply_watch::ReplyWatch;
 use super::request::DhcpRequest;
-use super::{ExchangeResult, NamedFile, NetbootClient, RequestKind};
-
-/// Port of DHCP servers and relays.
-pub(super) const SERVER_PORT: u16 = 67;
-/// Port of DHCP clients.
-pub(super) const CLIENT_PORT: u16 = 68;
-/// Port of PXE boot servers. UEFI sends its request from this port too.
-pub(super) const BOOT_SERVER_PORT: u16 = 4011;
+use super::{ExchangeResult, NamedFile, NetbootClient, ObservedReply, RequestKind};
 
 /// A received datagram with its metadata.
 #[derive(Debug, Clone, Copy)]
@@ -70,11 +65,19 @@ pub(super) struct PendingAnswer {
 #[derive(Debug)]
 pub(super) struct Engine {
     limiter: AnswerLimiter,
+    /// Present if replies of other servers are received.
+    watch: Option<ReplyWatch>,
 }
 
 impl Engine {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { limiter: AnswerLimiter::new(now) }
+    /// `watches_replies`: whether [`Engine::receive_reply`] gets the replies of other servers.
+    pub(super) fn new(watches_replies: bool, now: Instant) -> Self {
+        Self { limiter: AnswerLimiter::new(now), watch: watches_replies.then(ReplyWatch::default) }
+    }
+
+    /// Reads an IPv4 packet with the reply of another server; `None` unless it is for a machine that sent a request.
+    pub(super) fn receive_reply(&mut self, packet: &[u8], now: Instant) -> Option<ObservedReply> {
+        self.watch.as_mut()?.receive(packet, now)
     }
 
     /// Decides on a datagram. `serves_relay`: whether a relay is named.
@@ -85,7 +88,7 @@ impl Engine {
         now: Instant,
     ) -> Disposition {
         let Some(mut request) = DhcpRequest::parse(datagram.bytes) else { return Disposition::Drop };
-        let Some(kind) = find_kind(&request, datagram) else { return Disposition::Drop };
+        let Some(mut kind) = find_kind(&request, datagram) else { return Disposition::Drop };
         // The interface has no address yet.
         if datagram.local_ip.is_unspecified() {
             return Disposition::Drop;
@@ -99,6 +102,11 @@ impl Engine {
             relay,
             local_ip: datagram.local_ip,
         };
+        if let (Some(watch), RequestKind::Discover { is_watched } | RequestKind::Request { is_watched, .. }) =
+            (&mut self.watch, &mut kind)
+        {
+            *is_watched = watch.add(&client, request.xid, now);
+        }
         if let RequestKind::Request { .. } = kind {
             return Disposition::Observe(client, kind, ExchangeResult::Observed);
         }
@@ -148,13 +156,14 @@ fn find_kind(request: &DhcpRequest, datagram: &Datagram<'_>) -> Option<RequestKi
         // Without a relay, a client without an address can only broadcast. A unicast is from elsewhere.
         (SERVER_PORT, MessageType::Discover) => {
             let is_broadcast = datagram.destination != datagram.local_ip;
-            (is_broadcast || request.relay().is_some()).then_some(RequestKind::Discover)
+            (is_broadcast || request.relay().is_some()).then_some(RequestKind::Discover { is_watched: false })
         }
         (SERVER_PORT, MessageType::Request) => Some(RequestKind::Request {
             address: request
                 .requested_ip
                 .or(Some(request.ciaddr).filter(|address| !address.is_unspecified())),
             server: request.server,
+            is_watched: false,
         }),
         _ => None,
     }

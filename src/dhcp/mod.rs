@@ -6,16 +6,21 @@
 //! | file | purpose |
 //! |---|---|
 //! | `request` | reads a request |
+//! | `server_reply` | reads the reply of another DHCP server |
+//! | `reply_watch` | selects the replies to network-boot clients |
 //! | `offer` | writes the answer in the form that the client's firmware needs |
 //! | `engine` | decides on each datagram: bytes and time in, a look-up or nothing out |
 //! | `answer_limit` | answers in a period: of one machine, and in total |
-//! | `server` | the driver: receives, looks up, sends |
+//! | `ports` | the ports of DHCP and PXE |
+//! | `server` | the driver: receives, looks up |
+//! | `answers` | sends, and reports what became of a request |
 //! | `socket` | a socket that knows the interface of each datagram |
+//! | `packet_socket` | a socket that receives the replies of other servers |
 //! | `interface_names` | the names of interfaces, remembered for a second |
 //! | `stop_signal` | ends the driver's wait |
 //! | `port_owner` | the process that holds a port |
 //!
-//! All files but the last five own no socket and read no clock.
+//! All files but the last seven own no socket and read no clock.
 //!
 //! The packets are `dhcproto`'s. Requests are read with its borrowed parser, since the owned one stops at the first
 //! malformed option, keeps one architecture of a list, and panics on odd lengths in debug builds. The borrowed parser takes
@@ -27,12 +32,17 @@
 //! the request came, or to a named relay.
 
 mod answer_limit;
+mod answers;
 mod engine;
 mod interface_names;
 mod offer;
+mod packet_socket;
 mod port_owner;
+mod ports;
+mod reply_watch;
 mod request;
 mod server;
+mod server_reply;
 mod socket;
 mod stop_signal;
 #[cfg(any(test, fuzzing))]
@@ -40,8 +50,9 @@ pub(crate) mod tests;
 
 use std::net::Ipv4Addr;
 
+pub use answers::ProxyCounters;
 pub use port_owner::{PortOwner, find_port_owner};
-pub use server::{ProxyCounters, ProxyDhcp};
+pub use server::{ProxyDhcp, check_reply_access};
 
 /// Decides which clients get which file.
 pub trait BootPolicy: Send + Sync + 'static {
@@ -53,9 +64,6 @@ pub trait BootPolicy: Send + Sync + 'static {
 
     /// Whether requests of the relay with this address (`giaddr`) are answered.
     fn serves_relay(&self, relay: Ipv4Addr) -> bool;
-
-    /// Prepares the decisions on machines whose requests arrived together, such as by one look-up for all.
-    fn prepare(&self, _machines: &[[u8; 6]]) {}
 
     /// The file for a client; `None` for no answer.
     fn decide(&self, client: &NetbootClient) -> impl Future<Output = (Option<NamedFile>, Self::Note)> + Send;
@@ -104,7 +112,16 @@ pub struct NamedFile {
     pub server: Ipv4Addr,
 }
 
-/// An observed request of a network-boot client, with the answer.
+/// What the server has observed.
+#[derive(Debug, Clone)]
+pub enum Observation<N> {
+    /// A request of a network-boot client.
+    Exchange(Exchange<N>),
+    /// A reply of another server.
+    Reply(ObservedReply),
+}
+
+/// A request of a network-boot client, with the answer.
 #[derive(Debug, Clone)]
 pub struct Exchange<N> {
     /// The client.
@@ -121,13 +138,18 @@ pub struct Exchange<N> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestKind {
     /// DHCPDISCOVER: the client needs an address and a boot file.
-    Discover,
+    Discover {
+        /// Whether replies of other servers to the request are observed.
+        is_watched: bool,
+    },
     /// DHCPREQUEST on port 67: the client takes an address of the site's server. Never answered.
     Request {
         /// The requested address (option 50).
         address: Option<Ipv4Addr>,
         /// The server that offered the address (option 54).
         server: Option<Ipv4Addr>,
+        /// Whether replies of other servers to the request are observed.
+        is_watched: bool,
     },
     /// A request to the boot server on port 4011.
     BootServer {
@@ -155,4 +177,34 @@ pub enum ExchangeResult {
     Busy,
     /// The system did not send the answer.
     NotSent(std::io::ErrorKind),
+}
+
+/// A reply of another DHCP server to a network-boot client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedReply {
+    /// The MAC address of the client.
+    pub mac: [u8; 6],
+    /// The preferred architecture in the client's request.
+    pub architecture: Option<u16>,
+    /// Whether iPXE sent the request.
+    pub is_ipxe: bool,
+    /// The kind of reply.
+    pub kind: ReplyKind,
+    /// The address of the server.
+    pub server: Ipv4Addr,
+    /// The boot file that the reply names.
+    pub file: Option<String>,
+}
+
+/// The replies of DHCP servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplyKind {
+    /// DHCPOFFER with this address.
+    Offer(Ipv4Addr),
+    /// DHCPOFFER of a ProxyDHCP server: without an address.
+    ProxyOffer,
+    /// DHCPACK: the client has this address.
+    Ack(Ipv4Addr),
+    /// DHCPNAK: the client cannot have the address that it requested.
+    Nak,
 }

@@ -1,20 +1,25 @@
 //! [`ProxyDhcp`]: the driver of the engine. One thread receives on both ports, takes the policy's decisions, and sends.
 //!
-//! The thread calls `poll` itself instead of using the runtime: an answer then needs three system calls, and no wake-up of
-//! another thread. It receives several queued datagrams with one call.
+//! The thread waits itself, with `epoll`, instead of using the runtime: an answer then needs three system calls, and no
+//! wake-up of another thread. It receives several queued datagrams with one call.
+//!
+//! Receiving comes before answering: when many machines are switched on at once, the kernel's buffer, which holds a few hundred
+//! requests, must not overflow. Requests wait in a bounded queue of the thread.
 //!
 //! The thread tries each look-up at once, since all are short as a rule. One that waits for a slow store begins again on the
 //! runtime, which sends the answer. A bounded number is pending.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
@@ -22,42 +27,45 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::engine::{
-    BOOT_SERVER_PORT, Datagram, Disposition, Engine, PendingAnswer, SERVER_PORT, Transmission,
-};
+use super::answers::{Answers, ProxyCounters, ReplyRoute};
+use super::engine::{Datagram, Disposition, Engine, PendingAnswer};
 use super::interface_names::InterfaceNames;
-use super::socket::{self, ProxySocket, ReceiveBuffers, Reception};
+use super::packet_socket::PacketSocket;
+use super::ports::{BOOT_SERVER_PORT, SERVER_PORT};
+use super::socket::{self, ProxySocket, ReceiveBuffers, Reception, ServerSockets};
 use super::stop_signal::StopSignal;
-use super::{BootPolicy, Exchange, ExchangeResult, NamedFile};
+use super::{BootPolicy, Exchange, Observation};
 
 /// Look-ups that wait for the store.
 const MAX_PENDING: usize = 1024;
 /// The time-out of a look-up: a client repeats its request after four seconds.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(3);
 /// Most batches of datagrams of one port before the other gets its turn.
-const MAX_BATCHES_PER_TURN: usize = 4;
+const MAX_BATCHES_PER_TURN: usize = 64;
+/// Most answers before datagrams are received again.
+const ANSWERS_PER_TURN: usize = 32;
+/// Requests that wait for their answers, about 8 MB. Further ones wait in the kernel's buffer.
+const MAX_QUEUED: usize = 16_384;
 
-/// Counters since the start.
-#[derive(Debug, Default)]
-pub struct ProxyCounters {
-    events: AtomicU64,
-}
-
-impl ProxyCounters {
-    /// Events dropped because the channel was full.
-    pub fn events_dropped(&self) -> u64 {
-        self.events.load(Ordering::Relaxed)
-    }
-}
+/// What the thread waits for.
+const STOP: u64 = 0;
+const DISCOVERY: u64 = 1;
+const BOOT_SERVER: u64 = 2;
+const REPLIES: u64 = 3;
+const SOURCES: usize = 4;
 
 /// A ProxyDHCP server whose sockets are bound.
 #[derive(Debug)]
 pub struct ProxyDhcp {
-    /// Port 67; `None` if another DHCP server holds it.
-    discovery: Option<ProxySocket>,
-    /// Port 4011.
-    boot_server: ProxySocket,
+    sockets: ServerSockets,
+    /// Receives the replies of other servers; `None` if they are not observed.
+    replies: Option<PacketSocket>,
     counters: Arc<ProxyCounters>,
+}
+
+/// Whether the replies of other servers can be observed, which needs CAP_NET_RAW.
+pub fn check_reply_access() -> io::Result<()> {
+    PacketSocket::open().map(drop)
 }
 
 impl ProxyDhcp {
@@ -95,17 +103,26 @@ impl ProxyDhcp {
             let error = io::Error::new(io::ErrorKind::InvalidInput, "the socket of port 4011 is missing");
             (BOOT_SERVER_PORT, error)
         };
-        Ok(Self { discovery, boot_server: boot_server.ok_or_else(missing)?, counters: Arc::default() })
+        let boot_server = boot_server.ok_or_else(missing)?;
+        let sockets = ServerSockets { discovery, boot_server };
+        Ok(Self { sockets, replies: None, counters: Arc::default() })
+    }
+
+    /// Observes the replies of other servers too.
+    pub fn watch_replies(&mut self) -> io::Result<()> {
+        self.replies = Some(PacketSocket::open()?);
+        Ok(())
     }
 
     /// Whether port 67 is served. Without it, clients are answered on port 4011 only.
     pub fn has_discovery(&self) -> bool {
-        self.discovery.is_some()
+        self.sockets.discovery.is_some()
     }
 
     /// The bound addresses.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        let sockets = self.discovery.iter().chain([&self.boot_server]);
+        let ServerSockets { discovery, boot_server } = &self.sockets;
+        let sockets = discovery.iter().chain([boot_server]);
         sockets.filter_map(|socket| socket.local_addr().ok()).collect()
     }
 
@@ -114,19 +131,21 @@ impl ProxyDhcp {
         Arc::clone(&self.counters)
     }
 
-    /// Serves until `stop`. An exchange that ends while `events` is full is dropped and counted.
+    /// Serves until `stop`. An observation is dropped and counted while `events` is full.
     pub async fn serve<P: BootPolicy>(
         self,
         policy: Arc<P>,
-        events: mpsc::Sender<Exchange<P::Note>>,
+        events: mpsc::Sender<Observation<P::Note>>,
         stop: CancellationToken,
     ) -> io::Result<()> {
         let thread_stop = Arc::new(StopSignal::new()?);
-        let now = Instant::now();
+        let (watches_replies, now) = (self.replies.is_some(), Instant::now());
         let proxy = ProxyThread {
-            answers: Answers { server: Arc::new(self), policy, events },
-            engine: Engine::new(now),
+            answers: Answers { sockets: Arc::new(self.sockets), counters: self.counters, policy, events },
+            replies: self.replies,
+            engine: Engine::new(watches_replies, now),
             interfaces: InterfaceNames::new(now),
+            queue: VecDeque::new(),
             pending: Arc::new(Semaphore::new(MAX_PENDING)),
             runtime: Handle::current(),
         };
@@ -157,6 +176,10 @@ struct ProxyThread<P: BootPolicy> {
     answers: Answers<P>,
     engine: Engine,
     interfaces: InterfaceNames,
+    /// Taken by the loop.
+    replies: Option<PacketSocket>,
+    /// Requests that wait for their answers, oldest first.
+    queue: VecDeque<(Box<PendingAnswer>, ReplyRoute)>,
     /// A permit for each look-up that waits for the store.
     pending: Arc<Semaphore>,
     /// Runs the look-ups that wait.
@@ -165,48 +188,86 @@ struct ProxyThread<P: BootPolicy> {
 
 impl<P: BootPolicy> ProxyThread<P> {
     fn run(mut self, stop: &StopSignal) -> io::Result<()> {
-        let server = Arc::clone(&self.answers.server);
-        // Without port 67, port 4011 stands twice in the list.
-        let sockets = [server.discovery.as_ref().unwrap_or(&server.boot_server), &server.boot_server];
+        let (sockets, replies) = (Arc::clone(&self.answers.sockets), self.replies.take());
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let watch = |fd: BorrowedFd<'_>, source| {
+            epoll::add(&epoll, fd, epoll::EventData::new_u64(source), epoll::EventFlags::IN)
+        };
+        watch(stop.as_fd(), STOP)?;
+        watch(sockets.boot_server.as_fd(), BOOT_SERVER)?;
+        sockets.discovery.as_ref().map_or(Ok(()), |socket| watch(socket.as_fd(), DISCOVERY))?;
+        replies.as_ref().map_or(Ok(()), |replies| watch(replies.as_fd(), REPLIES))?;
         let mut buffers = ReceiveBuffers::new();
+        let mut events = Vec::with_capacity(SOURCES);
         loop {
-            let mut fds = [
-                PollFd::new(stop, PollFlags::IN),
-                PollFd::new(sockets[0], PollFlags::IN),
-                PollFd::new(sockets[1], PollFlags::IN),
-            ];
-            match poll(&mut fds, None) {
+            // Does not wait while there are requests to answer.
+            let time_limit = (!self.queue.is_empty()).then(Timespec::default);
+            match epoll::wait(&epoll, spare_capacity(&mut events), time_limit.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            let [is_stopped, ready @ ..] = fds.map(|fd| !fd.revents().is_empty());
-            if is_stopped {
-                return Ok(());
+            let mut has_replies = false;
+            for event in events.drain(..) {
+                match (event.data.u64(), &sockets.discovery) {
+                    (STOP, _) => return Ok(()),
+                    (DISCOVERY, Some(socket)) => self.receive_batches(socket, &mut buffers),
+                    (BOOT_SERVER, _) => self.receive_batches(&sockets.boot_server, &mut buffers),
+                    _ => has_replies = true,
+                }
             }
-            for (socket, _) in sockets.into_iter().zip(ready).filter(|(_, is_ready)| *is_ready) {
-                self.receive_batches(socket, &mut buffers);
+            self.answer_queued();
+            if let Some(replies) = replies.as_ref().filter(|_| has_replies) {
+                self.receive_replies(replies);
             }
         }
     }
 
+    /// Observes the queued replies of other servers.
+    fn receive_replies(&mut self, replies: &PacketSocket) {
+        let now = Instant::now();
+        let sockets = Arc::clone(&self.answers.sockets);
+        replies.receive(|packet, interface| {
+            let name = self.interfaces.find(sockets.boot_server.udp(), interface, now);
+            let is_served = name.is_some_and(|name| self.answers.policy.serves_interface(name));
+            let reply = is_served.then(|| self.engine.receive_reply(packet, now)).flatten();
+            if let Some(reply) = reply {
+                self.answers.report(Observation::Reply(reply));
+            }
+        });
+    }
+
     fn receive_batches(&mut self, socket: &ProxySocket, buffers: &mut ReceiveBuffers) {
         for _ in 0..MAX_BATCHES_PER_TURN {
-            let has_more = buffers.receive(socket);
-            let look_ups: Vec<_> = buffers
-                .datagrams()
-                .filter_map(|(bytes, reception)| Some((self.receive(socket, bytes, reception)?, reception)))
-                .collect();
-            if look_ups.len() > 1 {
-                let machines: Vec<_> = look_ups.iter().map(|(pending, _)| pending.client.mac).collect();
-                self.answers.policy.prepare(&machines);
+            if self.queue.len() >= MAX_QUEUED {
+                return;
             }
-            for (pending, reception) in look_ups {
-                self.look_up(pending, socket.port(), reception.interface);
+            let has_more = buffers.receive(socket);
+            for (bytes, reception) in buffers.datagrams() {
+                if let Some(pending) = self.receive(socket, bytes, reception) {
+                    let route = ReplyRoute { port: socket.port(), interface: reception.interface };
+                    self.queue.push_back((pending, route));
+                }
             }
             if !has_more {
                 return;
             }
         }
+    }
+
+    /// Answers the oldest requests.
+    fn answer_queued(&mut self) {
+        let count = self.queue.len().min(ANSWERS_PER_TURN);
+        let mut prepared = Vec::with_capacity(count);
+        for _ in 0..count {
+            let Some((pending, route)) = self.queue.pop_front() else { break };
+            let mut context = Context::from_waker(Waker::noop());
+            let attempt = pin!(self.answers.policy.decide(&pending.client)).poll(&mut context);
+            match attempt {
+                Poll::Ready(decision) => prepared.extend(self.answers.prepare(*pending, route, decision)),
+                Poll::Pending => self.look_up(pending, route),
+            }
+        }
+        self.answers.send(prepared);
     }
 
     /// Decides on a datagram. Returns the look-up that it needs.
@@ -227,82 +288,25 @@ impl<P: BootPolicy> ProxyThread<P> {
         match self.engine.receive(&datagram, |relay| policy.serves_relay(relay), now) {
             Disposition::Drop => None,
             Disposition::Observe(client, kind, result) => {
-                self.answers.report(Exchange { client, kind, result, note: None });
+                self.answers.report_exchange(Exchange { client, kind, result, note: None });
                 None
             }
             Disposition::LookUp(pending) => Some(pending),
         }
     }
 
-    /// Tries the look-up at once; one that waits begins again on the runtime.
-    fn look_up(&self, pending: Box<PendingAnswer>, port: u16, interface: i32) {
-        let mut context = Context::from_waker(Waker::noop());
-        let attempt = pin!(self.answers.policy.decide(&pending.client)).poll(&mut context);
-        if let Poll::Ready(decision) = attempt {
-            return self.answers.finish(*pending, port, interface, Some(decision));
-        }
+    /// Begins a look-up that waits again, on the runtime.
+    fn look_up(&self, pending: Box<PendingAnswer>, route: ReplyRoute) {
         let Ok(permit) = Arc::clone(&self.pending).try_acquire_owned() else {
-            let PendingAnswer { client, kind, .. } = *pending;
-            return self.answers.report(Exchange { client, kind, result: ExchangeResult::Busy, note: None });
+            return self.answers.give_up(*pending);
         };
         let answers = self.answers.clone();
         self.runtime.spawn(async move {
-            let decision = timeout(LOOK_UP_TIMEOUT, answers.policy.decide(&pending.client)).await.ok();
-            answers.finish(*pending, port, interface, decision);
+            match timeout(LOOK_UP_TIMEOUT, answers.policy.decide(&pending.client)).await {
+                Ok(decision) => answers.send(answers.prepare(*pending, route, decision)),
+                Err(_) => answers.give_up(*pending),
+            }
             drop(permit);
         });
-    }
-}
-
-/// Sends answers, and reports exchanges.
-struct Answers<P: BootPolicy> {
-    server: Arc<ProxyDhcp>,
-    policy: Arc<P>,
-    events: mpsc::Sender<Exchange<P::Note>>,
-}
-
-impl<P: BootPolicy> Clone for Answers<P> {
-    fn clone(&self) -> Self {
-        Self {
-            server: Arc::clone(&self.server),
-            policy: Arc::clone(&self.policy),
-            events: self.events.clone(),
-        }
-    }
-}
-
-impl<P: BootPolicy> Answers<P> {
-    /// Sends the answer of a look-up, and reports the exchange; without a decision, the look-up took too long.
-    fn finish(
-        &self,
-        pending: PendingAnswer,
-        port: u16,
-        interface: i32,
-        decision: Option<(Option<NamedFile>, P::Note)>,
-    ) {
-        let (result, note) = match decision {
-            None => (ExchangeResult::Busy, None),
-            Some((file, note)) => {
-                let (result, transmission) = pending.complete(file);
-                let sent = transmission.map_or(Ok(()), |answer| self.send(port, interface, &answer));
-                (sent.map_or_else(|error| ExchangeResult::NotSent(error.kind()), |()| result), Some(note))
-            }
-        };
-        let PendingAnswer { client, kind, .. } = pending;
-        self.report(Exchange { client, kind, result, note });
-    }
-
-    fn send(&self, port: u16, interface: i32, transmission: &Transmission) -> io::Result<()> {
-        let socket = match &self.server.discovery {
-            Some(discovery) if port == SERVER_PORT => discovery,
-            Some(_) | None => &self.server.boot_server,
-        };
-        socket.send(transmission, interface)
-    }
-
-    fn report(&self, exchange: Exchange<P::Note>) {
-        if self.events.try_send(exchange).is_err() {
-            self.server.counters.events.fetch_add(1, Ordering::Relaxed);
-        }
     }
 }

@@ -78,6 +78,26 @@ impl ProxySocket {
 
     /// Sends through this interface. A destination beyond the link is an error, unless a router may forward the datagram.
     pub(super) fn send(&self, transmission: &Transmission, interface: i32) -> io::Result<()> {
+        self.send_bytes(&[IoSlice::new(&transmission.bytes)], transmission, interface, None)
+    }
+
+    /// Sends datagrams that differ in their bytes only, and have the same length, with one passage of the network stack. The
+    /// kernel segments them (UDP GSO); an interface without checksum offload is an error.
+    pub(super) fn send_segments(&self, segments: &[&Transmission], interface: i32) -> io::Result<()> {
+        let Some(first) = segments.first() else { return Ok(()) };
+        let slices: Vec<_> = segments.iter().map(|segment| IoSlice::new(&segment.bytes)).collect();
+        let length = u16::try_from(first.bytes.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        self.send_bytes(&slices, first, interface, Some(length))
+    }
+
+    /// Sends bytes as one datagram, or as datagrams of `segment_length` bytes.
+    fn send_bytes(
+        &self,
+        bytes: &[IoSlice<'_>],
+        transmission: &Transmission,
+        interface: i32,
+        segment_length: Option<u16>,
+    ) -> io::Result<()> {
         let info = in_pktinfo {
             // A relay may be reachable through another interface.
             ipi_ifindex: if transmission.is_routed { 0 } else { interface },
@@ -86,11 +106,17 @@ impl ProxySocket {
         };
         let link_only = MsgFlags::from_bits_retain(MSG_DONTROUTE);
         let link_only = if transmission.is_routed { MsgFlags::empty() } else { link_only };
-        let (slices, destination) =
-            ([IoSlice::new(&transmission.bytes)], SockaddrIn::from(transmission.destination));
-        let control = [ControlMessage::Ipv4PacketInfo(&info)];
+        let destination = SockaddrIn::from(transmission.destination);
+        let info = ControlMessage::Ipv4PacketInfo(&info);
         let flags = MsgFlags::MSG_DONTWAIT | link_only;
-        sendmsg(self.udp.as_raw_fd(), &slices, &control, flags, Some(&destination))?;
+        let fd = self.udp.as_raw_fd();
+        match &segment_length {
+            None => sendmsg(fd, bytes, &[info], flags, Some(&destination))?,
+            Some(length) => {
+                let control = [info, ControlMessage::UdpGsoSegments(length)];
+                sendmsg(fd, bytes, &control, flags, Some(&destination))?
+            }
+        };
         Ok(())
     }
 }
@@ -98,6 +124,22 @@ impl ProxySocket {
 impl AsFd for ProxySocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.udp.as_fd()
+    }
+}
+
+/// The sockets of the server.
+#[derive(Debug)]
+pub(super) struct ServerSockets {
+    /// Port 67; `None` if another DHCP server holds it.
+    pub(super) discovery: Option<ProxySocket>,
+    /// Port 4011.
+    pub(super) boot_server: ProxySocket,
+}
+
+impl ServerSockets {
+    /// The socket of a port; that of port 4011 if port 67 is not served.
+    pub(super) fn of_port(&self, port: u16) -> &ProxySocket {
+        self.discovery.as_ref().filter(|socket| socket.port == port).unwrap_or(&self.boot_server)
     }
 }
 
@@ -169,6 +211,29 @@ fn to_address(address: in_addr) -> Ipv4Addr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn segments_arrive_as_datagrams() {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        let socket = ProxySocket::new(udp).expect("a socket");
+        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        let SocketAddr::V4(destination) = client.local_addr().expect("an address") else { unreachable!() };
+        let segments: Vec<_> = (0..5)
+            .map(|number| Transmission {
+                bytes: vec![number; 300],
+                destination,
+                source_ip: Ipv4Addr::LOCALHOST,
+                is_routed: true,
+            })
+            .collect();
+        socket.send_segments(&segments.iter().collect::<Vec<_>>(), 0).expect("sends");
+        let mut received = [0; 1500];
+        for number in 0..5 {
+            assert_eq!(client.recv(&mut received).expect("a datagram"), 300);
+            assert!(received.iter().take(300).all(|byte| *byte == number));
+        }
+        assert!(socket.send_segments(&[], 0).is_ok());
+    }
 
     #[test]
     fn batches_have_the_metadata_of_each_datagram() {

@@ -13,7 +13,7 @@ use super::respond::{NO_STORE, respond_script, respond_script_error};
 use super::second_look::Look;
 use super::{HttpState, events};
 use crate::boot::{Decision, VolumeResolution};
-use crate::model::{BootAnswer, BootRequest, BootStep, NeighbourCheck};
+use crate::model::{BootAnswer, BootRequest, BootStep, BootWindowStage, Mac, NeighbourCheck, RequesterFault};
 use crate::script;
 
 /// The wait of a machine over the rate limit, in seconds.
@@ -56,6 +56,9 @@ pub(super) async fn answer_boot_request(
     if let Some(fault) = &decision.fault {
         state.record_fault(origin, &format!("/boot/{}", request.mac()), fault);
     }
+    if boots && let Some(refusal) = decision.window_refusal {
+        state.metrics().count_window_refusal(refusal);
+    }
     let mut script = script::build_script(&decision.answer, &request, state.config);
     if script.is_err() {
         // The types of `model` should have prevented this. The console and the log line below say so.
@@ -73,7 +76,12 @@ pub(super) async fn answer_boot_request(
             started_at,
         ));
     }
-    let Decision { answer, node, resolutions: resolved, attached_card, .. } = decision;
+    let Decision { answer, node, resolutions: resolved, attached_card, ended_once, .. } = decision;
+    if let (true, Some(once)) = (boots && script.is_ok(), ended_once) {
+        // The response does not wait for the store.
+        let boot = state.boot.clone();
+        tokio::spawn(async move { boot.end_once(&once).await });
+    }
     if let (BootAnswer::Boot(plan), Some(card)) = (&answer, attached_card) {
         let look = Look { peer, node: plan.node, card };
         let (neighbours, boot) = (state.neighbours.clone(), state.boot.clone());
@@ -110,9 +118,14 @@ pub(super) async fn take_boot_report(
 ) -> Result<Response, RequestError> {
     let peer = origin.peer;
     let report = BootReport::parse(address, query)?;
+    // HEAD is safe: a report by it does not count, so none is lost.
+    let counts = *method == Method::GET;
     // Responses without Retry-After: iPXE would honour it and hold up the boot.
     if state.rate_limiter.check_address(peer.remote.ip().to_canonical()) != RateDecision::Allowed {
         state.count_rate_limited();
+        if counts {
+            note_dropped_report(state, origin, report.mac).await;
+        }
         return Ok((StatusCode::TOO_MANY_REQUESTS, "volboot: rate limit exceeded\n").into_response());
     }
     let BootReport { mac, step, rc, attempt } = &report;
@@ -120,21 +133,45 @@ pub(super) async fn take_boot_report(
     let check = state.check_requester(origin).await;
     if let Err(fault) = state.boot.verify_report(*mac, &check).await {
         tracing::info!(%mac, sender = check.mac().map(tracing::field::display), step, rc, attempt, reason = %fault, "boot report rejected");
+        if counts && may_be_machine(&fault) {
+            state.boot.note_dropped_report(*mac);
+        }
         state.record_fault(origin, &format!("/boot/{mac}/event"), &fault);
         let status = if fault.is_unclear() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::FORBIDDEN };
         return Ok((status, format!("volboot: {mac}: {fault}\n")).into_response());
     }
     tracing::info!(%mac, step, rc, attempt, tls = peer.tls, "boot report");
-    if *method == Method::GET {
-        if report.step == Some(BootStep::Hooked) {
+    if counts {
+        state.boot.note_report(*mac, report.step.as_ref(), rc.as_deref());
+        let success = report.step.as_ref().filter(|step| step.is_success(report.rc.as_deref()));
+        let reported = success.and_then(|step| match step {
+            BootStep::Hooked => Some(BootWindowStage::Hooked),
+            BootStep::Up => Some(BootWindowStage::Up),
+            BootStep::Hook(_) | BootStep::Boot | BootStep::Other(_) => None,
+        });
+        if let Some(reported) = reported {
             // The response does not wait for the store.
             let (boot, card) = (state.boot.clone(), *mac);
-            tokio::spawn(async move { boot.note_hooked(card).await });
+            tokio::spawn(async move { boot.note_boot(card, reported).await });
         }
         state.timeline.record(events::boot_report(peer, report));
     }
     // A body with its length: after a 204, iPXE would wait for the connection to close.
     Ok((NO_STORE, "noted\n").into_response())
+}
+
+/// Notes that a report over the rate limit was dropped, unless its sender is another machine than the one it names.
+async fn note_dropped_report(state: &HttpState, origin: RequestOrigin, card: Mac) {
+    let check = state.check_requester(origin).await;
+    let fault = state.boot.verify_report(card, &check).await.err();
+    if fault.as_ref().is_none_or(may_be_machine) {
+        state.boot.note_dropped_report(card);
+    }
+}
+
+/// Whether the sender of a rejected report may still be the machine itself.
+fn may_be_machine(fault: &RequesterFault) -> bool {
+    !matches!(fault, RequesterFault::OtherCard { .. })
 }
 
 /// The response to a request over the rate limit; `None` for allowed requests.

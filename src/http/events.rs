@@ -49,9 +49,13 @@ pub(super) fn boot_request(
         name,
         resolutions: resolved,
         held,
+        fallback,
         attached_card,
         fault: _,
+        window_refusal: _,
         is_claim_accepted,
+        once,
+        ended_once: _,
     } = decision;
     // A claim against the requester's place changes nothing of the machine and of its node.
     let (mac, node, name) = if *is_claim_accepted {
@@ -61,11 +65,14 @@ pub(super) fn boot_request(
     };
     let (hooks, warnings) = match answer {
         BootAnswer::Boot(plan) => {
-            let SanTable { hooks, warnings } = SanTable::new(plan, request);
+            let SanTable { hooks, mut warnings } = SanTable::new(plan, request);
+            warnings.splice(0..0, fallback.iter().map(|notice| notice.text.clone()));
             (hooks.iter().map(|hook| hook.volume.id.clone()).collect(), warnings)
         }
         BootAnswer::Wait { .. }
         | BootAnswer::LocalDisk { .. }
+        | BootAnswer::Url { .. }
+        | BootAnswer::Shell { .. }
         | BootAnswer::Unknown { .. }
         | BootAnswer::Refused { .. } => (Vec::new(), Vec::new()),
     };
@@ -86,6 +93,7 @@ pub(super) fn boot_request(
         outcome: answer.outcome(),
         reason: answer.reason().map(str::to_owned),
         held: held.is_some(),
+        once: once.clone().filter(|_| *is_claim_accepted),
         attached_card: *attached_card,
         claimed_mac: (!is_claim_accepted).then(|| request.mac()),
         duration_us: started_at.elapsed().as_micros() as u64,

@@ -10,6 +10,7 @@ mod files;
 mod origin;
 mod proxy;
 mod rate_limit;
+mod recorded_boot;
 mod rejection;
 mod request;
 mod resource;
@@ -132,7 +133,9 @@ impl HttpState {
             }
             BootResource::Unknown { .. } => self.rate_limiter.check_missing(remote),
             // Their limits need the requester's MAC address.
-            BootResource::BootScript { .. } | BootResource::BootReport { .. } => RateDecision::Allowed,
+            BootResource::BootScript { .. }
+            | BootResource::BootReport { .. }
+            | BootResource::RecordedBoot { .. } => RateDecision::Allowed,
         };
         if decision == RateDecision::Allowed {
             return None;
@@ -222,6 +225,11 @@ async fn serve(
         }
         BootResource::BootReport { address } => {
             let response = boot_requests::take_boot_report(state, origin, &method, address, query).await;
+            response.unwrap_or_else(|error| reject(Rejection::Malformed, &error))
+        }
+        BootResource::RecordedBoot { address } => {
+            let response =
+                recorded_boot::respond_recorded_boot(state, origin, address, query, &headers).await;
             response.unwrap_or_else(|error| reject(Rejection::Malformed, &error))
         }
         BootResource::Unknown { boot_file } => {

@@ -21,8 +21,9 @@ use crate::model::Mac;
 const BURST_SECONDS: NonZeroU32 = NonZeroU32::new(15).expect("is not 0");
 /// The same for files, of which every name is known.
 const FILE_BURST_SECONDS: NonZeroU32 = NonZeroU32::new(64).expect("is not 0");
-/// Buckets per table. Full buckets, of requesters that were quiet lately, are evicted.
-const MAX_BUCKETS: usize = 1 << 16;
+/// Buckets per table: above 100,000 requesters, in about 10 MB. Full buckets, of requesters that were quiet lately, are
+/// evicted.
+const MAX_BUCKETS: usize = 1 << 17;
 /// The shortest time between two evictions.
 const EVICTION_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -24,6 +24,8 @@ pub(super) enum RequestError {
     Unexpanded,
     #[error("the query is longer than {MAX_QUERY} bytes; let iPXE fetch /boot.ipxe instead")]
     QueryTooLong,
+    #[error("format: expected json, dracut or initramfs-tools")]
+    Format,
 }
 
 /// Parses the hardware address in a path.
@@ -87,6 +89,41 @@ impl BootReport {
             attempt: parse_attempt(value("try")),
         })
     }
+}
+
+/// The form in which an operating system requests what was recorded at its boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RecordedBootFormat {
+    /// An object with all that is recorded.
+    Json,
+    /// The kernel arguments of dracut, on a line.
+    Dracut,
+    /// The kernel arguments of initramfs-tools, on a line.
+    InitramfsTools,
+}
+
+/// Reads `/boot/<mac>/os?format=…`. Without a format, a client that accepts `text/plain` and no JSON gets dracut's.
+pub(super) fn parse_recorded_boot_request(
+    mac: &str,
+    query: &str,
+    accept: Option<&str>,
+) -> Result<(Mac, RecordedBootFormat), RequestError> {
+    let pairs = parse_query(query)?;
+    let format = match pairs.iter().find(|(name, _)| name == "format").map(|(_, value)| value.as_str()) {
+        Some("json") => RecordedBootFormat::Json,
+        Some("dracut") => RecordedBootFormat::Dracut,
+        Some("initramfs-tools") => RecordedBootFormat::InitramfsTools,
+        Some(_) => return Err(RequestError::Format),
+        None => match accept.map(str::to_ascii_lowercase) {
+            Some(accept)
+                if accept.contains("text/plain") && !accept.contains("json") && !accept.contains("*/*") =>
+            {
+                RecordedBootFormat::Dracut
+            }
+            Some(_) | None => RecordedBootFormat::Json,
+        },
+    };
+    Ok((parse_address(mac)?, format))
 }
 
 /// Decodes `a=b&c=d`. Invalid UTF-8 is replaced, `+` is a space, and a key without `=` has an empty value: iPXE

@@ -14,6 +14,8 @@ use crate::tftp::canonicalize_name;
 const BOOT_FOLDER: &str = "boot";
 /// The last part of a boot report's path.
 const REPORT: &str = "event";
+/// The last part of the path for the operating system's own request.
+const RECORDED_BOOT: &str = "os";
 /// Extensions of files that firmware requests. Other names are no trace of a boot.
 const BOOT_EXTENSIONS: [&str; 5] = [".efi", ".kpxe", ".pxe", ".ipxe", ".0"];
 
@@ -26,6 +28,8 @@ pub(super) enum BootResource {
     BootScript { address: String },
     /// `boot/<mac>/event`: a boot report.
     BootReport { address: String },
+    /// `boot/<mac>/os`: what was recorded at the machine's boot, for its operating system.
+    RecordedBoot { address: String },
     /// No resource.
     Unknown {
         /// The last part of the path, shortened, if it looks like a file that firmware requests.
@@ -48,6 +52,9 @@ impl BootResource {
             Some([address @ .., last]) if last.eq_ignore_ascii_case(REPORT) => {
                 Self::BootReport { address: address.join("/") }
             }
+            Some([address @ .., last]) if last.eq_ignore_ascii_case(RECORDED_BOOT) => {
+                Self::RecordedBoot { address: address.join("/") }
+            }
             // A setting that was not expanded, such as `${net0/mac}`, has a slash of its own.
             Some(address) => Self::BootScript { address: address.join("/") },
             None => {
@@ -64,7 +71,10 @@ impl BootResource {
     pub(super) fn is_script(&self) -> bool {
         match self {
             Self::File(BootFile::BootScript | BootFile::Autoexec) | Self::BootScript { .. } => true,
-            Self::File(BootFile::Image(_)) | Self::BootReport { .. } | Self::Unknown { .. } => false,
+            Self::File(BootFile::Image(_))
+            | Self::BootReport { .. }
+            | Self::RecordedBoot { .. }
+            | Self::Unknown { .. } => false,
         }
     }
 }
@@ -110,6 +120,11 @@ mod tests {
             assert_eq!(
                 BootResource::from_path(&format!("{folder}boot/{mac}/event")),
                 BootResource::BootReport { address: mac.into() },
+                "{folder}"
+            );
+            assert_eq!(
+                BootResource::from_path(&format!("{folder}boot/{mac}/os")),
+                BootResource::RecordedBoot { address: mac.into() },
                 "{folder}"
             );
         }

@@ -1,6 +1,8 @@
 //! Tests of the boot listener's router over a store in memory.
 
+mod fallback_reports;
 mod paths;
+mod recorded_boot;
 mod requesters;
 
 use std::sync::Arc;

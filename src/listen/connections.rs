@@ -10,12 +10,14 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+use super::counters::ConnectionCounters;
 
 /// Rate limit of the warnings: a client must not be able to fill the log.
 const WARNING_INTERVAL: Duration = Duration::from_secs(1);
@@ -24,31 +26,6 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 type ConnectionId = u64;
-
-/// Counts of a listener's connections; clones of the `Arc` are for metrics.
-#[derive(Debug, Default)]
-pub struct ConnectionCounters {
-    open: AtomicU64,
-    displaced: AtomicU64,
-    refused: AtomicU64,
-}
-
-impl ConnectionCounters {
-    /// Open connections.
-    pub fn open(&self) -> u64 {
-        self.open.load(Ordering::Relaxed)
-    }
-
-    /// Idle connections that were closed for a newer one, since the start.
-    pub fn displaced(&self) -> u64 {
-        self.displaced.load(Ordering::Relaxed)
-    }
-
-    /// Connections that were refused because all others of the client were busy, since the start.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
-    }
-}
 
 /// The open connections.
 #[derive(Debug)]
@@ -148,7 +125,7 @@ impl ConnectionTable {
         let open = entries.clients.get(&client).map_or(0, |client| client.open);
         if !is_local && open >= self.per_client {
             let Some(victim) = entries.find_idle_of(client) else {
-                self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                self.counters.count_refused(remote);
                 self.warn(
                     client,
                     "connection refused: the client has connections_per_client, and all are busy",
@@ -171,7 +148,7 @@ impl ConnectionTable {
             closed: CancellationToken::new(),
         };
         entries.insert(client, is_local, &connection);
-        self.counters.open.store(entries.connections.len() as u64, Ordering::Relaxed);
+        self.counters.set_open(entries.connections.len());
         Some(connection)
     }
 
@@ -186,7 +163,7 @@ impl ConnectionTable {
     fn displace(&self, entries: &mut Entries, victim: ConnectionId) -> Option<CancellationToken> {
         let entry = entries.remove(victim)?;
         entry.displaced.cancel();
-        self.counters.displaced.fetch_add(1, Ordering::Relaxed);
+        self.counters.count_displaced();
         Some(entry.closed)
     }
 
@@ -204,7 +181,7 @@ impl ConnectionTable {
     fn remove(&self, id: ConnectionId) {
         let mut entries = self.entries.lock();
         entries.remove(id);
-        self.counters.open.store(entries.connections.len() as u64, Ordering::Relaxed);
+        self.counters.set_open(entries.connections.len());
         drop(entries);
         self.changed.notify_one();
     }

@@ -141,6 +141,9 @@ pub struct Attachment {
     /// Cinder back to "attaching".
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub superseded_export: bool,
+    /// A create followed one without a response. The earlier request may still arrive once the volume is detached.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub superseded_create: bool,
     /// The boot for which Cinder returned the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved_for: Option<BootAttempt>,
@@ -170,6 +173,7 @@ impl Attachment {
             ownership: Ownership::Own,
             obstacle: None,
             superseded_export: false,
+            superseded_create: false,
             resolved_for: None,
             hooked_by: None,
         }

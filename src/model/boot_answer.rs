@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Chap, Iqn, LoaderPath, SanUri};
+use super::{ChainUrl, Chap, Iqn, LoaderPath, SanUri};
 
 /// The decision on one boot request; `script` renders it as iPXE script.
 ///
@@ -22,6 +22,18 @@ pub enum BootAnswer {
     /// Nothing to boot from the network: continue with the next boot device.
     LocalDisk {
         /// Why the machine boots from its own disk.
+        reason: String,
+    },
+    /// Boot what iPXE fetches from a URL: a script or a program.
+    Url {
+        /// Why the machine boots from there.
+        reason: String,
+        /// The URL.
+        url: ChainUrl,
+    },
+    /// Start the iPXE shell.
+    Shell {
+        /// Why the machine gets a shell.
         reason: String,
     },
     /// No node has a port with one of the machine's MAC addresses.
@@ -43,6 +55,8 @@ impl BootAnswer {
             Self::Boot(_) => BootOutcome::Boot,
             Self::Wait { .. } => BootOutcome::Wait,
             Self::LocalDisk { .. } => BootOutcome::LocalDisk,
+            Self::Url { .. } => BootOutcome::Url,
+            Self::Shell { .. } => BootOutcome::Shell,
             Self::Unknown { .. } => BootOutcome::Unknown,
             Self::Refused { .. } => BootOutcome::Refused,
         }
@@ -54,6 +68,8 @@ impl BootAnswer {
             Self::Boot(_) => None,
             Self::Wait { reason, .. }
             | Self::LocalDisk { reason }
+            | Self::Url { reason, .. }
+            | Self::Shell { reason }
             | Self::Unknown { reason }
             | Self::Refused { reason } => Some(reason),
         }
@@ -70,6 +86,10 @@ pub enum BootOutcome {
     Wait,
     /// [`BootAnswer::LocalDisk`]
     LocalDisk,
+    /// [`BootAnswer::Url`]
+    Url,
+    /// [`BootAnswer::Shell`]
+    Shell,
     /// [`BootAnswer::Unknown`]
     Unknown,
     /// [`BootAnswer::Refused`]
@@ -85,12 +105,19 @@ impl BootOutcome {
         if let Self::Other(word) = self { word } else { self.as_label() }
     }
 
+    /// Whether the machine boots something other than a volume, so it will not report a hooked one.
+    pub const fn is_without_volume(&self) -> bool {
+        matches!(self, Self::LocalDisk | Self::Url | Self::Shell)
+    }
+
     /// The label for metrics: a closed set.
     pub const fn as_label(&self) -> &'static str {
         match self {
             Self::Boot => "boot",
             Self::Wait => "wait",
             Self::LocalDisk => "local_disk",
+            Self::Url => "url",
+            Self::Shell => "shell",
             Self::Unknown => "unknown",
             Self::Refused => "refused",
             Self::Other(_) => "other",
@@ -115,6 +142,10 @@ pub struct BootPlan {
     pub loader: Option<LoaderPath>,
     /// Remarks on this boot, shown on the machine's console.
     pub notes: Vec<String>,
+    /// The source of a one-time boot, if this is one.
+    pub once: Option<String>,
+    /// The portals that are tried last because they do not answer, as sentences.
+    pub portal_notes: Vec<String>,
 }
 
 /// One volume of a [`BootPlan`].
@@ -134,8 +165,8 @@ mod tests {
 
     #[test]
     fn known_outcomes_are_serialized_as_labelled_and_others_are_kept() {
-        use BootOutcome::{Boot, LocalDisk, Refused, Unknown, Wait};
-        for outcome in [Boot, Wait, LocalDisk, Unknown, Refused] {
+        use BootOutcome::{Boot, LocalDisk, Refused, Shell, Unknown, Url, Wait};
+        for outcome in [Boot, Wait, LocalDisk, Url, Shell, Unknown, Refused] {
             let value = serde_json::to_value(&outcome).expect("serializes");
             assert_eq!((value.as_str(), outcome.as_str()), (Some(outcome.as_label()), outcome.as_label()));
             assert_eq!(serde_json::from_value::<BootOutcome>(value).expect("deserializes"), outcome);

@@ -1,10 +1,11 @@
-//! [`DhcpStep`] and [`DhcpAnswer`]: the requests of network-boot clients and their answers, for events and metrics.
+//! [`DhcpStep`] and [`DhcpAnswer`]: the requests of network-boot clients, the replies of other servers, and volboot's answers,
+//! for events and metrics.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// A request of a network-boot client.
+/// A request of a network-boot client, or the reply of another server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DhcpStep {
@@ -14,6 +15,14 @@ pub enum DhcpStep {
     Request,
     /// A request to the boot server, at port 4011.
     BootServer,
+    /// DHCPOFFER of another server, with an address.
+    Offer,
+    /// DHCPOFFER of another ProxyDHCP server.
+    ProxyOffer,
+    /// DHCPACK of another server: the address is the machine's.
+    Ack,
+    /// DHCPNAK of another server: the machine cannot have the address.
+    Nak,
     /// A word of another version of volboot, read from the history.
     #[serde(untagged)]
     Other(String),
@@ -49,12 +58,26 @@ pub enum DhcpAnswer {
 }
 
 impl DhcpStep {
+    /// Whether another server sent the message, not the machine.
+    pub const fn is_reply(&self) -> bool {
+        matches!(self, Self::Offer | Self::ProxyOffer | Self::Ack | Self::Nak)
+    }
+
+    /// The word for logs and events.
+    pub fn as_str(&self) -> &str {
+        if let Self::Other(word) = self { word } else { self.as_label() }
+    }
+
     /// The label for metrics: a closed set.
     pub const fn as_label(&self) -> &'static str {
         match self {
             Self::Discover => "discover",
             Self::Request => "request",
             Self::BootServer => "boot_server",
+            Self::Offer => "offer",
+            Self::ProxyOffer => "proxy_offer",
+            Self::Ack => "ack",
+            Self::Nak => "nak",
             Self::Other(_) => "other",
         }
     }
@@ -116,6 +139,7 @@ mod tests {
             Failed, MissingImage, NetbootOff, NoFile, PortDisabled, RateLimited, RelayNotNamed, Sent,
             StoreUnavailable, UnknownMachine,
         };
+        use DhcpStep::{Ack, BootServer, Discover, Nak, Offer, ProxyOffer, Request};
         for answer in [
             Sent,
             UnknownMachine,
@@ -132,7 +156,7 @@ mod tests {
             assert_eq!((value.as_str(), answer.as_str()), (Some(answer.as_label()), answer.as_label()));
             assert_eq!(serde_json::from_value::<DhcpAnswer>(value).expect("deserializes"), answer);
         }
-        for step in [DhcpStep::Discover, DhcpStep::Request, DhcpStep::BootServer] {
+        for step in [Discover, Request, BootServer, Offer, ProxyOffer, Ack, Nak] {
             let value = serde_json::to_value(&step).expect("serializes");
             assert_eq!(value.as_str(), Some(step.as_label()));
         }

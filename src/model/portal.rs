@@ -68,7 +68,7 @@ impl Portal {
     }
 
     /// The host in iPXE's form. Without the brackets, iPXE splits an IPv6 address at its colons.
-    pub(super) fn host(&self) -> String {
+    pub fn host(&self) -> String {
         match &self.host {
             Host::Ip(IpAddr::V6(address)) => format!("[{address}]"),
             Host::Ip(address) => address.to_string(),
@@ -77,7 +77,20 @@ impl Portal {
     }
 
     /// The TCP port.
-    pub(super) const fn port(&self) -> u16 {
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The host for a connection from this host: an address without brackets, or a name.
+    pub fn connect_host(&self) -> String {
+        match &self.host {
+            Host::Ip(address) => address.to_string(),
+            Host::Name(name) => name.clone(),
+        }
+    }
+
+    /// The port for a connection from this host.
+    pub const fn connect_port(&self) -> u16 {
         self.port
     }
 

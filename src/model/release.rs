@@ -5,7 +5,7 @@
 
 use uuid::Uuid;
 
-use super::{Attachment, Node, Ownership, VolumeTarget};
+use super::{Attachment, BootOnce, Fallback, Node, Ownership, VolumeTarget};
 
 /// The volumes that a node loses by the change or deletion of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,15 @@ pub enum Released {
     Volume(Uuid, String),
     /// The volumes that this node has through borrowed attachments.
     Borrowed(Uuid),
+    /// This node's attachment to the volume of its fallback; and its borrowed attachments, if it loses its instance too.
+    Fallback {
+        /// The node.
+        node: Uuid,
+        /// The volume.
+        volume: String,
+        /// Whether the borrowed attachments end too.
+        with_borrowed: bool,
+    },
     /// All volumes of this node.
     All(Uuid),
 }
@@ -30,11 +39,29 @@ impl Node {
         });
         let loses_instance =
             self.instance_uuid.is_some() && new.is_none_or(|new| new.instance_uuid != self.instance_uuid);
-        match (is_lost, loses_instance) {
-            (true, _) => Released::All(self.uuid),
-            (false, true) => Released::Borrowed(self.uuid),
-            (false, false) => Released::Nothing,
+        let fallback = self.fallback_volume();
+        let lost_fallback =
+            fallback.filter(|volume| new.and_then(Self::fallback_volume).as_ref() != Some(volume));
+        match (is_lost, lost_fallback, loses_instance) {
+            (true, ..) => Released::All(self.uuid),
+            (false, Some(volume), with_borrowed) => {
+                Released::Fallback { node: self.uuid, volume, with_borrowed }
+            }
+            (false, None, true) => Released::Borrowed(self.uuid),
+            (false, None, false) => Released::Nothing,
         }
+    }
+
+    /// The Cinder volume of the node's fallback.
+    pub fn fallback_volume(&self) -> Option<String> {
+        Fallback::of(self).ok()??.source.cinder_volume().map(str::to_owned)
+    }
+
+    /// Whether the fallback's count and the fallback in force end when the record is replaced by `new`: with the
+    /// deployment, and with the fallback's volume.
+    pub fn ends_fallback(&self, new: &Self) -> bool {
+        let source = |node: &Self| Some(Fallback::of(node).ok()??.source);
+        new.undeployed && !self.undeployed || source(self) != source(new)
     }
 }
 
@@ -51,14 +78,28 @@ impl VolumeTarget {
 impl Attachment {
     /// Whether node and target still call for the attachment.
     pub fn is_wanted(&self, node: &Node, target: &VolumeTarget) -> bool {
+        node.storage_interface.uses_attachments()
+            && self.suits(node)
+            && (target.node_uuid, &target.volume_id) == (self.node, &self.volume)
+    }
+
+    /// Whether a one-time boot of the node still calls for the attachment, whatever the node's storage interface.
+    pub fn is_wanted_once(&self, node: &Node, once: &BootOnce) -> bool {
+        self.suits(node) && once.node_uuid == self.node && once.cinder_volume() == Some(self.volume.as_str())
+    }
+
+    /// Whether the node's fallback still calls for the attachment, whatever the node's storage interface.
+    pub fn is_wanted_as_fallback(&self, node: &Node) -> bool {
+        self.suits(node) && node.uuid == self.node && node.fallback_volume().as_ref() == Some(&self.volume)
+    }
+
+    /// Whether the node may have the attachment: it is deployed, and has the instance of a borrowed one.
+    fn suits(&self, node: &Node) -> bool {
         let has_instance = match self.ownership {
             Ownership::Own | Ownership::Adopted => true,
             Ownership::Borrowed(server) => node.instance_uuid == Some(server),
         };
-        node.storage_interface.uses_attachments()
-            && !node.undeployed
-            && has_instance
-            && (target.node_uuid, &target.volume_id) == (self.node, &self.volume)
+        !node.undeployed && has_instance
     }
 }
 
@@ -157,5 +198,36 @@ mod tests {
         ] {
             assert!(!attachment.is_wanted(&node, &target), "{node:?} {target:?}");
         }
+    }
+
+    #[test]
+    fn a_node_loses_the_volume_of_its_fallback_with_the_fallback() {
+        use super::super::{Fallback, FallbackSource};
+        let with = |volume: Option<&str>, instance| {
+            let fallback = volume.map(|id| Fallback::new(FallbackSource::Volume(id.into())));
+            Node { instance_uuid: instance, ..Fallback::write(fallback.as_ref(), node("external", false)) }
+        };
+        let (uuid, instance) = (Uuid::from_u128(1), Some(Uuid::from_u128(3)));
+        let lost = |with_borrowed| Released::Fallback { node: uuid, volume: "v".into(), with_borrowed };
+        for (old, new, expected, ends) in [
+            (with(None, None), with(Some("v"), None), Released::Nothing, true),
+            (with(Some("v"), None), with(Some("v"), None), Released::Nothing, false),
+            (with(Some("v"), None), with(Some("w"), None), lost(false), true),
+            (with(Some("v"), None), with(None, None), lost(false), true),
+            (with(Some("v"), instance), with(None, None), lost(true), true),
+            (with(Some("v"), instance), with(Some("v"), None), Released::Borrowed(uuid), false),
+            (
+                with(Some("v"), None),
+                Node { undeployed: true, ..with(Some("v"), None) },
+                Released::All(uuid),
+                true,
+            ),
+        ] {
+            assert_eq!((old.releases(Some(&new)), old.ends_fallback(&new)), (expected, ends), "{old:?}");
+        }
+        let attachment = Attachment::new(uuid, "v", uuid, Vec::new(), NOW);
+        assert!(attachment.is_wanted_as_fallback(&with(Some("v"), None)));
+        assert!(!attachment.is_wanted_as_fallback(&with(Some("w"), None)));
+        assert!(!attachment.is_wanted_as_fallback(&Node { undeployed: true, ..with(Some("v"), None) }));
     }
 }

@@ -37,7 +37,7 @@ const MAX_DATA: usize = 0xff - FIRST_DRIVE as usize - 1;
 pub struct SanTable<'a> {
     /// The boot volume first.
     pub hooks: Vec<Hook<'a>>,
-    /// Paths and volumes that had to be omitted, as sentences.
+    /// Portals that are tried last, and paths and volumes that had to be omitted, as sentences.
     pub warnings: Vec<String>,
 }
 
@@ -57,7 +57,7 @@ pub struct Hook<'a> {
 impl<'a> SanTable<'a> {
     /// Lays out a plan for the requester's firmware.
     pub fn new(plan: &'a BootPlan, request: &BootRequest) -> Self {
-        let mut warnings = Vec::new();
+        let mut warnings = plan.portal_notes.clone();
         // Without a known platform the BIOS layout is used: it is the smaller one, and fits UEFI too.
         let platform = request.platform.unwrap_or(Platform::Bios);
         let max_entries = request.max_ibft_entries.unwrap_or(MAX_ENTRIES).min(MAX_ENTRIES);
@@ -178,6 +178,8 @@ mod tests {
             data,
             loader: None,
             notes: vec![],
+            once: None,
+            portal_notes: Vec::new(),
         }
     }
 

@@ -12,6 +12,7 @@
 
 mod faults;
 mod netlink;
+mod presence;
 mod route;
 mod sightings;
 
@@ -29,6 +30,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use crate::model::{CardSighting, Mac, NeighbourCheck};
 use faults::FaultPacer;
 use netlink::{Netlink, NetlinkError};
+pub use presence::Presence;
 use route::{Place, RouteFacts, classify};
 use sightings::Sightings;
 
@@ -160,6 +162,15 @@ impl Neighbours {
 
     /// Reads the MAC address of one neighbour entry.
     async fn find_mac(&self, link: u32, address: IpAddr) -> Result<Option<Mac>, NetlinkError> {
+        Ok(self.read_entry(link, address).await?.as_ref().and_then(mac_of_entry))
+    }
+
+    /// Reads the state of one neighbour entry; `None`: there is none.
+    async fn find_state(&self, link: u32, address: IpAddr) -> Result<Option<NeighbourState>, NetlinkError> {
+        Ok(self.read_entry(link, address).await?.map(|entry| entry.header.state))
+    }
+
+    async fn read_entry(&self, link: u32, address: IpAddr) -> Result<Option<NeighbourMessage>, NetlinkError> {
         let mut request = NeighbourMessage::default();
         request.header.family = family(address);
         request.header.ifindex = link;
@@ -169,7 +180,7 @@ impl Neighbours {
         }));
         let response = self.0.netlink.send(RouteNetlinkMessage::GetNeighbour(request)).await?;
         let Some(RouteNetlinkMessage::NewNeighbour(entry)) = response else { return Ok(None) };
-        Ok(mac_of_entry(&entry))
+        Ok(Some(entry))
     }
 
     /// Whether hosts on the link have no MAC addresses, as on a tunnel.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::Operator;
+use crate::boot::FallbackAtBoot;
 use crate::boot::validate::{MachineSettings, read_machine_settings};
-use crate::check::{CheckReport, CheckRequest, RequestedVolume};
+use crate::check::{CheckReport, CheckRequest, RequestedVolume, VolumeRole};
 use crate::inspect::LoaderArchitecture;
 use crate::model::{
     Attachment, AttachmentState, Connection, Node, StorageInterface, VolumeConnector, VolumeTarget,
@@ -29,28 +30,42 @@ impl Operator {
         let mut targets: Vec<VolumeTarget> = self.inventory.list_all_of(node.uuid).await?;
         targets.sort_by_key(|target| target.boot_index);
         let MachineSettings { initiator, loader } = read_machine_settings(node, &connectors, &targets);
+        let loader = loader.ok().flatten();
         let attachments = self.attach.attachments(node.uuid).await;
         let initiator = initiator.map(|name| name.as_str().to_owned());
-        let volumes = match node.storage_interface {
-            StorageInterface::Noop => Vec::new(),
-            _ => targets
-                .iter()
-                .map(|target| RequestedVolume {
-                    id: target.volume_id.clone(),
-                    is_boot: target.boot_index == 0,
-                    connection: find_connection(
-                        node,
-                        target,
-                        &attachments,
-                        initiator.as_deref().unwrap_or_default(),
-                    ),
-                })
-                .collect(),
+        let connect = |node: &Node, target: &VolumeTarget| {
+            find_connection(node, target, &attachments, initiator.as_deref().unwrap_or_default())
         };
+        let fallback = self.boot.fallback_at_boot(node).await?;
+        let is_in_force = fallback.as_ref().is_some_and(|fallback| fallback.is_in_force);
+        let mut volumes = Vec::new();
+        if node.storage_interface != StorageInterface::Noop {
+            volumes.extend(targets.iter().map(|target| {
+                let is_boot_target = target.boot_index == 0;
+                RequestedVolume {
+                    id: target.volume_id.clone(),
+                    role: if is_boot_target { VolumeRole::Boot } else { VolumeRole::Data },
+                    is_boot: is_boot_target && !is_in_force,
+                    loader: loader.clone().filter(|_| is_boot_target),
+                    connection: connect(node, target),
+                }
+            }));
+        }
+        // Before the fallback is due, too: then it is too late to find it without a loader.
+        if let Some(FallbackAtBoot { node, target, is_in_force }) = fallback {
+            let targets = std::slice::from_ref(&target);
+            volumes.push(RequestedVolume {
+                id: target.volume_id.clone(),
+                role: VolumeRole::Fallback,
+                is_boot: is_in_force,
+                loader: read_machine_settings(&node, &connectors, targets).loader.ok().flatten(),
+                connection: connect(&node, &target),
+            });
+        }
+        volumes.sort_by_key(|volume| !volume.is_boot);
         Ok(CheckRequest {
             node: node.uuid,
             initiator,
-            loader: loader.ok().flatten(),
             architecture: self.find_architecture(node).await?,
             volumes,
         })
@@ -91,8 +106,8 @@ fn find_connection(
             }) = attachment
             else {
                 return Err(format!(
-                    "volume {id} is not attached to the node, and a check attaches nothing; the first boot request of the \
-                     machine attaches it"
+                    "volume {id} is not attached to the node, and a check attaches nothing; the first boot request that \
+                     gets the volume attaches it"
                 ));
             };
             if name.as_deref() != Some(initiator) {

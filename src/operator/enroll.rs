@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::Operator;
+use crate::boot::VolumeUser;
 use crate::model::{
     EnabledHardware, InterfaceError, Iqn, IqnError, Mac, Node, NodeNameError, Port, SanUri, StorageInterface,
     VolumeConnector, VolumeTarget,
@@ -66,6 +67,8 @@ pub enum Refusal {
     Interface(InterfaceError),
     /// Another record has this unique value.
     Duplicate(UniqueKey),
+    /// Another node keeps the volume for itself.
+    VolumeInUse(VolumeUser),
 }
 
 /// An enrollment failed; nothing was created.
@@ -88,6 +91,10 @@ impl Operator {
             .build_records(&self.conductor.hardware, &self.enabled_storage_interfaces, now)
             .map_err(EnrollError::Refused)?;
         records.node.conductor_group.clone_from(&self.conductor.group);
+        let keeper = self.boot.find_keeper(&records.target, now).await;
+        if let Some(user) = keeper.map_err(|error| EnrollError::Inventory(error.into()))? {
+            return Err(EnrollError::Refused(vec![Refusal::VolumeInUse(user)]));
+        }
         match self.inventory.enroll(&records).await {
             Ok(()) => Ok(records),
             Err(InventoryError::Duplicate(key)) => Err(EnrollError::Refused(vec![Refusal::Duplicate(key)])),
@@ -103,7 +110,7 @@ impl<'a> VolumeText<'a> {
     }
 
     /// The storage interface for this kind of volume.
-    fn storage_interface(self) -> StorageInterface {
+    pub(super) fn storage_interface(self) -> StorageInterface {
         match self {
             Self::Cinder(_) => StorageInterface::Cinder,
             Self::Target(_) => StorageInterface::External,
@@ -111,7 +118,7 @@ impl<'a> VolumeText<'a> {
     }
 
     /// The id and the properties of the volume target.
-    fn parse(self) -> Result<(String, Map<String, Value>), Refusal> {
+    pub(super) fn parse(self) -> Result<(String, Map<String, Value>), Refusal> {
         match self {
             Self::Cinder(text) => {
                 let uuid: Uuid = text.parse().map_err(|_| Refusal::VolumeId)?;
@@ -142,7 +149,8 @@ impl EnrollmentRequest<'_> {
         Node::check_name(self.name).map_err(Refusal::Name).unwrap_or_else(&mut refuse);
         let iqn = self.iqn.parse::<Iqn>().map_err(|error| refuse(Refusal::Iqn(error))).ok();
         let volume = self.volume.parse().map_err(&mut refuse).ok();
-        let chap = self.chap_properties().map_err(&mut refuse).ok();
+        let chap = build_chap_properties(self.volume, self.chap_user, &self.chap_secret);
+        let chap = chap.map_err(&mut refuse).ok();
         node.check_interfaces(hardware, enabled_storage)
             .map_err(Refusal::Interface)
             .unwrap_or_else(&mut refuse);
@@ -162,21 +170,24 @@ impl EnrollmentRequest<'_> {
             _ => Err(refusals),
         }
     }
+}
 
-    /// The credentials among the properties of the volume target.
-    fn chap_properties(&self) -> Result<Map<String, Value>, Refusal> {
-        let secret = self.chap_secret.expose_secret();
-        match (self.volume, self.chap_user, secret) {
-            (_, "", "") => Ok(Map::new()),
-            (_, "", _) => Err(Refusal::MissingChapUser),
-            (_, _, "") => Err(Refusal::MissingChapSecret),
-            (VolumeText::Cinder(_), ..) => Err(Refusal::ChapForCinder),
-            (VolumeText::Target(_), user, secret) => Ok(Map::from_iter([
-                ("auth_method".to_owned(), "CHAP".into()),
-                ("auth_username".to_owned(), user.into()),
-                ("auth_password".to_owned(), secret.into()),
-            ])),
-        }
+/// The credentials among the properties of a volume target.
+pub(super) fn build_chap_properties(
+    volume: VolumeText<'_>,
+    user: &str,
+    secret: &SecretString,
+) -> Result<Map<String, Value>, Refusal> {
+    match (volume, user, secret.expose_secret()) {
+        (_, "", "") => Ok(Map::new()),
+        (_, "", _) => Err(Refusal::MissingChapUser),
+        (_, _, "") => Err(Refusal::MissingChapSecret),
+        (VolumeText::Cinder(_), ..) => Err(Refusal::ChapForCinder),
+        (VolumeText::Target(_), user, secret) => Ok(Map::from_iter([
+            ("auth_method".to_owned(), "CHAP".into()),
+            ("auth_username".to_owned(), user.into()),
+            ("auth_password".to_owned(), secret.into()),
+        ])),
     }
 }
 

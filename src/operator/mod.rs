@@ -2,23 +2,46 @@
 //!
 //! | operation | file |
 //! |---|---|
+//! | set what a node boots once, show and cancel it | [`mod@boot_once`] |
 //! | check the volumes of a node | [`mod@check`] |
 //! | list the conductors | [`mod@conductors`] |
+//! | delete a node | [`mod@deletion`] |
 //! | enroll a machine as a new node | [`mod@enroll`] |
+//! | set and clear maintenance | [`mod@maintenance`] |
+//! | set, promote and remove the fallback of a node | [`mod@fallback`] |
+//! | end the operations that an instance left behind | [`mod@interrupted`] |
 //! | list a node's machines, read their timelines | [`mod@machines`] |
 //! | predict a machine's next boot request, preview the answer | [`mod@preview`] |
 //! | switch a node's machine, set its boot device | [`mod@power`] |
+//! | tell whether a machine that was switched on boots from the network | [`mod@network_boot`] |
+//! | begin and end an operation in the background | [`mod@operation`] |
 //! | deploy and undeploy nodes with a BMC | [`mod@provision`] |
+//! | the rules of the provision verbs, and their start | [`mod@verb`], [`mod@transition`] |
+//! | add, change and remove volumes | [`mod@volumes`] |
+//! | why an operation is refused | [`mod@refusal`] |
+//! | decide whether this instance should get boot requests | [`mod@readiness`] |
 //! | measure the store, the history and Cinder | [`mod@status`] |
 
+mod boot_once;
 mod check;
 mod conductors;
+mod deletion;
 mod enroll;
+mod fallback;
+mod interrupted;
 mod machines;
+mod maintenance;
+mod network_boot;
+mod operation;
 mod power;
 mod preview;
 mod provision;
+mod readiness;
+mod refusal;
 mod status;
+mod transition;
+mod verb;
+mod volumes;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -41,12 +64,23 @@ use crate::store::{Inventory, StoreError, UniqueKey};
 use crate::telemetry::Metrics;
 use crate::tftp::Counters;
 use crate::timeline::Timeline;
+pub use boot_once::{DEFAULT_ONCE_TTL, MAX_ONCE_TTL, OnceRequest, SourceText};
 pub use conductors::ConductorStatus;
+pub use deletion::check_deletable;
 pub use enroll::{EnrollError, EnrollmentRequest, Refusal, VolumeText};
-pub use power::{OperationRefusal, check_unreserved};
+pub use fallback::{FallbackStatus, FallbackValues};
+pub use interrupted::InterruptedOperations;
+pub use maintenance::MaintenanceChange;
+pub use network_boot::NetworkBootWatch;
+pub use power::find_power_obstacle;
 pub use preview::{BootPreview, Requester};
-pub use provision::{ProvisionTask, recover_interrupted, undeploy};
+pub use provision::ProvisionTask;
+pub use readiness::{Readiness, StoreReadiness};
+pub use refusal::{OperationRefusal, check_unprotected, check_unreserved};
 pub use status::CinderStatus;
+pub use transition::RequestedVerb;
+pub use verb::Verb;
+pub use volumes::{VolumeError, VolumeValues, check_power_off, check_volume_removal};
 
 /// The services and settings of the API and the pages, as one configuration defines them.
 #[derive(Debug)]
@@ -98,6 +132,9 @@ pub struct Appliance {
     pub connection_counters: Vec<(&'static str, Arc<ConnectionCounters>)>,
     /// The start time of this process.
     pub started_at: Timestamp,
+    /// Cancelled once the shutdown is requested: the instance is not ready any more, and everything else goes on until
+    /// `stop`.
+    pub leaving: CancellationToken,
     /// Cancelled at shutdown; ends event streams.
     pub stop: CancellationToken,
 }

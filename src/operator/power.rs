@@ -9,72 +9,97 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::Operator;
-use crate::model::{Node, PowerState};
-use crate::power::{
-    BootDevice, BootDeviceState, DriverInfoError, PowerAction, PowerError, parse_driver_info,
-};
-use crate::store::{InventoryError, UpdateError};
+use super::operation::NodeOperation;
+use super::refusal::{OperationRefusal, check_unreserved};
+use super::{NetworkBootWatch, Operator};
+use crate::model::{Node, PowerState, ProvisionState};
+use crate::power::{BmcClaim, BootDevice, BootDeviceState, PowerAction, PowerError, parse_driver_info};
+use crate::store::UpdateError;
 
-/// The pause between attempts to record the end of an operation.
-const RECORD_INTERVAL: Duration = Duration::from_secs(5);
-/// Attempts to record the end of an operation. After them, the node stays reserved until the next start.
-const RECORD_ATTEMPTS: u32 = 120;
-
-/// An operation on a node was refused before it began.
-#[derive(Debug, thiserror::Error)]
-pub enum OperationRefusal {
-    /// Another operation is under way.
-    #[error("Node {node} is locked by host {host}, please retry after the current operation is completed.")]
-    Reserved {
-        /// The node.
-        node: Uuid,
-        /// The host of the conductor that works on the node.
-        host: String,
-    },
-    /// The node's `driver_info` is invalid.
-    #[error(transparent)]
-    DriverInfo(#[from] DriverInfoError),
-    /// The BMC failed.
-    #[error("{0}")]
-    Failed(PowerError),
-    /// The node does not exist any more.
-    #[error("the node does not exist any more")]
-    NotFound,
-    /// The records cannot be written.
-    #[error(transparent)]
-    Inventory(#[from] InventoryError),
+/// What volboot does to a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PowerTask {
+    Change(PowerAction),
+    /// Boots from the network: sets the boot device, then switches off and on.
+    Boot,
 }
 
-/// Refuses an operation on a node that is reserved for another.
-pub fn check_unreserved(node: &Node) -> Result<(), OperationRefusal> {
-    match &node.reservation {
-        Some(host) => Err(OperationRefusal::Reserved { node: node.uuid, host: host.clone() }),
-        None => Ok(()),
-    }
-}
-
-impl From<UpdateError<Self>> for OperationRefusal {
-    fn from(error: UpdateError<Self>) -> Self {
-        match error {
-            UpdateError::NotFound => Self::NotFound,
-            UpdateError::Refused(refusal) => refusal,
-            UpdateError::Inventory(error) => Self::Inventory(error),
+impl PowerTask {
+    const fn action(self) -> PowerAction {
+        match self {
+            Self::Change(action) => action,
+            Self::Boot => PowerAction::Reboot,
         }
     }
 }
 
+/// Checks that a power change exists and that the node's state allows it. `ident` is the node as the client named it.
+fn check_power_change(node: &Node, ident: &str, target: &str) -> Result<PowerAction, OperationRefusal> {
+    let action = PowerAction::parse(target).ok_or_else(|| {
+        let state = node.recorded_power_state().map_or("None", PowerState::as_str);
+        OperationRefusal::wrong_state(target, ident, state)
+    })?;
+    match node.provision_state {
+        state @ (ProvisionState::Cleaning | ProvisionState::CleanWait) => {
+            Err(OperationRefusal::wrong_state(target, ident, state.as_str()))
+        }
+        _ => Ok(action),
+    }
+}
+
+/// Why volboot cannot switch a node's machine; `None` if it can.
+pub fn find_power_obstacle(node: &Node) -> Option<String> {
+    if !node.has_bmc() {
+        let driver = &node.driver;
+        return Some(format!(
+            "driver {driver} has no BMC; with driver redfish, volboot switches the machine"
+        ));
+    }
+    parse_driver_info(node).err().map(|error| error.to_string())
+}
+
 impl Operator {
-    /// Starts a power change of a node with a BMC. Returns once the node is reserved for it.
-    pub async fn start_power_change(
+    /// Switches a machine with a BMC; for others, records the state that an operator has switched to by hand. `target` is
+    /// Ironic's name of the change, and `ident` the node as the client named it.
+    pub async fn set_power(
         self: &Arc<Self>,
-        node: Uuid,
-        action: PowerAction,
+        node: &Node,
+        ident: &str,
+        target: &str,
         timeout: Option<Duration>,
         now: Timestamp,
     ) -> Result<(), OperationRefusal> {
-        let reserve = |old: &Node, _: Option<&Node>| {
-            check_unreserved(old)?;
+        if node.has_bmc() {
+            let action = check_power_change(node, ident, target)?;
+            return self.start_power_task(node.uuid, PowerTask::Change(action), timeout, now).await;
+        }
+        let change = |old: &Node, _: Option<&Node>| {
+            let power = check_power_change(old, ident, target)?.end_state();
+            let node = Node { last_error: None, updated_at: Some(now), ..old.clone() };
+            Ok(node.with_power_state(power, now))
+        };
+        self.inventory.update(node.uuid, change).await.map(drop).map_err(OperationRefusal::from)
+    }
+
+    /// Starts a boot from the network: sets the boot device, then switches the machine off and on.
+    pub async fn start_boot(self: &Arc<Self>, node: &Node, now: Timestamp) -> Result<(), OperationRefusal> {
+        if let Some(obstacle) = find_power_obstacle(node) {
+            return Err(OperationRefusal::Invalid(format!("node {}: {obstacle}", node.label())));
+        }
+        check_power_change(node, &node.label(), PowerAction::Reboot.as_str())?;
+        self.start_power_task(node.uuid, PowerTask::Boot, None, now).await
+    }
+
+    /// Starts a task for a node with a BMC. Returns once the node is reserved for it.
+    async fn start_power_task(
+        self: &Arc<Self>,
+        node: Uuid,
+        task: PowerTask,
+        timeout: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<(), OperationRefusal> {
+        let action = task.action();
+        let reserve = |old: &Node| {
             parse_driver_info(old)?;
             Ok(Node {
                 target_power_state: Some(action.end_state()),
@@ -84,35 +109,75 @@ impl Operator {
                 ..old.clone()
             })
         };
-        let node = self.inventory.update(node, reserve).await?;
+        let operation = self.begin_operation(node, reserve).await?;
         let operator = Arc::clone(self);
         tokio::spawn(async move {
-            let result = operator.change_power(&node, action, timeout).await;
-            operator.finish_power_change(node.uuid, action, result).await;
+            let result = match task {
+                PowerTask::Change(action) => operator.change_power(&operation, action, timeout).await,
+                PowerTask::Boot => operator.boot_from_network(&operation).await,
+            };
+            operator.finish_power_change(operation, action, result).await;
         });
         Ok(())
     }
 
+    /// Sets the boot device to the network for the next boot, unless it is set for all boots; then switches off and on.
+    async fn boot_from_network(&self, operation: &NodeOperation) -> Result<PowerState, PowerError> {
+        let claim = self.claim_bmc(operation).await?;
+        let mut node = operation.node.clone();
+        if node.has_managed_boot_device() {
+            let now = self.power.read_boot_device(&node, &claim).await?;
+            let is_network = matches!(now.device, Some(BootDevice::Pxe | BootDevice::UefiHttp));
+            if !is_network || now.persistent != Some(true) {
+                let boot_note = self.power.set_boot_device(&node, &claim, BootDevice::Pxe, false).await?;
+                self.record_step(operation, |old| boot_note.write(old.clone())).await;
+                node = boot_note.write(node);
+            }
+        }
+        self.switch(&node, &claim, PowerAction::Reboot, None).await
+    }
+
     async fn change_power(
         &self,
-        node: &Node,
+        operation: &NodeOperation,
         action: PowerAction,
         timeout: Option<Duration>,
     ) -> Result<PowerState, PowerError> {
-        let claim = self.power.claim(node).await?;
-        self.power.change(node, &claim, action, timeout).await
+        let claim = self.claim_bmc(operation).await?;
+        self.switch(&operation.node, &claim, action, timeout).await
+    }
+
+    async fn switch(
+        &self,
+        node: &Node,
+        claim: &BmcClaim<'_>,
+        action: PowerAction,
+        timeout: Option<Duration>,
+    ) -> Result<PowerState, PowerError> {
+        let state = self.power.change(node, claim, action, timeout).await?;
+        if state == PowerState::On {
+            self.watch_network_boot(node.uuid);
+        }
+        Ok(state)
+    }
+
+    /// Watches whether a machine that was just switched on boots from the network.
+    pub(super) fn watch_network_boot(&self, node: Uuid) {
+        let limit = self.power.limits().first_request;
+        NetworkBootWatch::new(self.inventory.clone(), self.timeline.clone(), limit).spawn(node);
     }
 
     async fn finish_power_change(
         &self,
-        node: Uuid,
+        operation: NodeOperation,
         action: PowerAction,
         result: Result<PowerState, PowerError>,
     ) {
         if let Err(error) = &result {
+            let node = operation.node.uuid;
             tracing::warn!(%node, action = action.as_str(), %error, "power change failed");
         }
-        self.record_end(node, |old| {
+        self.record_end(operation, |old| {
             let node = Node { target_power_state: None, reservation: None, ..old.clone() };
             match &result {
                 Ok(state) => node.with_power_state(*state, Timestamp::now()),
@@ -127,20 +192,6 @@ impl Operator {
             }
         })
         .await;
-    }
-
-    /// Records the end of an operation, whatever the store says at first.
-    pub(super) async fn record_end(&self, node: Uuid, change: impl Fn(&Node) -> Node) {
-        for _ in 0..RECORD_ATTEMPTS {
-            let written = self.inventory.update(node, |old: &Node, _| Ok::<_, ()>(change(old))).await;
-            match written {
-                Ok(_) | Err(UpdateError::NotFound | UpdateError::Refused(())) => return,
-                Err(UpdateError::Inventory(error)) => {
-                    tracing::error!(%node, %error, "cannot record the end of an operation");
-                    tokio::time::sleep(RECORD_INTERVAL).await;
-                }
-            }
-        }
     }
 
     /// Reads a node's boot device from its BMC.

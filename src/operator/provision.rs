@@ -7,7 +7,7 @@
 //! | undeploy | power off, then release the volumes | `error`; attachments and targets stay |
 //!
 //! A volume is never detached while its machine may run: without an answer of the BMC, the attachments stay. A task runs
-//! in the background. After a crash, [`recover_interrupted`] ends the tasks of the last run as failed.
+//! in the background. After a crash, [`super::InterruptedOperations`] ends it as failed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +15,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Operator;
-use crate::model::{Node, PowerState, Properties, ProvisionState, StorageInterface, VolumeTarget};
+use super::operation::NodeOperation;
+use crate::model::{Fallback, Node, PowerState, Properties, ProvisionState, StorageInterface};
 use crate::power::{BootDevice, PowerAction, PowerError};
-use crate::store::{Inventory, StoreError, UpdateError};
+use crate::store::UpdateError;
 
 /// How long a deployment waits for Cinder.
 const ATTACH_TIME: Duration = Duration::from_secs(120);
-/// Nodes per read of the store.
-const PAGE: usize = 200;
 
 /// A task of a provision verb.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,8 +116,9 @@ impl ProvisionTask {
     }
 }
 
-/// Takes a node's instance from it.
-pub fn undeploy(node: Node, keep_targets: bool) -> Node {
+/// Takes a node's instance from it. The fallback goes with the volume targets: it holds the disk of the same tenant.
+pub(super) fn undeploy(node: Node, keep_targets: bool) -> Node {
+    let node = if keep_targets { node } else { Fallback::write(None, node) };
     Node {
         instance_uuid: None,
         allocation_uuid: None,
@@ -130,99 +130,81 @@ pub fn undeploy(node: Node, keep_targets: bool) -> Node {
 
 impl Operator {
     /// Runs a task on a node that [`ProvisionTask::begin`] has reserved, in the background.
-    pub fn spawn_provision(self: &Arc<Self>, task: ProvisionTask, node: Node) {
+    pub(super) fn spawn_provision(self: &Arc<Self>, task: ProvisionTask, operation: NodeOperation) {
         let operator = Arc::clone(self);
-        tokio::spawn(async move { operator.provision(task, node).await });
+        tokio::spawn(async move { operator.provision(task, operation).await });
     }
 
-    async fn provision(&self, task: ProvisionTask, node: Node) {
-        let Some(end) = node.target_provision_state else { return };
+    async fn provision(&self, task: ProvisionTask, operation: NodeOperation) {
+        let Some(end) = operation.node.target_provision_state else { return };
         let result = match task {
-            ProvisionTask::Verify => self.verify(&node).await,
-            ProvisionTask::Deploy => self.deploy(&node).await.map(|()| Some(PowerState::On)),
-            ProvisionTask::Undeploy => self.switch_off(&node).await.map(|()| Some(PowerState::Off)),
+            ProvisionTask::Verify => self.verify(&operation).await,
+            ProvisionTask::Deploy => self.deploy(&operation).await.map(|()| Some(PowerState::On)),
+            ProvisionTask::Undeploy => self.switch_off(&operation).await.map(|()| Some(PowerState::Off)),
         };
         let keep_targets = self.keep_targets_on_undeploy;
         match result {
             Ok(power) if task == ProvisionTask::Undeploy && !keep_targets => {
                 let finish = |old: &Node| Ok::<_, ()>(task.succeed(old.clone(), end, power, keep_targets));
-                let released = self.inventory.update_without::<VolumeTarget, _>(node.uuid, finish).await;
+                let inventory = self.inventory.releasing(operation.claim().id());
+                let released = inventory.undeploy_without_targets(operation.node.uuid, finish).await;
                 if let Err(UpdateError::Inventory(error)) = released {
                     let reason = format!("cannot delete the volume targets: {error}");
-                    self.record_end(node.uuid, |old| task.fail(old.clone(), &reason)).await;
+                    self.record_end(operation, |old| task.fail(old.clone(), &reason)).await;
                 }
             }
             Ok(power) => {
-                self.record_end(node.uuid, |old| task.succeed(old.clone(), end, power, keep_targets)).await;
+                self.record_end(operation, |old| task.succeed(old.clone(), end, power, keep_targets)).await;
             }
             Err(reason) => {
-                tracing::warn!(node = %node.uuid, ?task, reason, "provisioning failed");
-                self.record_end(node.uuid, |old| task.fail(old.clone(), &reason)).await;
+                tracing::warn!(node = %operation.node.uuid, ?task, reason, "provisioning failed");
+                self.record_end(operation, |old| task.fail(old.clone(), &reason)).await;
             }
         }
     }
 
-    async fn verify(&self, node: &Node) -> Result<Option<PowerState>, String> {
+    async fn verify(&self, operation: &NodeOperation) -> Result<Option<PowerState>, String> {
         let read = async {
-            let claim = self.power.claim(node).await?;
-            self.power.read_state(node, &claim).await
+            let claim = self.claim_bmc(operation).await?;
+            self.power.read_state(&operation.node, &claim).await
         };
         read.await.map_err(|error: PowerError| error.to_string())
     }
 
-    async fn switch_off(&self, node: &Node) -> Result<(), String> {
+    async fn switch_off(&self, operation: &NodeOperation) -> Result<(), String> {
         let switch = async {
-            let claim = self.power.claim(node).await?;
-            self.power.change(node, &claim, PowerAction::Off, None).await
+            let claim = self.claim_bmc(operation).await?;
+            self.power.change(&operation.node, &claim, PowerAction::Off, None).await
         };
         switch.await.map(drop).map_err(|error| error.to_string())
     }
 
     /// Attaches the volumes while the machine is off: its old operating system must not meet a volume of another node.
-    async fn deploy(&self, node: &Node) -> Result<(), String> {
-        self.switch_off(node).await?;
-        self.record_end(node.uuid, |old| old.clone().with_power_state(PowerState::Off, Timestamp::now()))
-            .await;
-        self.boot.attach_volumes(node, ATTACH_TIME).await?;
-        let claim = self.power.claim(node).await.map_err(|error| error.to_string())?;
-        let mut node = node.clone();
+    async fn deploy(&self, operation: &NodeOperation) -> Result<(), String> {
+        self.switch_off(operation).await?;
+        let switched_off = |old: &Node| old.clone().with_power_state(PowerState::Off, Timestamp::now());
+        self.record_step(operation, switched_off).await;
+        self.boot.attach_volumes(&operation.node, ATTACH_TIME).await?;
+        let claim = self.claim_bmc(operation).await.map_err(|error| error.to_string())?;
+        let mut node = operation.node.clone();
         if node.has_managed_boot_device() && node.storage_interface != StorageInterface::Noop {
             let set = self.power.set_boot_device(&node, &claim, BootDevice::Pxe, true).await;
             let boot_note = set.map_err(|error| error.to_string())?;
-            self.record_end(node.uuid, |old| boot_note.write(old.clone())).await;
+            self.record_step(operation, |old| boot_note.write(old.clone())).await;
             node = boot_note.write(node);
         }
         let switched = self.power.change(&node, &claim, PowerAction::On, None).await;
-        switched.map(drop).map_err(|error| error.to_string())
-    }
-}
-
-/// Ends the operations that the last run of this process left behind, as failed. Runs before the API is served.
-pub async fn recover_interrupted(inventory: &Inventory, host: &str) -> Result<(), StoreError> {
-    let mut marker: Option<Node> = None;
-    loop {
-        let page = inventory.list::<Node>(marker.as_ref(), PAGE).await?;
-        for node in &page {
-            if interrupted_end(&node.value, host).is_some() {
-                let change = |old: &Node, _: Option<&Node>| interrupted_end(old, host).ok_or(());
-                if let Err(UpdateError::Inventory(error)) = inventory.update(node.value.uuid, change).await {
-                    tracing::error!(node = %node.value.uuid, %error, "cannot end an interrupted operation");
-                }
-            }
-        }
-        match page.last() {
-            Some(last) if page.len() == PAGE => marker = Some(last.value.clone()),
-            _ => return Ok(()),
-        }
+        switched.map_err(|error| error.to_string())?;
+        self.watch_network_boot(node.uuid);
+        Ok(())
     }
 }
 
 /// The node at the end of the operation that this host was performing; `None` if there was none.
-fn interrupted_end(node: &Node, host: &str) -> Option<Node> {
+pub(super) fn interrupted_end(node: &Node, host: &str, reason: &str) -> Option<Node> {
     if !node.has_bmc() || node.reservation.as_deref() != Some(host) {
         return None;
     }
-    let reason = "volboot was restarted meanwhile";
     let tasks = [ProvisionTask::Verify, ProvisionTask::Deploy, ProvisionTask::Undeploy];
     Some(match tasks.into_iter().find(|task| task.state() == node.provision_state) {
         Some(task) => task.fail(node.clone(), reason),
@@ -278,17 +260,18 @@ mod tests {
     }
 
     #[test]
-    fn only_operations_of_this_host_are_ended_at_the_start() {
+    fn an_operation_of_this_host_is_ended() {
         let deploying =
             ProvisionTask::Deploy.begin(node(), ProvisionState::Active, "boot-1", Timestamp::UNIX_EPOCH);
-        assert_eq!(interrupted_end(&deploying, "boot-2"), None);
-        let ended = interrupted_end(&deploying, "boot-1").expect("is ended");
+        let end = |node: &Node, host: &str| interrupted_end(node, host, "volboot was restarted meanwhile");
+        assert_eq!(end(&deploying, "boot-2"), None);
+        let ended = end(&deploying, "boot-1").expect("is ended");
         assert_eq!(ended.provision_state, ProvisionState::DeployFailed);
         let switched =
             Node { reservation: Some("boot-1".into()), target_power_state: Some(PowerState::On), ..node() };
-        let ended = interrupted_end(&switched, "boot-1").expect("is ended");
+        let ended = end(&switched, "boot-1").expect("is ended");
         assert_eq!((ended.reservation, ended.target_power_state), (None, None));
         assert!(ended.last_error.expect("an error").contains("not completed"));
-        assert_eq!(interrupted_end(&node(), "boot-1"), None);
+        assert_eq!(end(&node(), "boot-1"), None);
     }
 }

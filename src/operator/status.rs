@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use super::Operator;
 use crate::model::Node;
 use crate::store::{StoreAccess, StoreError, StoreInfo};
-use crate::telemetry::{ConnectionReading, DhcpReading, Reading};
+use crate::telemetry::{BootCount, ConnectionReading, DhcpReading, EtcdReading, Reading};
+use crate::timeline::BootWindows;
 
 /// The status of Cinder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,9 +99,31 @@ impl Operator {
                 events_dropped: counters.events_dropped(),
             }),
             machines: states.map(|(state, count)| (state.as_str(), count)).collect(),
+            boots: count_boots(&timeline.summarize_boots().windows),
+            power: self.power.reading(),
             cluster: self.membership.reading(),
+            nodes_in_fallback: self.boot.fallback_watch().count_in_force(),
+            portals: self.boot.count_portals(),
+            etcd: self.inventory.shared_status().map(|status| EtcdReading {
+                members: status.members,
+                reachable: status.reachable,
+                age: status.age,
+                has_session: status.has_session,
+                has_no_space: status.has_no_space,
+                revision: status.revision,
+                compacted: status.compacted,
+            }),
             event_subscribers: timeline.subscriber_count(),
             connections: connections.collect(),
         }
     }
+}
+
+fn count_boots(windows: &BootWindows) -> Vec<BootCount> {
+    let windows = [("1h", &windows.hour), ("1d", &windows.day), ("7d", &windows.week)];
+    let counts = windows.into_iter().flat_map(|(window, summary)| {
+        let results = summary.results.iter();
+        results.map(move |(result, count)| BootCount { window, result: result.as_str(), count: *count })
+    });
+    counts.collect()
 }

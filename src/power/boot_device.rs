@@ -1,9 +1,11 @@
 //! Ironic's boot devices, set by the boot override of Redfish.
 
-use super::{Power, PowerError};
+use std::time::Instant;
+
+use super::observation::PowerCall;
+use super::{BmcClaim, Power, PowerError};
 use crate::model::Node;
 use crate::redfish::{Bmc, BootMode, BootSource, OverrideRequest};
-use crate::store::Claim;
 
 /// A boot device of Ironic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +78,16 @@ fn wanted_mode(node: &Node) -> Option<BootMode> {
 
 impl Power {
     /// Reads the boot device from the BMC. The caller holds the claim.
-    pub async fn read_boot_device(&self, node: &Node, _claim: &Claim) -> Result<BootDeviceState, PowerError> {
-        let boot = self.station(node).await?.read_system().await?.boot;
+    pub async fn read_boot_device(
+        &self,
+        node: &Node,
+        _claim: &BmcClaim<'_>,
+    ) -> Result<BootDeviceState, PowerError> {
+        let started_at = Instant::now();
+        let read = async { Ok(self.station(node).await?.read_system().await?.boot) };
+        let result = read.await;
+        self.count_call(PowerCall::BootDevice, started_at, &result);
+        let boot = result?;
         let device = BOOT_DEVICES.into_iter().find(|device| Some(device.source()) == boot.source);
         // A device that is set again before each boot is as good as a persistent one.
         if let Some(restored) = node.driver_internal_info.text(RESTORED_DEVICE) {
@@ -91,14 +101,20 @@ impl Power {
     pub async fn set_boot_device(
         &self,
         node: &Node,
-        _claim: &Claim,
+        claim: &BmcClaim<'_>,
         device: BootDevice,
         persistent: bool,
     ) -> Result<BootDeviceNote, PowerError> {
-        let bmc = self.station(node).await?;
-        let system = bmc.read_system().await?;
-        let request = OverrideRequest { source: device.source(), persistent, mode: wanted_mode(node) };
-        let boot = bmc.set_boot_override(&system, request).await?;
+        let started_at = Instant::now();
+        let set = async {
+            let bmc = self.station(node).await?;
+            let system = bmc.read_system().await?;
+            let request = OverrideRequest { source: device.source(), persistent, mode: wanted_mode(node) };
+            Ok(bmc.set_boot_override(&system, request).await?)
+        };
+        let result = claim.guard(set).await;
+        self.count_call(PowerCall::BootDevice, started_at, &result);
+        let boot = result?;
         let is_forgotten = persistent && boot.persistent == Some(false);
         Ok(BootDeviceNote(is_forgotten.then_some(device)))
     }

@@ -15,6 +15,9 @@ pub enum PowerError {
     /// The store granted no claim on the node.
     #[error("{0}")]
     Store(String),
+    /// The claim has ended before the command, or during it.
+    #[error("this instance lost its session in the store: another one may have taken over the node")]
+    ClaimLost,
     /// The node's `driver_info` is invalid.
     #[error(transparent)]
     DriverInfo(#[from] DriverInfoError),

@@ -5,39 +5,46 @@
 //! | `driver_info` | a node's `driver_info`, validated as Ironic does |
 //! | `decide` | the steps of a power change: pure |
 //! | `change` | power changes: sends each command, waits for its effect |
+//! | `claim` | [`BmcClaim`]: the right to send commands |
 //! | `boot_device` | Ironic's boot devices and the boot override |
 //! | `stations` | the clients of the BMCs, one per node |
+//! | `observation` | calls by result and nodes by power state, for the metrics |
 //! | `round` | the slow round that reads all power states |
 //! | `error` | [`PowerError`] |
 //!
 //! At most `[power] at_once` requests to BMCs are under way, and never two for one node: each operation holds the node's
-//! *claim*, which the store grants to one task of one instance. Each request has a time limit. The round uses half of the permits, so that BMCs without an answer do not
-//! delay an operator's command to another BMC.
+//! *claim*, which the store grants to one task of one instance. A command is sent only while the claim lasts. Each request has a
+//! time limit. The round uses half of the permits, so that BMCs without an answer do not delay an operator's command to
+//! another BMC.
 //!
 //! Invariant: a node's `power_state` is what its BMC said last. No boot request and no provision verb replaces it.
 
 mod boot_device;
 mod change;
+mod claim;
 mod decide;
 mod driver_info;
 mod error;
+mod observation;
 mod round;
 mod stations;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use crate::model::{Node, PowerState};
 use crate::redfish::{Bmc, CallLimits, SystemPower};
-use crate::store::{Claim, Inventory};
+use crate::store::Inventory;
+use crate::telemetry::{Metrics, PowerOnTimes};
 use crate::tls;
 pub use boot_device::{BOOT_DEVICES, BootDevice, BootDeviceNote, BootDeviceState};
+pub use claim::BmcClaim;
 pub use decide::PowerAction;
 pub use driver_info::{DRIVER_INFO_PROPERTIES, DriverInfoError, parse_driver_info};
 pub use error::PowerError;
+use observation::{NodeCounts, PowerCall};
 use stations::Stations;
 
 /// How long an operation waits for a claim: longer than one request to a BMC.
@@ -56,8 +63,10 @@ pub struct PowerLimits {
     pub poll: Duration,
     /// How long a machine has to stay on after it was switched on.
     pub settle: Duration,
-    /// The interval of the round.
+    /// The interval of the round, as Ironic's `sync_power_state_interval`.
     pub round: Duration,
+    /// From the power-on to the first request over the network, the power-on self-test included.
+    pub first_request: Duration,
     /// Of one request.
     pub calls: CallLimits,
 }
@@ -70,6 +79,7 @@ impl Default for PowerLimits {
             poll: Duration::from_secs(2),
             settle: Duration::from_secs(3),
             round: Duration::from_secs(60),
+            first_request: Duration::from_secs(600),
             calls: CallLimits::default(),
         }
     }
@@ -83,18 +93,39 @@ pub struct Power {
     limits: PowerLimits,
     /// The number of concurrent reads of the round.
     round_width: usize,
+    metrics: Metrics,
+    switch_on_times: PowerOnTimes,
+    node_counts: Arc<NodeCounts>,
 }
 
 impl Power {
     /// Works on these records, with at most `at_once` concurrent requests.
     pub fn new(inventory: Inventory, at_once: usize, limits: PowerLimits) -> Self {
         tls::install_provider();
-        let stations = Arc::new(Stations::new(Arc::new(Semaphore::new(at_once)), limits.calls));
-        Self { inventory, stations, limits, round_width: at_once.div_ceil(2) }
+        Self {
+            inventory,
+            stations: Arc::new(Stations::new(at_once, limits.calls)),
+            limits,
+            round_width: at_once.div_ceil(2),
+            metrics: Metrics::new(),
+            switch_on_times: PowerOnTimes::default(),
+            node_counts: Arc::default(),
+        }
+    }
+
+    /// Counts calls in these metrics, and notes there when machines are switched on.
+    #[must_use]
+    pub fn with_telemetry(self, metrics: Metrics, switch_on_times: PowerOnTimes) -> Self {
+        Self { metrics, switch_on_times, ..self }
+    }
+
+    /// The time limits.
+    pub fn limits(&self) -> PowerLimits {
+        self.limits
     }
 
     /// Claims a node for an operation. A read of the round ends soon; beside another operation, the node is busy.
-    pub async fn claim(&self, node: &Node) -> Result<Claim, PowerError> {
+    pub async fn claim(&self, node: &Node) -> Result<BmcClaim<'static>, PowerError> {
         let deadline = Instant::now() + MAX_CLAIM_TIME;
         loop {
             if let Some(claim) = self.try_claim(node).await? {
@@ -108,15 +139,23 @@ impl Power {
     }
 
     /// Claims a node without waiting; `None` while a task of any instance works on it.
-    async fn try_claim(&self, node: &Node) -> Result<Option<Claim>, PowerError> {
+    async fn try_claim(&self, node: &Node) -> Result<Option<BmcClaim<'static>>, PowerError> {
         let claim = self.inventory.cluster().claim(&format!("power/{}", node.uuid), b"").await;
-        claim.map_err(|error| PowerError::Store(error.to_string()))
+        let claim = claim.map_err(|error| PowerError::Store(error.to_string()))?;
+        Ok(claim.map(BmcClaim::new))
     }
 
     /// Reads the power state from the BMC; `None` if the BMC does not know it. The caller holds the claim.
-    pub async fn read_state(&self, node: &Node, _claim: &Claim) -> Result<Option<PowerState>, PowerError> {
-        let bmc = self.station(node).await?;
-        Ok(bmc.read_system().await?.power.map(PowerState::from))
+    pub async fn read_state(
+        &self,
+        node: &Node,
+        _claim: &BmcClaim<'_>,
+    ) -> Result<Option<PowerState>, PowerError> {
+        let started_at = std::time::Instant::now();
+        let read = async { Ok(self.station(node).await?.read_system().await?.power.map(PowerState::from)) };
+        let result = read.await;
+        self.count_call(PowerCall::Read, started_at, &result);
+        result
     }
 
     /// The client of a node's BMC.

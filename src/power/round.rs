@@ -49,6 +49,7 @@ impl Power {
         let nodes = self.list_nodes_with_bmc().await?;
         outages.retain(|uuid, _| nodes.iter().any(|node| node.uuid == *uuid));
         self.stations.retain(|uuid| nodes.iter().any(|node| node.uuid == uuid));
+        self.node_counts.count(&nodes, |node| outages.contains_key(&node.uuid));
         let now = Instant::now();
         let is_due = |node: &Node| outages.get(&node.uuid).is_none_or(|outage| outage.due <= now);
         let due: Vec<_> = nodes.into_iter().filter(|node| is_in_round(node) && is_due(node)).collect();
@@ -105,9 +106,13 @@ impl Power {
     }
 }
 
-/// Whether the round reads the node's state: as in Ironic, not before the verb `manage`, and not in maintenance.
+/// Whether the round reads the node's state: as in Ironic, not in maintenance, and not before the verb `manage`, unless the
+/// BMC has answered already. Nodes of volboot boot without this verb.
 fn is_in_round(node: &Node) -> bool {
-    node.provision_state != ProvisionState::Enroll && !node.maintenance && node.reservation.is_none()
+    let has_answered = node.power_state.is_some();
+    (node.provision_state != ProvisionState::Enroll || has_answered)
+        && !node.maintenance
+        && node.reservation.is_none()
 }
 
 fn note_result(
@@ -147,6 +152,8 @@ mod tests {
     #[test]
     fn the_round_leaves_out_nodes_that_ironic_leaves_out() {
         assert!(!is_in_round(&node(ProvisionState::Enroll)));
+        let answered = Node { power_state: Some(PowerState::On), ..node(ProvisionState::Enroll) };
+        assert!(is_in_round(&answered));
         assert!(is_in_round(&node(ProvisionState::Active)));
         assert!(!is_in_round(&Node { maintenance: true, ..node(ProvisionState::Active) }));
         assert!(!is_in_round(&Node { reservation: Some("boot-1".into()), ..node(ProvisionState::Active) }));

@@ -18,13 +18,20 @@ const LOGOUT_TIME: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Stations {
     permits: Arc<Semaphore>,
+    at_once: usize,
     limits: CallLimits,
     clients: Mutex<HashMap<Uuid, Arc<Bmc>>>,
 }
 
 impl Stations {
-    pub(super) fn new(permits: Arc<Semaphore>, limits: CallLimits) -> Self {
-        Self { permits, limits, clients: Mutex::default() }
+    /// Clients that send at most `at_once` requests at the same time.
+    pub(super) fn new(at_once: usize, limits: CallLimits) -> Self {
+        Self { permits: Arc::new(Semaphore::new(at_once)), at_once, limits, clients: Mutex::default() }
+    }
+
+    /// The requests that are under way.
+    pub(super) fn requests_in_flight(&self) -> usize {
+        self.at_once.saturating_sub(self.permits.available_permits())
     }
 
     /// Finds the client of a node's BMC. Changed settings replace it.

@@ -98,6 +98,11 @@ impl fmt::Display for BootOverride {
 }
 
 impl BootOverride {
+    /// Whether the next boot is from the network.
+    pub fn is_network(&self) -> bool {
+        matches!(self.source, Some(BootSource::Pxe | BootSource::UefiHttp)) && self.persistent.is_some()
+    }
+
     /// Whether the BMC lists the source; without a list it may have it.
     pub fn offers(&self, source: BootSource) -> bool {
         self.allowed.as_ref().is_none_or(|allowed| allowed.iter().any(|name| name == source.as_str()))

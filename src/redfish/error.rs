@@ -88,6 +88,28 @@ fn format_detail(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(": {message}") }
 }
 
+impl RedfishError {
+    /// Whether the command certainly had no effect: the BMC refused it, or never got it. A lost answer, an error of the
+    /// server (5xx) and a time-out leave that open.
+    pub fn is_without_effect(&self) -> bool {
+        match &self.fault {
+            BmcFault::Unusable(_)
+            | BmcFault::Unreachable(_)
+            | BmcFault::LoginRefused { .. }
+            | BmcFault::Unsupported(_) => true,
+            BmcFault::Refused { status, .. } => matches!(status, 400..=407 | 409..=499),
+            BmcFault::Untrusted(_)
+            | BmcFault::TimedOut(_)
+            | BmcFault::Interrupted(_)
+            | BmcFault::NotFound(_)
+            | BmcFault::SystemUnclear(_)
+            | BmcFault::Invalid { .. }
+            | BmcFault::Redirected(_)
+            | BmcFault::OverrideIgnored { .. } => false,
+        }
+    }
+}
+
 impl BmcFault {
     /// The fault of a response with an error status.
     pub(super) fn refused(request: &str, status: u16, body: &[u8]) -> Self {
@@ -135,6 +157,33 @@ impl BmcFault {
         match self {
             Self::Refused { status, .. } => Some(*status),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refusal_is_certainly_without_effect() {
+        let refused = |status| BmcFault::refused("POST /Reset", status, b"");
+        let login = BmcFault::LoginRefused { user: None, detail: String::new() };
+        for (fault, expected) in [
+            (refused(400), true),
+            (refused(409), true),
+            (refused(408), false),
+            (refused(500), false),
+            (refused(503), false),
+            (login, true),
+            (BmcFault::Unsupported("restart".into()), true),
+            (BmcFault::Unreachable("no route".into()), true),
+            (BmcFault::TimedOut(Duration::from_secs(1)), false),
+            (BmcFault::Interrupted("reset".into()), false),
+            (BmcFault::invalid("POST /Reset", "HTML"), false),
+        ] {
+            let error = RedfishError { bmc: "192.0.2.1".into(), fault };
+            assert_eq!(error.is_without_effect(), expected, "{error}");
         }
     }
 }

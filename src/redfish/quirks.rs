@@ -1,6 +1,7 @@
 //! Quirks: deviations of BMCs in the field, one row each with its source, and the decisions that they ask for.
 //!
-//! The decisions are pure. A decision names its quirk, so that the log tells which one applied.
+//! The decisions are pure. A decision names its quirk, so that the log tells which one applied. Where a source names no BMC,
+//! the row says so: the deviation is handled because the source handles it.
 
 use std::time::Duration;
 
@@ -45,68 +46,76 @@ pub enum Quirk {
     OverrideForgotten,
 }
 
-/// All quirks: the BMCs on which it was seen, and the source.
+/// All quirks: the BMCs on which the source saw it, and the source.
 pub const QUIRKS: [(Quirk, &str, &str); 17] = [
     (
         Quirk::ResetTooSoon,
-        "iDRAC 10, OpenBMC, iLO",
-        "Ironic redfish/power.py (409), https://github.com/xcat2/xcat-core/issues/4264 (503), sushy connector.py (SYS518, InvalidOperationForSystemState)",
+        "iDRAC 10 (409), OpenBMC (503), iDRAC (SYS518), iLO (InvalidOperationForSystemState)",
+        "Ironic redfish/power.py (_set_power_state), https://github.com/xcat2/xcat-core/issues/4264, sushy connector.py",
     ),
-    (Quirk::AlreadyInState, "iDRAC, iLO", "Ironic redfish/power.py (400 and 409 in the requested state)"),
-    (Quirk::ReadFailsOnce, "many", "sushy connector.py (server_side_retries)"),
     (
-        Quirk::SessionLost,
-        "iDRAC 7 to 9",
-        "https://github.com/bb-Ricardo/check_redfish/issues/90, sushy connector.py",
+        Quirk::AlreadyInState,
+        "iLO 5; others are not named",
+        "HPE iLO 5 message registry (InvalidOperationForSystemState), Ironic redfish/power.py (400 and 409 in the requested state)",
     ),
-    (Quirk::SessionsTaken, "iDRAC 9", "https://github.com/stmcginnis/gofish/issues/75 (503, RAC0218)"),
+    (Quirk::ReadFailsOnce, "not named", "sushy connector.py (server_side_retries)"),
+    (Quirk::SessionLost, "iDRAC 7 and 8", "https://github.com/bb-Ricardo/check_redfish/issues/90"),
+    (
+        Quirk::SessionsTaken,
+        "iDRAC (IDRAC.2.1 and 2.4)",
+        "https://github.com/stmcginnis/gofish/issues/75, https://github.com/bb-Ricardo/check_redfish/issues/89 (503, RAC0218)",
+    ),
     (
         Quirk::NoResetOn,
-        "seen in AllowableValues without On",
-        "DSP2046 Resource.ResetType (ForceOn, PushPowerButton)",
+        "not named",
+        "DSP2046 Resource.ResetType (ForceOn, PushPowerButton): each of the values is optional",
     ),
     (
         Quirk::NoGracefulShutdown,
-        "iLO 5 before 2.x",
-        "https://github.com/theforeman/smart-proxy modules/bmc/redfish/hpe.rb, iLO 5 API reference",
+        "HPE iLO",
+        "https://github.com/theforeman/smart-proxy modules/bmc/redfish/hpe.rb (PushPowerButton for a soft power off)",
     ),
     (Quirk::ActionInfo, "OpenBMC", "https://github.com/openbmc/bmcweb/pull/266 (@Redfish.ActionInfo)"),
-    (Quirk::OldActionName, "Cisco CIMC 3.0", "a capture that a user published (#System.Reset with Target)"),
+    (
+        Quirk::OldActionName,
+        "Cisco UCS C220 M4 with CIMC 3.0",
+        "answers that users published (#System.Reset with Target, Name UCS C220 M4S)",
+    ),
     (
         Quirk::EtagRequired,
-        "AMI MegaRAC, Lenovo SR655, Huawei iBMC",
-        "https://github.com/stmcginnis/gofish/issues/171, https://github.com/DMTF/Redfish-Tacklebox/issues/22 (428)",
+        "AMI MegaRAC (Lenovo SR655), Huawei iBMC",
+        "https://github.com/stmcginnis/gofish/issues/171 (PreconditionHeaderMissing), https://github.com/stmcginnis/gofish/issues/174",
     ),
     (
         Quirk::EtagMismatch,
-        "Lenovo XCC, Gigabyte, others behind compression",
-        "sushy connector.py (_etag_handler), https://github.com/ansible-collections/community.general/pull/3268",
+        "Lenovo XCC, Gigabyte, iDRAC 10 with compressed answers",
+        "https://github.com/ansible-collections/community.general/issues/11261 and pull/6434, https://github.com/stmcginnis/gofish/pull/511",
     ),
-    (
-        Quirk::ModeForgotten,
-        "Supermicro",
-        "https://github.com/DMTF/Redfishtool/pull/106, storyboard.openstack.org story 2008712",
-    ),
+    (Quirk::ModeForgotten, "Supermicro", "https://github.com/DMTF/Redfishtool/pull/106"),
     (
         Quirk::ModeUnknown,
-        "Supermicro X10 and X11, Cisco CIMC",
-        "https://github.com/ironcore-dev/metal-operator/pull/985",
+        "Supermicro X10",
+        "https://github.com/ironcore-dev/metal-operator/issues/982 (X10SRM-TF), pull/985",
     ),
     (
         Quirk::NoContinuous,
-        "iDRAC, iLO",
-        "Ironic redfish/management.py (_set_boot_device), storyboard.openstack.org story 2007355",
+        "not named",
+        "Ironic redfish/management.py (_set_boot_device: \"some vendors stopped supporting it\")",
     ),
     (
         Quirk::SettingsResource,
-        "AMI, ASRock Rack, Ampere",
-        "sushy resources/system/system.py (set_system_boot_options)",
+        "ASRock with AMI MegaRAC, iDRAC 10",
+        "https://github.com/DMTF/Redfish-Tacklebox/issues/144 (OperationSupportedInFutureStateURI), https://github.com/stmcginnis/gofish/pull/511",
     ),
-    (Quirk::BusyInPost, "iLO 5 and 6", "Ironic redfish/management.py (UnableToModifyDuringSystemPOST)"),
+    (
+        Quirk::BusyInPost,
+        "HPE iLO",
+        "Ironic redfish/management.py (_is_during_post_error), HPE iLO message registry (UnableToModifyDuringSystemPOST)",
+    ),
     (
         Quirk::OverrideForgotten,
-        "Supermicro AS-1015CS",
-        "https://github.com/bmc-toolbox/bmclib internal/redfishwrapper (silent downgrade of the mode)",
+        "Supermicro AS-1015CS-TNR",
+        "https://github.com/bmc-toolbox/bmclib internal/redfishwrapper (test of a silent downgrade of the mode)",
     ),
 ];
 

@@ -31,6 +31,11 @@ impl PowerCommand {
         }
     }
 
+    /// Whether the machine boots after the command.
+    pub fn starts_boot(self) -> bool {
+        matches!(self, Self::On | Self::Restart)
+    }
+
     /// The command as part of an error text.
     fn as_str(self) -> &'static str {
         match self {

@@ -24,7 +24,9 @@ use secrecy::ExposeSecret;
 use uuid::Uuid;
 
 use crate::config::{BootConfig, FailureAction};
-use crate::model::{BootAnswer, BootPlan, BootRequest, Chap, Hook, Iqn, LoaderPath, SanTable, SanUri};
+use crate::model::{
+    BootAnswer, BootPlan, BootRequest, ChainUrl, Chap, Hook, Iqn, LoaderPath, SanTable, SanUri,
+};
 use chain::ChainTemplate;
 use escape::filters;
 pub use preview::preview;
@@ -102,6 +104,8 @@ pub fn build_script(
         BootAnswer::Boot(plan) => build_boot(plan, request, config),
         BootAnswer::Wait { reason, seconds } => build_wait(reason, *seconds, request),
         BootAnswer::LocalDisk { reason } => build_exit(reason, 0),
+        BootAnswer::Url { reason, url } => build_url(reason, url, request, config),
+        BootAnswer::Shell { reason } => render(ShellTemplate { reason }),
         BootAnswer::Unknown { reason } => build_failure(reason, config.unknown, request),
         BootAnswer::Refused { reason } => build_failure(reason, config.refused, request),
     }
@@ -129,12 +133,37 @@ fn build_wait(reason: &str, pause: u32, request: &BootRequest) -> Result<Script,
     render(WaitTemplate { reason, pause, chain: ChainTemplate::for_retry(request, request.attempt) })
 }
 
+/// Each failure to fetch or to start is reported and retried, as that of a volume.
+fn build_url(
+    reason: &str,
+    url: &ChainUrl,
+    request: &BootRequest,
+    config: BootConfig,
+) -> Result<Script, ScriptError> {
+    let attempt = request.attempt;
+    render(UrlTemplate {
+        reason,
+        attempt,
+        tries: config.tries,
+        url,
+        base: request.mac().to_hyphenated(),
+        pause: pause_after(attempt),
+        retry: (attempt < config.tries).then(|| ChainTemplate::for_retry(request, attempt + 1)),
+    })
+}
+
+/// The pause after a failed try, in seconds.
+fn pause_after(attempt: u32) -> u32 {
+    attempt.saturating_mul(2).min(MAX_PAUSE)
+}
+
 fn build_boot(plan: &BootPlan, request: &BootRequest, config: BootConfig) -> Result<Script, ScriptError> {
     let table = SanTable::new(plan, request);
     let retry = (request.attempt < config.tries)
         .then(|| ChainTemplate::after_failure(request, request.attempt + 1, table.count_entries()));
     render(BootTemplate {
         label: &plan.label,
+        once: plan.once.as_deref(),
         attempt: request.attempt,
         tries: config.tries,
         warnings: plan.notes.iter().chain(&table.warnings).map(String::as_str).collect(),
@@ -142,7 +171,7 @@ fn build_boot(plan: &BootPlan, request: &BootRequest, config: BootConfig) -> Res
         hooks: table.hooks.iter().map(HookView::from).collect(),
         loader: plan.loader.as_ref(),
         base: request.mac().to_hyphenated(),
-        pause: request.attempt.saturating_mul(2).min(MAX_PAUSE),
+        pause: pause_after(request.attempt),
         retry,
     })
 }
@@ -162,6 +191,8 @@ struct GatherTemplate {
 #[template(path = "boot.ipxe", config = "templates/askama.toml")]
 struct BootTemplate<'a> {
     label: &'a str,
+    /// The source of a one-time boot.
+    once: Option<&'a str>,
     attempt: u32,
     tries: u32,
     warnings: Vec<&'a str>,
@@ -189,6 +220,20 @@ struct WaitTemplate<'a> {
 struct ExitTemplate<'a> {
     reason: &'a str,
     pause: u32,
+}
+
+#[derive(Template)]
+#[template(path = "url.ipxe", config = "templates/askama.toml")]
+struct UrlTemplate<'a> {
+    reason: &'a str,
+    attempt: u32,
+    tries: u32,
+    url: &'a ChainUrl,
+    /// As in a boot script.
+    base: String,
+    pause: u32,
+    /// `None` on the last try.
+    retry: Option<ChainTemplate>,
 }
 
 #[derive(Template)]

@@ -76,6 +76,8 @@ mod tests {
             data: vec![volume("data", "swordfish")],
             loader: None,
             notes: Vec::new(),
+            once: None,
+            portal_notes: Vec::new(),
         };
         let (request, config) = (BootRequest::new(Mac::new([2, 0, 0, 0, 0, 1])), Config::default().boot);
         let answer = BootAnswer::Boot(Box::new(plan));

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::config::{OutagePolicy, StoreOutagePolicy};
+use crate::config::{OutagePolicy, PreflightMode, StoreOutagePolicy};
 use crate::model::{BootVolume, Lun, Mac, Platform};
 
 const CONFIG: BootConfig = BootConfig {
@@ -15,7 +15,12 @@ const CONFIG: BootConfig = BootConfig {
     tries: 10,
     when_cinder_is_away: OutagePolicy::LastKnown,
     when_store_is_away: StoreOutagePolicy::Verify,
+    preflight: PreflightMode::Portals,
     last_known_max_age: Duration::from_secs(60),
+    fallback_after: 3,
+    fallback_min_uptime: Duration::from_secs(300),
+    window: None,
+    window_reboot: false,
 };
 
 fn boot_request() -> BootRequest {
@@ -58,6 +63,8 @@ fn plan(boot: BootVolume, data: Vec<BootVolume>) -> BootPlan {
         data,
         loader: None,
         notes: vec![],
+        once: None,
+        portal_notes: vec![],
     }
 }
 
@@ -156,6 +163,23 @@ fn scripts_of_other_answers() {
     golden("unknown-retry.ipxe", &render_text(&unknown, &BootRequest::new(mac(1)), retry));
     let shell = BootConfig { unknown: FailureAction::Shell, ..CONFIG };
     golden("unknown-shell.ipxe", &render_text(&unknown, &boot_request(), shell));
+}
+
+#[test]
+fn scripts_of_one_time_boots() {
+    let once = BootPlan { once: Some("target iqn.2010-10.org.example:rescue".into()), ..simple() };
+    golden("boot-once.ipxe", &render_text(&BootAnswer::Boot(Box::new(once)), &boot_request(), CONFIG));
+    let reason = "node web-1: one-time boot from http://192.0.2.1/rescue.ipxe?a=1&b=2".to_owned();
+    let url = "http://192.0.2.1/rescue.ipxe?a=1&b=2".parse().expect("a URL");
+    let url = BootAnswer::Url { reason, url };
+    golden("url.ipxe", &render_text(&url, &boot_request(), CONFIG));
+    let last = render_text(&url, &BootRequest { attempt: 10, ..boot_request() }, CONFIG);
+    assert!(
+        last.ends_with("gave up after 10 tries, continuing with the next boot device\nexit 1\n"),
+        "{last}"
+    );
+    let shell = BootAnswer::Shell { reason: "node web-1: maintenance is set (new disk)".into() };
+    golden("unknown-shell.ipxe", &render_text(&shell, &boot_request(), CONFIG));
 }
 
 /// Splits a script into words, with placeholders for the values.
@@ -267,4 +291,24 @@ fn debug_output_hides_secrets() {
         .expect("the script is built");
     assert!(!format!("{script:?} {:?}", simple()).contains(&hex("p#${x} \\")));
     assert!(!format!("{:?}", simple()).contains("p#"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// For any URL: either the type rejects it, or the script has the lines and words of another URL's.
+    #[test]
+    fn no_url_can_add_a_word_a_comment_or_a_line(
+        url in prop_oneof![ipxe_syntax().prop_map(|text| format!("http://a/{text}")), "http://[!-~]{1,30}"],
+    ) {
+        let script = |url: &str| {
+            let url = url.parse().ok()?;
+            let answer = BootAnswer::Url { reason: "x".into(), url };
+            Some(render_text(&answer, &boot_request(), CONFIG))
+        };
+        if let Some(text) = script(&url) {
+            let simplest = script("http://b/").expect("a script");
+            prop_assert_eq!(shape(&text, &[&url]), shape(&simplest, &["http://b/"]));
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The change feed of the attachments: the source of the reconciler's work.
 
-use super::attachments::{PAGE, PREFIX, decode_or_log};
+use super::attachment_keys::PREFIX;
+use super::attachments::{PAGE, decode_or_log};
 use super::{Attachments, ChangeSet, Revision, StoreError};
 use crate::model::Attachment;
 
@@ -18,12 +19,14 @@ pub struct AttachmentChanges {
 }
 
 impl Attachments {
-    /// Waits for changes after `after`.
+    /// Waits for changes after `after`, of which a shared store is not asked: the local mirror shows them. The feed would
+    /// fall behind other reads if each page waited for a quorum, and it would stop during an election.
     pub async fn wait_for_change(&self, after: Revision) -> Result<AttachmentChanges, StoreError> {
         let latest = self.store().wait_for_change(after).await?;
-        match self.store().changes(after, PAGE).await? {
+        let known = self.last_known();
+        match known.store().changes(after, PAGE).await? {
             ChangeSet::Compacted(revision) => {
-                let records = self.list_all().await?;
+                let records = known.list_all().await?;
                 Ok(AttachmentChanges { records, revision, is_latest: revision >= latest, is_full_list: true })
             }
             ChangeSet::Since(changes) => {
@@ -44,7 +47,7 @@ impl Attachments {
                         is_full_list: false,
                     });
                 }
-                let records = self.store().get(&keys).await?;
+                let records = known.store().get(&keys).await?;
                 let records = records.iter().flatten().filter_map(decode_or_log).collect();
                 Ok(AttachmentChanges { records, revision, is_latest, is_full_list: false })
             }

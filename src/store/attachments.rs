@@ -13,15 +13,15 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::attachment_keys::{PREFIX, key, node_prefix};
 use super::encoding::{decode, encode, encode_update};
 use super::keys::{guard_key, record_key};
+use super::volume_index::VolumeIndex;
 use super::{
     Batch, ClaimId, Cluster, Condition, Freshness, Record, Store, StoreAccess, StoreError, WriteError,
 };
-use crate::model::{Attachment, AttachmentState, Node, VolumeTarget};
+use crate::model::{Attachment, AttachmentState, BootOnce, Node, VolumeTarget};
 
-/// The key prefix of all attachments.
-pub(super) const PREFIX: &str = "attachment/";
 /// Records per read.
 pub(super) const PAGE: usize = 100;
 /// Attempts at a write before giving up after write conflicts.
@@ -47,6 +47,7 @@ pub enum AttachmentWriteError {
 #[derive(Clone)]
 pub struct Attachments {
     store: Arc<dyn Store>,
+    volumes: Arc<VolumeIndex>,
     /// The claims that every write requires.
     fence: Vec<ClaimId>,
 }
@@ -60,7 +61,7 @@ impl fmt::Debug for Attachments {
 impl Attachments {
     /// The records in a store.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, fence: Vec::new() }
+        Self { store, volumes: Arc::default(), fence: Vec::new() }
     }
 
     /// The same records, for the holder of this claim: each write requires it, in addition to earlier ones.
@@ -68,7 +69,7 @@ impl Attachments {
     pub fn fenced(&self, claim: &ClaimId) -> Self {
         let mut fence = self.fence.clone();
         fence.push(claim.clone());
-        Self { store: Arc::clone(&self.store), fence }
+        Self { fence, ..self.clone() }
     }
 
     /// The records as last known while the shared store does not respond. Nothing can be written.
@@ -121,9 +122,28 @@ impl Attachments {
         self.list_under(PREFIX).await
     }
 
-    /// All attachments of a volume, over all nodes. Reads every attachment: for rare operations only.
+    /// All attachments of a volume, over all nodes.
     pub async fn list_by_volume(&self, volume: &str) -> Result<Vec<Attachment>, StoreError> {
-        Ok(self.list_all().await?.into_iter().filter(|attachment| attachment.volume == volume).collect())
+        let nodes = self.volumes.find(&*self.store, volume).await?;
+        if nodes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys: Vec<_> = nodes.into_iter().map(|node| key(node, volume)).collect();
+        Ok(self.store.get(&keys).await?.iter().flatten().filter_map(decode_or_log).collect())
+    }
+
+    /// The first attachment that fits. Reads every attachment, page by page: for rare operations only.
+    pub async fn find(&self, fits: impl Fn(&Attachment) -> bool) -> Result<Option<Attachment>, StoreError> {
+        let mut after = None;
+        loop {
+            let page = self.store.list(PREFIX, after.as_deref(), PAGE).await?;
+            let Some(last) = page.last().map(|record| record.key.clone()) else { return Ok(None) };
+            let found = page.iter().filter_map(decode_or_log).find(&fits);
+            if found.is_some() || page.len() < PAGE {
+                return Ok(found);
+            }
+            after = Some(last);
+        }
     }
 
     async fn list_under(&self, prefix: &str) -> Result<Vec<Attachment>, StoreError> {
@@ -141,27 +161,37 @@ impl Attachments {
         }
     }
 
-    /// Records the intent to create an attachment, if node and target still call for the volume, and the pair has no
-    /// attachment yet. Returns whether the intent was written.
+    /// Records the intent to create an attachment, if the node and its target, its one-time boot or its fallback, still call for the
+    /// volume, and the pair has no attachment yet. Returns whether the intent was written.
     pub async fn intend(&self, attachment: &Attachment) -> Result<bool, AttachmentWriteError> {
         let guard_key = guard_key(attachment.node);
         let keys = [
             record_key::<Node>(attachment.node),
             record_key::<VolumeTarget>(attachment.target),
+            record_key::<BootOnce>(attachment.target),
             guard_key.clone(),
         ];
         let key = key(attachment.node, &attachment.volume);
         for _ in 0..ATTEMPTS {
             let records = self.store.get(&keys).await?;
-            let [Some(node), Some(target), Some(guard)] = records.as_slice() else { return Ok(false) };
-            if !attachment.is_wanted(&decode(node)?.value, &decode(target)?.value) {
+            let [Some(node), target, once, Some(guard)] = records.as_slice() else { return Ok(false) };
+            let bootable: Node = decode(node)?.value;
+            // The fallback stands in the node's own record.
+            let is_fallback = attachment.target == attachment.node;
+            let (cause, is_wanted) = match (target, once) {
+                (Some(target), _) => (target, attachment.is_wanted(&bootable, &decode(target)?.value)),
+                (None, Some(once)) => (once, attachment.is_wanted_once(&bootable, &decode(once)?.value)),
+                (None, None) if is_fallback => (node, attachment.is_wanted_as_fallback(&bootable)),
+                (None, None) => return Ok(false),
+            };
+            if !is_wanted {
                 return Ok(false);
             }
             // The guard changes, as with every new record of the node: a concurrent release of all volumes conflicts.
             let batch = self
                 .begin_batch()
                 .require_unchanged(&node.key, node.revision)
-                .require_unchanged(&target.key, target.revision)
+                .require_unchanged(&cause.key, cause.revision)
                 .require_unchanged(&guard_key, guard.revision)
                 .require_absent(&key)
                 .put(&guard_key, "")
@@ -239,15 +269,6 @@ impl Attachments {
         let present: Attachment = decode(&record)?.value;
         Ok((present.id == attachment.id).then_some((record, present)))
     }
-}
-
-/// The key of an attachment. The volume's id is free text, so it comes last.
-pub(super) fn key(node: Uuid, volume: &str) -> String {
-    format!("{}{volume}", node_prefix(node))
-}
-
-pub(super) fn node_prefix(node: Uuid) -> String {
-    format!("{PREFIX}{node}/")
 }
 
 /// Decodes a record of a list, in which one damaged record must not block the others.

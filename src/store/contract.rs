@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use super::error::{OpenError, Revision, StoreError, StoreFuture};
+use super::schema::Schema;
 use super::session::{ClaimId, Cluster};
 
 /// One record: bytes under a key, and the revision of their write.
@@ -163,6 +164,28 @@ pub enum Freshness {
     },
 }
 
+/// The state of a shared store, for operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedStatus {
+    /// The time since the local records were last known to be the present ones.
+    pub age: Duration,
+    /// Whether this instance has a session.
+    pub has_session: bool,
+    /// Whether the shared store refuses writes for lack of space.
+    pub has_no_space: bool,
+    /// The number of configured members.
+    pub members: usize,
+    /// The members that respond.
+    pub reachable: usize,
+    /// The shared store's latest revision, at the last answer.
+    pub revision: Revision,
+    /// The revision up to which old records are compacted; 0: never.
+    pub compacted: Revision,
+}
+
+/// The reason of a shared store without space left for writes and new sessions.
+pub const NO_SPACE: &str = "etcd has no space left (NOSPACE)";
+
 /// Whether a store accepts writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreAccess {
@@ -187,6 +210,9 @@ pub enum WriteError {
 pub trait Snapshot: Send + Sync {
     /// The revision of the last write before the snapshot.
     fn revision(&self) -> Revision;
+
+    /// The schema of keys and values.
+    fn schema(&self) -> u64;
 
     /// Lists at most `limit` records in key order, with keys greater than `after`.
     fn list<'a>(&'a self, after: Option<&'a str>, limit: usize) -> StoreFuture<'a, Vec<Record>>;
@@ -214,7 +240,8 @@ pub trait Store: Send + Sync {
     /// Reads the changes of writes after `after`: at least one whole write, if any, then more up to `limit` changes.
     fn changes(&self, after: Revision, limit: usize) -> StoreFuture<'_, ChangeSet>;
 
-    /// Waits for a write after `after`; returns the latest revision.
+    /// Waits for a write after `after`; returns the latest revision. That is an earlier one than `after` once a backup has
+    /// replaced the records of a shared store: the feed then says so too, by [`ChangeSet::Compacted`].
     fn wait_for_change(&self, after: Revision) -> StoreFuture<'_, Revision>;
 
     /// Whether the store accepts writes at present. A failed write makes the store read-only, until its disk accepts
@@ -224,9 +251,20 @@ pub trait Store: Send + Sync {
     /// Whether reads show the present.
     fn freshness(&self) -> Freshness;
 
+    /// The state of the shared store; `None`: the store is a local one.
+    fn shared_status(&self) -> Option<SharedStatus> {
+        None
+    }
+
     /// This store, whose reads show the last known records without asking a shared store: they may be old. Its writes
     /// fail. A local store returns itself.
     fn last_known(self: Arc<Self>) -> Arc<dyn Store>;
+
+    /// The schema of the records. In a shared store it is an older one than this version's until every instance is
+    /// upgraded.
+    fn schema(&self) -> Result<u64, StoreError> {
+        Ok(Schema::CURRENT.version())
+    }
 
     /// The instances on this store, and their claims.
     fn cluster(&self) -> &dyn Cluster;

@@ -30,12 +30,12 @@ pub(super) fn take_whole_writes(changes: impl Iterator<Item = Change>, limit: us
     page
 }
 
-/// Waits for a revision greater than `after`; fails once the sender is dropped.
+/// Waits for a revision that is news; fails once the sender is dropped.
 pub(super) async fn wait_for_revision(
     mut latest: watch::Receiver<Revision>,
-    after: Revision,
+    is_news: impl Fn(Revision) -> bool,
 ) -> Result<Revision, StoreError> {
-    match latest.wait_for(|revision| *revision > after).await {
+    match latest.wait_for(|revision| is_news(*revision)).await {
         Ok(revision) => Ok(*revision),
         Err(_) => Err(StoreError::Unavailable("the store is closed".into())),
     }

@@ -110,6 +110,13 @@ impl LocalSession {
         ended.state.send_replace(SessionState::Ended(Instant::now()));
     }
 
+    /// Ends the session's claims without telling its process.
+    #[cfg(test)]
+    pub(super) fn expire_claims(&self) {
+        let session = self.current.lock().id.clone();
+        self.claims.0.lock().claims.retain(|_, entry| entry.session != session);
+    }
+
     /// Ends the session for good.
     pub(super) fn close(&self) {
         self.claims.0.lock().instances.remove(&self.current.lock().id);
@@ -172,6 +179,10 @@ impl Cluster for LocalSession {
         let since = table.instances.get(&session).map_or_else(Timestamp::now, |(_, since, _)| *since);
         table.instances.insert(session, (name.to_owned(), since, record));
         Box::pin(async { Ok(()) })
+    }
+
+    fn has_session(&self) -> bool {
+        self.current.lock().state.borrow().is_alive()
     }
 
     fn instances(&self) -> StoreFuture<'_, Vec<Instance>> {

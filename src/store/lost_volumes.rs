@@ -2,7 +2,8 @@
 
 use uuid::Uuid;
 
-use super::attachments::{PAGE, key, node_prefix};
+use super::attachment_keys::{key, node_prefix};
+use super::attachments::PAGE;
 use super::encoding::{decode, encode_update};
 use super::{Batch, Record, Store, StoreError};
 use crate::model::{Attachment, AttachmentState};

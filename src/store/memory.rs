@@ -17,6 +17,7 @@ use super::contract::{
 };
 use super::local::{RETAINED_WRITES, list_start, take_whole_writes, wait_for_revision};
 use super::local_session::{LocalClaims, LocalSession};
+use super::schema::Schema;
 use super::session::Cluster;
 
 /// Records in memory, lost when the last handle is dropped.
@@ -67,6 +68,13 @@ impl MemoryStore {
     /// Ends this instance's session as a shared store does: its claims are lost, and a new session begins.
     pub fn end_session(&self) {
         self.session.end();
+    }
+
+    /// Ends this instance's claims for the others. The instance is suspended, and learns nothing before
+    /// [`MemoryStore::end_session`].
+    #[cfg(test)]
+    pub(crate) fn expire_claims(&self) {
+        self.session.expire_claims();
     }
 
     /// Sets the deadline of this instance's claims, as a missed keep-alive does.
@@ -153,6 +161,10 @@ impl Snapshot for MemorySnapshot {
         self.revision
     }
 
+    fn schema(&self) -> u64 {
+        Schema::CURRENT.version()
+    }
+
     fn list<'a>(&'a self, after: Option<&'a str>, limit: usize) -> StoreFuture<'a, Vec<Record>> {
         let range = self.records.range::<str, _>((list_start("", after), Bound::Unbounded)).take(limit);
         let page = range.map(|(key, (revision, value))| Record {
@@ -223,7 +235,7 @@ impl Store for MemoryStore {
             tokio::select! {
                 biased;
                 () = closed => Err(StoreError::Unavailable("the store is closed".into())),
-                revision = wait_for_revision(latest, after) => revision,
+                revision = wait_for_revision(latest, move |latest| latest > after) => revision,
             }
         })
     }

@@ -6,11 +6,15 @@
 //!
 //! The file can be deleted at any time. A file that cannot be read is replaced by a new one.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redb::backends::FileBackend;
@@ -22,11 +26,11 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::contract::{Change, ChangeSet, OpenError, Record, Revision, Snapshot, StoreError};
-use super::local::{RETAINED_WRITES, take_whole_writes};
+use super::local::{RETAINED_WRITES, take_whole_writes, wait_for_revision};
 use super::panics::CatchDrop;
 use super::redb::{
-    CHANGES_TABLE, META_TABLE, RECORDS_TABLE, REVISION_KEY, RedbSnapshot, append_to_name, begin_write,
-    get_records, list_records, open_database, open_error, run, unavailable,
+    CHANGES_TABLE, META_TABLE, RECORDS_TABLE, REVISION_KEY, RedbSnapshot, SCHEMA_KEY, append_to_name,
+    begin_write, get_records, list_records, open_database, open_error, run, unavailable,
 };
 
 /// The revision after which the change feed is complete.
@@ -39,6 +43,8 @@ const IDENTITY_TABLE: TableDefinition<&str, &str> = TableDefinition::new("identi
 const SOURCE: &str = "source";
 /// The identity of the mirror.
 const MIRROR: &str = "mirror";
+/// The value of the shared store's tick at the mirror's revision.
+const TICK: &str = "tick";
 /// The most records of a read on an async thread.
 const SHORT_READ: usize = 128;
 
@@ -48,6 +54,18 @@ pub(super) struct MirroredWrite {
     pub(super) revision: Revision,
     /// Key and new value; `None`: deleted.
     pub(super) changes: Vec<(String, Option<Vec<u8>>)>,
+    /// The value that tells this write from all others, also those of another history with the same revision.
+    pub(super) tick: Option<String>,
+}
+
+/// What a load reads beside the records.
+pub(super) struct MirrorSource<'a> {
+    /// The identity of the shared store.
+    pub(super) identity: &'a str,
+    /// The schema of its records.
+    pub(super) schema: u64,
+    /// The tick's value.
+    pub(super) tick: &'a str,
 }
 
 /// The local copy.
@@ -57,6 +75,9 @@ pub(super) struct Mirror {
     database: Arc<CatchDrop<Database>>,
     /// The last applied revision; 0: nothing was ever loaded.
     latest: watch::Sender<Revision>,
+    /// The highest revision before a load set the revision back; 0: none has, since the mirror was opened. A reader's
+    /// position up to here may be one of the earlier history.
+    ceiling: AtomicU64,
 }
 
 impl Mirror {
@@ -73,6 +94,12 @@ impl Mirror {
         }
     }
 
+    /// Opens the mirror that belongs to a store's path, if there is one.
+    pub(super) fn open_existing_blocking(store: &Path) -> Result<Option<Self>, OpenError> {
+        let path = append_to_name(store, ".mirror");
+        if path.exists() { Self::try_open(&path).map(Some) } else { Ok(None) }
+    }
+
     fn try_open(path: &Path) -> Result<Self, OpenError> {
         let location = path.display().to_string();
         let error = |error: redb::Error| open_error(&location, error);
@@ -87,7 +114,8 @@ impl Mirror {
         let database = open_database(backend, &location)?;
         let (id, revision) = run(|| prepare(&database)).map_err(error)?;
         let latest = watch::Sender::new(revision);
-        Ok(Self { path: path.to_owned(), id, database: Arc::new(database), latest })
+        let database = Arc::new(database);
+        Ok(Self { path: path.to_owned(), id, database, latest, ceiling: AtomicU64::new(0) })
     }
 
     /// The mirror's identity: a new file has a new one.
@@ -109,6 +137,26 @@ impl Mirror {
         self.latest.subscribe()
     }
 
+    /// Waits for a write after `after`, or until a load has set the revision back; returns the last applied revision.
+    pub(super) async fn wait_for_change(&self, after: Revision) -> Result<Revision, StoreError> {
+        let is_news = |latest: Revision| latest > after || (latest < after && self.may_be_earlier(after));
+        wait_for_revision(self.latest.subscribe(), is_news).await
+    }
+
+    /// Whether a position of a reader may be one of the history before a load.
+    fn may_be_earlier(&self, position: Revision) -> bool {
+        position <= self.ceiling.load(Ordering::Acquire)
+    }
+
+    /// The schema of the records.
+    pub(super) fn schema(&self) -> Result<u64, StoreError> {
+        let read = || {
+            let meta = self.database.begin_read()?.open_table(META_TABLE)?;
+            Ok(meta.get(SCHEMA_KEY)?.map_or(0, |value| value.value()))
+        };
+        run(read).map_err(unavailable)
+    }
+
     /// The identity of the mirrored store, and the time of its last response before the start.
     pub(super) fn source(&self) -> Result<(Option<String>, Option<SystemTime>), StoreError> {
         let read = || {
@@ -120,16 +168,29 @@ impl Mirror {
         run(read).map_err(unavailable)
     }
 
+    /// The tick's value at the mirror's revision.
+    pub(super) fn tick(&self) -> Result<Option<String>, StoreError> {
+        let read = || {
+            let table = self.database.begin_read()?.open_table(IDENTITY_TABLE)?;
+            Ok(table.get(TICK)?.map(|value| value.value().to_owned()))
+        };
+        run(read).map_err(unavailable)
+    }
+
     /// Applies writes, in the order of their revisions. An applied write is skipped.
     pub(super) fn apply_blocking(&self, writes: &[MirroredWrite]) -> Result<(), StoreError> {
         let known = self.revision();
         let applied = run(|| {
             let mut write = self.database.begin_write()?;
             write.set_durability(Durability::None)?;
-            let mut revision = known;
+            let (mut revision, mut tick) = (known, None);
             for new in writes.iter().filter(|write| write.revision > known) {
                 apply(&write, new)?;
                 revision = new.revision;
+                tick = new.tick.as_deref();
+            }
+            if revision > known {
+                write.open_table(IDENTITY_TABLE)?.insert(TICK, tick.unwrap_or_default())?;
             }
             trim_feed(&write)?;
             write.open_table(META_TABLE)?.insert(REVISION_KEY, revision)?;
@@ -156,14 +217,22 @@ impl Mirror {
         &self,
         load: MirrorLoad,
         revision: Revision,
-        source: &str,
+        source: &MirrorSource<'_>,
     ) -> Result<(), StoreError> {
+        let before = self.revision();
+        if revision < before {
+            // Before the commit: no reader with an earlier position may take the loaded feed for a continuation.
+            self.ceiling.fetch_max(before, Ordering::Release);
+        }
         let finish = || {
             {
                 let mut meta = load.0.open_table(META_TABLE)?;
                 meta.insert(REVISION_KEY, revision)?;
                 meta.insert(FEED_START, revision)?;
-                load.0.open_table(IDENTITY_TABLE)?.insert(SOURCE, source)?;
+                meta.insert(SCHEMA_KEY, source.schema)?;
+                let mut identity = load.0.open_table(IDENTITY_TABLE)?;
+                identity.insert(SOURCE, source.identity)?;
+                identity.insert(TICK, source.tick)?;
             }
             load.0.commit()?;
             Ok(())
@@ -201,7 +270,8 @@ impl Mirror {
     }
 
     pub(super) async fn changes(&self, after: Revision, limit: usize) -> Result<ChangeSet, StoreError> {
-        self.read(limit, move |database| read_changes(database, after, limit)).await
+        let may_be_earlier = self.may_be_earlier(after);
+        self.read(limit, move |database| read_changes(database, after, limit, may_be_earlier)).await
     }
 
     pub(super) async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
@@ -293,13 +363,18 @@ fn trim_feed(write: &WriteTransaction) -> Result<(), redb::Error> {
     Ok(())
 }
 
-fn read_changes(database: &Database, after: Revision, limit: usize) -> Result<ChangeSet, redb::Error> {
+fn read_changes(
+    database: &Database,
+    after: Revision,
+    limit: usize,
+    may_be_earlier: bool,
+) -> Result<ChangeSet, redb::Error> {
     let read = database.begin_read()?;
     let meta = read.open_table(META_TABLE)?;
     let latest = meta.get(REVISION_KEY)?.map_or(0, |value| value.value());
     let start = meta.get(FEED_START)?.map_or(0, |value| value.value());
     // A later revision than the latest is one of a store that was replaced by a backup.
-    if after < start || after > latest {
+    if after < start || after > latest || may_be_earlier {
         return Ok(ChangeSet::Compacted(latest));
     }
     let mut changes = Vec::new();
@@ -316,51 +391,4 @@ fn read_changes(database: &Database, after: Revision, limit: usize) -> Result<Ch
 
 fn io_error(path: &Path, source: io::Error) -> OpenError {
     OpenError::Unavailable { location: path.display().to_string(), source: source.into() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn put(revision: Revision, key: &str) -> MirroredWrite {
-        MirroredWrite { revision, changes: vec![(key.to_owned(), Some(b"v".to_vec()))] }
-    }
-
-    #[tokio::test]
-    async fn a_mirror_keeps_records_and_feed_over_a_restart() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let store = directory.path().join("new/volboot.redb");
-        let mirror = Mirror::open_blocking(&store).expect("opens");
-        assert!(mirror.get(&["a".into()]).await.is_err(), "nothing was loaded");
-        let load = mirror.begin_load().expect("begins");
-        let old = Record { key: "a".into(), revision: 40, value: b"1".to_vec() };
-        load.insert(std::slice::from_ref(&old)).expect("inserts");
-        mirror.finish_load(load, 41, "cluster-1").expect("ends");
-        // Revisions have gaps.
-        mirror.apply_blocking(&[put(50, "b"), put(60, "c")]).expect("applies");
-        mirror.apply_blocking(&[put(60, "c")]).expect("skips");
-        let feed = |revision, key: &str| Change { revision, key: key.to_owned() };
-        let all = ChangeSet::Since(vec![feed(50, "b"), feed(60, "c")]);
-        assert_eq!(mirror.changes(41, 9).await.expect("reads"), all);
-        assert_eq!(mirror.changes(40, 9).await.expect("reads"), ChangeSet::Compacted(60));
-        assert_eq!(mirror.changes(61, 9).await.expect("reads"), ChangeSet::Compacted(60));
-        mirror.flush_blocking(UNIX_EPOCH + Duration::from_secs(7)).expect("flushes");
-        let id = mirror.id().to_owned();
-        drop(mirror);
-        let mirror = Mirror::open_blocking(&store).expect("opens");
-        assert_eq!((mirror.id(), mirror.revision()), (id.as_str(), 60));
-        let (source, heard) = mirror.source().expect("reads");
-        assert_eq!(source.as_deref(), Some("cluster-1"));
-        assert_eq!(heard, Some(UNIX_EPOCH + Duration::from_secs(7)));
-        assert_eq!(mirror.get(&["a".into()]).await.expect("reads"), [Some(old)]);
-        assert_eq!(mirror.changes(50, 9).await.expect("reads"), ChangeSet::Since(vec![feed(60, "c")]));
-    }
-
-    #[tokio::test]
-    async fn an_unreadable_mirror_is_replaced() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let store = directory.path().join("volboot.redb");
-        fs::write(append_to_name(&store, ".mirror"), "no database").expect("writes");
-        assert_eq!(Mirror::open_blocking(&store).expect("opens").revision(), 0);
-    }
 }

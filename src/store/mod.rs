@@ -9,6 +9,7 @@
 //! So no crash and no race can separate them.
 
 mod attachment_feed;
+mod attachment_keys;
 mod attachments;
 mod backup;
 mod boot_wait;
@@ -17,6 +18,8 @@ mod encoding;
 mod error;
 #[cfg(feature = "etcd")]
 mod etcd;
+mod fallback;
+mod intercepted;
 mod inventory;
 mod keys;
 mod local;
@@ -31,6 +34,7 @@ mod resource;
 mod schema;
 mod session;
 mod turns;
+mod volume_index;
 
 #[cfg(test)]
 mod battery;
@@ -39,20 +43,29 @@ mod local_battery;
 
 pub use attachment_feed::AttachmentChanges;
 pub use attachments::{AttachmentWriteError, Attachments, WritableStore};
-pub use backup::{ExportError, ExportFormatError, ExportHeader, ExportReader, export};
+pub use backup::{
+    CopyHook, CopyStep, ExportError, ExportFormatError, ExportHeader, ExportReader, ImportError,
+    ImportedRecords, export, export_snapshot,
+};
 pub use boot_wait::BootWait;
 pub use contract::{
-    Batch, Change, ChangeSet, Condition, Freshness, OpenError, Record, Revision, Snapshot, Store,
-    StoreAccess, StoreError, StoreFuture, StoreInfo, WriteError,
+    Batch, Change, ChangeSet, Condition, Freshness, NO_SPACE, OpenError, Record, Revision, SharedStatus,
+    Snapshot, Store, StoreAccess, StoreError, StoreFuture, StoreInfo, WriteError,
 };
 pub use encoding::Versioned;
 #[cfg(feature = "etcd")]
-pub use etcd::EtcdStore;
-pub use inventory::{Enrollment, Inventory, InventoryError, UpdateError};
+pub use etcd::{EtcdSource, EtcdStore, import_into_etcd};
+pub use fallback::{FallbackChanges, FallbackRecords, FallbackSnapshot};
+pub use intercepted::{InterceptedStore, Interceptor};
+pub use inventory::{
+    ClaimedInventory, Enrollment, FallbackBasis, Inventory, InventoryError, PortAddressChanges, UpdateError,
+    WindowChange,
+};
 pub use memory::MemoryStore;
 pub(crate) use panics::{CatchDrop, catch_panic};
 pub(crate) use redb::OverlayBackend;
-pub use redb::{ImportError, ImportedRecords, ProgressHook, RedbStore, import};
+pub use redb::{ProgressHook, RedbStore, StoppedStore, import};
 pub use resource::{Resource, ResourceKind, UniqueKey};
+pub use schema::{Records, Schema, Step, StepError};
 pub use session::{Claim, ClaimHolder, ClaimId, Cluster, Instance};
 pub use turns::{TurnShare, TurnShares};

@@ -8,7 +8,8 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::model::{
-    Allocation, Chassis, Mac, Node, Port, PortGroup, Released, VolumeConnector, VolumeTarget,
+    Allocation, BootOnce, Chassis, Fallback, Mac, Node, Port, PortGroup, Released, VolumeConnector,
+    VolumeTarget,
 };
 
 /// The types of records in the inventory.
@@ -28,6 +29,8 @@ pub enum ResourceKind {
     VolumeTarget,
     /// [`Allocation`]
     Allocation,
+    /// [`BootOnce`]
+    BootOnce,
 }
 
 impl ResourceKind {
@@ -41,6 +44,7 @@ impl ResourceKind {
             Self::VolumeConnector => "connector",
             Self::VolumeTarget => "target",
             Self::Allocation => "allocation",
+            Self::BootOnce => "boot-once",
         }
     }
 }
@@ -66,6 +70,8 @@ pub enum UniqueKey {
     BootIndex(Uuid, i64),
     /// An allocation's name.
     AllocationName(String),
+    /// The node of a one-time boot: a node has at most one.
+    BootOnceNode(Uuid),
 }
 
 impl UniqueKey {
@@ -82,6 +88,7 @@ impl UniqueKey {
             Self::Connector(kind, id) => format!("connector-id/{}/{kind}/{id}", kind.len()),
             Self::BootIndex(node, index) => format!("target-boot-index/{node}/{index}"),
             Self::AllocationName(name) => format!("allocation-name/{name}"),
+            Self::BootOnceNode(node) => format!("boot-once-node/{node}"),
         }
     }
 }
@@ -97,6 +104,7 @@ impl fmt::Display for UniqueKey {
             Self::Address(mac) | Self::PortGroupAddress(mac) => write!(f, "the address {mac}"),
             Self::Connector(kind, id) => write!(f, "the {kind} {id}"),
             Self::BootIndex(_, index) => write!(f, "the boot index {index}"),
+            Self::BootOnceNode(node) => write!(f, "the one-time boot of node {node}"),
         }
     }
 }
@@ -126,6 +134,16 @@ pub trait Resource: Clone + Serialize + DeserializeOwned + Send + Sync + 'static
     /// Finds the allocation that ends when this record is replaced by `new`, or deleted.
     fn find_ended_allocation(&self, _new: Option<&Self>) -> Option<Uuid> {
         None
+    }
+
+    /// Whether the node's fallback ends when this record is replaced by `new`.
+    fn ends_fallback(&self, _new: &Self) -> bool {
+        false
+    }
+
+    /// Whether the record is in the list of nodes with a fallback.
+    fn has_fallback(&self) -> bool {
+        false
     }
 
     /// The position in lists: by creation time, then by UUID.
@@ -161,6 +179,14 @@ impl Resource for Node {
 
     fn find_ended_allocation(&self, new: Option<&Self>) -> Option<Uuid> {
         self.ends_allocation(new)
+    }
+
+    fn ends_fallback(&self, new: &Self) -> bool {
+        self.ends_fallback(new)
+    }
+
+    fn has_fallback(&self) -> bool {
+        matches!(Fallback::of(self), Ok(Some(_)))
     }
 }
 
@@ -286,5 +312,25 @@ impl Resource for Allocation {
 
     fn unique_keys(&self) -> Vec<UniqueKey> {
         self.name.clone().map(UniqueKey::AllocationName).into_iter().collect()
+    }
+}
+
+impl Resource for BootOnce {
+    const KIND: ResourceKind = ResourceKind::BootOnce;
+
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    fn node(&self) -> Option<Uuid> {
+        Some(self.node_uuid)
+    }
+
+    fn unique_keys(&self) -> Vec<UniqueKey> {
+        vec![UniqueKey::BootOnceNode(self.node_uuid)]
     }
 }

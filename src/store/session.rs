@@ -66,6 +66,16 @@ pub(super) enum SessionState {
     Ended(Instant),
 }
 
+impl SessionState {
+    /// Whether the session has not ended, and its deadline has not passed.
+    pub(super) fn is_alive(self) -> bool {
+        match self {
+            Self::Alive(deadline) => deadline.is_none_or(|deadline| Instant::now() < deadline),
+            Self::Ended(_) => false,
+        }
+    }
+}
+
 /// Gives a claim back without waiting for the store.
 pub(super) trait ReleaseClaim: Send + Sync {
     fn release_in_background(&self, id: &ClaimId);
@@ -152,6 +162,9 @@ impl fmt::Debug for Claim {
 pub trait Cluster: Send + Sync {
     /// Announces this process; replaces the session's earlier announcement. A new session repeats it.
     fn announce<'a>(&'a self, name: &'a str, record: Vec<u8>) -> StoreFuture<'a, ()>;
+
+    /// Whether this process has a session: without one, it can claim no work. May be old by the session's time to live.
+    fn has_session(&self) -> bool;
 
     /// Lists the announced instances with a live session, by name and session.
     fn instances(&self) -> StoreFuture<'_, Vec<Instance>>;

@@ -19,6 +19,9 @@ pub struct TurnShare {
     pub turns: usize,
     /// The resolutions that wait for a turn.
     pub queued: usize,
+    /// Counts the times at which the instance has confirmed its share while others waited.
+    #[serde(default)]
+    pub confirmations: u64,
 }
 
 /// The shares by session, and the revision of the record, if it exists.

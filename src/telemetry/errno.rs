@@ -12,6 +12,10 @@ const IBFT_UNSUPPORTED: &str = "3c2220"; // `efi_block_describe` in `efi_block.c
 /// The file `ibft.c` in an error number, after the two digits of the class.
 const IBFT_FILE: &str = "0ce0";
 
+/// Errors of a volume without anything to boot, by their first digits.
+const NO_LOADER: &str = "7f2220"; // `efi_block_boot` in `efi_block.c`
+const NO_BOOT_CODE: &str = "1d8520"; // `EIO` of `int13.c`: no boot signature in the first sector, no El Torito boot catalogue
+
 /// Cause of an iPXE error, and advice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meaning {
@@ -28,6 +32,15 @@ pub enum IbftFault {
     Full,
     /// The firmware accepts no table.
     Unsupported,
+}
+
+/// A volume whose content does not boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VolumeFault {
+    /// No boot loader for UEFI firmware.
+    NoLoader,
+    /// No boot code for BIOS firmware.
+    NoBootCode,
 }
 
 const CHECK_STORAGE_LOG: &str = "Check the storage's log.";
@@ -124,14 +137,13 @@ const TABLE: [(&str, &str, &str); 38] = [
     ("1d7045", "login succeeded, but the target has no disk with this LUN", COMPARE_LUN),
     ("1d704", "disk reported an error", CHECK_STORAGE_LOG),
     (
-        "7f2220",
+        NO_LOADER,
         "volume has no boot loader for UEFI firmware",
         "Check that the volume has an EFI system partition with \\EFI\\BOOT\\BOOTX64.EFI (BOOTAA64.EFI on arm64), or set \
          the loader's path in the property uefi_loader of the target or node.",
     ),
     (
-        // `EIO` of `int13.c`: no boot signature in the first sector, and then no El Torito boot catalogue.
-        "1d8520",
+        NO_BOOT_CODE,
         "volume has no boot code for BIOS firmware",
         "Check that the volume is the right one, and that a boot loader for BIOS is installed on it: `volboot check` shows \
          what boots from it.",
@@ -174,6 +186,13 @@ pub fn find_ibft_fault(rc: &str) -> Option<IbftFault> {
     let is_full = number.starts_with(IBFT_FULL) || number[2..].starts_with(IBFT_FILE);
     let fault = is_full.then_some(IbftFault::Full);
     fault.or_else(|| number.starts_with(IBFT_UNSUPPORTED).then_some(IbftFault::Unsupported))
+}
+
+/// The fault of the volume's content behind an error number.
+pub fn find_volume_fault(rc: &str) -> Option<VolumeFault> {
+    let number = digits(rc)?;
+    let is = |prefix: &str, fault| number.starts_with(prefix).then_some(fault);
+    is(NO_LOADER, VolumeFault::NoLoader).or_else(|| is(NO_BOOT_CODE, VolumeFault::NoBootCode))
 }
 
 /// All errors of the table: the first digits as a console shows them, and the meaning.

@@ -12,13 +12,11 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Metrics;
+use super::boot_request_event::BootRequestEvent;
 use super::dhcp_event::DhcpEvent;
-use crate::model::{
-    BootOutcome, BootStep, InstanceName, Mac, Platform, SourceKind, TransferOutcome, excerpt,
-};
+use super::sentence::cut_sentence;
+use crate::model::{BootStep, InstanceName, Mac, TransferOutcome, excerpt};
 
-/// Characters of a sentence that volboot made, such as a reason. Parts of it may come from records or from Cinder.
-const MAX_SENTENCE: usize = 1024;
 /// Bytes of an event beside its texts, in memory and in the history.
 const BASE_SIZE: usize = 256;
 
@@ -48,7 +46,7 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum EventKind {
-    /// A network-boot client sent a DHCP request.
+    /// A network-boot client sent a DHCP request, or another server replied to it.
     Dhcp(DhcpEvent),
     /// A TFTP transfer to firmware or iPXE has ended.
     TftpTransfer(TftpTransfer),
@@ -73,6 +71,13 @@ pub enum EventKind {
         rc: Option<String>,
         /// Number of the try.
         attempt: u32,
+    },
+    /// volboot switched the machine on to boot from the network, and none of the node's cards has sent a request since.
+    NoNetworkBoot {
+        /// The node.
+        node: Uuid,
+        /// Time since the machine was switched on, in seconds.
+        seconds: u32,
     },
     /// The loop detector delayed a machine that starts sessions without hooking its volume.
     LoopDelay {
@@ -116,88 +121,6 @@ pub struct TftpTransfer {
     pub refusal: Option<String>,
 }
 
-/// A boot request and its answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BootRequestEvent {
-    /// Number of the try, from 1.
-    pub attempt: u32,
-    /// Permitted tries in a boot session.
-    pub tries: u32,
-    /// All MAC addresses that the requester sent.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub macs: Vec<Mac>,
-    /// Firmware as reported by the requester.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "Platform::deserialize_known"
-    )]
-    pub platform: Option<Platform>,
-    /// iPXE's build architecture as reported by the requester.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub arch: Option<String>,
-    /// System UUID as reported by the requester.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uuid: Option<Uuid>,
-    /// Bytes of the machine's host name as reported by the requester.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host_name_bytes: Option<usize>,
-    /// The identified node.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node: Option<Uuid>,
-    /// Name of the node at that time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Boot session id; absent if the requester did not start with `/boot.ipxe`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub journey: Option<String>,
-    /// Resolution of each volume.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub resolutions: Vec<ResolutionEvent>,
-    /// Volume ids of the steps `hook-0`, `hook-1`, …
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub hooks: Vec<String>,
-    /// Paths and volumes that the boot script had to omit from the hooks or the iBFT, as sentences.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
-    /// Outcome of the request.
-    pub outcome: BootOutcome,
-    /// Reason of every outcome except `boot`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Whether the machine could boot, but waits because of a boot loop.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub held: bool,
-    /// The node's card that the neighbour table showed for the requester.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attached_card: Option<Mac>,
-    /// The MAC address that the requester claimed, against its place in the network. The event belongs to the
-    /// requester, and shows nothing of the machine with this address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub claimed_mac: Option<Mac>,
-    /// Response time in microseconds.
-    #[serde(default)]
-    pub duration_us: u64,
-}
-
-/// The resolution of one volume to its connection.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ResolutionEvent {
-    /// Volume id.
-    pub volume: String,
-    /// Source of the connection.
-    pub source: SourceKind,
-    /// Duration in milliseconds.
-    #[serde(default)]
-    pub duration_ms: u64,
-    /// Error of the Cinder call.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// Server of the attachment, if another client created it for the node's instance.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub server: Option<Uuid>,
-}
-
 impl Event {
     /// An event that occurred once. Its texts are cut: the sender of a request chooses their length.
     pub fn new(at: Timestamp, mac: Option<Mac>, address: Option<IpAddr>, kind: EventKind) -> Self {
@@ -219,7 +142,7 @@ impl Event {
             EventKind::HttpFetch { file, .. } => *file = excerpt(file),
             EventKind::BootRequest(request) => request.cut_texts(),
             EventKind::BootReport { rc, .. } => *rc = rc.as_deref().map(excerpt),
-            EventKind::SessionStarted | EventKind::LoopDelay { .. } => {}
+            EventKind::SessionStarted | EventKind::NoNetworkBoot { .. } | EventKind::LoopDelay { .. } => {}
         }
         self
     }
@@ -234,7 +157,10 @@ impl Event {
             EventKind::Dhcp(dhcp) => dhcp.texts_size(),
             EventKind::HttpFetch { file, .. } => file.len(),
             EventKind::BootRequest(request) => request.texts_size(),
-            EventKind::BootReport { .. } | EventKind::SessionStarted | EventKind::LoopDelay { .. } => 0,
+            EventKind::BootReport { .. }
+            | EventKind::SessionStarted
+            | EventKind::NoNetworkBoot { .. }
+            | EventKind::LoopDelay { .. } => 0,
         };
         BASE_SIZE + texts + self.instance.as_ref().map_or(0, |name| name.as_str().len())
     }
@@ -254,10 +180,12 @@ impl Event {
                     metrics.count_resolution(&resolution.source, duration);
                 }
             }
+            EventKind::Dhcp(dhcp) if dhcp.step.is_reply() => {}
             EventKind::Dhcp(dhcp) => metrics.count_dhcp_request(&dhcp.step, dhcp.answer.as_ref()),
             EventKind::BootReport { step, .. } => metrics.count_boot_report(step.as_ref()),
             EventKind::LoopDelay { .. } => metrics.count_loop_delay(),
             EventKind::SessionStarted => metrics.count_session(),
+            EventKind::NoNetworkBoot { .. } => metrics.count_missing_network_boot(),
             EventKind::HttpFetch { .. } => metrics.count_http_fetch(),
         }
     }
@@ -278,52 +206,8 @@ impl Event {
     }
 }
 
-impl BootRequestEvent {
-    fn cut_texts(&mut self) {
-        for word in [&mut self.arch, &mut self.journey] {
-            *word = word.as_deref().map(excerpt);
-        }
-        let errors = self.resolutions.iter_mut().filter_map(|resolution| resolution.error.as_mut());
-        errors.chain(&mut self.reason).chain(&mut self.warnings).for_each(cut_sentence);
-    }
-
-    /// Bytes of all texts and lists.
-    fn texts_size(&self) -> usize {
-        let words = [&self.arch, &self.name, &self.journey, &self.reason].into_iter().flatten();
-        let words = words.chain(&self.hooks).chain(&self.warnings).map(String::len);
-        let resolutions = self.resolutions.iter().map(|resolution| {
-            size_of::<ResolutionEvent>()
-                + resolution.volume.len()
-                + resolution.error.as_ref().map_or(0, String::len)
-        });
-        size_of::<Self>()
-            + size_of_val(self.macs.as_slice())
-            + words.sum::<usize>()
-            + resolutions.sum::<usize>()
-    }
-
-    /// A copy with all durations zero, for comparison.
-    fn without_durations(&self) -> Self {
-        let mut copy = Self { duration_us: 0, ..self.clone() };
-        copy.resolutions.iter_mut().for_each(|resolution| resolution.duration_ms = 0);
-        copy
-    }
-}
-
-fn cut_sentence(text: &mut String) {
-    if let Some((end, _)) = text.char_indices().nth(MAX_SENTENCE) {
-        text.truncate(end);
-        text.push('…');
-    }
-}
-
 fn default_count() -> u32 {
     1
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "signature required by serde's skip_serializing_if")]
-fn is_false(flag: &bool) -> bool {
-    !flag
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "signature required by serde's skip_serializing_if")]
@@ -336,7 +220,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::MAX_EXCERPT;
+    use crate::model::{BootOutcome, MAX_EXCERPT, Platform, SourceKind};
+    use crate::telemetry::ResolutionEvent;
+    use crate::telemetry::sentence::MAX_SENTENCE;
 
     #[test]
     fn events_round_trip_through_json() {
@@ -363,6 +249,7 @@ mod tests {
             outcome: BootOutcome::Boot,
             reason: None,
             held: false,
+            once: None,
             attached_card: None,
             claimed_mac: None,
             duration_us: 41_000,

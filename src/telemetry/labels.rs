@@ -78,3 +78,19 @@ pub(super) struct ListenerLabel {
 pub(super) struct VersionLabel {
     pub(super) version: &'static str,
 }
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct PhaseLabel {
+    pub(super) phase: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct StartLabel {
+    pub(super) start: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct BootLabels {
+    pub(super) window: &'static str,
+    pub(super) result: &'static str,
+}

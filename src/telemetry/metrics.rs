@@ -15,13 +15,14 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::labels::{
-    CallKindLabel, CallLabels, CauseLabel, DhcpLabels, FileLabel, ListenerLabel, MachineLabel, OutcomeLabel,
-    PortLabel, ReasonLabel, ResultLabel, SourceLabel, StateLabel, StepLabel,
+    CallKindLabel, CallLabels, CauseLabel, DhcpLabels, MachineLabel, OutcomeLabel, PhaseLabel, ReasonLabel,
+    ResultLabel, SourceLabel, StartLabel, StepLabel,
 };
-use super::reading::{ConnectionReading, Reading};
+use super::reading::Reading;
 use super::series::Series;
 use crate::model::{
-    BootOutcome, BootStep, DhcpAnswer, DhcpStep, RequesterFault, SourceKind, TransferOutcome,
+    BootOutcome, BootStep, BootWindowRefusal, DhcpAnswer, DhcpStep, RequesterFault, SourceKind,
+    TransferOutcome,
 };
 
 /// Histogram bounds in seconds: a boot request takes some microseconds, a slow Cinder call half a minute.
@@ -29,6 +30,11 @@ const BOUNDS: [f64; 14] =
     [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
 /// Histogram bounds in seconds for TFTP transfers, whose duration depends on the network.
 const TRANSFER_BOUNDS: [f64; 10] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+
+/// Histogram bounds in seconds for boots and their phases: a transfer takes some milliseconds, a large server ten minutes.
+const BOOT_BOUNDS: [f64; 12] = [0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 90.0, 180.0, 360.0, 900.0];
+/// Histogram bounds in seconds for BMCs: a read takes a tenth of a second, a shutdown ten minutes.
+const POWER_BOUNDS: [f64; 10] = [0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0, 60.0, 120.0, 600.0];
 
 /// All metrics. Cheap to clone: clones share the series.
 #[derive(Debug, Clone)]
@@ -64,7 +70,17 @@ impl Metrics {
             boot_reports: Family::default(),
             loop_delays: Counter::default(),
             requester_faults: Family::default(),
+            window_refusals: Family::default(),
+            missing_network_boots: Counter::default(),
             neighbour_changes: Counter::default(),
+            boot_phases: Family::new_with_constructor(|| Histogram::new(BOOT_BOUNDS)),
+            boot_up: Family::new_with_constructor(|| Histogram::new(BOOT_BOUNDS)),
+            boots: Family::default(),
+            power_calls: Family::default(),
+            power_call_duration: Family::new_with_constructor(|| Histogram::new(POWER_BOUNDS)),
+            power_calls_in_flight: Gauge::default(),
+            power_nodes: Family::default(),
+            power_failing: Gauge::default(),
             cinder_calls: Family::default(),
             cinder_call_duration: Family::new_with_constructor(histogram),
             store_up: Gauge::default(),
@@ -80,7 +96,16 @@ impl Metrics {
             cluster_differing: Gauge::default(),
             cluster_lag: Gauge::default(),
             cluster_joined_events: Counter::default(),
+            etcd_members: Gauge::default(),
+            etcd_members_reachable: Gauge::default(),
+            etcd_age: Gauge::default(),
+            etcd_session: Gauge::default(),
+            etcd_no_space: Gauge::default(),
+            etcd_revision: Gauge::default(),
+            etcd_compacted_revision: Gauge::default(),
             machines: Family::default(),
+            nodes_in_fallback: Gauge::default(),
+            preflight_portals: Family::default(),
             event_subscribers: Gauge::default(),
             logins: Family::default(),
             connections: Family::default(),
@@ -156,6 +181,16 @@ impl Metrics {
         self.0.requester_faults.get_or_create(&CauseLabel { cause: fault.as_label() }).inc();
     }
 
+    /// Counts a boot request that was refused outside of its machine's boot window.
+    pub fn count_window_refusal(&self, refusal: BootWindowRefusal) {
+        self.0.window_refusals.get_or_create(&ReasonLabel { reason: refusal.as_label() }).inc();
+    }
+
+    /// Counts a machine that was switched on to boot from the network, and sent no request.
+    pub fn count_missing_network_boot(&self) {
+        self.0.missing_network_boots.inc();
+    }
+
     /// Counts a neighbour entry that another card took over after the boot script was sent.
     pub fn count_neighbour_change(&self) {
         self.0.neighbour_changes.inc();
@@ -166,6 +201,23 @@ impl Metrics {
         self.0.cinder_calls.get_or_create(&CallLabels { kind, result }).inc();
         let durations = self.0.cinder_call_duration.get_or_create(&CallKindLabel { kind });
         durations.observe(duration.as_secs_f64());
+    }
+
+    /// Counts an operation on a BMC. `kind` and `result` are labels from the code, never text from a BMC.
+    pub fn count_power_call(&self, kind: &'static str, result: &'static str, duration: Duration) {
+        self.0.power_calls.get_or_create(&CallLabels { kind, result }).inc();
+        self.0.power_call_duration.get_or_create(&CallKindLabel { kind }).observe(duration.as_secs_f64());
+    }
+
+    /// Observes a phase of a boot that has ended. `phase` is a label from the code.
+    pub fn observe_boot_phase(&self, phase: &'static str, duration: Duration) {
+        self.0.boot_phases.get_or_create(&PhaseLabel { phase }).observe(duration.as_secs_f64());
+    }
+
+    /// Observes the time until a machine reported `up`: since volboot switched it on, or since the first sign of the boot.
+    pub fn observe_boot_up(&self, from_power_on: bool, duration: Duration) {
+        let start = if from_power_on { "power_on" } else { "first_sign" };
+        self.0.boot_up.get_or_create(&StartLabel { start }).observe(duration.as_secs_f64());
     }
 
     /// Counts the check of a password. `result` is a label from the code.
@@ -190,137 +242,13 @@ impl Metrics {
 
     /// Encodes all metrics as OpenMetrics 1.0 text, with the gauges set from `reading`.
     pub fn encode(&self, reading: &Reading) -> String {
-        let series = &self.0;
-        series.store_up.set(i64::from(reading.store.is_some()));
-        series.store_writable.set(i64::from(reading.store_writable));
-        series.store_read_duration.set(reading.store.unwrap_or_default().as_secs_f64());
-        let files = [("store", reading.store_bytes), ("history", Some(reading.history_bytes))];
-        for (file, bytes) in files {
-            let Some(bytes) = bytes else { continue };
-            series.file_bytes.get_or_create(&FileLabel { file }).set(gauge_value(bytes));
-        }
-        series.history_events_queued.set(gauge_value(reading.events_queued as u64));
-        series.history_events_dropped.set(gauge_value(reading.events_dropped));
-        series.tftp_events_dropped.set(gauge_value(reading.tftp_events_dropped));
-        series.tftp_requests_dropped.set(gauge_value(reading.tftp_requests_dropped));
-        if let Some(dhcp) = reading.dhcp {
-            for (port, is_served) in [("67", dhcp.discovery), ("4011", true)] {
-                series.dhcp_ports.get_or_create(&PortLabel { port }).set(i64::from(is_served));
-            }
-            series.dhcp_events_dropped.set(gauge_value(dhcp.events_dropped));
-        }
-        for (state, count) in &reading.machines {
-            series.machines.get_or_create(&StateLabel { state }).set(gauge_value(*count as u64));
-        }
-        series.cluster_instances.set(gauge_value(reading.cluster.instances as u64));
-        series.cluster_unreachable.set(gauge_value(reading.cluster.unreachable as u64));
-        series.cluster_differing.set(gauge_value(reading.cluster.differing as u64));
-        series.cluster_lag.set(reading.cluster.lag.as_secs_f64());
-        series.event_subscribers.set(gauge_value(reading.event_subscribers as u64));
-        for ConnectionReading { listener, open, displaced, refused } in &reading.connections {
-            let label = ListenerLabel { listener };
-            series.connections.get_or_create(&label).set(gauge_value(*open));
-            series.connections_displaced.get_or_create(&label).set(gauge_value(*displaced));
-            series.connections_refused.get_or_create(&label).set(gauge_value(*refused));
-        }
+        self.0.set_gauges(reading);
         let mut out = String::new();
         // Writing to a `String` cannot fail.
-        let _ = text::encode(&mut out, &series.registry);
+        let _ = text::encode(&mut out, &self.0.registry);
         out
     }
 }
 
-fn gauge_value(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::telemetry::{ClusterReading, DhcpReading};
-
-    #[test]
-    fn every_metric_is_encoded() {
-        let metrics = Metrics::new();
-        let duration = Duration::from_millis(3);
-        metrics.count_transfer(&TransferOutcome::Complete, 1000, 2, duration);
-        metrics.count_transfer(&TransferOutcome::Probe, 1000, 0, duration);
-        metrics.count_http_fetch();
-        metrics.count_dhcp_request(&DhcpStep::Discover, Some(&DhcpAnswer::Sent));
-        metrics.count_dhcp_request(&DhcpStep::Request, None);
-        metrics.count_session();
-        metrics.count_boot_request(&BootOutcome::Boot, duration);
-        metrics.count_resolution(&SourceKind::Cinder, duration);
-        metrics.count_boot_report(Some(&BootStep::Hooked));
-        metrics.count_loop_delay();
-        metrics.count_requester_fault(&RequesterFault::Inconclusive("dark".into()));
-        metrics.count_neighbour_change();
-        metrics.clone().count_cinder_call("export", "ok", duration);
-        metrics.count_http_rejection("rate_limit");
-        metrics.count_login("limited");
-        metrics.count_history_commit();
-        metrics.count_history_eviction("address");
-        metrics.count_joined_events(4);
-        let text = metrics.encode(&Reading {
-            store: Some(Duration::from_micros(250)),
-            store_writable: true,
-            events_dropped: 7,
-            dhcp: Some(DhcpReading { discovery: true, events_dropped: 3 }),
-            machines: vec![("booted", 4)],
-            cluster: ClusterReading {
-                instances: 3,
-                unreachable: 1,
-                differing: 2,
-                lag: Duration::from_millis(1500),
-            },
-            connections: vec![ConnectionReading { listener: "http", open: 3, displaced: 2, refused: 1 }],
-            ..Reading::default()
-        });
-        for line in [
-            "volboot_tftp_transfers_total{outcome=\"complete\"} 1",
-            "volboot_tftp_sent_bytes_total 1000",
-            "volboot_tftp_retransmissions_total 2",
-            "volboot_tftp_transfer_seconds_count 1",
-            "volboot_tftp_events_dropped 0",
-            "volboot_tftp_requests_dropped 0",
-            "volboot_dhcp_requests_total{step=\"discover\",answer=\"sent\"} 1",
-            "volboot_dhcp_requests_total{step=\"request\",answer=\"none\"} 1",
-            "volboot_dhcp_port_served{port=\"67\"} 1",
-            "volboot_dhcp_port_served{port=\"4011\"} 1",
-            "volboot_dhcp_events_dropped 3",
-            "volboot_http_fetches_total 1",
-            "volboot_http_rejections_total{reason=\"rate_limit\"} 1",
-            "volboot_history_evictions_total{machine=\"address\"} 1",
-            "volboot_boot_sessions_total 1",
-            "volboot_boot_requests_total{outcome=\"boot\"} 1",
-            "volboot_boot_request_seconds_bucket{le=\"0.005\"} 1",
-            "volboot_boot_resolution_seconds_count{source=\"cinder\"} 1",
-            "volboot_boot_reports_total{step=\"hooked\"} 1",
-            "volboot_boot_loop_delays_total 1",
-            "volboot_boot_requester_faults_total{cause=\"inconclusive\"} 1",
-            "volboot_boot_neighbour_changes_total 1",
-            "volboot_cinder_calls_total{kind=\"export\",result=\"ok\"} 1",
-            "volboot_cinder_call_seconds_count{kind=\"export\"} 1",
-            "volboot_store_up 1",
-            "volboot_store_writable 1",
-            "volboot_store_read_seconds 0.00025",
-            "volboot_history_commits_total 1",
-            "volboot_history_events_queued 0",
-            "volboot_history_events_dropped 7",
-            "volboot_machines{state=\"booted\"} 4",
-            "volboot_cluster_instances 3",
-            "volboot_cluster_instances_unreachable 1",
-            "volboot_cluster_instances_differing 2",
-            "volboot_cluster_lag_seconds 1.5",
-            "volboot_cluster_joined_events_total 4",
-            "volboot_event_subscribers 0",
-            "volboot_logins_total{result=\"limited\"} 1",
-            "volboot_connections{listener=\"http\"} 3",
-            "volboot_connections_displaced{listener=\"http\"} 2",
-            "volboot_connections_refused{listener=\"http\"} 1",
-        ] {
-            assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
-        }
-        assert!(text.ends_with("# EOF\n"));
-    }
-}
+mod tests;

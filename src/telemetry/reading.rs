@@ -25,12 +25,59 @@ pub struct Reading {
     pub dhcp: Option<DhcpReading>,
     /// Number of machines by the state of their verdicts.
     pub machines: Vec<(&'static str, usize)>,
+    /// Boots of nodes by window and result.
+    pub boots: Vec<BootCount>,
+    /// The power of nodes with a BMC.
+    pub power: PowerReading,
     /// The instances on the store.
     pub cluster: ClusterReading,
+    /// Nodes that boot from their fallback.
+    pub nodes_in_fallback: usize,
+    /// The portals of volumes with several paths.
+    pub portals: PortalReading,
+    /// etcd with the records; `None` with a local store.
+    pub etcd: Option<EtcdReading>,
     /// Subscribers to events.
     pub event_subscribers: usize,
     /// The connections of each HTTP listener.
     pub connections: Vec<ConnectionReading>,
+}
+
+/// The boots of nodes with one result within one window.
+#[derive(Debug, Clone, Copy)]
+pub struct BootCount {
+    /// The window, such as `1h`.
+    pub window: &'static str,
+    /// The result.
+    pub result: &'static str,
+    /// The number of boots.
+    pub count: u64,
+}
+
+/// The power of nodes with a BMC.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PowerReading {
+    /// Requests to BMCs that are under way.
+    pub calls_in_flight: usize,
+    /// Nodes that are on, as of the last round.
+    pub on: usize,
+    /// Nodes that are off.
+    pub off: usize,
+    /// Nodes whose power state is not known.
+    pub unknown: usize,
+    /// Nodes with a failing BMC, in any power state.
+    pub failing: usize,
+}
+
+/// The portals that boots within the last day use, as this host sees them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PortalReading {
+    /// Portals that answered the last probe.
+    pub answering: usize,
+    /// Portals that answered within the last day, and not the last probe: boots try them last.
+    pub dead: usize,
+    /// Portals without a recent probe, and those that have not answered within the last day.
+    pub unknown: usize,
 }
 
 /// The instances on the store, as this one sees them.
@@ -44,6 +91,25 @@ pub struct ClusterReading {
     pub differing: usize,
     /// The longest time since the last answer of an instance that is expected to answer.
     pub lag: Duration,
+}
+
+/// etcd, as this instance sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct EtcdReading {
+    /// Configured members.
+    pub members: usize,
+    /// Members that respond.
+    pub reachable: usize,
+    /// The time since the mirror was last known to show the present records.
+    pub age: Duration,
+    /// Whether this instance has a session.
+    pub has_session: bool,
+    /// Whether etcd refuses writes for lack of space.
+    pub has_no_space: bool,
+    /// The latest revision.
+    pub revision: u64,
+    /// The revision up to which old records are compacted.
+    pub compacted: u64,
 }
 
 /// The ProxyDHCP server.

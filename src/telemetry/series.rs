@@ -7,8 +7,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::labels::{
-    CallKindLabel, CallLabels, CauseLabel, DhcpLabels, FileLabel, ListenerLabel, MachineLabel, OutcomeLabel,
-    PortLabel, ReasonLabel, ResultLabel, SourceLabel, StateLabel, StepLabel, VersionLabel,
+    BootLabels, CallKindLabel, CallLabels, CauseLabel, DhcpLabels, FileLabel, ListenerLabel, MachineLabel,
+    OutcomeLabel, PhaseLabel, PortLabel, ReasonLabel, ResultLabel, SourceLabel, StartLabel, StateLabel,
+    StepLabel, VersionLabel,
 };
 
 #[derive(Debug)]
@@ -33,6 +34,16 @@ pub(super) struct Series {
     pub(super) loop_delays: Counter,
     pub(super) requester_faults: Family<CauseLabel, Counter>,
     pub(super) neighbour_changes: Counter,
+    pub(super) boot_phases: Family<PhaseLabel, Histogram>,
+    pub(super) boot_up: Family<StartLabel, Histogram>,
+    pub(super) boots: Family<BootLabels, Gauge>,
+    pub(super) power_calls: Family<CallLabels, Counter>,
+    pub(super) power_call_duration: Family<CallKindLabel, Histogram>,
+    pub(super) power_calls_in_flight: Gauge,
+    pub(super) power_nodes: Family<StateLabel, Gauge>,
+    pub(super) power_failing: Gauge,
+    pub(super) window_refusals: Family<ReasonLabel, Counter>,
+    pub(super) missing_network_boots: Counter,
     pub(super) cinder_calls: Family<CallLabels, Counter>,
     pub(super) cinder_call_duration: Family<CallKindLabel, Histogram>,
     pub(super) store_up: Gauge,
@@ -48,7 +59,16 @@ pub(super) struct Series {
     pub(super) cluster_differing: Gauge,
     pub(super) cluster_lag: Gauge<f64, std::sync::atomic::AtomicU64>,
     pub(super) cluster_joined_events: Counter,
+    pub(super) etcd_members: Gauge,
+    pub(super) etcd_members_reachable: Gauge,
+    pub(super) etcd_age: Gauge<f64, std::sync::atomic::AtomicU64>,
+    pub(super) etcd_session: Gauge,
+    pub(super) etcd_no_space: Gauge,
+    pub(super) etcd_revision: Gauge,
+    pub(super) etcd_compacted_revision: Gauge,
     pub(super) machines: Family<StateLabel, Gauge>,
+    pub(super) nodes_in_fallback: Gauge,
+    pub(super) preflight_portals: Family<StateLabel, Gauge>,
     pub(super) event_subscribers: Gauge,
     pub(super) logins: Family<ResultLabel, Counter>,
     pub(super) connections: Family<ListenerLabel, Gauge>,
@@ -65,31 +85,8 @@ impl Series {
         version.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("build", "Version of the running volboot", version);
 
-        let boot = registry.sub_registry_with_prefix("boot");
-        boot.register("sessions", "Boot sessions that have started", self.sessions.clone());
-        boot.register("requests", "Answered boot requests, by outcome", self.boot_requests.clone());
-        let duration = self.boot_request_duration.clone();
-        boot.register_with_unit("request", "Response time of boot requests", Unit::Seconds, duration);
-        let resolutions = self.resolutions.clone();
-        boot.register_with_unit(
-            "resolution",
-            "Duration of volume resolutions, by source of the connection",
-            Unit::Seconds,
-            resolutions,
-        );
-        boot.register("reports", "Steps reported by machines, by step", self.boot_reports.clone());
-        boot.register(
-            "requester_faults",
-            "Boot requests and reports rejected because of the requester's place in the network, by cause",
-            self.requester_faults.clone(),
-        );
-        boot.register(
-            "neighbour_changes",
-            "Requesters whose neighbour entry another card took over after the boot script was sent",
-            self.neighbour_changes.clone(),
-        );
-        boot.register("loop_delays", "Delays imposed by the loop detector", self.loop_delays.clone());
-
+        self.register_boots();
+        let registry = &mut self.registry;
         let cinder = registry.sub_registry_with_prefix("cinder");
         cinder.register("calls", "Calls to Cinder, by kind and result", self.cinder_calls.clone());
         let duration = self.cinder_call_duration.clone();
@@ -131,8 +128,109 @@ impl Series {
             "Connections refused because all others of the client were busy, by listener",
             self.connections_refused.clone(),
         );
+        registry.register(
+            "nodes_in_fallback",
+            "Nodes whose machines boot from their fallback, after failed boots of their own volume",
+            self.nodes_in_fallback.clone(),
+        );
+        registry.register(
+            "preflight_portals",
+            "Portals of volumes with several paths, by whether they answer this host",
+            self.preflight_portals.clone(),
+        );
         registry.register("event_subscribers", "Subscribers to events", self.event_subscribers.clone());
+        self.register_power();
         self.register_cluster();
+        self.register_etcd();
+    }
+
+    fn register_boots(&mut self) {
+        let registry = &mut self.registry;
+        let boot = registry.sub_registry_with_prefix("boot");
+        boot.register("sessions", "Boot sessions that have started", self.sessions.clone());
+        boot.register("requests", "Answered boot requests, by outcome", self.boot_requests.clone());
+        let duration = self.boot_request_duration.clone();
+        boot.register_with_unit("request", "Response time of boot requests", Unit::Seconds, duration);
+        let resolutions = self.resolutions.clone();
+        boot.register_with_unit(
+            "resolution",
+            "Duration of volume resolutions, by source of the connection",
+            Unit::Seconds,
+            resolutions,
+        );
+        boot.register("reports", "Steps reported by machines, by step", self.boot_reports.clone());
+        boot.register(
+            "requester_faults",
+            "Boot requests and reports rejected because of the requester's place in the network, by cause",
+            self.requester_faults.clone(),
+        );
+        boot.register(
+            "neighbour_changes",
+            "Requesters whose neighbour entry another card took over after the boot script was sent",
+            self.neighbour_changes.clone(),
+        );
+        boot.register(
+            "window_refusals",
+            "Boot requests refused outside of the machine's boot window, by reason",
+            self.window_refusals.clone(),
+        );
+        boot.register(
+            "missing_network_boots",
+            "Machines that volboot switched on to boot from the network, and that sent no request in time",
+            self.missing_network_boots.clone(),
+        );
+        boot.register("loop_delays", "Delays imposed by the loop detector", self.loop_delays.clone());
+
+        boot.register_with_unit(
+            "phase",
+            "Duration of the phases of boots, by phase",
+            Unit::Seconds,
+            self.boot_phases.clone(),
+        );
+        boot.register_with_unit(
+            "up",
+            "Time until a machine reported up: since volboot switched it on, or since the first sign of the boot",
+            Unit::Seconds,
+            self.boot_up.clone(),
+        );
+        registry.register(
+            "boots",
+            "Boots of nodes that began within the last hour, day or week, by result",
+            self.boots.clone(),
+        );
+    }
+
+    /// Registers the metrics of etcd. Without etcd, all are 0.
+    fn register_etcd(&mut self) {
+        let etcd = self.registry.sub_registry_with_prefix("etcd");
+        etcd.register("members", "Configured members of etcd; 0 without etcd", self.etcd_members.clone());
+        etcd.register(
+            "members_reachable",
+            "Members of etcd that respond to this instance",
+            self.etcd_members_reachable.clone(),
+        );
+        let help = "Time since the mirror was last known to show the present records";
+        etcd.register_with_unit("mirror_age", help, Unit::Seconds, self.etcd_age.clone());
+        etcd.register("session", "Whether this instance has a session in etcd", self.etcd_session.clone());
+        let help = "Whether etcd refuses writes for lack of space (NOSPACE)";
+        etcd.register("no_space", help, self.etcd_no_space.clone());
+        etcd.register("revision", "Latest revision of etcd", self.etcd_revision.clone());
+        let help = "Revision up to which etcd is compacted; 0 before the first compaction";
+        etcd.register("compacted_revision", help, self.etcd_compacted_revision.clone());
+    }
+
+    /// Registers the metrics of BMCs.
+    fn register_power(&mut self) {
+        let power = self.registry.sub_registry_with_prefix("power");
+        power.register("calls", "Operations on BMCs, by kind and result", self.power_calls.clone());
+        let duration = self.power_call_duration.clone();
+        power.register_with_unit("call", "Duration of operations on BMCs, by kind", Unit::Seconds, duration);
+        let in_flight = self.power_calls_in_flight.clone();
+        power.register("calls_in_flight", "Requests to BMCs that are under way", in_flight);
+        let nodes = self.power_nodes.clone();
+        power.register("nodes", "Nodes with a BMC by power state, as of the last round", nodes);
+        let failing = self.power_failing.clone();
+        power.register("nodes_failing", "Nodes with a failing BMC, as of the last round", failing);
     }
 
     /// Registers the metrics of the instances on one store.

@@ -19,13 +19,13 @@ pub(super) struct Bounds {
 }
 
 impl Default for Bounds {
-    /// A hundred events are about twenty boot sessions. The file takes up to three times the bytes: redb doubles a file
-    /// that is full, and pages are half empty after deletions.
+    /// A hundred events are about twenty boot sessions. Of 100,000 machines, the bytes allow the last session or two. The
+    /// file takes up to three times the bytes: redb doubles a file that is full, and pages are half empty after deletions.
     fn default() -> Self {
         Self {
             events_per_machine: 100,
-            events: 400_000,
-            machines: 16_384,
+            events: 1_000_000,
+            machines: 131_072,
             bytes: 160 << 20,
             stranger_bytes: 16 << 20,
             recent_bytes: 8 << 20,

@@ -11,7 +11,8 @@ use std::path::Path;
 
 use parking_lot::RwLock;
 
-use super::history::{History, HistoryError, decode, encode, with_suffix};
+use super::encoding::{decode, encode};
+use super::history::{History, HistoryError, with_suffix};
 use super::index::MachineIndex;
 use super::record::RecordId;
 use crate::telemetry::Event;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::boot_state::in_words;
 use super::dhcp_progress::name_client;
+use super::no_network_boot::{ADVICE, describe_missing_boot};
 use super::verdict::{describe_error, describe_step};
 use crate::model::{
     BootOutcome, BootStep, DhcpAnswer, DhcpStep, InstanceServer, Platform, SourceKind, TransferOutcome,
@@ -63,6 +64,9 @@ fn describe_kind(kind: &EventKind, address: Option<IpAddr>, hooks: &[String]) ->
         EventKind::BootReport { step, rc, attempt } => {
             describe_report(step.as_ref(), rc.as_deref(), *attempt, hooks)
         }
+        EventKind::NoNetworkBoot { seconds, .. } => {
+            (describe_missing_boot(*seconds), Some(ADVICE.to_owned()))
+        }
         EventKind::LoopDelay { journeys, seconds } => {
             (format!("delayed by {seconds} s: {journeys} boot sessions without a hooked volume"), None)
         }
@@ -70,6 +74,9 @@ fn describe_kind(kind: &EventKind, address: Option<IpAddr>, hooks: &[String]) ->
 }
 
 fn describe_dhcp(dhcp: &DhcpEvent, address: Option<IpAddr>) -> String {
+    if dhcp.step.is_reply() {
+        return describe_reply(dhcp, address);
+    }
     let client = name_client(&dhcp.firmware, dhcp.ipxe);
     let address = address.map_or_else(|| "an address".to_owned(), |address| address.to_string());
     let relay = dhcp.relay.map(|relay| format!(" by relay {relay}")).unwrap_or_default();
@@ -80,13 +87,32 @@ fn describe_dhcp(dhcp: &DhcpEvent, address: Option<IpAddr>) -> String {
             None => format!("asks for {address} ({client})"),
         },
         DhcpStep::BootServer => format!("asked for the boot file at port 4011 ({client})"),
-        DhcpStep::Other(step) => format!("DHCP request ({client}): {}", in_words(step)),
+        step @ (DhcpStep::Offer
+        | DhcpStep::ProxyOffer
+        | DhcpStep::Ack
+        | DhcpStep::Nak
+        | DhcpStep::Other(_)) => {
+            format!("DHCP request ({client}): {}", in_words(step.as_str()))
+        }
     };
     match (&dhcp.answer, &dhcp.file) {
         (None, _) => request,
         (Some(DhcpAnswer::Sent), Some(file)) => format!("{request}; answered with {file}"),
         (Some(DhcpAnswer::Sent), None) => format!("{request}; answered"),
         (Some(answer), _) => format!("{request}; no answer: {}", explain_silence(answer)),
+    }
+}
+
+/// The reply of another server.
+fn describe_reply(dhcp: &DhcpEvent, address: Option<IpAddr>) -> String {
+    let server = dhcp.server.map_or_else(|| "a server".to_owned(), |server| server.to_string());
+    let address = address.map_or_else(|| "an address".to_owned(), |address| address.to_string());
+    let file = dhcp.file.as_ref().map(|file| format!(" with the boot file {file}")).unwrap_or_default();
+    match &dhcp.step {
+        DhcpStep::Ack => format!("{server} confirmed {address}{file}"),
+        DhcpStep::Nak => format!("{server} refused the requested address"),
+        DhcpStep::ProxyOffer => format!("{server}, another ProxyDHCP server, answered{file}"),
+        _ => format!("{server} offered {address}{file}"),
     }
 }
 
@@ -151,11 +177,17 @@ fn describe_boot_request(request: &BootRequestEvent) -> String {
     let volumes: Vec<_> = request.resolutions.iter().map(describe_resolution).collect();
     let volumes = if volumes.is_empty() { String::new() } else { format!("; {}", volumes.join("; ")) };
     let reason = request.reason.as_deref().unwrap_or_default();
+    let once = request.once.as_ref().map(|source| format!(" for a one-time boot from {source}"));
+    let once = once.unwrap_or_default();
     let outcome = match &request.outcome {
-        BootOutcome::Boot if request.warnings.is_empty() => "boot script sent".to_owned(),
-        BootOutcome::Boot => format!("boot script sent with a warning: {}", request.warnings.join("; ")),
+        BootOutcome::Boot if request.warnings.is_empty() => format!("boot script sent{once}"),
+        BootOutcome::Boot => {
+            format!("boot script sent{once} with a warning: {}", request.warnings.join("; "))
+        }
         BootOutcome::Wait => format!("must wait: {reason}"),
         BootOutcome::LocalDisk => format!("sent to the local disk: {reason}"),
+        BootOutcome::Url => format!("sent to a URL: {reason}"),
+        BootOutcome::Shell => format!("iPXE shell: {reason}"),
         BootOutcome::Unknown => format!("unknown machine: {reason}"),
         BootOutcome::Refused => format!("refused: {reason}"),
         BootOutcome::Other(outcome) => format!("{}: {reason}", in_words(outcome)),

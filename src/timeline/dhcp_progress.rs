@@ -1,7 +1,8 @@
 //! [`DhcpProgress`]: the DHCP requests of a machine's boot session.
 //!
-//! A socket on port 67 receives the broadcasts of machines only, not the answers of other servers. The rest is inferred: a
-//! DHCPREQUEST names the address and the server that gave it, and a machine that comes back as iPXE has loaded one.
+//! A socket on port 67 receives the broadcasts of machines only. The rest is inferred: a DHCPREQUEST names the address and the
+//! server that gave it, and a machine that comes back as iPXE has loaded one. With `[dhcp] watch_answers`, the replies of other
+//! servers are known too.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -10,8 +11,12 @@ use serde::{Deserialize, Serialize};
 use crate::model::{DhcpAnswer, DhcpStep};
 use crate::telemetry::DhcpEvent;
 
+/// Most servers whose offers are kept: there may be forged ones.
+const MAX_OFFERS: usize = 4;
+
 /// The DHCP requests of a boot session.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, stored as fields of their own")]
 pub struct DhcpProgress {
     /// The name of the firmware that sent the last request.
     #[serde(default)]
@@ -40,11 +45,50 @@ pub struct DhcpProgress {
     /// Whether the machine came back as iPXE without having read a file of volboot.
     #[serde(default)]
     pub used_other_server: bool,
+    /// Whether the replies of other servers to the last request are observed.
+    #[serde(default)]
+    pub is_watched: bool,
+    /// The last offer of each other server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offers: Vec<OtherOffer>,
+    /// What the server said to the machine's request for the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmation: Option<LeaseReply>,
+}
+
+/// An offer of another server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherOffer {
+    /// The server.
+    pub server: Ipv4Addr,
+    /// The address; absent in the offer of a ProxyDHCP server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// The boot file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+}
+
+/// A server's reply to the request for an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaseReply {
+    /// DHCPACK of this server.
+    Confirmed(Ipv4Addr),
+    /// DHCPNAK of this server.
+    Refused(Ipv4Addr),
 }
 
 impl DhcpProgress {
     /// Updates the state with the next request. `is_loaded`: whether the machine has read a file in this session.
     pub(super) fn apply(&mut self, dhcp: &DhcpEvent, address: Option<IpAddr>, is_loaded: bool) {
+        if dhcp.step.is_reply() {
+            return self.apply_reply(dhcp, address);
+        }
+        self.is_watched = match &dhcp.step {
+            DhcpStep::Discover | DhcpStep::Request => dhcp.watched,
+            _ => self.is_watched,
+        };
         let was_firmware = self.discovers > 0 && !self.is_ipxe;
         self.relay = dhcp.relay.or(self.relay);
         // Files that a machine behind a relay reads are known by its address alone.
@@ -58,15 +102,48 @@ impl DhcpProgress {
             DhcpStep::Discover => self.discovers = self.discovers.saturating_add(1),
             DhcpStep::Request => {
                 self.lease = address.map(|address| (address, dhcp.server)).or(self.lease);
+                self.confirmation = None;
             }
             DhcpStep::BootServer => self.used_boot_server = true,
-            DhcpStep::Other(_) => {}
+            DhcpStep::Offer | DhcpStep::ProxyOffer | DhcpStep::Ack | DhcpStep::Nak | DhcpStep::Other(_) => {}
         }
+    }
+
+    fn apply_reply(&mut self, dhcp: &DhcpEvent, address: Option<IpAddr>) {
+        let Some(server) = dhcp.server else { return };
+        match &dhcp.step {
+            DhcpStep::Ack => self.confirmation = Some(LeaseReply::Confirmed(server)),
+            DhcpStep::Nak => self.confirmation = Some(LeaseReply::Refused(server)),
+            step => {
+                let address = address.filter(|_| *step == DhcpStep::Offer);
+                // A ProxyDHCP server may run beside a DHCP server on one host.
+                self.offers
+                    .retain(|offer| (offer.server, offer.address.is_some()) != (server, address.is_some()));
+                self.offers.truncate(MAX_OFFERS - 1);
+                self.offers.push(OtherOffer { server, address, file: dhcp.file.clone() });
+            }
+        }
+    }
+
+    /// The offer of a server that names a boot file of its own.
+    pub(super) fn other_boot_file(&self) -> Option<(Ipv4Addr, &str)> {
+        self.offers.iter().find_map(|offer| Some((offer.server, offer.file.as_deref()?)))
+    }
+
+    /// Whether an offer of this server was seen.
+    pub(super) fn has_offer_of(&self, server: Ipv4Addr) -> bool {
+        self.offers.iter().any(|offer| offer.server == server && offer.address.is_some())
+    }
+
+    /// The first offer of an address.
+    pub(super) fn offered_address(&self) -> Option<(Ipv4Addr, IpAddr)> {
+        self.offers.iter().find_map(|offer| Some((offer.server, offer.address?)))
     }
 
     /// Bytes of all texts.
     pub(super) fn texts_size(&self) -> usize {
-        self.firmware.len() + self.file.as_ref().map_or(0, String::len)
+        let files = self.offers.iter().filter_map(|offer| offer.file.as_ref()).chain(&self.file);
+        self.firmware.len() + size_of_val(self.offers.as_slice()) + files.map(String::len).sum::<usize>()
     }
 
     /// "UEFI x86_64", or "UEFI x86_64, iPXE".

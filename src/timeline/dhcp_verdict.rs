@@ -1,7 +1,7 @@
 //! [`judge_dhcp`]: the verdict on a machine that has sent DHCP requests, and has read no file.
 
 use super::boot_state::{BootState, Verdict, in_words};
-use super::dhcp_progress::DhcpProgress;
+use super::dhcp_progress::{DhcpProgress, LeaseReply};
 use crate::model::DhcpAnswer;
 
 /// The verdict. `is_recent`: whether the machine may still read a file after its last request.
@@ -30,14 +30,63 @@ fn describe_wait(dhcp: &DhcpProgress) -> String {
     match dhcp.lease {
         Some((address, Some(server))) => format!("asks for {address} of {server} ({client})"),
         Some((address, None)) => format!("asks for {address} ({client})"),
-        None => format!("asked for an address ({client})"),
+        None => match dhcp.offered_address() {
+            Some((server, address)) => {
+                format!("asked for an address, and {server} offered {address} ({client})")
+            }
+            None => format!("asked for an address ({client})"),
+        },
     }
 }
 
 /// volboot has answered, and the machine has read no file since.
 fn judge_silence(dhcp: &DhcpProgress) -> Verdict {
+    let (because, advice) = explain_by_replies(dhcp).unwrap_or_else(|| explain_by_requests(dhcp));
+    let text = format!("stopped before TFTP, because {because} ({})", dhcp.client());
+    Verdict::with_text(BootState::Stopped, text).with_advice(advice)
+}
+
+/// The reason that the replies of other servers show, if these are observed.
+fn explain_by_replies(dhcp: &DhcpProgress) -> Option<(String, &'static str)> {
+    if dhcp.used_boot_server {
+        return None;
+    }
+    if let Some((server, file)) = dhcp.other_boot_file() {
+        let because = format!("{server} named the boot file {file}, and our offer was not taken");
+        return Some((
+            because,
+            "Remove the boot file from that DHCP server, or switch off that ProxyDHCP server. Only one may answer a machine.",
+        ));
+    }
+    let requests = count_requests(dhcp.discovers);
+    match (dhcp.lease, dhcp.confirmation, dhcp.offered_address()) {
+        (Some((address, _)), Some(LeaseReply::Refused(server)), _) => Some((
+            format!("{server} refused the machine the address {address}"),
+            "Check that the DHCP servers of the network agree: two with the same pool refuse each other's addresses.",
+        )),
+        // Some servers' replies reach the machine alone: only those of a server whose offer was seen can be missing.
+        (Some((address, Some(server))), None, _) if dhcp.is_watched && dhcp.has_offer_of(server) => Some((
+            format!("{server} did not confirm the address {address}"),
+            "Check the log of that DHCP server: its answer did not reach this network.",
+        )),
+        (None, _, Some((server, address))) => Some((
+            format!("the machine did not take the address {address} that {server} offered, after {requests}"),
+            "A switch port without portfast loses the first answers. Some firmware does not combine the offers of two servers: \
+             then let the site's server name the boot file, see /usr/share/doc/volboot/dhcp.md.",
+        )),
+        (None, _, None) if dhcp.is_watched => Some((
+            format!("no offer of an address was seen after {requests}"),
+            "Check the site's DHCP server: it may not run, its pool may be empty, or it may not serve this network. The \
+             offers of some servers, such as Kea, reach the machine alone: then a switch port without portfast may lose them.",
+        )),
+        _ => None,
+    }
+}
+
+/// The reason that the machine's requests alone show.
+fn explain_by_requests(dhcp: &DhcpProgress) -> (String, &'static str) {
     let file = dhcp.file.as_deref().unwrap_or("the boot file");
-    let (because, advice) = match dhcp.lease {
+    match dhcp.lease {
         _ if dhcp.used_boot_server => (
             format!("the machine got the name {file} at port 4011, and did not read the file"),
             "Check that UDP port 69 and the ports of transfers are open between the machine and volboot.",
@@ -66,9 +115,7 @@ fn judge_silence(dhcp: &DhcpProgress) -> Verdict {
                  name no boot file, or let it name volboot's: see /usr/share/doc/volboot/dhcp.md.",
             )
         }
-    };
-    let text = format!("stopped before TFTP, because {because} ({})", dhcp.client());
-    Verdict::with_text(BootState::Stopped, text).with_advice(advice)
+    }
 }
 
 fn judge_refusal(dhcp: &DhcpProgress, refusal: &DhcpAnswer) -> Verdict {

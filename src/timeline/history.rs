@@ -13,14 +13,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
+use super::encoding::{decode, encode, encode_into};
 use super::index::MachineIndex;
-use super::log_table;
 use super::outbox::{EventPosition, Outbox, OutboxWrites};
 use super::peers::PeerProgress;
 use super::record::{EventKey, MachineRecord, RecordId};
+use super::{log_table, statistics_table};
 use crate::store::{CatchDrop, OverlayBackend, catch_panic};
 use crate::telemetry::Event;
 
@@ -141,6 +140,7 @@ impl History {
             write.open_table(OUTBOX).map_err(redb::Error::from)?;
             write.open_table(PEERS).map_err(redb::Error::from)?;
             log_table::prepare(&write)?;
+            statistics_table::prepare(&write)?;
             let schema = meta.get(SCHEMA_KEY).map_err(redb::Error::from)?.map(|schema| schema.value());
             if schema.is_none() {
                 meta.insert(SCHEMA_KEY, SCHEMA).map_err(redb::Error::from)?;
@@ -167,6 +167,7 @@ impl History {
                     index.restore(id.value(), record, now);
                 }
             }
+            statistics_table::load(database, index, now)?;
             log_table::load(database, index, now)
         })
     }
@@ -257,6 +258,7 @@ impl History {
                 for (key, event) in index.pending_events() {
                     events.insert(key, encode(event).as_slice())?;
                 }
+                statistics_table::write_all(&write, index)?;
                 source.copy_cluster_tables(&write)?;
             }
             write.commit()?;
@@ -326,6 +328,7 @@ fn write_changes(database: &Database, index: &MachineIndex) -> Result<(), redb::
         if let Some(outbox) = &changes.outbox {
             write_outbox(&write, outbox)?;
         }
+        statistics_table::write(&write, index)?;
         log_table::write(&write, index)?;
     }
     write.commit()?;
@@ -370,25 +373,4 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.push(".");
     name.push(suffix);
     name.into()
-}
-
-/// Decodes a record. An unreadable record is logged and skipped: the rest of the history remains usable.
-pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    serde_json::from_slice(bytes)
-        .inspect_err(|error| tracing::debug!(%error, "skipped an unreadable history record"))
-        .ok()
-}
-
-pub(super) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
-    let mut buffer = Vec::new();
-    encode_into(&mut buffer, record);
-    buffer
-}
-
-/// Replaces the buffer's content by the encoding.
-fn encode_into<'a, T: Serialize>(buffer: &'a mut Vec<u8>, record: &T) -> &'a [u8] {
-    buffer.clear();
-    // Cannot fail: all map keys are strings.
-    let _ = serde_json::to_writer(&mut *buffer, record);
-    buffer
 }

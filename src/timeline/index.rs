@@ -10,12 +10,16 @@
 //! recently seen goes first. So a client with forged addresses evicts only its own records. The first two groups have a
 //! share of the bytes: what a stranger sends does not fill the history, even if there is room.
 
+mod boots;
 mod dhcp_requests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
+
+use boots::BootChange;
+pub(super) use boots::ReachedMilestone;
 
 use super::bounds::Bounds;
 use super::dhcp_log::DhcpLog;
@@ -25,9 +29,10 @@ use super::progress::SESSION_GAP;
 use super::recent::{REPEAT_WINDOW, RecentEvents};
 use super::record::{EvictionClass, MachineRecord, RecordId};
 use super::record_usage::RecordUsage;
-use super::requesters::Requesters;
+use super::requesters::{Requesters, is_of_machine};
+use super::statistics::BootStatistics;
 use crate::model::InstanceName;
-use crate::telemetry::{Event, EventKind};
+use crate::telemetry::{Event, EventKind, PowerOnTimes};
 
 /// How far the clock goes back before the times of records are corrected. Events of several tasks arrive out of order
 /// by less than that.
@@ -45,6 +50,9 @@ pub(super) struct MachineIndex {
     usage: RecordUsage,
     recent: RecentEvents,
     dhcp_log: DhcpLog,
+    statistics: BootStatistics,
+    /// When volboot switched machines on.
+    pub(super) power_on_times: PowerOnTimes,
     last_record_id: RecordId,
     /// This instance of a cluster; `None` without a cluster.
     own: Option<InstanceName>,
@@ -58,6 +66,8 @@ pub(super) struct MachineIndex {
     pub(super) in_commit: PendingWrites,
     /// The machines that were evicted since the last look.
     pub(super) evicted: Vec<EvictionClass>,
+    /// The milestones that boots have reached since the last look.
+    pub(super) reached: Vec<ReachedMilestone>,
 }
 
 /// The result of an insertion.
@@ -228,18 +238,21 @@ impl MachineIndex {
         let Some(number) = self.records.get(&record_id).map(|record| record.next_event) else { return };
         // The oldest event may have been moved to another machine. Then the count is slightly too low, no more.
         let oldest = number.checked_sub(self.bounds.events_per_machine);
-        let own = self.own.clone();
+        let (own, power_on_times) = (self.own.clone(), self.power_on_times.clone());
+        let mut change = BootChange::default();
         self.update_record(record_id, |record| {
             if record.next_event > 0 && updates_progress {
-                record.progress.apply(&event);
+                change = BootChange::apply(record, &event);
             }
             record.update(&event, own.as_ref());
+            record.find_power_on(&event, &power_on_times);
             record.next_event += 1;
             if oldest.is_some() {
                 record.discount_oldest_event();
             }
             record.count_event(&event);
         });
+        self.count_boots(change);
         if let Some(oldest) = oldest {
             self.uncommitted.events.insert((record_id, oldest), None);
         }
@@ -378,20 +391,5 @@ impl MachineIndex {
 
     pub(super) fn len(&self) -> usize {
         self.records.len()
-    }
-}
-
-/// Whether an event of an IP address is one of the machine that uses the address now: not if it claims to be another.
-fn is_of_machine(event: &Event, machine: MachineId) -> bool {
-    match &event.kind {
-        EventKind::BootRequest(request) => {
-            request.claimed_mac.is_none_or(|claimed| MachineId::Mac(claimed) == machine)
-        }
-        EventKind::Dhcp(_)
-        | EventKind::TftpTransfer(_)
-        | EventKind::HttpFetch { .. }
-        | EventKind::SessionStarted
-        | EventKind::BootReport { .. }
-        | EventKind::LoopDelay { .. } => true,
     }
 }

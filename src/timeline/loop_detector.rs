@@ -9,6 +9,7 @@
 //! to another. Events of other instances arrive late, and out of order.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -24,8 +25,11 @@ const INITIAL_DELAY: Duration = Duration::from_secs(60);
 const MAX_DELAY: Duration = Duration::from_secs(600);
 /// Remembered sessions of each machine: a session counts once, however often its events arrive.
 const REMEMBERED_SESSIONS: usize = 8;
-/// Maximum number of machines in the table. Further machines are not delayed.
-const CAPACITY: usize = 16_384;
+/// The memory of a full table, beside the free part of its buckets.
+const BYTES: usize = 32 << 20;
+/// Maximum number of machines in the table: above 100,000. Further machines are not delayed.
+const CAPACITY: usize = BYTES
+    / (size_of::<(CountedCard, SessionCount)>() + REMEMBERED_SESSIONS * size_of::<(SessionHash, Instant)>());
 
 /// The machines that have started sessions and not hooked a volume yet.
 #[derive(Debug, Default)]
@@ -41,10 +45,19 @@ pub struct CountedCard {
     pub is_confirmed: bool,
 }
 
+/// The hash of a session's id, which takes less memory than the id.
+type SessionHash = u64;
+
+fn hash_session(journey: &str) -> SessionHash {
+    let mut hasher = DefaultHasher::new();
+    journey.hash(&mut hasher);
+    hasher.finish()
+}
+
 #[derive(Debug)]
 struct SessionCount {
     /// The last sessions, the newest at the end. Never empty.
-    last_sessions: VecDeque<(String, Instant)>,
+    last_sessions: VecDeque<(SessionHash, Instant)>,
     sessions: u32,
     /// End of the current session's delay.
     delayed_until: Option<Instant>,
@@ -100,7 +113,7 @@ impl LoopDetector {
         if count.last_sessions.len() < REMEMBERED_SESSIONS {
             count.sessions = count.sessions.saturating_add(1);
             let at = count.last_sessions.partition_point(|(_, at)| *at < started_at);
-            count.last_sessions.insert(at, (journey.to_owned(), started_at));
+            count.last_sessions.insert(at, (hash_session(journey), started_at));
             count.delayed_until = session_delay(count.sessions).map(|delay| count.last_start() + delay);
         }
     }
@@ -164,7 +177,7 @@ fn add_session<'a>(
     } else if count.last_sessions.len() >= REMEMBERED_SESSIONS {
         count.last_sessions.pop_front();
     }
-    count.last_sessions.push_back((journey.to_owned(), started_at));
+    count.last_sessions.push_back((hash_session(journey), started_at));
     count.delayed_until = session_delay(count.sessions).map(|delay| started_at + delay);
     Some(count)
 }
@@ -172,7 +185,8 @@ fn add_session<'a>(
 impl SessionCount {
     /// Whether a session counts already.
     fn has_counted(&self, journey: &str) -> bool {
-        self.last_sessions.iter().any(|(known, _)| known == journey)
+        let journey = hash_session(journey);
+        self.last_sessions.iter().any(|(known, _)| *known == journey)
     }
 
     /// Start of the newest session.
@@ -329,6 +343,7 @@ mod tests {
 
     #[test]
     fn the_table_does_not_exceed_its_capacity() {
+        const { assert!(CAPACITY > 100_000) };
         let (detector, now) = (LoopDetector::default(), Instant::now());
         for number in 0..CAPACITY as u32 + 100 {
             let [_, a, b, c] = number.to_be_bytes();

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::boot_state::Verdict;
 use super::machine_id::MachineId;
+use super::milestones::BootMilestones;
 use super::record::MachineRecord;
 use crate::model::{Mac, Platform};
 
@@ -47,6 +48,8 @@ pub struct Machine {
     pub last_seen: Timestamp,
     /// Start of the current boot session.
     pub journey_started_at: Timestamp,
+    /// The milestones of that session.
+    pub milestones: BootMilestones,
     /// Boot sessions in a row without a hooked volume.
     pub journeys_without_hook: u32,
     /// Result of the last boot.
@@ -72,6 +75,7 @@ impl Machine {
             first_seen: record.first_seen,
             last_seen: record.last_seen,
             journey_started_at: record.progress.journey_started_at,
+            milestones: record.progress.milestones,
             journeys_without_hook: record.progress.journeys_without_hook,
             verdict: Verdict::new(&record.progress, now),
         }

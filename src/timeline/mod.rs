@@ -8,6 +8,8 @@
 //! Memory holds a few hundred bytes per machine, enough for lists. Events are read from the history file; DHCP requests whose
 //! machine has sent nothing else since are in memory, and in a log of that file ([`mod@dhcp_log`]).
 
+mod boot_result;
+mod boot_stage;
 mod boot_state;
 mod bounds;
 mod compaction;
@@ -16,16 +18,20 @@ mod dhcp_after_boot;
 mod dhcp_log;
 mod dhcp_progress;
 mod dhcp_verdict;
+mod encoding;
 mod history;
 mod index;
 mod log_table;
 mod loop_detector;
 mod machine;
 mod machine_id;
+mod milestones;
+mod no_network_boot;
 mod outbox;
 mod peers;
 mod pending_writes;
 mod progress;
+mod progress_texts;
 mod recent;
 mod record;
 mod record_usage;
@@ -33,8 +39,12 @@ mod reloads;
 mod replay;
 mod requesters;
 mod shared;
+mod statistics;
+mod statistics_table;
+mod storm;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod verdict;
 mod writer;
 
@@ -51,23 +61,29 @@ use serde::Serialize;
 use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::model::{CardSighting, InstanceName};
-use crate::telemetry::{Event, EventKind, Metrics};
+use crate::telemetry::{Event, EventKind, Metrics, PowerOnTimes};
+pub use boot_result::BootResult;
+pub use boot_stage::BootStage;
 pub use boot_state::{BootState, Verdict};
 use bounds::Bounds;
 pub use describe::{TimelineEntry, describe};
 pub use dhcp_after_boot::DhcpAfterBoot;
-pub use dhcp_progress::DhcpProgress;
+pub use dhcp_progress::{DhcpProgress, LeaseReply, OtherOffer};
 use history::{History, HistoryError};
 use index::MachineIndex;
 pub use loop_detector::{CountedCard, LoopDelay, LoopDetector};
 pub use machine::Machine;
 pub use machine_id::{MachineId, MachineIdError};
+pub use milestones::{BootMilestones, BootPhase, PhaseSpan};
 use outbox::Outbox;
 pub use outbox::{EventPosition, OutboxPage};
 pub use peers::{PeerBatch, PeerProgress};
-pub use progress::{BootProgress, BootStage, StepFailure};
+pub use progress::{BootProgress, StepFailure};
 pub use reloads::ReloadMemory;
 use shared::TimelineShared;
+pub use statistics::{BootOverview, BootSummary, BootWindows, UpSummary};
+pub use storm::BootStorm;
+pub use traces::{BootTrace, MedianPhases, trace_boots};
 use writer::{HistoryWriter, WriterJob};
 
 /// Capacity of the queue to the writer thread, in batches of events. Further events are dropped.
@@ -155,6 +171,7 @@ impl Timeline {
             uncommitted_events: 0,
             uncommitted_bytes: 0,
             has_only_dhcp: false,
+            reached: Vec::new(),
         };
         let result = std::thread::Builder::new().name("history".into()).spawn(move || writer.run(receiver));
         if let Err(error) = result {
@@ -262,6 +279,16 @@ impl Timeline {
             counts.iter_mut().filter(|(other, _)| *other == state).for_each(|(_, count)| *count += 1);
         }
         counts.to_vec()
+    }
+
+    /// The boots of all nodes, past and present.
+    pub fn summarize_boots(&self) -> BootOverview {
+        self.shared.index.read().summarize_boots(Timestamp::now())
+    }
+
+    /// When machines were switched on, for the time from the power-on to *up*.
+    pub fn power_on_times(&self) -> PowerOnTimes {
+        self.shared.index.read().power_on_times.clone()
     }
 
     /// Number of machines.

@@ -17,6 +17,8 @@ pub(super) struct PendingWrites {
     pub(super) records: BTreeSet<RecordId>,
     /// The progress of other instances, by name; `None` deletes.
     pub(super) peers: BTreeMap<String, Option<PeerProgress>>,
+    /// The steps of the boot statistics to write. A step that is gone by then is deleted.
+    pub(super) statistics: BTreeSet<i64>,
     /// The changes of the log of DHCP requests.
     pub(super) log: LogWrites,
     /// The changes of the outbox.

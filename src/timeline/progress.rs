@@ -7,10 +7,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::boot_stage::{BootStage, dhcp_starts_session};
 use super::dhcp_after_boot::DhcpAfterBoot;
 use super::dhcp_progress::DhcpProgress;
-use crate::model::{BootOutcome, BootStep, DhcpStep, TransferOutcome, excerpt};
-use crate::telemetry::{BootRequestEvent, DhcpEvent, Event, EventKind, TftpTransfer};
+use super::milestones::BootMilestones;
+use crate::model::{BootOutcome, BootStep};
+use crate::telemetry::{Event, EventKind};
 
 /// Maximum time within one boot session between two files, or between a file and the boot request.
 pub(super) const SESSION_GAP: SignedDuration = SignedDuration::from_mins(5);
@@ -54,60 +56,12 @@ pub struct BootProgress {
     /// Server of the volumes in the last boot script, if another client attached them for the node's instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<Uuid>,
-}
-
-/// The stages of a boot session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "snake_case")]
-pub enum BootStage {
-    /// The machine has sent DHCP requests.
-    DhcpRequested,
-    /// The machine has read a file, or queried its size.
-    Loaded {
-        /// File name.
-        file: String,
-        /// Whether over HTTP instead of TFTP.
-        #[serde(default)]
-        http: bool,
-    },
-    /// The machine has read a script that ends the boot, instead of the file.
-    LoadRefused {
-        /// The reason in the script.
-        reason: String,
-    },
-    /// The machine did not get a file.
-    LoadFailed {
-        /// File name.
-        file: String,
-        /// Outcome of the transfer.
-        outcome: TransferOutcome,
-        /// Whether over HTTP instead of TFTP.
-        #[serde(default)]
-        http: bool,
-    },
-    /// The machine has read `/boot.ipxe`.
-    SessionStarted,
-    /// The machine's boot request had an outcome other than `boot`.
-    NoBoot {
-        /// Outcome of the request.
-        outcome: BootOutcome,
-        /// Reason of the outcome.
-        reason: String,
-        /// Whether the machine could boot, but is held back as a boot loop.
-        #[serde(default)]
-        held: bool,
-    },
-    /// The machine has its boot script.
-    ScriptSent {
-        /// Number of the try.
-        attempt: u32,
-    },
-    /// The machine has logged in at its targets and found the disks.
-    Hooked,
-    /// The machine reported a failed step.
-    Failed,
-    /// The operating system reported `up`.
-    Up,
+    /// Source of the one-time boot that the last boot request got.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once: Option<String>,
+    /// The milestones of the boot session.
+    #[serde(default)]
+    pub milestones: BootMilestones,
 }
 
 /// A failed step.
@@ -139,6 +93,8 @@ impl BootProgress {
             failure: None,
             hooked_at: None,
             server: None,
+            once: None,
+            milestones: BootMilestones::new(first),
         };
         progress.count_load(&first.kind);
         progress.record_facts(first);
@@ -155,16 +111,23 @@ impl BootProgress {
         }
         let requests = self.dhcp_after_boot.take().filter(|requests| requests.precedes(event.at));
         if self.starts_session(event) {
-            // A machine that boots from its local disk hooks no volume; its sessions are no loop.
-            let succeeded = self.hooked_at.is_some() || self.stage.is_local_disk();
+            // A machine that boots without a volume hooks none; its sessions are no loop.
+            let succeeded = self.hooked_at.is_some() || self.stage.is_without_volume();
             // A boot request without a preceding file does not count: other clients may repeat it at will.
-            let increment = u32::from(!matches!(event.kind, EventKind::BootRequest(_)));
+            let has_read_file =
+                !matches!(event.kind, EventKind::BootRequest(_) | EventKind::NoNetworkBoot { .. });
+            let increment = u32::from(has_read_file);
             self.journeys_without_hook =
                 if succeeded { 1 } else { self.journeys_without_hook.saturating_add(increment) };
             self.is_delayed &= !succeeded;
             let started_at = requests.as_ref().map(|requests| requests.started_at.min(event.at));
             self.journey_started_at = started_at.unwrap_or(event.at);
-            (self.failure, self.hooked_at, self.server) = (None, None, None);
+            self.milestones = BootMilestones::new(event);
+            if let Some(requests) = &requests {
+                self.milestones =
+                    BootMilestones::default().with_address(requests.started_at, requests.updated_at);
+            }
+            (self.failure, self.hooked_at, self.server, self.once) = (None, None, None, None);
             (self.repeated_loads, self.dhcp) = (0, requests.map(|requests| requests.requests));
             if matches!(event.kind, EventKind::Dhcp(_)) {
                 self.stage = BootStage::DhcpRequested;
@@ -173,6 +136,7 @@ impl BootProgress {
         self.count_load(&event.kind);
         self.stage = BootStage::after(Some(&self.stage), &event.kind);
         self.record_facts(event);
+        self.milestones.apply(event, self.journey_started_at);
         self.updated_at = event.at;
     }
 
@@ -186,38 +150,6 @@ impl BootProgress {
         }
     }
 
-    /// Cuts the texts that a version without this rule has stored.
-    pub(super) fn cut_texts(&mut self) {
-        match &mut self.stage {
-            BootStage::Loaded { file, .. } | BootStage::LoadFailed { file, .. } => *file = excerpt(file),
-            BootStage::DhcpRequested
-            | BootStage::SessionStarted
-            | BootStage::LoadRefused { .. }
-            | BootStage::NoBoot { .. }
-            | BootStage::ScriptSent { .. }
-            | BootStage::Hooked
-            | BootStage::Failed
-            | BootStage::Up => {}
-        }
-    }
-
-    /// Bytes of all texts.
-    pub(super) fn texts_size(&self) -> usize {
-        let stage = match &self.stage {
-            BootStage::Loaded { file, .. } | BootStage::LoadFailed { file, .. } => file.len(),
-            BootStage::LoadRefused { reason } | BootStage::NoBoot { reason, .. } => reason.len(),
-            BootStage::DhcpRequested
-            | BootStage::SessionStarted
-            | BootStage::ScriptSent { .. }
-            | BootStage::Hooked
-            | BootStage::Failed
-            | BootStage::Up => 0,
-        };
-        let after_boot = self.dhcp_after_boot.as_ref().map(|after_boot| &after_boot.requests);
-        let dhcp = self.dhcp.iter().chain(after_boot).map(DhcpProgress::texts_size).sum::<usize>();
-        stage + dhcp + self.hooks.iter().map(String::len).sum::<usize>()
-    }
-
     /// Counts complete loads of one file in a row. iPXE that gets itself instead of a script loads itself endlessly.
     fn count_load(&mut self, kind: &EventKind) {
         let loaded = match kind {
@@ -229,6 +161,7 @@ impl BootProgress {
             EventKind::SessionStarted
             | EventKind::BootRequest(_)
             | EventKind::BootReport { .. }
+            | EventKind::NoNetworkBoot { .. }
             | EventKind::LoopDelay { .. } => {
                 self.repeated_loads = 0;
                 None
@@ -240,7 +173,7 @@ impl BootProgress {
     }
 
     /// Whether an event starts a new boot session.
-    fn starts_session(&self, event: &Event) -> bool {
+    pub(super) fn starts_session(&self, event: &Event) -> bool {
         let is_loading = matches!(
             self.stage,
             BootStage::DhcpRequested
@@ -261,6 +194,7 @@ impl BootProgress {
                 request.attempt == 1
                     && matches!(self.stage, BootStage::Hooked | BootStage::Up | BootStage::Failed)
             }
+            EventKind::NoNetworkBoot { .. } => true,
             EventKind::LoopDelay { .. } | EventKind::BootReport { .. } => false,
         }
     }
@@ -274,6 +208,7 @@ impl BootProgress {
             }
             EventKind::BootRequest(request) => {
                 self.tries = request.tries;
+                self.once.clone_from(&request.once);
                 self.server = request.resolutions.iter().find_map(|resolution| resolution.server);
                 if request.outcome == BootOutcome::Boot {
                     self.hooks.clone_from(&request.hooks);
@@ -293,107 +228,10 @@ impl BootProgress {
                 self.is_delayed = true;
                 self.journeys_without_hook = self.journeys_without_hook.max(*journeys);
             }
-            EventKind::TftpTransfer(_) | EventKind::HttpFetch { .. } | EventKind::SessionStarted => {}
+            EventKind::TftpTransfer(_)
+            | EventKind::HttpFetch { .. }
+            | EventKind::SessionStarted
+            | EventKind::NoNetworkBoot { .. } => {}
         }
     }
-}
-
-impl BootStage {
-    /// The stage after an event; `before` is `None` for a machine's first event.
-    fn after(before: Option<&Self>, kind: &EventKind) -> Self {
-        match kind {
-            EventKind::Dhcp(_) => before.cloned().unwrap_or(Self::DhcpRequested),
-            EventKind::TftpTransfer(TftpTransfer { outcome, refusal: Some(reason), .. })
-                if outcome.is_whole_file() =>
-            {
-                Self::LoadRefused { reason: reason.clone() }
-            }
-            EventKind::TftpTransfer(TftpTransfer { file, outcome, .. }) => match outcome {
-                TransferOutcome::Complete
-                | TransferOutcome::Unconfirmed
-                | TransferOutcome::Probe
-                | TransferOutcome::Replaced => Self::Loaded { file: file.clone(), http: false },
-                TransferOutcome::NotFound => Self::after_missing_file(before, file, false),
-                TransferOutcome::Aborted
-                | TransferOutcome::TimedOut
-                | TransferOutcome::Stopped
-                | TransferOutcome::Busy
-                | TransferOutcome::Refused
-                | TransferOutcome::Other(_) => {
-                    Self::LoadFailed { file: file.clone(), outcome: outcome.clone(), http: false }
-                }
-            },
-            EventKind::HttpFetch { file, size: Some(_) } => Self::Loaded { file: file.clone(), http: true },
-            EventKind::HttpFetch { file, size: None } => Self::after_missing_file(before, file, true),
-            EventKind::SessionStarted => Self::SessionStarted,
-            EventKind::BootRequest(request) => Self::after_boot_request(request),
-            // The earlier events are gone; the machine has read a script with its journey.
-            EventKind::LoopDelay { .. } => before.cloned().unwrap_or(Self::SessionStarted),
-            EventKind::BootReport { step, rc, .. } => {
-                match step.as_ref().filter(|step| step.is_success(rc.as_deref())) {
-                    Some(BootStep::Hooked) => Self::Hooked,
-                    Some(BootStep::Up) => Self::Up,
-                    Some(BootStep::Hook(_) | BootStep::Boot | BootStep::Other(_)) | None => Self::Failed,
-                }
-            }
-        }
-    }
-
-    /// After a load, a missing file is no failure: recent iPXE looks for an optional script beside its own binary.
-    fn after_missing_file(before: Option<&Self>, file: &str, http: bool) -> Self {
-        let past_load = before.filter(|stage| matches!(stage, Self::Loaded { .. } | Self::SessionStarted));
-        past_load.cloned().unwrap_or_else(|| Self::LoadFailed {
-            file: file.to_owned(),
-            outcome: TransferOutcome::NotFound,
-            http,
-        })
-    }
-
-    fn after_boot_request(request: &BootRequestEvent) -> Self {
-        match &request.outcome {
-            BootOutcome::Boot => Self::ScriptSent { attempt: request.attempt },
-            outcome @ (BootOutcome::Wait
-            | BootOutcome::LocalDisk
-            | BootOutcome::Unknown
-            | BootOutcome::Refused
-            | BootOutcome::Other(_)) => Self::NoBoot {
-                outcome: outcome.clone(),
-                reason: request.reason.clone().unwrap_or_default(),
-                held: request.held,
-            },
-        }
-    }
-
-    /// Whether the machine waits because of a boot loop.
-    pub(super) fn is_held(&self) -> bool {
-        matches!(self, Self::NoBoot { held: true, .. })
-    }
-
-    /// Whether the machine is up, as far as is known: in its operating system, or about to start it.
-    pub(super) fn is_complete(&self) -> bool {
-        matches!(self, Self::Hooked | Self::Up) || self.is_local_disk()
-    }
-
-    fn is_local_disk(&self) -> bool {
-        matches!(self, Self::NoBoot { outcome: BootOutcome::LocalDisk, .. })
-    }
-}
-
-/// Whether a DHCP request starts a boot session. `is_recent`: whether the stage was reached a short time ago.
-///
-/// Firmware asks for an address once in a session. iPXE asks again after it was loaded, and may do so between two tries.
-fn dhcp_starts_session(dhcp: &DhcpEvent, stage: &BootStage, is_recent: bool) -> bool {
-    dhcp.step == DhcpStep::Discover
-        && match stage {
-            BootStage::DhcpRequested => !is_recent,
-            // Complete boots: see `DhcpAfterBoot`.
-            BootStage::Hooked | BootStage::Up => false,
-            BootStage::Loaded { .. }
-            | BootStage::LoadRefused { .. }
-            | BootStage::LoadFailed { .. }
-            | BootStage::SessionStarted
-            | BootStage::NoBoot { .. }
-            | BootStage::ScriptSent { .. }
-            | BootStage::Failed => !dhcp.ipxe || !is_recent,
-        }
 }

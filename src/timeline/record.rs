@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::machine_id::MachineId;
 use super::progress::BootProgress;
-use crate::model::{CardSighting, InstanceName, Mac, Platform};
-use crate::telemetry::{DhcpEvent, Event, EventKind};
+use crate::model::{CardSighting, DhcpStep, InstanceName, Mac, Platform};
+use crate::telemetry::{DhcpEvent, Event, EventKind, PowerOnTimes};
 
 /// Number of a machine record in the history file.
 pub(super) type RecordId = u64;
@@ -152,11 +152,18 @@ impl MachineRecord {
         self.last_seen = self.last_seen.max(event.at);
         self.first_seen = self.first_seen.min(event.at);
         // A DHCP request may be forged: it moves no machine that is up to another address.
-        let is_doubtful = matches!(event.kind, EventKind::Dhcp(_)) && self.progress.stage.is_complete();
+        // An offered address is not the machine's yet.
+        let is_doubtful = match &event.kind {
+            EventKind::Dhcp(dhcp) => dhcp.step == DhcpStep::Offer || self.progress.stage.is_complete(),
+            _ => false,
+        };
         self.address = event.address.filter(|_| !is_doubtful).or(self.address);
         if let EventKind::Dhcp(DhcpEvent { node: Some(node), name, .. }) = &event.kind {
             self.node = Some(*node);
             self.name.clone_from(name);
+        }
+        if let EventKind::NoNetworkBoot { node, .. } = &event.kind {
+            self.node = Some(*node);
         }
         if let EventKind::BootRequest(request) = &event.kind {
             self.is_rejected = request.claimed_mac.is_some();
@@ -179,6 +186,15 @@ impl MachineRecord {
             let sighting = own_card.map(|mac| CardSighting { mac, at: event.at });
             self.sighting = sighting.or(self.sighting);
             self.host_name_bytes = request.host_name_bytes.or(self.host_name_bytes);
+        }
+    }
+
+    /// Finds out at the boot request, which names the node, whether volboot switched the machine on for this session.
+    pub(super) fn find_power_on(&mut self, event: &Event, times: &PowerOnTimes) {
+        let (EventKind::BootRequest(_), Some(node)) = (&event.kind, self.node) else { return };
+        let started_at = self.progress.journey_started_at;
+        if let Some(at) = times.take(node, started_at) {
+            self.progress.milestones.note_power_on(started_at, at);
         }
     }
 

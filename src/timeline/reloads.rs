@@ -91,6 +91,7 @@ impl ReloadMemory {
             | EventKind::SessionStarted
             | EventKind::BootRequest(_)
             | EventKind::BootReport { .. }
+            | EventKind::NoNetworkBoot { .. }
             | EventKind::LoopDelay { .. } => None,
         };
         let load = load

@@ -1,7 +1,7 @@
 //! Replay: the state of a machine from its stored events, after an event of another instance arrived late.
 
+use super::milestones::BootMilestones;
 use super::progress::BootProgress;
-use crate::model::BootOutcome;
 use crate::telemetry::{Event, EventKind};
 
 impl BootProgress {
@@ -15,7 +15,7 @@ impl BootProgress {
         }
         let is_success = |event: &Event| match &event.kind {
             EventKind::BootReport { step: Some(step), rc, .. } => step.is_success(rc.as_deref()),
-            EventKind::BootRequest(request) => request.outcome == BootOutcome::LocalDisk,
+            EventKind::BootRequest(request) => request.outcome.is_without_volume(),
             _ => false,
         };
         if !events.iter().any(is_success) {
@@ -25,6 +25,13 @@ impl BootProgress {
         if progress.journey_started_at == first.at {
             // The start of the session may be older than the stored events.
             progress.journey_started_at = first.at.min(before.journey_started_at);
+        }
+        if progress.journey_started_at == before.journey_started_at {
+            // The power-on is no event, and the milestones before the stored events are known to `before` only.
+            let milestones =
+                if progress.journey_started_at < first.at { before.milestones } else { progress.milestones };
+            let powered_on_before = before.milestones.powered_on_before;
+            progress.milestones = BootMilestones { powered_on_before, ..milestones };
         }
         // A repeated wait is merged into the first one, and keeps its time.
         progress.updated_at = progress.updated_at.max(before.updated_at);

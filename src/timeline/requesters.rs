@@ -10,9 +10,13 @@ use jiff::Timestamp;
 
 use super::machine_id::MachineId;
 use super::progress::SESSION_GAP;
+use crate::telemetry::{Event, EventKind};
 
-/// Maximum number of addresses. Above it, those that are too old to matter leave; if there are none, all do.
-const CAPACITY: usize = 16_384;
+/// The memory of a full table, beside the free part of its buckets.
+const BYTES: usize = 16 << 20;
+/// Maximum number of addresses: above 100,000. Above it, those that are too old to matter leave; if there are none, all
+/// do.
+const CAPACITY: usize = BYTES / size_of::<(IpAddr, (MachineId, Timestamp))>();
 
 /// The last requester of each address.
 #[derive(Debug, Default)]
@@ -36,5 +40,21 @@ impl Requesters {
     /// The last requester of an address, and the time of its request.
     pub(super) fn find(&self, address: IpAddr) -> Option<(MachineId, Timestamp)> {
         self.0.get(&address).copied()
+    }
+}
+
+/// Whether an event of an IP address is one of the machine that uses the address now: not if it claims to be another.
+pub(super) fn is_of_machine(event: &Event, machine: MachineId) -> bool {
+    match &event.kind {
+        EventKind::BootRequest(request) => {
+            request.claimed_mac.is_none_or(|claimed| MachineId::Mac(claimed) == machine)
+        }
+        EventKind::Dhcp(_)
+        | EventKind::TftpTransfer(_)
+        | EventKind::HttpFetch { .. }
+        | EventKind::SessionStarted
+        | EventKind::BootReport { .. }
+        | EventKind::NoNetworkBoot { .. }
+        | EventKind::LoopDelay { .. } => true,
     }
 }

@@ -7,9 +7,11 @@
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use super::boot_stage::BootStage;
 use super::boot_state::{BootState, Verdict, in_words};
 use super::dhcp_verdict::judge_dhcp;
-use super::progress::{BootProgress, BootStage, StepFailure};
+use super::no_network_boot::{ADVICE, describe_missing_boot};
+use super::progress::{BootProgress, StepFailure};
 use crate::model::{BootOutcome, BootStep, InstanceServer, TransferOutcome};
 use crate::telemetry::errno;
 
@@ -29,6 +31,7 @@ impl Verdict {
     pub fn new(progress: &BootProgress, now: Timestamp) -> Self {
         let verdict =
             judge_stage(progress, now.duration_since(progress.updated_at)).with_server(progress.server);
+        let verdict = verdict.of_one_time_boot(progress.once.as_deref());
         let verdict = match &progress.dhcp_after_boot {
             Some(requests) => {
                 requests.judge(verdict, now.duration_since(requests.updated_at) < REQUEST_TIMEOUT)
@@ -36,6 +39,16 @@ impl Verdict {
             None => verdict,
         };
         if progress.is_delayed { verdict.in_boot_loop(progress) } else { verdict }
+    }
+
+    /// The verdict on a one-time boot. The reason of an answer without a volume says it already.
+    fn of_one_time_boot(self, source: Option<&str>) -> Self {
+        match source {
+            Some(source) if !self.text.contains("one-time boot") => {
+                Self { text: format!("one-time boot from {source}: {}", self.text), ..self }
+            }
+            _ => self,
+        }
     }
 
     /// The verdict on a delayed machine. It may still boot, but lists show it as looping until it does.
@@ -82,6 +95,10 @@ fn judge_stage(progress: &BootProgress, since: SignedDuration) -> Verdict {
                 "Install an iPXE with HTTP and iSCSI on volboot's host, such as the distribution's: `volboot images` lists \
                  the binaries. If the console shows one iPXE only, the binary does not start on this machine.",
             )
+        }
+        BootStage::NoNetworkBoot { seconds } => {
+            let text = format!("stopped: {}", describe_missing_boot(*seconds));
+            Verdict::with_text(BootState::Stopped, text).with_advice(ADVICE)
         }
         BootStage::Loaded { file, http } if progress.repeated_loads >= LOOP_LOADS => {
             let (protocol, loads) = (protocol_name(*http), progress.repeated_loads);
@@ -160,6 +177,10 @@ fn judge_answer(outcome: &BootOutcome, reason: &str, since: SignedDuration) -> V
     match outcome {
         BootOutcome::LocalDisk => {
             Verdict::with_text(BootState::LocalDisk, format!("sent to the local disk: {reason}"))
+        }
+        BootOutcome::Url => Verdict::with_text(BootState::HandedOver, format!("sent to a URL: {reason}")),
+        BootOutcome::Shell => {
+            Verdict::with_text(BootState::HandedOver, format!("in the iPXE shell: {reason}"))
         }
         BootOutcome::Unknown => Verdict::with_text(BootState::Unknown, format!("unknown machine: {reason}"))
             .with_advice("Enroll the machine with `volboot enroll`."),

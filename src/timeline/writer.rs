@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use super::compaction;
 use super::describe::describe_event;
 use super::history::{History, HistoryError};
-use super::index::{Inserted, MachineIndex};
+use super::index::{Inserted, MachineIndex, ReachedMilestone};
 use super::outbox::{EventPosition, Outbox};
 use super::peers::{MAX_PEERS, PeerBatch, PeerProgress};
 use super::pending_writes::PendingWrites;
@@ -53,6 +53,8 @@ pub(super) struct HistoryWriter {
     pub(super) uncommitted_bytes: usize,
     /// Whether all uncommitted events are DHCP requests.
     pub(super) has_only_dhcp: bool,
+    /// The milestones of boots that the last event has reached.
+    pub(super) reached: Vec<ReachedMilestone>,
 }
 
 impl HistoryWriter {
@@ -125,6 +127,9 @@ impl HistoryWriter {
         if let Some(outbox) = &self.shared.outbox {
             outbox.lock().push(&event);
         }
+        for milestone in self.reached.drain(..) {
+            milestone.observe(&self.shared.metrics);
+        }
         if is_late {
             self.replay(id);
         }
@@ -142,6 +147,7 @@ impl HistoryWriter {
         for class in index.evicted.drain(..) {
             self.shared.metrics.count_history_eviction(class.as_label());
         }
+        self.reached.append(&mut index.reached);
         let is_dhcp = matches!(event.kind, EventKind::Dhcp(_));
         self.has_only_dhcp = is_dhcp && (self.uncommitted_events == 0 || self.has_only_dhcp);
         self.uncommitted_events += 1;
@@ -188,6 +194,8 @@ impl HistoryWriter {
         for id in late {
             self.replay(id);
         }
+        // The other instance has observed them.
+        self.reached.clear();
         self.shared.metrics.count_joined_events(joined.len() as u64);
         for (id, event) in joined {
             self.send_update(id, event);
@@ -228,11 +236,13 @@ impl HistoryWriter {
         {
             let mut index = self.shared.index.write();
             index.expire_recent(Timestamp::now());
+            index.expire_statistics(Timestamp::now());
             index.prepare_log_commit();
             if self.path.is_none() {
                 // Without a file, events stay in memory.
                 index.uncommitted.events.retain(|_, event| event.is_some());
                 index.uncommitted.records.clear();
+                index.uncommitted.statistics.clear();
                 index.uncommitted.peers.clear();
                 drop(index);
                 self.shared.serve_outbox(Outbox::serve_from_memory);

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::format;
-use crate::check::{CheckReport, PortalLogin, VolumeReport};
+use crate::check::{CheckReport, PortalLogin, VolumeReport, VolumeRole};
 
 /// A check of a node's volumes, formatted for the page.
 pub(super) struct CheckView {
@@ -35,7 +35,10 @@ fn volume_row(volume: &VolumeReport) -> VolumeReportRow {
         format!("{}, LUN {}: {login}", portal.portal, portal.lun)
     });
     VolumeReportRow {
-        id: volume.volume_id.clone(),
+        id: match volume.role {
+            VolumeRole::Fallback => format!("{} (fallback)", volume.volume_id),
+            VolumeRole::Boot | VolumeRole::Data => volume.volume_id.clone(),
+        },
         verdict: volume.verdict.clone(),
         portals: portals.collect(),
         findings: volume.findings.clone(),

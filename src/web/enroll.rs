@@ -31,8 +31,8 @@ pub(super) async fn submit(
             Ok(Page(StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
         }
         Err(EnrollError::Inventory(InventoryError::Store(error))) => Err(error.into()),
-        Err(EnrollError::Inventory(InventoryError::Duplicate(_) | InventoryError::NodeNotFound(_))) => {
-            Err(ErrorPage::internal())
-        }
+        Err(EnrollError::Inventory(
+            InventoryError::Duplicate(_) | InventoryError::NodeNotFound(_) | InventoryError::ClaimEnded(_),
+        )) => Err(ErrorPage::internal()),
     }
 }

@@ -3,6 +3,7 @@
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use super::format::to_sentence;
 use crate::model::{Mac, NodeNameError, RESERVED_NAMES};
 use crate::operator::{EnrollmentRequest, Refusal, VolumeText};
 use crate::store::UniqueKey;
@@ -82,7 +83,7 @@ impl EnrollForm {
 }
 
 impl FieldError {
-    fn new(refusal: &Refusal) -> Self {
+    pub(super) fn new(refusal: &Refusal) -> Self {
         let (field, text) = match refusal {
             Refusal::Name(NodeNameError::Invalid) => {
                 ("name", "Use only letters, digits and - . _ ~ in the name. A UUID is not a name.".to_owned())
@@ -104,6 +105,7 @@ impl FieldError {
             }
             // The kind of volume decides on the storage interface.
             Refusal::Interface(error) => ("volume", to_sentence(error)),
+            Refusal::VolumeInUse(user) => ("volume", to_sentence(user)),
             Refusal::Duplicate(key) => (duplicate_field(key), format!("Another node has {key}.")),
         };
         Self { field, text }
@@ -122,14 +124,7 @@ fn duplicate_field(key: &UniqueKey) -> &'static str {
         | UniqueKey::PortGroupName(_)
         | UniqueKey::PortGroupAddress(_)
         | UniqueKey::BootIndex(..)
-        | UniqueKey::AllocationName(_) => "name",
+        | UniqueKey::AllocationName(_)
+        | UniqueKey::BootOnceNode(_) => "name",
     }
-}
-
-/// Formats an error as a sentence: capitalized, with a full stop.
-fn to_sentence(error: &impl std::fmt::Display) -> String {
-    let text = error.to_string();
-    let mut chars = text.chars();
-    let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}.", chars.as_str())
 }

@@ -1,5 +1,7 @@
 //! Labels, severities, times and sizes, formatted for the pages.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cluster::{InstanceStatus, MissingEvents};
@@ -60,6 +62,15 @@ pub(super) fn state_severity(state: BootState) -> Severity {
     }
 }
 
+/// An error as a sentence: capitalized, with a full stop.
+pub(super) fn to_sentence(error: &impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    let mut chars = text.chars();
+    let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    let end = if text.ends_with('.') { "" } else { "." };
+    format!("{first}{}{end}", chars.as_str())
+}
+
 /// Date and time in UTC: `2026-11-24 17:05:09`.
 pub(super) fn date_time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S").to_string()
@@ -93,6 +104,15 @@ pub(super) fn time_offset(start: Timestamp, at: Timestamp) -> String {
         0..=59 => format!("+{:.1} s", offset.as_secs_f64()),
         seconds => format!("+{} min {} s", seconds / 60, seconds % 60),
     }
+}
+
+/// A duration in milliseconds: `4.2 s`, `1 min 20 s`.
+pub(super) fn duration(milliseconds: u64) -> String {
+    if milliseconds < 59_950 {
+        return format!("{:.1} s", Duration::from_millis(milliseconds).as_secs_f64());
+    }
+    let seconds = (milliseconds + 500) / 1000;
+    format!("{} min {} s", seconds / 60, seconds % 60)
 }
 
 /// Rounded size: `12 MB`.
@@ -192,5 +212,8 @@ mod tests {
             ("2027-01-15 08:00:00", "08:00:00")
         );
         assert_eq!(rfc3339(start), "2027-01-15T08:00:00Z");
+        for (millis, expected) in [(0, "0.0 s"), (4230, "4.2 s"), (59_949, "59.9 s"), (59_950, "1 min 0 s")] {
+            assert_eq!(duration(millis), expected);
+        }
     }
 }

@@ -8,6 +8,8 @@ use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::actions::{self, ActionGroup};
+use super::charts::Waterfall;
 use super::check_view::CheckView;
 use super::enroll_form::EnrollForm;
 use super::format::Severity;
@@ -18,7 +20,7 @@ use crate::boot::VolumeResolution;
 use crate::model::{BootAnswer, BootOutcome, DhcpAnswer, InstanceServer, Node, NodePower, TransferOutcome};
 use crate::operator::{BootPreview, Operator, Requester};
 use crate::telemetry::EventKind;
-use crate::timeline::{Machine, MachineId, TimelineEntry};
+use crate::timeline::{Machine, MachineId, TimelineEntry, trace_boots};
 
 /// The query of a machine's page.
 #[derive(Debug, Default, Deserialize)]
@@ -39,6 +41,10 @@ pub(super) struct MachinePage {
     verdict: Option<VerdictView>,
     /// What the timeline lacks.
     missing: Vec<String>,
+    /// The phases of the last boot.
+    waterfall: Option<Waterfall>,
+    /// The controls of the node.
+    actions: Vec<ActionGroup>,
     facts: Vec<(&'static str, String)>,
     journey: Vec<TimelineRow>,
     earlier: Vec<TimelineRow>,
@@ -142,6 +148,7 @@ async fn build_live_parts(
         Some(machine) => (machine.journey_started_at, read_timeline(operator, id).await?),
         None => (Timestamp::now(), Vec::new()),
     };
+    let waterfall = machine.as_ref().and_then(|machine| draw_last_boot(machine, &entries));
     let names: BTreeSet<_> = entries.iter().map(|entry| &entry.event.instance).collect();
     let has_several_instances = names.len() > 1;
     let (earlier, journey): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.event.at < start);
@@ -156,6 +163,14 @@ async fn build_live_parts(
     for row in &mut journey {
         row.advice = row.advice.take().filter(|text| Some(text) != advice);
     }
+    let actions = match node {
+        Some(node) => {
+            let once = operator.find_boot_once(node).await?;
+            let fallback = operator.fallback_status(node).await?;
+            actions::list_groups(node, once.as_ref(), &fallback, now)
+        }
+        None => Vec::new(),
+    };
     Ok(MachinePage {
         section: "machine",
         id: id.to_string(),
@@ -163,6 +178,8 @@ async fn build_live_parts(
         events_url: format!("/v1/events?machine={id}"),
         verdict: machine.as_ref().map(verdict_view),
         missing: operator.membership.missing_events().iter().map(format::missing_events).collect(),
+        waterfall,
+        actions,
         facts: machine.as_ref().map(|machine| machine_facts(machine, node, now)).unwrap_or_default(),
         journey,
         earlier: earlier.into_iter().map(|entry| row(entry, None)).collect(),
@@ -171,6 +188,14 @@ async fn build_live_parts(
         preview: None,
         form: None,
     })
+}
+
+/// The last boot beside the median of those before, as far as the history has them.
+fn draw_last_boot(machine: &Machine, entries: &[TimelineEntry]) -> Option<Waterfall> {
+    let events: Vec<_> = entries.iter().map(|entry| entry.event.clone()).collect();
+    let boots = trace_boots(&events);
+    let earlier = boots.split_last().map(|(_, earlier)| earlier).unwrap_or_default();
+    Waterfall::new(&machine.milestones, earlier)
 }
 
 async fn read_timeline(operator: &Operator, id: MachineId) -> Result<Vec<TimelineEntry>, ErrorPage> {
@@ -188,6 +213,8 @@ fn preview_view(preview: BootPreview) -> PreviewView {
         BootAnswer::Boot(_) => "The machine would boot from its volumes",
         BootAnswer::Wait { .. } => "The machine would have to wait",
         BootAnswer::LocalDisk { .. } => "The machine would boot from its local disk",
+        BootAnswer::Url { .. } => "The machine would boot from a URL",
+        BootAnswer::Shell { .. } => "The machine would start the iPXE shell",
         BootAnswer::Unknown { .. } => "The machine is unknown",
         BootAnswer::Refused { .. } => "The boot request would be refused",
     };
@@ -248,10 +275,12 @@ fn event_severity(entry: &TimelineEntry) -> Severity {
         EventKind::BootReport { step: Some(step), rc, .. } if step.is_success(rc.as_deref()) => {
             Severity::Success
         }
-        EventKind::BootReport { .. } | EventKind::HttpFetch { size: None, .. } => Severity::Error,
+        EventKind::BootReport { .. }
+        | EventKind::HttpFetch { size: None, .. }
+        | EventKind::NoNetworkBoot { .. } => Severity::Error,
         EventKind::BootRequest(request) => match &request.outcome {
             BootOutcome::Boot => Severity::Info,
-            BootOutcome::LocalDisk => Severity::Neutral,
+            BootOutcome::LocalDisk | BootOutcome::Url | BootOutcome::Shell => Severity::Neutral,
             BootOutcome::Refused => Severity::Error,
             BootOutcome::Wait | BootOutcome::Unknown | BootOutcome::Other(_) => Severity::Warning,
         },

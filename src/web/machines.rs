@@ -7,6 +7,7 @@ use form_urlencoded::Serializer;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::charts::{BootsChart, StormChart};
 use super::format::{InstanceRow, Severity};
 use super::page::{ErrorPage, Page, PageResult};
 use super::{SharedState, format};
@@ -43,6 +44,9 @@ pub(super) struct MachinesPage {
     instances: Vec<InstanceRow>,
     /// What all timelines lack.
     missing: Vec<String>,
+    /// The boots by result, and a storm as it runs: on the first page of the whole list.
+    boots: Option<BootsChart>,
+    storm: Option<StormChart>,
     rows: Vec<MachineRow>,
     /// The number of matches, as a phrase.
     total: String,
@@ -125,6 +129,8 @@ pub(super) async fn list(
         1 => "1 machine".to_owned(),
         many => format!("{} machines", format::grouped_number(many)),
     };
+    let overview =
+        (search.is_empty() && selected.is_none() && page == 1).then(|| operator.timeline.summarize_boots());
     let template = MachinesPage {
         section: "machines",
         search: search.to_owned(),
@@ -134,6 +140,8 @@ pub(super) async fn list(
         looping_link: Filter { search: "", state: Some(BootState::Looping) }.link(1),
         instances: format::instance_rows(&operator.membership.instances()),
         missing: operator.membership.missing_events().iter().map(format::missing_events).collect(),
+        boots: overview.as_ref().and_then(|overview| BootsChart::new(&overview.windows)),
+        storm: overview.as_ref().and_then(|overview| StormChart::new(&overview.now)),
         rows,
         total,
         pages,

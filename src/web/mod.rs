@@ -6,8 +6,10 @@
 //!
 //! [`Auth`] authorizes requests as in the API. [`crate::auth::BrowserGuard`] protects the pages against other sites.
 
+mod actions;
 mod appliance;
 mod assets;
+mod charts;
 mod check;
 mod check_view;
 mod enroll;
@@ -40,6 +42,7 @@ pub fn router(operator: Arc<Operator>, auth: Auth) -> Router {
         .route("/ui/machines/{machine}/check", post(check::submit))
         .route("/ui/machines/{machine}/enroll", post(enroll::submit))
         .route("/ui/nodes/{node}", get(node::redirect_to_machine))
+        .merge(actions::router())
         .route("/ui/appliance", get(appliance::show))
         .route("/ui/{*path}", any(middleware::not_found))
         .route_layer(from_fn_with_state(auth, middleware::authorize))

@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::format;
+use super::{actions, format};
 use crate::boot::validate;
 use crate::model::{
-    Attachment, AttachmentState, InstanceServer, Node, PowerState, Properties, VolumeConnector, VolumeTarget,
+    Attachment, AttachmentState, InstanceServer, Node, Properties, VolumeConnector, VolumeTarget,
 };
 use crate::operator::Operator;
 use crate::store::StoreError;
@@ -15,11 +15,10 @@ use crate::store::StoreError;
 pub(super) struct NodeDetails {
     pub(super) label: String,
     pub(super) uuid: String,
+    pub(super) driver: String,
     pub(super) storage: String,
-    pub(super) state: String,
-    /// The recorded power state.
-    pub(super) power: Option<&'static str>,
-    pub(super) maintenance: Option<String>,
+    /// The link to the form that adds a volume.
+    pub(super) addition: String,
     pub(super) volumes: Vec<VolumeRow>,
     pub(super) connectors: Vec<ConnectorRow>,
     pub(super) attachments: Vec<AttachmentRow>,
@@ -36,6 +35,9 @@ pub(super) struct VolumeRow {
     pub(super) paths: Vec<String>,
     /// The CHAP user.
     pub(super) user: Option<String>,
+    /// The links to the forms that change and remove the volume.
+    pub(super) change: String,
+    pub(super) removal: String,
 }
 
 /// A volume connector.
@@ -68,14 +70,11 @@ impl NodeDetails {
         Ok(Self {
             label: node.label(),
             uuid: node.uuid.to_string(),
+            driver: node.driver.clone(),
             storage: node.storage_interface.as_str().to_owned(),
-            state: node.provision_state.as_str().to_owned(),
-            power: node.recorded_power_state().map(PowerState::as_str),
-            maintenance: node
-                .maintenance
-                .then(|| node.maintenance_reason.clone().unwrap_or_else(|| "no reason given".to_owned())),
+            addition: actions::link_to_addition(node),
             warnings: validate::find_warnings(&connectors, &targets),
-            volumes: targets.iter().map(|target| volume_row(target, uses_attachments)).collect(),
+            volumes: targets.iter().map(|target| volume_row(node, target, uses_attachments)).collect(),
             connectors: connectors
                 .into_iter()
                 .map(|connector| ConnectorRow { kind: connector.kind, id: connector.connector_id })
@@ -86,9 +85,11 @@ impl NodeDetails {
 }
 
 /// Paths and credentials come from the record, unless Cinder provides them at each boot.
-fn volume_row(target: &VolumeTarget, uses_attachments: bool) -> VolumeRow {
+fn volume_row(node: &Node, target: &VolumeTarget, uses_attachments: bool) -> VolumeRow {
     VolumeRow {
         id: target.volume_id.clone(),
+        change: actions::link_to_change(node, target.uuid),
+        removal: actions::link_to_removal(node, target.uuid),
         is_boot_volume: target.boot_index == 0,
         index: target.boot_index,
         kind: target.volume_type.clone(),

@@ -52,9 +52,11 @@
   // Replaces the content and keeps the focus.
   function swap(old, updated) {
     if (old.innerHTML === updated.innerHTML) return;
-    const focused = old.contains(document.activeElement) && document.activeElement.getAttribute("href");
+    const active = old.contains(document.activeElement) ? document.activeElement : null;
+    const name = active && ["href", "formaction"].find((name) => active.hasAttribute(name));
+    const focused = name && `[${name}="${CSS.escape(active.getAttribute(name))}"]`;
     old.replaceChildren(...updated.childNodes);
-    if (focused) old.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus();
+    if (focused) old.querySelector(focused)?.focus();
   }
 
   // Updates line by line, so a screen reader announces only new lines.

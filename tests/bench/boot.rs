@@ -13,30 +13,25 @@
 #[allow(dead_code, reason = "shared with the tests")]
 mod daemon;
 mod history;
+mod nodes;
+mod requests;
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daemon::Daemon;
 use jiff::Timestamp;
-use serde_json::json;
-use uuid::Uuid;
+use requests::{format_micros, measure_requests, median, percentiles, sample};
 use volboot::attach::{Attach, Policy};
 use volboot::boot::Boot;
 use volboot::config::Config;
-use volboot::model::{
-    BootOutcome, BootRequest, Node, Port, Properties, StorageInterface, VolumeConnector, VolumeTarget,
-};
+use volboot::model::{BootOutcome, BootRequest};
 use volboot::script;
 use volboot::store::{Attachments, Inventory, RedbStore, Store};
 use volboot::telemetry::{Event, Metrics};
 use volboot::timeline::Timeline;
 
-/// Requests per measurement.
-const SAMPLES: u32 = 5000;
 /// Starts per measurement; the result is their median.
 const STARTS: usize = 5;
 /// Boot sessions in each machine's history. With ten thousand machines, the history is at its limit.
@@ -60,7 +55,7 @@ fn main() {
         let site = daemon::site("");
         let store = site.path().join("store.redb");
         let history_path = site.path().join("history.redb");
-        runtime.block_on(fill(&store, nodes));
+        runtime.block_on(nodes::fill(&store, nodes));
         history::fill(&history_path, nodes, JOURNEYS);
         let (answers, events) = runtime.block_on(measure_answers(&store, &history_path, nodes));
         let after_stop = (0..STARTS).map(|_| measure_start(site.path(), Daemon::stop));
@@ -86,50 +81,6 @@ fn main() {
             daemon.memory("VmRSS:"),
         );
     }
-}
-
-async fn fill(path: &Path, nodes: u32) {
-    let store: Arc<dyn Store> = Arc::new(RedbStore::open(path).expect("the store opens"));
-    let inventory = Inventory::new(Arc::clone(&store));
-    for chunk in (0..nodes).collect::<Vec<_>>().chunks(64) {
-        // Concurrently, for group commits of the writer.
-        let tasks = chunk.iter().map(|n| tokio::spawn(enroll(inventory.clone(), *n)));
-        for task in tasks.collect::<Vec<_>>() {
-            task.await.expect("the node is created");
-        }
-    }
-    store.close().await.expect("the store closes");
-}
-
-async fn enroll(inventory: Inventory, n: u32) {
-    let properties = |value| serde_json::from_value::<Properties>(value).expect("a JSON object");
-    let uuid = Uuid::new_v4();
-    let created_at = Timestamp::now();
-    let mut node = Node::new(uuid, "manual-management", StorageInterface::External, created_at);
-    node.name = Some(format!("node-{n}"));
-    node.properties = properties(json!({"capabilities": "iscsi_boot:True"}));
-    inventory.create(&node).await.expect("the record is created");
-    let port = Port::new(uuid, uuid, history::mac(n), created_at);
-    inventory.create(&port).await.expect("the record is created");
-    let iqn = format!("iqn.2017-08.org.openstack.{uuid}");
-    let connector = VolumeConnector::new(uuid, uuid, "iqn", &iqn, created_at);
-    inventory.create(&connector).await.expect("the record is created");
-    let target = VolumeTarget {
-        properties: properties(json!({
-            "target_portal": "192.0.2.1:3260",
-            "target_iqn": format!("iqn.2010-10.org.openstack:volume-{uuid}"),
-            "target_lun": 1,
-            "auth_username": "JsJkmLmqUFUbpCuSyqUZ",
-            "auth_password": "M9nFz6rQ3wT8kLp2",
-        })),
-        ..VolumeTarget::new(uuid, uuid, 0, &uuid.to_string(), created_at)
-    };
-    inventory.create(&target).await.expect("the record is created");
-}
-
-/// Numbers below `nodes`, in an order that defeats caches.
-fn sample(nodes: u32) -> impl Iterator<Item = u32> {
-    (0..SAMPLES).map(move |n| n.wrapping_mul(2_654_435_761) % nodes)
 }
 
 /// Measures the answers, and the record of their events.
@@ -174,46 +125,7 @@ fn measure_start(site: &Path, end: impl FnOnce(&mut Daemon)) -> Duration {
     daemon.startup_time
 }
 
-fn measure_requests(address: SocketAddr, nodes: u32) -> Vec<Duration> {
-    let mut stream = TcpStream::connect(address).expect("the connection opens");
-    stream.set_nodelay(true).expect("the option is set");
-    stream.set_read_timeout(Some(daemon::LIMIT)).expect("the option is set");
-    let mut buffer = vec![0; 16 << 10];
-    let mut times = Vec::new();
-    for n in sample(nodes) {
-        let request = format!("GET /boot/{} HTTP/1.1\r\nHost: x\r\n\r\n", history::mac(n).to_hyphenated());
-        let started_at = Instant::now();
-        stream.write_all(request.as_bytes()).expect("the bytes are sent");
-        let mut length = 0;
-        // Every boot script ends with this line, and fits into the buffer.
-        while !buffer[..length].ends_with(b"exit 1\n") {
-            let size = stream.read(&mut buffer[length..]).expect("the response arrives");
-            assert!(size > 0, "closed after {length} bytes");
-            length += size;
-        }
-        times.push(started_at.elapsed());
-    }
-    times
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
-}
-
-fn format_micros(times: Vec<Duration>) -> String {
-    let (p50, p99) = percentiles(times);
-    format!("{}/{} µs", p50.as_micros(), p99.as_micros())
-}
-
 fn format_nanos(times: Vec<Duration>) -> String {
     let (p50, p99) = percentiles(times);
     format!("{}/{} ns", p50.as_nanos(), p99.as_nanos())
-}
-
-/// The 50th and 99th percentile.
-fn percentiles(mut times: Vec<Duration>) -> (Duration, Duration) {
-    times.sort();
-    let percentile = |share: usize| times[(times.len() - 1) * share / 100];
-    (percentile(50), percentile(99))
 }

@@ -78,6 +78,7 @@ pub(crate) fn boot_request(n: u32, outcome: BootOutcome, reason: Option<String>)
         outcome,
         reason,
         held: false,
+        once: None,
         attached_card: None,
         claimed_mac: None,
         duration_us: 200,

@@ -6,17 +6,26 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+#[path = "../fakes/bmc/mod.rs"]
+mod fake_bmc;
+
 mod bios;
+mod bmc;
+mod boot_once;
 mod cards;
 mod connections;
 mod dhcp_configs;
+mod fallback;
 mod flood_clients;
 mod floods;
 mod ibft;
 mod ipv6;
 mod login;
 mod neighbours;
+mod operating_system;
+mod page_actions;
 mod pages;
+mod preflight;
 mod proxy_dhcp;
 mod proxy_firmware;
 mod refusals;

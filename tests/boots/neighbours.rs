@@ -7,11 +7,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use volboot::neighbours::{Neighbours, Presence};
 
 use crate::lab::api::Api;
 use crate::lab::daemon::API;
 use crate::lab::host::Host;
-use crate::lab::network::{SERVER, bridge, ip};
+use crate::lab::network::{SERVER, bridge, ip, set_parameter};
 use crate::lab::process::Process;
 use crate::lab::target::Export;
 use crate::lab::volume::Volume;
@@ -207,6 +208,42 @@ fn rate_limit_makes_a_requester_wait() -> Result<()> {
         ensure!(requests > 30, "the limit is {} requests", requests - 1);
         ensure!(script.contains(&reason), "no reason in: {script}");
         ensure!(script.contains("chain --replace"), "no retry in: {script}");
+        Ok(())
+    })
+}
+
+/// Shortens the times of the kernel's neighbour table, which are a minute together.
+fn hasten_neighbour_table() -> Result<()> {
+    for (parameter, value) in [("base_reachable_time_ms", "500"), ("delay_first_probe_time", "1")] {
+        set_parameter(&format!("ipv4/neigh/{}/{parameter}", bridge()), value)?;
+    }
+    Ok(())
+}
+
+/// volboot asks a machine whose `up` is missing, before its boot would count as failed.
+#[test]
+fn a_host_that_runs_answers_and_one_that_stopped_is_silent() -> Result<()> {
+    lab::run(|_: &Lab| {
+        hasten_neighbour_table()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let find = |address: &str| -> Result<Presence> {
+            let address = address.parse()?;
+            Ok(runtime.block_on(async { Neighbours::default().find_presence(address).await }))
+        };
+        let host = Host::connect("machine", MAC)?;
+        host.ip("address add 10.99.0.77/24 dev eth0")?;
+        let presence = find("10.99.0.77")?;
+        ensure!(presence == Presence::Answers, "{presence:?}");
+        let never_there = find("10.99.0.78")?;
+        ensure!(never_there == Presence::Silent, "{never_there:?}");
+        // The entry of a host that stopped stays in the table.
+        host.ip("link set eth0 down")?;
+        let deadline = Instant::now() + LOG_LIMIT;
+        while find("10.99.0.77")? != Presence::Silent {
+            ensure!(Instant::now() < deadline, "a host that stopped answers");
+        }
+        let beyond = find("192.0.2.1")?;
+        ensure!(beyond == Presence::Unknown, "{beyond:?}");
         Ok(())
     })
 }

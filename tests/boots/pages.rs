@@ -105,7 +105,7 @@ fn an_unknown_machine_is_enrolled_on_its_page_and_boots() -> Result<()> {
         browser.fill("#name", "web-1")?;
         browser.fill("#iqn", INITIATOR)?;
         browser.fill("#volume", "alpha")?;
-        browser.click("form.enroll-form button")?;
+        browser.click("form.form button")?;
         browser.wait_for_text(
             ".errors",
             "Enter the UUID of a Cinder volume, or a target such as",
@@ -116,7 +116,7 @@ fn an_unknown_machine_is_enrolled_on_its_page_and_boots() -> Result<()> {
         browser.fill("#user", &export.account.username)?;
         browser.fill("#secret", &export.account.password)?;
         browser.save_screenshot("enroll")?;
-        browser.click("form.enroll-form button")?;
+        browser.click("form.form button")?;
         browser.wait_for_text("h1", "web-1", PAGE_LIMIT)?;
         browser.wait_for_text("main", &portal(), PAGE_LIMIT)?;
 

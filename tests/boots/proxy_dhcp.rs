@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::dhcp_configs::{choose, exact_client_kinds, url_or_name};
 use crate::lab;
@@ -131,5 +133,60 @@ fn port_4011_is_served_alone_beside_a_server_of_the_same_host() -> Result<()> {
             ensure!(answer.file == file && answer.server == SERVER, "{kind:?}: {answer:?}");
         }
         volboot.stop()
+    })
+}
+
+/// The timeline of the probe's machine, once it has an entry with this text.
+fn wait_for_entry(api: &Api, text: &str) -> Result<Value> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        for machine in api.get("machines")?["machines"].as_array().into_iter().flatten() {
+            let machine = api.get(&format!("machines/{}", machine["id"].as_str().unwrap_or_default()))?;
+            let mut entries = machine["timeline"].as_array().into_iter().flatten();
+            if entries.any(|entry| entry["text"].as_str().is_some_and(|entry| entry.contains(text))) {
+                return Ok(machine);
+            }
+        }
+        ensure!(Instant::now() < deadline, "no entry with \"{text}\": {}", api.get("machines")?);
+        sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn answers_of_other_servers_are_observed() -> Result<()> {
+    for kind in [AddressServerKind::Dnsmasq, AddressServerKind::Dhcpd, AddressServerKind::Kea] {
+        lab::run(move |lab| {
+            let _addresses = AddressServer::start(kind)?;
+            let service = "--dhcp-range=10.99.0.0,proxy --pxe-service=7,other,other.efi,10.99.0.5";
+            let _other_proxy = AddressServer::start_second(service)?;
+            let _volboot = start_proxy(lab, "unknown = \"answer\"\nwatch_answers = true")?;
+            let (probe, api) = (Probe::start()?, Api::new()?);
+            ensure!(probe.offer(ClientKind::Pxe(7))?.has_address);
+            let machine = wait_for_entry(&api, "10.99.0.5, another ProxyDHCP server, answered")?;
+            ensure!(machine["address"].is_null(), "an offered address is not the machine's: {machine}");
+            // Kea's frames have the machine's address even if their packets are broadcasts: no other host gets them.
+            if kind != AddressServerKind::Kea {
+                wait_for_entry(&api, "10.99.0.3 offered 10.99.0.")?;
+            }
+            // A client that does not boot from the network is none of volboot's machines.
+            ensure!(probe.offer(ClientKind::Other)?.has_address);
+            ensure!(api.get("machines")?["machines"].as_array().map(Vec::len) == Some(1));
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn answers_are_observed_only_with_the_key() -> Result<()> {
+    lab::run(|lab| {
+        let _addresses = AddressServer::start(AddressServerKind::Dnsmasq)?;
+        let _volboot = start_proxy(lab, "unknown = \"answer\"")?;
+        let (probe, api) = (Probe::start()?, Api::new()?);
+        ensure!(probe.offer(ClientKind::Pxe(7))?.has_address);
+        probe.proxy_offer(ClientKind::Pxe(7))?;
+        let machine = wait_for_entry(&api, "asked for an address")?;
+        ensure!(!machine["timeline"].to_string().contains("offered"), "{machine}");
+        Ok(())
     })
 }

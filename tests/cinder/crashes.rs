@@ -28,7 +28,7 @@ fn kill_at_any_step(fixture: &mut Fixture) -> Result<()> {
         for moment in [Moment::Before, Moment::After] {
             let volume = setup.fixture.owner.create_volume("chap")?;
             let node = setup.deploy(0, &[&volume])?;
-            proxy.kill_at(call, moment, setup.volboot.pid());
+            proxy.kill_at(call, moment, &volume, setup.volboot.pid());
             boot_until_killed(&mut setup, &node)?;
             let kill = proxy.take_kill().with_context(|| format!("there is no call {call}"))?;
             setup.restart()?;
@@ -42,7 +42,7 @@ fn kill_at_any_step(fixture: &mut Fixture) -> Result<()> {
     // Fails if volboot makes a call that this test does not cover.
     let volume = setup.fixture.owner.create_volume("chap")?;
     let node = setup.deploy(0, &[&volume])?;
-    proxy.kill_at(CALLS + 1, Moment::Before, setup.volboot.pid());
+    proxy.kill_at(CALLS + 1, Moment::Before, &volume, setup.volboot.pid());
     node.machine.boot_from_cinder()?;
     ensure!(proxy.take_kill().is_none(), "a boot makes more calls than {kills:?}");
     setup.tear_down_one(&node, &volume)
@@ -55,7 +55,7 @@ fn kill_during_detachment(fixture: &mut Fixture) -> Result<()> {
         let volume = setup.fixture.owner.create_volume("chap")?;
         let node = setup.deploy(0, &[&volume])?;
         node.machine.boot_from_cinder()?;
-        proxy.kill_at(1, moment, setup.volboot.pid());
+        proxy.kill_at(1, moment, &volume, setup.volboot.pid());
         // The kill may precede the response; the record counts.
         let _response = setup.undeploy(&node);
         setup.volboot.wait_for_exit()?;
@@ -76,7 +76,7 @@ fn wait_for_foreign_reservation(fixture: &mut Fixture) -> Result<()> {
     let node = setup.deploy(0, &[&volume])?;
     let foreign = setup.fixture.owner.reserve(&volume)?;
     // Cinder refuses volboot's reservation, and the kill loses the response.
-    proxy.kill_at(2, Moment::After, setup.volboot.pid());
+    proxy.kill_at(2, Moment::After, &volume, setup.volboot.pid());
     boot_until_killed(&mut setup, &node)?;
     ensure!(proxy.take_kill().is_some_and(|kill| kill.contains("POST")));
     for _ in 0..2 {
@@ -101,7 +101,7 @@ fn keep_foreign_reservation(fixture: &mut Fixture) -> Result<()> {
     node.machine.boot_from_cinder()?;
     let ours = setup.expect_single_attachment(&volume)?;
     let foreign = setup.fixture.owner.reserve(&volume)?;
-    proxy.kill_at(1, Moment::After, setup.volboot.pid());
+    proxy.kill_at(1, Moment::After, &volume, setup.volboot.pid());
     boot_until_killed(&mut setup, &node)?;
     ensure!(proxy.take_kill().is_some_and(|kill| kill.contains("PUT")));
     setup.restart()?;

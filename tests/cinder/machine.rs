@@ -3,6 +3,7 @@
 //! A simulated machine has no firmware and boots nothing, which makes it fast. [`crate::boots`] has emulated
 //! machines.
 
+use std::net::Ipv4Addr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ const MAX_WAIT: Duration = Duration::from_secs(90);
 /// A machine.
 pub(crate) struct Machine {
     mac: String,
+    /// The address of the volboot that it asks.
+    server: Ipv4Addr,
     http: reqwest::Client,
     runtime: Runtime,
 }
@@ -82,7 +85,12 @@ impl Machine {
         volboot::tls::install_provider();
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(LIMIT).build()?;
-        Ok(Self { mac: mac.replace(':', "-"), http, runtime })
+        Ok(Self { mac: mac.replace(':', "-"), server: SERVER, http, runtime })
+    }
+
+    /// Sends the further requests to another volboot, as behind an address that moves.
+    pub(crate) fn set_server(&mut self, server: Ipv4Addr) {
+        self.server = server;
     }
 
     /// Starts a boot session: requests the common script, then the machine's own, and retries until a boot or a
@@ -167,7 +175,7 @@ impl Machine {
     }
 
     fn get(&self, path: &str) -> Result<String> {
-        let url = format!("http://{SERVER}:8080/{path}");
+        let url = format!("http://{}:8080/{path}", self.server);
         self.runtime.block_on(async {
             let response = self.http.get(&url).send().await?;
             Ok(response.error_for_status()?.text().await?)

@@ -9,6 +9,7 @@ mod lab;
 
 mod boots;
 mod changes;
+mod cluster;
 mod compute;
 mod crashes;
 mod fixture;
@@ -48,6 +49,7 @@ const TESTS: &[&[Test]] = &[
     instances::TESTS,
     nova::TESTS,
     crashes::TESTS,
+    cluster::TESTS,
     outages::TESTS,
 ];
 

@@ -4,16 +4,20 @@
 //! The user of the server owns the volume, and Nova attaches the volume with the user's token. volboot's user in Cinder is
 //! an administrator of another project. Nova's database and placement are the only parts that are missing.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Test;
 use crate::compute::Compute;
 use crate::fixture::Fixture;
+use crate::lab::api::Api;
+use crate::lab::bmc::Bmc;
 use crate::lab::dhcp::{Dhcp, Rom};
+use crate::lab::hypervisor::Hypervisor;
 use crate::lab::machine::{Firmware, MachineSpec};
 use crate::lab::volume::{Recipe, Volume};
 use crate::machine::Machine;
@@ -22,6 +26,7 @@ use crate::setup::{MACS, Setup, initiator};
 pub(crate) const TESTS: &[Test] = &[
     ("nova_boots_a_server_from_a_cinder_volume", with_cinder),
     ("nova_boots_a_server_with_storage_external", with_external),
+    ("nova_switches_a_server_through_its_bmc", with_bmc),
 ];
 
 /// The inventory that Nova reports to placement.
@@ -90,16 +95,26 @@ struct Run<'a, 'b> {
 }
 
 impl<'a, 'b> Run<'a, 'b> {
-    /// Enrolls a node for Nova, with this host name, and starts Nova's compute service.
-    fn start(setup: &'a mut Setup<'b>, storage: &str, host: &'static str) -> Result<Self> {
-        let image = Volume::bootable(&setup.fixture.lab, &Recipe::new(storage, Firmware::Bios))?;
+    /// Enrolls a node for Nova, with this host name, and starts Nova's compute service. Without a `bmc`, the machine is
+    /// switched by hand; with one, it stays on after its boot.
+    fn start(
+        setup: &'a mut Setup<'b>,
+        storage: &str,
+        host: &'static str,
+        bmc: Option<&Value>,
+    ) -> Result<Self> {
+        // The image's name is unique among the tests of this file.
+        let name = if bmc.is_some() { "spawned" } else { storage };
+        let recipe = Recipe { halts: bmc.is_none(), ..Recipe::new(name, Firmware::Bios) };
+        let image = Volume::bootable(&setup.fixture.lab, &recipe)?;
         let volume = setup.fixture.owner.create_volume("chap")?;
         setup.fixture.cloud.fill(&volume, image.image())?;
         let api = &setup.api;
         let node = api.create(
             "nodes",
             &json!({
-                "driver": "fake-hardware", "name": "node-0", "storage_interface": storage, "resource_class": "baremetal",
+                "driver": if bmc.is_some() { "redfish" } else { "fake-hardware" }, "driver_info": bmc.unwrap_or(&json!({})),
+                "name": "node-0", "storage_interface": storage, "resource_class": "baremetal",
                 "properties": {
                     "capabilities": "iscsi_boot:True", "cpu_arch": "x86_64", "cpus": 1, "memory_mb": 1024, "local_gb": 1,
                 },
@@ -116,6 +131,7 @@ impl<'a, 'b> Run<'a, 'b> {
         for verb in ["manage", "provide"] {
             let path = format!("nodes/{node}/states/provision");
             api.send(&Method::PUT, &path, &json!({"target": verb}))?;
+            wait_until_idle(api, &node)?;
         }
         let compute = Compute::start(&setup.fixture.lab, &node, &volume, SERVER)?;
         Ok(Self { setup, compute, image, node, volume, host, done: 0, failed: Vec::new() })
@@ -211,7 +227,7 @@ impl<'a, 'b> Run<'a, 'b> {
 fn with_cinder(fixture: &mut Fixture) -> Result<()> {
     let mut setup = Setup::as_administrator(fixture)?;
     let _dhcp = Dhcp::start(&setup.fixture.lab, Rom::FetchesScript)?;
-    let mut run = Run::start(&mut setup, "cinder", TENANT_ADDRESS)?;
+    let mut run = Run::start(&mut setup, "cinder", TENANT_ADDRESS, None)?;
     run.perform(&INVENTORY);
     run.perform(&DEPLOYMENT);
     run.boot("the machine boots");
@@ -226,9 +242,62 @@ fn with_cinder(fixture: &mut Fixture) -> Result<()> {
 fn with_external(fixture: &mut Fixture) -> Result<()> {
     let mut setup = Setup::as_administrator(fixture)?;
     let _dhcp = Dhcp::start(&setup.fixture.lab, Rom::FetchesScript)?;
-    let mut run = Run::start(&mut setup, "external", ADDRESS)?;
+    let mut run = Run::start(&mut setup, "external", ADDRESS, None)?;
     run.perform(&INVENTORY);
     run.perform(&DEPLOYMENT);
     run.boot("the machine boots");
     run.finish()
+}
+
+/// The server is up from its volume at the end of the spawn, and off after its end; Nova alone switches the machine. The
+/// machine's first boot device is a local disk with another boot loader.
+fn with_bmc(fixture: &mut Fixture) -> Result<()> {
+    let mut setup = Setup::as_administrator(fixture)?;
+    let lab = &setup.fixture.lab;
+    let _dhcp = Dhcp::start(lab, Rom::FetchesScript)?;
+    let hypervisor = Hypervisor::start(lab)?;
+    let disk = Volume::bootable(lab, &Recipe { halts: false, ..Recipe::new("local-disk", Firmware::Bios) })?;
+    let mut domain = hypervisor.define(MACS[0], &disk)?;
+    let _bmc = Bmc::start(lab, &hypervisor)?;
+    let mut run = Run::start(&mut setup, "cinder", TENANT_ADDRESS, Some(&Bmc::driver_info(&domain)))?;
+    run.perform(&INVENTORY);
+    run.perform(&DEPLOYMENT);
+    let line = run.image.boot_line();
+    for (command, step) in [
+        (None, "the spawned server is up from its volume"),
+        (Some("reboot"), "the server is up after a reboot"),
+    ] {
+        run.perform(command.as_slice());
+        let booted = domain.wait_for(&[&line], BOOT_LIMIT).map(drop);
+        run.record(step, booted);
+    }
+    run.perform(&["is_running", "power_off", "is_shut_down", "power_on", "is_running"]);
+    let booted = domain.wait_for(&[&line], BOOT_LIMIT).map(drop);
+    run.record("the server is up after a power-on", booted);
+    run.perform(&["destroy", "node_is_clean", "instance_is_gone", "delete_attachment"]);
+    let is_off = hypervisor.read_state(&domain).and_then(|state| {
+        ensure!(state == "shut off", "{state}");
+        ensure!(!domain.has_shown(&disk.boot_line()), "the machine has booted its local disk");
+        Ok(())
+    });
+    run.record("the machine is off", is_off);
+    let is_free = run.setup.expect_free(&run.volume);
+    run.record("the volume is free", is_free);
+    ensure!(run.failed.is_empty(), "{}\n{}", run.failed.join("\n"), run.compute.tail());
+    run.setup.api.send(&Method::DELETE, &format!("nodes/{}", run.node), &json!({}))?;
+    run.setup.fixture.owner.delete_volume(&run.volume)
+}
+
+/// Waits until a verb has ended: with a BMC, it works in the background.
+fn wait_until_idle(api: &Api, node: &str) -> Result<()> {
+    let deadline = Instant::now() + BOOT_LIMIT;
+    loop {
+        let node = api.get(&format!("nodes/{node}"))?;
+        if node["reservation"].is_null() {
+            ensure!(node["last_error"].is_null(), "{node}");
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{node}");
+        thread::sleep(Duration::from_millis(100));
+    }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{Response, StatusCode, header};
+use axum::http::{Method, Response, StatusCode, header};
 use axum::{Router, body};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -45,10 +45,11 @@ pub(crate) struct CrashProxy {
 }
 
 /// The process to kill, and the call.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct KillOrder {
     calls_left: usize,
     moment: Moment,
+    volume: String,
     victim: Pid,
 }
 
@@ -93,9 +94,9 @@ impl CrashProxy {
         Ok(Self { endpoint: format!("http://{address}/v3"), order, kills })
     }
 
-    /// Orders a kill of `victim` at the call with this number, starting at 1.
-    pub(crate) fn kill_at(&self, call: usize, moment: Moment, victim: Pid) {
-        let order = KillOrder { calls_left: call, moment, victim };
+    /// Orders a kill of `victim` at the call for this volume with this number, starting at 1.
+    pub(crate) fn kill_at(&self, call: usize, moment: Moment, volume: &str, victim: Pid) {
+        let order = KillOrder { calls_left: call, moment, volume: volume.to_owned(), victim };
         *self.order.lock() = Some(order);
     }
 
@@ -107,18 +108,23 @@ impl CrashProxy {
 }
 
 impl ProxyState {
-    /// Takes the order if this call is due. Reads of volumes do not count: volboot sends them to diagnose slow calls.
-    fn take_due_order(&self, call: &str) -> Option<KillOrder> {
-        if call.starts_with("GET ") && call.contains("/volumes/") {
-            return None;
-        }
+    /// Takes the order if this call is due.
+    ///
+    /// Reads of volumes do not count: volboot sends them to diagnose slow calls. Neither do lists of the attachments of
+    /// other volumes: volboot looks for the late attachment of a create request without a response, even after the
+    /// detachment.
+    fn take_due_order(&self, method: &Method, path: &str) -> Option<KillOrder> {
         let mut pending = self.order.lock();
         let order = pending.as_mut()?;
+        let is_read = method == Method::GET;
+        if is_read && (path.contains("/volumes/") || !path.contains(&order.volume)) {
+            return None;
+        }
         order.calls_left -= 1;
         if order.calls_left == 0 { pending.take() } else { None }
     }
 
-    fn kill(&self, order: KillOrder, call: &str) -> Response<Body> {
+    fn kill(&self, order: &KillOrder, call: &str) -> Response<Body> {
         // Sent first: the test reads the call as soon as volboot has ended.
         let _disconnected = self.kills.send(format!("{:?} {call}", order.moment));
         // volboot may have ended by itself.
@@ -131,8 +137,8 @@ async fn forward(State(state): State<ProxyState>, request: Request) -> Response<
     let (head, body) = request.into_parts();
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
     let call = format!("{} {}", head.method, head.uri.path());
-    let order = state.take_due_order(&call);
-    if let Some(order) = order
+    let order = state.take_due_order(&head.method, path);
+    if let Some(order) = &order
         && order.moment == Moment::Before
     {
         return state.kill(order, &call);
@@ -145,7 +151,7 @@ async fn forward(State(state): State<ProxyState>, request: Request) -> Response<
     let status = response.status();
     let content = response.headers().get(header::CONTENT_TYPE).cloned();
     let text = response.bytes().await.unwrap_or_else(|_| Bytes::new());
-    if let Some(order) = order {
+    if let Some(order) = &order {
         return state.kill(order, &call);
     }
     let mut forwarded = Response::new(Body::from(text));

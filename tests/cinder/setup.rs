@@ -33,6 +33,11 @@ fn sections((user, project): (&str, &str), endpoint: Option<&str>) -> String {
     )
 }
 
+/// The sections for the owner of the volumes, with this URL of Cinder.
+pub(crate) fn owner_sections(endpoint: &str) -> String {
+    sections(OWNER, Some(endpoint))
+}
+
 /// volboot on the shared fixture.
 pub(crate) struct Setup<'a> {
     /// What it stands on.
@@ -67,6 +72,11 @@ impl<'a> Setup<'a> {
     /// Like [`new`](Self::new), with another URL of Cinder.
     pub(crate) fn with_endpoint(fixture: &'a mut Fixture, endpoint: Option<String>) -> Result<Self> {
         Self::start(fixture, OWNER, endpoint)
+    }
+
+    /// A running volboot, whose API is at the usual address.
+    pub(crate) fn around(fixture: &'a mut Fixture, volboot: Daemon) -> Result<Self> {
+        Ok(Self { fixture, volboot, api: Api::new()?, user: OWNER, endpoint: None })
     }
 
     fn start(

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tempfile::TempDir;
 use volboot::config::EtcdConfig;
+
+use crate::processes::{ip, output, pid, run, start};
 
 /// How long a member may take to serve.
 const STARTED: Duration = Duration::from_secs(40);
@@ -24,7 +25,7 @@ const MEMBERS: usize = 3;
 pub(crate) struct Options {
     /// Further arguments of each member.
     pub(crate) arguments: Vec<String>,
-    /// A folder with `ca.pem`, `server.pem` and `server.key`.
+    /// A folder with `ca.pem`, `server.pem` and `server.key`. With `client.pem` and `client.key`, clients need certificates.
     pub(crate) tls: Option<PathBuf>,
 }
 
@@ -58,16 +59,53 @@ impl Etcd {
         etcd
     }
 
+    /// Replaces a member, which is lost for good, by a new one with another address; returns its number.
+    pub(crate) fn replace(&mut self, lost: usize) -> usize {
+        self.kill(lost);
+        let listed = self.ctl(&["member", "list"]);
+        let name = format!(" m{lost},");
+        let line = listed.lines().find(|line| line.contains(&name)).expect("the member is listed");
+        let id = line.split(',').next().expect("an id").to_owned();
+        let rest: Vec<_> =
+            (0..MEMBERS).filter(|member| *member != lost).map(|rest| self.endpoint(rest)).collect();
+        self.change_members(&rest.join(","), &["member", "remove", &id], "not found");
+        let new = self.members.len();
+        let holder = start(Command::new("unshare").args(["--net", "sleep", "infinity"]), Stdio::null());
+        self.namespaces.push(holder);
+        self.members.push(None);
+        self.plug(new);
+        let (name, url) = (format!("m{new}"), format!("--peer-urls={}", peer_url(new)));
+        self.change_members(&rest.join(","), &["member", "add", &name, &url], "already exists");
+        let present = (0..=new).filter(|member| *member != lost);
+        let cluster = present.map(|member| format!("m{member}={}", peer_url(member)));
+        self.start_member_of(new, &cluster.collect::<Vec<_>>().join(","), "existing");
+        self.wait_for_member(new);
+        new
+    }
+
+    /// Changes the members. etcd refuses it during an election, and until the members have been connected for a while.
+    /// `applied`: the error after an attempt whose answer was lost.
+    fn change_members(&self, endpoints: &str, arguments: &[&str], applied: &str) {
+        let deadline = Instant::now() + STARTED;
+        while let Err(error) = self.try_ctl_at(endpoints, arguments) {
+            if error.contains(applied) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{error}");
+        }
+    }
+
     /// A configuration with all members.
     pub(crate) fn config(&self, prefix: &str) -> EtcdConfig {
+        let client = self.options.tls.as_deref().and_then(client_certificate);
         EtcdConfig {
             endpoints: (0..MEMBERS).map(|member| self.endpoint(member)).collect(),
             prefix: prefix.to_owned(),
             username: None,
             password_file: None,
             cacert: self.options.tls.as_ref().map(|folder| folder.join("ca.pem")),
-            certificate: None,
-            key: None,
+            certificate: client.clone().map(|(certificate, _)| certificate),
+            key: client.map(|(_, key)| key),
             allow_insecure: true,
         }
     }
@@ -75,6 +113,11 @@ impl Etcd {
     pub(crate) fn endpoint(&self, member: usize) -> String {
         let scheme = if self.options.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}:2379", address(member))
+    }
+
+    /// The address at which a member serves clients.
+    pub(crate) fn client_address(member: usize) -> std::net::SocketAddr {
+        format!("{}:2379", address(member)).parse().expect("an address")
     }
 
     /// Runs `etcdctl` against all members; returns its output.
@@ -92,6 +135,9 @@ impl Etcd {
         command.env("ETCDCTL_API", "3").arg("--endpoints").arg(endpoints).args(arguments);
         if let Some(folder) = &self.options.tls {
             command.arg("--cacert").arg(folder.join("ca.pem"));
+            if let Some((certificate, key)) = client_certificate(folder) {
+                command.arg("--cert").arg(certificate).arg("--key").arg(key);
+            }
         }
         let output = command.output().expect("etcdctl (package etcd-client) runs");
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
@@ -121,6 +167,11 @@ impl Etcd {
         kill(pid(child), signal).expect("the member runs");
     }
 
+    /// The id of a member's process.
+    pub(crate) fn process_id(&self, member: usize) -> u32 {
+        self.members[member].as_ref().expect("the member runs").id()
+    }
+
     /// Kills a member without its end.
     pub(crate) fn kill(&mut self, member: usize) {
         let mut child = self.members[member].take().expect("the member runs");
@@ -145,6 +196,18 @@ impl Etcd {
         let mut command = Command::new("nsenter");
         command.env("ETCDCTL_API", "3").args(["--target", &holder, "--net", "etcdctl", "--endpoints"]);
         output(command.arg(self.endpoint(0)).args(arguments))
+    }
+
+    /// Writes until etcd has no space left, beside the records.
+    pub(crate) fn fill(&self) {
+        let value = "x".repeat(100 * 1024);
+        for _ in 0..500 {
+            if let Err(error) = self.try_ctl(&["put", "filling", &value]) {
+                assert!(error.contains("database space exceeded"), "{error}");
+                return;
+            }
+        }
+        panic!("the quota is not reached");
     }
 
     /// Compacts everything before the present revision.
@@ -177,7 +240,7 @@ impl Etcd {
         for member in 0..MEMBERS {
             let data = self.data(member);
             std::fs::remove_dir_all(&data).expect("removes the data");
-            let peer = format!("http://{}:2380", address(member));
+            let peer = peer_url(member);
             let name = format!("m{member}");
             self.ctl(&[
                 "snapshot",
@@ -254,7 +317,11 @@ impl Etcd {
     }
 
     fn start_member(&mut self, member: usize) {
-        let (client, peer) = (self.endpoint(member), format!("http://{}:2380", address(member)));
+        self.start_member_of(member, &initial_cluster(), "new");
+    }
+
+    fn start_member_of(&mut self, member: usize, cluster: &str, state: &str) {
+        let (client, peer) = (self.endpoint(member), peer_url(member));
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -265,11 +332,14 @@ impl Etcd {
         command.args(["--name", &format!("m{member}"), "--data-dir"]).arg(self.data(member));
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
-        command.args(["--initial-cluster", &initial_cluster(), "--initial-cluster-state", "new"]);
+        command.args(["--initial-cluster", cluster, "--initial-cluster-state", state]);
         command.args(["--logger", "zap", "--log-level", "warn"]).args(&self.options.arguments);
         if let Some(folder) = &self.options.tls {
             command.arg("--cert-file").arg(folder.join("server.pem"));
             command.arg("--key-file").arg(folder.join("server.key"));
+            if client_certificate(folder).is_some() {
+                command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(folder.join("ca.pem"));
+            }
         }
         self.members[member] = Some(start(&mut command, log.into()));
     }
@@ -303,33 +373,17 @@ fn address(member: usize) -> String {
     format!("10.97.0.{}", 11 + member)
 }
 
+fn peer_url(member: usize) -> String {
+    format!("http://{}:2380", address(member))
+}
+
+/// The certificate and key of clients, if the folder has them.
+fn client_certificate(folder: &Path) -> Option<(PathBuf, PathBuf)> {
+    let certificate = folder.join("client.pem");
+    certificate.exists().then(|| (certificate, folder.join("client.key")))
+}
+
 fn initial_cluster() -> String {
-    let member = |member| format!("m{member}=http://{}:2380", address(member));
+    let member = |member| format!("m{member}={}", peer_url(member));
     (0..MEMBERS).map(member).collect::<Vec<_>>().join(",")
-}
-
-/// Starts a process that ends with this thread.
-fn start(command: &mut Command, output: Stdio) -> Child {
-    let mut wrapped = Command::new("setpriv");
-    wrapped.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
-    wrapped.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output).spawn().expect("the process starts")
-}
-
-pub(crate) fn pid(child: &Child) -> Pid {
-    Pid::from_raw(i32::try_from(child.id()).expect("a process id"))
-}
-
-fn ip(arguments: &[&str]) {
-    run(Command::new("ip").args(arguments));
-}
-
-fn run(command: &mut Command) {
-    output(command);
-}
-
-fn output(command: &mut Command) -> String {
-    let output = command.output().expect("the command (package iproute2, util-linux, etcd-client) runs");
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {error}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -150,6 +150,31 @@ fn a_failed_member_costs_a_short_pause_and_no_write() {
     });
 }
 
+/// 12: a member is lost for good, and a new one has another address.
+#[test]
+fn a_member_is_replaced() {
+    run(Options::default(), |mut etcd| async move {
+        // An instance that knows the members of before, and is not restarted.
+        let store = open(etcd.config("/volboot/"), &etcd.directory("1")).await;
+        put(&*store, "a", "1").await.expect("writes");
+        let claim = store.cluster().claim("w", b"").await.expect("responds").expect("is free");
+        let new = etcd.replace(0);
+        put(&*store, "a", "2").await.expect("two of three known members are there");
+        let mut config = etcd.config("/volboot/");
+        config.endpoints = vec![etcd.endpoint(new)];
+        let other = open(config, &etcd.directory("2")).await;
+        assert_eq!(read(&*other, "a").await.expect("reads").as_deref(), Some("2"));
+        // The majority now needs the new one.
+        etcd.kill(1);
+        crate::wait_until_fresh(&*store).await;
+        let writes = async || put(&*store, "a", "3").await.is_ok();
+        wait_until(Duration::from_secs(20), "writes go on", writes).await;
+        assert_eq!(read(&*other, "a").await.expect("reads").as_deref(), Some("3"));
+        assert!(store.cluster().claim("w", b"").await.expect("responds").is_none(), "the session goes on");
+        drop(claim);
+    });
+}
+
 /// 12: all members restart at once; the store and its session go on.
 #[test]
 fn all_members_restart() {

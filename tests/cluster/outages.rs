@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use volboot::store::{Change, ChangeSet, Freshness, Store, StoreAccess};
+use volboot::store::{Attachments, Change, ChangeSet, Freshness, Store, StoreAccess};
 
 use crate::etcd::Options;
 use crate::{is_stale, open, put, read, run, wait_until, wait_until_fresh};
@@ -31,6 +31,9 @@ fn a_cut_off_instance_knows_that_it_is() {
         let known = (Arc::clone(&store) as Arc<dyn Store>).last_known();
         assert_eq!(read(&*known, "a").await.expect("reads").as_deref(), Some("before"));
         assert!(put(&*known, "a", "lost").await.is_err());
+        // The feed of attachments waits for no quorum.
+        let records = Attachments::new(Arc::clone(&store) as Arc<dyn Store>);
+        assert_eq!(records.wait_for_change(first - 1).await.expect("reads the mirror").revision, first);
         // The members still reach one another: another client writes there, and compacts.
         etcd.ctl_inside(&["put", "/volboot/r/b", "while away"]);
         etcd.ctl_inside(&["put", "/volboot/tick", "x"]);

@@ -181,6 +181,11 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", &size)
     }
 
+    /// Turns the scripts of pages on or off.
+    pub(crate) fn set_scripts(&self, enabled: bool) -> Result<()> {
+        self.devtools("Emulation.setScriptExecutionDisabled", &json!({ "value": !enabled }))
+    }
+
     /// Disables the Content-Security-Policy of pages.
     pub(crate) fn bypass_csp(&self) -> Result<()> {
         self.devtools("Page.setBypassCSP", &json!({ "enabled": true }))

@@ -1,6 +1,7 @@
 //! [`Daemon`]: the real volboot binary with a configuration for the lab.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -109,6 +110,24 @@ impl Daemon {
         Self::start_with(lab, binary, &dhcp, [&images, ""], None)
     }
 
+    /// Starts one of several instances on a store in etcd, which `sections` describe. The machines reach it at `address`,
+    /// and operators at `api`.
+    pub(crate) fn start_instance(
+        lab: &Lab,
+        binary: &Path,
+        name: &str,
+        (address, api): (Ipv4Addr, &str),
+        sections: &str,
+    ) -> Result<Self> {
+        let config = lab.path().join(format!("{name}.toml"));
+        let text = format!(
+            "[store]\nkind = \"etcd\"\npath = \"{}\"\n[tftp]\nlisten = \"{address}:69\"\n\
+             [http]\nlisten = \"{address}:8080\"\n[api]\nlisten = \"{api}\"\n{sections}\n",
+            lab.path().join(format!("{name}.redb")).display()
+        );
+        Self::start_with_config(lab, binary, &config, &text, None)
+    }
+
     fn start_with(
         lab: &Lab,
         binary: &Path,
@@ -139,9 +158,20 @@ impl Daemon {
              {sections}\n",
             store.display()
         );
-        fs::write(&config, text)?;
+        Self::start_with_config(lab, binary, &config, &text, line_handler)
+    }
+
+    /// Writes the configuration, starts the binary with it, and waits until it is ready.
+    fn start_with_config(
+        lab: &Lab,
+        binary: &Path,
+        config: &Path,
+        text: &str,
+        line_handler: Option<LineHandler>,
+    ) -> Result<Self> {
+        fs::write(config, text)?;
         let mut command = Command::new(binary);
-        command.arg("serve").arg("--config").arg(&config).env("RUST_BACKTRACE", "1");
+        command.arg("serve").arg("--config").arg(config).env("RUST_BACKTRACE", "1");
         command.env("RUNTIME_DIRECTORY", lab.path());
         let mut process = Process::start("volboot", &mut command, line_handler)?;
         process.wait_for(&[r#""message":"ready""#], START_LIMIT)?;

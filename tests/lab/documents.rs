@@ -3,9 +3,10 @@
 //! In a console block, a command begins with a prompt, `$` or `#`. Its continuation follows the shell's rules. All
 //! other lines are output. A file is a block whose first line is a comment with the file's name.
 
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     include_str!("../../README.md"),
     include_str!("../../packaging/doc/clients.md"),
+    include_str!("../../packaging/doc/cluster.md"),
     include_str!("../../packaging/doc/configuration.md"),
     include_str!("../../packaging/doc/dhcp.md"),
     include_str!("../../packaging/doc/operations.md"),

@@ -12,6 +12,7 @@
 //! * An arm64 machine has no default firmware, board or processor: all three are options.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,9 @@ use super::process::{LineHandler, Match, Process};
 use super::volume::Volume;
 use super::{Lab, network};
 
-const BARE: &str = "-nodefaults -nographic -serial stdio -no-reboot -accel tcg -m 256";
+const BARE: &str = "-nodefaults -nographic -serial stdio -no-reboot -accel tcg";
+/// Enough for firmware, iPXE and a boot loader, in MiB.
+const MEMORY: u32 = 256;
 
 /// A machine's firmware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,8 +99,14 @@ pub(crate) struct MachineSpec<'a> {
     pub(crate) ip_version: IpVersion,
     /// A local disk, after the network in the boot order.
     pub(crate) disk: Option<&'a Volume>,
+    /// A disk image that is before the network in the boot order.
+    pub(crate) first_disk: Option<&'a Path>,
+    /// The size of the memory, in MiB.
+    pub(crate) memory: u32,
     /// Called with each line of the console.
     pub(crate) line_handler: Option<LineHandler>,
+    /// Whether the machine starts again after a reset. Otherwise a reset switches it off.
+    pub(crate) restarts: bool,
 }
 
 impl<'a> MachineSpec<'a> {
@@ -112,7 +121,10 @@ impl<'a> MachineSpec<'a> {
             acpi: true,
             ip_version: IpVersion::V4,
             disk: None,
+            first_disk: None,
+            memory: MEMORY,
             line_handler: None,
+            restarts: false,
         }
     }
 
@@ -122,6 +134,10 @@ impl<'a> MachineSpec<'a> {
         network::plug_into(&cable, self.bridge.unwrap_or(network::bridge()))?;
 
         let mut qemu = self.firmware.qemu();
+        qemu.args(["-m", &self.memory.to_string()]);
+        if self.restarts {
+            qemu.args(["-action", "reboot=reset"]);
+        }
         if !self.acpi {
             qemu.args(["-machine", "acpi=off"]);
         }
@@ -157,6 +173,10 @@ impl<'a> MachineSpec<'a> {
             qemu.args(["-drive", &format!("if=none,id=disk,format=raw,file={}", disk.image().display())]);
             qemu.args(["-device", "virtio-blk-pci,drive=disk,bootindex=2"]);
         }
+        if let Some(image) = self.first_disk {
+            qemu.args(["-drive", &format!("if=none,id=first,format=raw,file={}", image.display())]);
+            qemu.args(["-device", "virtio-blk-pci,drive=first,bootindex=0"]);
+        }
         Ok(Machine { process: Process::start("the machine", &mut qemu, self.line_handler)? })
     }
 }
@@ -175,6 +195,11 @@ impl Machine {
     /// Waits for one of `patterns` on the console, after the previous match.
     pub(crate) fn wait_for(&mut self, patterns: &[&str], within: Duration) -> Result<Match> {
         self.process.wait_for(patterns, within)
+    }
+
+    /// Waits until the machine is off. A restart counts as such.
+    pub(crate) fn wait_for_end(&mut self, within: Duration) -> Result<()> {
+        self.process.wait_for_exit(within)
     }
 
     /// The time of the first `pattern` on the console.

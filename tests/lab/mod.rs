@@ -11,6 +11,7 @@
 
 pub(crate) mod address_server;
 pub(crate) mod api;
+pub(crate) mod bmc;
 pub(crate) mod browser;
 pub(crate) mod ca;
 pub(crate) mod cinder;
@@ -20,6 +21,7 @@ pub(crate) mod dhcp;
 pub(crate) mod dhcp_configs;
 pub(crate) mod documents;
 pub(crate) mod host;
+pub(crate) mod hypervisor;
 pub(crate) mod initiator;
 pub(crate) mod machine;
 pub(crate) mod network;

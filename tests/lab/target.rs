@@ -12,7 +12,7 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -61,7 +61,12 @@ pub(crate) struct Export {
 impl Export {
     /// Describes the export of `volume` to `initiator`, with a target and an account of its own.
     pub(crate) fn new(volume: &Volume, initiator: &str) -> Self {
-        let name = volume.image().file_stem().unwrap_or_default().display();
+        Self::of_image(volume.image(), initiator)
+    }
+
+    /// Describes the export of a disk image.
+    pub(crate) fn of_image(image: &Path, initiator: &str) -> Self {
+        let name = image.file_stem().unwrap_or_default().display();
         Self {
             iqn: format!("iqn.2026-01.lab.volboot:{name}"),
             lun: LUN,
@@ -69,7 +74,7 @@ impl Export {
             account: Account { username: format!("user-{name}"), password: format!("secret of {name} #1") },
             portal: portal(),
             block_size: 512,
-            image: volume.image().to_owned(),
+            image: image.to_owned(),
         }
     }
 }
@@ -117,6 +122,12 @@ impl Target {
     /// Starts tgtd with the IPv6 portal only.
     pub(crate) fn start_on_ipv6(lab: &Lab) -> Result<Self> {
         Self::spawn(lab, next_port(), &[portal_v6()])
+    }
+
+    /// Starts tgtd with a portal at each address.
+    pub(crate) fn start_at(lab: &Lab, addresses: &[Ipv4Addr]) -> Result<Self> {
+        let portals: Vec<_> = addresses.iter().map(|address| portal_at(*address)).collect();
+        Self::spawn(lab, next_port(), &portals)
     }
 
     /// Starts tgtd with both portals, for a client that controls tgt by its [`socket`] and the default control port.

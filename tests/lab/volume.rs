@@ -27,7 +27,8 @@ pub(crate) const HALT_LINE: &str = "volboot-lab: switching off";
 const GRUB: &str = "/usr/lib/grub";
 /// A folder of the build directory, filled by `tests/lab/install`: Debian has these modules for arm64 hosts only.
 const GRUB_ARM64: &str = "grub-arm64";
-const MODULES: [&str; 7] = ["cat", "echo", "fat", "halt", "ls", "search", "search_fs_file"];
+const MODULES: [&str; 9] =
+    ["cat", "echo", "fat", "halt", "ls", "reboot", "search", "search_fs_file", "sleep"];
 const DISK_SIZE: u64 = 48 << 20;
 /// The EFI system partition of a UEFI volume: at 1 MiB, 32 MiB long.
 const ESP_START: u64 = 2048;
@@ -49,6 +50,10 @@ pub(crate) struct Recipe<'a> {
     pub(crate) loader: &'a str,
     /// The volume whose file the boot loader reads.
     pub(crate) data_volume: Option<&'a Volume>,
+    /// Whether the machine restarts after a few seconds, as after a panic, and is not switched off.
+    pub(crate) restarts: bool,
+    /// Whether the boot loader switches the machine off at the end.
+    pub(crate) halts: bool,
 }
 
 impl<'a> Recipe<'a> {
@@ -58,7 +63,7 @@ impl<'a> Recipe<'a> {
             Firmware::Bios | Firmware::Uefi => r"\EFI\BOOT\BOOTX64.EFI",
             Firmware::UefiArm64 => r"\EFI\BOOT\BOOTAA64.EFI",
         };
-        Self { name, firmware, loader, data_volume: None }
+        Self { name, firmware, loader, data_volume: None, halts: true, restarts: false }
     }
 }
 
@@ -71,8 +76,18 @@ impl Volume {
             script.push(format!("search --no-floppy --file --set=other /{other}"));
             script.push(format!("cat ($other)/{other}"));
         }
-        script.push(format!("echo \"{HALT_LINE} ...\""));
-        script.push("halt\n".to_owned());
+        if recipe.restarts {
+            // SeaBIOS shows a character with the next one.
+            script.push("echo \"volboot-lab: restarting ...\"".to_owned());
+            script.push("sleep 3".to_owned());
+            script.push("reboot".to_owned());
+        } else {
+            script.push(format!("echo \"{HALT_LINE} ...\""));
+            if recipe.halts {
+                script.push("halt".to_owned());
+            }
+        }
+        script.push(String::new());
         let config = lab.path().join(format!("{}.cfg", recipe.name));
         fs::write(&config, script.join("\n"))?;
         match recipe.firmware {

@@ -47,7 +47,7 @@ fn machine_boots_by_each_documented_setup() -> Result<()> {
             server.run(line)?;
         }
 
-        server.run(command("apt install"))?;
+        server.run(command("apt install ./target/packages"))?;
         server.run(row("dnsmasq").command())?;
         server.run(row("dnsmasq").activation())?;
         for line in block("targetcli /backstores/block create") {

@@ -1,110 +1,16 @@
 //! `volboot boot`, `power` and `roll` against a real server and a scripted BMC: each end has its exit code.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tempfile::TempDir;
-use tokio::runtime::Runtime;
 
-use crate::daemon::{Daemon, LIMIT, site, volboot};
-use crate::fake_bmc::{BmcCall, BmcTrouble, FakeBmc};
-
-/// A server with the node web-1, whose machine has a scripted BMC.
-struct Switched {
-    daemon: Daemon,
-    bmc: FakeBmc,
-    site: TempDir,
-    _runtime: Runtime,
-}
-
-fn command(api: &str, arguments: &[&str]) -> Command {
-    let mut command = volboot(arguments);
-    command.env_remove("VOLBOOT_USER").env("VOLBOOT_API", api);
-    command
-}
-
-/// Sends a request with a JSON body, and returns the response.
-fn send(address: SocketAddr, method: &str, path: &str, body: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("the connection opens");
-    stream.set_read_timeout(Some(LIMIT)).expect("the option is set");
-    let length = body.len();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.0\r\nX-OpenStack-Ironic-API-Version: 1.52\r\nContent-Length: {length}\r\n\r\n{body}"
-    )
-    .expect("the bytes are sent");
-    let mut response = String::new();
-    stream.read_to_string(&mut response).expect("the response arrives");
-    response
-}
-
-impl Switched {
-    fn start() -> Self {
-        let runtime = Runtime::new().expect("a runtime");
-        let bmc = runtime.block_on(async { FakeBmc::start() });
-        let site = site("");
-        let daemon = Daemon::start(site.path());
-        let api = format!("http://{}", daemon.api);
-        let enroll = [
-            "enroll",
-            "web-1",
-            "--mac",
-            "52:54:00:00:00:01",
-            "--iqn",
-            "iqn.2017-08.org.openstack.web-1",
-            "--target",
-            "iscsi:192.0.2.2::3260:1:iqn.2010-10.org.example:root",
-        ];
-        assert!(command(&api, &enroll).output().expect("the command runs").status.success());
-        let switched = Self { daemon, bmc, site, _runtime: runtime };
-        assert_eq!(switched.run(&["boot", "web-1"]).0, Some(6), "manual-management");
-        let info = switched.bmc.driver_info();
-        let patch = serde_json::json!([
-            {"op": "replace", "path": "/driver", "value": "redfish"},
-            {"op": "add", "path": "/driver_info", "value": info},
-        ]);
-        switched.call("PATCH", "/v1/nodes/web-1", &patch);
-        switched
-    }
-
-    fn call(&self, method: &str, path: &str, body: &Value) {
-        let response = send(self.daemon.api, method, path, &body.to_string());
-        assert!(response.starts_with("HTTP/1.0 2"), "{method} {path}: {response}");
-    }
-
-    /// Runs a command. Returns its exit code and its output.
-    fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
-        let output = command(&format!("http://{}", self.daemon.api), arguments).output().expect("it runs");
-        let text = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8(text).expect("text"))
-    }
-
-    /// Boots the node beside its machine, which does `act` once it is on.
-    fn boot(&self, arguments: &[&str], act: impl FnOnce()) -> (Option<i32>, String) {
-        let mut command = command(&format!("http://{}", self.daemon.api), arguments);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
-        let deadline = Instant::now() + LIMIT;
-        while !self.bmc.is_on() {
-            assert!(Instant::now() < deadline, "the machine stays off");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        act();
-        let output = child.wait_with_output().expect("it ends");
-        let text = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8(text).expect("text"))
-    }
-
-    fn request(&self, path: &str) -> String {
-        send(self.daemon.http, "GET", path, "")
-    }
-}
+use crate::daemon::{Daemon, LIMIT};
+use crate::fake_bmc::{BmcCall, BmcTrouble};
+use crate::switched::{Switched, command, send};
 
 #[test]
 fn each_end_of_a_boot_has_its_exit_code() {
-    let site = Switched::start();
+    let site = Switched::start("");
     let machine = |journey: &str| format!("/boot/52-54-00-00-00-01?journey={journey}&try=1");
     // A time-out: the machine is on, and nothing arrives.
     let (code, text) = site.run(&["boot", "web-1", "--timeout", "10s"]);
@@ -157,6 +63,15 @@ fn each_end_of_a_boot_has_its_exit_code() {
     let (code, text) = site.run(&["power", "on", "web-1"]);
     assert_eq!(code, Some(7), "{text}");
     assert!(text.contains("refused the login of user root: 401"), "{text}");
+    // A node without a port.
+    site.bmc.script(|bmc| bmc.faults.clear());
+    let ports = site.read("/v1/nodes/web-1/ports");
+    let port = format!("/v1/ports/{}", ports["ports"][0]["uuid"].as_str().expect("a UUID"));
+    let disable = serde_json::json!([{"op": "replace", "path": "/pxe_enabled", "value": false}]);
+    site.call("PATCH", &port, &disable);
+    let (code, text) = site.run(&["boot", "web-1"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("node web-1: no port is enabled for booting"), "{text}");
     // The command line and the server.
     assert_eq!(site.run(&["boot", "web-9"]).0, Some(2));
     assert_eq!(site.run(&["boot"]).0, Some(2));
@@ -167,7 +82,7 @@ fn each_end_of_a_boot_has_its_exit_code() {
 /// A server that is killed during a change shows the change as failed at its next start.
 #[test]
 fn an_interrupted_change_is_failed_at_the_next_start() {
-    let mut site = Switched::start();
+    let mut site = Switched::start("");
     site.bmc.fail(BmcCall::Reset, 1, BmcTrouble::Hang);
     site.call("PUT", "/v1/nodes/web-1/states/power", &serde_json::json!({"target": "power on"}));
     site.daemon.kill();
@@ -176,4 +91,57 @@ fn an_interrupted_change_is_failed_at_the_next_start() {
         send(daemon.api, "GET", "/v1/nodes/web-1?fields=reservation,target_power_state,last_error", "");
     assert!(node.contains("\"reservation\":null") && node.contains("\"target_power_state\":null"), "{node}");
     assert!(node.contains("The power change was not completed: volboot was restarted meanwhile"), "{node}");
+}
+
+const IGNORED: &str = "the firmware did not boot from the network: the boot override was ignored";
+
+#[test]
+fn a_boot_ends_where_the_firmware_ignores_the_boot_override() {
+    let mut site = Switched::start("[power]\nfirst_request_timeout = \"8s\"");
+    let (code, text) = site.run(&["boot", "web-1"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains(&format!("node web-1: stopped: {IGNORED}; no request in ")), "{text}");
+    assert!(text.contains("put the network first in the boot order"), "{text}");
+    let history = site.read("/v1/nodes/web-1/boot-history");
+    let last = history["timeline"].as_array().expect("a list").last().expect("an entry").clone();
+    assert_eq!((&last["kind"], &last["mac"]), (&"no_network_boot".into(), &"52:54:00:00:00:01".into()));
+    let metrics = send(site.daemon.api, "GET", "/metrics", "");
+    assert!(metrics.contains("volboot_boot_missing_network_boots_total 1\n"), "{metrics}");
+    // A boot that is late is a boot.
+    assert!(site.request("/boot/52-54-00-00-00-01?journey=a1&try=1").contains("sanhook"));
+    // A restart does not lose the wait.
+    site.bmc.script(|bmc| bmc.is_on = false);
+    assert_eq!(site.run(&["boot", "web-1", "--no-wait"]).0, Some(0));
+    let deadline = Instant::now() + LIMIT;
+    while !site.bmc.is_on() {
+        assert!(Instant::now() < deadline, "the machine stays off");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    site.daemon.kill();
+    site.daemon = Daemon::start(site.site.path());
+    loop {
+        let verdict = site.read("/v1/nodes/web-1/boot-history")["verdict"]["text"].to_string();
+        if verdict.contains(IGNORED) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{verdict}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_boot_ends_where_the_machine_goes_off_by_itself() {
+    let site = Switched::start("[power]\nsync_power_state_interval = \"1s\"");
+    let (code, text) = site.boot(&["boot", "web-1"], || {
+        site.wait_until_on();
+        assert!(site.request("/boot/52-54-00-00-00-01?journey=a1&try=1").contains("sanhook"));
+        site.bmc.script(|bmc| bmc.is_on = false);
+    });
+    assert_eq!(code, Some(7), "{text}");
+    assert!(text.contains("node web-1: the BMC shows that the machine went off during its boot"), "{text}");
+    // Right after the power-on.
+    site.bmc.script(|bmc| bmc.dies = true);
+    let (code, text) = site.run(&["boot", "web-1"]);
+    assert_eq!(code, Some(7), "{text}");
+    assert!(text.contains("switched the machine on, and it went off again by itself"), "{text}");
 }

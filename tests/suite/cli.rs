@@ -8,6 +8,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::daemon::{Daemon, LIMIT, site, volboot};
+use crate::switched::send;
 
 /// Runs a subcommand; returns whether it succeeded, and its output.
 fn run(daemon: &Daemon, arguments: &[&str]) -> (bool, String) {
@@ -169,19 +170,8 @@ fn health_readiness_and_log_filter() {
     assert!(get(daemon.api, "/healthz").ends_with("ok\n"));
     let ready = get(daemon.api, "/readyz");
     assert!(ready.starts_with("HTTP/1.0 200 OK") && ready.contains("\"store\":\"ok\""), "{ready}");
-    let put = |filter: &str| {
-        let mut stream = TcpStream::connect(daemon.api).expect("the connection opens");
-        let body = format!("{{\"filter\": \"{filter}\"}}");
-        let length = body.len();
-        write!(
-            stream,
-            "PUT /v1/appliance/log HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-        )
-        .expect("the bytes are sent");
-        let mut response = String::new();
-        stream.read_to_string(&mut response).expect("the response arrives");
-        response
-    };
+    let put =
+        |filter: &str| send(daemon.api, "PUT", "/v1/appliance/log", &format!("{{\"filter\": \"{filter}\"}}"));
     assert!(put("volboot=shout").starts_with("HTTP/1.0 400"));
     assert!(put("volboot::http=debug,info").starts_with("HTTP/1.0 204"));
     assert_eq!(daemon.wait_for_log("log filter changed")["filter"], "volboot::http=debug,info");

@@ -70,6 +70,38 @@ fn shipped_configuration_has_every_key_with_its_default() {
     assert_eq!(keys_of(&all), keys());
 }
 
+/// The keys that a text names as `[section] key`.
+fn named_keys(text: &str) -> Vec<String> {
+    let after_brackets = text.split('[').skip(1).filter_map(|part| part.split_once("] "));
+    let named = after_brackets.filter_map(|(section, rest)| {
+        let key = rest.split(|c: char| !c.is_ascii_lowercase() && c != '_').next()?;
+        let is_section = keys().iter().any(|known| known.starts_with(&format!("{section}.")));
+        (is_section && !key.is_empty()).then(|| format!("{section}.{key}"))
+    });
+    named.collect()
+}
+
+#[test]
+fn the_keys_that_documents_and_messages_name_exist() {
+    let names =
+        ["README.md", "CHANGELOG.md", "packaging/volboot.toml.5", "packaging/prometheus/volboot.rules.yml"];
+    let guides = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/doc")).expect("lists");
+    let guides = guides.map(|entry| entry.expect("lists").path());
+    let paths: Vec<_> = names.iter().map(PathBuf::from).chain(guides).collect();
+    let text_of = |path: &PathBuf| (path.clone(), document(path.to_str().expect("text")));
+    let mut unknown = Vec::new();
+    for (path, text) in paths.iter().map(text_of).chain(read_all("src")) {
+        // In the code, another word may follow the section in a sentence.
+        let is_key =
+            |key: &String| path.extension().is_none_or(|extension| extension != "rs") || key.contains('_');
+        let found = named_keys(&text).into_iter().filter(is_key);
+        unknown.extend(
+            found.filter(|key| !keys().contains(key)).map(|key| format!("{}: {key}", path.display())),
+        );
+    }
+    assert!(unknown.is_empty(), "\n{}", unknown.join("\n"));
+}
+
 #[test]
 fn manual_page_has_every_key_in_its_section() {
     let page = document("packaging/volboot.toml.5");

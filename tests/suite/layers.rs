@@ -22,6 +22,7 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
     ("dhcp", 2, &[]),
     ("inspect", 2, &[]),
     ("iscsi", 2, &[]),
+    ("preflight", 2, &[]),
     ("redfish", 2, &[]),
     ("tftp", 2, &[]),
     ("attach", 3, &[]),
@@ -36,6 +37,8 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
     ("http", 5, &[]),
     ("web", 5, &[]),
     ("app", 6, &[]),
+    // A test alone.
+    ("history_checker", 6, &[]),
     ("cli", 7, &[]),
     ("main", 7, &["cli"]),
 ];

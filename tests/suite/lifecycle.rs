@@ -138,7 +138,7 @@ fn store_of_a_newer_version_is_one_error_line_with_exit_code_3() {
     drop(database);
     let config = site.path().join("volboot.toml");
     let error = error_with_code(3, &["serve", "--config", config.to_str().expect("text")]);
-    let problem = "has schema 99, this volboot supports up to 2: install the newer volboot again";
+    let problem = "has schema 99, this volboot supports up to 3: install the newer volboot again";
     assert_eq!(error, format!("volboot: {} {problem}", store.display()));
 }
 

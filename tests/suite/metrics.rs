@@ -6,9 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use volboot::model::{
-    BootOutcome, BootStep, DhcpAnswer, DhcpStep, RequesterFault, SourceKind, TransferOutcome,
+    BootOutcome, BootStep, BootWindowRefusal, DhcpAnswer, DhcpStep, RequesterFault, SourceKind,
+    TransferOutcome,
 };
-use volboot::telemetry::{ConnectionReading, DhcpReading, Metrics, Reading};
+use volboot::telemetry::{BootCount, ConnectionReading, DhcpReading, Metrics, Reading};
 
 /// Names of all metrics in a scrape, each counted at least once.
 fn exported_names() -> BTreeSet<String> {
@@ -19,15 +20,20 @@ fn exported_names() -> BTreeSet<String> {
     metrics.count_resolution(&SourceKind::Cinder, duration);
     metrics.count_requester_fault(&RequesterFault::Inconclusive(String::new()));
     metrics.count_neighbour_change();
+    metrics.count_window_refusal(BootWindowRefusal::OtherSession);
     metrics.count_boot_report(Some(&BootStep::Hooked));
     metrics.count_cinder_call("export", "ok", duration);
+    metrics.count_power_call("read", "ok", duration);
+    metrics.observe_boot_phase("files", duration);
+    metrics.observe_boot_up(false, duration);
     metrics.count_history_commit();
     metrics.count_history_eviction("address");
     metrics.count_http_rejection("rate_limit");
     metrics.count_login("limited");
     let connections = vec![ConnectionReading { listener: "http", open: 1, displaced: 1, refused: 1 }];
     let dhcp = Some(DhcpReading { discovery: false, events_dropped: 1 });
-    let reading = Reading { machines: vec![("booted", 1)], connections, dhcp, ..Reading::default() };
+    let boots = vec![BootCount { window: "1h", result: "up", count: 1 }];
+    let reading = Reading { machines: vec![("booted", 1)], boots, connections, dhcp, ..Reading::default() };
     let text = metrics.encode(&reading);
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     samples.map(|line| line.split(['{', ' ']).next().expect("a name").to_owned()).collect()

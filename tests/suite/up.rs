@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(60);
 /// Fails twice, as with status 503, and logs each call.
 const CURL: &str = "#!/bin/sh\necho \"$*\" >> \"$CALLS\"\n[ $(wc -l < \"$CALLS\") -ge 3 ]\n";
+/// The address of the network card. The first call fails, as without a default route.
+const CAT: &str =
+    "#!/bin/sh\n[ -e \"$CALLS.cat\" ] || { : > \"$CALLS.cat\"; exit 1; }\necho 52:54:00:00:00:01\n";
 
 fn read(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/up").join(name)).expect("text")
@@ -17,9 +20,7 @@ fn read(name: &str) -> String {
 /// Runs the script with commands that need no network; returns the calls of curl.
 fn run(script: &str) -> Vec<String> {
     let directory = tempfile::tempdir().expect("creates a directory");
-    for (name, text) in
-        [("curl", CURL), ("cat", "#!/bin/sh\necho 52:54:00:00:00:01\n"), ("sleep", "#!/bin/sh\n")]
-    {
+    for (name, text) in [("curl", CURL), ("cat", CAT), ("sleep", "#!/bin/sh\n")] {
         let path = directory.path().join(name);
         fs::write(&path, text).expect("writes");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("sets the mode");

@@ -4,7 +4,9 @@ use crate::attach::{Attach, Resolution, ResolvedVolume, StoreOutage, VolumeReque
 use crate::boot::decision::{Mode, Stop, VolumeResolution};
 use crate::boot::plan::LocatedVolumes;
 use crate::boot::records::BootableRecords;
-use crate::model::{BootRequest, BootVolume, ConnectionSource};
+use crate::model::{BootRequest, BootVolume, ConnectionSource, VolumeTarget};
+
+use super::records::read_volume;
 
 /// Locates the volumes. Attaches them, unless the decision is a preview.
 pub(super) async fn locate(
@@ -14,15 +16,27 @@ pub(super) async fn locate(
     mode: Mode,
     store_outage: Option<&StoreOutage>,
 ) -> Result<LocatedVolumes, Stop> {
-    let BootableRecords { node, connectors, targets, initiator, .. } = records;
+    let resolution = resolve(attach, records, records.targets, request, mode, store_outage).await;
+    take_volumes(records, resolution, |_| false)
+}
+
+/// Resolves the volumes of these targets, or predicts the result for a preview.
+pub(super) async fn resolve(
+    attach: &Attach,
+    records: &BootableRecords<'_>,
+    targets: &[VolumeTarget],
+    request: &BootRequest,
+    mode: Mode,
+    store_outage: Option<&StoreOutage>,
+) -> Resolution {
+    let BootableRecords { node, connectors, initiator, .. } = records;
     let journey = request.journey.as_deref().map(|journey| (journey, request.attempt));
     let card = Some(request.mac());
     let volumes = VolumeRequest { node, initiator, connectors, targets, journey, card, store_outage };
-    let resolution = match mode {
+    match mode {
         Mode::Boot => attach.resolve(volumes).await,
         Mode::Preview | Mode::NextSession => attach.preview(volumes).await,
-    };
-    take_volumes(records, resolution)
+    }
 }
 
 /// Attaches the volumes outside of a boot session.
@@ -41,14 +55,22 @@ pub(super) async fn attach(attach: &Attach, records: &BootableRecords<'_>) -> Re
         .await
 }
 
-/// Takes the volumes from a resolution. Stops unless all are ready.
-fn take_volumes(records: &BootableRecords<'_>, resolution: Resolution) -> Result<LocatedVolumes, Stop> {
+/// Takes the volumes from a resolution, and those with a fixed connection from their records. Stops unless all are
+/// ready.
+pub(super) fn take_volumes(
+    records: &BootableRecords<'_>,
+    resolution: Resolution,
+    is_fixed: impl Fn(&VolumeTarget) -> bool,
+) -> Result<LocatedVolumes, Stop> {
     let volumes = match resolution {
         Resolution::Ready(volumes) => volumes,
         Resolution::Wait { reason, seconds } => return Err(Stop::wait(records.node, reason, seconds)),
         Resolution::Refused(reason) => return Err(Stop::refuse(records.node, reason)),
     };
     let located = LocatedVolumes::collect(records, |target| {
+        if is_fixed(target) {
+            return read_volume(target);
+        }
         let id = &target.volume_id;
         let volume = volumes.get(id).ok_or_else(|| format!("volume {id} was not resolved"))?;
         let connection = volume.connection.clone();
@@ -93,7 +115,7 @@ mod tests {
     use super::*;
     use crate::boot::decision::Decision;
     use crate::boot::plan::plan;
-    use crate::model::{BootAnswer, Connection, Node, Properties, StorageInterface, VolumeTarget};
+    use crate::model::{BootAnswer, Connection, Node, Properties, StorageInterface};
 
     fn expect_answer(result: Result<LocatedVolumes, Stop>) -> BootAnswer {
         match result {
@@ -129,7 +151,7 @@ mod tests {
             boot: &targets[0],
             data: vec![&targets[1]],
         };
-        let take = |resolution| take_volumes(&records, resolution);
+        let take = |resolution| take_volumes(&records, resolution, |_| false);
         let wait = Resolution::Wait { reason: "Cinder is attaching volume root".into(), seconds: 2 };
         let reason = "node web-1: Cinder is attaching volume root".into();
         assert_eq!(expect_answer(take(wait)), BootAnswer::Wait { reason, seconds: 2 });

@@ -4,12 +4,18 @@
 //! [`mod@cinder`].
 
 mod cinder;
+mod once;
 mod records;
+
+pub(super) use once::locate_once;
 
 use std::collections::HashMap;
 
+use jiff::Timestamp;
+
 use crate::attach::{Attach, Resolution, StoreOutage};
-use crate::model::{BootRequest, Node, StorageInterface, VolumeConnector, VolumeTarget};
+use crate::model::{BootRequest, BootVolume, Node, StorageInterface, VolumeConnector, VolumeTarget};
+use crate::store::StoreError;
 
 use super::decision::{Mode, Stop};
 use super::plan::LocatedVolumes;
@@ -54,6 +60,28 @@ impl VolumeLocator {
         match self {
             Self::Records => (Vec::new(), Vec::new()),
             Self::Cinder => attach.check(node, connectors, targets).await.into_findings(),
+        }
+    }
+
+    /// Finds the recorded connection of a volume without a call to the service behind it, and when the service returned
+    /// it. `Err` in the result: the reason why none is recorded.
+    pub(super) async fn find_recorded(
+        self,
+        attach: &Attach,
+        records: &BootableRecords<'_>,
+        target: &VolumeTarget,
+    ) -> Result<Result<(BootVolume, Option<Timestamp>), String>, StoreError> {
+        match self {
+            Self::Records => Ok(records::read_volume(target).map(|volume| (volume, None))),
+            Self::Cinder => {
+                let id = &target.volume_id;
+                let found = attach.find_recorded(records.node.uuid, id, &records.initiator).await?;
+                Ok(found.map(|(connection, resolved_at)| {
+                    let volume =
+                        BootVolume { id: id.clone(), paths: connection.paths, chap: connection.chap };
+                    (volume, Some(resolved_at))
+                }))
+            }
         }
     }
 

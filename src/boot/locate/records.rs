@@ -4,7 +4,7 @@ use crate::attach::StoreOutage;
 use crate::boot::decision::Stop;
 use crate::boot::plan::LocatedVolumes;
 use crate::boot::records::{BootableRecords, target_fault};
-use crate::model::{BootVolume, Connection, VolumeTarget};
+use crate::model::{BootVolume, Connection, Node, VolumeTarget};
 
 /// The delay before a machine retries while the store does not respond, in seconds.
 const OUTAGE_RETRY_SECONDS: u32 = 10;
@@ -14,14 +14,20 @@ pub(super) fn locate(
     records: &BootableRecords<'_>,
     outage: Option<&StoreOutage>,
 ) -> Result<LocatedVolumes, Stop> {
-    let Some(outage) = outage else { return LocatedVolumes::collect(records, read_volume) };
+    let note = confirm_records(records.node, outage)?;
+    let located = LocatedVolumes::collect(records, read_volume)?;
+    Ok(LocatedVolumes { notes: note.into_iter().collect(), ..located })
+}
+
+/// Whether the recorded connections may be used; with a note for the console if they are the last known ones.
+pub(super) fn confirm_records(node: &Node, outage: Option<&StoreOutage>) -> Result<Option<String>, Stop> {
+    let Some(outage) = outage else { return Ok(None) };
     if !outage.trusts_last_known() {
         let reason =
             format!("{outage}; nothing confirms the recorded connections of storage interface external");
-        return Err(Stop::wait(records.node, reason, OUTAGE_RETRY_SECONDS));
+        return Err(Stop::wait(node, reason, OUTAGE_RETRY_SECONDS));
     }
-    let located = LocatedVolumes::collect(records, read_volume)?;
-    Ok(LocatedVolumes { notes: vec![format!("booting from the last known records: {outage}")], ..located })
+    Ok(Some(format!("booting from the last known records: {outage}")))
 }
 
 /// Reads the connection of a volume from its target's properties.

@@ -11,7 +11,7 @@ use super::ApiOptions;
 use super::failure::CommandFailure;
 use super::http::Client;
 use super::machine::{NodeMachine, POLL_INTERVAL, parse_duration};
-use super::tables::{clean_json, text};
+use super::terminal::{clean_json, text};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct BootOptions {
@@ -68,6 +68,7 @@ pub(super) async fn boot(
     reporter: Reporter,
 ) -> Result<String, CommandFailure> {
     let machine = NodeMachine::find(client, node).await?;
+    machine.check_ports().await?;
     let before = BootHistory(machine.read("/boot-history").await?);
     let storage = text(&machine.read("").await?["storage_interface"]);
     reporter.report(node, "boot_device", &machine.boot_from_network().await?);
@@ -113,6 +114,12 @@ impl BootHistory {
 
     fn has_reported_up(&self) -> bool {
         self.entries().iter().any(|entry| entry["kind"] == "boot_report" && entry["step"] == "up")
+    }
+
+    /// Whether the last boot request got a one-time boot, whose system need not report `up`.
+    fn is_one_time(&self) -> bool {
+        let last = self.entries().iter().rfind(|entry| entry["kind"] == "boot_request");
+        last.is_some_and(|request| request["once"].is_string())
     }
 
     /// When each machine of the node began its boot session.
@@ -161,8 +168,8 @@ impl BootWatch {
         match history.0["verdict"]["state"].as_str() {
             Some("booted") => Judgement::Up(verdict),
             // A node that has reported `up` before will do so again.
-            Some("handed_over") if !self.has_reported_up => Judgement::Up(verdict),
-            Some("local_disk") if has_local_disk => Judgement::Up(verdict),
+            Some("handed_over") if !self.has_reported_up || history.is_one_time() => Judgement::Up(verdict),
+            Some("local_disk") if has_local_disk || history.is_one_time() => Judgement::Up(verdict),
             Some("local_disk" | "stopped" | "looping" | "unknown") => Judgement::Stopped(verdict),
             _ => Judgement::Open,
         }
@@ -231,6 +238,24 @@ mod tests {
                 "open",
                 "{state}"
             );
+        }
+    }
+
+    #[test]
+    fn a_one_time_boot_is_up_once_the_machine_has_it() {
+        for (state, source, expected) in [
+            ("local_disk", Some("the local disk"), "up"),
+            ("handed_over", Some("volume rescue"), "up"),
+            ("hooked", Some("volume rescue"), "open"),
+            ("local_disk", None, "stopped"),
+            ("handed_over", None, "open"),
+        ] {
+            let mut now = history("2", state, &[]);
+            now.0["timeline"] = json!([
+                {"kind": "boot_request", "once": "an earlier one", "text": ""},
+                {"kind": "boot_request", "once": source, "text": ""},
+            ]);
+            assert_eq!(judge(history("1", "booted", &["up"]), &now, false), expected, "{state}, {source:?}");
         }
     }
 }

@@ -43,7 +43,7 @@ async fn check_volumes(options: &CheckOptions) -> Result<Value, Box<dyn Error>> 
     let path = format!("{node}/volume-check");
     let report = client.get(&path).await?;
     let volumes = report["volumes"].as_array();
-    let boot = volumes.into_iter().flatten().find(|volume| volume["is_boot"] == true);
+    let boot = volumes.into_iter().flatten().find(|volume| volume["role"] == "boot");
     match boot.map(|volume| &volume[LOADER]) {
         Some(loader @ Value::String(_)) if options.apply => {
             let record = find_loader_record(&client, &node).await?;

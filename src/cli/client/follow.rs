@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::http::Client;
-use super::tables::{clean, clean_json, format_label, format_time, text};
+use super::terminal::{clean, clean_json, format_label, format_time, text};
 
 /// The delay before a reconnect.
 const RECONNECT_DELAY: Duration = Duration::from_secs(2);

@@ -69,6 +69,11 @@ impl Client {
         Ok(())
     }
 
+    pub(super) async fn delete(&self, path: &str) -> Result<(), Box<dyn Error>> {
+        self.check(self.request(Method::DELETE, path).timeout(RESPONSE_TIMEOUT).send().await).await?;
+        Ok(())
+    }
+
     pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, Box<dyn Error>> {
         self.send(self.request(Method::POST, path).timeout(RESPONSE_TIMEOUT).json(body)).await
     }

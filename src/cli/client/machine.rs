@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::failure::CommandFailure;
 use super::http::{Client, RequestFailure, encode_segment};
-use super::tables::text;
+use super::terminal::text;
 
 /// The interval between reads of the API.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -58,6 +58,19 @@ impl<'a> NodeMachine<'a> {
 
     fn path(&self, below: &str) -> String {
         format!("/v1/nodes/{}{below}", encode_segment(self.name))
+    }
+
+    /// Checks that the node has a port by which its machine is identified when it boots.
+    pub(super) async fn check_ports(&self) -> Result<(), CommandFailure> {
+        let ports = self.read("/ports?fields=pxe_enabled").await?;
+        let ports = ports["ports"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if ports.iter().any(|port| port["pxe_enabled"] == true) {
+            return Ok(());
+        }
+        let name = self.name;
+        Err(CommandFailure::Stopped(format!(
+            "node {name}: no port is enabled for booting (pxe_enabled), so that the machine would not be recognized"
+        )))
     }
 
     /// Sets the boot device to the network for the next boot, unless it is set for all boots. Returns a description.

@@ -1,19 +1,22 @@
-//! Subcommands that are clients of a running volboot's API: status, nodes, show, check, follow, enroll, boot, power and
-//! roll.
+//! Subcommands that are clients of a running volboot's API: status, nodes, show, check, follow, enroll, boot,
+//! boot-once, fallback, promote, retry, power and roll.
 //!
 //! Output is a table, or JSON with `--json`. Credentials come from the environment (`VOLBOOT_USER` and
 //! `VOLBOOT_PASSWORD`, or Keystone's `OS_TOKEN`), never from the command line, which every user of the host can read.
 
 mod boot;
+mod boot_once;
 mod check;
 mod enroll;
 mod failure;
+mod fallback;
 mod follow;
 mod http;
 mod machine;
 mod power;
 mod roll;
-pub(super) mod tables;
+mod tables;
+pub(super) mod terminal;
 
 use std::error::Error;
 
@@ -21,9 +24,11 @@ use clap::Args;
 use serde_json::{Value, json};
 
 pub(super) use boot::BootOptions;
+pub(super) use boot_once::BootOnceOptions;
 pub(super) use check::{CheckOptions, check};
 pub(super) use enroll::EnrollOptions;
 pub(super) use failure::CommandFailure;
+pub(super) use fallback::{FallbackOptions, FallbackVerbOptions};
 use http::Client;
 pub(super) use power::PowerCommandLine;
 pub(super) use roll::RollOptions;
@@ -102,6 +107,30 @@ pub(super) fn boot(options: &BootOptions) -> Result<(), Box<dyn Error>> {
     run(async { boot::run(&connect(&options.api)?, options).await })
 }
 
+/// `volboot boot-once`
+pub(super) fn boot_once(options: &BootOnceOptions) -> Result<(), Box<dyn Error>> {
+    let response = run(async { boot_once::run(&connect(options.api())?, options).await })?;
+    print(options.api(), &response, boot_once::describe)
+}
+
+/// `volboot fallback`
+pub(super) fn fallback(options: &FallbackOptions) -> Result<(), Box<dyn Error>> {
+    let response = run(async { fallback::run(&connect(options.api())?, options).await })?;
+    print(options.api(), &response, fallback::describe)
+}
+
+/// `volboot promote`
+pub(super) fn promote(options: &FallbackVerbOptions) -> Result<(), Box<dyn Error>> {
+    let response = run(async { fallback::run_verb(&connect(options.api())?, options, "promote").await })?;
+    print(options.api(), &response, fallback::describe)
+}
+
+/// `volboot retry`
+pub(super) fn retry(options: &FallbackVerbOptions) -> Result<(), Box<dyn Error>> {
+    let response = run(async { fallback::run_verb(&connect(options.api())?, options, "retry").await })?;
+    print(options.api(), &response, fallback::describe)
+}
+
 /// `volboot power`
 pub(super) fn power(command: &PowerCommandLine) -> Result<(), Box<dyn Error>> {
     run(async { power::run(&connect(command.api())?, command).await })
@@ -136,7 +165,7 @@ fn print(
 ) -> Result<(), Box<dyn Error>> {
     use std::io::Write as _;
     let text =
-        if options.json { tables::clean_json(&format!("{response:#}\n")) } else { format_table(response) };
+        if options.json { terminal::clean_json(&format!("{response:#}\n")) } else { format_table(response) };
     match std::io::stdout().write_all(text.as_bytes()) {
         // The reader of the pipe has exited, as `head` does.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

@@ -2,11 +2,9 @@
 
 use std::collections::HashSet;
 
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
 use serde_json::Value;
 
-use crate::model::is_hidden;
+use super::terminal::{clean, finish_table, format_size, format_time, list, new_table, text};
 
 /// Formats volboot's status.
 pub(super) fn status(response: &Value) -> String {
@@ -89,7 +87,13 @@ pub(super) fn nodes(response: &Value) -> String {
 pub(super) fn volume_check(response: &Value) -> String {
     let mut lines = Vec::new();
     for volume in list(&response["volumes"]) {
-        let role = if volume["is_boot"] == true { "boot volume" } else { "data volume" };
+        let role = match (volume["role"].as_str(), volume["is_boot"] == true) {
+            (Some("fallback"), true) => "fallback, in force",
+            (Some("fallback"), false) => "fallback",
+            (Some("data"), _) => "data volume",
+            (Some("boot"), false) => "boot volume, not used while the fallback is in force",
+            (_, _) => "boot volume",
+        };
         let mut facts = vec![role.to_owned()];
         if !volume["size"].is_null() {
             let blocks = format!("blocks of {} bytes", volume["block_size"]);
@@ -202,71 +206,13 @@ pub(super) fn enrollment(response: &Value) -> String {
     )
 }
 
-/// A machine's name with its id, or the id only.
-pub(super) fn format_label(machine: &Value) -> String {
-    match &machine["name"] {
-        name @ Value::String(_) => format!("{} ({})", text(name), text(&machine["id"])),
-        _ => text(&machine["id"]),
-    }
-}
-
-/// A time in UTC, to the second.
-pub(super) fn format_time(at: &Value) -> String {
-    let text = text(at);
-    match text.parse::<jiff::Timestamp>() {
-        Ok(at) => at.strftime("%Y-%m-%d %H:%M:%S").to_string(),
-        Err(_) => text,
-    }
-}
-
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-/// A text for the terminal: machines and clients choose parts of it.
-pub(super) fn text(value: &Value) -> String {
-    clean(value.as_str().unwrap_or("-"))
-}
-
-/// A text without characters that would change the display of others.
-pub(in crate::cli) fn clean(text: &str) -> String {
-    text.chars().filter(|c| !is_hidden(*c)).collect()
-}
-
-/// JSON for the terminal: the same characters are escaped. They occur within strings only, but for the line breaks of
-/// the layout.
-pub(super) fn clean_json(json: &str) -> String {
-    let escape = |c: char| match c {
-        '\n' => c.to_string(),
-        c if is_hidden(c) => format!("\\u{:04x}", c as u32),
-        c => c.to_string(),
-    };
-    json.chars().map(escape).collect()
-}
-
-fn format_size(bytes: &Value) -> String {
-    let Some(bytes) = bytes.as_u64() else { return "size unknown".to_owned() };
-    if bytes < 1 << 20 { format!("{} KiB", bytes >> 10) } else { format!("{} MiB", bytes >> 20) }
-}
-
-fn new_table() -> Table {
-    let mut table = Table::new();
-    table.load_style(NOTHING);
-    table
-}
-
-fn finish_table(table: &mut Table) -> String {
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    table.trim_fmt() + "\n"
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cli::client::terminal::{clean_json, format_label};
+    use crate::model::is_hidden;
 
     #[test]
     fn nodes_and_unknown_machines_are_one_table() {

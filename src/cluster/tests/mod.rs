@@ -157,6 +157,7 @@ fn boot_request(journey: &str, outcome: BootOutcome) -> EventKind {
         outcome,
         held: false,
         attached_card: Some(CARD),
+        once: None,
         claimed_mac: None,
         duration_us: 10,
     }))

@@ -74,7 +74,7 @@ fn edk2_at_the_boot_server() {
     let bytes = rebuild(&[(10, &[0, 0]), (12, &CLIENT.octets())], &options, 348);
     let datagram = to_boot_server(&bytes, 4011);
     let now = Instant::now();
-    let disposition = Engine::new(now).receive(&datagram, |_| false, now);
+    let disposition = Engine::new(false, now).receive(&datagram, |_| false, now);
     let Disposition::LookUp(pending) = disposition else { panic!("{disposition:?}") };
     assert_eq!(pending.kind, RequestKind::BootServer { address: CLIENT });
     assert_eq!(answer(&datagram, "snponly.efi").destination, SocketAddrV4::new(CLIENT, 4011));

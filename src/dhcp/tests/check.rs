@@ -1,18 +1,26 @@
-//! [`check_datagram`]: the invariants of the engine for any bytes, for property tests and for the fuzz target.
+//! [`check_datagram`] and [`check_reply`]: the invariants of the engine for any bytes, for property tests and for the fuzz
+//! target.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Instant;
 
-use crate::dhcp::NamedFile;
-use crate::dhcp::engine::{BOOT_SERVER_PORT, Datagram, Disposition, Engine, SERVER_PORT};
+use crate::dhcp::engine::{Datagram, Disposition, Engine};
+use crate::dhcp::ports::{BOOT_SERVER_PORT, SERVER_PORT};
+use crate::dhcp::reply_watch::{REPLIES_PER_TRANSACTION, ReplyWatch};
+use crate::dhcp::server_reply::ServerReply;
+use crate::dhcp::{NamedFile, NetbootClient};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The relay that is named.
 const RELAY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
-/// The first two bytes choose port, source and file; the others are the datagram. Returns whether an answer was sent.
+/// The first two bytes choose port, source and file; the others are the datagram, or the packet with a server's reply.
+/// Returns whether an answer was sent, or a reply was observed.
 pub(crate) fn check_input(input: &[u8]) -> bool {
     let [choice, length, bytes @ ..] = input else { return false };
+    if choice & 32 != 0 {
+        return check_reply(bytes);
+    }
     let port = if choice & 1 == 0 { SERVER_PORT } else { BOOT_SERVER_PORT };
     let source_port = [68, 67, BOOT_SERVER_PORT, 53][usize::from(choice >> 1 & 3)];
     let source_ip = if choice & 8 == 0 { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::new(192, 0, 2, 57) };
@@ -25,7 +33,7 @@ pub(crate) fn check_input(input: &[u8]) -> bool {
 /// Checks the answer to a datagram, with a policy that names `name` for every client.
 pub(super) fn check_datagram(datagram: &Datagram<'_>, name: &str) -> bool {
     let now = Instant::now();
-    let step = Engine::new(now).receive(datagram, |relay| relay == RELAY, now);
+    let step = Engine::new(false, now).receive(datagram, |relay| relay == RELAY, now);
     let Disposition::LookUp(pending) = step else { return false };
     let file = NamedFile { name: name.to_owned(), server: SERVER };
     let (_, transmission) = pending.complete(Some(file));
@@ -48,6 +56,37 @@ pub(super) fn check_datagram(datagram: &Datagram<'_>, name: &str) -> bool {
         && (*to.ip() == Ipv4Addr::BROADCAST && to.port() == 68 || to == datagram.source);
     let goes_to_the_relay = transmission.is_routed && to == SocketAddrV4::new(RELAY, 67);
     assert!(goes_to_the_link || goes_to_the_relay, "{to}");
+    true
+}
+
+/// Checks what is read of a packet with the reply of a server: it is observed for an open transaction only.
+pub(super) fn check_reply(packet: &[u8]) -> bool {
+    let now = Instant::now();
+    let Some(reply) = ServerReply::parse(packet) else { return false };
+    assert!(contains(packet, &reply.mac) && contains(packet, &reply.xid.to_be_bytes()));
+    if let Some(file) = &reply.file {
+        assert!(
+            (1..=254).contains(&file.len()) && file.bytes().all(|byte| byte.is_ascii_graphic()),
+            "{file:?}"
+        );
+    }
+    let client = NetbootClient {
+        mac: reply.mac,
+        architectures: vec![7],
+        vendor_class: "PXEClient".to_owned(),
+        ipxe: None,
+        relay: None,
+        local_ip: SERVER,
+    };
+    let mut watch = ReplyWatch::default();
+    assert_eq!(watch.receive(packet, now), None, "a reply without a request");
+    assert!(watch.add(&client, !reply.xid, now));
+    assert_eq!(watch.receive(packet, now), None, "a reply to another transaction");
+    assert!(watch.add(&client, reply.xid, now));
+    for _ in 0..REPLIES_PER_TRANSACTION {
+        assert!(watch.receive(packet, now).is_some_and(|observed| observed.kind == reply.kind));
+    }
+    assert_eq!(watch.receive(packet, now), None, "a flood of replies");
     true
 }
 

@@ -11,11 +11,14 @@ mod network;
 mod properties;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod replies;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Instant;
 
-use super::engine::{BOOT_SERVER_PORT, Datagram, Disposition, Engine, SERVER_PORT, Transmission};
+use super::engine::{Datagram, Disposition, Engine, Transmission};
+use super::ports::{BOOT_SERVER_PORT, SERVER_PORT};
 use super::{ExchangeResult, NamedFile};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -109,7 +112,7 @@ fn file(name: &str) -> NamedFile {
 /// The result of a datagram with a policy that names `name`; `None` for a dropped datagram.
 fn exchange(datagram: &Datagram<'_>, name: &str) -> Option<(ExchangeResult, Option<Transmission>)> {
     let now = Instant::now();
-    match Engine::new(now).receive(datagram, |relay| relay == RELAY, now) {
+    match Engine::new(false, now).receive(datagram, |relay| relay == RELAY, now) {
         Disposition::Drop => None,
         Disposition::Observe(_, _, result) => Some((result, None)),
         Disposition::LookUp(pending) => Some(pending.complete(Some(file(name)))),

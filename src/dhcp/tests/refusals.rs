@@ -47,11 +47,11 @@ fn clients_that_do_not_boot_over_the_network_get_no_answer() {
 fn requests_to_the_sites_server_are_only_observed() {
     let request = Packet::new(3, "PXEClient", 7).with(50, &CLIENT.octets()).with(54, &[192, 0, 2, 254]);
     let now = Instant::now();
-    let step = Engine::new(now).receive(&broadcast(&request.bytes()), |_| true, now);
+    let step = Engine::new(false, now).receive(&broadcast(&request.bytes()), |_| true, now);
     let Disposition::Observe(client, kind, ExchangeResult::Observed) = step else { panic!("{step:?}") };
     assert_eq!((client.mac, client.architecture()), (MAC, Some(7)));
     let server = Some(Ipv4Addr::new(192, 0, 2, 254));
-    assert_eq!(kind, RequestKind::Request { address: Some(CLIENT), server });
+    assert_eq!(kind, RequestKind::Request { address: Some(CLIENT), server, is_watched: false });
 }
 
 #[test]

@@ -12,16 +12,21 @@ const CARD: Mac = Mac::new([0x52, 0x54, 0, 0, 0, 1]);
 const SCRIPT: &str = "/boot/52-54-00-00-00-01";
 const REPORT: &str = "/boot/52-54-00-00-00-01/event?step=up";
 
-struct TestListener {
-    router: Router,
-    inventory: Inventory,
-    timeline: Timeline,
+pub(super) struct TestListener {
+    pub(super) router: Router,
+    pub(super) inventory: Inventory,
+    pub(super) timeline: Timeline,
+    pub(super) boot: Boot,
     metrics: Metrics,
 }
 
 impl TestListener {
     /// A listener for which each requester has this place.
-    async fn open(check: NeighbourCheck, policy: RequesterPolicy, trusted_proxies: &[&str]) -> Self {
+    pub(super) async fn open(
+        check: NeighbourCheck,
+        policy: RequesterPolicy,
+        trusted_proxies: &[&str],
+    ) -> Self {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
         enroll(&Inventory::new(Arc::clone(&store)), 1).await;
         let timeline = Timeline::open_blocking(None, Metrics::new());
@@ -29,7 +34,7 @@ impl TestListener {
     }
 
     /// A listener over an existing store and an existing timeline.
-    fn over(
+    pub(super) fn over(
         store: Arc<dyn Store>,
         timeline: Timeline,
         check: NeighbourCheck,
@@ -48,11 +53,12 @@ impl TestListener {
         let boot =
             Boot::new(inventory.clone(), attach, timeline.loop_detector(), config.enabled_storage_interfaces)
                 .with_requesters(policy, neighbours.clone());
-        let state = HttpState::new(boot, config.boot, &http, Images::default(), timeline.clone(), neighbours);
-        Self { router: router(state), inventory, timeline, metrics }
+        let state =
+            HttpState::new(boot.clone(), config.boot, &http, Images::default(), timeline.clone(), neighbours);
+        Self { router: router(state), inventory, timeline, boot, metrics }
     }
 
-    async fn send(&self, uri: &str, headers: &[(&str, &str)]) -> (StatusCode, HeaderMap, String) {
+    pub(super) async fn send(&self, uri: &str, headers: &[(&str, &str)]) -> (StatusCode, HeaderMap, String) {
         self.send_from("10.99.0.1:9", uri, headers).await
     }
 
@@ -83,7 +89,7 @@ impl TestListener {
         self.timeline.machine(MachineId::Mac(CARD)).expect("a machine")
     }
 
-    fn has_fault(&self, cause: &str, count: u32) -> bool {
+    pub(super) fn has_fault(&self, cause: &str, count: u32) -> bool {
         let line = format!("volboot_boot_requester_faults_total{{cause=\"{cause}\"}} {count}\n");
         self.metrics.encode(&crate::telemetry::Reading::default()).contains(&line)
     }

@@ -11,8 +11,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::{ErrorLine, ExportHeader, FORMAT, RecordLine, TrailerLine, VERSION};
-use crate::store::contract::{Record, Store, StoreError};
-use crate::store::schema;
+use crate::store::contract::{Record, Snapshot, Store, StoreError};
 
 /// Records for each read of the store.
 const PAGE: usize = 500;
@@ -34,26 +33,46 @@ pub enum ExportError {
 ///
 /// A failure of the store is written as the last line, so that the reader shows the cause.
 pub async fn export(store: &dyn Store, out: &mut (impl AsyncWrite + Unpin)) -> Result<u64, ExportError> {
-    let mut writer = ExportWriter { out, digest: Sha256::new(), records: 0 };
-    match write_records(store, &mut writer).await {
+    let writer = ExportWriter { out, digest: Sha256::new(), records: 0 };
+    match store.snapshot().await {
+        Ok(snapshot) => finish(&*snapshot, writer).await,
+        Err(error) => fail(error, writer).await,
+    }
+}
+
+/// Writes the records of a snapshot, like [`export`].
+pub async fn export_snapshot(
+    snapshot: &dyn Snapshot,
+    out: &mut (impl AsyncWrite + Unpin),
+) -> Result<u64, ExportError> {
+    finish(snapshot, ExportWriter { out, digest: Sha256::new(), records: 0 }).await
+}
+
+async fn finish<W: AsyncWrite + Unpin>(
+    snapshot: &dyn Snapshot,
+    mut writer: ExportWriter<'_, W>,
+) -> Result<u64, ExportError> {
+    match write_records(snapshot, &mut writer).await {
         Ok(()) => writer.finish().await,
-        Err(ExportError::Store(error)) => {
-            writer.write(&encode_line(&ErrorLine { error: error.to_string() })).await?;
-            Err(error.into())
-        }
+        Err(ExportError::Store(error)) => fail(error, writer).await,
         Err(error) => Err(error),
     }
 }
 
+async fn fail<W: AsyncWrite + Unpin>(
+    error: StoreError,
+    mut writer: ExportWriter<'_, W>,
+) -> Result<u64, ExportError> {
+    writer.write(&encode_line(&ErrorLine { error: error.to_string() })).await?;
+    Err(error.into())
+}
+
 async fn write_records<W: AsyncWrite + Unpin>(
-    store: &dyn Store,
+    snapshot: &dyn Snapshot,
     writer: &mut ExportWriter<'_, W>,
 ) -> Result<(), ExportError> {
-    let snapshot = store.snapshot().await?;
-    // An open store always has the newest schema.
-    let schema = schema::version(schema::STEPS);
-    let header =
-        ExportHeader { format: FORMAT.into(), version: VERSION, schema, revision: snapshot.revision() };
+    let (schema, revision) = (snapshot.schema(), snapshot.revision());
+    let header = ExportHeader { format: FORMAT.into(), version: VERSION, schema, revision };
     writer.write(&encode_line(&header)).await?;
     let mut after = None;
     loop {

@@ -19,13 +19,15 @@
 //! A reader refuses unknown versions, so any change to this format gets a new version.
 
 mod export;
+mod import;
 mod read;
 #[cfg(test)]
 mod tests;
 
 use std::io;
 
-pub use export::{ExportError, export};
+pub use export::{ExportError, export, export_snapshot};
+pub use import::{CopyHook, CopyStep, ImportError, ImportedRecords};
 pub use read::ExportReader;
 
 use serde::{Deserialize, Serialize};

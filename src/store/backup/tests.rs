@@ -27,7 +27,7 @@ async fn export_bytes(store: &dyn Store) -> Vec<u8> {
 }
 
 fn import_bytes(path: &Path, bytes: &[u8]) -> Result<u64, ImportError> {
-    Ok(import(path, ExportReader::new(Cursor::new(bytes))?)?.records)
+    Ok(import(path, ExportReader::new(Cursor::new(bytes))?, || Ok(()))?.records)
 }
 
 fn path() -> (tempfile::TempDir, std::path::PathBuf) {

@@ -91,6 +91,10 @@ async fn run(follower: Arc<Follower>, mut receiver: mpsc::Receiver<BarrierSender
 async fn pass(follower: &Follower) -> Result<(), RpcError> {
     let asked_at = Instant::now();
     let by = asked_at + DEADLINE;
+    // The records may be half of a copy, or of another cluster.
+    if timeout_at(asked_at + HANGING, follower.wait_until_served()).await.is_err() {
+        return Err(RpcError::NotServed(follower.health.cause()));
+    }
     let known = follower.mirror.revision();
     let request = one(follower.layout.tick());
     let response: RangeResponse = follower.client.call("/etcdserverpb.KV/Range", &request, by).await?;

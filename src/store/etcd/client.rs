@@ -27,6 +27,8 @@ use crate::config::EtcdConfig;
 
 /// The time-out of one attempt.
 const ATTEMPT: Duration = Duration::from_secs(1);
+/// The time-out of one attempt to transfer many records.
+const LONG_ATTEMPT: Duration = Duration::from_secs(10);
 /// The pause before a repeated call, once every member has failed.
 const PAUSE: Duration = Duration::from_millis(100);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(800);
@@ -69,6 +71,11 @@ impl EtcdClient {
         *self.members[failed].channel.lock() = None;
     }
 
+    /// The number of members.
+    pub(super) fn members(&self) -> usize {
+        self.members.len()
+    }
+
     /// The current member.
     pub(super) fn current(&self) -> usize {
         self.current.load(Ordering::Relaxed)
@@ -85,9 +92,49 @@ impl EtcdClient {
         Q: Message + Clone + 'static,
         R: Message + Default + 'static,
     {
+        self.attempt(path, request, by.min(Instant::now() + ATTEMPT)).await
+    }
+
+    async fn attempt<Q, R>(&self, path: CallPath, request: &Q, by: Instant) -> Result<R, RpcError>
+    where
+        Q: Message + Clone + 'static,
+        R: Message + Default + 'static,
+    {
         let member = self.current();
+        let result = self.attempt_at(member, path, request, by).await;
+        if let Err(RpcError::Unreachable(_)) = &result {
+            self.turn_from(member);
+        }
+        result
+    }
+
+    /// Calls one member once.
+    pub(super) async fn call_member<Q, R>(
+        &self,
+        member: usize,
+        path: CallPath,
+        request: &Q,
+        by: Instant,
+    ) -> Result<R, RpcError>
+    where
+        Q: Message + Clone + 'static,
+        R: Message + Default + 'static,
+    {
+        self.attempt_at(member, path, request, by.min(Instant::now() + ATTEMPT)).await
+    }
+
+    async fn attempt_at<Q, R>(
+        &self,
+        member: usize,
+        path: CallPath,
+        request: &Q,
+        by: Instant,
+    ) -> Result<R, RpcError>
+    where
+        Q: Message + Clone + 'static,
+        R: Message + Default + 'static,
+    {
         let endpoint = &self.members[member].endpoint;
-        let by = by.min(Instant::now() + ATTEMPT);
         let attempt = async {
             match self.try_call(member, path, request).await {
                 Err(RpcError::OldToken) => {
@@ -97,11 +144,7 @@ impl EtcdClient {
                 result => result,
             }
         };
-        let result = timeout_at(by, attempt).await.unwrap_or_else(|_| Err(RpcError::timeout(endpoint)));
-        if let Err(RpcError::Unreachable(_)) = &result {
-            self.turn_from(member);
-        }
-        result
+        timeout_at(by, attempt).await.unwrap_or_else(|_| Err(RpcError::timeout(endpoint)))
     }
 
     /// Calls members until one answers or refuses, or the deadline passes: for idempotent calls.
@@ -110,9 +153,37 @@ impl EtcdClient {
         Q: Message + Clone + 'static,
         R: Message + Default + 'static,
     {
+        self.repeat(path, request, by, ATTEMPT).await
+    }
+
+    /// Calls members like [`EtcdClient::call`], with the time that many records in one message take.
+    pub(super) async fn call_long<Q, R>(
+        &self,
+        path: CallPath,
+        request: &Q,
+        by: Instant,
+    ) -> Result<R, RpcError>
+    where
+        Q: Message + Clone + 'static,
+        R: Message + Default + 'static,
+    {
+        self.repeat(path, request, by, LONG_ATTEMPT).await
+    }
+
+    async fn repeat<Q, R>(
+        &self,
+        path: CallPath,
+        request: &Q,
+        by: Instant,
+        limit: Duration,
+    ) -> Result<R, RpcError>
+    where
+        Q: Message + Clone + 'static,
+        R: Message + Default + 'static,
+    {
         let (mut attempts, mut cause) = (0, None);
         loop {
-            match self.call_once(path, request, by).await {
+            match self.attempt(path, request, by.min(Instant::now() + limit)).await {
                 Err(error) if error.is_unreachable() => {
                     attempts += 1;
                     // The deadline cuts the last attempt short. An earlier one may have failed for a better reason.

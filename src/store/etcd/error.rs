@@ -19,9 +19,15 @@ pub(super) enum RpcError {
     /// The token has expired, or is older than a change of users and roles.
     #[error("etcd's token has expired")]
     OldToken,
+    /// The records cannot be served at present.
+    #[error("{0}")]
+    NotServed(String),
     /// The requested revision is compacted.
     #[error("etcd has compacted the revision")]
     Compacted,
+    /// The requested revision does not exist yet: etcd was restored from a backup.
+    #[error("etcd has not reached the revision")]
+    FutureRevision,
     /// The quota is exceeded: etcd refuses all growth until an operator has made space.
     #[error("etcd has no space left (NOSPACE): compact and defragment it, then clear the alarm")]
     NoSpace,
@@ -57,6 +63,7 @@ impl RpcError {
             Code::InvalidArgument if message.contains("user name is empty") => Self::Denied(message.into()),
             Code::PermissionDenied => Self::Denied(message.into()),
             Code::OutOfRange if message.contains("compacted") => Self::Compacted,
+            Code::OutOfRange if message.contains("future revision") => Self::FutureRevision,
             Code::ResourceExhausted if message.contains("space exceeded") => Self::NoSpace,
             Code::NotFound if message.contains("lease") => Self::LeaseNotFound,
             Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange | Code::Unimplemented => {

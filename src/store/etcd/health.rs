@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::store::contract::{Freshness, StoreAccess};
+use crate::store::contract::{Freshness, NO_SPACE, Revision, SharedStatus, StoreAccess};
 
 /// The age of the last barrier up to which the store is fresh. Barriers follow one another every second at least.
 const FRESH: Duration = Duration::from_secs(3);
@@ -22,6 +22,9 @@ struct HealthState {
     cause: String,
     has_no_space: bool,
     is_reported: bool,
+    reachable: usize,
+    revision: Revision,
+    compacted: Revision,
 }
 
 impl EtcdHealth {
@@ -32,6 +35,9 @@ impl EtcdHealth {
             cause: "etcd has not responded since the start".into(),
             has_no_space: false,
             is_reported: false,
+            reachable: 0,
+            revision: 0,
+            compacted: 0,
         }))
     }
 
@@ -62,6 +68,11 @@ impl EtcdHealth {
         }
     }
 
+    /// The cause of the last failure.
+    pub(super) fn cause(&self) -> String {
+        self.0.lock().cause.clone()
+    }
+
     /// Notes whether etcd has refused a write for lack of space.
     pub(super) fn set_no_space(&self, has_no_space: bool) {
         let before = std::mem::replace(&mut self.0.lock().has_no_space, has_no_space);
@@ -74,6 +85,37 @@ impl EtcdHealth {
 
     pub(super) fn has_no_space(&self) -> bool {
         self.0.lock().has_no_space
+    }
+
+    /// Notes how many members respond, and the latest revision of etcd.
+    pub(super) fn set_members(&self, reachable: usize, revision: Revision) {
+        let mut state = self.0.lock();
+        state.reachable = reachable;
+        // Without an answer, the last known one.
+        state.revision = if reachable == 0 { state.revision } else { revision };
+    }
+
+    /// Notes the last compacted revision.
+    pub(super) fn set_compacted(&self, revision: Revision) {
+        self.0.lock().compacted = revision;
+    }
+
+    /// The status for operators. `members` are configured.
+    pub(super) fn status(&self, members: usize, has_session: bool) -> SharedStatus {
+        let age = match self.freshness() {
+            Freshness::Fresh => self.0.lock().last_barrier.map_or(Duration::ZERO, |last| last.elapsed()),
+            Freshness::Stale { age, .. } => age,
+        };
+        let state = self.0.lock();
+        SharedStatus {
+            age,
+            has_session,
+            has_no_space: state.has_no_space,
+            members,
+            reachable: state.reachable,
+            revision: state.revision,
+            compacted: state.compacted,
+        }
     }
 
     /// The time of the last response, for the mirror.
@@ -95,9 +137,7 @@ impl EtcdHealth {
     pub(super) fn access(&self) -> StoreAccess {
         match self.freshness() {
             Freshness::Stale { reason, .. } => StoreAccess::ReadOnly(reason),
-            Freshness::Fresh if self.has_no_space() => {
-                StoreAccess::ReadOnly("etcd has no space left (NOSPACE)".into())
-            }
+            Freshness::Fresh if self.has_no_space() => StoreAccess::ReadOnly(NO_SPACE.into()),
             Freshness::Fresh => StoreAccess::ReadWrite,
         }
     }

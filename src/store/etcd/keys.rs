@@ -5,7 +5,8 @@
 //! | `r/<key>` | a record |
 //! | `tick` | changes with every write: see [`super::barrier`] |
 //! | `writer/<mirror>/<slot>` | the last write of a slot: see [`super::write`] |
-//! | `meta/cluster` | the identity of the records: see [`super::guard`] |
+//! | `meta/cluster` | the identity of the records: see [`super::identity`] |
+//! | `staged/<key>` | a migrated record, before it replaces the present one: see [`super::migration`] |
 //! | `session/<session>` | an announcement, with the session's lease |
 //! | `claim/<work>` | a claim, with the lease of the holder's session |
 
@@ -36,6 +37,15 @@ impl Layout {
         key.strip_prefix(&self.prefix)?.strip_prefix("r/")
     }
 
+    pub(super) fn staged(&self, key: &str) -> Vec<u8> {
+        format!("{}staged/{key}", self.prefix).into_bytes()
+    }
+
+    /// The record's key, if an etcd key is one of a staged record.
+    pub(super) fn parse_staged<'a>(&self, key: &'a str) -> Option<&'a str> {
+        key.strip_prefix(&self.prefix)?.strip_prefix("staged/")
+    }
+
     pub(super) fn tick(&self) -> Vec<u8> {
         format!("{}tick", self.prefix).into_bytes()
     }
@@ -54,6 +64,14 @@ impl Layout {
 
     pub(super) fn claim(&self, work: &str) -> Vec<u8> {
         format!("{}claim/{work}", self.prefix).into_bytes()
+    }
+
+    /// Whether a key below the prefix is one of this table.
+    pub(super) fn is_own(&self, key: &str) -> bool {
+        key.strip_prefix(&self.prefix).is_some_and(|rest| {
+            let folders = ["r/", "writer/", "session/", "claim/", "staged/"];
+            ["tick", "meta/cluster"].contains(&rest) || folders.iter().any(|folder| rest.starts_with(folder))
+        })
     }
 
     /// The last part of a session's key.

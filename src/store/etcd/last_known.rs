@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::EtcdStore;
 use crate::store::contract::{
-    Batch, ChangeSet, Freshness, Record, Revision, Snapshot, Store, StoreAccess, StoreError, StoreFuture,
-    StoreInfo, WriteError,
+    Batch, ChangeSet, Freshness, Record, Revision, SharedStatus, Snapshot, Store, StoreAccess, StoreError,
+    StoreFuture, StoreInfo, WriteError,
 };
 use crate::store::session::Cluster;
 
@@ -50,8 +50,16 @@ impl Store for LastKnownStore {
         self.0.freshness()
     }
 
+    fn shared_status(&self) -> Option<SharedStatus> {
+        self.0.shared_status()
+    }
+
     fn last_known(self: Arc<Self>) -> Arc<dyn Store> {
         self
+    }
+
+    fn schema(&self) -> Result<u64, StoreError> {
+        self.0.schema()
     }
 
     fn cluster(&self) -> &dyn Cluster {

@@ -10,6 +10,7 @@ pub(super) const LESS: i32 = 2;
 /// The enumeration `Compare.CompareTarget`.
 pub(super) const CREATE: i32 = 1;
 pub(super) const MOD: i32 = 2;
+pub(super) const VALUE: i32 = 3;
 /// The enumeration `AlarmType`.
 pub(super) const NOSPACE: i32 = 1;
 /// The enumeration `Event.EventType`.
@@ -79,6 +80,8 @@ pub(super) struct PutResponse {
 pub(super) struct DeleteRangeRequest {
     #[prost(bytes = "vec", tag = "1")]
     pub(super) key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) range_end: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -123,7 +126,7 @@ pub(super) struct Compare {
     pub(super) target: i32,
     #[prost(bytes = "vec", tag = "3")]
     pub(super) key: Vec<u8>,
-    #[prost(oneof = "CompareValue", tags = "5, 6")]
+    #[prost(oneof = "CompareValue", tags = "5, 6, 7")]
     pub(super) value: Option<CompareValue>,
     #[prost(bytes = "vec", tag = "64")]
     pub(super) range_end: Vec<u8>,
@@ -135,6 +138,8 @@ pub(super) enum CompareValue {
     CreateRevision(i64),
     #[prost(int64, tag = "6")]
     ModRevision(i64),
+    #[prost(bytes, tag = "7")]
+    Value(Vec<u8>),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -240,6 +245,8 @@ pub(super) struct AlarmResponse {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct StatusResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(super) header: Option<ResponseHeader>,
     #[prost(int64, tag = "3")]
     pub(super) db_size: i64,
 }

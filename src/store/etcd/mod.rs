@@ -10,15 +10,23 @@
 //! `protoc` cannot hand its path to the build script of another crate. Of its calls volboot needs ten. Its balancing
 //! over members and its watch would be replaced anyway: [`client`] and [`watch`] say why.
 
+mod announcement;
 mod barrier;
+mod bulk;
 mod client;
 mod error;
 mod guard;
 mod health;
+mod identity;
 mod keys;
 mod last_known;
+mod load;
 mod messages;
+mod migration;
+mod monitor;
 mod session;
+mod source;
+mod transaction;
 mod watch;
 mod write;
 
@@ -34,11 +42,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::contract::{
-    Batch, ChangeSet, Freshness, OpenError, Record, Revision, Snapshot, Store, StoreAccess, StoreError,
-    StoreFuture, StoreInfo, WriteError,
+    Batch, ChangeSet, Freshness, OpenError, Record, Revision, SharedStatus, Snapshot, Store, StoreAccess,
+    StoreError, StoreFuture, StoreInfo, WriteError,
 };
-use super::local::wait_for_revision;
 use super::mirror::Mirror;
+use super::schema::Schema;
 use super::session::Cluster;
 use crate::config::EtcdConfig;
 use barrier::Barrier;
@@ -48,8 +56,11 @@ use guard::GuardError;
 use health::EtcdHealth;
 use keys::Layout;
 use last_known::LastKnownStore;
+pub use load::import_into_etcd;
 use messages::{Empty, StatusResponse};
-use session::{EtcdCluster, Sessions};
+use migration::Migrator;
+use session::{EtcdCluster, SessionOptions, Sessions};
+pub use source::EtcdSource;
 use watch::Follower;
 use write::TransactionWriter;
 
@@ -78,6 +89,16 @@ impl EtcdStore {
     /// Opens the mirror beside `path`, and begins to follow etcd. If etcd does not respond, the store opens with the
     /// records of the mirror; [`Store::freshness`] then says so. `session` is the time to live of the session.
     pub async fn open(config: EtcdConfig, path: &Path, session: Duration) -> Result<Self, OpenError> {
+        Self::open_with_schema(config, path, session, Schema::CURRENT).await
+    }
+
+    /// Opens the store like [`EtcdStore::open`], as a version of volboot with other schemas.
+    pub async fn open_with_schema(
+        config: EtcdConfig,
+        path: &Path,
+        session: Duration,
+        schema: Schema,
+    ) -> Result<Self, OpenError> {
         let store_path = path.to_owned();
         let mirror = tokio::task::spawn_blocking(move || Mirror::open_blocking(&store_path)).await;
         let mirror = mirror.map_err(|error| unavailable(path, error.to_string()))??;
@@ -87,9 +108,13 @@ impl EtcdStore {
         let location = format!("{} in etcd at {}", layout.prefix(), config.endpoints.join(", "));
         let client = Arc::new(EtcdClient::new(config));
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let writer = Arc::new(TransactionWriter::new(Arc::clone(&client), layout.clone(), mirror.id()));
+        let (served, required) = channel::channel(None);
+        let writer = TransactionWriter::new(Arc::clone(&client), layout.clone(), mirror.id(), required);
+        let writer = Arc::new(writer);
         let (mirror_of, health_of) = (Arc::clone(&mirror), Arc::clone(&health));
-        let follower = Follower::new(Arc::clone(&client), layout.clone(), mirror_of, health_of);
+        let follower =
+            Follower::new(Arc::clone(&client), layout.clone(), mirror_of, health_of, schema, served);
+        let identity = follower.subscribe_identity();
         let follower = Arc::new(follower);
         let (refused, mut refusal) = channel::channel::<Option<String>>(None);
         let on_refused = move |error: &GuardError| drop(refused.send_replace(Some(error.to_string())));
@@ -97,7 +122,15 @@ impl EtcdStore {
         let barrier = Barrier::start(follower, &tasks, stop.clone());
         let (client_of, writer_of) = (Arc::clone(&client), Arc::clone(&writer));
         let health_of = Arc::clone(&health);
-        let sessions = Sessions::start(client_of, layout, writer_of, health_of, session, &tasks, &stop);
+        let options = SessionOptions { ttl: session, schema: schema.version() };
+        let layout_of = layout.clone();
+        let sessions = Sessions::start(client_of, layout_of, writer_of, health_of, options, &tasks, &stop);
+        let (client_of, health_of) = (Arc::clone(&client), Arc::clone(&health));
+        tasks.spawn(monitor::run(client_of, layout.clone(), health_of, stop.clone()));
+        let migrator =
+            Migrator { client: Arc::clone(&client), layout, sessions: Arc::clone(&sessions), schema };
+        let until = stop.clone();
+        tasks.spawn(async move { until.run_until_cancelled(migrator.run(identity)).await });
         let store = Self {
             location,
             client,
@@ -207,7 +240,7 @@ impl Store for EtcdStore {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => Err(StoreError::Unavailable("the store is closed".into())),
-                revision = wait_for_revision(self.mirror.subscribe(), after) => revision,
+                revision = self.mirror.wait_for_change(after) => revision,
             }
         })
     }
@@ -220,8 +253,16 @@ impl Store for EtcdStore {
         self.health.freshness()
     }
 
+    fn shared_status(&self) -> Option<SharedStatus> {
+        Some(self.health.status(self.client.members(), self.cluster.0.is_alive()))
+    }
+
     fn last_known(self: Arc<Self>) -> Arc<dyn Store> {
         Arc::new(LastKnownStore(self))
+    }
+
+    fn schema(&self) -> Result<u64, StoreError> {
+        self.checked(self.mirror.schema())
     }
 
     fn cluster(&self) -> &dyn Cluster {

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::announcement::{AnnouncementHeader, join, split};
 use super::client::EtcdClient;
 use super::error::RpcError;
 use super::health::EtcdHealth;
@@ -23,7 +24,8 @@ use super::messages::{
     Empty, KeyValue, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseRequest, Operation,
     RangeRequest, RangeResponse, key_text, revision,
 };
-use super::write::{Check, Test, TransactionOutcome, TransactionWriter, delete, put};
+use super::transaction::{Check, Test, delete, put};
+use super::write::{TransactionOutcome, TransactionWriter};
 use crate::store::contract::{StoreError, StoreFuture};
 use crate::store::session::{Claim, ClaimHolder, ClaimId, Cluster, Instance, ReleaseClaim, SessionState};
 
@@ -46,6 +48,16 @@ pub(super) struct Sessions {
     /// A lease seems to be lost.
     check: Notify,
     releases: mpsc::UnboundedSender<ClaimId>,
+    schema: u64,
+}
+
+/// What the sessions of a process have in common.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SessionOptions {
+    /// The time to live.
+    pub(super) ttl: Duration,
+    /// The newest schema that this process understands.
+    pub(super) schema: u64,
 }
 
 #[derive(Clone)]
@@ -64,13 +76,6 @@ impl LeasedSession {
     }
 }
 
-/// The first line of an announcement. The record follows.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct AnnouncementHeader {
-    name: String,
-    since: Timestamp,
-}
-
 /// The first line of a claim. The note follows.
 #[derive(Debug, Serialize, Deserialize)]
 struct ClaimHeader {
@@ -84,7 +89,7 @@ impl Sessions {
         layout: Layout,
         writer: Arc<TransactionWriter>,
         health: Arc<EtcdHealth>,
-        ttl: Duration,
+        SessionOptions { ttl, schema }: SessionOptions,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Arc<Self> {
@@ -100,12 +105,18 @@ impl Sessions {
             announcement: Mutex::default(),
             check: Notify::new(),
             releases,
+            schema,
         });
         let (alive, until) = (Arc::clone(&sessions), stop.clone());
         tasks.spawn(async move { until.run_until_cancelled(alive.keep()).await });
         let (dropped, until) = (Arc::clone(&sessions), stop.clone());
         tasks.spawn(async move { until.run_until_cancelled(dropped.release_dropped(dropped_claims)).await });
         sessions
+    }
+
+    /// Whether this process has a session.
+    pub(super) fn is_alive(&self) -> bool {
+        self.current.lock().is_some()
     }
 
     /// Whether this process has no session yet. Without space, etcd grants none.
@@ -215,7 +226,11 @@ impl Sessions {
         self.writer.commit(vec![check], vec![delete(key)], false).await.map(|_| ())
     }
 
-    async fn try_claim(self: Arc<Self>, work: String, note: &[u8]) -> Result<Option<Claim>, StoreError> {
+    pub(super) async fn try_claim(
+        self: Arc<Self>,
+        work: String,
+        note: &[u8],
+    ) -> Result<Option<Claim>, StoreError> {
         let session = self.session()?;
         let key = self.layout.claim(&work);
         let check = Check { key: key.clone(), test: Test::Created(0) };
@@ -295,9 +310,14 @@ impl Cluster for EtcdCluster {
         {
             let mut announcement = self.0.announcement.lock();
             let since = announcement.as_ref().map_or_else(Timestamp::now, |(header, _)| header.since);
-            *announcement = Some((AnnouncementHeader { name: name.to_owned(), since }, record));
+            let header = AnnouncementHeader { name: name.to_owned(), since, schema: self.0.schema };
+            *announcement = Some((header, record));
         }
         Box::pin(self.0.put_announcement())
+    }
+
+    fn has_session(&self) -> bool {
+        self.0.current.lock().as_ref().is_some_and(|session| session.state.borrow().is_alive())
     }
 
     fn instances(&self) -> StoreFuture<'_, Vec<Instance>> {
@@ -355,18 +375,4 @@ impl Cluster for EtcdCluster {
             Ok(())
         })
     }
-}
-
-/// Joins a header line and a text of bytes.
-fn join(header: &impl Serialize, rest: &[u8]) -> Vec<u8> {
-    // Cannot fail: the headers are structures of texts.
-    let mut value = serde_json::to_vec(header).unwrap_or_default();
-    value.push(b'\n');
-    value.extend_from_slice(rest);
-    value
-}
-
-fn split<T: for<'de> Deserialize<'de>>(value: &[u8]) -> Option<(T, Vec<u8>)> {
-    let end = value.iter().position(|byte| *byte == b'\n')?;
-    Some((serde_json::from_slice(&value[..end]).ok()?, value[end + 1..].to_vec()))
 }

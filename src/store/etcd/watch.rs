@@ -9,22 +9,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch as channel};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
 use super::client::EtcdClient;
 use super::error::RpcError;
-use super::guard::{self, GuardError};
+use super::guard::{self, GuardError, Verified};
 use super::health::EtcdHealth;
-use super::keys::{Layout, all_under};
+use super::identity::Identity;
+use super::keys::{Layout, all_under, one};
 use super::messages::{
-    DELETE, RangeRequest, RangeResponse, WatchCreateRequest, WatchRequest, WatchResponse, etcd_revision,
-    key_text, prefix_end, revision,
+    DELETE, KeyValue, RangeRequest, RangeResponse, WatchCreateRequest, WatchRequest, WatchResponse,
+    etcd_revision, key_text, prefix_end, revision,
 };
 use crate::store::contract::{Record, Revision, StoreError};
-use crate::store::mirror::{Mirror, MirroredWrite};
+use crate::store::mirror::{Mirror, MirrorSource, MirroredWrite};
+use crate::store::schema::Schema;
 
 /// The pause after a failure.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -35,7 +37,9 @@ const NOTE: Duration = Duration::from_secs(60);
 /// Records for each read of a load. etcd 3.4 counts the rest of the range for every page.
 const PAGE: i64 = 10_000;
 /// The deadline of a page.
-const PAGE_DEADLINE: Duration = Duration::from_secs(10);
+const PAGE_DEADLINE: Duration = Duration::from_secs(30);
+/// The deadline of a read of the tick.
+const TICK_DEADLINE: Duration = Duration::from_secs(10);
 /// The time-out of a watch's first response.
 const CREATED: Duration = Duration::from_secs(1);
 
@@ -45,8 +49,23 @@ pub(super) struct Follower {
     pub(super) layout: Layout,
     pub(super) mirror: Arc<Mirror>,
     pub(super) health: Arc<EtcdHealth>,
+    schema: Schema,
+    /// The identity below the prefix, also one that cannot be served.
+    identity: channel::Sender<Option<Identity>>,
+    /// The value of the identity that the mirror shows. Writes require it.
+    served: channel::Sender<Option<String>>,
     renew: Notify,
     reload: AtomicBool,
+}
+
+/// What the mirror shows of etcd's history.
+enum MirrorRelation {
+    /// The last write.
+    Present,
+    /// An earlier write: changes follow.
+    Earlier,
+    /// Nothing: it is of another history, or all records must be loaded anew.
+    Other,
 }
 
 /// Why a watch ended.
@@ -74,8 +93,23 @@ impl Follower {
         layout: Layout,
         mirror: Arc<Mirror>,
         health: Arc<EtcdHealth>,
+        schema: Schema,
+        served: channel::Sender<Option<String>>,
     ) -> Self {
-        Self { client, layout, mirror, health, renew: Notify::new(), reload: AtomicBool::new(false) }
+        let (renew, reload) = (Notify::new(), AtomicBool::new(false));
+        let identity = channel::Sender::new(None);
+        Self { client, layout, mirror, health, schema, identity, served, renew, reload }
+    }
+
+    /// Follows the identity below the prefix.
+    pub(super) fn subscribe_identity(&self) -> channel::Receiver<Option<Identity>> {
+        self.identity.subscribe()
+    }
+
+    /// Waits until the records may be served.
+    pub(super) async fn wait_until_served(&self) {
+        // The sender is this structure's own.
+        let _ = self.served.subscribe().wait_for(Option::is_some).await;
     }
 
     /// Ends a hanging watch and begins a new one at the next member.
@@ -98,6 +132,9 @@ impl Follower {
                 end = self.follow(&mut resume) => end,
             };
             let Err(end) = end;
+            if matches!(&end, WatchEnd::Guard(error) if !matches!(error, GuardError::Rpc(_))) {
+                self.served.send_replace(None);
+            }
             match &end {
                 WatchEnd::Guard(GuardError::Rpc(RpcError::Compacted)) => {
                     tracing::info!(
@@ -109,6 +146,9 @@ impl Follower {
                 WatchEnd::Guard(GuardError::Rpc(RpcError::OldToken)) | WatchEnd::NewIdentity => {}
                 WatchEnd::Hanging => tracing::debug!("watch renewed"),
                 WatchEnd::Guard(GuardError::Rpc(error)) => self.health.fail(&error.to_string()),
+                WatchEnd::Guard(waiting @ GuardError::Migrating(..)) => {
+                    self.health.fail(&waiting.to_string());
+                }
                 WatchEnd::Guard(refusal) => {
                     self.health.fail(&refusal.to_string());
                     on_refused(refusal);
@@ -125,13 +165,26 @@ impl Follower {
 
     async fn follow(&self, resume: &mut Revision) -> Result<std::convert::Infallible, WatchEnd> {
         let (known, _) = self.mirror.source()?;
-        let source = guard::verify(&self.client, &self.layout, known.as_deref()).await?;
-        let is_other = known.as_deref() != Some(source.as_str()) || self.mirror.revision() == 0;
-        if self.reload.load(Ordering::Relaxed) || is_other {
-            *resume = self.load(&source).await?;
-            self.reload.store(false, Ordering::Relaxed);
+        let found = guard::verify(&self.client, &self.layout, known.as_deref(), &self.schema).await?;
+        self.identity.send_replace(Some(found.identity.clone()));
+        guard::check(&found.identity, &self.layout, &self.schema)?;
+        let is_other = known.as_deref() != Some(found.text.as_str()) || self.mirror.revision() == 0;
+        let relation = if self.reload.load(Ordering::Relaxed) || is_other {
+            MirrorRelation::Other
+        } else {
+            self.compare_history().await?
+        };
+        match relation {
+            // Nothing was written since. The resumed revision may be compacted: sessions raise etcd's revision too.
+            MirrorRelation::Present => *resume = found.read_at,
+            MirrorRelation::Earlier => *resume = self.mirror.revision(),
+            MirrorRelation::Other => {
+                *resume = self.load(&found).await?;
+                self.reload.store(false, Ordering::Relaxed);
+            }
         }
-        *resume = (*resume).max(self.mirror.revision());
+        self.served.send_replace(Some(found.text));
+        let verified_at = found.revision;
         let (mut stream, member) = self.open(*resume + 1).await?;
         let mut flush = interval(FLUSH);
         flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -162,8 +215,39 @@ impl Follower {
                 }
             })?;
             check(&message)?;
-            is_changed |= self.apply(message, resume).await?;
+            is_changed |= self.apply(message, resume, verified_at).await?;
         }
+    }
+
+    /// Compares etcd's history with the last write of the mirror. A restored backup may lack that write, although its
+    /// revisions have grown beyond the mirror's since.
+    async fn compare_history(&self) -> Result<MirrorRelation, WatchEnd> {
+        let at = etcd_revision(self.mirror.revision());
+        let expected = self.mirror.tick()?.unwrap_or_default();
+        let is_last = |kv: &KeyValue| kv.mod_revision == at && kv.value == expected.as_bytes();
+        // The present tick first: the mirror's revision may be compacted.
+        if self.read_tick(0).await?.is_some_and(|tick| is_last(&tick)) {
+            return Ok(MirrorRelation::Present);
+        }
+        let tick = match self.read_tick(at).await {
+            Err(RpcError::FutureRevision) => None,
+            answer => answer?,
+        };
+        if tick.is_some_and(|tick| is_last(&tick)) {
+            return Ok(MirrorRelation::Earlier);
+        }
+        tracing::warn!(
+            "etcd has another history than the mirror, as after a restored backup: loading all records"
+        );
+        Ok(MirrorRelation::Other)
+    }
+
+    /// Reads the tick at a revision; 0: the present one.
+    async fn read_tick(&self, at: i64) -> Result<Option<KeyValue>, RpcError> {
+        let request = RangeRequest { revision: at, ..one(self.layout.tick()) };
+        let by = Instant::now() + TICK_DEADLINE;
+        let tick: RangeResponse = self.client.call("/etcdserverpb.KV/Range", &request, by).await?;
+        Ok(tick.kvs.into_iter().next())
     }
 
     async fn open(&self, from: Revision) -> Result<(Streaming<WatchResponse>, usize), RpcError> {
@@ -191,26 +275,36 @@ impl Follower {
         Ok((stream, member))
     }
 
-    /// Applies the events of a response: whole revisions, in order. Returns whether records have changed.
-    async fn apply(&self, message: WatchResponse, resume: &mut Revision) -> Result<bool, WatchEnd> {
+    /// Applies the events of a response: whole revisions, in order. Returns whether records have changed. Fails at a change
+    /// of the identity since its verification.
+    async fn apply(
+        &self,
+        message: WatchResponse,
+        resume: &mut Revision,
+        verified_at: Revision,
+    ) -> Result<bool, WatchEnd> {
         let mut writes: Vec<MirroredWrite> = Vec::new();
         let (mut last, mut is_other) = (*resume, false);
         for event in message.events {
             let Some(kv) = event.kv else { continue };
             let revision = revision(kv.mod_revision);
             last = last.max(revision);
-            is_other |= kv.key == self.layout.cluster();
+            is_other |= kv.key == self.layout.cluster() && revision > verified_at;
             let Some(key) = key_text(&kv) else { continue };
             let record = self.layout.parse_record(key);
             if record.is_none() && kv.key != self.layout.tick() {
                 continue;
             }
             if writes.last().is_none_or(|write| write.revision != revision) {
-                writes.push(MirroredWrite { revision, changes: Vec::new() });
+                writes.push(MirroredWrite { revision, changes: Vec::new(), tick: None });
             }
-            if let (Some(record), Some(write)) = (record, writes.last_mut()) {
-                let value = (event.kind != DELETE).then(|| kv.value.clone());
-                write.changes.push((record.to_owned(), value));
+            let Some(write) = writes.last_mut() else { continue };
+            match record {
+                Some(record) => {
+                    let value = (event.kind != DELETE).then(|| kv.value.clone());
+                    write.changes.push((record.to_owned(), value));
+                }
+                None => write.tick = Some(String::from_utf8_lossy(&kv.value).into_owned()),
             }
         }
         if is_other {
@@ -226,7 +320,7 @@ impl Follower {
     }
 
     /// Loads all records of one revision. Returns that revision.
-    async fn load(&self, source: &str) -> Result<Revision, WatchEnd> {
+    async fn load(&self, source: &Verified) -> Result<Revision, WatchEnd> {
         let started = Instant::now();
         let mirror = Arc::clone(&self.mirror);
         let mut load = run_blocking(move || mirror.begin_load()).await?;
@@ -235,7 +329,7 @@ impl Follower {
         let mut count = 0;
         loop {
             let by = Instant::now() + PAGE_DEADLINE;
-            let page: RangeResponse = self.client.call("/etcdserverpb.KV/Range", &request, by).await?;
+            let page: RangeResponse = self.client.call_long("/etcdserverpb.KV/Range", &request, by).await?;
             if request.revision == 0 {
                 // All other pages are of the revision of the first.
                 request.revision = page.header.map_or(0, |header| header.revision);
@@ -258,14 +352,15 @@ impl Follower {
         }
         let at = revision(request.revision);
         // The mirror's revision is the last that a record had: that of the tick.
-        let mut tick = super::keys::one(self.layout.tick());
-        tick.revision = request.revision;
-        let by = Instant::now() + PAGE_DEADLINE;
-        let tick: RangeResponse = self.client.call("/etcdserverpb.KV/Range", &tick, by).await?;
-        let tick = tick.kvs.first().ok_or(WatchEnd::NewIdentity)?;
+        let tick = self.read_tick(request.revision).await?.ok_or(WatchEnd::NewIdentity)?;
         let latest = revision(tick.mod_revision);
-        let (mirror, source) = (Arc::clone(&self.mirror), source.to_owned());
-        run_blocking(move || mirror.finish_load(load, latest, &source)).await?;
+        let (mirror, text, schema) = (Arc::clone(&self.mirror), source.text.clone(), source.identity.schema);
+        let value = String::from_utf8_lossy(&tick.value).into_owned();
+        let finish = move || {
+            let source = MirrorSource { identity: &text, schema, tick: &value };
+            mirror.finish_load(load, latest, &source)
+        };
+        run_blocking(finish).await?;
         tracing::info!(records = count, revision = latest, elapsed = ?started.elapsed(), "mirror loaded");
         Ok(at)
     }

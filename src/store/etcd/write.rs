@@ -5,9 +5,7 @@
 //! lost answer, a second transaction with the same requirement takes the slot instead. Exactly one of the two is applied,
 //! and the slot's value names it. Only then is the outcome reported, or the transaction repeated.
 //!
-//! etcd limits a transaction to 128 conditions and 128 operations. Nested transactions lift the second limit: along each
-//! path, the larger of conditions and operations counts. A key may occur only once in a transaction, so a deletion and a
-//! put of one key are merged.
+//! A key may occur only once in a transaction, so a deletion and a put of one key are merged.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,17 +13,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch as channel};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::client::EtcdClient;
 use super::error::RpcError;
 use super::keys::{Layout, one};
-use super::messages::{
-    CREATE, Compare, CompareValue, DeleteRangeRequest, EQUAL, KeyValue, LESS, MOD, Operation,
-    OperationResult, PutRequest, PutResponse, RangeRequest, RequestOp, TxnRequest, TxnResponse,
-    etcd_revision, prefix_end, revision,
+use super::messages::{KeyValue, Operation, PutRequest, PutResponse, TxnRequest, TxnResponse, revision};
+use super::transaction::{
+    Check, Fence, Test, build, compare, delete, header_revision, put, ranges, read_failure, wrap,
 };
 use crate::store::contract::{Batch, Condition, Revision};
 
@@ -33,32 +30,7 @@ use crate::store::contract::{Batch, Condition, Revision};
 const SLOTS: usize = 32;
 /// The deadline over all attempts of a transaction.
 const DEADLINE: Duration = Duration::from_secs(6);
-/// etcd's default limit of conditions, and of operations (`--max-txn-ops`).
-const MAX_OPERATIONS: usize = 128;
-/// The most conditions of a transaction. The rest of etcd's limit is for nested operations.
-const MAX_CHECKS: usize = 122;
-/// Operations beside those of the batch: the slot and the tick.
-const OWN_OPERATIONS: usize = 2;
-
 const TXN: &str = "/etcdserverpb.KV/Txn";
-
-/// A requirement of a transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Check {
-    pub(super) key: Vec<u8>,
-    pub(super) test: Test,
-}
-
-/// What a [`Check`] requires of its key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Test {
-    /// The key was last changed at this revision; 0: the key does not exist.
-    Changed(Revision),
-    /// The key was created at this revision; 0: the key does not exist.
-    Created(Revision),
-    /// No key with this prefix was changed after this revision.
-    Untouched(Revision),
-}
 
 /// The outcome of a transaction.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,6 +47,8 @@ pub(super) struct TransactionWriter {
     layout: Layout,
     /// The mirror's identity, which names the slots.
     mirror: String,
+    /// The identity that every write of records requires.
+    served: channel::Receiver<Option<String>>,
     permits: Semaphore,
     free: Mutex<Vec<Slot>>,
     /// Distinguishes the transactions of this process from those of earlier ones.
@@ -97,12 +71,18 @@ enum Attempt {
 }
 
 impl TransactionWriter {
-    pub(super) fn new(client: Arc<EtcdClient>, layout: Layout, mirror: &str) -> Self {
+    pub(super) fn new(
+        client: Arc<EtcdClient>,
+        layout: Layout,
+        mirror: &str,
+        served: channel::Receiver<Option<String>>,
+    ) -> Self {
         let free = (0..SLOTS).map(|number| Slot { number, revision: None }).collect();
         Self {
             client,
             layout,
             mirror: mirror.to_owned(),
+            served,
             permits: Semaphore::new(SLOTS),
             free: Mutex::new(free),
             run: Uuid::new_v4().to_string(),
@@ -188,10 +168,12 @@ impl TransactionWriter {
             slot.revision = None;
             let name = format!("{}/{}", self.run, self.sequence.fetch_add(1, Ordering::Relaxed));
             let mut own = vec![put(key.clone(), name.clone().into_bytes(), 0)];
+            let mut fence = None;
             if ticks {
                 own.push(put(self.layout.tick(), name.clone().into_bytes(), 0));
+                fence = Some(self.fence().inspect_err(|_| slot.revision = Some(known))?);
             }
-            let request = build(&key, known, checks, operations, own)?;
+            let request = build(&key, known, fence.as_ref(), checks, operations, own)?;
             let answer = self.client.call_once::<_, TxnResponse>(TXN, &request, by).await;
             let attempt = match answer {
                 Ok(answer) if answer.succeeded => {
@@ -199,7 +181,16 @@ impl TransactionWriter {
                     slot.revision = Some(revision);
                     Attempt::Done(TransactionOutcome::Applied(revision))
                 }
-                Ok(answer) => read_failure(slot, checks, &answer),
+                Ok(answer) => {
+                    let failure = read_failure(fence.as_ref(), checks, &answer);
+                    slot.revision = failure.slot;
+                    if failure.is_fenced {
+                        let cause = "the records are copied, migrated or restored; nothing was written";
+                        return Err(RpcError::NotServed(cause.into()));
+                    }
+                    let failed = |at| Attempt::Done(TransactionOutcome::Failed(at));
+                    failure.check.map_or(Attempt::Repeat, failed)
+                }
                 Err(error) if error.is_unreachable() => self.settle(slot, &key, known, &name, by).await?,
                 Err(error) => {
                     slot.revision = Some(known);
@@ -214,6 +205,14 @@ impl TransactionWriter {
                 return Err(RpcError::Unreachable("no answer in time; nothing was written".into()));
             }
         }
+    }
+
+    /// The identity that the mirror shows, as a requirement.
+    fn fence(&self) -> Result<Fence, RpcError> {
+        let served = self.served.borrow().clone();
+        let value =
+            served.ok_or_else(|| RpcError::NotServed("the records in etcd are not verified yet".into()))?;
+        Ok(Fence { key: self.layout.cluster(), value: value.into_bytes() })
     }
 
     /// Writes a slot, and so ends every earlier transaction that requires its revision.
@@ -285,103 +284,4 @@ impl Drop for SlotGuard<'_> {
     fn drop(&mut self) {
         self.free.lock().push(Slot { number: self.slot.number, revision: self.slot.revision });
     }
-}
-
-/// Reads which check failed; `Repeat` if only the slot has changed.
-fn read_failure(slot: &mut Slot, checks: &[Check], answer: &TxnResponse) -> Attempt {
-    let mut found = ranges(answer);
-    let own = found.next().and_then(<[KeyValue]>::first);
-    slot.revision = own.map(|kv| revision(kv.mod_revision));
-    let failed = checks.iter().zip(found).position(|(check, kvs)| {
-        let first = kvs.first();
-        match check.test {
-            Test::Changed(expected) => first.map_or(0, |kv| revision(kv.mod_revision)) != expected,
-            Test::Created(expected) => first.map_or(0, |kv| revision(kv.create_revision)) != expected,
-            Test::Untouched(_) => first.is_some(),
-        }
-    });
-    failed.map_or(Attempt::Repeat, |at| Attempt::Done(TransactionOutcome::Failed(at)))
-}
-
-/// The results of the ranges of a transaction's branch.
-fn ranges(answer: &TxnResponse) -> impl Iterator<Item = &[KeyValue]> {
-    let results = answer.responses.iter().filter_map(|response| response.response.as_ref());
-    results.map(|OperationResult::Range(range)| range.kvs.as_slice())
-}
-
-fn header_revision(answer: &TxnResponse) -> Revision {
-    answer.header.as_ref().map_or(0, |header| revision(header.revision))
-}
-
-/// Builds a transaction within etcd's limits.
-fn build(
-    slot: &[u8],
-    known: Revision,
-    checks: &[Check],
-    operations: &[Operation],
-    own: Vec<Operation>,
-) -> Result<TxnRequest, RpcError> {
-    let refuse = |what: &str, count: usize| {
-        Err(RpcError::Refused(format!("a write with {count} {what} is too large for etcd")))
-    };
-    if checks.len() > MAX_CHECKS {
-        return refuse("conditions", checks.len());
-    }
-    let slot_check = Check { key: slot.to_vec(), test: Test::Changed(known) };
-    let all = std::iter::once(&slot_check).chain(checks);
-    let mut request = TxnRequest {
-        compare: all.clone().map(compare).collect(),
-        success: own.into_iter().map(wrap).collect(),
-        failure: all.map(|check| wrap(Operation::Range(probe(check)))).collect(),
-    };
-    if operations.len() + OWN_OPERATIONS <= MAX_OPERATIONS {
-        request.success.extend(operations.iter().cloned().map(wrap));
-        return Ok(request);
-    }
-    let outer = (checks.len() + 1).max(MAX_OPERATIONS / 2);
-    let inner = MAX_OPERATIONS - outer;
-    if operations.len() > inner * (outer - OWN_OPERATIONS) {
-        return refuse("changes", operations.len());
-    }
-    request.success.extend(operations.chunks(inner).map(|group| {
-        let success = group.iter().cloned().map(wrap).collect();
-        wrap(Operation::Transaction(TxnRequest { success, ..TxnRequest::default() }))
-    }));
-    Ok(request)
-}
-
-fn compare(check: &Check) -> Compare {
-    let (result, target, value) = match check.test {
-        Test::Changed(expected) => (EQUAL, MOD, CompareValue::ModRevision(etcd_revision(expected))),
-        Test::Created(expected) => (EQUAL, CREATE, CompareValue::CreateRevision(etcd_revision(expected))),
-        Test::Untouched(since) => (LESS, MOD, CompareValue::ModRevision(etcd_revision(since + 1))),
-    };
-    let range_end = match check.test {
-        Test::Untouched(_) => prefix_end(&check.key),
-        Test::Changed(_) | Test::Created(_) => Vec::new(),
-    };
-    Compare { result, target, key: check.key.clone(), value: Some(value), range_end }
-}
-
-/// The range that shows whether a check failed.
-fn probe(check: &Check) -> RangeRequest {
-    let mut range = RangeRequest { keys_only: true, ..one(check.key.clone()) };
-    if let Test::Untouched(since) = check.test {
-        range.range_end = prefix_end(&check.key);
-        range.min_mod_revision = etcd_revision(since + 1);
-        range.limit = 1;
-    }
-    range
-}
-
-pub(super) fn put(key: Vec<u8>, value: Vec<u8>, lease: i64) -> Operation {
-    Operation::Put(PutRequest { key, value, lease })
-}
-
-pub(super) fn delete(key: Vec<u8>) -> Operation {
-    Operation::Delete(DeleteRangeRequest { key })
-}
-
-fn wrap(operation: Operation) -> RequestOp {
-    RequestOp { request: Some(operation) }
 }

@@ -7,7 +7,13 @@
 //! a function from the present record to the next, and may be called more than once.
 
 mod allocations;
+mod boot_once;
+mod boot_windows;
+mod claimed;
 mod enroll;
+mod fallback;
+mod port_feed;
+mod rolling_upgrade;
 mod write;
 
 #[cfg(test)]
@@ -20,12 +26,16 @@ use futures_util::FutureExt;
 use tokio::task::coop::unconstrained;
 use uuid::Uuid;
 
+pub use boot_windows::WindowChange;
+pub use claimed::ClaimedInventory;
 pub use enroll::Enrollment;
+pub use fallback::FallbackBasis;
+pub use port_feed::PortAddressChanges;
 
 use super::encoding::{Versioned, decode};
 use super::keys::{list_prefix, node_prefix, record_key};
 use super::resource::{Resource, UniqueKey};
-use super::{Cluster, Record, Revision, Store, StoreAccess, StoreError, StoreInfo};
+use super::{Cluster, Freshness, Record, Revision, SharedStatus, Store, StoreAccess, StoreError, StoreInfo};
 use crate::model::{Mac, Port};
 
 /// Records per read when listing all of a node's records, which rarely exceed one page.
@@ -46,6 +56,9 @@ pub enum InventoryError {
     /// The record's node does not exist.
     #[error("there is no node {0}")]
     NodeNotFound(Uuid),
+    /// The claim that the write required has ended. Nothing was written.
+    #[error("the claim on {0} has ended")]
+    ClaimEnded(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -99,15 +112,38 @@ impl Inventory {
         Self::new(Arc::clone(&self.store).last_known())
     }
 
+    /// The records for the reads of one request: each shows at least what was written before this call. A shared store
+    /// is asked once here, and not at each read. Nothing can be written.
+    pub async fn settle(&self) -> Result<Self, StoreError> {
+        // A read waits until the local mirror shows all earlier writes, also one without a key.
+        self.store.get(&[]).await?;
+        Ok(self.last_known())
+    }
+
+    /// Whether reads show the present.
+    pub fn freshness(&self) -> Freshness {
+        self.store.freshness()
+    }
+
     /// Whether the store accepts writes at present.
     pub fn store_access(&self) -> StoreAccess {
         self.store.access()
+    }
+
+    /// The state of the shared store; `None`: the store is a local one.
+    pub fn shared_status(&self) -> Option<SharedStatus> {
+        self.store.shared_status()
     }
 
     /// The latest revision if there was a write after `after`. Does not wait.
     pub fn revision_after(&self, after: Revision) -> Option<Revision> {
         // Otherwise a task that has used up its budget would see no change.
         unconstrained(self.store.wait_for_change(after)).now_or_never()?.ok()
+    }
+
+    /// Waits for a write after `after`; returns the latest revision.
+    pub async fn wait_for_change(&self, after: Revision) -> Result<Revision, StoreError> {
+        self.store.wait_for_change(after).await
     }
 
     /// The record with a UUID.

@@ -1,18 +1,19 @@
 //! The guarantees of the inventory beyond the store's contract: uniqueness, list order, and no leftovers.
 
+mod interruption;
+
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use jiff::{Timestamp, ToSpan};
 use uuid::Uuid;
 
 use super::*;
-use crate::model::{Node, StorageInterface, VolumeConnector, VolumeTarget};
-use crate::store::{
-    Batch, ChangeSet, Cluster, Freshness, MemoryStore, ResourceKind, Revision, Snapshot, StoreAccess,
-    StoreFuture, StoreInfo, WriteError,
+use crate::model::{
+    BootOnce, Fallback, FallbackSource, Node, OnceSource, StorageInterface, VolumeConnector, VolumeTarget,
 };
+use crate::store::{Batch, InterceptedStore, MemoryStore, ResourceKind};
+use interruption::Interruption;
 
 fn inventory() -> (Arc<MemoryStore>, Inventory) {
     let store = Arc::new(MemoryStore::default());
@@ -160,17 +161,17 @@ async fn deletes_all_records_of_a_deleted_node() {
 }
 
 #[tokio::test]
-async fn changes_a_node_and_deletes_its_records_of_one_type_atomically() {
+async fn an_undeployment_changes_a_node_and_deletes_its_targets_atomically() {
     let (_, inventory) = inventory();
     inventory.create(&node(1)).await.expect("creates");
     inventory.create(&port(2, 1, 0xaa)).await.expect("creates");
     inventory.create(&target(3, 1, 0)).await.expect("creates");
     let uuid = Uuid::from_u128(1);
-    let result = inventory.update_without::<VolumeTarget, _>(uuid, |_| Err("busy")).await;
+    let result = inventory.undeploy_without_targets(uuid, |_| Err("busy")).await;
     assert!(matches!(result, Err(UpdateError::Refused("busy"))));
     assert_eq!(inventory.list_all_of::<VolumeTarget>(uuid).await.expect("lists").len(), 1);
     let rename = |old: &Node| Ok::<_, Infallible>(Node { name: Some("n".into()), ..old.clone() });
-    inventory.update_without::<VolumeTarget, _>(uuid, rename).await.expect("changes");
+    inventory.undeploy_without_targets(uuid, rename).await.expect("changes");
     assert_eq!(inventory.list_all_of::<VolumeTarget>(uuid).await.expect("lists"), []);
     assert_eq!(inventory.list_all_of::<Port>(uuid).await.expect("lists").len(), 1);
     let node: Option<Versioned<Node>> =
@@ -241,79 +242,6 @@ async fn loses_no_concurrent_change() {
     assert_eq!(node.value.extra.reveal().len(), 20);
 }
 
-/// A store that applies a batch right after the first list of ports was read.
-struct InterruptedStore {
-    inner: MemoryStore,
-    once: tokio::sync::Mutex<Option<Batch>>,
-}
-
-impl Store for InterruptedStore {
-    fn get<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, Vec<Option<Record>>> {
-        self.inner.get(keys)
-    }
-
-    fn list<'a>(
-        &'a self,
-        prefix: &'a str,
-        after: Option<&'a str>,
-        limit: usize,
-    ) -> StoreFuture<'a, Vec<Record>> {
-        Box::pin(async move {
-            let page = self.inner.list(prefix, after, limit).await?;
-            if prefix.starts_with("port-")
-                && let Some(batch) = self.once.lock().await.take()
-            {
-                self.inner.write(batch).await.expect("writes");
-            }
-            Ok(page)
-        })
-    }
-
-    fn write(&self, batch: Batch) -> StoreFuture<'_, Revision, WriteError> {
-        self.inner.write(batch)
-    }
-
-    fn changes(&self, after: Revision, limit: usize) -> StoreFuture<'_, ChangeSet> {
-        self.inner.changes(after, limit)
-    }
-
-    fn wait_for_change(&self, after: Revision) -> StoreFuture<'_, Revision> {
-        self.inner.wait_for_change(after)
-    }
-
-    fn access(&self) -> StoreAccess {
-        self.inner.access()
-    }
-
-    fn freshness(&self) -> Freshness {
-        self.inner.freshness()
-    }
-
-    fn last_known(self: Arc<Self>) -> Arc<dyn Store> {
-        self
-    }
-
-    fn cluster(&self) -> &dyn Cluster {
-        self.inner.cluster()
-    }
-
-    fn snapshot(&self) -> StoreFuture<'_, Box<dyn Snapshot>> {
-        self.inner.snapshot()
-    }
-
-    fn info(&self) -> StoreFuture<'_, StoreInfo> {
-        self.inner.info()
-    }
-
-    fn close(&self) -> StoreFuture<'_, ()> {
-        self.inner.close()
-    }
-
-    fn wait_for_failure(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>> {
-        self.inner.wait_for_failure()
-    }
-}
-
 /// Records the batch that a change of an inventory writes, on a copy of the store.
 async fn record_batch(store: &MemoryStore, change: impl AsyncFnOnce(&Inventory)) -> Batch {
     let copy = Arc::new(MemoryStore::default());
@@ -342,8 +270,8 @@ async fn inventory_interrupted_by(change: impl AsyncFnOnce(&Inventory)) -> Inven
     });
     inner.write(setup.await).await.expect("writes");
     let batch = record_batch(&inner, change).await;
-    let store = InterruptedStore { inner, once: tokio::sync::Mutex::new(Some(batch)) };
-    Inventory::new(Arc::new(store))
+    let interruption = Interruption { once: tokio::sync::Mutex::new(Some(batch)), schema: None };
+    Inventory::new(Arc::new(InterceptedStore::new(Arc::new(inner), interruption)))
 }
 
 #[tokio::test]
@@ -362,6 +290,20 @@ async fn does_not_delete_a_moved_record_with_its_old_node() {
     assert_eq!(inventory.find_ports(&[port(3, 1, 0xaa).address]).await.expect("reads").len(), 1);
 }
 
+/// A port is deleted, and another node's port takes its address, while the first port's node is deleted.
+#[tokio::test]
+async fn does_not_delete_an_address_that_another_node_has_taken() {
+    let inventory = inventory_interrupted_by(async |inventory| {
+        let deleted = inventory.delete::<Port, Infallible>(Uuid::from_u128(3), |_, _| Ok(())).await;
+        deleted.expect("deletes");
+        inventory.create(&port(5, 2, 0xaa)).await.expect("creates");
+    })
+    .await;
+    inventory.delete::<Node, Infallible>(Uuid::from_u128(1), |_, _| Ok(())).await.expect("deletes");
+    let mac = Mac::new([0x52, 0x54, 0, 0, 0, 0xaa]);
+    assert_eq!(inventory.find_ports(&[mac]).await.expect("reads"), [port(5, 2, 0xaa)]);
+}
+
 #[tokio::test]
 async fn fills_a_page_despite_a_concurrent_deletion() {
     let deletion = async |inventory: &Inventory| {
@@ -370,4 +312,41 @@ async fn fills_a_page_despite_a_concurrent_deletion() {
     let inventory = inventory_interrupted_by(deletion).await;
     let page = inventory.list::<Port>(None, 1).await.expect("lists");
     assert_eq!(page.iter().map(|port| port.value.uuid.as_u128()).collect::<Vec<_>>(), [4]);
+}
+
+#[tokio::test]
+async fn new_kinds_of_records_wait_for_the_upgrade_of_every_instance() {
+    for (schema, is_upgraded) in [(2, false), (3, true)] {
+        let interruption = Interruption { schema: Some(schema), ..Interruption::default() };
+        let store = InterceptedStore::new(Arc::default(), interruption);
+        let inventory = Inventory::new(Arc::new(store));
+        inventory.create(&node(1)).await.expect("creates");
+        let refuses = |error: &InventoryError| error.to_string().contains("until every instance is upgraded");
+        let boot_once = BootOnce {
+            uuid: Uuid::from_u128(9),
+            created_at: second(0),
+            node_uuid: Uuid::from_u128(1),
+            source: OnceSource::Local,
+            with_volumes: false,
+            shared: false,
+            expires_at: second(60),
+            journey: None,
+            consumed_at: None,
+            earlier_volume: None,
+        };
+        let result = inventory.set_boot_once(&boot_once, None).await;
+        assert!(result.as_ref().map_or_else(refuses, |_| false) != is_upgraded, "{schema}: {result:?}");
+        let fallback = Fallback::new(FallbackSource::Volume("v".into()));
+        let with_fallback = |node: &Node| Fallback::write(Some(&fallback), node.clone());
+        let result = inventory.create(&with_fallback(&node(2))).await;
+        assert!(result.as_ref().map_or_else(refuses, |()| false) != is_upgraded, "{schema}: {result:?}");
+        let set = |old: &Node| Ok::<_, Infallible>(with_fallback(old));
+        match inventory
+            .set_fallback(Uuid::from_u128(1), FallbackBasis { since: Some(99), idle: None }, None, set)
+            .await
+        {
+            Err(UpdateError::Inventory(error)) => assert!(!is_upgraded && refuses(&error), "{error}"),
+            result => assert!(is_upgraded, "{result:?}"),
+        }
+    }
 }

@@ -2,10 +2,12 @@
 
 use uuid::Uuid;
 
-use super::{Inventory, InventoryError, UpdateError};
-use crate::model::{Node, Port, PortGroup, Released, VolumeConnector, VolumeTarget};
+use super::claimed::ClaimFence;
+use super::{Inventory, InventoryError, PAGE, UpdateError};
+use crate::model::{BootOnce, Node, Port, PortGroup, Released, VolumeConnector, VolumeTarget};
 use crate::store::encoding::{decode, encode, encode_update};
-use crate::store::keys::{guard_key, index_keys, record_key};
+use crate::store::fallback;
+use crate::store::keys::{guard_key, index_keys, node_prefix, record_key, window_key};
 use crate::store::lost_volumes::{self, LostVolumes};
 use crate::store::resource::{Resource, ResourceKind, UniqueKey};
 use crate::store::{Batch, Condition, Record, StoreError, WriteError};
@@ -29,6 +31,9 @@ pub(super) struct Original<R> {
 impl Inventory {
     /// Creates a record.
     pub async fn create<R: Resource>(&self, record: &R) -> Result<(), InventoryError> {
+        if record.has_fallback() {
+            self.check_all_upgraded()?;
+        }
         for _ in 0..ATTEMPTS {
             let mut batch = Batch::default().require_absent(record_key::<R>(record.uuid()));
             batch = match record.node() {
@@ -51,10 +56,21 @@ impl Inventory {
     pub async fn update<R: Resource, E>(
         &self,
         uuid: Uuid,
+        change: impl FnMut(&R, Option<&Node>) -> Result<R, E>,
+    ) -> Result<R, UpdateError<E>> {
+        self.update_in(&ClaimFence::None, uuid, change).await
+    }
+
+    /// Like [`Inventory::update`], behind a fence.
+    pub(super) async fn update_in<R: Resource, E>(
+        &self,
+        fence: &ClaimFence,
+        uuid: Uuid,
         mut change: impl FnMut(&R, Option<&Node>) -> Result<R, E>,
     ) -> Result<R, UpdateError<E>> {
         for _ in 0..ATTEMPTS {
-            let Original { record, old, node, mut batch } = self.read_original::<R, E>(uuid).await?;
+            let Original { record, old, node, batch } = self.read_original::<R, E>(uuid).await?;
+            let mut batch = fence.apply(batch);
             let new = change(&old, node.as_ref()).map_err(UpdateError::Refused)?;
             if new.node() != old.node() {
                 // Both guards change, so that a concurrent deletion of either node conflicts.
@@ -70,19 +86,35 @@ impl Inventory {
         Err(conflict_limit_error().into())
     }
 
-    /// Changes a node like [`Inventory::update`], and in the same batch deletes all its records of type `R`.
-    pub async fn update_without<R: Resource, E>(
+    /// Undeploys a node together with its volume targets: changes the node like [`Inventory::update`], and in the same
+    /// batch ends everything that its machine could boot from. The next deployment must meet no volume of this one: the
+    /// volume targets, the one-time boot, and the records of its fallback are deleted, and all its volumes are detached.
+    pub async fn undeploy_without_targets<E>(
         &self,
+        node: Uuid,
+        change: impl FnMut(&Node) -> Result<Node, E>,
+    ) -> Result<Node, UpdateError<E>> {
+        self.undeploy_without_targets_in(&ClaimFence::None, node, change).await
+    }
+
+    /// Like [`Inventory::undeploy_without_targets`], behind a fence.
+    pub(super) async fn undeploy_without_targets_in<E>(
+        &self,
+        fence: &ClaimFence,
         node: Uuid,
         mut change: impl FnMut(&Node) -> Result<Node, E>,
     ) -> Result<Node, UpdateError<E>> {
         for _ in 0..ATTEMPTS {
             let Original { record, old, batch, .. } = self.read_original::<Node, E>(node).await?;
+            let batch = fence.apply(batch);
             let new = change(&old).map_err(UpdateError::Refused)?;
             // The guard is read before the list, so a later new record conflicts.
             let batch = self.require_guard(batch, node).await?.put(guard_key(node), "");
-            let batch = self.remove_all_of::<R>(batch, node).await?;
+            let batch = self.remove_all_of::<VolumeTarget>(batch, node).await?;
+            let batch = self.remove_all_of::<BootOnce>(batch, node).await?;
             let batch = self.replace_record(batch, &record, &old, &new).await?;
+            let batch = lost_volumes::detach(&*self.store, batch, node, LostVolumes::All).await?;
+            let batch = fallback::remove_all(batch, node);
             if self.try_write(batch, &new).await? {
                 return Ok(new);
             }
@@ -103,6 +135,10 @@ impl Inventory {
             let mut batch =
                 self.detach_released(remove_record(batch, &old), &old.find_released(None)).await?;
             batch = self.end_allocation(batch, old.find_ended_allocation(None)).await?;
+            if let Some(node) = &node {
+                // A concurrent deletion of the node must not delete unique keys that another record takes next.
+                batch = batch.put(guard_key(node.uuid), "");
+            }
             if R::KIND == ResourceKind::Node {
                 // The guard is read before the lists, so a later new record conflicts.
                 batch = self.require_guard(batch, uuid).await?.delete(guard_key(uuid));
@@ -110,6 +146,9 @@ impl Inventory {
                 batch = self.remove_all_of::<PortGroup>(batch, uuid).await?;
                 batch = self.remove_all_of::<VolumeConnector>(batch, uuid).await?;
                 batch = self.remove_all_of::<VolumeTarget>(batch, uuid).await?;
+                batch = self.remove_all_of::<BootOnce>(batch, uuid).await?;
+                batch = fallback::remove_all(batch, uuid);
+                batch = batch.delete(window_key(uuid));
             }
             if self.try_write(batch, &old).await? {
                 return Ok(old);
@@ -133,8 +172,14 @@ impl Inventory {
         }
         let released = old.find_released(Some(new));
         batch = self.detach_released(batch, &released).await?;
-        if let Released::All(node) | Released::Borrowed(node) = released {
+        if old.ends_fallback(new) {
+            batch = fallback::remove_state(batch, old.uuid());
+        }
+        if let Released::All(node) | Released::Borrowed(node) | Released::Fallback { node, .. } = released {
             batch = batch.put(guard_key(node), "");
+        }
+        if let Released::All(node) = released {
+            batch = self.remove_all_of::<BootOnce>(batch, node).await?;
         }
         batch = self.end_allocation(batch, old.find_ended_allocation(Some(new))).await?;
         Ok(put_encoded(remove_record(batch, old), new, encode_update(record, new)?))
@@ -157,43 +202,54 @@ impl Inventory {
     }
 
     /// Requires that the node exists with an unchanged guard.
-    async fn require_guard(&self, batch: Batch, node: Uuid) -> Result<Batch, InventoryError> {
+    pub(super) async fn require_guard(&self, batch: Batch, node: Uuid) -> Result<Batch, InventoryError> {
         let key = guard_key(node);
         let guard = self.store.get(std::slice::from_ref(&key)).await?.pop().flatten();
         let guard = guard.ok_or(InventoryError::NodeNotFound(node))?;
         Ok(batch.require_unchanged(key, guard.revision))
     }
 
-    /// Adds the deletion of all of a node's records of one type.
+    /// Adds the deletion of all of a node's records of one type. The batch must require the node's guard.
+    ///
+    /// One condition covers them all, whatever their number: every write of a record also writes its entry in the node's
+    /// list, and the guard changes with every new or deleted record.
     async fn remove_all_of<R: Resource>(
         &self,
         mut batch: Batch,
         node: Uuid,
     ) -> Result<Batch, InventoryError> {
-        for child in self.list_versioned_of::<R>(node).await? {
-            batch = batch.require_unchanged(record_key::<R>(child.value.uuid()), child.revision);
-            batch = remove_record(batch, &child.value);
-            if let Released::Volume(node, volume) = child.value.find_released(None) {
+        let prefix = node_prefix::<R>(node);
+        let (mut latest, mut after) = (0, None::<String>);
+        loop {
+            let page = self.store.list(&prefix, after.as_deref(), PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.key.clone());
+            latest = page.iter().map(|entry| entry.revision).fold(latest, u64::max);
+        }
+        batch = batch.require_untouched(prefix, latest);
+        for child in self.list_all_of::<R>(node).await? {
+            batch = remove_record(batch, &child);
+            if let Released::Volume(node, volume) = child.find_released(None) {
                 batch = lost_volumes::detach(&*self.store, batch, node, LostVolumes::One(&volume)).await?;
             }
         }
         Ok(batch)
     }
 
-    /// Counts the node's targets with this volume.
-    async fn count_targets(&self, node: Uuid, volume: &str) -> Result<usize, StoreError> {
-        let targets = self.list_all_of::<VolumeTarget>(node).await?;
-        Ok(targets.iter().filter(|target| target.volume_id == volume).count())
-    }
-
     /// Adds the detachment of the volumes that a node loses.
     async fn detach_released(&self, batch: Batch, released: &Released) -> Result<Batch, InventoryError> {
         match released {
             Released::Nothing => Ok(batch),
-            // Another target of the node has the same volume.
-            Released::Volume(node, volume) if self.count_targets(*node, volume).await? > 1 => Ok(batch),
-            Released::Volume(node, volume) => {
-                Ok(lost_volumes::detach(&*self.store, batch, *node, LostVolumes::One(volume)).await?)
+            Released::Volume(node, volume) => Ok(self.release_volume(batch, *node, volume).await?),
+            Released::Fallback { node, volume, with_borrowed } => {
+                let batch = self.require_guard(batch, *node).await?;
+                let batch = self.release_volume(batch, *node, volume).await?;
+                match with_borrowed {
+                    true => {
+                        Ok(lost_volumes::detach(&*self.store, batch, *node, LostVolumes::Borrowed).await?)
+                    }
+                    false => Ok(batch),
+                }
             }
             Released::All(node) => self.detach_listed(batch, *node, LostVolumes::All).await,
             Released::Borrowed(node) => self.detach_listed(batch, *node, LostVolumes::Borrowed).await,
@@ -219,6 +275,7 @@ impl Inventory {
     ) -> Result<bool, InventoryError> {
         match self.store.write(batch).await {
             Ok(_) => Ok(true),
+            Err(WriteError::Conflict(Condition::Held(claim))) => Err(InventoryError::ClaimEnded(claim.work)),
             Err(WriteError::Conflict(condition)) => match find_duplicate(record, &condition) {
                 Some(key) => Err(InventoryError::Duplicate(key)),
                 None => Ok(false),

@@ -20,7 +20,7 @@ pub(in crate::store) const CHANGES: TableDefinition<Revision, Vec<&str>> = Table
 /// Metadata of the file, under the keys below.
 pub(in crate::store) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 /// The schema of keys and values. A file with an older schema is migrated, with a newer schema refused.
-pub(super) const SCHEMA: &str = "schema";
+pub(in crate::store) const SCHEMA: &str = "schema";
 /// The revision of the last write.
 pub(in crate::store) const REVISION: &str = "revision";
 /// 1 after a clean close, 0 while the file is open.

@@ -13,37 +13,19 @@ use super::creation::{NewFile, create_tables};
 use super::file::{RECORDS, open_error, run};
 use super::integrity::FileState;
 use super::open::Source;
-use crate::store::backup::{ExportFormatError, ExportReader};
-use crate::store::contract::{OpenError, Revision};
+use crate::store::backup::{ExportReader, ImportError, ImportedRecords};
+use crate::store::contract::OpenError;
 use crate::store::schema;
-
-/// An import failed; the store is unchanged.
-#[derive(Debug, thiserror::Error)]
-pub enum ImportError {
-    /// The export cannot be read.
-    #[error(transparent)]
-    Export(#[from] ExportFormatError),
-    /// The store cannot be created.
-    #[error(transparent)]
-    Store(#[from] OpenError),
-    /// The store has records.
-    #[error("{0} has records, and an import needs an empty store: move the file away first")]
-    NotEmpty(String),
-}
-
-/// The result of an import.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ImportedRecords {
-    /// The number of records.
-    pub records: u64,
-    /// The revision of the store.
-    pub revision: Revision,
-}
 
 /// Creates the store at `path` from an export. Blocks until all records are on disk.
 ///
-/// No process may use the store. An existing store must be empty; it is replaced.
-pub fn import<R: BufRead>(path: &Path, mut export: ExportReader<R>) -> Result<ImportedRecords, ImportError> {
+/// No process may use the store. An existing store must be empty; it is replaced. `confirm` runs after the last record,
+/// before the file gets its name.
+pub fn import<R: BufRead>(
+    path: &Path,
+    mut export: ExportReader<R>,
+    confirm: impl FnOnce() -> Result<(), ImportError>,
+) -> Result<ImportedRecords, ImportError> {
     let location = path.display().to_string();
     let header = export.header().clone();
     schema::check(schema::STEPS, header.schema, "the export")?;
@@ -56,7 +38,8 @@ pub fn import<R: BufRead>(path: &Path, mut export: ExportReader<R>) -> Result<Im
     let failed = |error: redb::Error| open_error(&location, error);
     let fill = |write: &WriteTransaction| {
         create_tables(write, header.schema, header.revision).map_err(failed)?;
-        insert_records(write, &mut export, failed)
+        insert_records(write, &mut export, failed)?;
+        confirm()
     };
     NewFile::create(path)?.finish::<ImportError>(fill)?;
     Ok(ImportedRecords { records: export.records(), revision: header.revision })

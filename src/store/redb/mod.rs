@@ -28,6 +28,7 @@ mod progress;
 mod read;
 mod recovery;
 mod snapshot;
+mod stopped;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -53,10 +54,10 @@ use current::CurrentDatabase;
 #[cfg(feature = "etcd")]
 pub(super) use file::{
     CHANGES as CHANGES_TABLE, META as META_TABLE, RECORDS as RECORDS_TABLE, REVISION as REVISION_KEY,
-    append_to_name, begin_write, open_database, open_error, run, unavailable,
+    SCHEMA as SCHEMA_KEY, append_to_name, begin_write, open_database, open_error, run, unavailable,
 };
 use file::{CHANGES, META, REVISION};
-pub use import::{ImportError, ImportedRecords, import};
+pub use import::import;
 use integrity::FileState;
 use job::StoreJob;
 use open::{OpenStore, Source};
@@ -67,6 +68,7 @@ use read::{get, list};
 pub(super) use read::{get as get_records, list as list_records};
 use recovery::{Recovery, describe_failure};
 pub(super) use snapshot::RedbSnapshot;
+pub use stopped::StoppedStore;
 use writer::Writer;
 
 /// The length of the write queue. With a full queue, callers wait.
@@ -205,7 +207,7 @@ impl Store for RedbStore {
     }
 
     fn wait_for_change(&self, after: Revision) -> StoreFuture<'_, Revision> {
-        Box::pin(wait_for_revision(self.latest.clone(), after))
+        Box::pin(wait_for_revision(self.latest.clone(), move |latest| latest > after))
     }
 
     fn access(&self) -> StoreAccess {

@@ -5,28 +5,36 @@ use std::sync::Arc;
 
 use redb::{Database, ReadTransaction, ReadableDatabase};
 
-use super::file::{META, RECORDS, REVISION, run, unavailable};
+use super::file::{META, RECORDS, REVISION, SCHEMA, run, unavailable};
 use super::read::record;
 use crate::store::contract::{Record, Revision, Snapshot, StoreError, StoreFuture};
 use crate::store::local::list_start;
+use crate::store::schema::Schema;
 
 /// A snapshot of a redb store.
 pub(in crate::store) struct RedbSnapshot {
     transaction: Arc<ReadTransaction>,
     revision: Revision,
+    schema: u64,
 }
 
 impl RedbSnapshot {
     pub(in crate::store) fn new(database: &Database) -> Result<Self, redb::Error> {
         let transaction = database.begin_read()?;
-        let revision = transaction.open_table(META)?.get(REVISION)?.map_or(0, |value| value.value());
-        Ok(Self { transaction: Arc::new(transaction), revision })
+        let meta = transaction.open_table(META)?;
+        let revision = meta.get(REVISION)?.map_or(0, |value| value.value());
+        let schema = meta.get(SCHEMA)?.map_or(Schema::CURRENT.version(), |value| value.value());
+        Ok(Self { transaction: Arc::new(transaction), revision, schema })
     }
 }
 
 impl Snapshot for RedbSnapshot {
     fn revision(&self) -> Revision {
         self.revision
+    }
+
+    fn schema(&self) -> u64 {
+        self.schema
     }
 
     fn list<'a>(&'a self, after: Option<&'a str>, limit: usize) -> StoreFuture<'a, Vec<Record>> {

@@ -16,6 +16,7 @@ pub(super) fn dhcp(step: DhcpStep, ipxe: bool, answer: Option<DhcpAnswer>) -> Ev
         step,
         answer,
         relay: None,
+        watched: false,
         node: None,
         name: None,
     })

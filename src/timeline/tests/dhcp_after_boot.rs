@@ -150,6 +150,7 @@ fn forged_requests_do_not_push_out_the_timeline() {
             file: None,
             server: None,
             relay: None,
+            watched: false,
             node: None,
             name: None,
         });

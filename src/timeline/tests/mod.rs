@@ -1,9 +1,11 @@
 //! Tests of the timeline: sequences of events, and the resulting records, verdicts and descriptions.
 
+mod boots;
 mod cluster;
 mod dhcp;
 mod dhcp_after_boot;
 mod dhcp_log;
+mod dhcp_replies;
 mod history;
 mod index;
 mod verdicts;
@@ -85,6 +87,7 @@ fn boot_request(attempt: u32, outcome: BootOutcome, reason: Option<&str>) -> Eve
         outcome,
         reason: reason.map(str::to_owned),
         held: false,
+        once: None,
         attached_card: None,
         claimed_mac: None,
         duration_us: 900,

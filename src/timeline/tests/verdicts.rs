@@ -365,3 +365,18 @@ fn the_server_that_attached_the_volumes_is_named() {
     let (_, text) = verdict([sent, next].concat(), 602);
     assert_eq!(text, "boot script sent; no report from the machine yet");
 }
+
+#[test]
+fn a_machine_that_does_not_boot_from_the_network_is_stopped_until_its_first_request() {
+    let missing = (600, true, EventKind::NoNetworkBoot { node: Uuid::from_u128(7), seconds: 600 });
+    let text = "stopped: the firmware did not boot from the network: the boot override was ignored; no request in 600 s since the \
+                machine was switched on";
+    let stopped = (BootState::Stopped, text.to_owned());
+    assert_eq!(verdict(vec![missing.clone()], 601), stopped, "a machine that was never seen");
+    let up = session_start_then(vec![(9, true, boot_report(BootStep::Up, None, 1))]);
+    let after_boot = [up, vec![missing.clone()]].concat();
+    assert_eq!(verdict(after_boot.clone(), 601), stopped, "a machine that has booted before");
+    let late = (700, true, transfer("undionly.kpxe", TransferOutcome::Complete));
+    let (state, text) = verdict([after_boot, vec![late]].concat(), 701);
+    assert_eq!((state, text.as_str()), (BootState::Booting, "read undionly.kpxe over TFTP"));
+}

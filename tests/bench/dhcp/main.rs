@@ -31,7 +31,7 @@ use client::Machines;
 
 /// Machines of a turn, and concurrent ones.
 const TURN: u32 = 4000;
-const CONCURRENT: [usize; 2] = [1, 64];
+const CONCURRENT: [usize; 3] = [1, 4, 64];
 const TURNS: usize = 7;
 /// Machines that are switched on at once.
 const STORM: u32 = 10_000;

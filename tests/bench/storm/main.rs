@@ -12,22 +12,19 @@
 #![allow(clippy::cast_precision_loss)] // for display only
 
 mod cinder;
+mod cinder_nodes;
 #[path = "../../suite/daemon.rs"]
 #[allow(dead_code, reason = "shared with the tests")]
 mod daemon;
+#[allow(dead_code, reason = "other storms use more of it")]
 mod machine;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use serde_json::json;
 use tokio::task::JoinSet;
-use uuid::Uuid;
-use volboot::model::{Mac, Node, Port, Properties, StorageInterface, VolumeConnector, VolumeTarget};
-use volboot::store::{Inventory, RedbStore, Store};
+use volboot::store::{RedbStore, Store};
 
 use cinder::{CALL_DURATION, CONCURRENT_CALLS, Cinder};
 use daemon::Daemon;
@@ -49,7 +46,11 @@ async fn main() {
          project_domain_id = \"default\"\n[boot]\nverify_mac = \"off\"\n",
         address = cinder.address
     ));
-    fill(&site.path().join("store.redb")).await;
+    let store: Arc<dyn Store> =
+        Arc::new(RedbStore::open(&site.path().join("store.redb")).expect("the store opens"));
+    cinder_nodes::fill(&store, 0..NODES).await;
+    store.close().await.expect("the store closes");
+    drop(store);
     let daemon = Daemon::start(site.path());
     println!(
         "{NODES} nodes start within {} s; resident memory {}",
@@ -110,43 +111,10 @@ async fn run_storm(server: SocketAddr) -> Vec<BootResult> {
     for n in 0..NODES {
         machines.spawn(async move {
             tokio::time::sleep_until((started_at + START_WINDOW * n / NODES).into()).await;
-            machine::boot(server, n, &mac(n).to_hyphenated()).await
+            machine::boot(&[server], n, &cinder_nodes::mac(n).to_hyphenated()).await
         });
     }
     machines.join_all().await
-}
-
-fn mac(n: u32) -> Mac {
-    let [_, a, b, c] = n.to_be_bytes();
-    Mac::new([0x52, 0x54, 0, a, b, c])
-}
-
-async fn fill(path: &Path) {
-    let store: Arc<dyn Store> = Arc::new(RedbStore::open(path).expect("the store opens"));
-    let inventory = Inventory::new(Arc::clone(&store));
-    let numbers: Vec<_> = (0..NODES).collect();
-    for chunk in numbers.chunks(64) {
-        // Concurrently, for group commits of the writer.
-        let tasks = chunk.iter().map(|&n| tokio::spawn(enroll(inventory.clone(), n)));
-        for task in tasks.collect::<Vec<_>>() {
-            task.await.expect("the node is created");
-        }
-    }
-    store.close().await.expect("the store closes");
-}
-
-async fn enroll(inventory: Inventory, n: u32) {
-    let (uuid, now) = (Uuid::new_v4(), Timestamp::now());
-    let mut node = Node::new(uuid, "manual-management", StorageInterface::Cinder, now);
-    let capabilities = json!({"capabilities": "iscsi_boot:True"});
-    node.properties = serde_json::from_value::<Properties>(capabilities).expect("a JSON object");
-    inventory.create(&node).await.expect("the record is created");
-    inventory.create(&Port::new(Uuid::new_v4(), uuid, mac(n), now)).await.expect("the record is created");
-    let name = format!("iqn.2017-08.org.openstack.{uuid}");
-    let connector = VolumeConnector::new(Uuid::new_v4(), uuid, "iqn", &name, now);
-    inventory.create(&connector).await.expect("the record is created");
-    let target = VolumeTarget::new(Uuid::new_v4(), uuid, 0, &Uuid::new_v4().to_string(), now);
-    inventory.create(&target).await.expect("the record is created");
 }
 
 fn summarize(results: &[BootResult]) -> String {

@@ -44,7 +44,14 @@ fn operation(method: &Method, path: &str) -> Operation {
     }
 }
 
-async fn apply_fault(State(inner): Shared, request: Request, next: Next) -> Response {
+async fn apply_fault(state: Shared, request: Request, next: Next) -> Response {
+    if state.0.delay.is_zero() {
+        return delay_and_fail(state.0, request, next).await;
+    }
+    tokio::spawn(delay_and_fail(state.0, request, next)).await.expect("the call does not panic")
+}
+
+async fn delay_and_fail(inner: Arc<Inner>, request: Request, next: Next) -> Response {
     let operation = operation(request.method(), request.uri().path());
     let fault = {
         let mut state = inner.lock();
@@ -104,7 +111,8 @@ fn not_found(what: &str) -> Response {
 }
 
 async fn volume(State(inner): Shared, Path(id): Path<String>) -> Response {
-    let state = inner.lock();
+    let mut state = inner.lock();
+    state.count_effect(&id, Operation::Volume);
     let rights = state.rights.unwrap_or(MEMBER);
     let Some(volume) = state.volumes.get(&id) else { return not_found(&format!("Volume {id}")) };
     let attachments = state
@@ -128,7 +136,8 @@ async fn volume(State(inner): Shared, Path(id): Path<String>) -> Response {
 }
 
 async fn list(State(inner): Shared, Query(query): Query<BTreeMap<String, String>>) -> Response {
-    let state = inner.lock();
+    let mut state = inner.lock();
+    state.count_effect(query.get("volume_id").map_or("", String::as_str), Operation::List);
     let is_visible = state.rights.unwrap_or(MEMBER).owns_volumes || query.contains_key("all_tenants");
     let of_volume = state
         .attachments
@@ -139,7 +148,9 @@ async fn list(State(inner): Shared, Query(query): Query<BTreeMap<String, String>
 }
 
 async fn show(State(inner): Shared, Path(id): Path<String>) -> Response {
-    match inner.lock().attachment_json(&id) {
+    let mut state = inner.lock();
+    state.count_effect_on(&id, Operation::Show);
+    match state.attachment_json(&id) {
         Some(attachment) => Json(json!({"attachment": attachment})).into_response(),
         None => not_found(&format!("Volume attachment {id}")),
     }
@@ -148,6 +159,7 @@ async fn show(State(inner): Shared, Path(id): Path<String>) -> Response {
 async fn reserve(State(inner): Shared, Json(body): Json<Value>) -> Response {
     let id = body["attachment"]["volume_uuid"].as_str().expect("the request names a volume").to_owned();
     let mut state = inner.lock();
+    state.count_effect(&id, Operation::Reserve);
     let Some(volume) = state.volumes.get(&id) else { return not_found(&format!("Volume {id}")) };
     let is_free = match volume.status.as_str() {
         "available" => true,
@@ -179,6 +191,7 @@ async fn reserve(State(inner): Shared, Json(body): Json<Value>) -> Response {
 
 async fn export(State(inner): Shared, Path(id): Path<String>, Json(body): Json<Value>) -> Response {
     let mut state = inner.lock();
+    state.count_effect_on(&id, Operation::Export);
     let (portal, encrypted) = (state.portal.clone(), state.encrypted_connections);
     let Some(attachment) = state.attachments.get(&id).cloned() else {
         return not_found(&format!("Volume attachment {id}"));
@@ -217,6 +230,7 @@ async fn export(State(inner): Shared, Path(id): Path<String>, Json(body): Json<V
 
 async fn complete(State(inner): Shared, Path(id): Path<String>) -> Response {
     let mut state = inner.lock();
+    state.count_effect_on(&id, Operation::Complete);
     let Some(attachment) = state.attachments.get_mut(&id) else {
         return not_found(&format!("Volume attachment {id}"));
     };
@@ -228,6 +242,7 @@ async fn complete(State(inner): Shared, Path(id): Path<String>) -> Response {
 
 async fn delete(State(inner): Shared, Path(id): Path<String>) -> Response {
     let mut state = inner.lock();
+    state.count_effect_on(&id, Operation::Delete);
     let is_of_server = state.attachments.get(&id).is_some_and(|attachment| {
         attachment.instance.is_some() && attachment.connection.get("target_iqn").is_some()
     });

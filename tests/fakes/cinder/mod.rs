@@ -97,6 +97,8 @@ struct CloudState {
     volumes: BTreeMap<String, Volume>,
     attachments: BTreeMap<String, Attachment>,
     calls: Vec<(Operation, String)>,
+    /// The calls for each volume that took effect.
+    effects: BTreeMap<String, Vec<Operation>>,
     faults: BTreeMap<Operation, (Fault, usize)>,
     portal: String,
     /// The value of `encrypted` in `connection_info`.
@@ -129,7 +131,8 @@ impl FakeCinder {
         Self::with_limits(Duration::ZERO, Semaphore::MAX_PERMITS)
     }
 
-    /// Starts a Cinder with a delay for each call and a limit of concurrent calls.
+    /// Starts a Cinder with a delay for each call and a limit of concurrent calls. A delayed call takes effect even if
+    /// its client disconnects.
     pub(crate) fn with_limits(delay: Duration, permits: usize) -> Self {
         let state = CloudState { portal: "192.0.2.1:3260".into(), ..CloudState::default() };
         let inner = Arc::new(Inner { state: Mutex::new(state), delay, permits: Semaphore::new(permits) });
@@ -137,8 +140,12 @@ impl FakeCinder {
         let address = listener.local_addr();
         let stop = CancellationToken::new();
         // A hanging call must outlast the time-out of every caller.
-        let limits =
-            HttpLimits { request: Duration::from_secs(600), connections: 8192, ..HttpLimits::default() };
+        let limits = HttpLimits {
+            request: Duration::from_secs(600),
+            connections: 8192,
+            connections_per_client: 8192,
+            ..HttpLimits::default()
+        };
         tokio::spawn(listener.serve(router(Arc::clone(&inner)), limits, stop.clone(), Duration::ZERO));
         Self { inner, address, _stop: stop.drop_guard() }
     }
@@ -297,6 +304,11 @@ impl FakeCinder {
         std::mem::take(&mut self.lock().calls).into_iter().map(|(operation, _)| operation).collect()
     }
 
+    /// The calls for each volume that took effect since the last `take_effects`. Lists and reads of attachments count.
+    pub(crate) fn take_effects(&self) -> BTreeMap<String, Vec<Operation>> {
+        std::mem::take(&mut self.lock().effects)
+    }
+
     pub(crate) fn status(&self, volume: &str) -> String {
         self.lock().volumes.get(volume).map(|volume| volume.status.clone()).unwrap_or_default()
     }
@@ -333,6 +345,18 @@ impl CloudState {
     fn start_call(&mut self) {
         let (now, max) = self.concurrent_calls;
         self.concurrent_calls = (now + 1, max.max(now + 1));
+    }
+
+    /// Counts a call for a volume.
+    fn count_effect(&mut self, volume: &str, operation: Operation) {
+        self.effects.entry(volume.to_owned()).or_default().push(operation);
+    }
+
+    /// Counts a call for the volume of an attachment.
+    fn count_effect_on(&mut self, attachment: &str, operation: Operation) {
+        if let Some(volume) = self.attachments.get(attachment).map(|attachment| attachment.volume.clone()) {
+            self.count_effect(&volume, operation);
+        }
     }
 
     /// Derives a volume's status from its attachments.

@@ -41,6 +41,7 @@ fn boot_request(outcome: BootOutcome, reason: Option<&str>, node: Option<&str>) 
         outcome,
         reason: reason.map(str::to_owned),
         held: false,
+        once: None,
         attached_card: None,
         claimed_mac: None,
         duration_us: 10,

@@ -333,8 +333,13 @@ async fn the_boot_device_is_pxe_and_vifs_are_accepted() {
         api.put(&device, json!({"boot_device": "cdrom"})).await.expect_fault(400),
         "Invalid boot device cdrom specified, supported are pxe, disk."
     );
-    api.put(&device, json!({"boot_device": "disk"})).await.expect(204);
+    api.put(&device, json!({"boot_device": "disk", "persistent": true})).await.expect(204);
     assert_eq!(api.get(&device).await.expect(200), expected, "the operator sets the boot order");
+    // For one boot, it is a one-time boot from the local disk.
+    api.put(&device, json!({"boot_device": "disk"})).await.expect(204);
+    assert_eq!(api.get(&device).await.expect(200), json!({"boot_device": "disk", "persistent": false}));
+    api.put(&device, json!({"boot_device": "pxe"})).await.expect(204);
+    assert_eq!(api.get(&device).await.expect(200), expected);
     let supported = api.get(&format!("{device}/supported")).await.expect(200);
     assert_eq!(supported, json!({"supported_boot_devices": ["pxe", "disk"]}));
     let fake = format!("/v1/nodes/{}/management/boot_device", api.create_node(json!({})).await);

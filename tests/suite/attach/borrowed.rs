@@ -1,14 +1,17 @@
 //! Attachments that Nova created for the node's instance: found, exported at each boot, and never deleted.
 
+use std::time::Duration;
+
 use serde_json::json;
 use uuid::Uuid;
+use volboot::attach::Windows;
 use volboot::boot::Boot;
 use volboot::model::{
     Attachment, AttachmentState, BootAnswer, BootOutcome, BootRequest, ConnectionSource, Mac, Node,
     Ownership, StorageInterface, VolumeConnector, VolumeTarget,
 };
 
-use super::{Site, TestMachine, wait_until};
+use super::{Site, TestMachine, attach_with_windows, wait_until};
 use crate::fake_cinder::{ADMIN, Fault, MEMBER, Operation, Rights};
 
 pub(super) const SERVER: Uuid = Uuid::from_u128(0x4f2b_1c1e_0000_4000_8000_0000_0000_0001);
@@ -235,7 +238,7 @@ async fn every_change_that_takes_a_borrowed_volume_forgets_its_record() {
     .await;
     expect_forgotten("it is undeployed and loses its targets", async |site, machine| {
         let change = |node: &Node| Ok::<_, ()>(Node { undeployed: true, ..node.clone() });
-        site.inventory.update_without::<VolumeTarget, _>(machine.node.uuid, change).await.map(drop)
+        site.inventory.undeploy_without_targets(machine.node.uuid, change).await.map(drop)
     })
     .await;
     expect_forgotten("its volumes are no longer Cinder's", async |site, machine| {
@@ -293,6 +296,7 @@ async fn a_restart_after_each_call_continues_with_the_same_attachment() {
     }
 }
 
+/// The create gives way once its request can no longer take effect.
 #[tokio::test]
 async fn an_interrupted_create_gives_way_to_novas_attachment() {
     let mut site = Site::open();
@@ -306,8 +310,13 @@ async fn an_interrupted_create_gives_way_to_novas_attachment() {
     let attachment =
         site.cinder.attach_for_server("root", &SERVER.to_string(), Some(ADDRESS), Some("/dev/sda"));
     site.restart(&mut [&mut machine]);
+    let windows = Windows { late_request: Duration::from_secs(3), ..Windows::default() };
+    site.attach = attach_with_windows(&site.store, &site.cinder, site.policy, windows);
+    machine.attach = site.attach.clone();
     site.cinder.take_calls();
-    machine.boot(Some(("b", 1))).await;
+    let reason = machine.expect_wait(Some(("b", 1))).await;
+    assert!(reason.contains("may still take effect"), "{reason}");
+    machine.boot(Some(("b", 2))).await;
     assert_eq!(count_changes(&site.cinder.take_calls()), 0);
     assert_eq!(site.cinder.attachments("root"), [(attachment, "attached")]);
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use volboot::config::{BootConfig, FailureAction, OutagePolicy, StoreOutagePolicy};
+use volboot::config::{BootConfig, FailureAction, OutagePolicy, PreflightMode, StoreOutagePolicy};
 use volboot::model::{BootRequest, Mac, Platform, StorageInterface};
 use volboot::script;
 
@@ -17,7 +17,12 @@ const CONFIG: BootConfig = BootConfig {
     tries: 10,
     when_cinder_is_away: OutagePolicy::Wait,
     when_store_is_away: StoreOutagePolicy::Verify,
+    preflight: PreflightMode::Portals,
     last_known_max_age: Duration::ZERO,
+    fallback_after: 3,
+    fallback_min_uptime: Duration::ZERO,
+    window: None,
+    window_reboot: false,
 };
 
 /// The part of a boot script that depends on the connection: the volume's paths, or the reason of a refusal.

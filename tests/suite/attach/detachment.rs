@@ -42,7 +42,7 @@ async fn every_change_that_takes_a_volume_detaches_it() {
     .await;
     expect_detachment("it is undeployed and loses its targets", async |inventory, machine| {
         let change = |node: &Node| Ok::<_, ()>(node.clone());
-        inventory.update_without::<VolumeTarget, _>(machine.node.uuid, change).await.map(drop)
+        inventory.undeploy_without_targets(machine.node.uuid, change).await.map(drop)
     })
     .await;
     expect_detachment("it is undeployed and keeps its targets", async |inventory, machine| {

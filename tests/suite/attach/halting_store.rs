@@ -1,29 +1,30 @@
 //! A store that halts one writer: a kill between two writes of an attachment's record.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use volboot::store::{
-    Batch, ChangeSet, Cluster, Freshness, MemoryStore, Record, Revision, Snapshot, Store, StoreAccess,
-    StoreError, StoreFuture, StoreInfo, WriteError,
+    Batch, InterceptedStore, Interceptor, MemoryStore, Revision, Store as _, StoreFuture, WriteError,
 };
 
 /// One instance's store. A chosen write of an attachment's record takes effect, and never returns.
+pub(super) type HaltingStore = InterceptedStore<Halt>;
+
+/// Where a writer halts.
 #[derive(Debug)]
-pub(super) struct HaltingStore {
-    inner: Arc<MemoryStore>,
+pub(super) struct Halt {
     /// The writes before the one that halts. `None`: none halts.
     remaining: Mutex<Option<usize>>,
     halted: Notify,
 }
 
-impl HaltingStore {
-    pub(super) fn new(inner: Arc<MemoryStore>, halt_after: Option<usize>) -> Self {
-        Self { inner, remaining: Mutex::new(halt_after), halted: Notify::new() }
-    }
+/// A store that halts after this number of writes of an attachment's record.
+pub(super) fn halting_store(inner: Arc<MemoryStore>, halt_after: Option<usize>) -> HaltingStore {
+    InterceptedStore::new(inner, Halt { remaining: Mutex::new(halt_after), halted: Notify::new() })
+}
 
+impl Halt {
     /// Waits until the write has halted its writer.
     pub(super) async fn wait_until_halted(&self) {
         self.halted.notified().await;
@@ -47,23 +48,10 @@ impl HaltingStore {
     }
 }
 
-impl Store for HaltingStore {
-    fn get<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, Vec<Option<Record>>> {
-        self.inner.get(keys)
-    }
-
-    fn list<'a>(
-        &'a self,
-        prefix: &'a str,
-        after: Option<&'a str>,
-        limit: usize,
-    ) -> StoreFuture<'a, Vec<Record>> {
-        self.inner.list(prefix, after, limit)
-    }
-
-    fn write(&self, batch: Batch) -> StoreFuture<'_, Revision, WriteError> {
+impl Interceptor for Halt {
+    fn write<'a>(&'a self, store: &'a MemoryStore, batch: Batch) -> StoreFuture<'a, Revision, WriteError> {
         let halts = self.halts(&batch);
-        let write = self.inner.write(batch);
+        let write = store.write(batch);
         Box::pin(async move {
             let result = write.await;
             if halts {
@@ -72,45 +60,5 @@ impl Store for HaltingStore {
             }
             result
         })
-    }
-
-    fn changes(&self, after: Revision, limit: usize) -> StoreFuture<'_, ChangeSet> {
-        self.inner.changes(after, limit)
-    }
-
-    fn wait_for_change(&self, after: Revision) -> StoreFuture<'_, Revision> {
-        self.inner.wait_for_change(after)
-    }
-
-    fn access(&self) -> StoreAccess {
-        self.inner.access()
-    }
-
-    fn freshness(&self) -> Freshness {
-        self.inner.freshness()
-    }
-
-    fn last_known(self: Arc<Self>) -> Arc<dyn Store> {
-        Arc::clone(&self.inner).last_known()
-    }
-
-    fn cluster(&self) -> &dyn Cluster {
-        self.inner.cluster()
-    }
-
-    fn snapshot(&self) -> StoreFuture<'_, Box<dyn Snapshot>> {
-        self.inner.snapshot()
-    }
-
-    fn info(&self) -> StoreFuture<'_, StoreInfo> {
-        self.inner.info()
-    }
-
-    fn close(&self) -> StoreFuture<'_, ()> {
-        self.inner.close()
-    }
-
-    fn wait_for_failure(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>> {
-        self.inner.wait_for_failure()
     }
 }

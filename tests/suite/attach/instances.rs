@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use volboot::attach::{Attach, Policy, Resolution, Windows};
 use volboot::model::{Attachment, AttachmentState, ConnectionSource};
-use volboot::store::{AttachmentWriteError, Attachments, MemoryStore, Store};
+use volboot::store::{AttachmentWriteError, Attachments, MemoryStore, Store, TurnShare};
 
 use super::{LIMIT, Site, TestMachine, advance_clock, attach_with_windows, wait_until};
 use crate::fake_cinder::{FakeCinder, Fault, Operation};
@@ -194,6 +194,52 @@ async fn a_session_that_ends_during_an_export_writes_nothing_more() {
     site.expect_consistent("root", 1, "after the late export").await;
 }
 
+/// The first instance has the result for one of two volumes when the machine asks another instance.
+#[tokio::test]
+async fn a_result_from_before_another_instances_export_is_not_given() {
+    let mut site = MultiSite::open(1).await;
+    for volume in ["root", "data"] {
+        site.site.cinder.add_volume(volume, |_| {});
+    }
+    let machine = site.site.add_machine("web-1", &["root", "data"]).await;
+    site.site.cinder.inject_fault(Operation::Complete, Fault::Hang, 1);
+    let first = site.at(0, &machine);
+    first.expect_wait(Some(("a", 1))).await;
+    site.site.cinder.move_portal("192.0.2.2:3260");
+    // The change feed has not shown it the first instance's work, so it exports both volumes.
+    let store = Arc::new(site.instances[0].store.join());
+    site.add_instance(store, "boot-2").await;
+    site.at(1, &machine).boot_quickly("a").await;
+    let paths = first.boot(Some(("a", 1))).await;
+    assert!(paths.iter().all(|(_, path, _)| path.contains("192.0.2.2")), "{paths:?}");
+}
+
+/// The record shows an export of another instance that has not ended.
+#[tokio::test]
+async fn a_result_is_not_given_while_another_instance_exports_the_volume() {
+    let site = Site::open();
+    site.cinder.add_volume("root", |_| {});
+    let machine = site.add_machine("web-1", &["root"]).await;
+    site.cinder.inject_fault(Operation::Export, Fault::LateResponse(Duration::from_secs(4)), 1);
+    machine.expect_wait(Some(("a", 1))).await;
+    let records = site.records();
+    let attached = async {
+        loop {
+            let record = site.record(&machine).await;
+            if is_settled(&record) {
+                return record;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let record = tokio::time::timeout(LIMIT, attached).await.expect("the volume is attached");
+    let begin_export = |record: &mut Attachment| record.pending_export = true;
+    records.change(&record, begin_export).await.expect("the record is changed");
+    let reason = machine.expect_wait(Some(("a", 1))).await;
+    assert!(reason.contains("another instance exported a volume again"), "{reason}");
+    machine.boot(Some(("a", 1))).await;
+}
+
 #[tokio::test]
 async fn the_wait_for_cinder_goes_on_at_another_instance() {
     let site = MultiSite::open(2).await;
@@ -249,6 +295,34 @@ async fn the_limit_of_resolutions_counts_over_all_instances() {
         assert_eq!(boot.await.expect("the boot does not panic"), [ConnectionSource::Cinder]);
     }
     assert_eq!(site.site.cinder.max_concurrent_calls(), 2);
+}
+
+/// A killed instance keeps its session for a while, and confirms nothing.
+#[tokio::test]
+async fn a_dead_instance_does_not_keep_its_turns() {
+    let shared = Arc::new(MemoryStore::default());
+    let mut site = Site::with(FakeCinder::start(), None, Arc::clone(&shared) as _);
+    site.policy = Policy { resolutions: 2, ..site.policy };
+    let mut site = MultiSite { site, instances: Vec::new() };
+    let dead = shared.join();
+    dead.cluster().announce("boot-1", Vec::new()).await.expect("the session is alive");
+    let session = dead.cluster().instances().await.expect("lists").remove(0).session;
+    let records = site.site.records();
+    let mut turns = records.read_turns().await.expect("the store is readable");
+    turns.shares.insert(session, TurnShare { turns: 2, queued: 5, ..TurnShare::default() });
+    assert!(records.write_turns(&turns).await.expect("the store is writable"));
+    site.add_instance(Arc::new(shared.join()), "boot-2").await;
+    let has_shared = async {
+        while records.read_turns().await.expect("the store is readable").shares.len() < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, has_shared).await.expect("the turns are shared out");
+    site.site.cinder.add_volume("root", |_| {});
+    let machine = site.site.add_machine("web-1", &["root"]).await;
+    let started_at = Instant::now();
+    assert_eq!(site.at(0, &machine).boot_quickly("a").await, [ConnectionSource::Cinder]);
+    assert!(started_at.elapsed() > Duration::from_secs(1), "it waited for a confirmation");
 }
 
 #[tokio::test]

@@ -1,8 +1,12 @@
 //! Interrupted work at every step: the next boot or the reconciler completes it, and foreign attachments stay.
 
-use volboot::model::{Attachment, AttachmentState};
+use std::time::Duration;
 
-use super::{Site, wait_until};
+use volboot::attach::Windows;
+use volboot::model::{Attachment, AttachmentState, VolumeTarget};
+
+use super::instances::WINDOWS;
+use super::{LIMIT, Site, attach_with_windows, wait_until};
 use crate::fake_cinder::{Fault, Operation};
 
 /// Interrupts a boot at one call, restarts, and boots again. Only the store and Cinder keep their state.
@@ -79,6 +83,115 @@ async fn foreign_reservations_are_not_adopted() {
     assert_eq!(attachments.iter().filter(|attachment| attachment.1 == "attached").count(), 1);
 }
 
+/// Whether the volume is multi-attachable decides about the repetition, and Cinder does not say so.
+#[tokio::test]
+async fn a_create_is_not_repeated_without_knowing_the_volume() {
+    let site = Site::open();
+    site.cinder.add_volume("golden", |volume| volume.multiattach = true);
+    let machine = site.add_machine("web-1", &["golden"]).await;
+    site.cinder.inject_fault(Operation::Reserve, Fault::Slow(Duration::from_secs(4)), 1);
+    machine.expect_wait(Some(("a", 1))).await;
+    site.cinder.inject_fault(Operation::Volume, Fault::Status(500), 1);
+    machine.expect_wait(Some(("a", 2))).await;
+    wait_until("the request arrives", || !site.cinder.attachments("golden").is_empty()).await;
+    machine.boot(Some(("a", 3))).await;
+    let attachments = site.cinder.attachments("golden");
+    assert!(matches!(attachments.as_slice(), [(_, "attached")]), "{attachments:?}");
+}
+
+/// The first of two create requests arrives after the attachment of the second was deleted.
+#[tokio::test]
+async fn a_superseded_create_leaves_no_orphan_after_the_detachment() {
+    let mut site = Site::open();
+    let windows = Windows { late_request: Duration::from_secs(6), ..WINDOWS };
+    site.attach = attach_with_windows(&site.store, &site.cinder, site.policy, windows);
+    site.cinder.add_volume("root", |_| {});
+    let machine = site.add_machine("web-1", &["root"]).await;
+    site.start_reconciler();
+    site.cinder.inject_fault(Operation::Reserve, Fault::Slow(Duration::from_secs(4)), 1);
+    machine.expect_wait(Some(("a", 1))).await;
+    machine.boot(Some(("a", 2))).await;
+    let target = machine.targets[0].uuid;
+    let deleted = site.inventory.delete(target, |_: &VolumeTarget, _| Ok::<_, ()>(())).await;
+    deleted.expect("the target is deleted");
+    wait_until("the volume is detached", || site.cinder.attachments("root").is_empty()).await;
+    wait_until("the first request arrives", || site.cinder.status("root") == "reserved").await;
+    wait_until("its attachment is deleted", || site.cinder.status("root") == "available").await;
+    let no_record = async {
+        while !site.records().list_all().await.expect("the store is readable").is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, no_record).await.expect("the record is deleted");
+}
+
+/// Two creates of one volume are interrupted, and neither attachment was there before the other create.
+#[tokio::test]
+async fn each_of_two_interrupted_creates_adopts_an_orphan() {
+    let site = Site::open();
+    site.cinder.add_volume("golden", |volume| volume.multiattach = true);
+    let first = site.add_machine("web-1", &["golden"]).await;
+    let second = site.add_machine("web-2", &["golden"]).await;
+    // Twice as long as the client waits.
+    site.cinder.inject_fault(Operation::Reserve, Fault::Slow(Duration::from_secs(4)), 1);
+    first.expect_wait(Some(("a", 1))).await;
+    site.cinder.inject_fault(Operation::Reserve, Fault::DoneButFailed, 1);
+    second.expect_wait(Some(("b", 1))).await;
+    wait_until("both requests arrived", || site.cinder.attachments("golden").len() == 2).await;
+
+    let foreign = site.cinder.reserve_for_another("golden", None);
+    let reason = first.expect_wait(Some(("a", 2))).await;
+    assert!(reason.contains("may still take effect"), "one of three is another client's: {reason}");
+    site.cinder.detach_by_hand(&foreign);
+    for machine in [&first, &second] {
+        machine.boot(Some(("c", 1))).await;
+    }
+    let attachments = site.cinder.attachments("golden");
+    assert!(matches!(attachments.as_slice(), [(_, "attached"), (_, "attached")]), "{attachments:?}");
+}
+
+/// The orphan of an unwanted create is not adopted by another create while it is being deleted.
+#[tokio::test]
+async fn an_orphan_on_its_way_out_is_not_adopted() {
+    let mut site = Site::open();
+    site.cinder.add_volume("golden", |volume| volume.multiattach = true);
+    let first = site.add_machine("web-1", &["golden"]).await;
+    let second = site.add_machine("web-2", &["golden"]).await;
+    site.cinder.inject_fault(Operation::Reserve, Fault::Status(500), 1);
+    second.expect_wait(Some(("b", 1))).await;
+    site.cinder.inject_fault(Operation::Reserve, Fault::DoneButFailed, 1);
+    first.expect_wait(Some(("a", 1))).await;
+    site.cinder.inject_fault(Operation::Delete, Fault::Slow(Duration::from_secs(4)), 1);
+    let target = first.targets[0].uuid;
+    let deleted = site.inventory.delete(target, |_: &VolumeTarget, _| Ok::<_, ()>(())).await;
+    deleted.expect("the target is deleted");
+    site.start_reconciler();
+    wait_until("the orphan is being deleted", || site.cinder.take_calls().contains(&Operation::Delete)).await;
+    let reason = second.expect_wait(Some(("b", 2))).await;
+    assert!(reason.contains("may still take effect"), "{reason}");
+    wait_until("the orphan is deleted", || site.cinder.attachments("golden").is_empty()).await;
+}
+
+/// While a create request is under way, another client attaches the volume for the node.
+#[tokio::test]
+async fn an_attachment_by_another_client_does_not_forget_the_late_create() {
+    let site = Site::open();
+    site.cinder.add_volume("golden", |volume| volume.multiattach = true);
+    let machine = site.add_machine("web-1", &["golden"]).await;
+    // Twice as long as the client waits.
+    site.cinder.inject_fault(Operation::Reserve, Fault::Slow(Duration::from_secs(4)), 1);
+    machine.expect_wait(Some(("a", 1))).await;
+    let other = site.cinder.reserve_for_another("golden", Some(&machine.node.uuid.to_string()));
+    site.cinder.attach_for_another(&other);
+    let reason = machine.expect_wait(Some(("a", 2))).await;
+    assert!(reason.contains("may still take effect"), "{reason}");
+    wait_until("the request arrives", || site.cinder.attachments("golden").len() == 2).await;
+    machine.boot(Some(("a", 3))).await;
+    site.cinder.detach_by_hand(&other);
+    let attachments = site.cinder.attachments("golden");
+    assert!(matches!(attachments.as_slice(), [(_, "attached")]), "{attachments:?}");
+}
+
 #[tokio::test]
 async fn a_refused_reservation_leaves_no_record() {
     let mut site = Site::open();
@@ -92,6 +205,24 @@ async fn a_refused_reservation_leaves_no_record() {
     site.start_reconciler();
     assert_eq!(site.records().list_all().await.expect("the store is readable"), []);
     assert_eq!(site.cinder.attachments("root").len(), 1);
+}
+
+/// Cinder refuses the repetition of a create for a cause that passes, and the first request arrives after that.
+#[tokio::test]
+async fn a_refused_repetition_does_not_forget_the_late_create() {
+    let site = Site::open();
+    site.cinder.add_volume("root", |_| {});
+    let machine = site.add_machine("web-1", &["root"]).await;
+    // Twice as long as the client waits.
+    site.cinder.inject_fault(Operation::Reserve, Fault::Slow(Duration::from_secs(4)), 1);
+    machine.expect_wait(Some(("a", 1))).await;
+    site.cinder.inject_fault(Operation::Reserve, Fault::Status(409), 1);
+    machine.expect_wait(Some(("a", 2))).await;
+    assert_eq!(site.cinder.attachments("root"), [], "the first request arrives later");
+    wait_until("the first request arrives", || !site.cinder.attachments("root").is_empty()).await;
+    machine.boot(Some(("a", 3))).await;
+    let attachments = site.cinder.attachments("root");
+    assert!(matches!(attachments.as_slice(), [(_, "attached")]), "{attachments:?}");
 }
 
 #[tokio::test]
@@ -130,10 +261,10 @@ async fn the_reconciler_completes_a_pending_export() {
             .iter()
             .any(|record| record.pending_export)
         {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(super::LIMIT, no_pending_export).await.expect("no export stays pending");
+    tokio::time::timeout(LIMIT, no_pending_export).await.expect("no export stays pending");
 }
 
 #[tokio::test]
@@ -175,7 +306,7 @@ async fn a_late_reservation_is_adopted() {
     site.cinder.add_volume("root", |_| {});
     let mut machine = site.add_machine("web-1", &["root"]).await;
     // Longer than volboot's time-out: the reservation takes effect during the next try.
-    site.cinder.inject_fault(Operation::Reserve, Fault::Slow(std::time::Duration::from_millis(2500)), 1);
+    site.cinder.inject_fault(Operation::Reserve, Fault::Slow(Duration::from_millis(2500)), 1);
     machine.expect_wait(Some(("a", 1))).await;
     site.restart(&mut [&mut machine]);
     machine.boot(Some(("b", 1))).await;

@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 use volboot::model::VolumeTarget;
 use volboot::store::Store;
 
-use super::halting_store::HaltingStore;
+use super::halting_store::halting_store;
 use super::instances::{MultiSite, WINDOWS};
 use super::{LIMIT, TestMachine, attach_with_windows, wait_until};
 use crate::fake_cinder::{Fault, Operation};
@@ -71,7 +71,7 @@ async fn kill_at(site: &MultiSite, machine: &TestMachine, point: Point) {
         Point::Written(writes) => Some(writes),
         Point::Sent(_) | Point::Done(_) => None,
     };
-    let store = Arc::new(HaltingStore::new(Arc::clone(&session), halt_after));
+    let store = Arc::new(halting_store(Arc::clone(&session), halt_after));
     match point {
         Point::Written(_) => {}
         Point::Sent(operation) => site.site.cinder.inject_fault(operation, Fault::Hang, 1),
@@ -88,7 +88,7 @@ async fn kill_at(site: &MultiSite, machine: &TestMachine, point: Point) {
     let victim = Victim { runtime: Some(runtime) };
     match point {
         Point::Written(_) => {
-            let halted = tokio::time::timeout(LIMIT, store.wait_until_halted()).await;
+            let halted = tokio::time::timeout(LIMIT, store.interceptor.wait_until_halted()).await;
             halted.unwrap_or_else(|_| panic!("{point:?} does not come: {:?}", site.site.cinder.take_calls()));
         }
         Point::Sent(operation) | Point::Done(operation) => {

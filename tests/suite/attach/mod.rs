@@ -8,10 +8,12 @@ mod borrowed;
 mod borrowed_refusals;
 mod connections;
 mod detachment;
+mod fallback;
 mod halting_store;
 mod instances;
 mod interruptions;
 mod kills;
+mod once;
 mod outages;
 mod predictions;
 mod previews;
@@ -33,8 +35,10 @@ use volboot::attach::{Attach, Policy, Resolution, VolumeRequest, Windows};
 use volboot::cinder::{Cinder, CinderEndpoint, Timeouts};
 use volboot::keystone::{Credentials, Session};
 use volboot::model::{
-    Attachment, ConnectionSource, Mac, Node, Properties, StorageInterface, VolumeConnector, VolumeTarget,
+    Attachment, ConnectionSource, Mac, Node, Properties, ProvisionState, StorageInterface, VolumeConnector,
+    VolumeTarget,
 };
+use volboot::operator::{Operator, RequestedVerb, Verb};
 use volboot::store::{Attachments, Inventory, MemoryStore, Store};
 use volboot::telemetry::Metrics;
 
@@ -60,6 +64,16 @@ struct TestMachine {
     connectors: Vec<VolumeConnector>,
     targets: Vec<VolumeTarget>,
     card: Option<Mac>,
+}
+
+/// Undeploys a node by the verb `deleted`, as a client does.
+async fn undeploy(operator: &Arc<Operator>, node: Uuid) {
+    let activate = |old: &Node, _: Option<&Node>| {
+        Ok::<_, ()>(Node { provision_state: ProvisionState::Active, ..old.clone() })
+    };
+    let node = operator.inventory.update(node, activate).await.expect("updates");
+    let verb = RequestedVerb { verb: Verb::Deleted, name: "deleted", has_drive: false };
+    operator.start_verb(&node, verb, Timestamp::now()).await.expect("undeploys");
 }
 
 impl Site {

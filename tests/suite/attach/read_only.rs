@@ -1,6 +1,5 @@
 //! A read-only store: nothing changes in Cinder, and a node boots only from a connection that Cinder confirms.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +7,8 @@ use parking_lot::Mutex;
 use volboot::attach::{Resolution, VolumeRequest};
 use volboot::model::{AttachmentState, ConnectionSource, Node};
 use volboot::store::{
-    Batch, ChangeSet, Cluster, Freshness, MemoryStore, Record, Revision, Snapshot, Store, StoreAccess,
-    StoreError, StoreFuture, StoreInfo, WriteError,
+    Batch, InterceptedStore, Interceptor, MemoryStore, Revision, Store as _, StoreAccess, StoreError,
+    StoreFuture, WriteError,
 };
 
 use super::{Site, TestMachine, wait_until};
@@ -19,52 +18,39 @@ const FULL: &str = "cannot write volboot.redb: No space left on device";
 const WAIT: &str = "the store is read-only, so volboot attaches no volume (cannot write volboot.redb: No space left on device); ";
 
 /// A store in memory with a disk that fills up at a chosen write.
+pub(super) type FillingStore = InterceptedStore<Disk>;
+
+/// The disk of a store.
 #[derive(Debug, Default)]
-pub(super) struct FillingStore {
-    inner: MemoryStore,
-    disk: Mutex<Disk>,
-}
+pub(super) struct Disk(Mutex<DiskState>);
 
 #[derive(Debug, Default)]
-struct Disk {
+struct DiskState {
     /// The writes until the disk is full. `None`: it never is.
     remaining: Option<usize>,
     /// Whether a write was refused.
     is_read_only: bool,
 }
 
-impl FillingStore {
+impl Disk {
     /// Lets this many further writes succeed. The next one makes the store read-only.
     fn fill_after(&self, writes: usize) {
-        *self.disk.lock() = Disk { remaining: Some(writes), is_read_only: false };
+        *self.0.lock() = DiskState { remaining: Some(writes), is_read_only: false };
     }
 
     /// Makes the store read-only.
     fn fill(&self) {
-        *self.disk.lock() = Disk { remaining: Some(0), is_read_only: true };
+        *self.0.lock() = DiskState { remaining: Some(0), is_read_only: true };
     }
 
     fn free(&self) {
-        *self.disk.lock() = Disk::default();
+        *self.0.lock() = DiskState::default();
     }
 }
 
-impl Store for FillingStore {
-    fn get<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, Vec<Option<Record>>> {
-        self.inner.get(keys)
-    }
-
-    fn list<'a>(
-        &'a self,
-        prefix: &'a str,
-        after: Option<&'a str>,
-        limit: usize,
-    ) -> StoreFuture<'a, Vec<Record>> {
-        self.inner.list(prefix, after, limit)
-    }
-
-    fn write(&self, batch: Batch) -> StoreFuture<'_, Revision, WriteError> {
-        let mut disk = self.disk.lock();
+impl Interceptor for Disk {
+    fn write<'a>(&'a self, store: &'a MemoryStore, batch: Batch) -> StoreFuture<'a, Revision, WriteError> {
+        let mut disk = self.0.lock();
         match &mut disk.remaining {
             Some(0) => {
                 disk.is_read_only = true;
@@ -74,51 +60,11 @@ impl Store for FillingStore {
             None => {}
         }
         drop(disk);
-        self.inner.write(batch)
+        store.write(batch)
     }
 
-    fn changes(&self, after: Revision, limit: usize) -> StoreFuture<'_, ChangeSet> {
-        self.inner.changes(after, limit)
-    }
-
-    fn wait_for_change(&self, after: Revision) -> StoreFuture<'_, Revision> {
-        self.inner.wait_for_change(after)
-    }
-
-    fn access(&self) -> StoreAccess {
-        if self.disk.lock().is_read_only {
-            StoreAccess::ReadOnly(FULL.into())
-        } else {
-            StoreAccess::ReadWrite
-        }
-    }
-
-    fn freshness(&self) -> Freshness {
-        self.inner.freshness()
-    }
-
-    fn last_known(self: Arc<Self>) -> Arc<dyn Store> {
-        self
-    }
-
-    fn cluster(&self) -> &dyn Cluster {
-        self.inner.cluster()
-    }
-
-    fn snapshot(&self) -> StoreFuture<'_, Box<dyn Snapshot>> {
-        self.inner.snapshot()
-    }
-
-    fn info(&self) -> StoreFuture<'_, StoreInfo> {
-        self.inner.info()
-    }
-
-    fn close(&self) -> StoreFuture<'_, ()> {
-        self.inner.close()
-    }
-
-    fn wait_for_failure(&self) -> Pin<Box<dyn Future<Output = StoreError> + Send + '_>> {
-        self.inner.wait_for_failure()
+    fn access(&self, _: &MemoryStore) -> StoreAccess {
+        if self.0.lock().is_read_only { StoreAccess::ReadOnly(FULL.into()) } else { StoreAccess::ReadWrite }
     }
 }
 
@@ -144,7 +90,7 @@ fn is_change(operation: Operation) -> bool {
 #[tokio::test]
 async fn an_attached_node_boots_after_one_read_of_its_attachment() {
     let (site, machine, store) = attached().await;
-    store.fill();
+    store.interceptor.fill();
     for journey in ["b", "c"] {
         let volumes = machine.boot(Some((journey, 1))).await;
         assert_eq!(volumes[0].1, "iscsi:192.0.2.1::3260:1:iqn.2010-10.org.openstack:volume-root");
@@ -169,7 +115,7 @@ async fn an_attached_node_boots_after_one_read_of_its_attachment() {
     );
     site.cinder.take_calls();
 
-    store.free();
+    store.interceptor.free();
     let volumes = machine.boot(Some(("d", 1))).await;
     assert_eq!(volumes[0].2, ConnectionSource::Cinder);
 }
@@ -179,7 +125,7 @@ async fn a_node_waits_with_the_reason_unless_cinder_shows_its_attachment() {
     let (site, machine, store) = attached().await;
     let new = site.add_machine("new", &["data"]).await;
     site.cinder.add_volume("data", |_| {});
-    store.fill();
+    store.interceptor.fill();
     let reason = new.expect_wait(None).await;
     assert_eq!(reason, format!("{WAIT}volume data has no last known connection"));
     assert!(site.cinder.take_calls().is_empty());
@@ -212,7 +158,7 @@ async fn many_attached(count: usize) -> (Site, Vec<TestMachine>) {
         machine.boot(Some(("a", 1))).await;
         machines.push(machine);
     }
-    store.fill();
+    store.interceptor.fill();
     site.cinder.take_calls();
     (site, machines)
 }
@@ -280,7 +226,7 @@ async fn an_export_without_a_record_is_not_booted_from() {
     let (site, machine, store) = attached().await;
     // The export takes effect with another portal, and its record does not fit on the disk: begin_export is written.
     site.cinder.move_portal("192.0.2.99:3260");
-    store.fill_after(1);
+    store.interceptor.fill_after(1);
     let reason = machine.expect_wait(Some(("b", 1))).await;
     assert!(reason.contains("the store is read-only"), "{reason}");
     assert!(site.cinder.take_calls().contains(&Operation::Export));
@@ -288,7 +234,7 @@ async fn an_export_without_a_record_is_not_booted_from() {
     assert_eq!(reason, format!("{WAIT}Cinder shows the attachment of volume root in state \"attaching\""));
     assert!(!site.cinder.take_calls().into_iter().any(is_change));
 
-    store.free();
+    store.interceptor.free();
     let volumes = machine.boot(Some(("c", 1))).await;
     assert!(volumes[0].1.contains("192.0.2.99"), "{volumes:?}");
 }
@@ -300,7 +246,7 @@ async fn a_disk_that_fills_up_at_any_record_stops_the_calls_and_loses_no_attachm
         let site = Site::with_store(Arc::clone(&store) as _);
         site.cinder.add_volume("root", |_| {});
         let machine = site.add_machine("web-1", &["root"]).await;
-        store.fill_after(writes);
+        store.interceptor.fill_after(writes);
         let is_done = matches!(machine.request(Some(("a", 1))).await, Resolution::Ready(_));
         site.cinder.take_calls();
         for _ in 0..2 {
@@ -309,7 +255,7 @@ async fn a_disk_that_fills_up_at_any_record_stops_the_calls_and_loses_no_attachm
         let calls = site.cinder.take_calls();
         assert!(is_done || !calls.iter().copied().any(is_change), "{writes} writes: {calls:?}");
 
-        store.free();
+        store.interceptor.free();
         machine.boot(Some(("b", 1))).await;
         assert_eq!(site.cinder.attachments("root").len(), 1, "{writes} writes");
         if is_done {
@@ -325,11 +271,11 @@ async fn the_reconciler_detaches_once_the_store_is_writable() {
     let (mut site, machine, store) = attached().await;
     site.inventory.delete(machine.node.uuid, |_: &Node, _| Ok::<_, ()>(())).await.expect("is deleted");
     assert_eq!(site.record(&machine).await.state, AttachmentState::Detaching);
-    store.fill();
+    store.interceptor.fill();
     site.start_reconciler();
     // Long enough for a detachment, which takes a few milliseconds.
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!site.cinder.take_calls().into_iter().any(is_change));
-    store.free();
+    store.interceptor.free();
     wait_until("the volume is detached", || site.cinder.attachments("root").is_empty()).await;
 }

@@ -37,6 +37,7 @@ pub(crate) const POWER_LIMITS: PowerLimits = PowerLimits {
     poll: Duration::from_millis(20),
     settle: Duration::from_millis(40),
     round: Duration::from_millis(100),
+    first_request: Duration::from_millis(300),
     calls: CallLimits {
         connect: Duration::from_millis(500),
         exchange: Duration::from_secs(3),
@@ -95,6 +96,7 @@ pub(crate) fn build_operator_on(store: MemoryStore, history: Option<&Path>) -> O
             tftp_counters: Arc::default(),
             connection_counters: Vec::new(),
             started_at: Timestamp::now(),
+            leaving: stop.clone(),
             stop,
         },
     }

@@ -68,6 +68,7 @@ fn boot_request(node: &Node, macs: &[Mac], platform: Platform) -> EventKind {
         outcome: BootOutcome::LocalDisk,
         reason: None,
         held: false,
+        once: None,
         attached_card: None,
         claimed_mac: None,
         duration_us: 10,

@@ -1,5 +1,7 @@
 //! The web pages, requested with the headers of a browser, over a store in memory.
 
+mod actions;
+mod pictures;
 mod security;
 
 use std::collections::BTreeMap;
@@ -162,6 +164,7 @@ fn boot_request(name: Option<&str>, node: Option<Uuid>, outcome: BootOutcome, re
         outcome,
         reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
         held: false,
+        once: None,
         attached_card: None,
         claimed_mac: None,
         duration_us: 100,
@@ -177,19 +180,19 @@ async fn the_power_state_is_shown_as_recorded_and_as_inferred() {
     let site = Site::new();
     let node = site.create_node("web-1", mac(1)).await;
     let page = async || site.get("/ui/machines/52:54:00:00:00:01").await.page();
-    assert!(!page().await.contains("<dt>Power"));
+    assert!(page().await.contains("<span class=\"state neutral\">unknown</span>"));
     let record_off = |node: &Node, _: Option<&Node>| {
         Ok::<_, ()>(node.clone().with_power_state(PowerState::Off, Timestamp::UNIX_EPOCH))
     };
     site.inventory.update(node, record_off).await.expect("update succeeds");
-    assert!(page().await.contains("<dt>Power state</dt><dd>power off (recorded)</dd>"));
+    assert!(page().await.contains("<span class=\"state neutral\">off</span>"));
     let mut request = boot_request(Some("web-1"), Some(node), BootOutcome::Boot, "");
     if let EventKind::BootRequest(request) = &mut request {
         request.attached_card = Some(mac(1));
     }
     site.record(mac(1), request).await;
     let page = page().await;
-    assert!(page.contains("<dt>Power state</dt><dd>power off (recorded)</dd>"), "{page}");
+    assert!(page.contains("<span class=\"state neutral\">off</span>"), "{page}");
     assert!(page.contains("<dt>Power</dt><dd>on, inferred from the boot request just now</dd>"), "{page}");
 }
 

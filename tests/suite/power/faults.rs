@@ -133,17 +133,16 @@ async fn refusals_show_the_message_of_the_bmc() {
     let client = connect(access(&bmc)).await;
     let system = client.read_system_for_reset().await.expect("a system");
     let show = |error: volboot::redfish::RedfishError| error.to_string().replace(&bmc.url(), "ADDRESS");
-    // A BMC that stays in conflict.
-    bmc.fail(BmcCall::Reset, 99, BmcTrouble::Status(409, "Base.1.8.ActionParameterValueConflict"));
-    let error = client.reset(&system, PowerCommand::On).await.expect_err("is refused");
-    assert_eq!(
-        show(error),
-        format!(
-            "BMC ADDRESS refused POST {SYSTEM}/Actions/ComputerSystem.Reset with 409: This is \
-             Base.1.8.ActionParameterValueConflict."
-        )
-    );
-    assert_eq!(bmc.take_commands().len(), 12);
+    // A BMC that stays in conflict, or unavailable.
+    for (status, id) in
+        [(409, "Base.1.8.ActionParameterValueConflict"), (503, "Base.1.8.ServiceTemporarilyUnavailable")]
+    {
+        bmc.fail(BmcCall::Reset, 12, BmcTrouble::Status(status, id));
+        let error = client.reset(&system, PowerCommand::On).await.expect_err("is refused");
+        let request = format!("POST {SYSTEM}/Actions/ComputerSystem.Reset");
+        assert_eq!(show(error), format!("BMC ADDRESS refused {request} with {status}: This is {id}."));
+        assert_eq!(bmc.take_commands().len(), 12);
+    }
     bmc.script(|state| state.forgets = 9);
     let pxe = OverrideRequest { source: BootSource::Pxe, persistent: false, mode: None };
     let error = client.set_boot_override(&system, pxe).await.expect_err("is ignored");

@@ -71,6 +71,23 @@ async fn deployment_switches_the_machine_on_from_the_network() {
 }
 
 #[tokio::test]
+async fn an_undeployment_leaves_no_volume_for_the_next_deployment() {
+    let (api, bmc) = (Api::new(), FakeBmc::start());
+    let node = create_available(&api, &bmc).await;
+    set_provision(&api, &node, "active").await;
+    let target =
+        |name: &str| json!({"target": format!("iscsi:192.0.2.9::3260:1:iqn.2010-10.org.example:{name}")});
+    for (kind, name) in [("fallback", "spare"), ("boot-once", "rescue")] {
+        api.put(&format!("/v1/nodes/{node}/{kind}"), target(name)).await.expect(200);
+    }
+    set_provision(&api, &node, "deleted").await;
+    for (kind, key) in [("fallback", "fallback"), ("boot-once", "boot_once")] {
+        let body = api.get(&format!("/v1/nodes/{node}/{kind}")).await.expect(200);
+        assert_eq!(body[key], Value::Null, "{body}");
+    }
+}
+
+#[tokio::test]
 async fn a_failed_deployment_names_the_bmc() {
     let (api, bmc) = (Api::new(), FakeBmc::start());
     let node = create_available(&api, &bmc).await;

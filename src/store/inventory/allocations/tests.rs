@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::*;
-use crate::model::{AllocationState, PowerState, ProvisionState, StorageInterface, VolumeTarget};
+use crate::model::{AllocationState, PowerState, ProvisionState, StorageInterface};
 use crate::store::{MemoryStore, Store as _};
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -138,7 +138,7 @@ async fn an_allocation_ends_with_its_node_s_instance_and_with_its_node() {
     assert_eq!(store.list("", None, 99).await.expect("lists").len(), before);
 
     inventory.allocate(&named(0x10, "one"), NOW).await.expect("node 2 is free");
-    inventory.update_without::<VolumeTarget, _>(id(2), undeploy).await.expect("updates");
+    inventory.undeploy_without_targets(id(2), undeploy).await.expect("updates");
     assert_eq!(list(&inventory).await, []);
 
     inventory.allocate(&named(0x10, "one"), NOW).await.expect("writes");
