@@ -16,25 +16,32 @@ use super::connections::ActiveRequest;
 
 /// A TCP stream that reports incomplete writes.
 #[derive(Debug)]
-pub(super) struct TrackedStream {
-    stream: TcpStream,
+pub(super) struct TrackedStream<S = TcpStream> {
+    stream: S,
     is_writing: Arc<AtomicBool>,
 }
 
-impl TrackedStream {
-    pub(super) fn new(stream: TcpStream, is_writing: Arc<AtomicBool>) -> Self {
+impl<S: Unpin> TrackedStream<S> {
+    pub(super) fn new(stream: S, is_writing: Arc<AtomicBool>) -> Self {
         Self { stream, is_writing }
     }
 
-    /// Notes whether a write of `length` bytes was complete.
-    fn note(&self, length: usize, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    /// Writes `length` bytes, and notes whether that is incomplete. It is so from before the system call: the client has the
+    /// first bytes while the call still copies the rest, and may open its next connection.
+    fn track(
+        &mut self,
+        length: usize,
+        write: impl FnOnce(Pin<&mut S>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        self.is_writing.store(true, Ordering::Relaxed);
+        let result = write(Pin::new(&mut self.stream));
         let is_complete = matches!(result, Poll::Ready(Ok(written)) if written >= length);
         self.is_writing.store(!is_complete, Ordering::Relaxed);
         result
     }
 }
 
-impl AsyncRead for TrackedStream {
+impl<S: AsyncRead + Unpin> AsyncRead for TrackedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         task: &mut Context<'_>,
@@ -44,10 +51,9 @@ impl AsyncRead for TrackedStream {
     }
 }
 
-impl AsyncWrite for TrackedStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(task, bytes);
-        self.note(bytes.len(), result)
+        self.track(bytes.len(), |stream| stream.poll_write(task, bytes))
     }
 
     fn poll_write_vectored(
@@ -55,8 +61,8 @@ impl AsyncWrite for TrackedStream {
         task: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write_vectored(task, slices);
-        self.note(slices.iter().map(|slice| slice.len()).sum(), result)
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        self.track(length, |stream| stream.poll_write_vectored(task, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -101,5 +107,43 @@ impl HttpBody for TrackedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    /// Takes three bytes a call, and expects that the write is noted meanwhile.
+    struct Probe(Arc<AtomicBool>);
+
+    impl AsyncWrite for Probe {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            assert!(self.0.load(Ordering::Relaxed), "the write in progress is not noted");
+            Poll::Ready(Ok(bytes.len().min(3)))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_is_noted_from_its_start_until_its_last_byte() {
+        let is_writing = Arc::new(AtomicBool::new(false));
+        let mut stream = TrackedStream::new(Probe(Arc::clone(&is_writing)), Arc::clone(&is_writing));
+        assert_eq!(stream.write(b"12345").await.expect("writes"), 3);
+        assert!(is_writing.load(Ordering::Relaxed), "two bytes are left");
+        assert_eq!(stream.write(b"45").await.expect("writes"), 2);
+        assert!(!is_writing.load(Ordering::Relaxed));
+        let slices = [IoSlice::new(b"12"), IoSlice::new(b"3")];
+        assert_eq!(stream.write_vectored(&slices).await.expect("writes"), 2);
+        assert!(is_writing.load(Ordering::Relaxed), "one byte is left");
     }
 }
